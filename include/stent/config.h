@@ -1,0 +1,91 @@
+/*
+ * config.h - the settings file as a struct. One table of keys (name, parser,
+ * unit, default, help) feeds the reader, `stent check`, the help and the docs.
+ */
+#ifndef STENT_CONFIG_H
+#define STENT_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "stent/codec.h"
+#include "stent/endpoint.h"
+#include "stent/log.h"
+#include "stent/side.h"
+
+enum on_dead { ON_DEAD_FAREWELL, ON_DEAD_RESET, ON_DEAD_CLOSE };
+
+/* Every AUTO is resolved by the reader: these are plain numbers for the relay. Durations: ms, 0 is off. */
+struct leg_settings {
+	int keepalive_idle_s;		/* 0: no probes */
+	int keepalive_interval_s;
+	int keepalive_probes;
+	int64_t user_timeout_ms;	/* TCP_USER_TIMEOUT; 0: the kernel's own */
+	int64_t heartbeat_ms;		/* quiet time after which a beat goes out */
+	bool heartbeat_is_auto;		/* heartbeat = auto: the codec that is found decides (protocol = auto) */
+	unsigned heartbeat_kind;	/* enum beat_kind; 0: what the codec prefers (then heartbeat_misses: see there) */
+	int64_t heartbeat_timeout_ms;
+	int heartbeat_misses;		/* 0: off; -1: auto: 3 when asking, off when telling */
+	int64_t heartbeat_limit_ms;
+	int64_t idle_timeout_ms;
+};
+
+struct route {
+	char *name;
+	char *protocol;			/* as written; "tcp" for none */
+	const struct codec *codec;	/* NULL: tcp */
+	struct endpoint *listen;
+	size_t n_listen;
+	struct endpoint *backend;
+	size_t n_backend;
+	struct leg_settings leg[2];
+	struct codec_settings codec_settings;
+	int64_t connect_timeout_ms;	/* for all backends and their addresses together */
+	int64_t lookup_age_ms;		/* an address found by name is used so long */
+	enum on_dead on_dead;
+	bool urgent;			/* relay TCP's urgent mark */
+	bool cancel_on_death;
+	int line;			/* of its section in the file */
+};
+
+struct config {
+	char *path;			/* NULL: not from a file */
+	int workers;			/* threads that relay, >= 1 */
+	struct log_settings log;
+	char *control;			/* path; NULL: off */
+	bool control_is_default;	/* not asked for: failing to have it is a warning */
+	char *admin;			/* HOST:PORT; NULL: off */
+	bool admin_is_default;
+	char *user;			/* given up to, when started as root; NULL: stay */
+	int max_flows;			/* 0: auto, from the descriptor limit */
+	int64_t drain_timeout_ms;
+	struct route *routes;
+	size_t n_routes;
+};
+
+/*
+ * Reads a file. On success returns 0 and *ret is the caller's (config_free()).
+ * Else every error has been written to `errors` as FILE:LINE: what, one a
+ * line, and -EINVAL (the file is wrong) or -errno (cannot be read) is returned.
+ */
+int config_read(struct config **ret, const char *path, FILE *errors);
+
+/*
+ * One route without a file: `stent relay LISTEN BACKEND --key=value ...`.
+ * options are the words after the two, "--key=value"; keys of [stent] and of
+ * a route are both taken.
+ */
+int config_from_args(struct config **ret, const char *listen, const char *backend,
+    char *const options[], size_t n_options, FILE *errors);
+
+/* Prints the settings as a file with every default filled in (`stent check`). */
+void config_print(const struct config *c, FILE *out);
+
+/* Prints the table of keys: for `stent help keys` and, as Markdown, for the README. */
+void config_print_keys(FILE *out, bool markdown);
+
+void config_free(struct config *c);	/* NULL is fine */
+
+#endif

@@ -1,0 +1,280 @@
+/*
+ * beats.c - which heartbeats a route has: its settings against what its
+ * protocol can do toward each side.
+ *
+ * A route's own section is taken at its word: what the protocol cannot do is
+ * an error. Two things are looser. A key for both legs is content with one
+ * that can have it. And [defaults] stand for routes of several protocols:
+ * there a value gives way where the route's protocol has no use for it.
+ *
+ * protocol = auto can turn out to be any, so it may have every kind.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/make.h"
+
+#define ANY_KIND (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
+#define KINDS_TEXT_MAX 32
+
+/* A route's heartbeat keys for one leg, and what can come of them. */
+struct leg_beats {
+	enum side side;
+	const struct entry *heartbeat, *kind, *send, *expect;	/* what decides; NULL: the default */
+	bool own_heartbeat, own_kind;	/* of the route's section, not of [defaults] */
+	unsigned kinds;			/* that the protocol has toward this side */
+	unsigned usable;		/* of these, what the settings leave; 0: no beat */
+};
+
+struct beats {
+	struct route *route;
+	struct errors *errors;
+	bool is_auto, is_line;
+	struct leg_beats leg[2];
+};
+
+/* What decides a key for a leg; NULL: the default, or it is wrong, which was told. */
+static const struct entry *
+decides(const struct draft *d, const struct section *s, const char *key, enum side side)
+{
+	const struct entry *e = draft_decides(d, s, key_find(key), side);
+
+	return e != NULL && e->is_good ? e : NULL;
+}
+
+static void
+beats_gather(struct beats *b, struct draft *d, const struct section *s, struct route *r)
+{
+	*b = (struct beats){ .route = r, .errors = &d->errors };
+	b->is_auto = strcmp(r->protocol, "auto") == 0;
+	b->is_line = strcmp(r->protocol, "line") == 0;
+	for (int side = CLIENT; side <= BACKEND; side++) {
+		struct leg_beats *l = &b->leg[side];
+
+		l->side = (enum side)side;
+		l->heartbeat = decides(d, s, "heartbeat", l->side);
+		l->kind = decides(d, s, "heartbeat_kind", l->side);
+		l->send = draft_decides(d, s, key_find("beat_send"), l->side);
+		l->expect = draft_decides(d, s, key_find("beat_expect"), l->side);
+		l->own_heartbeat = section_owns(s, l->heartbeat);
+		l->own_kind = section_owns(s, l->kind);
+		if (b->is_auto)
+			l->kinds = ANY_KIND;
+		else if (b->is_line)
+			l->kinds = l->send == NULL ? 0 : l->expect == NULL ? BEAT_TELL : BEAT_ASK;
+		else if (r->codec != NULL)
+			l->kinds = r->codec->leg[side].kinds;
+	}
+}
+
+/* "tell or ask" */
+static const char *
+kinds_text(unsigned kinds, char buf[KINDS_TEXT_MAX])
+{
+	static const struct word names[] = { { "tell", BEAT_TELL }, { "ask", BEAT_ASK }, { "ahead", BEAT_AHEAD } };
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < 3; i++) {
+		if ((kinds & (unsigned)names[i].value) == 0)
+			continue;
+		if (buf[0] != '\0')
+			strcat(buf, " or ");
+		strcat(buf, names[i].name);
+	}
+	return buf;
+}
+
+/* What a leg lacks for a heartbeat that was asked for: "why; what to do". */
+static void
+tell_no_beats(const struct beats *b, const struct leg_beats *l, const struct entry *e)
+{
+	const char *protocol = b->route->protocol, *side = side_name(l->side);
+	bool for_both = e->side < 0;
+
+	if (b->route->codec == NULL)
+		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; name the protocol, such as "
+		    "protocol = websocket, or leave this out: TCP probes work without", e->name, protocol);
+	else if (b->is_line)
+		errors_add(b->errors, e->line, "%s: protocol = line has no heartbeat without its text; write %s.beat_send",
+		    e->name, for_both ? "client.beat_send or backend" : side);
+	else if (for_both)
+		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; leave this out", e->name, protocol);
+	else
+		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats toward the %s; leave this out",
+		    e->name, protocol, side);
+}
+
+/* True when an error is to be told of a leg whose protocol has no beat toward it. */
+static bool
+must_tell(const struct beats *b, const struct leg_beats *l, const struct entry *e, bool is_own)
+{
+	const struct leg_beats *other = &b->leg[side_other(l->side)];
+
+	if (!is_own)
+		return false;
+	/* A key for both legs: wrong only when neither has beats, and told once. */
+	return e->side >= 0 || (other->kinds == 0 && l->side == CLIENT);
+}
+
+/* The kind: takes what the settings ask for off what the protocol has. */
+static void
+resolve_kind(struct beats *b, struct leg_beats *l)
+{
+	struct leg_settings *leg = &b->route->leg[l->side];
+	char kinds[KINDS_TEXT_MAX];
+
+	if (leg->heartbeat_kind != 0 && l->kinds == 0) {
+		if (must_tell(b, l, l->kind, l->own_kind))
+			tell_no_beats(b, l, l->kind);
+		leg->heartbeat_kind = 0;
+	} else if (leg->heartbeat_kind != 0 && (leg->heartbeat_kind & l->kinds) == 0) {
+		if (l->own_kind && b->is_line)
+			errors_add(b->errors, l->kind->line, "%s: protocol = line asks where %s.beat_expect is set and else "
+			    "tells; leave this out", l->kind->name, side_name(l->side));
+		else if (l->own_kind)
+			errors_add(b->errors, l->kind->line, "%s: protocol = %s has no \"%s\" toward the %s; write "
+			    "%s.heartbeat_kind = %s", l->kind->name, b->route->protocol, l->kind->text,
+			    side_name(l->side), side_name(l->side), kinds_text(l->kinds, kinds));
+		leg->heartbeat_kind = 0;
+	}
+	l->usable = l->kinds;
+	if (leg->heartbeat_kind != 0)
+		l->usable = leg->heartbeat_kind;
+	else if (!b->is_auto && !b->is_line && l->kinds != 0)
+		l->usable = b->route->codec->leg[l->side].kind;	/* 0: only on demand */
+}
+
+/* A kind that is there on demand alone has no interval of its own: that of the other leg suits the protocol. */
+static int64_t
+auto_interval(const struct beats *b, enum side side)
+{
+	const struct codec *c = b->route->codec;
+
+	return c->leg[side].interval_ms != 0 ? c->leg[side].interval_ms : c->leg[side_other(side)].interval_ms;
+}
+
+/* The interval, once it is known which kinds are left. */
+static void
+resolve_interval(struct beats *b, struct leg_beats *l)
+{
+	struct leg_settings *leg = &b->route->leg[l->side];
+	bool is_wanted = leg->heartbeat_ms != 0, is_auto = leg->heartbeat_ms < 0;
+	char kinds[KINDS_TEXT_MAX];
+
+	if (is_auto) {
+		leg->heartbeat_ms = l->usable != 0 ? auto_interval(b, l->side) : 0;
+		leg->heartbeat_is_auto = b->is_auto;
+		if (leg->heartbeat_ms == 0 && leg->heartbeat_kind != 0 && l->own_kind && !b->is_auto)
+			errors_add(b->errors, l->kind->line, "%s: this kind has no interval of its own; write also "
+			    "%s.heartbeat = 25s", l->kind->name, side_name(l->side));
+	} else if (is_wanted && l->usable == 0) {
+		if (l->kinds == 0 && must_tell(b, l, l->heartbeat, l->own_heartbeat))
+			tell_no_beats(b, l, l->heartbeat);
+		else if (l->kinds != 0 && l->own_heartbeat && l->heartbeat->side >= 0)
+			errors_add(b->errors, l->heartbeat->line, "%s: protocol = %s beats the %s only on demand; write "
+			    "also %s.heartbeat_kind = %s", l->heartbeat->name, b->route->protocol,
+			    side_name(l->side), side_name(l->side), kinds_text(l->kinds, kinds));
+		leg->heartbeat_ms = 0;
+	}
+}
+
+/* beat_send and beat_expect belong to protocol = line, and the second to the first. */
+static void
+judge_lines(struct beats *b, const struct section *s)
+{
+	for (int side = CLIENT; side <= BACKEND; side++) {
+		const struct leg_beats *l = &b->leg[side];
+		const struct entry *texts[] = { l->send, l->expect };
+
+		for (size_t i = 0; i < 2; i++)
+			if (!b->is_line && section_owns(s, texts[i]) && (texts[i]->side >= 0 || side == CLIENT))
+				errors_add(b->errors, texts[i]->line, "%s: only protocol = line has a text of its own to "
+				    "send; leave this out", texts[i]->name);
+		if (b->is_line && l->expect != NULL && l->send == NULL && section_owns(s, l->expect))
+			errors_add(b->errors, l->expect->line, "%s: nothing is sent that this could answer; write %s.beat_send",
+			    l->expect->name, side_name(l->side));
+	}
+}
+
+/* protocol = line is there for its heartbeats: without a text it has none, unless none was wanted. */
+static void
+judge_line_route(struct beats *b, const struct draft *d, const struct section *s)
+{
+	const struct entry *e = draft_decides(d, s, key_find("protocol"), CLIENT);
+
+	if (!b->is_line || b->leg[CLIENT].send != NULL || b->leg[BACKEND].send != NULL)
+		return;
+	if (b->route->leg[CLIENT].heartbeat_ms >= 0 && b->route->leg[BACKEND].heartbeat_ms >= 0)
+		return;		/* both off, or told by resolve_interval() */
+	errors_add(b->errors, e->line, "%s: \"line\" needs a text to send; write client.beat_send or "
+	    "backend.beat_send, or heartbeat = off", e->name);
+}
+
+static void
+judge_transaction(struct beats *b, const struct draft *d, const struct section *s)
+{
+	const struct entry *e = decides(d, s, "heartbeat_in_transaction", BACKEND);
+
+	if (b->route->codec_settings.in_transaction && b->route->codec == NULL && section_owns(s, e))
+		tell_no_beats(b, &b->leg[BACKEND], e);
+}
+
+/* What came from [defaults] and has no use here: it would be an error where a printed file has it. */
+static void
+drop_useless(struct beats *b)
+{
+	struct codec_settings *settings = &b->route->codec_settings;
+
+	if (b->route->codec == NULL)
+		settings->in_transaction = false;
+	for (int side = CLIENT; side <= BACKEND; side++) {
+		struct codec_bytes *texts[] = { &settings->beat_send[side], &settings->beat_expect[side] };
+
+		for (size_t i = 0; i < 2; i++) {
+			if (b->is_line && (i == 0 || settings->beat_send[side].len > 0))
+				continue;
+			free(texts[i]->data);
+			*texts[i] = (struct codec_bytes){ 0 };
+		}
+	}
+}
+
+/* A codec has to see every byte in its place; the urgent one goes a way of its own. */
+static void
+judge_urgent(struct route *r, struct draft *d, const struct section *s, struct errors *errors)
+{
+	const struct entry *e = draft_decides(d, s, key_find("urgent"), CLIENT);
+
+	if (!r->urgent || r->codec == NULL)
+		return;
+	r->urgent = false;
+	if (e != NULL && section_owns(s, e))
+		errors_add(errors, e->line, "urgent: protocol = %s has no urgent bytes; leave this out, or write protocol = tcp",
+		    r->protocol);
+}
+
+void
+resolve_beats(struct route *r, struct draft *d, const struct section *s)
+{
+	const struct entry *protocol = draft_decides(d, s, key_find("protocol"), CLIENT);
+	struct beats b;
+
+	if (protocol != NULL && !protocol->is_good)
+		return;		/* an error already: nothing is known of its beats */
+	beats_gather(&b, d, s, r);
+	judge_lines(&b, s);
+	judge_line_route(&b, d, s);
+	judge_transaction(&b, d, s);
+	judge_urgent(r, d, s, b.errors);
+	drop_useless(&b);
+	for (int side = CLIENT; side <= BACKEND; side++) {
+		struct leg_settings *leg = &r->leg[side];
+
+		if (leg->heartbeat_ms != 0) {
+			resolve_kind(&b, &b.leg[side]);
+			resolve_interval(&b, &b.leg[side]);
+		}
+		r->codec_settings.heartbeats[side] = leg->heartbeat_ms > 0 || leg->heartbeat_is_auto;
+		r->codec_settings.kind[side] = leg->heartbeat_kind;
+	}
+}

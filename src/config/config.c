@@ -1,0 +1,166 @@
+/*
+ * config.c - from a draft to a struct config.
+ *
+ * Each key of each route is set once, by the text that decides it: the
+ * route's own, that of [defaults], or the table's. All three go through the
+ * key's one reader. Judging comes before: here a value either is good or
+ * gives way to the default, so that the cross checks can run, and tell their
+ * errors too, on a file that has others.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/make.h"
+
+static void
+route_clear(struct route *r)
+{
+	for (size_t i = 0; i < r->n_listen; i++)
+		endpoint_clear(&r->listen[i]);
+	for (size_t i = 0; i < r->n_backend; i++)
+		endpoint_clear(&r->backend[i]);
+	for (int side = CLIENT; side <= BACKEND; side++) {
+		free(r->codec_settings.beat_send[side].data);
+		free(r->codec_settings.beat_expect[side].data);
+	}
+	free(r->listen);
+	free(r->backend);
+	free(r->protocol);
+	free(r->name);
+}
+
+void
+config_free(struct config *c)
+{
+	if (c == NULL)
+		return;
+	for (size_t i = 0; i < c->n_routes; i++)
+		route_clear(&c->routes[i]);
+	free(c->routes);
+	free(c->log.path);
+	free(c->control);
+	free(c->admin);
+	free(c->user);
+	free(c->path);
+	free(c);
+}
+
+int
+value_judge(const struct key *k, const char *text, const struct spot *spot)
+{
+	struct config *c = calloc(1, sizeof(*c));
+	struct route r = { 0 };
+	int result;
+
+	if (c == NULL)
+		return -ENOMEM;
+	if (k->scope == SCOPE_PROCESS)
+		result = k->type->parse(k, key_field(k, c, CLIENT), text, spot);
+	else
+		result = k->type->parse(k, key_field(k, &r, CLIENT), text, spot);
+	route_clear(&r);
+	config_free(c);
+	return result;
+}
+
+/* The text that counts: the entry's if it is good, else the default; NULL: none. */
+static int
+set_value(const struct key *k, void *base, enum side side, const struct entry *e)
+{
+	static const struct spot judged = { 0 };
+	const char *text = e != NULL && e->is_good ? e->text : k->def;
+
+	return text != NULL ? k->type->parse(k, key_field(k, base, side), text, &judged) : 0;
+}
+
+static int
+set_process(struct config *c, const struct draft *d)
+{
+	int r = 0;
+
+	for (const struct key *k = keys; k->name != NULL && r == 0; k++)
+		if (k->scope == SCOPE_PROCESS)
+			r = set_value(k, c, CLIENT, draft_decides_process(d, k));
+	c->control_is_default = draft_decides_process(d, key_find("control")) == NULL;
+	c->admin_is_default = draft_decides_process(d, key_find("admin")) == NULL;
+	return r;
+}
+
+static int
+set_route(struct route *route, const struct draft *d, const struct section *s)
+{
+	int r = 0;
+
+	route->line = s->line;
+	route->name = strdup(s->name);
+	if (route->name == NULL)
+		return -ENOMEM;
+	for (const struct key *k = keys; k->name != NULL; k++) {
+		if (k->scope == SCOPE_PROCESS)
+			continue;
+		for (int side = CLIENT; side <= BACKEND && r == 0; side++)
+			if (key_has_leg(k, (enum side)side))
+				r = set_value(k, route, (enum side)side, draft_decides(d, s, k, (enum side)side));
+	}
+	return r;
+}
+
+static int
+set_all(struct config *c, const struct draft *d)
+{
+	int r = set_process(c, d);
+
+	if (d->errors.words == NULL && r == 0) {
+		c->path = strdup(d->errors.path);
+		r = c->path != NULL ? 0 : -ENOMEM;
+	}
+	c->routes = calloc(d->n + 1, sizeof(*c->routes));
+	if (c->routes == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < d->n && r == 0; i++) {
+		const struct section *s = &d->sections[i];
+
+		if (s->kind == SECTION_ROUTE && !s->is_faulty)
+			r = set_route(&c->routes[c->n_routes++], d, s);
+	}
+	return r;
+}
+
+int
+config_make(struct config **ret, struct draft *d, FILE *errors)
+{
+	struct config *c = calloc(1, sizeof(*c));
+	int r = c != NULL ? set_all(c, d) : -ENOMEM, told;
+
+	if (r == 0) {
+		resolve_routes(c, d);
+		resolve_listeners(c, d);
+	}
+	told = errors_tell(&d->errors, errors);
+	if (r == 0)
+		r = told;
+	if (r == -ENOMEM)
+		fprintf(errors, "%s: not enough memory to read the settings\n", d->errors.path);
+	draft_clear(d);
+	if (r < 0) {
+		config_free(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+int
+config_read(struct config **ret, const char *path, FILE *errors)
+{
+	struct draft d = { .errors.path = path };
+	int r = draft_read(&d, path);
+
+	if (r < 0) {
+		fprintf(errors, "%s: cannot be read: %s; name another file with -c\n", path, strerror(-r));
+		draft_clear(&d);
+		return r;
+	}
+	return config_make(ret, &d, errors);
+}

@@ -1,0 +1,308 @@
+/*
+ * draft.c - judges sections, keys and values one by one, and keeps them.
+ *
+ * Everything that can be said of a line by itself is said here; what needs
+ * the whole file is left to resolve.c. A wrong name that is near a right one
+ * is kept as that one, without a value: a mistyped "listen" is one error,
+ * not also a missing listen.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/draft.h"
+#include "config/make.h"
+#include "config/nearest.h"
+
+#define ROUTE_NAME_MAX 40	/* inih cuts a section's name to 49 bytes; a log line should be short */
+
+/* --- sections --- */
+
+static int
+add_section(struct draft *d, enum section_kind kind, const char *name, int line, bool is_faulty)
+{
+	struct section *grown = realloc(d->sections, (d->n + 1) * sizeof(*grown));
+	char *copy = strdup(name);
+
+	if (grown != NULL)
+		d->sections = grown;
+	if (grown == NULL || copy == NULL) {
+		free(copy);
+		return -ENOMEM;
+	}
+	grown[d->n++] = (struct section){ .kind = kind, .name = copy, .line = line, .is_faulty = is_faulty };
+	if (kind != SECTION_ROUTE && !is_faulty)
+		d->single[kind] = d->n;
+	return 0;
+}
+
+static const struct section *
+find_section(const struct draft *d, enum section_kind kind, const char *name)
+{
+	if (kind != SECTION_ROUTE)
+		return draft_single(d, kind);
+	for (size_t i = 0; i < d->n; i++)
+		if (d->sections[i].kind == kind && strcmp(d->sections[i].name, name) == 0)
+			return &d->sections[i];
+	return NULL;
+}
+
+/* False, and the error is told, when a route cannot have the name. */
+static bool
+judge_route_name(struct draft *d, const char *name, int line)
+{
+	static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+	size_t len = strlen(name), ok = strspn(name, good);
+
+	if (len == 0) {
+		errors_add(&d->errors, line, "[route] has no name; write [route NAME]");
+		return false;
+	}
+	if (ok < len) {
+		errors_add(&d->errors, line, "the route's name \"%s\" holds \"%c\"; use letters, digits, - _ .",
+		    name, name[ok]);
+		return false;
+	}
+	if (len > ROUTE_NAME_MAX) {
+		errors_add(&d->errors, line, "the route's name has %zu letters; use at most %d", len, ROUTE_NAME_MAX);
+		return false;
+	}
+	return true;
+}
+
+/* No section's head: tells the nearest, and takes it for that one's kind. */
+static int
+open_unknown(struct draft *d, const char *head, int line)
+{
+	const char *rest = head + strcspn(head, " \t");
+	struct nearest n;
+	char route[NEAREST_MAX];
+
+	snprintf(route, sizeof(route), "route%s", rest);
+	nearest_start(&n, head);
+	nearest_offer(&n, "stent");
+	nearest_offer(&n, "defaults");
+	if (*rest != '\0')
+		nearest_offer(&n, route);
+	if (nearest_best(&n) != NULL)
+		errors_add(&d->errors, line, "unknown section [%s]; did you mean [%s]?", head, nearest_best(&n));
+	else
+		errors_add(&d->errors, line, "unknown section [%s]; there are [stent], [defaults] and [route NAME]", head);
+	if (nearest_best(&n) != NULL && strcmp(nearest_best(&n), "stent") == 0)
+		return add_section(d, SECTION_STENT, "", line, true);
+	return add_section(d, SECTION_ROUTE, "", line, true);
+}
+
+int
+draft_open(struct draft *d, char *head, int line)
+{
+	enum section_kind kind = SECTION_ROUTE;
+	const struct section *first;
+	const char *name = "";
+	bool is_good = true;
+
+	if (strcmp(head, "stent") == 0) {
+		kind = SECTION_STENT;
+	} else if (strcmp(head, "defaults") == 0) {
+		kind = SECTION_DEFAULTS;
+	} else if (strncmp(head, "route", 5) == 0 && strchr(" \t", head[5]) != NULL) {
+		name = head + 5 + strspn(head + 5, " \t");
+		is_good = judge_route_name(d, name, line);
+	} else {
+		return open_unknown(d, head, line);
+	}
+	first = find_section(d, kind, name);
+	if (is_good && first != NULL) {
+		errors_add(&d->errors, line, "[%s] is there a second time (first in line %d); put its keys there",
+		    head, first->line);
+		is_good = false;
+	}
+	return add_section(d, kind, name, line, !is_good);
+}
+
+/* --- entries --- */
+
+static int
+keep(struct section *s, struct entry e, const char *name, const char *text)
+{
+	struct entry *grown = realloc(s->entries, (s->n + 1) * sizeof(*grown));
+
+	if (grown == NULL)
+		return -ENOMEM;
+	s->entries = grown;
+	e.name = strdup(name);
+	e.text = strdup(text);
+	grown[s->n++] = e;
+	return e.name != NULL && e.text != NULL ? 0 : -ENOMEM;
+}
+
+static const struct entry *
+find_entry(const struct section *s, const struct key *k, int side)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->entries[i].key == k && s->entries[i].side == side)
+			return &s->entries[i];
+	return NULL;
+}
+
+/* True when all that is wrong with a value is a comment in the wrong style behind it. */
+static bool
+is_comment_at_fault(const struct key *k, const char *text)
+{
+	static const struct spot silent = { 0 };
+	const char *hash = strstr(text, " #");
+	char *value;
+	bool at_fault;
+
+	if (hash == NULL || value_judge(k, text, &silent) == 0)
+		return false;
+	value = strndup(text, (size_t)(hash - text));
+	at_fault = value != NULL && value_judge(k, value, &silent) == 0;
+	free(value);
+	return at_fault;
+}
+
+static int
+judge_value(const struct key *k, const char *text, const struct spot *spot)
+{
+	if (*text == '\0' && k->def != NULL)
+		return spot_error(spot, "has no value; write one, or leave the line out for the default %s", k->def);
+	if (*text == '\0')
+		return spot_error(spot, "has no value; write %s", k->type->form);
+	if (is_comment_at_fault(k, text))
+		return spot_error(spot, "a comment behind a value begins with \" ;\", not with \" #\"; write ; there");
+	return value_judge(k, text, spot);
+}
+
+int
+draft_put(struct draft *d, struct section *s, const struct key *k, int side, const char *name,
+    const char *text, int line)
+{
+	const struct spot spot = { .errors = &d->errors, .line = line, .name = name };
+	const struct entry *first = find_entry(s, k, side);
+	char place[PLACE_MAX];
+	int r;
+
+	if (first != NULL && !first->is_guess)
+		errors_add(&d->errors, line, "%s is there a second time (first: %s); leave one of them out",
+		    name, errors_place(&d->errors, first->line, place));
+	r = judge_value(k, text, &spot);
+	return r == -ENOMEM ? r : keep(s, (struct entry){
+		.key = k, .side = side, .line = line, .is_good = r == 0,
+	}, name, text);
+}
+
+/* A key that is none here: one of another section, or near to one of this. */
+static int
+add_unknown(struct draft *d, struct section *s, const char *name, int line)
+{
+	const struct key *k;
+	char meant[MEANT_MAX];
+	int side;
+
+	k = key_read(name, &side);
+	if (k != NULL) {
+		errors_add(&d->errors, line, "%s is no key of this section; write it in %s", name,
+		    k->scope == SCOPE_PROCESS ? "[stent]" : "a [route NAME] or in [defaults]");
+		return 0;
+	}
+	if (key_meant(name, s->kind == SECTION_STENT, s->kind != SECTION_STENT, meant) == NULL) {
+		errors_add(&d->errors, line, "unknown key \"%s\"; `stent help keys` tells them all", name);
+		return 0;
+	}
+	errors_add(&d->errors, line, "unknown key \"%s\"; did you mean %s?", name, meant);
+	k = key_read(meant, &side);
+	if (k == NULL || find_entry(s, k, side) != NULL)
+		return 0;
+	return keep(s, (struct entry){ .key = k, .side = side, .line = line, .is_guess = true }, name, "");
+}
+
+int
+draft_add(struct draft *d, const char *name, const char *text, int line)
+{
+	struct section *s = d->n > 0 ? &d->sections[d->n - 1] : NULL;
+	const struct key *k;
+	int side;
+
+	if (s == NULL) {
+		errors_add(&d->errors, line, "%s stands before any section; write it under [stent], [defaults] or "
+		    "[route NAME]", name);
+		return 0;
+	}
+	k = key_read(name, &side);
+	if (k == NULL || !key_is_in(k, s->kind == SECTION_STENT ? SCOPE_PROCESS : SCOPE_ROUTE))
+		return add_unknown(d, s, name, line);
+	return draft_put(d, s, k, side, name, text, line);
+}
+
+void
+draft_spoil(struct draft *d)
+{
+	if (d->n > 0)
+		d->sections[d->n - 1].is_spoiled = true;
+	else
+		d->is_spoiled = true;
+}
+
+/* --- asking --- */
+
+struct section *
+draft_single(const struct draft *d, enum section_kind kind)
+{
+	return d->single[kind] > 0 ? &d->sections[d->single[kind] - 1] : NULL;
+}
+
+const struct entry *
+draft_decides_process(const struct draft *d, const struct key *k)
+{
+	const struct section *s = draft_single(d, SECTION_STENT);
+
+	return s != NULL ? find_entry(s, k, -1) : NULL;
+}
+
+const struct entry *
+draft_decides(const struct draft *d, const struct section *route, const struct key *k, enum side side)
+{
+	const struct section *order[] = { route, draft_single(d, SECTION_DEFAULTS) };
+	const struct entry *e;
+
+	for (size_t i = 0; i < 2; i++) {
+		if (order[i] == NULL)
+			continue;
+		e = find_entry(order[i], k, (int)side);
+		if (e == NULL)
+			e = find_entry(order[i], k, -1);
+		if (e != NULL)
+			return e;
+	}
+	return NULL;
+}
+
+bool
+section_owns(const struct section *s, const struct entry *e)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (&s->entries[i] == e)
+			return true;
+	return false;
+}
+
+void
+draft_clear(struct draft *d)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		struct section *s = &d->sections[i];
+
+		for (size_t j = 0; j < s->n; j++) {
+			free(s->entries[j].name);
+			free(s->entries[j].text);
+		}
+		free(s->entries);
+		free(s->name);
+	}
+	free(d->sections);
+	for (size_t i = 0; i < d->errors.n; i++)
+		free(d->errors.list[i].text);
+	free(d->errors.list);
+	memset(d, 0, sizeof(*d));
+}

@@ -1,0 +1,73 @@
+/*
+ * draft.h - the settings as they were written: sections, and in them entries
+ * whose keys are known and whose values were judged. Not yet what they mean.
+ */
+#ifndef STENT_CONFIG_DRAFT_H
+#define STENT_CONFIG_DRAFT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config/errors.h"
+#include "config/keys.h"
+
+struct entry {
+	const struct key *key;
+	int side;		/* -1: written without a leg's name */
+	char *name;		/* as written */
+	char *text;
+	int line;
+	bool is_good;		/* its value can be read */
+	bool is_guess;		/* its name was mistyped: the key is what was probably meant */
+};
+
+enum section_kind { SECTION_STENT, SECTION_DEFAULTS, SECTION_ROUTE };
+
+struct section {
+	enum section_kind kind;
+	char *name;		/* of a route */
+	int line;
+	bool is_faulty;		/* an error of its head was told: its keys are judged, it is not */
+	bool is_spoiled;	/* a line in it could not be read: what it lacks may stand there */
+	struct entry *entries;
+	size_t n;
+};
+
+struct draft {
+	struct errors errors;
+	struct section *sections;
+	size_t n;
+	size_t single[2];	/* index + 1 of [stent] and of [defaults]; 0: not there */
+	int last_line;
+	bool is_spoiled;	/* a line before any section could not be read */
+};
+
+/*
+ * Adds a section by the text between [ and ]. Errors go to d->errors; there is
+ * a section then all the same, so that what is in it can be judged. 0 or -ENOMEM.
+ */
+int draft_open(struct draft *d, char *head, int line);
+/* Adds a key and its value to the last section. Errors go to d->errors. 0 or -ENOMEM. */
+int draft_add(struct draft *d, const char *name, const char *text, int line);
+/* A line at this place cannot be read. */
+void draft_spoil(struct draft *d);
+/* As draft_add() for a key that was found, in a certain section. */
+int draft_put(struct draft *d, struct section *s, const struct key *k, int side, const char *name,
+    const char *text, int line);
+
+/* [stent] or [defaults]; NULL: not there. */
+struct section *draft_single(const struct draft *d, enum section_kind kind);
+/* What decides a key of the process. NULL: the default does. */
+const struct entry *draft_decides_process(const struct draft *d, const struct key *k);
+/*
+ * What decides a key of a route for a side: its own section before [defaults],
+ * and in each the leg's own key before the key for both. NULL: the default does.
+ */
+const struct entry *draft_decides(const struct draft *d, const struct section *route,
+    const struct key *k, enum side side);
+/* True when the entry stands in that section. */
+bool section_owns(const struct section *s, const struct entry *e);
+
+void draft_clear(struct draft *d);
+
+#endif

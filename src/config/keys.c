@@ -1,0 +1,227 @@
+/*
+ * keys.c - the table of keys, and how their names are read.
+ *
+ * A row says where a key may stand, how its value is read and printed, the
+ * default (as text: it goes through the same reader as the operator's), and
+ * what it is for. A new setting is a row here and a field in config.h.
+ *
+ * A key of a leg without the leg's name means both legs.
+ */
+#include <stddef.h>
+#include <string.h>
+
+#include "config/keys.h"
+#include "config/units.h"
+#include "stent/log.h"
+
+#define SECONDS(n) (INT64_C(1000) * (n))
+#define HOURS(n) (SECONDS(3600) * (n))
+#define DAYS(n) (HOURS(24) * (n))
+#define USER_TIMEOUT_MAX INT32_MAX	/* ms; the kernel takes an int */
+
+static const struct word off[] = { { "off", 0 }, { 0 } };
+static const struct word automatic[] = { { "auto", 0 }, { 0 } };
+static const struct word automatic_or_off[] = { { "auto", -1 }, { "off", 0 }, { 0 } };
+static const struct word formats[] = { { "text", FORMAT_TEXT }, { "json", FORMAT_JSON }, { 0 } };
+static const struct word levels[] = {
+	{ "error", LEVEL_ERROR }, { "warn", LEVEL_WARN }, { "info", LEVEL_INFO }, { "debug", LEVEL_DEBUG }, { 0 },
+};
+static const struct word kinds[] = {
+	{ "auto", 0 }, { "tell", BEAT_TELL }, { "ask", BEAT_ASK }, { "ahead", BEAT_AHEAD }, { 0 },
+};
+static const struct word on_dead[] = {
+	{ "farewell", ON_DEAD_FAREWELL }, { "reset", ON_DEAD_RESET }, { "close", ON_DEAD_CLOSE }, { 0 },
+};
+
+#define PROCESS(k, t, field) .name = k, .scope = SCOPE_PROCESS, .type = &type_##t, \
+	.offset = offsetof(struct config, field)
+#define ROUTE(k, t, field) .name = k, .scope = SCOPE_ROUTE, .type = &type_##t, \
+	.offset = offsetof(struct route, field)
+#define LEG(k, t, field) .name = k, .scope = SCOPE_LEG, .legs = BOTH_LEGS, .type = &type_##t, \
+	.offset = offsetof(struct route, leg) + offsetof(struct leg_settings, field), \
+	.stride = sizeof(struct leg_settings)
+#define LEG_BYTES(k, t, field) .name = k, .scope = SCOPE_LEG, .legs = BOTH_LEGS, .type = &type_##t, \
+	.offset = offsetof(struct route, codec_settings.field), .stride = sizeof(struct codec_bytes)
+
+const struct key keys[] = {
+	{ PROCESS("workers", count, workers), .min = 1, .max = 256, .words = automatic, .def = "auto",
+	  .help = "Threads that relay; auto: one a core" },
+	{ PROCESS("log", log, log), .def = "stderr",
+	  .help = "Where the log goes; a file is opened again on SIGUSR1" },
+	{ PROCESS("log_format", word, log.format), .words = formats, .def = "text",
+	  .help = "How a log line is written" },
+	{ PROCESS("log_level", word, log.level), .words = levels, .def = "info",
+	  .help = "The least weighty lines that are logged; a flow's end is info, its start debug" },
+	{ PROCESS("control", path, control), .words = off, .def = "/run/stent/control.sock",
+	  .help = "Socket for stent status, top, kill, reload, drain and healthcheck" },
+	{ PROCESS("admin", admin, admin), .words = off, .def = "127.0.0.1:9464",
+	  .help = "Where the status page, /metrics, /healthz and /flows are served, without a password" },
+	{ PROCESS("user", user, user), .words = off, .def = "nobody",
+	  .help = "The user that a stent started as root becomes; off: it stays root" },
+	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",
+	  .help = "So many flows at once and no more; auto: what the descriptor limit allows" },
+	{ PROCESS("drain_timeout", duration, drain_timeout_ms), .max = DAYS(7), .def = "30s",
+	  .help = "How long a stent that was told to stop waits for its flows to end" },
+
+	{ ROUTE("listen", listen, listen),
+	  .help = "Where clients come in; several by comma. 0.0.0.0:PORT is IPv4, [::]:PORT IPv6, "
+	    ":PORT both; fd:NAME is a socket from systemd, unix:@NAME an abstract one" },
+	{ ROUTE("backend", backend, backend),
+	  .help = "Where flows go; several by comma, tried in order. A name is looked up, and all its "
+	    "addresses are tried; original: where a redirected flow wanted to go" },
+	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
+	  .help = "What is spoken, which decides the heartbeats; tcp: plain bytes, TCP probes alone; "
+	    "auto: found out from the first bytes" },
+	{ ROUTE("connect_timeout", duration, connect_timeout_ms), .min = 1, .max = DAYS(1), .def = "5s",
+	  .help = "For all the backends of a flow and their addresses together" },
+	{ ROUTE("lookup_age", duration, lookup_age_ms), .max = DAYS(1), .def = "10s",
+	  .help = "How long an address that was looked up is used before it is looked up again" },
+	{ ROUTE("urgent", flag, urgent), .def = "off",
+	  .help = "Carry TCP's urgent mark over (Telnet, rlogin, old FTP)" },
+	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "farewell",
+	  .help = "What the living side gets when the other is dead: the protocol's own goodbye where it "
+	    "has one, a reset, or a plain end" },
+	{ ROUTE("cancel_on_death", flag, cancel_on_death), .def = "on",
+	  .help = "Tell the backend to stop the work of a client that is dead, where the protocol can" },
+
+	{ LEG("keepalive", keepalive, keepalive_idle_s), .words = off, .def = "60s/10s/6",
+	  .help = "TCP probes: after so long idle, so far apart, so many unanswered mean death" },
+	{ LEG("user_timeout", duration, user_timeout_ms), .min = 1, .max = USER_TIMEOUT_MAX,
+	  .words = automatic_or_off, .def = "auto",
+	  .help = "TCP_USER_TIMEOUT: bytes unacknowledged so long mean death; auto: idle + interval x "
+	    "probes of keepalive; off: the kernel's own limit" },
+	{ LEG("heartbeat", heartbeat, heartbeat_ms), .min = 1, .max = DAYS(7),
+	  .words = automatic_or_off, .def = "auto",
+	  .help = "A heartbeat goes out after so long without bytes in either direction; auto: what suits "
+	    "the protocol" },
+	{ LEG("heartbeat_kind", word, heartbeat_kind), .words = kinds, .def = "auto",
+	  .help = "tell: nobody answers it; ask: it is answered, a hung program is found; ahead: bytes "
+	    "that are certain to come, sent early; auto: what suits the protocol" },
+	{ LEG("heartbeat_timeout", duration, heartbeat_timeout_ms), .min = 1, .max = DAYS(1), .def = "30s",
+	  .help = "The answer to an asking heartbeat is due within" },
+	{ LEG("heartbeat_misses", count, heartbeat_misses), .min = 1, .max = 1000,
+	  .words = automatic_or_off, .def = "auto",
+	  .help = "So many answers missed in a row mean death; auto: 3 when asking, off when telling" },
+	{ LEG("heartbeat_limit", duration, heartbeat_limit_ms), .min = 1, .max = DURATION_MAX_MS,
+	  .words = off, .def = "12h",
+	  .help = "Heartbeats end when the other side's application gave no sign of itself for so long; "
+	    "then the server's own idle rules have their say" },
+	{ LEG("idle_timeout", duration, idle_timeout_ms), .min = 1, .max = DURATION_MAX_MS,
+	  .words = off, .def = "off",
+	  .help = "A flow ends when this side's application was silent for so long" },
+	{ LEG_BYTES("beat_send", line, beat_send),
+	  .help = "With protocol = line: the heartbeat's line, such as \"PING\\n\"; knows \\n \\r \\t \\0 "
+	    "\\xHH \\\\ \\\"" },
+	{ LEG_BYTES("beat_expect", bytes, beat_expect),
+	  .help = "With protocol = line: the answer, which is taken out: a line that the application itself never "
+	    "gets; without it nobody answers" },
+	{ .name = "heartbeat_in_transaction", .scope = SCOPE_LEG, .legs = BACKEND_LEG, .type = &type_flag,
+	  .offset = offsetof(struct route, codec_settings.in_transaction), .def = "off",
+	  .help = "Heartbeats to a database go on inside a transaction, which keeps its locks" },
+	{ 0 },
+};
+
+const struct key *
+key_find(const char *name)
+{
+	for (const struct key *k = keys; k->name != NULL; k++)
+		if (strcmp(k->name, name) == 0)
+			return k;
+	return NULL;
+}
+
+const struct key *
+key_read(const char *written, int *side)
+{
+	const struct key *k;
+
+	*side = -1;
+	for (int s = CLIENT; s <= BACKEND; s++) {
+		size_t len = strlen(side_name((enum side)s));
+
+		if (strncmp(written, side_name((enum side)s), len) != 0 || written[len] != '.')
+			continue;
+		*side = s;
+		k = key_find(written + len + 1);
+		return k != NULL && k->scope == SCOPE_LEG && key_has_leg(k, (enum side)s) ? k : NULL;
+	}
+	return key_find(written);
+}
+
+const char *
+key_text(const struct key *k, int side, char buf[KEY_NAME_MAX])
+{
+	if (k->scope == SCOPE_LEG && side >= 0)
+		snprintf(buf, KEY_NAME_MAX, "%s.%s", side_name((enum side)side), k->name);
+	else
+		snprintf(buf, KEY_NAME_MAX, "%s", k->name);
+	return buf;
+}
+
+const char *
+key_form(const struct key *k, char buf[KEY_FORM_MAX])
+{
+	size_t len = 0;
+
+	buf[0] = '\0';
+	for (const struct word *w = k->words; w != NULL && w->name != NULL && len < KEY_FORM_MAX; w++)
+		len += (size_t)snprintf(buf + len, KEY_FORM_MAX - len, "%s%s", len > 0 ? " | " : "", w->name);
+	if (k->type->form != NULL && len < KEY_FORM_MAX)
+		snprintf(buf + len, KEY_FORM_MAX - len, "%s%s", len > 0 ? " | " : "", k->type->form);
+	return buf;
+}
+
+/* A right key behind a wrong leg, or a leg's name before a key that has none. */
+static const char *
+meant_leg(const char *wrong, char buf[MEANT_MAX])
+{
+	const char *dot = strchr(wrong, '.');
+	const struct key *k = dot != NULL ? key_find(dot + 1) : NULL;
+	char prefix[NEAREST_MAX];
+	struct nearest n;
+
+	if (k == NULL || k->scope == SCOPE_PROCESS)
+		return NULL;
+	snprintf(prefix, sizeof(prefix), "%.*s", (int)(dot - wrong), wrong);
+	nearest_start(&n, prefix);
+	for (int s = CLIENT; s <= BACKEND; s++)
+		if (k->scope == SCOPE_LEG && key_has_leg(k, (enum side)s))
+			nearest_offer(&n, side_name((enum side)s));
+	if (k->scope != SCOPE_LEG)
+		snprintf(buf, MEANT_MAX, "%s", k->name);
+	else if (nearest_best(&n) != NULL)
+		snprintf(buf, MEANT_MAX, "%s.%s", nearest_best(&n), k->name);
+	else if (k->legs == BOTH_LEGS)
+		snprintf(buf, MEANT_MAX, "client.%s or backend.%s", k->name, k->name);
+	else
+		snprintf(buf, MEANT_MAX, "%s.%s", side_name(k->legs == CLIENT_LEG ? CLIENT : BACKEND), k->name);
+	return buf;
+}
+
+const char *
+key_meant(const char *wrong, bool of_process, bool of_route, char buf[MEANT_MAX])
+{
+	struct nearest n;
+
+	if (of_route && meant_leg(wrong, buf) != NULL)
+		return buf;
+	nearest_start(&n, wrong);
+	for (const struct key *k = keys; k->name != NULL; k++) {
+		if (k->scope == SCOPE_PROCESS ? !of_process : !of_route)
+			continue;
+		nearest_offer(&n, k->name);
+		for (int s = CLIENT; k->scope == SCOPE_LEG && s <= BACKEND; s++)
+			if (key_has_leg(k, (enum side)s))
+				nearest_offer(&n, key_text(k, s, buf));
+	}
+	if (nearest_best(&n) == NULL)
+		return NULL;
+	snprintf(buf, MEANT_MAX, "%s", nearest_best(&n));
+	return buf;
+}
+
+void *
+key_field(const struct key *k, void *base, enum side side)
+{
+	return (char *)base + k->offset + k->stride * side;
+}

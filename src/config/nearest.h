@@ -1,0 +1,21 @@
+/*
+ * nearest.h - the right word nearest to a wrong one: "did you mean ...?".
+ * Start, offer every right word, ask for the best.
+ */
+#ifndef STENT_CONFIG_NEAREST_H
+#define STENT_CONFIG_NEAREST_H
+
+#define NEAREST_MAX 64	/* bytes; longer words are near to nothing */
+
+struct nearest {
+	const char *word;
+	char best[NEAREST_MAX];
+	unsigned score;
+};
+
+void nearest_start(struct nearest *n, const char *word);
+void nearest_offer(struct nearest *n, const char *right);
+/* NULL: none is near enough to be meant. Belongs to n. */
+const char *nearest_best(const struct nearest *n);
+
+#endif

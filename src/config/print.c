@@ -1,0 +1,214 @@
+/*
+ * print.c - settings as a file, and the table of keys as a reference.
+ *
+ * What config_print() writes is a settings file that means the same: a test
+ * feeds it back. The reference is what `stent help keys` shows and what stands
+ * in the README.
+ */
+#include <string.h>
+
+#include "config/keys.h"
+#include "config/units.h"
+
+#define WIDTH 79
+
+static void
+print_value(const struct key *k, void *base, int side, FILE *out)
+{
+	char name[KEY_NAME_MAX];
+	const void *field = key_field(k, base, side < 0 ? CLIENT : (enum side)side);
+
+	if (k->type->is_unset != NULL && k->type->is_unset(field))
+		return;
+	fprintf(out, "%s = ", key_text(k, side, name));
+	k->type->print(k, field, out);
+	putc('\n', out);
+}
+
+static void
+print_route(struct route *r, FILE *out)
+{
+	fprintf(out, "\n[route %s]\n", r->name);
+	for (const struct key *k = keys; k->name != NULL; k++)
+		if (k->scope == SCOPE_ROUTE)
+			print_value(k, r, -1, out);
+	for (int side = CLIENT; side <= BACKEND; side++)
+		for (const struct key *k = keys; k->name != NULL; k++)
+			if (k->scope == SCOPE_LEG && key_has_leg(k, (enum side)side))
+				print_value(k, r, side, out);
+}
+
+void
+config_print(const struct config *c, FILE *out)
+{
+	struct config copy = *c;	/* key_field() serves writers too and wants no const */
+
+	fputs("[stent]\n", out);
+	for (const struct key *k = keys; k->name != NULL; k++)
+		if (k->scope == SCOPE_PROCESS)
+			print_value(k, &copy, -1, out);
+	for (size_t i = 0; i < c->n_routes; i++)
+		print_route(&c->routes[i], out);
+}
+
+/* --- the reference --- */
+
+static const struct chapter {
+	enum scope scope;
+	const char *title, *text;
+} chapters[] = {
+	{ SCOPE_PROCESS, "The process: [stent]", "Once in a file." },
+	{ SCOPE_ROUTE, "A route: [route NAME]", "Each route has a section. What stands in [defaults] holds for every "
+	    "route that does not say otherwise." },
+	{ SCOPE_LEG, "Each leg of a route", "With client. or backend. before its name a key is for that leg; without, "
+	    "for both. The leg's own wins over both, a route's section over [defaults]." },
+};
+
+/* Words of a text, broken at WIDTH. */
+static void
+print_wrapped(const char *text, int indent, FILE *out)
+{
+	int column = 0;
+
+	while (*text != '\0') {
+		int len = (int)strcspn(text, " ");
+
+		if (column > 0 && column + 1 + len > WIDTH) {
+			putc('\n', out);
+			column = 0;
+		}
+		if (column == 0)
+			column = fprintf(out, "%*s", indent, "");
+		else
+			column += fprintf(out, " ");
+		column += fprintf(out, "%.*s", len, text);
+		text += len + strspn(text + len, " ");
+	}
+	putc('\n', out);
+}
+
+static const char *
+key_title(const struct key *k, char buf[KEY_NAME_MAX])
+{
+	return key_text(k, k->scope == SCOPE_LEG && k->legs == BACKEND_LEG ? BACKEND : -1, buf);
+}
+
+static void
+print_plain(const struct chapter *c, FILE *out)
+{
+	char form[KEY_FORM_MAX], name[KEY_NAME_MAX];
+
+	fprintf(out, "%s\n", c->title);
+	print_wrapped(c->text, 2, out);
+	for (const struct key *k = keys; k->name != NULL; k++) {
+		if (k->scope != c->scope)
+			continue;
+		fprintf(out, "\n  %s = %s\n", key_title(k, name), key_form(k, form));
+		print_wrapped(k->help, 6, out);
+		if (k->def != NULL)
+			fprintf(out, "      Default: %s\n", k->def);
+	}
+	putc('\n', out);
+}
+
+/* A cell of a table: | would end it. */
+static void
+print_cell(const char *text, FILE *out)
+{
+	for (; *text != '\0'; text++)
+		fprintf(out, *text == '|' ? "\\%c" : "%c", *text);
+}
+
+static void
+print_markdown(const struct chapter *c, FILE *out)
+{
+	char form[KEY_FORM_MAX], name[KEY_NAME_MAX];
+
+	fprintf(out, "#### %s\n\n%s\n\n| key | value | default | meaning |\n|---|---|---|---|\n", c->title, c->text);
+	for (const struct key *k = keys; k->name != NULL; k++) {
+		if (k->scope != c->scope)
+			continue;
+		fprintf(out, "| `%s` | `", key_title(k, name));
+		print_cell(key_form(k, form), out);
+		fprintf(out, "` | %s%s%s | ", k->def != NULL ? "`" : "", k->def != NULL ? k->def : "",
+		    k->def != NULL ? "`" : "");
+		print_cell(k->help, out);
+		fputs(" |\n", out);
+	}
+	putc('\n', out);
+}
+
+/* --- the protocols --- */
+
+static const char protocols_title[] = "Protocols";
+static const char protocols_text[] = "What heartbeat = auto and heartbeat_kind = auto mean toward each side, and which "
+    "other kinds there are.";
+
+/* "ask after 25s; also tell": what a protocol does toward a side by itself, and on demand. Returns buf. */
+static const char *
+beats_text(const struct codec *c, enum side side, char buf[KEY_FORM_MAX])
+{
+	static const char *const names[] = { "tell", "ask", "ahead" };
+	unsigned own = c->leg[side].interval_ms > 0 ? c->leg[side].kind : 0, others = c->leg[side].kinds & ~own;
+	char interval[DURATION_TEXT_MAX];
+	int len = 0;
+
+	if (c->leg[side].kinds == 0)
+		return "none";
+	buf[0] = '\0';
+	for (unsigned i = 0; i < 3; i++)
+		if (own == 1U << i)
+			len = snprintf(buf, KEY_FORM_MAX, "%s after %s", names[i],
+			    duration_text(c->leg[side].interval_ms, interval));
+	for (unsigned i = 0; i < 3; i++) {
+		if ((others & 1U << i) == 0)
+			continue;
+		len += snprintf(buf + len, KEY_FORM_MAX - (size_t)len, "%s%s",
+		    others & ((1U << i) - 1) ? ", " : own != 0 ? "; also " : "on demand: ", names[i]);
+	}
+	return buf;
+}
+
+static void
+print_protocol(const char *name, const char *summary, const char *client, const char *backend, bool markdown,
+    FILE *out)
+{
+	if (markdown)
+		fprintf(out, "| `%s` | %s | %s | %s |\n", name, summary, client, backend);
+	else
+		fprintf(out, "\n  %s\n      %s\n      To the client: %s\n      To the backend: %s\n", name, summary, client,
+		    backend);
+}
+
+static void
+print_protocols(bool markdown, FILE *out)
+{
+	char client[KEY_FORM_MAX], backend[KEY_FORM_MAX];
+
+	if (markdown)
+		fprintf(out, "#### %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
+		    protocols_title, protocols_text);
+	else
+		fprintf(out, "%s\n", protocols_title);
+	if (!markdown)
+		print_wrapped(protocols_text, 2, out);
+	print_protocol("tcp", "any bytes: TCP probes alone", "none", "none", markdown, out);
+	for (size_t i = 0; codec_at(i) != NULL; i++)
+		print_protocol(codec_at(i)->name, codec_at(i)->summary, beats_text(codec_at(i), CLIENT, client),
+		    beats_text(codec_at(i), BACKEND, backend), markdown, out);
+	putc('\n', out);
+}
+
+void
+config_print_keys(FILE *out, bool markdown)
+{
+	for (size_t i = 0; i < sizeof(chapters) / sizeof(chapters[0]); i++) {
+		if (markdown)
+			print_markdown(&chapters[i], out);
+		else
+			print_plain(&chapters[i], out);
+	}
+	print_protocols(markdown, out);
+	print_wrapped("A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
+	    "begins with ; or #; behind a value with a blank and ;.", 0, out);
+}

@@ -1,0 +1,230 @@
+/*
+ * read.c - reads a settings file through inih, and keeps it from guessing.
+ *
+ * inih splits lines into sections, keys and values. What it does to lines it
+ * does not understand was measured (Debian's inih 55): it cuts lines at its
+ * buffer's end and reads on in the middle, cuts section names to 49 bytes,
+ * takes an indented line for more of the value before it, overlooks what
+ * stands behind a ], takes : for =, and calls nobody for an empty section.
+ * Its handlers learn no line number.
+ *
+ * So the lines come to it through next_line(), which reads whole physical
+ * lines, counts them, strips their indentation, and judges their form. One
+ * that inih would misread is an error, told here, and reaches inih as an
+ * empty line. What inih then hands to on_pair() is certain, and its line is
+ * the last one read.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/make.h"
+
+#define LINE_MAX_WANTED 4096	/* bytes; a beat of 256 bytes in \xHH, a long list of backends */
+
+struct source {
+	FILE *file;
+	struct draft *draft;
+	int line;
+	int failed;		/* -errno; reading ends then */
+};
+
+/* One physical line: what fits, and what kept it from being one. */
+struct line {
+	char *text;
+	size_t len;		/* bytes kept */
+	size_t whole;		/* bytes there are, without the line's end */
+	bool has_nul;
+};
+
+/* False at the end of the file. Keeps at most max - 1 bytes; drops "\n" or "\r\n". */
+static bool
+read_line(struct line *l, FILE *f, size_t max)
+{
+	int c = EOF;
+
+	l->len = l->whole = 0;
+	l->has_nul = false;
+	while ((c = getc_unlocked(f)) != EOF && c != '\n') {
+		if (l->len + 1 < max)
+			l->text[l->len++] = (char)c;
+		l->whole++;
+		l->has_nul |= c == '\0';
+	}
+	if (l->whole == l->len && l->len > 0 && l->text[l->len - 1] == '\r')
+		l->whole = --l->len;
+	l->text[l->len] = '\0';
+	return c != EOF || l->whole > 0;
+}
+
+/* Where a comment, = or : stands first; the end of the text if none does. */
+static const char *
+first_mark(const char *text)
+{
+	const char *p = text;
+
+	for (; *p != '\0'; p++)
+		if (*p == '=' || *p == ':' || (*p == ';' && (p == text || isblank((unsigned char)p[-1]))))
+			break;
+	return p;
+}
+
+static bool
+is_comment(const char *text)
+{
+	return *text == ';' || *text == '#';
+}
+
+/*
+ * [HEAD] and perhaps a comment. Never for inih, which would cut its name:
+ * on_pair() goes by the draft's last section.
+ */
+static void
+take_section(struct source *s, const char *text)
+{
+	struct errors *errors = &s->draft->errors;
+	const char *end = strchr(text, ']'), *rest = "";
+	char *copy, *head;
+	int r;
+
+	if (end == NULL) {
+		errors_add(errors, s->line, "\"%.60s\" has no closing ]; write such as [route NAME]", text);
+		end = text + strcspn(text, ";");
+	} else {
+		rest = end + 1 + strspn(end + 1, " \t");
+	}
+	if (*rest != '\0' && !is_comment(rest))
+		errors_add(errors, s->line, "\"%.60s\" stands behind the section; write it on a line of its own", rest);
+	copy = strndup(text + 1, (size_t)(end - text) - 1);
+	if (copy == NULL) {
+		s->failed = -ENOMEM;
+		return;
+	}
+	head = copy + strspn(copy, " \t");
+	for (size_t len = strlen(head); len > 0 && isblank((unsigned char)head[len - 1]); len--)
+		head[len - 1] = '\0';
+	r = draft_open(s->draft, head, s->line);
+	if (r < 0)
+		s->failed = r;
+	free(copy);
+}
+
+/* KEY = VALUE. Returns whether inih would read it as that. */
+static bool
+take_pair(struct source *s, const char *text)
+{
+	struct errors *errors = &s->draft->errors;
+	const char *mark = first_mark(text);
+
+	if (*mark == '=' && mark > text)
+		return true;
+	if (*mark == '=')
+		errors_add(errors, s->line, "there is no key before the =; write KEY = VALUE");
+	else if (*mark == ':' && mark > text)
+		errors_add(errors, s->line, "\"%.60s\" has a : where = should be; write KEY = VALUE", text);
+	else
+		errors_add(errors, s->line, "\"%.60s\" has no =; write KEY = VALUE", text);
+	return false;
+}
+
+/* Tells what makes the line no text that can be read; false then. */
+static bool
+judge_bytes(struct source *s, const struct line *l)
+{
+	struct errors *errors = &s->draft->errors;
+
+	if (l->has_nul) {
+		errors_add(errors, s->line, "there is a zero byte in the line; save the file as plain UTF-8 text");
+		return false;
+	}
+	for (size_t i = 0; i < l->len; i++) {
+		unsigned char c = (unsigned char)l->text[i];
+
+		if ((c < 0x20 && c != '\t') || c == 0x7f) {
+			errors_add(errors, s->line, "there is a control byte 0x%02x in the line; take it out", c);
+			return false;
+		}
+	}
+	if (l->whole > l->len) {
+		errors_add(errors, s->line, "the line has %zu bytes, and %zu at most can be read; shorten it",
+		    l->whole, l->len);
+		return false;
+	}
+	return true;
+}
+
+/* Judges a line without its indentation and comment lines; returns whether inih is to see it. */
+static bool
+take_line(struct source *s, const struct line *l, const char *text)
+{
+	if (!l->has_nul && (is_comment(text) || (*text == '\0' && l->whole == l->len)))
+		return false;
+	if (*text == '[' && judge_bytes(s, l)) {
+		take_section(s, text);
+		return false;
+	}
+	if (*text != '[' && judge_bytes(s, l) && take_pair(s, text))
+		return true;
+	draft_spoil(s->draft);
+	return false;
+}
+
+/* inih's fgets(): one line a call; an empty one for each that is not for inih. */
+static char *
+next_line(char *buf, int size, void *stream)
+{
+	struct source *s = stream;
+	struct line l = { .text = buf };
+	const char *text = buf;
+	size_t len;
+
+	if (s->failed != 0 || !read_line(&l, s->file, (size_t)size - 1)) {
+		if (ferror(s->file))
+			s->failed = errno != 0 ? -errno : -EIO;
+		return NULL;
+	}
+	s->draft->last_line = ++s->line;
+	if (s->line == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
+		text += 3;
+	text += strspn(text, " \t");
+	len = take_line(s, &l, text) ? strlen(text) : 0;
+	memmove(buf, text, len);
+	strcpy(buf + len, "\n");	/* read_line() left room */
+	return buf;
+}
+
+static int
+on_pair(void *user, const char *section, const char *name, const char *value)
+{
+	struct source *s = user;
+	int r;
+
+	(void)section;
+	r = draft_add(s->draft, name, value, s->line);
+	if (r < 0)
+		s->failed = r;
+	return 1;
+}
+
+int
+draft_read(struct draft *d, const char *path)
+{
+	struct source s = { .file = fopen(path, "re"), .draft = d };
+	int line;
+
+	if (s.file == NULL)
+		return -errno;
+#ifdef HAVE_INI_MAX_LINE
+	ini_max_line = LINE_MAX_WANTED;
+#endif
+	errno = 0;
+	line = ini_parse_stream(next_line, &s, on_pair, &s);
+	fclose(s.file);
+	if (s.failed != 0)
+		return s.failed;
+	if (line != 0)
+		errors_add(&d->errors, line > 0 ? line : s.line, "the line cannot be understood; write KEY = VALUE");
+	return 0;
+}

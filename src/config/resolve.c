@@ -1,0 +1,215 @@
+/*
+ * resolve.c - what needs more than one line: the autos, routes that lack
+ * something, listeners in each other's way.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config/make.h"
+
+#define WORKERS_MAX 256
+
+/* Cores that this process may run on: fewer than there are in a container that is given some. */
+static int
+count_cores(void)
+{
+	cpu_set_t set;
+	long n;
+
+	CPU_ZERO(&set);
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		n = CPU_COUNT(&set);
+	else
+		n = sysconf(_SC_NPROCESSORS_ONLN);	/* more cores than the set has room for */
+	if (n < 1)
+		return 1;
+	return n < WORKERS_MAX ? (int)n : WORKERS_MAX;
+}
+
+static void
+resolve_user_timeout(struct leg_settings *leg)
+{
+	int64_t s = leg->keepalive_idle_s + (int64_t)leg->keepalive_interval_s * leg->keepalive_probes;
+
+	if (leg->user_timeout_ms < 0)
+		leg->user_timeout_ms = s * 1000 < INT32_MAX ? s * 1000 : INT32_MAX;	/* the kernel takes an int */
+}
+
+static void
+judge_route(struct draft *d, const struct section *s)
+{
+	static const char *const needed[] = { "listen", "backend" };
+
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+		if (!s->is_spoiled && draft_decides(d, s, key_find(needed[i]), CLIENT) == NULL)
+			errors_add(&d->errors, s->line, "[route %s] has no %s; write %s = %s", s->name, needed[i],
+			    needed[i], i == 0 ? "ADDRESS:PORT" : "HOST:PORT");
+}
+
+void
+resolve_routes(struct config *c, struct draft *d)
+{
+	size_t routes = 0, heads = 0;
+
+	if (c->workers == 0)
+		c->workers = count_cores();
+	for (size_t i = 0; i < d->n; i++) {
+		const struct section *s = &d->sections[i];
+
+		heads += s->kind == SECTION_ROUTE;
+		if (s->kind != SECTION_ROUTE || s->is_faulty)
+			continue;
+		judge_route(d, s);
+		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
+		for (int side = CLIENT; side <= BACKEND; side++)
+			resolve_user_timeout(&c->routes[routes].leg[side]);
+		resolve_beats(&c->routes[routes++], d, s);
+	}
+	if (heads == 0 && !d->is_spoiled)
+		errors_add(&d->errors, d->last_line > 0 ? d->last_line : 1,
+		    "there is no route; write a section [route NAME] with listen and backend");
+}
+
+/* --- listeners --- */
+
+/* A listener, and where it was written. */
+struct place {
+	const struct endpoint *endpoint;
+	const struct route *route;	/* NULL: admin or control */
+	int line;
+};
+
+static int
+listen_line(const struct draft *d, size_t section)
+{
+	const struct entry *e = draft_decides(d, &d->sections[section], key_find("listen"), CLIENT);
+
+	return e != NULL ? e->line : d->sections[section].line;
+}
+
+/* All listeners of all routes. NULL: there are none, or no memory. The caller frees it. */
+static struct place *
+gather_places(const struct config *c, const struct draft *d, size_t *n)
+{
+	size_t total = 0, route = 0;
+	struct place *places;
+
+	*n = 0;
+	for (size_t i = 0; i < c->n_routes; i++)
+		total += c->routes[i].n_listen;
+	places = calloc(total + 1, sizeof(*places));
+	for (size_t i = 0; i < d->n && places != NULL; i++) {
+		const struct route *r = &c->routes[route];
+
+		if (d->sections[i].kind != SECTION_ROUTE || d->sections[i].is_faulty)
+			continue;
+		for (size_t j = 0; j < r->n_listen; j++)
+			places[(*n)++] = (struct place){ &r->listen[j], r, listen_line(d, i) };
+		route++;
+	}
+	return places;
+}
+
+static void
+tell_clash(struct draft *d, const struct place *a, const struct place *b)
+{
+	const struct place *later = b->line >= a->line ? b : a, *first = later == b ? a : b;
+	char place[PLACE_MAX];
+
+	if (later->route == first->route)
+		errors_add(&d->errors, later->line, "listen: \"%s\" clashes with \"%s\" beside it; leave one of them out",
+		    later->endpoint->text, first->endpoint->text);
+	else
+		errors_add(&d->errors, later->line, "listen: \"%s\" of [route %s] clashes with \"%s\" of [route %s] "
+		    "(%s); give one another port", later->endpoint->text, later->route->name, first->endpoint->text,
+		    first->route->name, errors_place(&d->errors, first->line, place));
+}
+
+/* Each listener against those before it; told once, for a thousand alike would clash a million times. */
+static void
+judge_place(struct draft *d, const struct place *places, size_t i)
+{
+	for (size_t j = 0; j < i; j++) {
+		if (endpoint_clash(places[j].endpoint, places[i].endpoint)) {
+			tell_clash(d, &places[j], &places[i]);
+			return;
+		}
+	}
+}
+
+/* The status page or the control socket against all listeners. */
+static void
+judge_own(struct draft *d, const char *key, const char *address, const char *prefix,
+    const struct place *places, size_t n)
+{
+	const struct entry *e = draft_decides_process(d, key_find(key));
+	char text[256], place[PLACE_MAX];
+	struct endpoint own;
+	const char *why;
+
+	if (address == NULL || (e != NULL && !e->is_good))
+		return;
+	snprintf(text, sizeof(text), "%s%s", prefix, address);
+	if (endpoint_parse(&own, text, ENDPOINT_LISTEN, &why) < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (endpoint_clash(&own, places[i].endpoint))
+			errors_add(&d->errors, places[i].line, "listen: \"%s\" clashes with %s = %s (%s); change one of them",
+			    places[i].endpoint->text, key, address,
+			    e != NULL ? errors_place(&d->errors, e->line, place) : "its default");
+	endpoint_clear(&own);
+}
+
+static bool
+is_loopback(const struct endpoint *ep)
+{
+	const struct sockaddr_in *in = (const struct sockaddr_in *)&ep->addr;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ep->addr;
+
+	if (ep->addr.ss_family == AF_INET)
+		return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return ep->addr.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+}
+
+/* True when flows to the backend surely come back to the listener: they would go round until no descriptor is left. */
+static bool
+is_loop(const struct endpoint *listen, const struct endpoint *backend)
+{
+	return endpoint_clash(listen, backend) &&
+	    (is_loopback(backend) || strcmp(listen->text, backend->text) == 0);
+}
+
+static void
+judge_loop(struct draft *d, const struct place *p)
+{
+	for (size_t i = 0; i < p->route->n_backend; i++) {
+		if (is_loop(p->endpoint, &p->route->backend[i])) {
+			errors_add(&d->errors, p->line, "listen: \"%s\" is the route's own backend \"%s\"; give one "
+			    "another port", p->endpoint->text, p->route->backend[i].text);
+			return;
+		}
+	}
+}
+
+void
+resolve_listeners(const struct config *c, struct draft *d)
+{
+	size_t n;
+	struct place *places = gather_places(c, d, &n);
+
+	if (places == NULL) {
+		d->errors.failed = -ENOMEM;
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		judge_place(d, places, i);
+		judge_loop(d, &places[i]);
+	}
+	judge_own(d, "admin", c->admin, "", places, n);
+	judge_own(d, "control", c->control, "unix:", places, n);
+	free(places);
+}

@@ -1,0 +1,405 @@
+/*
+ * text.c - the types of values that are texts: places, paths, users,
+ * protocols, bytes. Their fields own memory, which config_free() frees.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "config/keys.h"
+
+static int
+set_text(char **field, const char *text)
+{
+	char *copy = strdup(text);
+
+	if (copy == NULL)
+		return -ENOMEM;
+	*field = copy;
+	return 0;
+}
+
+static void
+print_text(const struct key *k, const void *field, FILE *out)
+{
+	const char *text = *(char *const *)field;
+
+	(void)k;
+	fputs(text != NULL ? text : "off", out);
+}
+
+/* --- log --- */
+
+static int
+parse_log(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	struct log_settings *log = field;
+
+	(void)k;
+	if (strcmp(text, "stderr") == 0) {
+		log->target = TARGET_STDERR;
+	} else if (strcmp(text, "syslog") == 0) {
+		log->target = TARGET_SYSLOG;
+	} else if (strncmp(text, "file:", 5) == 0) {
+		if (text[5] == '\0')
+			return spot_error(spot, "\"file:\" has no path; write such as file:/var/log/stent.log");
+		log->target = TARGET_FILE;
+		return set_text(&log->path, text + 5);
+	} else {
+		return spot_error(spot, "\"%s\" is no place for a log; write stderr, syslog or file:PATH", text);
+	}
+	return 0;
+}
+
+static void
+print_log(const struct key *k, const void *field, FILE *out)
+{
+	const struct log_settings *log = field;
+
+	(void)k;
+	if (log->target == TARGET_FILE)
+		fprintf(out, "file:%s", log->path);
+	else
+		fputs(log->target == TARGET_SYSLOG ? "syslog" : "stderr", out);
+}
+
+const struct type type_log = { .form = "stderr | syslog | file:PATH", .parse = parse_log, .print = print_log };
+
+/* --- control, admin, user --- */
+
+static int
+parse_path(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	struct sockaddr_un un;
+
+	(void)k;
+	if (strcmp(text, "off") == 0)
+		return 0;
+	if (strchr(text, '/') == NULL)
+		return spot_error(spot, "\"%s\" is no path; write such as /run/stent/control.sock, or off", text);
+	if (strlen(text) >= sizeof(un.sun_path))
+		return spot_error(spot, "\"%s\" is too long; a socket's path has at most %zu bytes", text,
+		    sizeof(un.sun_path) - 1);
+	return set_text(field, text);
+}
+
+const struct type type_path = { .form = "PATH", .parse = parse_path, .print = print_text };
+
+static int
+parse_admin(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	struct endpoint ep;
+	const char *why;
+	bool is_inet;
+	int r;
+
+	(void)k;
+	if (strcmp(text, "off") == 0)
+		return 0;
+	r = endpoint_parse(&ep, text, ENDPOINT_LISTEN, &why);
+	if (r < 0)
+		return r == -ENOMEM ? r : spot_error(spot, "\"%s\" %s", text, why);
+	is_inet = ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY;
+	endpoint_clear(&ep);
+	if (!is_inet)
+		return spot_error(spot, "\"%s\" is no address of TCP; write such as 127.0.0.1:9464, or off", text);
+	return set_text(field, text);
+}
+
+const struct type type_admin = { .form = "ADDRESS:PORT", .parse = parse_admin, .print = print_text };
+
+static int
+parse_user(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	(void)k;
+	if (strcmp(text, "off") == 0)
+		return 0;
+	/* The default is not judged: a machine without it need not start stent as root. */
+	if (spot->errors != NULL && getpwnam(text) == NULL)
+		return spot_error(spot, "this machine has no user \"%s\"; write one of /etc/passwd, or off to "
+		    "stay as started", text);
+	return set_text(field, text);
+}
+
+const struct type type_user = { .form = "NAME", .parse = parse_user, .print = print_text };
+
+/* --- listen, backend --- */
+
+static int
+add_endpoint(struct endpoint **list, size_t *n, const char *text, enum endpoint_use use,
+    const struct spot *spot)
+{
+	struct endpoint *grown = realloc(*list, (*n + 1) * sizeof(**list));
+	const char *why;
+	int r;
+
+	if (grown == NULL)
+		return -ENOMEM;
+	*list = grown;
+	r = endpoint_parse(&grown[*n], text, use, &why);
+	if (r < 0)
+		return r == -ENOMEM ? r : spot_error(spot, "\"%s\" %s", text, why);
+	(*n)++;
+	return 0;
+}
+
+static char *
+trim(char *text)
+{
+	size_t len;
+
+	text += strspn(text, " \t");
+	for (len = strlen(text); len > 0 && strchr(" \t", text[len - 1]) != NULL; len--)
+		;
+	text[len] = '\0';
+	return text;
+}
+
+/* Tells of every endpoint that is wrong, not of the first alone. */
+static int
+parse_endpoints(struct endpoint **list, size_t *n, const char *text, enum endpoint_use use,
+    const struct spot *spot)
+{
+	char *copy = strdup(text), *more = copy, *one;
+	bool has_original = false;
+	int r = 0, one_r;
+
+	if (copy == NULL)
+		return -ENOMEM;
+	while ((one = strsep(&more, ",")) != NULL && r != -ENOMEM) {
+		one = trim(one);
+		if (*one == '\0')
+			one_r = spot_error(spot, "there is nothing between two commas or behind the last; "
+			    "write HOST:PORT there or leave the comma out");
+		else
+			one_r = add_endpoint(list, n, one, use, spot);
+		if (one_r < 0)
+			r = one_r;
+	}
+	for (size_t i = 0; i < *n; i++)
+		has_original |= (*list)[i].kind == ENDPOINT_ORIGINAL;
+	if (has_original && *n > 1)
+		r = spot_error(spot, "\"original\" stands alone; leave the other backends out");
+	free(copy);
+	return r;
+}
+
+static void
+print_endpoints(const struct endpoint *list, size_t n, FILE *out)
+{
+	for (size_t i = 0; i < n; i++)
+		fprintf(out, "%s%s", i > 0 ? ", " : "", list[i].text);
+}
+
+static int
+parse_listen(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	struct route *r = (struct route *)(void *)((char *)field - offsetof(struct route, listen));
+
+	(void)k;
+	return parse_endpoints(&r->listen, &r->n_listen, text, ENDPOINT_LISTEN, spot);
+}
+
+static int
+parse_backend(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	struct route *r = (struct route *)(void *)((char *)field - offsetof(struct route, backend));
+
+	(void)k;
+	return parse_endpoints(&r->backend, &r->n_backend, text, ENDPOINT_BACKEND, spot);
+}
+
+static void
+print_listen(const struct key *k, const void *field, FILE *out)
+{
+	const struct route *r = (const struct route *)(const void *)
+	    ((const char *)field - offsetof(struct route, listen));
+
+	(void)k;
+	print_endpoints(r->listen, r->n_listen, out);
+}
+
+static void
+print_backend(const struct key *k, const void *field, FILE *out)
+{
+	const struct route *r = (const struct route *)(const void *)
+	    ((const char *)field - offsetof(struct route, backend));
+
+	(void)k;
+	print_endpoints(r->backend, r->n_backend, out);
+}
+
+const struct type type_listen = {
+	.form = "ADDRESS:PORT | :PORT | unix:PATH | fd:NAME, ...", .parse = parse_listen, .print = print_listen,
+};
+const struct type type_backend = {
+	.form = "HOST:PORT | unix:PATH, ... | original", .parse = parse_backend, .print = print_backend,
+};
+
+/* --- protocol --- */
+
+static int
+parse_protocol(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	char known[256] = "tcp";
+	size_t len = strlen(known);
+	struct nearest n;
+
+	(void)k;
+	if (strcmp(text, "tcp") == 0 || codec_find(text) != NULL)
+		return set_text(field, text);
+	nearest_start(&n, text);
+	nearest_offer(&n, "tcp");
+	for (size_t i = 0; codec_at(i) != NULL; i++) {
+		nearest_offer(&n, codec_at(i)->name);
+		if (len < sizeof(known))
+			len += (size_t)snprintf(known + len, sizeof(known) - len, ", %s", codec_at(i)->name);
+	}
+	if (nearest_best(&n) != NULL)
+		return spot_error(spot, "unknown protocol \"%s\"; did you mean \"%s\"?", text, nearest_best(&n));
+	return spot_error(spot, "unknown protocol \"%s\"; known are %s", text, known);
+}
+
+const struct type type_protocol = { .form = "NAME", .parse = parse_protocol, .print = print_text };
+
+/* --- beat_send, beat_expect --- */
+
+/* Of a hexadecimal digit. */
+static unsigned
+digit_value(char c)
+{
+	return (unsigned)(isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10);
+}
+
+/*
+ * Reads one escape behind its backslash; returns how many characters it has,
+ * 0: it is none. \012 would be one byte in C and three here: it is none.
+ */
+static size_t
+read_escape(const char *p, uint8_t *byte)
+{
+	static const char letters[] = "nrt0\\\"", bytes[] = "\n\r\t\0\\\"";
+	const char *letter = *p != '\0' ? strchr(letters, *p) : NULL;
+
+	if (*p == '0' && isdigit((unsigned char)p[1]))
+		return 0;
+	if (letter != NULL) {
+		*byte = (uint8_t)bytes[letter - letters];
+		return 1;
+	}
+	if (*p != 'x' || !isxdigit((unsigned char)p[1]) || !isxdigit((unsigned char)p[2]))
+		return 0;
+	*byte = (uint8_t)(digit_value(p[1]) << 4 | digit_value(p[2]));
+	return 3;
+}
+
+/* Reads text with escapes up to its end or, when quoted, to the closing quote, which must end it. */
+static int
+unescape(uint8_t *data, size_t *len, const char *text, const struct spot *spot)
+{
+	bool quoted = *text == '"';
+	const char *p = text + (quoted ? 1 : 0);
+	size_t n;
+
+	for (*len = 0; *p != '\0' && !(quoted && *p == '"'); (*len)++) {
+		if (*p != '\\') {
+			data[*len] = (uint8_t)*p++;
+			continue;
+		}
+		n = read_escape(p + 1, &data[*len]);
+		if (n == 0)
+			return spot_error(spot, "\"\\%.3s\" is no escape; there are \\n \\r \\t \\0 \\xHH \\\\ \\\"", p + 1);
+		p += 1 + n;
+	}
+	if (quoted && *p == '\0')
+		return spot_error(spot, "%s has no closing quote; write one (a \" ;\" inside is a comment: write \\x3b)",
+		    text);
+	if (quoted && p[1] != '\0')
+		return spot_error(spot, "%s has text behind the closing quote; write a quote inside as \\\"", text);
+	return 0;
+}
+
+static int
+judge_beat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
+{
+	if (len == 0)
+		return spot_error(spot, "%s holds no bytes; write some or leave the line out", text);
+	if (len > CODEC_BEAT_MAX)
+		return spot_error(spot, "%zu bytes are too many; write at most %d", len, CODEC_BEAT_MAX);
+	/* Else what the application sends next would be the rest of the line. */
+	if (is_line && data[len - 1] != '\n')
+		return spot_error(spot, "%s does not end its line; write \\n at its end", text);
+	return 0;
+}
+
+static int
+parse_beat(struct codec_bytes *bytes, const char *text, bool is_line, const struct spot *spot)
+{
+	uint8_t *data = malloc(strlen(text) + 1);	/* no escape is longer than it is written */
+	size_t len;
+	int r;
+
+	if (data == NULL)
+		return -ENOMEM;
+	r = unescape(data, &len, text, spot);
+	if (r == 0)
+		r = judge_beat(data, len, text, is_line, spot);
+	if (r < 0) {
+		free(data);
+		return r;
+	}
+	*bytes = (struct codec_bytes){ .data = data, .len = len };
+	return 0;
+}
+
+static int
+parse_bytes(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	(void)k;
+	return parse_beat(field, text, false, spot);
+}
+
+static int
+parse_line(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	(void)k;
+	return parse_beat(field, text, true, spot);
+}
+
+static void
+print_bytes(const struct key *k, const void *field, FILE *out)
+{
+	static const char letters[] = "nrt\\\"", escaped[] = "\n\r\t\\\"";
+	const struct codec_bytes *bytes = field;
+
+	(void)k;
+	putc('"', out);
+	for (size_t i = 0; i < bytes->len; i++) {
+		uint8_t c = bytes->data[i];
+		const char *letter = c != 0 ? strchr(escaped, c) : NULL;
+
+		if (letter != NULL)
+			fprintf(out, "\\%c", letters[letter - escaped]);
+		else if (c < 0x20 || c >= 0x7f || c == ';')	/* ; could begin a comment */
+			fprintf(out, "\\x%02x", c);
+		else
+			putc(c, out);
+	}
+	putc('"', out);
+}
+
+static bool
+is_no_bytes(const void *field)
+{
+	return ((const struct codec_bytes *)field)->len == 0;
+}
+
+const struct type type_bytes = {
+	.form = "TEXT", .parse = parse_bytes, .print = print_bytes, .is_unset = is_no_bytes,
+};
+const struct type type_line = {
+	.form = "TEXT", .parse = parse_line, .print = print_bytes, .is_unset = is_no_bytes,
+};
