@@ -1,0 +1,75 @@
+/*
+ * socket.h - sockets as the relay needs them; the only setsockopt calls of the
+ * program. Every descriptor is non-blocking and close-on-exec.
+ */
+#ifndef STENT_SOCKET_H
+#define STENT_SOCKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "stent/config.h"
+#include "stent/endpoint.h"
+
+/*
+ * A listening socket for an endpoint of a route. The accepted sockets inherit
+ * the options of the client leg, so that accepting sets none. Descriptor or -errno.
+ */
+int socket_listen(const struct endpoint *ep, const struct leg_settings *client);
+/* Takes over a listening socket that was handed to the process (systemd). 0 or -errno. */
+int socket_adopt(int fd, const struct leg_settings *client);
+/* The descriptor that systemd handed over under this name (sd_listen_fds(3)); -ENOENT. */
+int socket_from_systemd(const char *name);
+
+/* Accepts one: descriptor or -errno. */
+int socket_accept(int listener, struct address *peer);
+
+/* Starts to connect: descriptor or -errno. Finished when it is writable. */
+int socket_connect(const struct sockaddr *sa, socklen_t len);
+/* Sets a leg's keepalive and TCP_USER_TIMEOUT on a connected socket. 0 or -errno. */
+int socket_keep_alive(int fd, const struct leg_settings *leg);
+
+/* Takes the pending error: 0 or an errno. */
+int socket_error(int fd);
+
+/* Where a redirected flow wanted to go. 0 or -errno. */
+int socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len);
+
+/* Closes at once by a reset: what is unsent is thrown away. */
+void socket_reset(int fd);
+
+void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's own */
+
+/* True when the next byte to read is TCP's urgent one. */
+bool socket_at_urgent(int fd);
+
+/*
+ * Is there more to read? 1: bytes, or the end; 0: nothing now; -errno: the
+ * socket's error, which is taken by this call as by a read.
+ */
+int socket_has_more(int fd);
+
+/* Bytes that came and were not read yet. */
+size_t socket_unread(int fd);
+
+/* Bytes that the peer has not acknowledged, sent or not; 0 for what is no TCP. */
+size_t socket_unacked(int fd);
+
+/* What the kernel knows of the peer (TCP_INFO). */
+struct socket_facts {
+	bool is_tcp;		/* else the rest is zero */
+	uint32_t unsent;	/* bytes not sent yet */
+	uint32_t unacked;	/* segments sent and not acknowledged */
+	uint32_t retransmits;	/* of the oldest of them, in a row */
+	uint32_t probes;	/* keepalive or window probes unanswered */
+	uint32_t backoff;	/* window probes sent in a row */
+	uint32_t last_ack_ms;	/* since the last acknowledgement came: probes' too */
+	uint32_t rtt_us;	/* smoothed */
+};
+
+/* Works on a socket that has just died, too. */
+void socket_facts(int fd, struct socket_facts *ret);
+
+#endif

@@ -1,0 +1,318 @@
+/*
+ * socket.c - the only place that sets socket options.
+ *
+ * Options of the client leg are set on the listener: Linux copies them to
+ * each accepted socket (and arms its keepalive timer), which saves seven
+ * system calls a connection. The backend leg gets its keepalive from the relay
+ * when its flow has lived for a moment, for the same reason: a flow that ends
+ * before needs none. Urgent bytes are always taken in line
+ * (SO_OOBINLINE): without it the kernel would leave one byte out of the stream.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "stent/socket.h"
+
+#define BACKLOG 4096		/* the kernel lowers it to net.core.somaxconn */
+#define SD_FIRST_FD 3		/* sd_listen_fds(3): SD_LISTEN_FDS_START */
+#define ORIGINAL_DST 80		/* SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST */
+
+static int
+set_int(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value)) == 0 ? 0 : -errno;
+}
+
+struct option {
+	int level, name, value;
+	bool wanted;
+};
+
+static int
+set_options(int fd, const struct option *o, size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		if (o[i].wanted)
+			r = set_int(fd, o[i].level, o[i].name, o[i].value);
+	return r;
+}
+
+/* What has to hold from the first byte. */
+static int
+set_stream_options(int fd)
+{
+	const struct option options[] = {
+		{ IPPROTO_TCP, TCP_NODELAY, 1, true },
+		{ SOL_SOCKET, SO_OOBINLINE, 1, true },
+	};
+
+	return set_options(fd, options, sizeof(options) / sizeof(options[0]));
+}
+
+int
+socket_keep_alive(int fd, const struct leg_settings *leg)
+{
+	const bool probes = leg->keepalive_idle_s > 0;
+	const struct option options[] = {
+		{ SOL_SOCKET, SO_KEEPALIVE, 1, probes },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, leg->keepalive_idle_s, probes },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, leg->keepalive_interval_s, probes },
+		{ IPPROTO_TCP, TCP_KEEPCNT, leg->keepalive_probes, probes },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT, (int)leg->user_timeout_ms, leg->user_timeout_ms > 0 },
+	};
+
+	return set_options(fd, options, sizeof(options) / sizeof(options[0]));
+}
+
+static int
+set_leg_options(int fd, const struct leg_settings *leg)
+{
+	const int r = set_stream_options(fd);
+
+	return r == 0 ? socket_keep_alive(fd, leg) : r;
+}
+
+/* A UNIX socket left behind by a process that is gone is replaced; a live one is not. */
+static int
+clear_stale_unix(const struct sockaddr_un *sun, socklen_t len)
+{
+	struct stat st;
+	int fd, r = 0;
+
+	if (sun->sun_path[0] == '\0' || lstat(sun->sun_path, &st) != 0)
+		return 0;
+	if (!S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)sun, len) == 0 || errno != ECONNREFUSED)
+		r = -EADDRINUSE;
+	else if (unlink(sun->sun_path) != 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static int
+prepare_listener(int fd, const struct endpoint *ep, const struct leg_settings *client)
+{
+	int r = 0;
+
+	if (ep->addr.ss_family == AF_UNIX)
+		return clear_stale_unix((const struct sockaddr_un *)&ep->addr, ep->addr_len);
+	r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (r == 0 && ep->addr.ss_family == AF_INET6)
+		r = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, ep->kind != ENDPOINT_ANY);
+	if (r == 0)
+		r = set_leg_options(fd, client);
+	return r;
+}
+
+static int
+listen_on(const struct endpoint *ep, const struct leg_settings *client)
+{
+	int fd = socket(ep->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = prepare_listener(fd, ep, client);
+	if (r == 0 && bind(fd, (const struct sockaddr *)&ep->addr, ep->addr_len) != 0)
+		r = -errno;
+	if (r == 0 && listen(fd, BACKLOG) != 0)
+		r = -errno;
+	if (r == 0)
+		return fd;
+	close(fd);
+	return r;
+}
+
+int
+socket_listen(const struct endpoint *ep, const struct leg_settings *client)
+{
+	int r = listen_on(ep, client);
+
+	if (r == -EAFNOSUPPORT && ep->kind == ENDPOINT_ANY) {	/* a kernel without IPv6 */
+		struct endpoint v4 = *ep;
+		struct sockaddr_in *sin = (struct sockaddr_in *)&v4.addr;
+
+		memset(&v4.addr, 0, sizeof(v4.addr));
+		sin->sin_family = AF_INET;
+		sin->sin_port = htons(ep->port);
+		v4.addr_len = sizeof(*sin);
+		r = listen_on(&v4, client);
+	}
+	return r;
+}
+
+int
+socket_adopt(int fd, const struct leg_settings *client)
+{
+	int listening = 0, domain = 0;
+	socklen_t len = sizeof(int);
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+		return -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) != 0)
+		return -errno;
+	if (!listening)
+		return -EINVAL;
+	len = sizeof(int);
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0)
+		return -errno;
+	return domain == AF_UNIX ? 0 : set_leg_options(fd, client);
+}
+
+int
+socket_from_systemd(const char *name)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS"), *names = getenv("LISTEN_FDNAMES");
+	size_t len = strlen(name);
+
+	if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != getpid())
+		return -ENOENT;
+	for (int i = 0; i < strtol(count, NULL, 10); i++) {
+		size_t n = names != NULL ? strcspn(names, ":") : 0;
+
+		/* Without names all sockets are called "unknown", as sd_listen_fds_with_names(3) has it. */
+		if (names != NULL ? n == len && memcmp(names, name, n) == 0 : strcmp(name, "unknown") == 0)
+			return SD_FIRST_FD + i;
+		if (names != NULL)
+			names += n + (names[n] == ':');
+	}
+	return -ENOENT;
+}
+
+int
+socket_accept(int listener, struct address *peer)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	int fd = accept4(listener, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	*peer = address_from_sockaddr((struct sockaddr *)&ss);
+	return fd;
+}
+
+int
+socket_connect(const struct sockaddr *sa, socklen_t len)
+{
+	int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (sa->sa_family != AF_UNIX)
+		r = set_stream_options(fd);
+	if (r == 0 && connect(fd, sa, len) != 0 && errno != EINPROGRESS)
+		r = -errno;
+	if (r == 0)
+		return fd;
+	close(fd);
+	return r;
+}
+
+int
+socket_error(int fd)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+int
+socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len)
+{
+	*len = sizeof(*ret);
+	if (getsockopt(fd, SOL_IP, ORIGINAL_DST, ret, len) == 0)
+		return 0;
+	*len = sizeof(*ret);
+	return getsockopt(fd, SOL_IPV6, ORIGINAL_DST, ret, len) == 0 ? 0 : -errno;
+}
+
+void
+socket_reset(int fd)
+{
+	const struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	close(fd);
+}
+
+void
+socket_set_user_timeout(int fd, int64_t ms)
+{
+	(void)set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)ms);
+}
+
+bool
+socket_at_urgent(int fd)
+{
+	int at = 0;
+
+	return ioctl(fd, SIOCATMARK, &at) == 0 && at != 0;
+}
+
+int
+socket_has_more(int fd)
+{
+	char byte;
+
+	if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0)
+		return 1;
+	return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+static size_t
+ask_bytes(int fd, unsigned long what)
+{
+	int n = 0;
+
+	return ioctl(fd, what, &n) == 0 && n > 0 ? (size_t)n : 0;
+}
+
+size_t
+socket_unread(int fd)
+{
+	return ask_bytes(fd, FIONREAD);
+}
+
+size_t
+socket_unacked(int fd)
+{
+	return ask_bytes(fd, SIOCOUTQ);
+}
+
+void
+socket_facts(int fd, struct socket_facts *ret)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	memset(ret, 0, sizeof(*ret));
+	memset(&info, 0, sizeof(info));
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+		return;
+	ret->is_tcp = true;
+	ret->unsent = info.tcpi_notsent_bytes;
+	ret->unacked = info.tcpi_unacked;
+	ret->retransmits = info.tcpi_retransmits;
+	ret->probes = info.tcpi_probes;
+	ret->backoff = info.tcpi_backoff;
+	ret->last_ack_ms = info.tcpi_last_ack_recv;
+	ret->rtt_us = info.tcpi_rtt;
+}
