@@ -1,0 +1,179 @@
+/*
+ * codec.h - the contract of a protocol codec.
+ *
+ * A codec watches both directions of one flow, knows where a heartbeat (a
+ * beat) may be put into it, writes one, and takes its answer out again. It is
+ * a pure state machine: no sockets, no clock, no logging, no allocation. All
+ * it knows of a flow is in one state of state_size bytes, which the relay
+ * allocates, zeroes and frees; it holds no pointers to memory of its own.
+ *
+ * The laws a codec is tested by:
+ *   exact  with no beat written, what it emits is what it was fed, byte for
+ *          byte, however that was cut. With beats: the same, plus the beats,
+ *          less the answers to them.
+ *   legal  may_beat() names a kind only where the protocol allows it in a
+ *          state that the codec is sure of.
+ *   doubt  whatever it does not understand makes it let go for good
+ *          (out->lost): it emits what it holds and the relay goes on without.
+ *
+ * A new protocol is one file and one row of the table in codec.c.
+ */
+#ifndef STENT_CODEC_H
+#define STENT_CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "stent/side.h"
+
+/* Kinds of beat, as bits: may_beat() answers with a set of them. */
+enum beat_kind {
+	BEAT_TELL = 1,	/* nobody waits for an answer (the codec takes out what comes all the same) */
+	BEAT_ASK = 2,	/* answered by the peer; the codec takes the answer out */
+	BEAT_AHEAD = 4,	/* bytes certain to come, sent early, left out later */
+};
+
+#define CODEC_STATE_MAX 512	/* bytes; a state with all that it holds back */
+#define CODEC_BEAT_MAX 256	/* bytes; room that beat() and cancel() may fill */
+#define CODEC_FAREWELL_MAX 512	/* bytes; room that farewell() may fill */
+
+/*
+ * What one feed() lets through, in order: pieces of the fed buffer (not
+ * copied), and small pieces of the codec's own (copied into scratch: bytes
+ * that it held back, or had to rewrite). Belongs to the relay, which keeps one
+ * a worker and clears it before each call.
+ */
+#define CODEC_SPANS 64
+#define CODEC_SCRATCH 2048
+
+struct codec_out {
+	struct iovec spans[CODEC_SPANS];
+	size_t n_spans;
+	size_t scratch_used;
+	unsigned answers;	/* answers to our beats taken out by this call */
+	const char *lost;	/* set once, when the codec lets go: the reason, a static string */
+	const char *note;	/* set once, what the operator should know of a flow that goes on (no beats to a pooler): a static string, logged at info */
+	uint8_t scratch[CODEC_SCRATCH];
+};
+
+static inline void
+codec_out_clear(struct codec_out *out)
+{
+	out->n_spans = 0;
+	out->scratch_used = 0;
+	out->answers = 0;
+	out->lost = NULL;
+	out->note = NULL;
+}
+
+/*
+ * True while one more step of a codec fits: a step emits at most four spans
+ * and CODEC_STATE_MAX bytes of scratch. A codec that sees false returns what
+ * it consumed so far and is called again.
+ */
+bool codec_out_has_room(const struct codec_out *out);
+/* Emits bytes of the fed buffer; a piece that continues the last one joins it. */
+void codec_emit(struct codec_out *out, const uint8_t *data, size_t len);
+/* Emits a copy of bytes that will not outlive the call. */
+void codec_emit_copy(struct codec_out *out, const void *data, size_t len);
+
+/* Settings of a route that a codec may need; it may keep the pointer: it outlives the flow. */
+struct codec_bytes {
+	uint8_t *data;
+	size_t len;
+};
+
+struct codec_settings {
+	struct codec_bytes beat_send[2];	/* protocol = line: what to send to a side ... */
+	struct codec_bytes beat_expect[2];	/* ... and the answer; empty: none comes */
+	enum beat_kind kind[2];			/* kind configured for the beats to a side; 0: auto */
+	bool heartbeats[2];			/* beats to that side are on */
+	bool in_transaction;			/* beat the backend inside a transaction too */
+};
+
+/* Why and since when the other side is dead; for farewell(). */
+struct codec_obituary {
+	enum side dead;
+	const char *reason;	/* the close reason: "backend-user-timeout" */
+	int64_t quiet_ms;	/* nothing was heard of it for so long */
+};
+
+struct codec {
+	const char *name;	/* as in `protocol = NAME` */
+	const char *summary;	/* a few words for help and docs */
+	size_t state_size;	/* bytes, at most CODEC_STATE_MAX; relay memory is counted: keep it small */
+	struct {
+		unsigned kinds;		/* kinds that this protocol has toward that side; 0: never a beat */
+		enum beat_kind kind;	/* what `auto` means; 0 where it means off */
+		uint32_t interval_ms;	/* what `heartbeat = auto` means; 0: off */
+	} leg[2];		/* indexed by the side that receives the beat */
+
+	/* The state comes zeroed. */
+	void (*init)(void *state, const struct codec_settings *settings);
+
+	/*
+	 * Looks at the next len > 0 bytes that `from` sent, cut wherever they were
+	 * cut, and emits what the other side is to get. Returns how many bytes it
+	 * consumed: less than len only when out is full (then called again with
+	 * the rest). Bytes consumed and not emitted are held in the state (few:
+	 * an answer's head cut in two) or were an answer of ours.
+	 * out->lost: it let go. It emitted all that it held; the relay forwards
+	 * the rest itself and never calls again. So a codec lets go only when the
+	 * other direction holds nothing and no answer of ours is still to come;
+	 * until then it merely stops beating. Exception: with is_ahead() true for
+	 * a side, what came is not what was sent ahead; nothing more can be made
+	 * right, and the relay resets the flow.
+	 */
+	size_t (*feed)(void *state, enum side from, const uint8_t *buf, size_t len,
+	    struct codec_out *out);
+
+	/* `from` sent its FIN: emits what is held of that direction. */
+	void (*finish)(void *state, enum side from, struct codec_out *out);
+
+	/*
+	 * How many of the next bytes from `from` the codec need not see: the
+	 * relay may forward up to so many unseen and then says so by skipped().
+	 * NULL: none ever. UINT64_MAX: all that will ever come.
+	 */
+	uint64_t (*unseen)(const void *state, enum side from);
+	void (*skipped)(void *state, enum side from, uint64_t n);
+
+	/* The kinds of beat that may go to side `to` right now, before any other byte. */
+	unsigned (*may_beat)(const void *state, enum side to);
+
+	/*
+	 * Writes a beat of one kind that may_beat() just allowed, and counts it
+	 * as sent. Returns its length, 1..CODEC_BEAT_MAX.
+	 */
+	size_t (*beat)(void *state, enum side to, enum beat_kind kind,
+	    uint8_t buf[CODEC_BEAT_MAX]);
+
+	/* The codec at work behind this one (protocol = auto, an upgrade); NULL: none yet. NULL: always itself. */
+	const struct codec *(*actual)(const void *state);
+
+	/* Bytes sent ahead to side `to` have not come yet: a FIN to it now would lie. NULL: never. */
+	bool (*is_ahead)(const void *state, enum side to);
+
+	/*
+	 * The protocol's own goodbye to side `to`, the other side being dead.
+	 * Returns its length, 0 where none is legal now. NULL: has none.
+	 */
+	size_t (*farewell)(void *state, enum side to, const struct codec_obituary *o,
+	    uint8_t buf[CODEC_FAREWELL_MAX]);
+
+	/*
+	 * The client is dead while the backend still works for it: bytes to send
+	 * on a new connection to the backend so that it stops (PostgreSQL's
+	 * cancel request). Returns their length, 0: nothing to cancel. NULL: has none.
+	 */
+	size_t (*cancel)(const void *state, uint8_t buf[CODEC_BEAT_MAX]);
+};
+
+/* The table: codecs by `protocol` name; NULL for an unknown one. "tcp" is no codec: see codec_name_is_known(). */
+const struct codec *codec_find(const char *name);
+/* The i-th row, NULL past the end. */
+const struct codec *codec_at(size_t i);
+
+#endif

@@ -1,0 +1,375 @@
+/*
+ * auto.c - finds out the protocol from its first bytes, then hands over to its codec.
+ *
+ * The side that speaks first decides: a table says how protocols begin. Each
+ * byte is looked at in its turn, so the decision falls at the same byte
+ * however the stream was cut. It falls as soon as one row fits and no row
+ * above it still might; when no row fits, or none of them whole within
+ * LOOK_MAX bytes, there is no known protocol and the codec lets go. It does so
+ * too where the protocol is known but has no codec, and names it.
+ *
+ * Bytes are forwarded while it looks, as either side may wait for them. So it
+ * keeps a copy, and the codec that is found reads that copy first, with its
+ * output thrown away. A codec that holds some of these bytes back could not be
+ * taken (they went out already); none does before a beat has asked for it.
+ *
+ * The rows need not be proof. A codec that was found wrongly meets bytes that
+ * it does not understand and lets go, as it would if it had been configured.
+ */
+#include <string.h>
+
+#include "codec/codecs.h"
+
+#define LOOK_MAX 32	/* bytes of a side; twice what the longest row needs */
+#define INNER_MAX 256	/* bytes; the largest state of a codec that may be found */
+
+static const char unknown[] = "no known protocol";
+
+/*
+ * How a protocol begins. A shape has a letter for each byte: '=' this one,
+ * '#' a digit, '.' any; without a shape they are all '='.
+ */
+struct beginning {
+	const char *codec;	/* NULL: there is none */
+	const char *why;	/* what is said when there is no codec */
+	const char *bytes;
+	const char *shape;
+};
+
+#define KNOWN(codec, ...) { (codec), "no heartbeats for " codec, __VA_ARGS__ }
+#define OTHER(name, ...) { NULL, "no heartbeats for " name, __VA_ARGS__ }
+#define END { NULL, NULL, NULL, NULL }
+
+static const struct beginning client_first[] = {
+	{ NULL, "TLS", "\x16\x03", "==" },
+	KNOWN("http", "GET /", NULL),
+	KNOWN("http", "GET http", NULL),
+	KNOWN("http", "HEAD /", NULL),
+	KNOWN("http", "POST /", NULL),
+	KNOWN("http", "POST http", NULL),
+	KNOWN("http", "PUT /", NULL),
+	KNOWN("http", "PATCH /", NULL),
+	KNOWN("http", "DELETE /", NULL),
+	KNOWN("http", "OPTIONS /", NULL),
+	KNOWN("http", "OPTIONS *", NULL),
+	KNOWN("postgres", "\0\0\0\x08\x04\xd2\x16", "======="),		/* TLS or GSSAPI wanted */
+	KNOWN("postgres", "\0\0\0\x10\x04\xd2\x16\x2e", "========"),	/* cancel */
+	KNOWN("postgres", "\0\0..\0\3\0", "==..==="),			/* version 3 */
+	KNOWN("redis", "*0\r\n$", "=#==="),
+	KNOWN("redis", "*00\r\n$", "=##==="),
+	KNOWN("redis", "*000\r\n$", "=###==="),
+	KNOWN("redis", "PING\r\n", NULL),
+	{ NULL, "a PROXY header comes first", "PROXY ", NULL },
+	{ NULL, "a PROXY header comes first", "\r\n\r\n\0\r\nQUIT\n", "============" },
+	OTHER("HTTP/2", "PRI * HTTP/2", NULL),
+	OTHER("HTTP tunnels", "CONNECT ", NULL),
+	OTHER("SSH", "SSH-", NULL),
+	OTHER("MQTT", "\x10.\0\4MQTT", "=.======"),
+	OTHER("MQTT", "\x10..\0\4MQTT", "=..======"),
+	OTHER("MQTT", "\x10.\0\6MQIsdp", "=.========"),
+	OTHER("AMQP", "AMQP", NULL),
+	OTHER("STOMP", "CONNECT\n", NULL),
+	OTHER("STOMP", "CONNECT\r\n", NULL),
+	OTHER("STOMP", "STOMP\n", NULL),
+	OTHER("memcached", "\x80.\0", "=.="),
+	OTHER("memcached", "get ", NULL),
+	OTHER("memcached", "gets ", NULL),
+	OTHER("memcached", "set ", NULL),
+	OTHER("memcached", "mn\r\n", NULL),
+	OTHER("memcached", "version\r\n", NULL),
+	OTHER("LDAP", "0.\2\1.`", "=.==.="),
+	OTHER("LDAP", "0\x84....\2\1.`", "==....==.="),
+	OTHER("IRC", "NICK ", NULL),
+	OTHER("IRC", "USER ", NULL),
+	OTHER("IRC", "CAP LS", NULL),
+	OTHER("XMPP", "<?xml", NULL),
+	OTHER("XMPP", "<stream:stream", NULL),
+	OTHER("SIP", "REGISTER sip", NULL),
+	OTHER("SIP", "INVITE sip", NULL),
+	OTHER("SIP", "OPTIONS sip", NULL),
+	OTHER("RTSP", "OPTIONS rtsp", NULL),
+	OTHER("RTSP", "DESCRIBE rtsp", NULL),
+	OTHER("Kafka", "\0\0..\0\x12\0", "==..==="),
+	OTHER("Cassandra", "\3\0..\1\0\0", "==..==="),
+	OTHER("Cassandra", "\3\0..\5\0\0", "==..==="),
+	OTHER("Cassandra", "\4\0..\1\0\0", "==..==="),
+	OTHER("Cassandra", "\4\0..\5\0\0", "==..==="),
+	OTHER("Cassandra", "\5\0..\1\0\0", "==..==="),
+	OTHER("Cassandra", "\5\0..\5\0\0", "==..==="),
+	OTHER("TDS", "\x12\1..\0\0", "==..=="),
+	OTHER("MongoDB", "..\0\0........\xdd\7\0\0", "..==........===="),
+	OTHER("MongoDB", "..\0\0........\xd4\7\0\0", "..==........===="),
+	END
+};
+
+static const struct beginning backend_first[] = {
+	KNOWN("mysql", ".\0\0\0\n0", ".====#"),
+	OTHER("SSH", "SSH-", NULL),
+	OTHER("SMTP or FTP", "220 ", NULL),
+	OTHER("SMTP or FTP", "220-", NULL),
+	OTHER("POP3", "+OK", NULL),
+	OTHER("IMAP", "* OK", NULL),
+	OTHER("IMAP", "* PREAUTH", NULL),
+	OTHER("NATS", "INFO {", NULL),
+	OTHER("Telnet", "\xff\xfb", NULL),
+	OTHER("Telnet", "\xff\xfd", NULL),
+	OTHER("VNC", "RFB 0", NULL),
+	END
+};
+
+static const struct beginning *const beginnings[] = {
+	[CLIENT] = client_first, [BACKEND] = backend_first
+};
+
+struct look {			/* until the protocol is known */
+	const struct codec_settings *settings;
+	uint8_t n[2];		/* bytes that each side has sent */
+	bool has_first;
+	uint8_t first;		/* the side that spoke first */
+	uint8_t bytes[2][LOOK_MAX];
+};
+
+struct finder {
+	const struct codec *inner;	/* the codec found; NULL: none yet */
+	union {
+		struct look look;
+		uint64_t inner_state[INNER_MAX / sizeof(uint64_t)];
+	};
+};
+
+_Static_assert(sizeof(struct finder) <= CODEC_STATE_MAX, "an inner state has no room");
+_Static_assert(sizeof(struct look) <= INNER_MAX, "looking takes more than what is found");
+
+static void
+auto_init(void *state, const struct codec_settings *settings)
+{
+	struct finder *f = state;
+
+	f->look.settings = settings;
+}
+
+/* ---- looking ---- */
+
+enum fit { FIT_NOT, FIT_SO_FAR, FIT_WHOLE };
+
+static enum fit
+fits(const struct beginning *b, const uint8_t *bytes, size_t n)
+{
+	size_t len = strlen(b->shape != NULL ? b->shape : b->bytes);
+
+	for (size_t i = 0; i < n && i < len; i++) {
+		char shape = b->shape != NULL ? b->shape[i] : '=';
+
+		if (shape == '#' ? bytes[i] < '0' || bytes[i] > '9' :
+		    shape == '=' && bytes[i] != (uint8_t)b->bytes[i])
+			return FIT_NOT;
+	}
+	return n < len ? FIT_SO_FAR : FIT_WHOLE;
+}
+
+/* The row that fits; NULL with *is_open: none does yet; without: none will. */
+static const struct beginning *
+recognise(enum side first, const uint8_t *bytes, size_t n, bool *is_open)
+{
+	*is_open = false;
+	for (const struct beginning *b = beginnings[first]; b->why != NULL; b++) {
+		enum fit fit = fits(b, bytes, n);
+
+		if (fit == FIT_WHOLE && !*is_open)
+			return b;
+		*is_open |= fit != FIT_NOT;
+	}
+	*is_open &= n < LOOK_MAX;
+	return NULL;
+}
+
+/* Lets the codec that was found read what has passed already. False: it cannot go on from here. */
+static bool
+replay(struct finder *f, const struct look *seen, struct codec_out *out)
+{
+	const enum side sides[] = { (enum side)seen->first, side_other((enum side)seen->first) };
+	struct codec_out past;
+
+	for (size_t i = 0; i < 2; i++) {
+		const uint8_t *bytes = seen->bytes[sides[i]];
+		size_t len = seen->n[sides[i]], emitted = 0;
+
+		codec_out_clear(&past);
+		if (len == 0)
+			continue;
+		if (f->inner->feed(f->inner_state, sides[i], bytes, len, &past) != len && past.lost == NULL)
+			return false;
+		for (size_t k = 0; k < past.n_spans; k++)
+			emitted += past.spans[k].iov_len;
+		if (past.note != NULL)
+			out->note = past.note;
+		out->lost = past.lost;
+		if (out->lost != NULL || emitted != len)
+			return false;
+	}
+	return true;
+}
+
+static void
+hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
+{
+	const struct look seen = f->look;
+
+	f->inner = inner;
+	memset(f->inner_state, 0, sizeof(f->inner_state));
+	inner->init(f->inner_state, seen.settings);
+	if (!replay(f, &seen, out) && out->lost == NULL)
+		out->lost = unknown;
+}
+
+/* Looks at one more byte. */
+static void
+look(struct finder *f, enum side from, uint8_t byte, struct codec_out *out)
+{
+	struct look *l = &f->look;
+	const struct beginning *b;
+	const struct codec *inner;
+	bool is_open;
+
+	if (!l->has_first) {
+		l->has_first = true;
+		l->first = (uint8_t)from;
+	}
+	if (l->n[from] == LOOK_MAX) {
+		out->lost = unknown;	/* the other side spoke first, and is still not understood */
+		return;
+	}
+	l->bytes[from][l->n[from]++] = byte;
+	if (from != (enum side)l->first)
+		return;
+	b = recognise(from, l->bytes[from], l->n[from], &is_open);
+	if (b == NULL) {
+		out->lost = is_open ? NULL : unknown;
+		return;
+	}
+	inner = b->codec != NULL ? codec_find(b->codec) : NULL;
+	if (inner != NULL && inner->state_size <= sizeof(f->inner_state))
+		hand_over(f, inner, out);
+	else
+		out->lost = b->why;
+}
+
+/* ---- the contract ---- */
+
+static size_t
+auto_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
+{
+	struct finder *f = state;
+	size_t n = 0;
+
+	while (n < len && f->inner == NULL && out->lost == NULL)
+		look(f, from, buf[n++], out);
+	codec_emit(out, buf, n);
+	if (n < len && out->lost == NULL)
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): look() stops for one of the two */
+		n += f->inner->feed(f->inner_state, from, buf + n, len - n, out);
+	return n;
+}
+
+static void
+auto_finish(void *state, enum side from, struct codec_out *out)
+{
+	struct finder *f = state;
+
+	if (f->inner != NULL)
+		f->inner->finish(f->inner_state, from, out);
+	else
+		out->lost = "it ended before its protocol was known";
+}
+
+static uint64_t
+auto_unseen(const void *state, enum side from)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->unseen != NULL ? f->inner->unseen(f->inner_state, from) : 0;
+}
+
+static void
+auto_skipped(void *state, enum side from, uint64_t n)
+{
+	struct finder *f = state;
+
+	f->inner->skipped(f->inner_state, from, n);
+}
+
+static unsigned
+auto_may_beat(const void *state, enum side to)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL ? f->inner->may_beat(f->inner_state, to) : 0;
+}
+
+static size_t
+auto_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
+{
+	struct finder *f = state;
+
+	return f->inner->beat(f->inner_state, to, kind, buf);
+}
+
+static const struct codec *
+auto_actual(const void *state)
+{
+	const struct finder *f = state;
+
+	if (f->inner == NULL || f->inner->actual == NULL)
+		return f->inner;
+	return f->inner->actual(f->inner_state) != NULL ? f->inner->actual(f->inner_state) : f->inner;
+}
+
+static bool
+auto_is_ahead(const void *state, enum side to)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->is_ahead != NULL && f->inner->is_ahead(f->inner_state, to);
+}
+
+static size_t
+auto_farewell(void *state, enum side to, const struct codec_obituary *o,
+    uint8_t buf[CODEC_FAREWELL_MAX])
+{
+	struct finder *f = state;
+
+	return f->inner != NULL && f->inner->farewell != NULL ?
+	    f->inner->farewell(f->inner_state, to, o, buf) : 0;
+}
+
+static size_t
+auto_cancel(const void *state, uint8_t buf[CODEC_BEAT_MAX])
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->cancel != NULL ? f->inner->cancel(f->inner_state, buf) : 0;
+}
+
+/* The interval is the shortest of any codec: the first beat is timed before the protocol is known. */
+#define ALL_KINDS (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
+
+const struct codec codec_auto = {
+	.name = "auto",
+	.summary = "found out from the first bytes",
+	.state_size = sizeof(struct finder),
+	.leg = {
+		[CLIENT] = { .kinds = ALL_KINDS, .interval_ms = 25000 },
+		[BACKEND] = { .kinds = ALL_KINDS, .interval_ms = 25000 },
+	},
+	.init = auto_init,
+	.feed = auto_feed,
+	.finish = auto_finish,
+	.unseen = auto_unseen,
+	.skipped = auto_skipped,
+	.may_beat = auto_may_beat,
+	.beat = auto_beat,
+	.actual = auto_actual,
+	.is_ahead = auto_is_ahead,
+	.farewell = auto_farewell,
+	.cancel = auto_cancel,
+};

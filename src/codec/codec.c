@@ -1,0 +1,66 @@
+/*
+ * codec.c - the table of protocols, and how a codec emits bytes.
+ */
+#include <string.h>
+
+#include "codec/codecs.h"
+#include "stent/codec.h"
+
+static const struct codec *const table[] = {
+	&codec_auto,
+	&codec_http,
+	&codec_line,
+	&codec_postgres,
+	&codec_mysql,
+	&codec_redis,
+	&codec_sse,
+	&codec_websocket,
+	NULL,	/* the end */
+};
+
+const struct codec *
+codec_at(size_t i)
+{
+	return i < sizeof(table) / sizeof(table[0]) ? table[i] : NULL;
+}
+
+const struct codec *
+codec_find(const char *name)
+{
+	for (size_t i = 0; codec_at(i) != NULL; i++)
+		if (strcmp(codec_at(i)->name, name) == 0)
+			return codec_at(i);
+	return NULL;
+}
+
+bool
+codec_out_has_room(const struct codec_out *out)
+{
+	return out->n_spans + 4 <= CODEC_SPANS &&
+	    out->scratch_used + CODEC_STATE_MAX <= CODEC_SCRATCH;
+}
+
+void
+codec_emit(struct codec_out *out, const uint8_t *data, size_t len)
+{
+	struct iovec *last = out->n_spans > 0 ? &out->spans[out->n_spans - 1] : NULL;
+
+	if (len == 0)
+		return;
+	if (last != NULL && (const uint8_t *)last->iov_base + last->iov_len == data) {
+		last->iov_len += len;
+		return;
+	}
+	out->spans[out->n_spans].iov_base = (void *)(uintptr_t)data;
+	out->spans[out->n_spans++].iov_len = len;
+}
+
+void
+codec_emit_copy(struct codec_out *out, const void *data, size_t len)
+{
+	uint8_t *copy = out->scratch + out->scratch_used;
+
+	memcpy(copy, data, len);
+	out->scratch_used += len;
+	codec_emit(out, copy, len);
+}

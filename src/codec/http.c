@@ -1,0 +1,459 @@
+/*
+ * http.c - HTTP/1.1 exchanges, and the WebSocket that one of them may become:
+ * the codecs `http`, `sse` (the same by another name) and `websocket`.
+ *
+ * Each direction is at the start of a message, in its head, or in its body
+ * (http_head.c, http_body.c). A response is read in the light of its request:
+ * at most one may be open, so one head is read at a time and both directions
+ * share its memory. What the two sides may disagree about (pipelining, two
+ * lengths, an answer in place of 100-continue) makes the codec let go. A 101
+ * to websocket replaces all this by the frames of websocket.c, in place.
+ *
+ * Beats before an upgrade (rows `http` and `sse` only):
+ *   tell   to the client, a chunk with an empty comment, between two chunks of
+ *          server-sent events, where a line of the decoded text has ended; so
+ *          also before the text begins, while a model thinks. (A server that
+ *          sends its head, falls silent and then begins with a byte order
+ *          mark would lose the name of its first line. None is known.)
+ *   ahead  where the settings ask for it: a leading zero of the next chunk's
+ *          size (either direction), or the next byte of "HTTP/1." while a
+ *          whole request waits for the first byte of its response. What then
+ *          comes is emitted less what was sent. If it is something else, or
+ *          the sender ends, is_ahead() stays true and the relay resets.
+ *
+ * Doubt: the direction in which it arose is passed blindly from there on; a
+ * pong for us that comes behind that spot is a stray pong to the other side.
+ * The codec lets go (out->lost) at once, or, while the other direction still
+ * holds bytes, owes us pongs or has to leave out bytes sent ahead, once that
+ * is done.
+ */
+#include <string.h>
+
+#include "codec/codecs.h"
+#include "codec/http.h"
+
+enum part { PART_START, PART_HEAD, PART_BODY };
+
+struct exchange {
+	struct http_head head;		/* the one being read, of either side */
+	struct http_body body[2];	/* by the side that sends it */
+	uint8_t part[2];
+	uint8_t prefix;			/* bytes of "HTTP/1." that the client got ahead */
+	bool is_open;			/* a request has been read whose response has not ended */
+	bool is_head;			/* ... it was HEAD */
+	bool expects;			/* ... it said Expect; neither 100 nor its body came yet */
+	bool asks_upgrade;		/* ... to something */
+	bool asks_websocket;
+};
+
+struct http {
+	const char *doubt;	/* why it lets go; NULL: no doubt */
+	bool is_blind[2];	/* bytes from that side are passed without a look */
+	bool is_finished[2];	/* that side has sent its FIN */
+	bool is_websocket;
+	bool beats_http;	/* beats before an upgrade: not in the row `websocket` */
+	bool tells_events;	/* comment chunks to the client */
+	bool sends_ahead[2];	/* to that side */
+	union {
+		struct exchange exchange;
+		struct ws ws;
+	};
+};
+
+_Static_assert(sizeof(struct http) <= 160, "memory of idle flows counts");
+
+static const char version_prefix[HTTP_AHEAD_MAX] = "HTTP/1.";
+static const char comment_chunk[] = "2\r\n:\n\r\n";
+
+static void
+init_websocket(void *state, const struct codec_settings *settings)
+{
+	(void)state;	/* zeros are right, and no setting concerns it */
+	(void)settings;
+}
+
+static void
+init_http(void *state, const struct codec_settings *settings)
+{
+	struct http *h = state;
+
+	h->beats_http = true;
+	h->tells_events = settings->heartbeats[CLIENT];
+	for (enum side to = CLIENT; to <= BACKEND; to++)
+		h->sends_ahead[to] = settings->kind[to] == BEAT_AHEAD;
+}
+
+/* A request's head has ended. */
+static const char *
+open_exchange(struct http *h)
+{
+	struct exchange *x = &h->exchange;
+	unsigned upgrade = FACT_UPGRADE_WS | FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER;
+
+	if (x->head.method == METHOD_CONNECT)
+		return "tunnel (CONNECT)";
+	x->is_open = true;
+	x->is_head = x->head.method == METHOD_HEAD;
+	x->expects = (x->head.facts & FACT_EXPECT) != 0;
+	x->asks_upgrade = (x->head.facts & upgrade) != 0;
+	x->asks_websocket = (x->head.facts & FACT_UPGRADE_WS) != 0;
+	return http_body_start(&x->body[CLIENT], &x->head);
+}
+
+/* 101: from here on both directions speak something else. */
+static const char *
+upgrade(struct http *h)
+{
+	struct exchange *x = &h->exchange;
+	unsigned facts = x->head.facts;
+
+	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) == FACT_UPGRADE_H2C)
+		return "upgrade to h2c (HTTP/2)";
+	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) != 0)
+		return "upgrade to another protocol";
+	if ((facts & FACT_UPGRADE_WS) == 0 || (facts & FACT_WS_ACCEPT) == 0 || !x->asks_websocket)
+		return "101 that is no WebSocket handshake";
+	if (x->part[CLIENT] != PART_START)
+		return "101 before the request has ended";
+	memset(&h->ws, 0, sizeof(h->ws));
+	h->is_websocket = true;
+	return NULL;
+}
+
+/* A response's head has ended. */
+static const char *
+answer_exchange(struct http *h)
+{
+	struct exchange *x = &h->exchange;
+	unsigned status = x->head.status;
+	const char *why;
+
+	if (status == 101)
+		return upgrade(h);
+	if (status < 200) {	/* interim: the real one is still to come */
+		if (status == 100)
+			x->expects = false;	/* the body comes now */
+		http_body_none(&x->body[BACKEND]);
+		return NULL;
+	}
+	if (x->expects && !http_body_is_done(&x->body[CLIENT]))
+		return "an answer in place of 100-continue";
+	why = http_body_start(&x->body[BACKEND], &x->head);
+	if (why == NULL && (x->is_head || status == 204 || status == 304))
+		http_body_none(&x->body[BACKEND]);
+	if (why == NULL && http_body_is_done(&x->body[BACKEND]))
+		x->is_open = false;
+	if (!h->tells_events)
+		x->body[BACKEND].is_events = false;	/* then its bytes need not be seen */
+	return why;
+}
+
+/* The first byte of a message, or of an empty line before a request (RFC 9112, 2.2). */
+static const char *
+start_message(struct exchange *x, enum side from, uint8_t c)
+{
+	if (from == CLIENT && x->is_open)
+		return x->asks_upgrade ? "bytes behind a request to upgrade" : "pipelined requests";
+	if (from == BACKEND && !x->is_open)
+		return c == 0x16 ? "TLS" : "a response without a request";
+	http_head_start(&x->head, from == CLIENT);
+	x->part[from] = PART_HEAD;
+	return NULL;
+}
+
+static void
+end_body(struct exchange *x, enum side from)
+{
+	if (x->part[from] != PART_BODY || !http_body_is_done(&x->body[from]))
+		return;
+	x->part[from] = PART_START;
+	if (from == BACKEND)
+		x->is_open = false;
+}
+
+/* The head, less the bytes of it that the client got ahead. */
+static size_t
+feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct codec_out *out,
+    const char **why)
+{
+	struct exchange *x = &h->exchange;
+	bool is_sent = from == BACKEND && x->prefix > 0;
+	size_t n = http_head_feed(&x->head, buf, is_sent && len > x->prefix ? x->prefix : len, why);
+
+	if (is_sent)
+		x->prefix -= (uint8_t)n;
+	else
+		codec_emit(out, buf, n);
+	if (*why != NULL || !http_head_is_done(&x->head))
+		return n;
+	x->part[from] = PART_START;
+	*why = from == CLIENT ? open_exchange(h) : answer_exchange(h);
+	if (*why == NULL && !h->is_websocket && !http_body_is_done(&x->body[from]))
+		x->part[from] = PART_BODY;
+	return n;
+}
+
+static size_t
+feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
+    struct codec_out *out, const char **why)
+{
+	struct exchange *x = &h->exchange;
+	size_t n;
+
+	switch (x->part[from]) {
+	case PART_START:
+		if (from == CLIENT && (*buf == '\r' || *buf == '\n')) {
+			codec_emit(out, buf, 1);
+			return 1;
+		}
+		*why = start_message(x, from, *buf);
+		return 0;
+	case PART_HEAD:
+		return feed_head(h, from, buf, len, out, why);
+	default:
+		if (from == CLIENT)
+			x->expects = false;
+		n = http_body_feed(&x->body[from], buf, len, out, why);
+		end_body(x, from);
+		return n;
+	}
+}
+
+static bool
+is_ahead(const void *state, enum side to)
+{
+	const struct http *h = state;
+
+	return !h->is_websocket && (h->exchange.body[side_other(to)].ahead > 0 ||
+	    (to == CLIENT && h->exchange.prefix > 0));
+}
+
+/* Nothing more has to be done to the bytes from that side. */
+static bool
+is_settled(const struct http *h, enum side from)
+{
+	if (h->is_blind[from])
+		return true;
+	if (!h->is_websocket)
+		return !is_ahead(h, side_other(from));
+	return h->is_finished[from] || ws_is_settled(&h->ws, from);
+}
+
+/* The bytes from that side cannot be understood from here on. */
+static void
+begin_doubt(struct http *h, enum side from, const char *why, struct codec_out *out)
+{
+	if (h->is_websocket)
+		ws_release(&h->ws, from, out);
+	h->is_blind[from] = true;
+	if (h->doubt == NULL)
+		h->doubt = why;
+}
+
+/*
+ * Lets go when there is doubt and both directions are settled, or when what
+ * came is not what was sent ahead of it: then waiting would be of no use.
+ */
+static void
+let_go(const struct http *h, struct codec_out *out)
+{
+	bool is_broken = (h->is_blind[CLIENT] && is_ahead(h, BACKEND)) ||
+	    (h->is_blind[BACKEND] && is_ahead(h, CLIENT));
+
+	if (h->doubt != NULL && (is_broken || (is_settled(h, CLIENT) && is_settled(h, BACKEND))))
+		out->lost = h->doubt;
+}
+
+static size_t
+feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
+{
+	struct http *h = state;
+	size_t done = 0;
+
+	while (done < len && out->lost == NULL && codec_out_has_room(out)) {
+		const char *why = NULL;
+
+		if (h->is_blind[from]) {
+			codec_emit(out, buf + done, len - done);
+			done = len;
+		} else if (h->is_websocket) {
+			done += ws_feed(&h->ws, from, buf + done, len - done, out, &why);
+		} else {
+			done += feed_exchange(h, from, buf + done, len - done, out, &why);
+		}
+		if (why != NULL)
+			begin_doubt(h, from, why, out);
+		let_go(h, out);
+	}
+	return done;
+}
+
+static void
+finish(void *state, enum side from, struct codec_out *out)
+{
+	struct http *h = state;
+
+	if (h->is_websocket)
+		ws_release(&h->ws, from, out);
+	h->is_finished[from] = true;
+	let_go(h, out);
+}
+
+static uint64_t
+unseen(const void *state, enum side from)
+{
+	const struct http *h = state;
+
+	if (h->is_blind[from])
+		return UINT64_MAX;
+	if (h->is_websocket)
+		return ws_unseen(&h->ws, from);
+	return h->exchange.part[from] == PART_BODY ? http_body_unseen(&h->exchange.body[from]) : 0;
+}
+
+static void
+skipped(void *state, enum side from, uint64_t n)
+{
+	struct http *h = state;
+
+	if (h->is_blind[from])
+		return;
+	if (h->is_websocket) {
+		ws_skipped(&h->ws, from, n);
+		return;
+	}
+	if (from == CLIENT && n > 0)
+		h->exchange.expects = false;
+	http_body_skipped(&h->exchange.body[from], n);
+	end_body(&h->exchange, from);
+}
+
+/* Where the bytes to that side stand between two chunks, none of the next having come. */
+static bool
+at_chunk(const struct exchange *x, enum side from)
+{
+	return x->part[from] == PART_BODY && http_body_at_chunk(&x->body[from]);
+}
+
+/* A whole request waits for the first byte of its response. */
+static bool
+awaits_response(const struct exchange *x)
+{
+	return x->is_open && x->part[BACKEND] == PART_START && x->part[CLIENT] == PART_START;
+}
+
+static unsigned
+may_beat_exchange(const struct http *h, enum side to)
+{
+	const struct exchange *x = &h->exchange;
+	enum side from = side_other(to);
+	const struct http_body *b = &x->body[from];
+
+	if (!h->beats_http)
+		return 0;
+	if (to == CLIENT && at_chunk(x, BACKEND) && b->is_events && b->at_line_end)
+		return BEAT_TELL;	/* without a limit, so instead of ahead */
+	if (!h->sends_ahead[to])
+		return 0;
+	if (at_chunk(x, from))
+		return b->ahead < HTTP_AHEAD_MAX ? BEAT_AHEAD : 0;
+	return to == CLIENT && awaits_response(x) && x->prefix < HTTP_AHEAD_MAX ? BEAT_AHEAD : 0;
+}
+
+static unsigned
+may_beat(const void *state, enum side to)
+{
+	const struct http *h = state;
+
+	if (h->doubt != NULL || h->is_finished[side_other(to)])
+		return 0;
+	if (!h->is_websocket)
+		return may_beat_exchange(h, to);
+	if (h->is_finished[to])
+		return 0;	/* it has left without a Close, and can answer no ping */
+	return ws_may_beat(&h->ws, to);
+}
+
+static size_t
+beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
+{
+	struct http *h = state;
+	struct exchange *x = &h->exchange;
+
+	if (h->is_websocket)
+		return ws_beat(&h->ws, to, kind, buf);
+	if (kind == BEAT_TELL) {
+		memcpy(buf, comment_chunk, sizeof(comment_chunk) - 1);
+		return sizeof(comment_chunk) - 1;
+	}
+	if (at_chunk(x, side_other(to))) {
+		http_body_send_zero(&x->body[side_other(to)]);
+		buf[0] = '0';
+	} else {
+		buf[0] = (uint8_t)version_prefix[x->prefix++];
+	}
+	return 1;
+}
+
+static size_t
+farewell(void *state, enum side to, const struct codec_obituary *o,
+    uint8_t buf[CODEC_FAREWELL_MAX])
+{
+	struct http *h = state;
+
+	if (!h->is_websocket || h->doubt != NULL || h->is_finished[side_other(to)])
+		return 0;
+	return ws_farewell(&h->ws, to, o, buf);
+}
+
+/* After the upgrade the flow is one of the row `websocket`, and beaten as such. */
+static const struct codec *
+actual(const void *state)
+{
+	const struct http *h = state;
+
+	return h->is_websocket ? &codec_websocket : NULL;
+}
+
+#define ALL_KINDS (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
+#define HTTP_ROW(row_name, what) { \
+	.name = row_name, \
+	.summary = what, \
+	.state_size = sizeof(struct http), \
+	.leg = { \
+		[CLIENT] = { ALL_KINDS, BEAT_TELL, 25000 }, \
+		[BACKEND] = { ALL_KINDS, BEAT_ASK, 25000 },	/* legal behind an upgrade */ \
+	}, \
+	.init = init_http, \
+	.feed = feed, \
+	.finish = finish, \
+	.unseen = unseen, \
+	.skipped = skipped, \
+	.may_beat = may_beat, \
+	.beat = beat, \
+	.actual = actual, \
+	.is_ahead = is_ahead, \
+	.farewell = farewell, \
+}
+
+const struct codec codec_http = HTTP_ROW("http", "HTTP/1.1: event streams, WebSocket when asked for");
+const struct codec codec_sse = HTTP_ROW("sse", "server-sent events: the same as http");
+
+const struct codec codec_websocket = {
+	.name = "websocket",
+	.summary = "WebSocket (RFC 6455), from its HTTP/1.1 request on",
+	.state_size = sizeof(struct http),
+	.leg = {
+		[CLIENT] = { BEAT_TELL | BEAT_ASK, BEAT_ASK, 25000 },
+		[BACKEND] = { BEAT_TELL | BEAT_ASK, BEAT_ASK, 25000 },
+	},
+	.init = init_websocket,
+	.feed = feed,
+	.finish = finish,
+	.unseen = unseen,
+	.skipped = skipped,
+	.may_beat = may_beat,
+	.beat = beat,
+	.is_ahead = is_ahead,
+	.farewell = farewell,
+};

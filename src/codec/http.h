@@ -1,0 +1,133 @@
+/*
+ * http.h - the parts that the HTTP/1.1 and WebSocket codecs are made of. Only
+ * http*.c and websocket.c include it.
+ *
+ * All of it is plain memory inside one codec state, which lives as long as the
+ * flow and is counted for each idle one: fields are as narrow as they can be.
+ * Functions that may meet bytes they do not understand say so through `why`, a
+ * static string; they consume nothing from the offending byte on.
+ */
+#ifndef STENT_CODEC_HTTP_H
+#define STENT_CODEC_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stent/codec.h"
+
+/* ---- heads: request line or status line and the header fields ---- */
+
+enum http_fact {	/* what a head said, as bits */
+	FACT_LENGTH = 1,		/* Content-Length */
+	FACT_CODING = 2,		/* Transfer-Encoding, of any kind ... */
+	FACT_CHUNKED = 4,		/* ... with chunked as its last */
+	FACT_CODING_OTHER = 8,		/* ... with another beside it */
+	FACT_EXPECT = 16,		/* Expect */
+	FACT_EVENTS = 32,		/* Content-Type: text/event-stream */
+	FACT_TYPE_OTHER = 64,		/* Content-Type: another */
+	FACT_ENCODED = 128,		/* Content-Encoding, not identity */
+	FACT_UPGRADE_WS = 256,		/* Upgrade: websocket */
+	FACT_UPGRADE_H2C = 512,		/* Upgrade: h2c */
+	FACT_UPGRADE_OTHER = 1024,	/* Upgrade: another */
+	FACT_WS_ACCEPT = 2048,		/* Sec-WebSocket-Accept */
+};
+
+enum http_method { METHOD_HEAD, METHOD_CONNECT, METHOD_PRI, METHOD_OTHER };
+
+struct http_head {
+	uint64_t length;	/* Content-Length, once FACT_LENGTH */
+	uint64_t number;	/* the one being read */
+	uint16_t facts;
+	uint16_t candidates;	/* words of a table that still match, as bits */
+	uint16_t status;	/* of a response */
+	uint8_t at;		/* bytes of the present word so far */
+	uint8_t state;
+	uint8_t header;		/* the header whose value is being read */
+	uint8_t method;
+	uint8_t minor;		/* HTTP/1.minor */
+	bool is_request;
+	bool is_past_word;	/* behind a word, before its comma */
+};
+
+void http_head_start(struct http_head *h, bool is_request);
+/* Reads up to the end of the head; returns how many bytes that took. */
+size_t http_head_feed(struct http_head *h, const uint8_t *buf, size_t len, const char **why);
+bool http_head_is_done(const struct http_head *h);
+
+/* ---- bodies ---- */
+
+#define HTTP_AHEAD_MAX 7	/* bytes sent ahead in one gap */
+
+struct http_body {
+	uint64_t left;		/* bytes to come of the body or of this chunk */
+	uint8_t state;
+	uint8_t digits;		/* of this chunk's size, as they came */
+	uint8_t digits_sent;	/* ... and as they went out, with those sent ahead */
+	uint8_t ahead;		/* zeros sent ahead that nothing has covered yet */
+	bool is_events;		/* server-sent events that a comment chunk may join */
+	bool at_line_end;	/* the decoded text so far ends with LF, or is empty */
+};
+
+/* Starts the body that a head announces (RFC 9112, 6.3). Returns why not, or NULL. */
+const char *http_body_start(struct http_body *b, const struct http_head *head);
+/* Makes it a body without bytes, whatever the head announced. */
+void http_body_none(struct http_body *b);
+bool http_body_is_done(const struct http_body *b);
+
+/* Follows the body to its end and emits it, less the zeros that were sent ahead of it. */
+size_t http_body_feed(struct http_body *b, const uint8_t *buf, size_t len, struct codec_out *out,
+    const char **why);
+uint64_t http_body_unseen(const struct http_body *b);
+void http_body_skipped(struct http_body *b, uint64_t n);
+
+/* The next byte begins a chunk, and nothing of its size line has come. */
+bool http_body_at_chunk(const struct http_body *b);
+/* Notes that one zero of the next size line goes out now. */
+void http_body_send_zero(struct http_body *b);
+
+/* ---- WebSocket frames, behind a 101 ---- */
+
+#define WS_TOKEN 12	/* bytes of payload in a ping of ours */
+#define WS_HOLD (2 + 4 + WS_TOKEN)
+
+struct ws_stream {		/* the frames that one side sends */
+	uint64_t left;		/* payload to come */
+	uint32_t hash;		/* of a control frame's payload so far */
+	uint8_t key[4];		/* its masking key; zeros where there is none */
+	uint8_t held[WS_HOLD];	/* start of a frame that is not yet emitted */
+	uint8_t n_held;
+	uint8_t state;
+	uint8_t opcode;
+	uint8_t at;		/* control payload so far, for the key */
+	bool in_message;	/* between the fragments of a message */
+	bool is_closed;		/* a Close has passed */
+};
+
+struct ws_asks {		/* pings that one side owes an answer to */
+	uint32_t next;		/* serial of our next ping */
+	uint32_t open;		/* bit i: the pong for serial next - 1 - i has not come */
+	uint32_t answered;	/* serials before this one are answered */
+	uint32_t app_hash;	/* payload of the application's last ping to this side */
+	bool app_open;		/* that one is unanswered */
+};
+
+struct ws {
+	struct ws_stream stream[2];	/* by the side that sends */
+	struct ws_asks asks[2];		/* by the side that is asked */
+};
+
+size_t ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len,
+    struct codec_out *out, const char **why);
+/* Emits what is held of that direction. */
+void ws_release(struct ws *ws, enum side from, struct codec_out *out);
+/* Nothing of that direction is held, and no answer of ours is to come in it. */
+bool ws_is_settled(const struct ws *ws, enum side from);
+uint64_t ws_unseen(const struct ws *ws, enum side from);
+void ws_skipped(struct ws *ws, enum side from, uint64_t n);
+unsigned ws_may_beat(const struct ws *ws, enum side to);
+size_t ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]);
+size_t ws_farewell(struct ws *ws, enum side to, const struct codec_obituary *o,
+    uint8_t buf[CODEC_FAREWELL_MAX]);
+
+#endif

@@ -1,0 +1,283 @@
+/*
+ * http_body.c - follows the body of an HTTP/1.1 message to its end.
+ *
+ * A body is counted (Content-Length), cut into chunks, or lasts until the
+ * connection ends; then nothing more can be known and it is passed blindly.
+ * Payload is counted and never looked at, but for the last byte of a chunk of
+ * server-sent events: a comment may only follow a line feed. (Not a CR: with
+ * the LF still to come it would be torn from its line end.)
+ *
+ * Zeros sent ahead: a chunk's size may have leading zeros, so they can go out
+ * before the size is known. When the size line comes and begins with zeros of
+ * its own, as many are left out; else the line follows untouched. Several
+ * clients refuse more than 16 digits in all. A line that would pass that, or
+ * that has no digit at all, leaves `ahead` set: what was sent cannot be taken
+ * back, and only a reset is honest then.
+ */
+#include <string.h>
+
+#include "codec/http.h"
+
+enum state {
+	S_NONE, S_COUNTED, S_UNTIL_CLOSE,
+	S_SIZE, S_EXTENSION, S_SIZE_LF, S_DATA, S_DATA_CR, S_DATA_LF,
+	S_TRAILER, S_TRAILER_LINE, S_TRAILER_LF, S_LAST_LF,
+};
+
+enum taken { KEEP, DROP, BAD };
+
+#define DIGITS_MAX 16
+
+static int
+hex_value(uint8_t c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static void
+start_chunk(struct http_body *b)
+{
+	b->state = S_SIZE;
+	b->left = 0;
+	b->digits = 0;
+	b->digits_sent = 0;
+	b->ahead = 0;
+}
+
+/* A digit of the size line: one that was sent ahead is left out. */
+static enum taken
+take_digit(struct http_body *b, int value)
+{
+	if (b->digits == DIGITS_MAX || b->left >> 58 != 0)
+		return BAD;
+	b->digits++;
+	b->left = b->left * 16 + (uint64_t)value;
+	if (value == 0 && b->ahead > 0) {
+		b->ahead--;
+		return DROP;
+	}
+	if (b->digits_sent == DIGITS_MAX) {
+		b->ahead = 1;	/* only what was sent ahead makes it too long */
+		return BAD;
+	}
+	b->digits_sent++;
+	b->ahead = 0;
+	return KEEP;
+}
+
+static enum taken
+take_size(struct http_body *b, uint8_t c)
+{
+	int value = hex_value(c);
+
+	if (value >= 0)
+		return take_digit(b, value);
+	if (b->digits == 0 || (c != '\r' && c != ';' && c != ' ' && c != '\t'))
+		return BAD;
+	b->ahead = 0;
+	b->state = c == '\r' ? S_SIZE_LF : S_EXTENSION;
+	return KEEP;
+}
+
+static enum taken
+take_extension(struct http_body *b, uint8_t c)
+{
+	if (c == '\r')
+		b->state = S_SIZE_LF;
+	return c == '\n' ? BAD : KEEP;
+}
+
+static enum taken
+take_size_lf(struct http_body *b, uint8_t c)
+{
+	b->state = b->left > 0 ? S_DATA : S_TRAILER;
+	return c == '\n' ? KEEP : BAD;
+}
+
+static enum taken
+take_data_cr(struct http_body *b, uint8_t c)
+{
+	b->state = S_DATA_LF;
+	return c == '\r' ? KEEP : BAD;
+}
+
+static enum taken
+take_data_lf(struct http_body *b, uint8_t c)
+{
+	start_chunk(b);
+	return c == '\n' ? KEEP : BAD;
+}
+
+static enum taken
+take_trailer(struct http_body *b, uint8_t c)
+{
+	b->state = c == '\r' ? S_LAST_LF : S_TRAILER_LINE;
+	return c == '\n' ? BAD : KEEP;
+}
+
+static enum taken
+take_trailer_line(struct http_body *b, uint8_t c)
+{
+	if (c == '\r')
+		b->state = S_TRAILER_LF;
+	return c == '\n' ? BAD : KEEP;
+}
+
+static enum taken
+take_trailer_lf(struct http_body *b, uint8_t c)
+{
+	b->state = S_TRAILER;
+	return c == '\n' ? KEEP : BAD;
+}
+
+static enum taken
+take_last_lf(struct http_body *b, uint8_t c)
+{
+	b->state = S_NONE;
+	return c == '\n' ? KEEP : BAD;
+}
+
+static const struct {
+	enum taken (*take)(struct http_body *b, uint8_t c);
+	const char *why;	/* it was bad */
+} takers[] = {
+	[S_SIZE] = { take_size, "bad chunk size" },
+	[S_EXTENSION] = { take_extension, "bad chunk extension" },
+	[S_SIZE_LF] = { take_size_lf, "bad end of a chunk size" },
+	[S_DATA_CR] = { take_data_cr, "bad end of a chunk" },
+	[S_DATA_LF] = { take_data_lf, "bad end of a chunk" },
+	[S_TRAILER] = { take_trailer, "bad trailer" },
+	[S_TRAILER_LINE] = { take_trailer_line, "bad trailer" },
+	[S_TRAILER_LF] = { take_trailer_lf, "bad trailer" },
+	[S_LAST_LF] = { take_last_lf, "bad trailer" },
+};
+
+const char *
+http_body_start(struct http_body *b, const struct http_head *head)
+{
+	unsigned facts = head->facts;
+
+	memset(b, 0, sizeof(*b));
+	if ((facts & FACT_CODING) != 0) {
+		if ((facts & FACT_LENGTH) != 0)
+			return "Content-Length beside Transfer-Encoding";
+		if (head->minor == 0)
+			return "Transfer-Encoding in HTTP/1.0";
+		if ((facts & FACT_CHUNKED) != 0)
+			start_chunk(b);
+		else if (head->is_request)
+			return "Transfer-Encoding without chunked";
+		else
+			b->state = S_UNTIL_CLOSE;
+		b->is_events = (facts & (FACT_CHUNKED | FACT_CODING_OTHER | FACT_EVENTS |
+		    FACT_TYPE_OTHER | FACT_ENCODED)) == (FACT_CHUNKED | FACT_EVENTS);
+		b->at_line_end = true;
+	} else if ((facts & FACT_LENGTH) != 0) {
+		b->left = head->length;
+		b->state = b->left > 0 ? S_COUNTED : S_NONE;
+	} else {
+		b->state = head->is_request ? S_NONE : S_UNTIL_CLOSE;
+	}
+	return NULL;
+}
+
+void
+http_body_none(struct http_body *b)
+{
+	memset(b, 0, sizeof(*b));
+}
+
+bool
+http_body_is_done(const struct http_body *b)
+{
+	return b->state == S_NONE;
+}
+
+/* Counts n bytes of payload, of which the last one is `last`. */
+static void
+count_payload(struct http_body *b, uint64_t n, uint8_t last)
+{
+	if (b->state == S_UNTIL_CLOSE || n == 0)
+		return;
+	b->left -= n;
+	b->at_line_end = last == '\n';
+	if (b->left == 0)
+		b->state = b->state == S_DATA ? S_DATA_CR : S_NONE;
+}
+
+/* How many of the next len bytes are payload. */
+static size_t
+payload_run(const struct http_body *b, size_t len)
+{
+	if (b->state == S_UNTIL_CLOSE)
+		return len;
+	if (b->state != S_COUNTED && b->state != S_DATA)
+		return 0;
+	return b->left < len ? (size_t)b->left : len;
+}
+
+size_t
+http_body_feed(struct http_body *b, const uint8_t *buf, size_t len, struct codec_out *out,
+    const char **why)
+{
+	size_t n = 0;
+
+	while (n < len && b->state != S_NONE && codec_out_has_room(out)) {
+		size_t run = payload_run(b, len - n);
+		enum taken taken = KEEP;
+
+		if (run > 0) {
+			count_payload(b, run, buf[n + run - 1]);
+		} else {
+			const char *bad = takers[b->state].why;
+
+			taken = takers[b->state].take(b, buf[n]);
+			run = 1;
+			if (taken == BAD) {
+				*why = bad;
+				break;
+			}
+		}
+		if (taken == KEEP)
+			codec_emit(out, buf + n, run);
+		n += run;
+	}
+	return n;
+}
+
+uint64_t
+http_body_unseen(const struct http_body *b)
+{
+	switch (b->state) {
+	case S_UNTIL_CLOSE:
+		return UINT64_MAX;
+	case S_COUNTED:
+		return b->left;
+	case S_DATA:	/* whether its last byte ends a line must be seen */
+		return b->is_events ? b->left - 1 : b->left;
+	default:
+		return 0;
+	}
+}
+
+void
+http_body_skipped(struct http_body *b, uint64_t n)
+{
+	count_payload(b, n, 0);
+}
+
+bool
+http_body_at_chunk(const struct http_body *b)
+{
+	return b->state == S_SIZE && b->digits == 0;
+}
+
+void
+http_body_send_zero(struct http_body *b)
+{
+	b->ahead++;
+	b->digits_sent++;
+}

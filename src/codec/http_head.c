@@ -1,0 +1,398 @@
+/*
+ * http_head.c - reads the head of an HTTP/1.1 message as it passes.
+ *
+ * Nothing of a head is stored: it may be a megabyte long, and the relay has
+ * forwarded it already. Each byte goes to the reader of the present state,
+ * which names the next. Words of interest (a few header names, a few values)
+ * are matched as they come: a set of bits says which words of a table fit so
+ * far, so a name is known at its colon without having been kept. Values of
+ * other headers are skipped a run at a time.
+ *
+ * It is stricter than most servers are (RFC 9112): a bare CR or LF, a folded
+ * line, two lengths that differ. Where programs are known to disagree about
+ * where a message ends, a proxy that puts bytes between messages must not be
+ * a third opinion.
+ */
+#include <string.h>
+
+#include "codec/http.h"
+
+enum state {
+	S_METHOD, S_TARGET, S_VERSION, S_MINOR, S_STATUS_GAP, S_STATUS, S_STATUS_END,
+	S_LINE_END, S_LINE_LF, S_NAME_START, S_NAME, S_NUMBER, S_WORDS, S_SKIP, S_LAST_LF, S_DONE,
+};
+
+static const char malformed[] = "malformed HTTP head";
+static const char not_http[] = "not HTTP/1";
+static const char prefix[] = "HTTP/1.";
+
+static const char *const methods[] = {
+	[METHOD_HEAD] = "HEAD", [METHOD_CONNECT] = "CONNECT", [METHOD_PRI] = "PRI",
+};
+
+enum word { WORD_CHUNKED, WORD_IDENTITY, WORD_WEBSOCKET, WORD_H2C, WORD_EVENTS, WORD_OTHER };
+
+static const char *const words[] = {
+	[WORD_CHUNKED] = "chunked", [WORD_IDENTITY] = "identity", [WORD_WEBSOCKET] = "websocket",
+	[WORD_H2C] = "h2c", [WORD_EVENTS] = "text/event-stream",
+};
+
+enum header {
+	HEADER_LENGTH, HEADER_CODING, HEADER_UPGRADE, HEADER_EXPECT, HEADER_TYPE, HEADER_ENCODING,
+	HEADER_WS_ACCEPT, HEADER_OTHER,
+};
+
+static const char *const headers[] = {
+	[HEADER_LENGTH] = "content-length", [HEADER_CODING] = "transfer-encoding",
+	[HEADER_UPGRADE] = "upgrade", [HEADER_EXPECT] = "expect", [HEADER_TYPE] = "content-type",
+	[HEADER_ENCODING] = "content-encoding", [HEADER_WS_ACCEPT] = "sec-websocket-accept",
+};
+
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+
+static bool
+is_token(uint8_t c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+	    (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+static bool
+is_blank(uint8_t c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static uint8_t
+lower(uint8_t c)
+{
+	return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c;
+}
+
+static void
+word_start(struct http_head *h, size_t n_words)
+{
+	h->candidates = (uint16_t)((1u << n_words) - 1);
+	h->at = 0;
+}
+
+/* One more byte of a word. Once nothing matches, its length is of no interest. */
+static void
+word_add(struct http_head *h, const char *const *table, size_t n_words, uint8_t c)
+{
+	for (size_t i = 0; h->candidates >> i != 0 && i < n_words; i++)
+		if ((h->candidates >> i & 1) != 0 && (uint8_t)table[i][h->at] != c)
+			h->candidates &= (uint16_t)~(1u << i);
+	if (h->candidates != 0 || h->at == 0)
+		h->at++;
+}
+
+/* Which word of the table it was; n_words for none. */
+static uint8_t
+word_end(const struct http_head *h, const char *const *table, size_t n_words)
+{
+	for (size_t i = 0; i < n_words; i++)
+		if ((h->candidates >> i & 1) != 0 && table[i][h->at] == '\0')
+			return (uint8_t)i;
+	return (uint8_t)n_words;
+}
+
+static const char *
+read_method(struct http_head *h, uint8_t c)
+{
+	if (c == ' ' && h->at > 0) {
+		h->method = word_end(h, methods, COUNT(methods));
+		h->state = S_TARGET;
+	} else if (is_token(c)) {
+		word_add(h, methods, COUNT(methods), c);
+	} else {
+		return c == 0x16 && h->at == 0 ? "TLS" : not_http;
+	}
+	return NULL;
+}
+
+static const char *
+read_target(struct http_head *h, uint8_t c)
+{
+	if (c == ' ') {
+		h->state = S_VERSION;
+		h->at = 0;
+	} else if (c < ' ' || c == 0x7f) {
+		return not_http;
+	}
+	return NULL;
+}
+
+static const char *
+read_version(struct http_head *h, uint8_t c)
+{
+	if (c != (uint8_t)prefix[h->at])
+		return h->is_request && h->method == METHOD_PRI ? "HTTP/2" : not_http;
+	if (prefix[++h->at] == '\0')
+		h->state = S_MINOR;
+	return NULL;
+}
+
+static const char *
+read_minor(struct http_head *h, uint8_t c)
+{
+	if (c < '0' || c > '9')
+		return not_http;
+	h->minor = (uint8_t)(c - '0');
+	h->state = h->is_request ? S_LINE_END : S_STATUS_GAP;
+	return NULL;
+}
+
+static const char *
+read_status_gap(struct http_head *h, uint8_t c)
+{
+	h->state = S_STATUS;
+	h->at = 0;
+	return c == ' ' ? NULL : malformed;
+}
+
+static const char *
+read_status(struct http_head *h, uint8_t c)
+{
+	if (c < '0' || c > '9' || (h->at == 0 && c == '0'))
+		return malformed;
+	h->status = (uint16_t)(h->status * 10 + (c - '0'));
+	if (++h->at == 3)
+		h->state = S_STATUS_END;
+	return NULL;
+}
+
+static const char *
+read_status_end(struct http_head *h, uint8_t c)
+{
+	if (c != ' ' && c != '\r')
+		return malformed;
+	h->state = c == ' ' ? S_SKIP : S_LINE_LF;
+	return NULL;
+}
+
+static const char *
+read_line_end(struct http_head *h, uint8_t c)
+{
+	h->state = S_LINE_LF;
+	return c == '\r' ? NULL : malformed;
+}
+
+static const char *
+read_line_lf(struct http_head *h, uint8_t c)
+{
+	h->state = S_NAME_START;
+	return c == '\n' ? NULL : malformed;
+}
+
+static const char *
+read_name_start(struct http_head *h, uint8_t c)
+{
+	if (c == '\r') {
+		h->state = S_LAST_LF;
+		return NULL;
+	}
+	if (is_blank(c))
+		return "folded header line";
+	if (!is_token(c))
+		return malformed;
+	word_start(h, COUNT(headers));
+	word_add(h, headers, COUNT(headers), lower(c));
+	h->state = S_NAME;
+	return NULL;
+}
+
+/* What the mere presence of a header says, and who reads its value. */
+static const struct {
+	uint16_t fact;
+	uint8_t state;
+} on_header[] = {
+	[HEADER_LENGTH] = { 0, S_NUMBER },
+	[HEADER_CODING] = { FACT_CODING, S_WORDS },
+	[HEADER_UPGRADE] = { 0, S_WORDS },
+	[HEADER_EXPECT] = { FACT_EXPECT, S_SKIP },
+	[HEADER_TYPE] = { 0, S_WORDS },
+	[HEADER_ENCODING] = { 0, S_WORDS },
+	[HEADER_WS_ACCEPT] = { FACT_WS_ACCEPT, S_SKIP },
+	[HEADER_OTHER] = { 0, S_SKIP },
+};
+
+static const char *
+read_name(struct http_head *h, uint8_t c)
+{
+	if (is_token(c)) {
+		if (h->candidates != 0)
+			word_add(h, headers, COUNT(headers), lower(c));
+		return NULL;
+	}
+	if (c != ':')
+		return malformed;
+	h->header = word_end(h, headers, COUNT(headers));
+	h->facts |= on_header[h->header].fact;
+	h->state = on_header[h->header].state;
+	h->number = 0;
+	h->is_past_word = false;
+	word_start(h, COUNT(words));
+	return NULL;
+}
+
+/* The number has been read: at the end of its line. */
+static const char *
+end_number(struct http_head *h)
+{
+	if (h->at == 0)
+		return "Content-Length is no number";
+	if ((h->facts & FACT_LENGTH) != 0 && h->length != h->number)
+		return "two Content-Lengths that differ";
+	h->length = h->number;
+	h->facts |= FACT_LENGTH;
+	h->state = S_LINE_LF;
+	return NULL;
+}
+
+static const char *
+read_number(struct http_head *h, uint8_t c)
+{
+	if (c == '\r')
+		return end_number(h);
+	if (is_blank(c)) {
+		h->is_past_word = h->at > 0;
+		return NULL;
+	}
+	if (c < '0' || c > '9' || h->is_past_word || h->number > (uint64_t)INT64_MAX / 10 - 1)
+		return "Content-Length is no number";
+	h->number = h->number * 10 + (uint64_t)(c - '0');
+	h->at = 1;
+	return NULL;
+}
+
+static const char *
+end_coding(struct http_head *h, enum word w)
+{
+	if ((h->facts & FACT_CHUNKED) != 0)
+		return "Transfer-Encoding goes on behind chunked";
+	h->facts |= w == WORD_CHUNKED ? FACT_CHUNKED : FACT_CODING_OTHER;
+	return NULL;
+}
+
+/* A word of a header's value has ended. */
+static const char *
+end_word(struct http_head *h)
+{
+	enum word w = word_end(h, words, COUNT(words));
+
+	if (h->at == 0)
+		return NULL;
+	switch (h->header) {
+	case HEADER_CODING:
+		return end_coding(h, w);
+	case HEADER_UPGRADE:
+		h->facts |= w == WORD_WEBSOCKET ? FACT_UPGRADE_WS :
+		    w == WORD_H2C ? FACT_UPGRADE_H2C : FACT_UPGRADE_OTHER;
+		return NULL;
+	case HEADER_TYPE:
+		h->facts |= w == WORD_EVENTS ? FACT_EVENTS : FACT_TYPE_OTHER;
+		return NULL;
+	default:
+		if (w != WORD_IDENTITY)
+			h->facts |= FACT_ENCODED;
+		return NULL;
+	}
+}
+
+/* A comma list of words; parameters behind `;` are of no interest. */
+static const char *
+read_words(struct http_head *h, uint8_t c)
+{
+	const char *why = NULL;
+
+	if (is_blank(c)) {
+		h->is_past_word = h->at > 0;
+	} else if (c == '\r' || c == ',' || c == ';') {
+		why = end_word(h);
+		word_start(h, COUNT(words));
+		h->is_past_word = false;
+		if (c == '\r')
+			h->state = S_LINE_LF;
+		else if (c == ';' && h->header == HEADER_CODING)
+			why = "Transfer-Encoding with parameters";
+		else if (c == ';')
+			h->state = S_SKIP;
+	} else if (c < ' ') {
+		why = malformed;
+	} else if (h->is_past_word) {
+		h->candidates = 0;	/* two words without a comma: no word we know */
+	} else if (h->candidates != 0) {
+		word_add(h, words, COUNT(words), lower(c));
+	}
+	return why;
+}
+
+static const char *
+read_skip(struct http_head *h, uint8_t c)
+{
+	if (c == '\r')
+		h->state = S_LINE_LF;
+	return c == '\n' ? malformed : NULL;
+}
+
+static const char *
+read_last_lf(struct http_head *h, uint8_t c)
+{
+	h->state = S_DONE;
+	return c == '\n' ? NULL : malformed;
+}
+
+static const char *(*const readers[])(struct http_head *h, uint8_t c) = {
+	[S_METHOD] = read_method, [S_TARGET] = read_target, [S_VERSION] = read_version,
+	[S_MINOR] = read_minor, [S_STATUS_GAP] = read_status_gap, [S_STATUS] = read_status,
+	[S_STATUS_END] = read_status_end, [S_LINE_END] = read_line_end, [S_LINE_LF] = read_line_lf,
+	[S_NAME_START] = read_name_start, [S_NAME] = read_name, [S_NUMBER] = read_number,
+	[S_WORDS] = read_words, [S_SKIP] = read_skip, [S_LAST_LF] = read_last_lf,
+};
+
+void
+http_head_start(struct http_head *h, bool is_request)
+{
+	memset(h, 0, sizeof(*h));
+	h->is_request = is_request;
+	h->state = is_request ? S_METHOD : S_VERSION;
+	word_start(h, COUNT(methods));
+}
+
+bool
+http_head_is_done(const struct http_head *h)
+{
+	return h->state == S_DONE;
+}
+
+/* How many bytes of a value nobody reads come before the CR or LF. */
+static size_t
+skip_run(const uint8_t *buf, size_t len)
+{
+	const uint8_t *end = memchr(buf, '\r', len);
+
+	if (end != NULL)
+		len = (size_t)(end - buf);
+	end = memchr(buf, '\n', len);
+	return end != NULL ? (size_t)(end - buf) : len;
+}
+
+size_t
+http_head_feed(struct http_head *h, const uint8_t *buf, size_t len, const char **why)
+{
+	size_t n = 0;
+
+	while (n < len && h->state != S_DONE) {
+		if (h->state == S_SKIP) {
+			n += skip_run(buf + n, len - n);
+			if (n == len)
+				break;
+		}
+		*why = readers[h->state](h, buf[n]);
+		if (*why != NULL)
+			break;
+		n++;
+	}
+	return n;
+}

@@ -1,0 +1,292 @@
+/*
+ * mysql_client.c - follows what a MySQL client sends, packet by packet.
+ *
+ * A packet that begins a message of the client is a command, except during the
+ * login and while it sends a file's contents. The command's first byte says
+ * what kind of reply it will draw, and it is queued for that; those of which
+ * nothing is known, and replication, end our part.
+ *
+ * LOAD DATA LOCAL is the one statement whose reply makes the server read on:
+ * what it reads next is taken for the file. A beat sent behind such a
+ * statement, before the server's request for the file passed by, would end up
+ * in it. So statements are searched for the words without which there can be
+ * none: INFILE itself, and what may run a statement whose text is made
+ * elsewhere (EXECUTE, CALL). One that has such a word, or is longer than is
+ * searched, is suspect until it is answered.
+ */
+#include <string.h>
+
+#include "codec/mysql.h"
+
+#define SCAN_MAX 4096	/* bytes of a statement that are searched */
+
+enum role { ROLE_LOGIN, ROLE_COMMAND, ROLE_DATA };
+
+enum { REPLY_NONE = 0x40, REPLY_KNOWN = 0x80 };
+
+/* What each command draws. All others are unknown. */
+static const uint8_t commands[256] = {
+	[0x01] = REPLY_NONE,				/* QUIT */
+	[0x02] = REPLY_KNOWN | KIND_SINGLE,		/* INIT_DB */
+	[0x03] = REPLY_KNOWN | KIND_QUERY,		/* QUERY */
+	[0x04] = REPLY_KNOWN | KIND_FIELDS,		/* FIELD_LIST */
+	[0x05] = REPLY_KNOWN | KIND_SINGLE,		/* CREATE_DB */
+	[0x06] = REPLY_KNOWN | KIND_SINGLE,		/* DROP_DB */
+	[0x07] = REPLY_KNOWN | KIND_SINGLE,		/* REFRESH */
+	[0x08] = REPLY_KNOWN | KIND_SINGLE,		/* SHUTDOWN */
+	[0x09] = REPLY_KNOWN | KIND_SINGLE,		/* STATISTICS */
+	[0x0a] = REPLY_KNOWN | KIND_QUERY,		/* PROCESS_INFO */
+	[0x0c] = REPLY_KNOWN | KIND_SINGLE,		/* PROCESS_KILL */
+	[0x0d] = REPLY_KNOWN | KIND_SINGLE,		/* DEBUG */
+	[0x0e] = REPLY_KNOWN | KIND_SINGLE,		/* PING */
+	[0x11] = REPLY_KNOWN | KIND_AUTH,		/* CHANGE_USER */
+	[0x16] = REPLY_KNOWN | KIND_PREPARE,		/* STMT_PREPARE */
+	[0x17] = REPLY_KNOWN | KIND_EXECUTE,		/* STMT_EXECUTE */
+	[0x18] = REPLY_NONE,				/* STMT_SEND_LONG_DATA */
+	[0x19] = REPLY_NONE,				/* STMT_CLOSE */
+	[0x1a] = REPLY_KNOWN | KIND_SINGLE,		/* STMT_RESET */
+	[0x1b] = REPLY_KNOWN | KIND_SINGLE,		/* SET_OPTION */
+	[0x1c] = REPLY_KNOWN | KIND_FETCH,		/* STMT_FETCH */
+	[0x1f] = REPLY_KNOWN | KIND_SINGLE,		/* RESET_CONNECTION */
+	[0xfa] = REPLY_KNOWN | KIND_QUERY,		/* STMT_BULK_EXECUTE (MariaDB) */
+};
+
+enum { COM_QUIT = 0x01, COM_QUERY = 0x03, COM_PREPARE = 0x16, COM_EXECUTE = 0x17, COM_BULK = 0xfa };
+
+static bool
+is_replication(uint8_t command)
+{
+	/* BINLOG_DUMP, TABLE_DUMP, REGISTER_SLAVE, BINLOG_DUMP_GTID, CLONE, group replication */
+	return command == 0x12 || command == 0x13 || command == 0x15 || command == 0x1e ||
+	    command == 0x20 || command == 0x21;
+}
+
+bool
+mysql_packet_head(struct mysql_packet *k, const uint8_t **at, const uint8_t *end)
+{
+	const uint8_t *p = *at;
+
+	while (p < end && k->got < MYSQL_HEAD)
+		k->head[k->got++] = *p++;
+	*at = p;
+	if (k->got < MYSQL_HEAD)
+		return false;
+	k->left = (uint32_t)k->head[0] | (uint32_t)k->head[1] << 8 | (uint32_t)k->head[2] << 16;
+	k->continued = k->more;
+	k->more = k->left == MYSQL_FULL;
+	return true;
+}
+
+bool
+mysql_packet_boundary(const struct mysql_packet *k)
+{
+	return k->got == 0 && !k->more;
+}
+
+/* --- the login --- */
+
+/* Capabilities, at offset 0; those of MariaDB alone, at offset 28. */
+static void
+login_payload(struct mysql *s, const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n && s->at + i < 32; i++) {
+		uint32_t at = s->at + (uint32_t)i;
+
+		if (at < 4)
+			s->login_caps |= (uint32_t)p[i] << (8 * at);
+		else if (at >= 28)
+			s->login_ext |= (uint32_t)p[i] << (8 * (at - 28));
+	}
+}
+
+static void
+login_ends(struct mysql *s)
+{
+	uint32_t caps = s->login_caps;
+
+	if (s->at == 32 && (caps & CAP_SSL) != 0)
+		s->why = "TLS";
+	else if (s->at < 32 || (caps & CAP_PROTOCOL_41) == 0)
+		s->why = "a client from before MySQL 4.1";
+	else if ((caps & (CAP_COMPRESS | CAP_ZSTD) & s->caps) != 0)
+		s->why = "compression";
+	else if ((caps & CAP_OPTIONAL_METADATA & s->caps) != 0)
+		s->why = "optional metadata";
+	s->ext &= (caps & CAP_MYSQL) == 0 ? s->login_ext : 0;
+	s->caps &= caps;
+	s->phase = PHASE_COMMANDS;
+	mysql_queue_add(s, KIND_AUTH);
+	s->auth = true;
+}
+
+/* --- commands --- */
+
+static uint8_t
+upper(uint8_t c)
+{
+	return c >= 'a' && c <= 'z' ? (uint8_t)(c - 'a' + 'A') : c;
+}
+
+/* The end of the window, as a number: as many bytes as the word has. */
+static bool
+ends_with(uint64_t window, const char *word)
+{
+	uint64_t wanted = 0, mask = 0;
+
+	for (; *word != '\0'; word++) {
+		wanted = wanted << 8 | (uint8_t)*word;
+		mask = mask << 8 | 0xff;
+	}
+	return (window & mask) == wanted;
+}
+
+static void
+scan(struct mysql *s, const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint8_t c = upper(p[i]);
+
+		s->window = s->window << 8 | c;
+		if ((c == 'E' && (ends_with(s->window, "INFILE") ||
+		    ends_with(s->window, "EXECUTE"))) ||
+		    (c == 'L' && ends_with(s->window, "CALL"))) {
+			s->scanning = false;
+			s->suspect = true;
+			return;
+		}
+	}
+	if (s->at + n > SCAN_MAX) {
+		s->scanning = false;
+		s->suspect = true;
+	}
+}
+
+static void
+command_begins(struct mysql *s, uint8_t command)
+{
+	bool local = (s->caps & CAP_LOCAL_FILES) != 0;
+
+	s->command = command;
+	s->window = 0;
+	s->scanning = local && (command == COM_QUERY || command == COM_PREPARE);
+	if (local && (command == COM_EXECUTE || command == COM_BULK) && s->suspect_prepared)
+		s->suspect = true;
+	if (is_replication(command))
+		s->why = "replication";
+	else if (commands[command] == 0)
+		s->why = "an unknown command";
+}
+
+static void
+command_ends(struct mysql *s)
+{
+	uint8_t known = commands[s->command];
+
+	if (s->command == COM_PREPARE && s->suspect)
+		s->suspect_prepared = true;
+	if (s->command == COM_QUIT)
+		s->ended = true;
+	if (mysql_is_idle(s))
+		s->next_seq = (uint8_t)(s->packet[CLIENT].head[3] + 1);
+	if ((known & REPLY_KNOWN) == 0)
+		return;
+	mysql_queue_add(s, known & ~REPLY_KNOWN);
+	if ((known & ~REPLY_KNOWN) == KIND_AUTH)
+		s->auth = true;
+}
+
+/* --- packets --- */
+
+/* What this packet is. One that continues the last is what that was. */
+static void
+packet_begins(struct mysql *s)
+{
+	const struct mysql_packet *k = &s->packet[CLIENT];
+	uint8_t seq = k->head[3];
+
+	if (k->continued)
+		return;
+	s->at = 0;
+	if (s->phase == PHASE_GREETING) {
+		s->why = k->head[0] == 0x16 && k->head[1] == 0x03 ? "TLS" :
+		    "a client that speaks first";
+	} else if (s->phase == PHASE_LOGIN) {
+		s->role = ROLE_LOGIN;
+	} else if (s->auth || s->infile) {
+		s->role = ROLE_DATA;
+		if (seq == 0 && s->auth)
+			s->why = "a command during the login";
+	} else {
+		s->role = ROLE_COMMAND;
+		if (seq != 0 || k->left == 0)
+			s->why = "a packet that is no command";
+	}
+}
+
+static void
+packet_payload(struct mysql *s, const uint8_t *p, size_t n)
+{
+	if (s->role == ROLE_LOGIN)
+		login_payload(s, p, n);
+	if (s->role == ROLE_COMMAND && s->at == 0)
+		command_begins(s, p[0]);
+	if (s->role == ROLE_COMMAND && s->scanning)
+		scan(s, p, n);
+	s->at = s->at > UINT32_MAX / 2 ? s->at : s->at + (uint32_t)n;
+}
+
+static void
+packet_ends(struct mysql *s)
+{
+	struct mysql_packet *k = &s->packet[CLIENT];
+	bool empty = !k->continued && k->head[0] == 0 && k->head[1] == 0 && k->head[2] == 0;
+
+	k->got = 0;
+	if (k->more)
+		return;
+	if (s->role == ROLE_LOGIN)
+		login_ends(s);
+	else if (s->role == ROLE_COMMAND)
+		command_ends(s);
+	if (s->role != ROLE_COMMAND)
+		s->next_seq = (uint8_t)(k->head[3] + 1);
+	if (s->role == ROLE_DATA && s->infile && empty)
+		s->infile = false;
+}
+
+void
+mysql_client_read(struct mysql *s, const uint8_t *p, const uint8_t *end)
+{
+	struct mysql_packet *k = &s->packet[CLIENT];
+
+	while (p < end && s->why == NULL) {
+		size_t n;
+
+		if (k->got < MYSQL_HEAD) {
+			if (!mysql_packet_head(k, &p, end))
+				return;
+			packet_begins(s);
+			if (k->left == 0 && s->why == NULL)
+				packet_ends(s);
+			continue;
+		}
+		n = k->left < (size_t)(end - p) ? k->left : (size_t)(end - p);
+		packet_payload(s, p, n);
+		p += n;
+		k->left -= (uint32_t)n;
+		if (k->left == 0 && s->why == NULL)
+			packet_ends(s);
+	}
+}
+
+/* The last byte of a packet is left to be seen: it ends the packet. */
+uint64_t
+mysql_client_unseen(const struct mysql *s)
+{
+	const struct mysql_packet *k = &s->packet[CLIENT];
+
+	if (k->got < MYSQL_HEAD || k->left <= 1 || s->role == ROLE_LOGIN || s->scanning ||
+	    (s->role == ROLE_COMMAND && s->at == 0))
+		return 0;
+	return k->left - 1;
+}

@@ -1,0 +1,204 @@
+/*
+ * postgres.c - PostgreSQL's protocol, version 3: the streams.
+ *
+ * A session opens with one packet without a type from the client (after any
+ * number of requests for encryption, each answered by one byte); from then on
+ * both sides send messages: a type, a length, a body. Heads are gathered,
+ * bodies are counted, and of a few kinds the first bytes are looked at; what
+ * they mean is in postgres_messages.c. Nothing is copied and nothing held
+ * back, but for one message: the ReadyForQuery that answers our own Sync is
+ * left out as it comes. Should its head turn out malformed, the bytes left
+ * out are still in the head, and are sent after all.
+ *
+ * To the client goes a ParameterStatus that repeats what the server reported:
+ * legal at any time, also while a query runs, and every driver ignores it; but
+ * not in COPY OUT, where asyncpg was seen to lose rows. To the server goes a
+ * Flush, which asks for nothing: it has sent all it has. A Sync is an ask. In
+ * replication (CopyBoth) each side gets its peer's own last report again.
+ *
+ * A pooler behind us is not beaten: a Sync takes a server's connection out of
+ * the pool, a Flush even keeps it (see param_named(), key_end()). One in front
+ * of us (see startup_end()) is told only while a query runs: a ParameterStatus
+ * on a connection at rest makes PgBouncer and Pgpool-II take it for one at
+ * work, and wait for ever.
+ */
+#include <string.h>
+
+#include "codec/codecs.h"
+#include "codec/postgres.h"
+
+static void
+pg_init(void *state, const struct codec_settings *settings)
+{
+	struct pg *pg = state;
+
+	pg->wants[CLIENT] = settings->heartbeats[CLIENT];
+	pg->wants[BACKEND] = settings->heartbeats[BACKEND];
+	pg->in_transaction = settings->in_transaction;
+}
+
+void
+pg_doubt(struct pg *pg, enum side from, const char *reason)
+{
+	if (pg->reason == NULL)
+		pg->reason = reason;
+	if (from == BACKEND)
+		pg->asked = 0;		/* the answers cannot be found any more */
+}
+
+/* What comes from that side is not followed: after a cancel request, or on the way to letting go. */
+static bool
+is_blind(const struct pg *pg, enum side from)
+{
+	if (pg->phase == PG_OPAQUE)
+		return true;
+	return pg->reason != NULL && (from == CLIENT || pg->asked == 0);
+}
+
+/* The next head byte of a side. */
+static size_t
+gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
+{
+	struct pg_stream *s = &pg->stream[from];
+	size_t size = pg_head_size(pg, from), n;
+
+	if (size == 0) {
+		pg_doubt(pg, from, from == CLIENT ? "the client did not wait for the server's answer" :
+		    "the server spoke before the client");
+		return 0;
+	}
+	if (s->got == 0)
+		s->ours = from == BACKEND && pg->asked > 0 && *p == 'Z';
+	n = size - s->got < len ? size - s->got : len;
+	memcpy(s->head + s->got, p, n);
+	s->got = (uint8_t)(s->got + n);
+	if (s->got == size) {
+		s->got = 0;
+		pg_begin(pg, from);
+	}
+	return n;
+}
+
+/* Takes some of the bytes, all of one part of one message. Returns how many. */
+static size_t
+step(struct pg *pg, enum side from, const uint8_t *p, size_t len)
+{
+	struct pg_stream *s = &pg->stream[from];
+	size_t n;
+
+	if (s->left == 0)
+		return gather_head(pg, from, p, len);
+	if (s->look > 0) {
+		pg_look(pg, from, *p);
+		return 1;
+	}
+	n = s->left < len ? s->left : len;
+	s->left -= (uint32_t)n;
+	if (s->left == 0)
+		pg_end(pg, from);
+	return n;
+}
+
+static void
+tell_note(struct pg *pg, struct codec_out *out)
+{
+	static const char *const notes[] = {
+		[PG_NOTE_POOLER] = "a connection pooler is behind it: no heartbeats to the backend",
+		[PG_NOTE_NO_KEY] = "the server gave no process number: no heartbeats to the backend",
+		[PG_NOTE_FROM_POOLER] = "the client is a connection pooler: no heartbeats to it but while a query runs",
+	};
+
+	if (pg->note != PG_NOTE_NONE && pg->note != PG_NOTE_SAID) {
+		out->note = notes[pg->note];
+		pg->note = PG_NOTE_SAID;
+	}
+}
+
+static size_t
+pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
+{
+	struct pg *pg = state;
+	struct pg_stream *s = &pg->stream[from];
+	const uint8_t *p = buf, *kept = buf, *const end = buf + len;
+
+	while (p < end && !is_blind(pg, from) && codec_out_has_room(out)) {
+		const unsigned asked = pg->asked;
+		const size_t n = step(pg, from, p, (size_t)(end - p));
+
+		if (s->ours) {
+			codec_emit(out, kept, (size_t)(p - kept));
+			kept = p + n;
+			if (pg->asked < asked) {
+				s->ours = false;
+				if (s->off > 0)
+					out->answers++;
+				else
+					codec_emit_copy(out, s->head, PG_HEAD_TYPED);	/* it is none */
+			}
+		}
+		p += n;
+	}
+	if (is_blind(pg, from))
+		p = end;
+	codec_emit(out, kept, (size_t)(p - kept));
+	tell_note(pg, out);
+	if (pg->reason != NULL && pg->asked == 0)
+		out->lost = pg->reason;
+	return (size_t)(p - buf);
+}
+
+static void
+pg_finish(void *state, enum side from, struct codec_out *out)
+{
+	struct pg *pg = state;
+	struct pg_stream *s = &pg->stream[from];
+
+	/* Half an answer is none: the server's last bytes, then. */
+	if (s->ours && !pg_at_boundary(s))
+		codec_emit_copy(out, s->head, s->left > 0 ? PG_HEAD_TYPED : s->got);
+	s->ours = false;
+	s->fin = true;
+}
+
+static uint64_t
+pg_unseen(const void *state, enum side from)
+{
+	const struct pg *pg = state;
+	const struct pg_stream *s = &pg->stream[from];
+
+	if (is_blind(pg, from))
+		return UINT64_MAX;
+	return s->look > 0 || s->ours ? 0 : s->left;
+}
+
+static void
+pg_skipped(void *state, enum side from, uint64_t n)
+{
+	struct pg *pg = state;
+	struct pg_stream *s = &pg->stream[from];
+
+	if (is_blind(pg, from))
+		return;
+	s->left -= (uint32_t)n;
+	if (s->left == 0)
+		pg_end(pg, from);
+}
+
+const struct codec codec_postgres = {
+	.name = "postgres",
+	.summary = "PostgreSQL, protocol 3",
+	.state_size = sizeof(struct pg),
+	.leg = {
+		[CLIENT] = { .kinds = BEAT_TELL, .kind = BEAT_TELL, .interval_ms = 60000 },
+		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_TELL, .interval_ms = 60000 },
+	},
+	.init = pg_init,
+	.feed = pg_feed,
+	.finish = pg_finish,
+	.unseen = pg_unseen,
+	.skipped = pg_skipped,
+	.may_beat = pg_may_beat,
+	.beat = pg_beat,
+	.farewell = pg_farewell,
+	.cancel = pg_cancel,
+};

@@ -1,0 +1,263 @@
+/*
+ * postgres_beat.c - what the PostgreSQL codec says itself, and when.
+ *
+ * Where a Flush may go was measured: at any message boundary after login, in
+ * every state but CopyBoth. It has one effect: read by a server that waits
+ * for the client, it stops idle_in_transaction_session_timeout (and
+ * idle_session_timeout) until the next ReadyForQuery. So none goes to a server
+ * that waits inside a transaction, unless the operator wants it. While a
+ * query runs a Flush is due all the same (it is then that pools die); the
+ * server reads it when the query has ended. Should it then wait inside a
+ * transaction, the next beat is a Sync: its ReadyForQuery starts the timer
+ * again. The timer may thus start late by one interval, and never stays off.
+ *
+ * A walsender reads what comes while it starts to stream as part of the
+ * stream, and would die of a Flush: it is told nothing while it works.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "codec/postgres.h"
+#include "stent/codec.h"
+
+static void
+put32(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 24);
+	p[1] = (uint8_t)(v >> 16);
+	p[2] = (uint8_t)(v >> 8);
+	p[3] = (uint8_t)v;
+}
+
+/* Writes a message's head in front of a body of so many bytes; returns the whole length. */
+static size_t
+put_head(uint8_t *buf, char type, size_t body)
+{
+	buf[0] = (uint8_t)type;
+	put32(buf + 1, (uint32_t)(4 + body));
+	return PG_HEAD_TYPED + body;
+}
+
+/* ---- when ---- */
+
+/* The last message came to nothing but its ReadyForQuery: the server's timer must be started again. */
+static bool
+is_rearm_due(const struct pg *pg)
+{
+	return pg->disarmed && !pg->ledger.doubt && pg_ledger_is_idle(&pg->ledger);
+}
+
+static unsigned
+backend_kinds(const struct pg *pg)
+{
+	const bool idle = pg_ledger_is_idle(&pg->ledger);
+	const bool waits_in_transaction = pg->status != 'I' && !pg->in_transaction;
+
+	if (!pg->saw_key || pg->is_pooler || pg->stream[CLIENT].fin)
+		return 0;
+	if (pg->in_both)
+		return pg->both_from[CLIENT] && pg->has_standby ? BEAT_TELL : 0;
+	if (idle && waits_in_transaction)
+		return is_rearm_due(pg) ? BEAT_TELL | BEAT_ASK : 0;
+	if (idle)
+		return BEAT_TELL | (pg->asked == UINT8_MAX || pg->ledger.doubt ? 0 : BEAT_ASK);
+	if (pg->is_walsender)
+		return 0;
+	/* It works. Without a ledger the timer could not be started again afterwards. */
+	return pg->ledger.doubt && !pg->in_transaction ? 0 : BEAT_TELL;
+}
+
+/*
+ * A client that has sent its FIN is mostly one that was killed, and if so it
+ * resets the connection when it is told something: then the work that nobody
+ * waits for can be cancelled.
+ */
+static unsigned
+client_kinds(const struct pg *pg)
+{
+	if (pg->stream[CLIENT].fin && pg_ledger_is_idle(&pg->ledger))
+		return 0;
+	if (pg->from_pooler && (pg->ledger.doubt || !pg_ledger_is_owed(&pg->ledger)))
+		return 0;
+	if (pg->in_both)
+		return pg->both_from[BACKEND] && pg->has_wal ? BEAT_TELL : 0;
+	return pg->param != 0 && !pg->copying_out ? BEAT_TELL : 0;
+}
+
+unsigned
+pg_may_beat(const void *state, enum side to)
+{
+	const struct pg *pg = state;
+	const bool closing = pg->ended || pg->stream[BACKEND].fin;
+
+	if (pg->phase != PG_READY || pg->reason != NULL || closing || !pg_at_boundary(&pg->stream[side_other(to)]))
+		return 0;
+	return to == CLIENT ? client_kinds(pg) : backend_kinds(pg);
+}
+
+/* ---- beats ---- */
+
+static size_t
+beat_client(struct pg *pg, uint8_t *buf)
+{
+	const char *name = pg_param_name(pg);
+	const size_t len = strlen(name) + 1;
+
+	memcpy(buf + PG_HEAD_TYPED, name, len);
+	memcpy(buf + PG_HEAD_TYPED + len, pg->value, pg->value_len);
+	return put_head(buf, 'S', len + pg->value_len);
+}
+
+/* A walsender's keepalive: its kind, the end of WAL and the time that it said last, no reply wanted. */
+static size_t
+beat_receiver(struct pg *pg, uint8_t *buf)
+{
+	uint8_t *body = buf + PG_HEAD_TYPED;
+
+	body[0] = 'k';
+	memcpy(body + 1, pg->wal + 8, 16);
+	body[17] = 0;
+	return put_head(buf, 'd', 18);
+}
+
+/* The standby's own last report; zeroes would erase its progress, other numbers would be lies. */
+static size_t
+beat_walsender(struct pg *pg, uint8_t *buf)
+{
+	uint8_t *body = buf + PG_HEAD_TYPED;
+
+	body[0] = 'r';
+	memcpy(body + 1, pg->standby, PG_STANDBY_LEN);
+	body[1 + PG_STANDBY_LEN] = 0;
+	return put_head(buf, 'd', 1 + PG_STANDBY_LEN + 1);
+}
+
+size_t
+pg_beat(void *state, enum side to, enum beat_kind kind, uint8_t *buf)
+{
+	struct pg *pg = state;
+
+	if (to == CLIENT)
+		return pg->in_both ? beat_receiver(pg, buf) : beat_client(pg, buf);
+	if (pg->in_both)
+		return beat_walsender(pg, buf);
+	if (kind == BEAT_ASK || is_rearm_due(pg)) {
+		pg->asked++;
+		pg->disarmed = false;
+		return put_head(buf, 'S', 0);
+	}
+	if (!pg->in_transaction && pg_ledger_is_owed(&pg->ledger))
+		pg->disarmed = true;
+	return put_head(buf, 'H', 0);
+}
+
+/* ---- goodbyes ---- */
+
+/* Appends a field of an ErrorResponse, or a string with its NUL when type is NUL; what does not fit is cut. */
+static size_t
+put_text(uint8_t *buf, size_t at, char type, const char *text)
+{
+	const size_t room = CODEC_FAREWELL_MAX - 8 - at, len = strlen(text);
+	const size_t n = len < room ? len : room;
+
+	if (type != '\0')
+		buf[at++] = (uint8_t)type;
+	memcpy(buf + at, text, n);
+	buf[at + n] = '\0';
+	return at + n + 1;
+}
+
+/* Why the flow ends: by a death, by idleness, or by the operator's will. */
+static bool
+is_death(const struct codec_obituary *o)
+{
+	const char *leg = side_name(o->dead);
+
+	return strncmp(o->reason, leg, strlen(leg)) == 0 && strstr(o->reason, "-idle") == NULL;
+}
+
+/*
+ * The state of a dead server is class 08, connection_failure: it is what
+ * happened, and what pools take as "throw this connection away". The others
+ * are what a server says that ends a session itself.
+ */
+static const char *
+put_cause(const struct codec_obituary *o, char *text, size_t size)
+{
+	if (is_death(o)) {
+		snprintf(text, size, "terminating connection: stent found the database server dead "
+		    "(%s, nothing heard of it for %lld.%lld s)", o->reason,
+		    (long long)(o->quiet_ms / 1000), (long long)(o->quiet_ms % 1000 / 100));
+		return "08006";
+	}
+	if (strstr(o->reason, "-idle") != NULL) {
+		snprintf(text, size, "terminating connection: nothing was sent for too long (stent: %s)", o->reason);
+		return "57P05";
+	}
+	snprintf(text, size, "terminating connection: stent was told to end it (%s)", o->reason);
+	return "57P01";
+}
+
+static size_t
+farewell_client(const struct pg *pg, const struct codec_obituary *o, uint8_t *buf)
+{
+	const struct pg_stream *s = &pg->stream[BACKEND];
+	const char *state;
+	char text[256];
+	size_t n = PG_HEAD_TYPED;
+
+	if ((pg->phase != PG_LOGIN && pg->phase != PG_READY) || !(pg_at_boundary(s) || s->ours))
+		return 0;
+	state = put_cause(o, text, sizeof(text));
+	n = put_text(buf, n, 'S', "FATAL");
+	n = put_text(buf, n, 'V', "FATAL");
+	n = put_text(buf, n, 'C', state);
+	n = put_text(buf, n, 'M', text);
+	n = put_text(buf, n, 'H', "The session is lost, and with it the transaction that was open. Connect again.");
+	buf[n++] = '\0';
+	return put_head(buf, 'E', n - PG_HEAD_TYPED);
+}
+
+/* Terminate; a COPY that waits for rows is failed first, by the message made for that. */
+static size_t
+farewell_backend(const struct pg *pg, const struct codec_obituary *o, uint8_t *buf)
+{
+	char text[128];
+	size_t n = 0;
+
+	if (pg->phase != PG_READY || !pg_at_boundary(&pg->stream[CLIENT]) || pg->ended)
+		return 0;
+	if (pg->ledger.copying && !pg->in_both) {
+		snprintf(text, sizeof(text), "stent %s (%s)", is_death(o) ? "found the client dead" : "ends the session",
+		    o->reason);
+		n = put_text(buf, PG_HEAD_TYPED, '\0', text);
+		put_head(buf, 'f', n - PG_HEAD_TYPED);
+	}
+	return n + put_head(buf + n, 'X', 0);
+}
+
+size_t
+pg_farewell(void *state, enum side to, const struct codec_obituary *o, uint8_t *buf)
+{
+	const struct pg *pg = state;
+
+	if (pg->reason != NULL)
+		return 0;
+	return to == CLIENT ? farewell_client(pg, o, buf) : farewell_backend(pg, o, buf);
+}
+
+size_t
+pg_cancel(const void *state, uint8_t *buf)
+{
+	const struct pg *pg = state;
+	const size_t len = 12u + pg->key_len;
+
+	/* Who says Terminate leaves its work to be done. */
+	if (pg->phase != PG_READY || pg->key_len == 0 || pg_ledger_is_idle(&pg->ledger) || pg->ended)
+		return 0;
+	put32(buf, (uint32_t)len);
+	put32(buf + 4, 80877102);	/* CancelRequest */
+	put32(buf + 8, pg->pid);
+	memcpy(buf + 12, pg->key, pg->key_len);
+	return len;
+}

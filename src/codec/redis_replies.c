@@ -1,0 +1,258 @@
+/*
+ * redis_replies.c - follows what a Redis server sends: RESP2 and RESP3.
+ *
+ * All that matters is where a reply ends, of what type it is, and the first
+ * letters of one that is a single line. So no tree is kept: an aggregate of n
+ * only raises the number of values still to come, which is 0 between two
+ * replies. A streamed aggregate, whose length is not known, sets that number
+ * aside until its end mark. Bodies are jumped over, lines are searched for
+ * their end.
+ */
+#include <string.h>
+
+#include "codec/redis.h"
+
+#define ENDLESS UINT32_MAX	/* values_left inside a streamed aggregate */
+
+enum state { S_TYPE, S_LINE, S_LENGTH, S_BODY };
+
+enum shape { SHAPE_NONE, SHAPE_LINE, SHAPE_BULK, SHAPE_CHUNK, SHAPE_LIST, SHAPE_END };
+
+/* What each type byte announces. An attribute is no value, but comes before one. */
+static const struct {
+	uint8_t shape;
+	uint8_t values;	/* for each that its length counts */
+	uint8_t is_value;
+} types[128] = {
+	['+'] = { SHAPE_LINE, 0, 1 },
+	['-'] = { SHAPE_LINE, 0, 1 },
+	[':'] = { SHAPE_LINE, 0, 1 },
+	['_'] = { SHAPE_LINE, 0, 1 },
+	['#'] = { SHAPE_LINE, 0, 1 },
+	[','] = { SHAPE_LINE, 0, 1 },
+	['('] = { SHAPE_LINE, 0, 1 },
+	['$'] = { SHAPE_BULK, 0, 1 },
+	['!'] = { SHAPE_BULK, 0, 1 },
+	['='] = { SHAPE_BULK, 0, 1 },
+	[';'] = { SHAPE_CHUNK, 0, 1 },
+	['*'] = { SHAPE_LIST, 1, 1 },
+	['~'] = { SHAPE_LIST, 1, 1 },
+	['>'] = { SHAPE_LIST, 1, 1 },
+	['%'] = { SHAPE_LIST, 2, 1 },
+	['|'] = { SHAPE_LIST, 2, 0 },
+	['.'] = { SHAPE_END, 0, 1 },
+};
+
+static void
+value_ends(struct redis *s)
+{
+	s->reply.state = S_TYPE;
+	s->reply.chunked = false;
+	if (s->reply.values_left != ENDLESS && --s->reply.values_left == 0)
+		redis_reply_came(s);
+}
+
+/* A list's length is known: its values are still to come. */
+static void
+list_begins(struct redis *s, uint8_t type)
+{
+	const struct redis_number *n = &s->reply.number;
+	uint64_t values = n->negative ? 0 : n->value * types[type].values;
+
+	s->reply.state = S_TYPE;
+	if (n->streamed) {
+		if (s->reply.depth == REDIS_STREAMS_MAX) {
+			redis_reply_doubt(s, "replies streamed too deep");
+			return;
+		}
+		/* Its end mark counts as a value, which an attribute is not. */
+		s->reply.outer[s->reply.depth++] = s->reply.values_left == ENDLESS ? ENDLESS :
+		    s->reply.values_left + !types[type].is_value;
+		s->reply.values_left = ENDLESS;
+		return;
+	}
+	if (n->value > INT32_MAX || (s->reply.values_left != ENDLESS &&
+	    s->reply.values_left + values > INT32_MAX)) {
+		redis_reply_doubt(s, "a reply too large to be one");
+		return;
+	}
+	if (s->reply.values_left != ENDLESS)
+		s->reply.values_left += (uint32_t)values;
+	if (types[type].is_value)
+		value_ends(s);
+}
+
+static void
+stream_ends(struct redis *s)
+{
+	if (s->reply.depth == 0 || s->reply.values_left != ENDLESS) {
+		redis_reply_doubt(s, "replies that are not RESP");
+		return;
+	}
+	s->reply.values_left = s->reply.outer[--s->reply.depth];
+	value_ends(s);
+}
+
+static void
+bulk_begins(struct redis *s)
+{
+	const struct redis_number *n = &s->reply.number;
+
+	if (n->streamed && !s->reply.chunked) {
+		s->reply.chunked = true;
+		s->reply.state = S_TYPE;
+	} else if (n->streamed || (s->reply.chunked && n->negative)) {
+		redis_reply_doubt(s, "replies that are not RESP");
+	} else if (n->negative || (s->reply.chunked && n->value == 0)) {
+		value_ends(s);
+	} else {
+		s->reply.left = n->value + 2;
+		s->reply.state = S_BODY;
+	}
+}
+
+static const uint8_t *
+read_line(struct redis *s, const uint8_t *p, const uint8_t *end)
+{
+	const uint8_t *nl = memchr(p, '\n', (size_t)(end - p));
+	const uint8_t *stop = nl != NULL ? nl : end;
+	bool cr = stop > p ? stop[-1] == '\r' : s->reply.number.cr;
+
+	if (s->reply.type == '-' && s->reply.values_left == 1)
+		while (p < stop && s->reply.head_len < REDIS_HEAD_MAX)
+			s->reply.head[s->reply.head_len++] = (char)*p++;
+	s->reply.number.cr = cr;
+	if (nl == NULL)
+		return end;
+	if (!cr)
+		redis_reply_doubt(s, "replies that are not RESP");
+	else if (s->reply.type == '.')
+		stream_ends(s);
+	else
+		value_ends(s);
+	return nl + 1;
+}
+
+/* A bulk string that is there in one piece is taken in one step. */
+static const uint8_t *
+quick_bulk(struct redis *s, const uint8_t *p, const uint8_t *end)
+{
+	size_t len;
+	const uint8_t *body = redis_number_quick(p, end, &len);
+
+	if (body == NULL || (size_t)(end - body) < len + 2)
+		return p;
+	value_ends(s);
+	return body + len + 2;
+}
+
+static const uint8_t *
+read_type(struct redis *s, const uint8_t *p, const uint8_t *end)
+{
+	uint8_t type = *p & 0x7f, shape = *p < 0x80 ? types[type].shape : SHAPE_NONE;
+
+	if (shape == SHAPE_NONE || (shape == SHAPE_CHUNK) != s->reply.chunked) {
+		redis_reply_doubt(s, "replies that are not RESP");
+		return p;
+	}
+	if (s->reply.values_left == 0) {
+		s->reply.values_left = 1;
+		s->reply.head_len = 0;
+		s->reply.word.len = 0;
+		s->reply.reply_type = type;
+	} else if (s->reply.values_left == 1 && s->reply.reply_type == '|') {
+		s->reply.reply_type = type;	/* what the attribute was about */
+	}
+	s->reply.naming = s->reply.naming && shape == SHAPE_BULK;
+	s->reply.type = type;
+	s->reply.number = (struct redis_number){ 0 };
+	if (shape == SHAPE_LINE || shape == SHAPE_END) {
+		s->reply.state = S_LINE;
+		return p + 1 < end ? read_line(s, p + 1, end) : end;
+	}
+	s->reply.state = S_LENGTH;
+	return shape == SHAPE_BULK && !s->reply.naming ? quick_bulk(s, p + 1, end) : p + 1;
+}
+
+static const uint8_t *
+read_length(struct redis *s, const uint8_t *p, const uint8_t *end)
+{
+	uint8_t type = s->reply.type;
+
+	switch (redis_number_read(&s->reply.number, &p, end)) {
+	case NUMBER_MORE:
+		break;
+	case NUMBER_BAD:
+		redis_reply_doubt(s, "replies that are not RESP");
+		break;
+	case NUMBER_DONE:
+		if (types[type].shape != SHAPE_LIST) {
+			bulk_begins(s);
+		} else {
+			s->reply.naming = type == '>' && s->reply.values_left == 1;
+			list_begins(s, type);
+		}
+	}
+	return p;
+}
+
+static const uint8_t *
+read_body(struct redis *s, const uint8_t *p, const uint8_t *end)
+{
+	uint64_t left = s->reply.left;
+	size_t n = left < (size_t)(end - p) ? (size_t)left : (size_t)(end - p);
+
+	if (s->reply.naming && left > 2)
+		redis_word_add(&s->reply.word, p, n < left - 2 ? n : (size_t)left - 2);
+	s->reply.left = left - n;
+	if (s->reply.left > 0)
+		return p + n;
+	s->reply.naming = false;
+	if (s->reply.chunked)
+		s->reply.state = S_TYPE;
+	else
+		value_ends(s);
+	return p + n;
+}
+
+static const uint8_t *(*const readers[])(struct redis *s, const uint8_t *p,
+    const uint8_t *end) = {
+	[S_TYPE] = read_type,
+	[S_LINE] = read_line,
+	[S_LENGTH] = read_length,
+	[S_BODY] = read_body,
+};
+
+const uint8_t *
+redis_reply_read(struct redis *s, const uint8_t *p, const uint8_t *end)
+{
+	while (p < end && (s->why == NULL || s->asked > 0)) {
+		if (s->reply.state == S_TYPE)
+			p = read_type(s, p, end);
+		else
+			p = readers[s->reply.state](s, p, end);
+		if (redis_reply_boundary(s))
+			break;
+	}
+	return p;
+}
+
+bool
+redis_reply_boundary(const struct redis *s)
+{
+	return s->reply.state == S_TYPE && s->reply.values_left == 0;
+}
+
+uint64_t
+redis_reply_unseen(const struct redis *s)
+{
+	if (s->reply.state != S_BODY || s->reply.left <= 2 || s->reply.naming)
+		return 0;
+	return s->reply.left - 2;
+}
+
+void
+redis_reply_skipped(struct redis *s, uint64_t n)
+{
+	s->reply.left -= n;
+}
