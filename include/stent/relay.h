@@ -1,0 +1,102 @@
+/*
+ * relay.h - a flow: two legs and everything between them.
+ *
+ * A flow lives and dies on one worker's thread; none of these calls is safe
+ * from another.
+ */
+#ifndef STENT_RELAY_H
+#define STENT_RELAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stent/config.h"
+#include "stent/endpoint.h"
+#include "stent/side.h"
+
+/* Close reasons: `LEG-WHAT` says which side ended a flow and why. The texts are in reason.c. */
+enum close_reason {
+	REASON_NONE,
+	REASON_CLIENT_FIN,
+	REASON_CLIENT_RESET,
+	REASON_CLIENT_PROBE_TIMEOUT,
+	REASON_CLIENT_USER_TIMEOUT,
+	REASON_CLIENT_BEAT_TIMEOUT,
+	REASON_CLIENT_IDLE,
+	REASON_CLIENT_UNREACHABLE,
+	REASON_CLIENT_ERROR,
+	REASON_BACKEND_FIN,
+	REASON_BACKEND_RESET,
+	REASON_BACKEND_PROBE_TIMEOUT,
+	REASON_BACKEND_USER_TIMEOUT,
+	REASON_BACKEND_BEAT_TIMEOUT,
+	REASON_BACKEND_IDLE,
+	REASON_BACKEND_UNREACHABLE,
+	REASON_BACKEND_ERROR,
+	REASON_BACKEND_REFUSED,
+	REASON_BACKEND_CONNECT_TIMEOUT,
+	REASON_BACKEND_LOOKUP,
+	REASON_LIMIT,
+	REASON_DENIED,
+	REASON_ADMIN_KILL,
+	REASON_DRAIN,
+	REASON_MEMORY,
+	REASON_COUNT,
+};
+
+const char *reason_text(enum close_reason r);
+
+/* A flow as a listing shows it; also what the end-of-flow log line is made of. */
+struct flow_info {
+	uint64_t id;
+	const struct route *route;
+	struct address client, backend;	/* peers */
+	const char *backend_text;	/* the backend as written in the settings; NULL before one answered */
+	const char *protocol;		/* the codec at work; "tcp" when there is none or it let go */
+	bool connecting;
+	int64_t age_ms;
+	struct {
+		uint64_t bytes;		/* received from this side and forwarded */
+		uint64_t beats, answers;	/* sent to this side, answered by it */
+		int64_t rtt_us;		/* last, smoothed and worst round trip of an answer; -1: none yet. */
+		int64_t srtt_us;	/* without answers rtt_us is the kernel's estimate */
+		int64_t worst_us;
+		int64_t quiet_ms;	/* since the last bytes from this side */
+		bool fin;		/* this side has said its last */
+	} leg[2];
+};
+
+/* Counters that one relay alone writes (relaxed) and anyone may read. */
+struct relay_counters {
+	uint64_t flows_open;
+	uint64_t flows_total;
+	uint64_t flows_ended[REASON_COUNT];
+	uint64_t bytes[2];		/* received from that side and forwarded */
+	uint64_t beats[2], answers[2];	/* sent to, answered by that side */
+	uint64_t codec_lost;		/* codecs that let go */
+};
+
+struct event_base;
+struct relay;
+
+/*
+ * The relay of worker number `index`. config and counters must outlive it; on_end is
+ * called once for each flow that is gone. NULL: out of memory.
+ */
+struct relay *relay_new(struct event_base *base, const struct config *config, struct relay_counters *counters,
+    int index, void (*on_end)(void *arg), void *arg);
+void relay_free(struct relay *r);	/* ends what is left, reason drain; NULL is fine */
+
+/* A new flow from an accepted socket, which the relay owns from now on. */
+void relay_open(struct relay *r, int fd, const struct route *route, const struct address *client);
+
+/* Between two rounds of the loop: pumps on where there is more, frees the dead. */
+void relay_work(struct relay *r);
+bool relay_has_work(const struct relay *r);	/* relay_work() should be called without waiting */
+
+void relay_each_flow(struct relay *r, bool (*visit)(const struct flow_info *info, void *arg), void *arg);
+bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
+size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
+
+#endif

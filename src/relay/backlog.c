@@ -1,0 +1,130 @@
+/*
+ * backlog.c - what a socket did not take, until it does.
+ *
+ * Either bytes in memory (at most one read buffer, as reading stops while
+ * there is a backlog) or a pipe that splice() filled. An urgent byte waits
+ * alone: it has to go out by a send of its own.
+ */
+#include <errno.h>
+#include <event2/buffer.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "relay/flow.h"
+
+struct backlog {
+	struct evbuffer *bytes;
+	struct pipe *pipe;
+	bool urgent;		/* bytes holds one urgent byte */
+};
+
+static struct backlog *
+backlog_of(struct leg *l)
+{
+	if (l->backlog == NULL)
+		l->backlog = calloc(1, sizeof(*l->backlog));
+	return l->backlog;
+}
+
+int
+backlog_add(struct leg *l, const uint8_t *data, size_t len)
+{
+	struct backlog *b = backlog_of(l);
+
+	if (b == NULL)
+		return -ENOMEM;
+	if (b->bytes == NULL)
+		b->bytes = evbuffer_new();
+	if (b->bytes == NULL || evbuffer_add(b->bytes, data, len) != 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int
+backlog_add_urgent(struct leg *l, uint8_t byte)
+{
+	int r = backlog_add(l, &byte, 1);
+
+	if (r == 0)
+		l->backlog->urgent = true;
+	return r;
+}
+
+int
+backlog_add_pipe(struct leg *l, struct pipe *p)
+{
+	struct backlog *b = backlog_of(l);
+
+	if (b == NULL)
+		return -ENOMEM;
+	b->pipe = p;
+	return 0;
+}
+
+size_t
+backlog_len(const struct leg *l)
+{
+	size_t n = 0;
+
+	if (l->backlog != NULL && l->backlog->bytes != NULL)
+		n += evbuffer_get_length(l->backlog->bytes);
+	if (l->backlog != NULL && l->backlog->pipe != NULL)
+		n += l->backlog->pipe->len;
+	return n;
+}
+
+void
+backlog_free(struct relay *r, struct leg *l)
+{
+	struct backlog *b = l->backlog;
+
+	if (b == NULL)
+		return;
+	if (b->bytes != NULL)
+		evbuffer_free(b->bytes);
+	if (b->pipe != NULL)
+		relay_give_pipe(r, b->pipe);
+	free(b);
+	l->backlog = NULL;
+}
+
+static ssize_t
+send_some(struct leg *l)
+{
+	struct backlog *b = l->backlog;
+	ssize_t n;
+
+	if (b->urgent) {
+		uint8_t byte;
+
+		evbuffer_copyout(b->bytes, &byte, 1);
+		n = send(leg_fd(l), &byte, 1, MSG_OOB | MSG_NOSIGNAL);
+		if (n > 0)
+			evbuffer_drain(b->bytes, 1);
+		return n;
+	}
+	if (b->bytes != NULL && evbuffer_get_length(b->bytes) > 0)
+		return evbuffer_write(b->bytes, leg_fd(l));
+	n = splice(b->pipe->out, NULL, leg_fd(l), NULL, b->pipe->len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	if (n > 0)
+		b->pipe->len -= (size_t)n;
+	return n;
+}
+
+enum drained
+backlog_drain(struct relay *r, struct leg *l)
+{
+	while (backlog_len(l) > 0) {
+		ssize_t n = send_some(l);
+
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return DRAINED_ERROR;
+		if (n < 0 && errno == EAGAIN)
+			return DRAINED_PART;
+		if (n > 0)
+			l->tx_us = clock_us();
+	}
+	backlog_free(r, l);
+	return DRAINED_ALL;
+}

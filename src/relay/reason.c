@@ -1,0 +1,104 @@
+/* reason.c - the close reasons' words. */
+#include <errno.h>
+
+#include "relay/flow.h"
+#include "stent/relay.h"
+#include "stent/socket.h"
+
+static const char *const texts[REASON_COUNT] = {
+	[REASON_NONE] = "-",
+	[REASON_CLIENT_FIN] = "client-fin",
+	[REASON_CLIENT_RESET] = "client-reset",
+	[REASON_CLIENT_PROBE_TIMEOUT] = "client-probe-timeout",
+	[REASON_CLIENT_USER_TIMEOUT] = "client-user-timeout",
+	[REASON_CLIENT_BEAT_TIMEOUT] = "client-beat-timeout",
+	[REASON_CLIENT_IDLE] = "client-idle",
+	[REASON_CLIENT_UNREACHABLE] = "client-unreachable",
+	[REASON_CLIENT_ERROR] = "client-error",
+	[REASON_BACKEND_FIN] = "backend-fin",
+	[REASON_BACKEND_RESET] = "backend-reset",
+	[REASON_BACKEND_PROBE_TIMEOUT] = "backend-probe-timeout",
+	[REASON_BACKEND_USER_TIMEOUT] = "backend-user-timeout",
+	[REASON_BACKEND_BEAT_TIMEOUT] = "backend-beat-timeout",
+	[REASON_BACKEND_IDLE] = "backend-idle",
+	[REASON_BACKEND_UNREACHABLE] = "backend-unreachable",
+	[REASON_BACKEND_ERROR] = "backend-error",
+	[REASON_BACKEND_REFUSED] = "backend-refused",
+	[REASON_BACKEND_CONNECT_TIMEOUT] = "backend-connect-timeout",
+	[REASON_BACKEND_LOOKUP] = "backend-lookup",
+	[REASON_LIMIT] = "limit",
+	[REASON_DENIED] = "denied",
+	[REASON_ADMIN_KILL] = "admin-kill",
+	[REASON_DRAIN] = "drain",
+	[REASON_MEMORY] = "memory",
+};
+
+const char *
+reason_text(enum close_reason r)
+{
+	return r < REASON_COUNT ? texts[r] : texts[REASON_NONE];
+}
+
+enum close_reason
+reason_on_side(enum close_reason client_reason, enum side s)
+{
+	return s == CLIENT ? client_reason
+	    : (enum close_reason)(client_reason + (REASON_BACKEND_FIN - REASON_CLIENT_FIN));
+}
+
+/*
+ * ETIMEDOUT has two causes that the socket still tells after its death:
+ * retransmissions mean bytes that were never acknowledged, probes without
+ * them mean silence. Neither is left after a window that stayed shut.
+ */
+static enum close_reason
+timeout_reason(int fd, bool was_stalled)
+{
+	struct socket_facts facts;
+
+	socket_facts(fd, &facts);
+	if (!was_stalled && facts.retransmits == 0 && facts.probes > 0)
+		return REASON_CLIENT_PROBE_TIMEOUT;
+	return REASON_CLIENT_USER_TIMEOUT;
+}
+
+enum close_reason
+reason_from_errno(enum side s, int err, int fd, bool was_stalled)
+{
+	switch (err) {
+	case ECONNRESET:
+	case EPIPE:
+		return reason_on_side(REASON_CLIENT_RESET, s);
+	case ETIMEDOUT:
+		return reason_on_side(timeout_reason(fd, was_stalled), s);
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case ENETDOWN:
+	case ENONET:
+		return reason_on_side(REASON_CLIENT_UNREACHABLE, s);
+	case ENOMEM:
+	case ENOBUFS:
+		return REASON_MEMORY;
+	default:
+		return reason_on_side(REASON_CLIENT_ERROR, s);
+	}
+}
+
+bool
+reason_is_death(enum close_reason r)
+{
+	switch (r) {
+	case REASON_CLIENT_PROBE_TIMEOUT:
+	case REASON_CLIENT_USER_TIMEOUT:
+	case REASON_CLIENT_BEAT_TIMEOUT:
+	case REASON_CLIENT_UNREACHABLE:
+	case REASON_BACKEND_PROBE_TIMEOUT:
+	case REASON_BACKEND_USER_TIMEOUT:
+	case REASON_BACKEND_BEAT_TIMEOUT:
+	case REASON_BACKEND_UNREACHABLE:
+		return true;
+	default:
+		return false;
+	}
+}

@@ -1,0 +1,214 @@
+/*
+ * relay.c - the relay of one worker: what its flows share.
+ *
+ * One read buffer serves every flow: bytes are read, sent at once, and only
+ * what a socket did not take is kept. Pipes for splice() are pooled.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "relay/flow.h"
+#include "stent/log.h"
+#include "stent/socket.h"
+
+#define PIPES_KEPT 32
+
+struct relay *
+relay_new(struct event_base *base, const struct config *config, struct relay_counters *counters,
+    int index, void (*on_end)(void *arg), void *arg)
+{
+	struct relay *r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		return NULL;
+	r->base = base;
+	r->config = config;
+	r->counters = counters;
+	r->last_id = (uint64_t)index;	/* ids are unique in the process: see relay_open() */
+	r->random = (uint32_t)(clock_us() * (index + 1)) | 1;
+	r->on_end = on_end;
+	r->on_end_arg = arg;
+	TAILQ_INIT(&r->flows);
+	TAILQ_INIT(&r->dead);
+	TAILQ_INIT(&r->errands);
+	STAILQ_INIT(&r->again);
+	SLIST_INIT(&r->pipes);
+	r->timers = timers_new(base);
+	r->resolver = resolver_new(base);
+	if (r->timers == NULL || r->resolver == NULL) {
+		relay_free(r);
+		return NULL;
+	}
+	return r;
+}
+
+static void
+free_pipe(struct pipe *p)
+{
+	close(p->in);
+	close(p->out);
+	free(p);
+}
+
+void
+relay_free(struct relay *r)
+{
+	struct pipe *p;
+
+	if (r == NULL)
+		return;
+	relay_kill_all(r, REASON_DRAIN);
+	relay_work(r);
+	errand_free_all(r);
+	while ((p = SLIST_FIRST(&r->pipes)) != NULL) {
+		SLIST_REMOVE_HEAD(&r->pipes, link);
+		free_pipe(p);
+	}
+	resolver_free(r->resolver);
+	timers_free(r->timers);
+	free(r);
+}
+
+/* xorshift32: spreads beats; nothing hangs on its quality. */
+uint32_t
+relay_random(struct relay *r)
+{
+	r->random ^= r->random << 13;
+	r->random ^= r->random >> 17;
+	r->random ^= r->random << 5;
+	return r->random;
+}
+
+struct pipe *
+relay_take_pipe(struct relay *r)
+{
+	struct pipe *p = SLIST_FIRST(&r->pipes);
+	int fd[2];
+
+	if (p != NULL) {
+		SLIST_REMOVE_HEAD(&r->pipes, link);
+		r->n_pipes--;
+		return p;
+	}
+	p = calloc(1, sizeof(*p));
+	if (p == NULL || pipe2(fd, O_NONBLOCK | O_CLOEXEC) != 0) {
+		free(p);
+		return NULL;
+	}
+	(void)fcntl(fd[1], F_SETPIPE_SZ, PIPE_BYTES);
+	p->out = fd[0];
+	p->in = fd[1];
+	return p;
+}
+
+void
+relay_give_pipe(struct relay *r, struct pipe *p)
+{
+	if (p->len > 0 || r->n_pipes >= PIPES_KEPT) {
+		free_pipe(p);
+		return;
+	}
+	SLIST_INSERT_HEAD(&r->pipes, p, link);
+	r->n_pipes++;
+}
+
+void
+relay_open(struct relay *r, int fd, const struct route *route, const struct address *client)
+{
+	struct flow *f = calloc(1, sizeof(*f));
+
+	counter_add(&r->counters->flows_total, 1);
+	if (f == NULL) {
+		counter_add(&r->counters->flows_ended[REASON_MEMORY], 1);
+		log_say(LEVEL_ERROR, "out of memory for a new flow of route %s: reset", route->name);
+		socket_reset(fd);
+		r->on_end(r->on_end_arg);
+		return;
+	}
+	counter_add(&r->counters->flows_open, 1);
+	TAILQ_INSERT_TAIL(&r->flows, f, link);
+	f->relay = r;
+	f->route = route;
+	f->client = *client;
+	f->id = r->last_id += (uint64_t)r->config->workers;
+	f->began_us = clock_us();
+	flow_init_leg(f, CLIENT, fd);
+	flow_init_leg(f, BACKEND, -1);
+	if (flow_listen_to(f, CLIENT) != 0 || dial_start(f) != 0)
+		ending_before_open(f, REASON_MEMORY);
+}
+
+bool
+relay_has_work(const struct relay *r)
+{
+	return !STAILQ_EMPTY(&r->again) || !TAILQ_EMPTY(&r->dead);
+}
+
+void
+relay_work(struct relay *r)
+{
+	STAILQ_HEAD(, flow) now;
+	struct flow *f;
+
+	/* Those that ask again while they are served wait for the next round: others come between. */
+	STAILQ_INIT(&now);
+	STAILQ_CONCAT(&now, &r->again);
+	while ((f = STAILQ_FIRST(&now)) != NULL) {
+		STAILQ_REMOVE_HEAD(&now, again_link);
+		f->again = false;
+		if (f->doomed) {
+			ending_by_force(f, REASON_MEMORY);
+		} else if (f->state == FLOW_OPEN) {
+			pump(f, CLIENT);
+			if (f->state == FLOW_OPEN)
+				pump(f, BACKEND);
+		} else if (f->state == FLOW_ENDING) {
+			ending_progress(f, clock_us());
+		}
+	}
+	while ((f = TAILQ_FIRST(&r->dead)) != NULL && !f->again) {
+		TAILQ_REMOVE(&r->dead, f, link);
+		free(f);
+		r->on_end(r->on_end_arg);
+	}
+}
+
+void
+relay_each_flow(struct relay *r, bool (*visit)(const struct flow_info *info, void *arg), void *arg)
+{
+	struct flow_info info;
+	struct flow *f;
+
+	TAILQ_FOREACH(f, &r->flows, link) {
+		flow_describe(f, &info);
+		if (!visit(&info, arg))
+			break;
+	}
+}
+
+bool
+relay_kill(struct relay *r, uint64_t id, enum close_reason reason)
+{
+	struct flow *f;
+
+	TAILQ_FOREACH(f, &r->flows, link)
+		if (f->id == id) {
+			ending_by_force(f, reason);
+			return true;
+		}
+	return false;
+}
+
+size_t
+relay_kill_all(struct relay *r, enum close_reason reason)
+{
+	struct flow *f;
+	size_t n = 0;
+
+	while ((f = TAILQ_FIRST(&r->flows)) != NULL) {
+		ending_by_force(f, reason);
+		n++;
+	}
+	return n;
+}
