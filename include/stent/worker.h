@@ -1,0 +1,46 @@
+/*
+ * worker.h - a thread that relays: an event_base, a read buffer, a timer heap,
+ * pooled pipes, and its own flows. Nothing on the data path is shared.
+ */
+#ifndef STENT_WORKER_H
+#define STENT_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stent/config.h"
+#include "stent/relay.h"
+
+struct event_base;
+struct worker;
+
+/* Starts the thread. 0 or -errno. */
+int worker_start(struct worker **ret, const struct config *config, int index);
+
+/* Gives a freshly accepted socket away; the worker owns fd from now on. Any thread. */
+void worker_give(struct worker *w, int fd, const struct route *route, const struct address *client);
+
+/* The same from the worker's own thread: opened at once. */
+void worker_open(struct worker *w, int fd, const struct route *route, const struct address *client);
+/* For code that lives on the worker's thread. */
+struct event_base *worker_base(struct worker *w);
+
+/* Flows given and not yet ended. Any thread. */
+int worker_flows(const struct worker *w);
+void worker_read_stats(const struct worker *w, struct relay_counters *ret);
+
+/* Calls fn(w, arg) on the worker's thread and waits for it. Any thread but a worker's. */
+void worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
+
+/* For fn of worker_call(): visits each flow; stops when visit says false. */
+void worker_each_flow(struct worker *w, bool (*visit)(const struct flow_info *info, void *arg), void *arg);
+/* For fn of worker_call(): ends one flow (the reason says why). False: no such flow here. */
+bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);
+/* For fn of worker_call(): ends them all. Returns how many. */
+size_t worker_kill_all(struct worker *w, enum close_reason reason);
+
+/* Ends what is left (reason drain), stops and joins the thread, frees all. */
+void worker_stop(struct worker *w);
+
+#endif

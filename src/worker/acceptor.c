@@ -1,0 +1,325 @@
+/*
+ * acceptor.c - accepts, and hands each socket to the worker with the fewest
+ * flows (flows live for days: balance by count).
+ *
+ * It lives on the first worker's thread, not on the main one: a flow that
+ * stays there costs no hand-over between threads, which is a third of the
+ * price of a short connection; with one worker that is every flow.
+ *
+ * Out of descriptors, accepting pauses and is tried again ten times a second:
+ * the flows that are open go on, and one line says so, once, until it works
+ * again. Beyond max_flows a client is told at once, by a reset.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "stent/clock.h"
+#include "stent/log.h"
+#include "stent/socket.h"
+#include "worker/acceptor.h"
+
+#define ACCEPTS_A_ROUND 64
+#define PAUSE_MS 100
+
+struct listener {
+	struct acceptor *acceptor;
+	const struct route *route;
+	const struct endpoint *endpoint;
+	struct event *ev;
+	int fd;
+};
+
+struct acceptor {
+	struct listener *listeners;
+	size_t n_listeners;
+	struct worker **workers;
+	size_t n_workers;		/* 0: not started */
+	int max_flows;
+	struct event *resume;		/* after a pause */
+	int64_t limit_said_us;
+	uint64_t refused;		/* by max_flows */
+	bool out_of_descriptors;
+};
+
+static void
+set_accepting(struct acceptor *a, bool on)
+{
+	for (size_t i = 0; i < a->n_listeners; i++) {
+		if (on)
+			event_add(a->listeners[i].ev, NULL);
+		else
+			event_del(a->listeners[i].ev);
+	}
+}
+
+static void
+pause_accepting(struct acceptor *a, int err)
+{
+	const struct timeval tv = { .tv_usec = PAUSE_MS * US_PER_MS };
+
+	if (!a->out_of_descriptors)
+		log_say(LEVEL_ERROR, "cannot accept: %s; new clients wait until a flow ends, open flows go on "
+		    "(raise the limit on descriptors, or set max_flows)", strerror(err));
+	a->out_of_descriptors = true;
+	set_accepting(a, false);
+	event_add(a->resume, &tv);
+}
+
+static void
+on_resume(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	set_accepting(arg, true);
+}
+
+static void
+refuse(struct listener *l, int fd, const struct address *client)
+{
+	struct acceptor *a = l->acceptor;
+	const int64_t now_us = clock_us();
+	char text[ADDRESS_TEXT_MAX];
+
+	socket_reset(fd);
+	a->refused++;
+	log_event(LEVEL_INFO, "flow end", (struct log_field[]){
+	    LOG_TEXT("route", l->route->name),
+	    LOG_TEXT("client", address_text(client, text)),
+	    LOG_TEXT("reason", reason_text(REASON_LIMIT)),
+	    LOG_MS("seconds", 0),
+	}, 4);
+	if (now_us - a->limit_said_us < US_PER_S)
+		return;
+	a->limit_said_us = now_us;
+	log_say(LEVEL_WARN, "max_flows = %d reached: new clients are reset (%llu since the start)", a->max_flows,
+	    (unsigned long long)a->refused);
+}
+
+/* To the worker with the fewest flows. */
+static void
+hand_over(struct listener *l, int fd, const struct address *client)
+{
+	struct acceptor *a = l->acceptor;
+	struct worker *best = a->workers[0];
+	int flows = worker_flows(best);
+
+	for (size_t i = 1; i < a->n_workers; i++) {
+		const int n = worker_flows(a->workers[i]);
+
+		if (n < worker_flows(best))
+			best = a->workers[i];
+		flows += n;
+	}
+	if (flows >= a->max_flows)
+		refuse(l, fd, client);
+	else if (best == a->workers[0])
+		worker_open(best, fd, l->route, client);
+	else
+		worker_give(best, fd, l->route, client);
+}
+
+static bool
+is_passing_error(int err)
+{
+	/* accept(2): errors of the new connection, already gone, are reported by accept too. */
+	return err == ECONNABORTED || err == EINTR || err == EPROTO || err == ENETDOWN || err == ENOPROTOOPT ||
+	    err == EHOSTDOWN || err == ENONET || err == EHOSTUNREACH || err == EOPNOTSUPP || err == ENETUNREACH;
+}
+
+static void
+on_accept(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener *l = arg;
+	struct acceptor *a = l->acceptor;
+
+	(void)what;
+	for (int i = 0; i < ACCEPTS_A_ROUND; i++) {
+		struct address client;
+		const int r = socket_accept(fd, &client);
+
+		if (r == -EAGAIN)
+			return;
+		if (r < 0 && is_passing_error(-r))
+			continue;
+		if (r < 0) {
+			pause_accepting(a, -r);
+			return;
+		}
+		if (a->out_of_descriptors)
+			log_say(LEVEL_INFO, "accepting again");
+		a->out_of_descriptors = false;
+		hand_over(l, r, &client);
+	}
+}
+
+static int
+open_listener(struct listener *l)
+{
+	const struct leg_settings *leg = &l->route->leg[CLIENT];
+	int r;
+
+	if (l->endpoint->kind == ENDPOINT_FD) {
+		l->fd = socket_from_systemd(l->endpoint->host);
+		r = l->fd < 0 ? l->fd : socket_adopt(l->fd, leg);
+	} else {
+		l->fd = socket_listen(l->endpoint, leg);
+		r = l->fd < 0 ? l->fd : 0;
+	}
+	if (r == 0 && l->endpoint->kind == ENDPOINT_UNIX && l->endpoint->host[0] != '@')
+		(void)chmod(l->endpoint->host, 0666);	/* as open as a port is */
+	return r;
+}
+
+static const char *
+listen_hint(const struct listener *l, int err)
+{
+	if (l->endpoint->kind == ENDPOINT_FD)
+		return err == ENOENT ? "systemd handed over no socket of this name (FileDescriptorName=)"
+		    : "what was handed over is no listening stream socket";
+	switch (err) {
+	case EADDRINUSE:
+		return "somebody listens there already";
+	case EADDRNOTAVAIL:
+		return "no such address on this machine";
+	case EACCES:
+	case EPERM:
+		return "not permitted: a port below 1024 needs root or CAP_NET_BIND_SERVICE, a path a directory that may be written";
+	case EEXIST:
+		return "a file that is no socket is in the way";
+	default:
+		return strerror(err);
+	}
+}
+
+static int
+add_listener(struct acceptor *a, const struct route *route, const struct endpoint *ep)
+{
+	struct listener *l = &a->listeners[a->n_listeners];
+	int r;
+
+	*l = (struct listener){ .acceptor = a, .route = route, .endpoint = ep, .fd = -1 };
+	r = open_listener(l);
+	if (r == 0) {
+		a->n_listeners++;
+		return 0;
+	}
+	log_say(LEVEL_ERROR, "route %s: cannot listen on %s: %s", route->name, ep->text, listen_hint(l, -r));
+	if (l->fd >= 0)
+		close(l->fd);
+	return r;
+}
+
+int
+acceptor_open(struct acceptor **ret, const struct config *c)
+{
+	struct acceptor *a = calloc(1, sizeof(*a));
+	size_t n = 0;
+	int r = 0;
+
+	if (a == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->n_routes; i++)
+		n += c->routes[i].n_listen;
+	a->listeners = calloc(n, sizeof(*a->listeners));
+	if (a->listeners == NULL)
+		r = -ENOMEM;
+	for (size_t i = 0; i < c->n_routes && r == 0; i++)
+		for (size_t k = 0; k < c->routes[i].n_listen && r == 0; k++)
+			r = add_listener(a, &c->routes[i], &c->routes[i].listen[k]);
+	if (r != 0) {
+		acceptor_free(a);
+		return r;
+	}
+	*ret = a;
+	return 0;
+}
+
+/* An order of the main thread, carried out on the first worker's. */
+struct order {
+	struct acceptor *acceptor;
+	int result;
+};
+
+static void
+start(struct worker *w, void *arg)
+{
+	struct order *o = arg;
+	struct acceptor *a = o->acceptor;
+
+	o->result = -ENOMEM;
+	a->resume = evtimer_new(worker_base(w), on_resume, a);
+	if (a->resume == NULL)
+		return;
+	for (size_t i = 0; i < a->n_listeners; i++) {
+		struct listener *l = &a->listeners[i];
+
+		l->ev = event_new(worker_base(w), l->fd, EV_READ | EV_PERSIST, on_accept, l);
+		if (l->ev == NULL || event_add(l->ev, NULL) != 0)
+			return;
+	}
+	o->result = 0;
+}
+
+static void
+stop(struct worker *w, void *arg)
+{
+	struct acceptor *a = ((struct order *)arg)->acceptor;
+
+	(void)w;
+	if (a->resume != NULL)
+		event_free(a->resume);
+	a->resume = NULL;
+	for (size_t i = 0; i < a->n_listeners; i++) {
+		struct listener *l = &a->listeners[i];
+
+		if (l->ev != NULL)
+			event_free(l->ev);
+		l->ev = NULL;
+		/* What systemd owns stays open for whoever comes next. */
+		if (l->endpoint->kind != ENDPOINT_FD)
+			(void)shutdown(l->fd, SHUT_RDWR);
+	}
+}
+
+int
+acceptor_start(struct acceptor *a, struct worker **workers, size_t n, int max_flows)
+{
+	struct order o = { .acceptor = a };
+
+	a->workers = workers;
+	a->n_workers = n;
+	a->max_flows = max_flows;
+	worker_call(workers[0], start, &o);
+	return o.result;
+}
+
+void
+acceptor_stop(struct acceptor *a)
+{
+	struct order o = { .acceptor = a };
+
+	if (a->n_workers > 0)
+		worker_call(a->workers[0], stop, &o);
+	a->n_workers = 0;
+}
+
+void
+acceptor_free(struct acceptor *a)
+{
+	if (a == NULL)
+		return;
+	for (size_t i = 0; i < a->n_listeners; i++) {
+		const struct listener *l = &a->listeners[i];
+
+		close(l->fd);
+		if (l->endpoint->kind == ENDPOINT_UNIX && l->endpoint->host[0] != '@')
+			(void)unlink(l->endpoint->host);
+	}
+	free(a->listeners);
+	free(a);
+}

@@ -1,0 +1,31 @@
+/*
+ * acceptor.h - the listeners. Opened on the main thread, while it is root;
+ * then they live on the first worker's thread, for src/worker alone.
+ */
+#ifndef STENT_WORKER_ACCEPTOR_H
+#define STENT_WORKER_ACCEPTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stent/config.h"
+#include "stent/worker.h"
+
+struct acceptor;
+
+/* Binds every listener of the settings. 0 or -errno (logged, with the address). */
+int acceptor_open(struct acceptor **ret, const struct config *config);
+
+/*
+ * Accepts from now on, on the thread of workers[0], and hands each socket to
+ * the worker with the fewest flows; beyond max_flows it is reset. 0 or -errno.
+ * workers stays the caller's and must outlive acceptor_stop().
+ */
+int acceptor_start(struct acceptor *a, struct worker **workers, size_t n, int max_flows);
+
+/* Accepts no more: a client that comes now is refused. */
+void acceptor_stop(struct acceptor *a);
+/* Closes all; stopped before if it was started. NULL is fine. */
+void acceptor_free(struct acceptor *a);
+
+#endif

@@ -1,0 +1,220 @@
+/*
+ * server.c - what main holds of a running stent: the listeners, the workers,
+ * and how it all ends (drain).
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "stent/clock.h"
+#include "stent/log.h"
+#include "stent/server.h"
+#include "worker/acceptor.h"
+
+#define DRAIN_LOOK_MS 20
+#define RESERVED_DESCRIPTORS 192	/* log, sockets of administration, resolver, pooled pipes */
+
+struct server {
+	const struct config *config;
+	struct event_base *base;
+	struct acceptor *acceptor;
+	struct worker **workers;
+	size_t n_workers;
+	struct event *drained;		/* looks whether it is done */
+	int max_flows;
+	int64_t began_us;
+	int64_t drain_until_us;		/* 0: not draining */
+};
+
+static int
+open_flows(const struct server *s)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < s->n_workers; i++)
+		n += worker_flows(s->workers[i]);
+	return n;
+}
+
+static int
+add_workers(struct server *s)
+{
+	int r = 0;
+
+	s->workers = calloc((size_t)s->config->workers, sizeof(*s->workers));
+	if (s->workers == NULL)
+		return -ENOMEM;
+	for (int i = 0; i < s->config->workers && r == 0; i++) {
+		r = worker_start(&s->workers[i], s->config, i);
+		if (r == 0)
+			s->n_workers++;
+		else
+			log_say(LEVEL_ERROR, "cannot start worker %d: %s", i, strerror(-r));
+	}
+	return r;
+}
+
+/* Two descriptors a flow; some are kept for everything else. */
+static int
+find_max_flows(const struct config *c)
+{
+	struct rlimit lim = { 0, 0 };
+	int most;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+		lim.rlim_cur = lim.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &lim);
+	}
+	(void)getrlimit(RLIMIT_NOFILE, &lim);
+	if (lim.rlim_cur > 2 * 10000000)
+		lim.rlim_cur = 2 * 10000000;
+	most = ((int)lim.rlim_cur - RESERVED_DESCRIPTORS) / 2;
+	if (most < 1)
+		most = 1;
+	if (c->max_flows > most)
+		log_say(LEVEL_WARN, "max_flows = %d, but the limit of %lld descriptors allows only %d flows", c->max_flows,
+		    (long long)lim.rlim_cur, most);
+	return c->max_flows > 0 ? c->max_flows : most;
+}
+
+static void
+on_look_drained(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *s = arg;
+	const struct timeval tv = { .tv_usec = DRAIN_LOOK_MS * US_PER_MS };
+
+	(void)fd;
+	(void)what;
+	if (open_flows(s) == 0 || clock_us() >= s->drain_until_us)
+		event_base_loopbreak(s->base);
+	else
+		event_add(s->drained, &tv);
+}
+
+int
+server_start(struct server **ret, const struct config *config, struct event_base *base)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->config = config;
+	s->base = base;
+	s->began_us = clock_us();
+	s->max_flows = find_max_flows(config);
+	s->drained = evtimer_new(base, on_look_drained, s);
+	r = s->drained != NULL ? acceptor_open(&s->acceptor, config) : -ENOMEM;
+	if (r == 0)
+		r = add_workers(s);
+	if (r != 0) {
+		server_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+static void
+say_ready(const struct server *s)
+{
+	for (size_t i = 0; i < s->config->n_routes; i++) {
+		const struct route *r = &s->config->routes[i];
+
+		for (size_t k = 0; k < r->n_listen; k++)
+			log_say(LEVEL_INFO, "route %s: listening on %s, protocol %s", r->name, r->listen[k].text, r->protocol);
+	}
+	log_say(LEVEL_INFO, "stent " STENT_VERSION " runs with %zu worker%s, max_flows %d", s->n_workers,
+	    s->n_workers == 1 ? "" : "s", s->max_flows);
+}
+
+int
+server_accept(struct server *s)
+{
+	const int r = acceptor_start(s->acceptor, s->workers, s->n_workers, s->max_flows);
+
+	if (r == 0)
+		say_ready(s);
+	return r;
+}
+
+int
+server_run(struct server *s)
+{
+	const int r = server_accept(s);
+
+	if (r != 0)
+		return r;
+	return event_base_dispatch(s->base) < 0 ? -EIO : 0;
+}
+
+void
+server_free(struct server *s)
+{
+	if (s == NULL)
+		return;
+	if (s->acceptor != NULL)
+		acceptor_stop(s->acceptor);
+	for (size_t i = 0; i < s->n_workers; i++)
+		worker_stop(s->workers[i]);
+	free(s->workers);
+	acceptor_free(s->acceptor);
+	if (s->drained != NULL)
+		event_free(s->drained);
+	free(s);
+}
+
+const struct config *
+server_config(const struct server *s)
+{
+	return s->config;
+}
+
+size_t
+server_workers(const struct server *s)
+{
+	return s->n_workers;
+}
+
+struct worker *
+server_worker(const struct server *s, size_t i)
+{
+	return s->workers[i];
+}
+
+int
+server_max_flows(const struct server *s)
+{
+	return s->max_flows;
+}
+
+int64_t
+server_uptime_ms(const struct server *s)
+{
+	return (clock_us() - s->began_us) / US_PER_MS;
+}
+
+bool
+server_is_draining(const struct server *s)
+{
+	return s->drain_until_us != 0;
+}
+
+void
+server_drain(struct server *s)
+{
+	const int64_t now_us = clock_us();
+	const bool again = s->drain_until_us != 0;
+
+	s->drain_until_us = again ? now_us : now_us + s->config->drain_timeout_ms * US_PER_MS;
+	if (again) {
+		log_say(LEVEL_INFO, "draining ends now: %d flows are closed", open_flows(s));
+	} else {
+		log_say(LEVEL_INFO, "draining: no new clients; %d flows have %lld ms to end", open_flows(s),
+		    (long long)s->config->drain_timeout_ms);
+		acceptor_stop(s->acceptor);
+	}
+	on_look_drained(-1, 0, s);
+}

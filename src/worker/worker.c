@@ -1,0 +1,322 @@
+/*
+ * worker.c - a thread with an event_base and a relay of its own.
+ *
+ * Others reach it in two ways, both through one mutex and an eventfd that
+ * wakes the loop: sockets given to it (an array that it takes over whole), and
+ * a call to be made on its thread. Neither is on the data path.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "stent/clock.h"
+#include "stent/log.h"
+#include "stent/socket.h"
+#include "stent/worker.h"
+
+struct given {
+	int fd;
+	const struct route *route;
+	struct address client;
+};
+
+struct call {
+	void (*fn)(struct worker *w, void *arg);
+	void *arg;
+	bool done;
+};
+
+struct worker {
+	const struct config *config;
+	int index;
+	pthread_t thread;
+	struct event_base *base;
+	struct relay *relay;
+	struct relay_counters counters;
+	bool stopping;			/* the thread's own: stop was seen */
+	int flows;			/* given and not yet ended; atomic */
+
+	int wake_fd;
+	struct event wake;
+	pthread_mutex_t lock;		/* for all below */
+	pthread_cond_t call_done;
+	struct given *given;
+	size_t n_given, room_given;
+	struct call *call;
+	bool stop;			/* wanted */
+};
+
+static void
+wake(struct worker *w)
+{
+	const uint64_t one = 1;
+
+	while (write(w->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+static void
+take_given(struct worker *w)
+{
+	struct given *list;
+	size_t n;
+
+	pthread_mutex_lock(&w->lock);
+	list = w->given;
+	n = w->n_given;
+	w->given = NULL;
+	w->n_given = w->room_given = 0;
+	w->stopping = w->stop;
+	pthread_mutex_unlock(&w->lock);
+	for (size_t i = 0; i < n; i++)
+		relay_open(w->relay, list[i].fd, list[i].route, &list[i].client);
+	free(list);
+}
+
+static void
+run_call(struct worker *w)
+{
+	struct call *c;
+
+	pthread_mutex_lock(&w->lock);
+	c = w->call;
+	w->call = NULL;
+	pthread_mutex_unlock(&w->lock);
+	if (c == NULL)
+		return;
+	c->fn(w, c->arg);
+	pthread_mutex_lock(&w->lock);
+	c->done = true;
+	pthread_cond_broadcast(&w->call_done);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void
+on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	uint64_t n;
+
+	(void)what;
+	if (read(fd, &n, sizeof(n)) < 0)
+		return;
+	take_given(w);
+	run_call(w);
+}
+
+static void
+on_flow_end(void *arg)
+{
+	struct worker *w = arg;
+
+	__atomic_sub_fetch(&w->flows, 1, __ATOMIC_RELAXED);
+}
+
+static void *
+run(void *arg)
+{
+	struct worker *w = arg;
+	char name[16];
+
+	snprintf(name, sizeof(name), "stent-%d", w->index);
+	pthread_setname_np(pthread_self(), name);
+	while (!w->stopping) {
+		event_base_loop(w->base, EVLOOP_ONCE | (relay_has_work(w->relay) ? EVLOOP_NONBLOCK : 0));
+		relay_work(w->relay);
+	}
+	relay_free(w->relay);
+	w->relay = NULL;
+	return NULL;
+}
+
+static void
+free_worker(struct worker *w)
+{
+	relay_free(w->relay);
+	if (w->base != NULL) {
+		if (event_initialized(&w->wake))
+			event_del(&w->wake);
+		event_base_free(w->base);
+	}
+	if (w->wake_fd >= 0)
+		close(w->wake_fd);
+	for (size_t i = 0; i < w->n_given; i++)
+		socket_reset(w->given[i].fd);
+	free(w->given);
+	pthread_mutex_destroy(&w->lock);
+	pthread_cond_destroy(&w->call_done);
+	free(w);
+}
+
+/* A base without locks: only its own thread touches it. */
+static struct event_base *
+new_base(void)
+{
+	struct event_config *cfg = event_config_new();
+	struct event_base *base = NULL;
+
+	if (cfg == NULL)
+		return NULL;
+	/* The change list: a flow's two removals from epoll wait until its sockets are closed, and cost nothing then. */
+	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
+	event_config_require_features(cfg, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE);
+	base = event_base_new_with_config(cfg);
+	event_config_free(cfg);
+	return base;
+}
+
+/* Signals are the main thread's. */
+static int
+start_thread(struct worker *w)
+{
+	sigset_t all, before;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = -pthread_create(&w->thread, NULL, run, w);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
+int
+worker_start(struct worker **ret, const struct config *config, int index)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int r = -ENOMEM;
+
+	if (w == NULL)
+		return -ENOMEM;
+	w->config = config;
+	w->index = index;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->call_done, NULL);
+	w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (w->wake_fd < 0) {
+		r = -errno;
+		goto fail;
+	}
+	w->base = new_base();
+	if (w->base == NULL)
+		goto fail;
+	event_assign(&w->wake, w->base, w->wake_fd, EV_READ | EV_PERSIST, on_wake, w);
+	w->relay = relay_new(w->base, config, &w->counters, index, on_flow_end, w);
+	if (w->relay == NULL || event_add(&w->wake, NULL) != 0)
+		goto fail;
+	r = start_thread(w);
+	if (r != 0)
+		goto fail;
+	*ret = w;
+	return 0;
+fail:
+	free_worker(w);
+	return r;
+}
+
+void
+worker_give(struct worker *w, int fd, const struct route *route, const struct address *client)
+{
+	bool first, kept = true;
+
+	__atomic_add_fetch(&w->flows, 1, __ATOMIC_RELAXED);
+	pthread_mutex_lock(&w->lock);
+	first = w->n_given == 0;
+	if (w->n_given == w->room_given) {
+		const size_t room = w->room_given == 0 ? 16 : w->room_given * 2;
+		struct given *list = realloc(w->given, room * sizeof(*list));
+
+		kept = list != NULL;
+		if (kept) {
+			w->given = list;
+			w->room_given = room;
+		}
+	}
+	if (kept)
+		w->given[w->n_given++] = (struct given){ fd, route, *client };
+	pthread_mutex_unlock(&w->lock);
+	if (!kept) {
+		socket_reset(fd);
+		on_flow_end(w);
+	} else if (first) {
+		wake(w);
+	}
+}
+
+void
+worker_open(struct worker *w, int fd, const struct route *route, const struct address *client)
+{
+	__atomic_add_fetch(&w->flows, 1, __ATOMIC_RELAXED);
+	relay_open(w->relay, fd, route, client);
+}
+
+struct event_base *
+worker_base(struct worker *w)
+{
+	return w->base;
+}
+
+int
+worker_flows(const struct worker *w)
+{
+	return __atomic_load_n(&w->flows, __ATOMIC_RELAXED);
+}
+
+void
+worker_read_stats(const struct worker *w, struct relay_counters *ret)
+{
+	const uint64_t *from = (const uint64_t *)&w->counters;
+	uint64_t *to = (uint64_t *)ret;
+
+	_Static_assert(sizeof(*ret) % sizeof(uint64_t) == 0, "counters are all uint64_t");
+	for (size_t i = 0; i < sizeof(*ret) / sizeof(uint64_t); i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+void
+worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg)
+{
+	struct call c = { fn, arg, false };
+
+	pthread_mutex_lock(&w->lock);
+	w->call = &c;
+	wake(w);
+	while (!c.done)
+		pthread_cond_wait(&w->call_done, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void
+worker_each_flow(struct worker *w, bool (*visit)(const struct flow_info *info, void *arg), void *arg)
+{
+	relay_each_flow(w->relay, visit, arg);
+}
+
+bool
+worker_kill(struct worker *w, uint64_t id, enum close_reason reason)
+{
+	return relay_kill(w->relay, id, reason);
+}
+
+size_t
+worker_kill_all(struct worker *w, enum close_reason reason)
+{
+	return relay_kill_all(w->relay, reason);
+}
+
+void
+worker_stop(struct worker *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	pthread_mutex_unlock(&w->lock);
+	wake(w);
+	pthread_join(w->thread, NULL);
+	free_worker(w);
+}
