@@ -1,0 +1,20 @@
+/*
+ * admin.h - the administration of a running stent: the control socket (for
+ * stent status, top, kill, drain, healthcheck) and, read-only over HTTP, the
+ * status page, /flows, /metrics and /healthz. All on the main thread.
+ */
+#ifndef STENT_ADMIN_H
+#define STENT_ADMIN_H
+
+struct admin;
+struct event_base;
+struct server;
+
+/*
+ * Opens what the settings name, on base. What cannot be had is logged; it is a
+ * failure (-errno) when it was asked for, and a warning when it is the default.
+ */
+int admin_start(struct admin **ret, struct server *s, struct event_base *base);
+void admin_free(struct admin *a);	/* NULL is fine; before server_free() */
+
+#endif

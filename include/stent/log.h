@@ -1,0 +1,47 @@
+/*
+ * log.h - lines for the operator: text or JSON; to stderr, syslog or a file.
+ * Safe from any thread. A line is one write().
+ */
+#ifndef STENT_LOG_H
+#define STENT_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum log_level { LEVEL_ERROR, LEVEL_WARN, LEVEL_INFO, LEVEL_DEBUG };
+enum log_format { FORMAT_TEXT, FORMAT_JSON };
+enum log_target { TARGET_STDERR, TARGET_SYSLOG, TARGET_FILE };
+
+struct log_settings {
+	enum log_target target;
+	char *path;		/* TARGET_FILE; TARGET_SYSLOG: the daemon's socket, NULL: /dev/log; owned by whoever owns the struct */
+	enum log_format format;
+	enum log_level level;
+};
+
+/* Until log_open(), lines go to stderr as text from level info. Copies what it needs. 0 or -errno. */
+int log_open(const struct log_settings *s);
+/* Opens the file again by its name (it was rotated away). On failure keeps the old one and says so. */
+void log_reopen(void);
+void log_close(void);
+
+bool log_wants(enum log_level level);
+
+/* A sentence. */
+void log_say(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* An event with named values: `flow end route=pg reason=client-fin ...`; in JSON each is a member. */
+struct log_field {
+	const char *name;
+	enum { FIELD_TEXT, FIELD_INT, FIELD_SECONDS } kind;
+	const char *text;	/* FIELD_TEXT */
+	int64_t number;		/* FIELD_INT; FIELD_SECONDS: in ms, printed as 1.234 */
+};
+#define LOG_TEXT(n, v) ((struct log_field){ .name = (n), .kind = FIELD_TEXT, .text = (v) })
+#define LOG_INT(n, v) ((struct log_field){ .name = (n), .kind = FIELD_INT, .number = (int64_t)(v) })
+#define LOG_MS(n, v) ((struct log_field){ .name = (n), .kind = FIELD_SECONDS, .number = (int64_t)(v) })
+
+void log_event(enum log_level level, const char *event, const struct log_field *fields, size_t n);
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * admin.c - opens the control socket and the HTTP listener, and says what came
+ * of it. What the operator asked for must be had; a default that cannot be had
+ * (no right to make /run/stent, the port taken by another stent) is only worth
+ * a warning: relaying goes first.
+ */
+#include "stent/admin.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin/control.h"
+#include "admin/http.h"
+#include "stent/log.h"
+#include "stent/server.h"
+
+struct admin {
+	struct control *control;
+	struct http *http;
+};
+
+/* Returns what is to be done about it: 0 go on, else r. */
+static int
+tell_failure(const char *setting, const char *value, const char *why, int r, bool is_default)
+{
+	if (why == NULL)
+		why = strerror(-r);
+	if (is_default) {
+		log_say(LEVEL_WARN, "%s = %s (the default) cannot be had: %s; going on without", setting, value, why);
+		return 0;
+	}
+	log_say(LEVEL_ERROR, "%s = %s: %s", setting, value, why);
+	return r;
+}
+
+static int
+open_control(struct admin *a, struct server *s, struct event_base *base)
+{
+	const struct config *c = server_config(s);
+	int r;
+
+	if (c->control == NULL)
+		return 0;
+	r = control_start(&a->control, s, base, c->control);
+	if (r == 0)
+		return 0;
+	return tell_failure("control", c->control, r == -EADDRINUSE ? "another stent answers there" :
+	    r == -EEXIST ? "what is there is no socket" : NULL, r, c->control_is_default);
+}
+
+static int
+open_http(struct admin *a, struct server *s, struct event_base *base)
+{
+	const struct config *c = server_config(s);
+	int r;
+
+	if (c->admin == NULL)
+		return 0;
+	r = http_start(&a->http, s, base, c->admin);
+	if (r == 0) {
+		log_say(LEVEL_INFO, "status page on http://%s%s/", c->admin[0] == ':' ? "localhost" : "", c->admin);
+		return 0;
+	}
+	return tell_failure("admin", c->admin, r == -EINVAL ? "not HOST:PORT" : NULL, r, c->admin_is_default);
+}
+
+int
+admin_start(struct admin **ret, struct server *s, struct event_base *base)
+{
+	struct admin *a = calloc(1, sizeof(*a));
+	int r;
+
+	if (a == NULL)
+		return -ENOMEM;
+	r = open_control(a, s, base);
+	if (r == 0)
+		r = open_http(a, s, base);
+	if (r < 0) {
+		admin_free(a);
+		return r;
+	}
+	*ret = a;
+	return 0;
+}
+
+void
+admin_free(struct admin *a)
+{
+	if (a == NULL)
+		return;
+	http_free(a->http);
+	control_free(a->control);
+	free(a);
+}

@@ -1,0 +1,291 @@
+/*
+ * control.c - the control socket: a UNIX stream socket that only its owner may
+ * open. A client sends one line, gets one line of JSON and an end of file:
+ *
+ *	status				counters, routes and their settings
+ *	flows [limit=N] [sort=KEY]	a list
+ *	kill ID				ends a flow with the reason admin-kill
+ *	drain [now]			as SIGTERM does; now: without waiting for flows
+ *	health				{"healthy": true}, or false and why
+ *
+ * What cannot be done is answered with {"error": "..."}.
+ *
+ * A socket left behind by a stent that died is told from a live one by
+ * connecting to it (socket_listen() does): only when nobody accepts is it
+ * replaced.
+ */
+#include "admin/control.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "admin/serve.h"
+#include "admin/view.h"
+#include "stent/endpoint.h"
+#include "stent/server.h"
+#include "stent/socket.h"
+
+#define MAX_WORDS 4
+
+struct control {
+	struct server *server;
+	struct serve *serve;
+	struct event *drain;	/* runs after the answer has gone out */
+	bool drain_now;
+	char *path;
+	dev_t dev;		/* of the socket that we bound */
+	ino_t ino;
+};
+
+/* --- the commands; words[0] is the command, the list ends in NULL --- */
+
+static json_t *
+error_json(const char *what)
+{
+	json_t *text = json_string(what);
+
+	return json_pack("{s:o}", "error", text != NULL ? text : json_string("the request is no UTF-8"));
+}
+
+static json_t *
+do_status(struct control *c, char *const words[])
+{
+	(void)words;
+	return view_status(c->server);
+}
+
+static json_t *
+do_flows(struct control *c, char *const words[])
+{
+	struct flow_query q = FLOW_QUERY_DEFAULT;
+
+	for (size_t i = 1; words[i] != NULL; i++)
+		if (flow_query_read(&q, words[i]) < 0)
+			return error_json("flows takes limit=N and sort=age|new|bytes|quiet|rtt");
+	return view_flows(c->server, &q);
+}
+
+struct kill {
+	uint64_t id;
+	bool done;
+};
+
+static void
+kill_there(struct worker *w, void *arg)
+{
+	struct kill *k = arg;
+
+	k->done = worker_kill(w, k->id, REASON_ADMIN_KILL);
+}
+
+static json_t *
+do_kill(struct control *c, char *const words[])
+{
+	struct kill k = { 0 };
+	char text[64], *end;
+
+	errno = 0;
+	if (words[1] != NULL && words[1][0] >= '0' && words[1][0] <= '9')
+		k.id = strtoull(words[1], &end, 10);
+	else
+		return error_json("kill takes the id of a flow");
+	if (errno != 0 || *end != '\0')
+		return error_json("kill takes the id of a flow");
+	for (size_t i = 0; i < server_workers(c->server) && !k.done; i++)
+		worker_call(server_worker(c->server, i), kill_there, &k);
+	if (k.done)
+		return json_pack("{s:I}", "killed", (json_int_t)k.id);
+	snprintf(text, sizeof(text), "no flow has the id %" PRIu64, k.id);
+	return error_json(text);
+}
+
+static void
+on_drain(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (!server_is_draining(c->server))
+		server_drain(c->server);
+	if (c->drain_now)
+		server_drain(c->server);
+}
+
+static json_t *
+do_drain(struct control *c, char *const words[])
+{
+	struct relay_counters sum;
+
+	if (words[1] != NULL && strcmp(words[1], "now") != 0)
+		return error_json("drain takes nothing, or now");
+	c->drain_now = words[1] != NULL;
+	event_active(c->drain, EV_TIMEOUT, 0);
+	view_sum(c->server, &sum);
+	return json_pack("{s:b, s:I, s:f}", "draining", 1, "flows_open", (json_int_t)sum.flows_open,
+	    "drain_timeout_seconds",
+	    c->drain_now ? 0.0 : (double)server_config(c->server)->drain_timeout_ms / 1000);
+}
+
+static json_t *
+do_health(struct control *c, char *const words[])
+{
+	(void)words;
+	if (server_is_draining(c->server))
+		return json_pack("{s:b, s:s}", "healthy", 0, "why", "draining");
+	return json_pack("{s:b}", "healthy", 1);
+}
+
+static const struct command {
+	const char *name;
+	int most_words;		/* after it */
+	json_t *(*run)(struct control *c, char *const words[]);
+} commands[] = {
+	{ "status", 0, do_status },
+	{ "flows", 2, do_flows },
+	{ "kill", 1, do_kill },
+	{ "drain", 1, do_drain },
+	{ "health", 0, do_health },
+};
+
+static json_t *
+run(struct control *c, char *request)
+{
+	char *words[MAX_WORDS + 1] = { NULL }, *save = NULL;
+	char text[128];
+	int n = 0;
+
+	for (char *w = strtok_r(request, " \t\r\n", &save); w != NULL; w = strtok_r(NULL, " \t\r\n", &save)) {
+		if (n == MAX_WORDS)
+			return error_json("too many words");
+		words[n++] = w;
+	}
+	if (n == 0)
+		return error_json("an empty request");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(words[0], commands[i].name) != 0)
+			continue;
+		if (n - 1 > commands[i].most_words)
+			return error_json("too many words");
+		return commands[i].run(c, words);
+	}
+	snprintf(text, sizeof(text), "this stent has no command \"%.40s\"", words[0]);
+	return error_json(text);
+}
+
+/* --- the protocol --- */
+
+static size_t
+measure(const char *data, size_t len)
+{
+	const char *end = memchr(data, '\n', len);
+
+	return end == NULL ? 0 : (size_t)(end - data) + 1;
+}
+
+static void
+on_request(void *arg, char *request, struct evbuffer *out)
+{
+	json_t *j = request == NULL ? error_json("the request is too long") : run(arg, request);
+
+	if (view_write(out, j) < 0)
+		evbuffer_add_printf(out, "{\"error\":\"out of memory\"}\n");
+}
+
+static const struct serve_protocol protocol = {
+	.max_request = 512, .deadline_ms = 10000, .measure = measure, .answer = on_request,
+};
+
+/* --- the socket --- */
+
+/* Makes the folder of the socket, one level: a missing tree is more likely a wrong path. */
+static void
+make_folder(const char *path)
+{
+	char folder[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+
+	if (slash == NULL || slash == path || (size_t)(slash - path) >= sizeof(folder))
+		return;
+	memcpy(folder, path, (size_t)(slash - path));
+	folder[slash - path] = '\0';
+	mkdir(folder, 0755);	/* bind() will say what is wrong */
+}
+
+/* Returns a descriptor or -errno. */
+static int
+open_socket(const char *path)
+{
+	static const struct leg_settings no_options;
+	struct endpoint ep = { .kind = ENDPOINT_UNIX, .addr_len = sizeof(struct sockaddr_un) };
+	struct sockaddr_un *sun = (struct sockaddr_un *)&ep.addr;
+	mode_t mask;
+	int fd;
+
+	if (strlen(path) >= sizeof(sun->sun_path))
+		return -ENAMETOOLONG;
+	sun->sun_family = AF_UNIX;
+	memcpy(sun->sun_path, path, strlen(path) + 1);
+	make_folder(path);
+	mask = umask(0177);	/* no other thread makes files */
+	fd = socket_listen(&ep, &no_options);
+	umask(mask);
+	return fd;
+}
+
+int
+control_start(struct control **ret, struct server *s, struct event_base *base, const char *path)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	struct stat st;
+	int r, fd;
+
+	if (c == NULL)
+		return -ENOMEM;
+	c->server = s;
+	fd = open_socket(path);
+	if (fd < 0) {
+		free(c);
+		return fd;
+	}
+	r = -ENOMEM;
+	if (lstat(path, &st) == 0) {
+		c->dev = st.st_dev;
+		c->ino = st.st_ino;
+	}
+	c->path = strdup(path);
+	c->drain = event_new(base, -1, 0, on_drain, c);
+	if (c->path != NULL && c->drain != NULL)
+		r = serve_start(&c->serve, base, fd, &protocol, c);
+	if (r < 0) {
+		close(fd);
+		control_free(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+void
+control_free(struct control *c)
+{
+	struct stat st;
+
+	if (c == NULL)
+		return;
+	if (c->path != NULL && lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
+		unlink(c->path);
+	serve_free(c->serve);
+	if (c->drain != NULL)
+		event_free(c->drain);
+	free(c->path);
+	free(c);
+}

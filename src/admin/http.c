@@ -1,0 +1,325 @@
+/*
+ * http.c - HTTP as far as a browser, a scraper and a health check need it: GET
+ * and HEAD, one request a connection, nothing that changes anything.
+ *
+ * libevent's evhttp would do, but has no bound on connections and no deadline
+ * for the whole of a request; serve.c has both.
+ *
+ * A page from elsewhere may make a browser send requests here, but cannot read
+ * the answers: there is no CORS. It could if its own name were made to resolve
+ * to this address (DNS rebinding). So the Host header must be an address,
+ * localhost, or a name without a dot (which no public site has, and which
+ * containers call each other by).
+ */
+#include "admin/http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "admin/metrics.h"
+#include "admin/page.h"
+#include "admin/serve.h"
+#include "admin/view.h"
+#include "stent/endpoint.h"
+#include "stent/server.h"
+#include "stent/socket.h"
+
+struct http {
+	struct server *server;
+	struct serve *serve;
+};
+
+struct request {
+	char *method, *path, *query;	/* query: behind the ?, or empty */
+	const char *host;		/* NULL: none */
+	bool needs_host;		/* HTTP/1.1 */
+};
+
+struct reply {
+	int status;
+	const char *type;
+	const char *extra;		/* header lines of its own, or empty */
+	struct evbuffer *body;
+};
+
+#define TYPE_TEXT "text/plain; charset=utf-8"
+#define TYPE_JSON "application/json"
+
+static void
+reply_text(struct reply *r, int status, const char *text)
+{
+	r->status = status;
+	r->type = TYPE_TEXT;
+	evbuffer_drain(r->body, evbuffer_get_length(r->body));
+	evbuffer_add_printf(r->body, "%s\n", text);
+}
+
+static void
+reply_json(struct reply *r, json_t *j)
+{
+	r->type = TYPE_JSON;
+	if (view_write(r->body, j) < 0)
+		reply_text(r, 503, "out of memory");
+}
+
+/* --- the pages --- */
+
+static void
+get_page(struct http *h, char *query, struct reply *r)
+{
+	(void)h;
+	(void)query;
+	r->type = "text/html; charset=utf-8";
+	r->extra = page_headers;
+	evbuffer_add_reference(r->body, page_html, page_html_len, NULL, NULL);
+}
+
+static void
+get_status(struct http *h, char *query, struct reply *r)
+{
+	(void)query;
+	reply_json(r, view_status(h->server));
+}
+
+static void
+get_flows(struct http *h, char *query, struct reply *r)
+{
+	struct flow_query q = FLOW_QUERY_DEFAULT;
+	char *save = NULL;
+
+	for (char *word = strtok_r(query, "&", &save); word != NULL; word = strtok_r(NULL, "&", &save))
+		if (flow_query_read(&q, word) < 0) {
+			reply_text(r, 400, "/flows takes limit=N and sort=age|new|bytes|quiet|rtt");
+			return;
+		}
+	reply_json(r, view_flows(h->server, &q));
+}
+
+static void
+get_metrics(struct http *h, char *query, struct reply *r)
+{
+	(void)query;
+	r->type = "text/plain; version=0.0.4; charset=utf-8";
+	metrics_write(r->body, h->server);
+}
+
+static void
+get_health(struct http *h, char *query, struct reply *r)
+{
+	(void)query;
+	if (server_is_draining(h->server))
+		reply_text(r, 503, "draining");
+	else
+		reply_text(r, 200, "ok");
+}
+
+static const struct {
+	const char *path;
+	void (*get)(struct http *h, char *query, struct reply *r);
+} pages[] = {
+	{ "/", get_page },
+	{ "/status", get_status },
+	{ "/flows", get_flows },
+	{ "/metrics", get_metrics },
+	{ "/healthz", get_health },
+};
+
+/* --- requests --- */
+
+static bool
+host_is_trusted(const char *host)
+{
+	char name[256];
+	struct in6_addr v6;
+	struct in_addr v4;
+	size_t len;
+
+	if (host[0] == '[') {
+		len = strcspn(++host, "]");
+		if (host[len] != ']' || (host[len + 1] != '\0' && host[len + 1] != ':') || len >= sizeof(name))
+			return false;
+		memcpy(name, host, len);
+		name[len] = '\0';
+		return inet_pton(AF_INET6, name, &v6) == 1;
+	}
+	len = strcspn(host, ":");
+	if (len == 0 || len >= sizeof(name))
+		return false;
+	memcpy(name, host, len);
+	name[len] = '\0';
+	return inet_pton(AF_INET, name, &v4) == 1 || strchr(name, '.') == NULL;
+}
+
+/* Reads a header line "Host: value" in place; NULL when it is another. */
+static char *
+host_value(char *line)
+{
+	if (strncasecmp(line, "host:", 5) != 0)
+		return NULL;
+	line += 5;
+	line += strspn(line, " \t");
+	line[strcspn(line, " \t")] = '\0';
+	return line;
+}
+
+/* Takes the text apart in place. 0, or the status that says what is wrong with it. */
+static int
+read_request(struct request *q, char *text)
+{
+	char *save = NULL, *line = strtok_r(text, "\r\n", &save), *version;
+
+	*q = (struct request){ .query = "" };
+	if (line == NULL)
+		return 400;
+	q->method = strsep(&line, " ");
+	q->path = strsep(&line, " ");
+	version = line;
+	if (q->path == NULL || version == NULL || strncmp(version, "HTTP/1.", 7) != 0 || q->path[0] != '/')
+		return 400;
+	q->needs_host = strcmp(version, "HTTP/1.0") != 0;
+	while ((line = strtok_r(NULL, "\r\n", &save)) != NULL) {
+		char *host = host_value(line);
+
+		if (host != NULL && q->host != NULL)
+			return 400;
+		if (host != NULL)
+			q->host = host;
+	}
+	if (strchr(q->path, '?') != NULL) {
+		q->query = strchr(q->path, '?');
+		*q->query++ = '\0';
+	}
+	return 0;
+}
+
+static void
+answer_request(struct http *h, struct request *q, struct reply *r)
+{
+	if (q->host == NULL && q->needs_host) {
+		reply_text(r, 400, "a Host header is needed");
+		return;
+	}
+	if (q->host != NULL && !host_is_trusted(q->host)) {
+		reply_text(r, 403, "ask by address, as localhost, or by a name without a dot");
+		return;
+	}
+	if (strcmp(q->method, "GET") != 0 && strcmp(q->method, "HEAD") != 0) {
+		r->extra = "Allow: GET, HEAD\r\n";
+		reply_text(r, 405, "only GET and HEAD: nothing can be changed over HTTP");
+		return;
+	}
+	for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
+		if (strcmp(q->path, pages[i].path) == 0) {
+			pages[i].get(h, q->query, r);
+			return;
+		}
+	reply_text(r, 404, "there are /, /status, /flows, /metrics and /healthz");
+}
+
+static const char *
+status_text(int status)
+{
+	static const struct { int status; const char *text; } texts[] = {
+		{ 200, "OK" }, { 400, "Bad Request" }, { 403, "Forbidden" }, { 404, "Not Found" },
+		{ 405, "Method Not Allowed" }, { 431, "Request Header Fields Too Large" },
+		{ 503, "Service Unavailable" },
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (texts[i].status == status)
+			return texts[i].text;
+	return "Error";
+}
+
+static void
+on_request(void *arg, char *text, struct evbuffer *out)
+{
+	struct reply r = { .status = 200, .type = TYPE_TEXT, .extra = "", .body = evbuffer_new() };
+	struct request q = { 0 };
+	int wrong;
+
+	if (r.body == NULL)
+		return;
+	wrong = text == NULL ? 431 : read_request(&q, text);
+	if (wrong != 0)
+		reply_text(&r, wrong, wrong == 431 ? "the request is too long" : "this is no HTTP/1 request");
+	else
+		answer_request(arg, &q, &r);
+	evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+	    "Connection: close\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+	    "Cross-Origin-Resource-Policy: same-origin\r\n%s\r\n",
+	    r.status, status_text(r.status), r.type, evbuffer_get_length(r.body), r.extra);
+	if (q.method == NULL || strcmp(q.method, "HEAD") != 0)
+		evbuffer_add_buffer(out, r.body);
+	evbuffer_free(r.body);
+}
+
+/* The request ends at the first empty line; GET has no body. */
+static size_t
+measure(const char *data, size_t len)
+{
+	const char *crlf = memmem(data, len, "\r\n\r\n", 4), *lf = memmem(data, len, "\n\n", 2);
+
+	if (crlf != NULL && (lf == NULL || crlf < lf))
+		return (size_t)(crlf - data) + 4;
+	return lf == NULL ? 0 : (size_t)(lf - data) + 2;
+}
+
+static const struct serve_protocol protocol = {
+	.max_request = 16 * 1024, .deadline_ms = 10000, .measure = measure, .answer = on_request,
+};
+
+/* Returns a descriptor or -errno. */
+static int
+open_socket(const char *where)
+{
+	static const struct leg_settings no_options;
+	struct endpoint ep;
+	const char *why;
+	int fd;
+
+	if (endpoint_parse(&ep, where, ENDPOINT_LISTEN, &why) < 0)
+		return -EINVAL;
+	fd = ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY ? socket_listen(&ep, &no_options) : -EINVAL;
+	endpoint_clear(&ep);
+	return fd;
+}
+
+int
+http_start(struct http **ret, struct server *s, struct event_base *base, const char *where)
+{
+	struct http *h = calloc(1, sizeof(*h));
+	int r, fd;
+
+	if (h == NULL)
+		return -ENOMEM;
+	h->server = s;
+	fd = open_socket(where);
+	if (fd < 0) {
+		free(h);
+		return fd;
+	}
+	r = serve_start(&h->serve, base, fd, &protocol, h);
+	if (r < 0) {
+		close(fd);
+		free(h);
+		return r;
+	}
+	*ret = h;
+	return 0;
+}
+
+void
+http_free(struct http *h)
+{
+	if (h == NULL)
+		return;
+	serve_free(h->serve);
+	free(h);
+}

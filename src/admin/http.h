@@ -1,0 +1,13 @@
+/* http.h - the status page, /status, /flows, /metrics and /healthz. Reading only. */
+#ifndef STENT_ADMIN_HTTP_H
+#define STENT_ADMIN_HTTP_H
+
+struct event_base;
+struct http;
+struct server;
+
+/* where: HOST:PORT, [V6]:PORT or :PORT. 0 or -errno; -EINVAL: where is none of them. */
+int http_start(struct http **ret, struct server *s, struct event_base *base, const char *where);
+void http_free(struct http *h);		/* NULL is fine */
+
+#endif

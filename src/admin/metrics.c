@@ -1,0 +1,83 @@
+/*
+ * metrics.c - the counters in Prometheus' text format 0.0.4.
+ *
+ * Only what the workers count anyway: a scrape never visits a flow, so that it
+ * costs the same with a hundred thousand of them. Every close reason is there
+ * from the start with 0, so that a rate over its first increase is right.
+ */
+#include "admin/metrics.h"
+
+#include <event2/buffer.h>
+#include <inttypes.h>
+
+#include "admin/view.h"
+#include "stent/relay.h"
+#include "stent/server.h"
+#include "stent/side.h"
+#include "stent/worker.h"
+
+static void
+head(struct evbuffer *out, const char *name, const char *type, const char *help)
+{
+	evbuffer_add_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void
+single(struct evbuffer *out, const char *name, const char *type, const char *help, uint64_t value)
+{
+	head(out, name, type, help);
+	evbuffer_add_printf(out, "%s %" PRIu64 "\n", name, value);
+}
+
+static void
+by_side(struct evbuffer *out, const char *name, const char *help, const uint64_t value[2])
+{
+	head(out, name, "counter", help);
+	for (enum side side = CLIENT; side <= BACKEND; side++)
+		evbuffer_add_printf(out, "%s{side=\"%s\"} %" PRIu64 "\n", name, side_name(side), value[side]);
+}
+
+static void
+by_reason(struct evbuffer *out, const uint64_t ended[REASON_COUNT])
+{
+	static const char name[] = "stent_flows_ended_total";
+
+	head(out, name, "counter", "Flows that ended, by close reason.");
+	for (size_t r = REASON_NONE + 1; r < REASON_COUNT; r++)
+		evbuffer_add_printf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", name,
+		    reason_text((enum close_reason)r), ended[r]);
+}
+
+static void
+by_worker(struct evbuffer *out, const struct server *s)
+{
+	static const char name[] = "stent_flows_open";
+
+	head(out, name, "gauge", "Flows that are open, by worker thread.");
+	for (size_t i = 0; i < server_workers(s); i++)
+		evbuffer_add_printf(out, "%s{worker=\"%zu\"} %d\n", name, i, worker_flows(server_worker(s, i)));
+}
+
+void
+metrics_write(struct evbuffer *out, struct server *s)
+{
+	struct relay_counters sum;
+
+	view_sum(s, &sum);
+	head(out, "stent_build_info", "gauge", "Always 1; the label tells the version.");
+	evbuffer_add_printf(out, "stent_build_info{version=\"%s\"} 1\n", STENT_VERSION);
+	head(out, "stent_uptime_seconds", "gauge", "Seconds since the start.");
+	evbuffer_add_printf(out, "stent_uptime_seconds %.3f\n", (double)server_uptime_ms(s) / 1000);
+	single(out, "stent_draining", "gauge", "1 while no new flow is accepted and the open ones may end.",
+	    server_is_draining(s));
+	single(out, "stent_flows_max", "gauge", "Flows that may be open at once.",
+	    (uint64_t)server_max_flows(s));
+	by_worker(out, s);
+	single(out, "stent_flows_total", "counter", "Flows that were accepted.", sum.flows_total);
+	by_reason(out, sum.flows_ended);
+	by_side(out, "stent_bytes_total", "Bytes received from a side and forwarded.", sum.bytes);
+	by_side(out, "stent_beats_total", "Heartbeats sent to a side.", sum.beats);
+	by_side(out, "stent_answers_total", "Heartbeats that a side answered.", sum.answers);
+	single(out, "stent_codecs_lost_total", "counter",
+	    "Flows whose protocol was not understood any more and that went on as plain bytes.", sum.codec_lost);
+}

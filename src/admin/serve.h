@@ -1,0 +1,33 @@
+/*
+ * serve.h - answers short questions on a listening socket: one request, one
+ * answer, the end. What the control socket and HTTP have in common.
+ */
+#ifndef STENT_ADMIN_SERVE_H
+#define STENT_ADMIN_SERVE_H
+
+#include <stddef.h>
+
+struct event_base;
+struct evbuffer;
+struct serve;
+
+struct serve_protocol {
+	size_t max_request;	/* bytes */
+	int deadline_ms;	/* for a client from its connect to its answer's last byte */
+
+	/* Length of the request that data begins with, 0 when it is not whole yet. data ends in a NUL. */
+	size_t (*measure)(const char *data, size_t len);
+
+	/*
+	 * Writes the answer to one request, a NUL-terminated string that may be
+	 * changed. NULL: it was longer than max_request.
+	 */
+	void (*answer)(void *arg, char *request, struct evbuffer *out);
+};
+
+/* Takes fd, a non-blocking socket that listens, and owns it on success. 0 or -errno. */
+int serve_start(struct serve **ret, struct event_base *base, int fd, const struct serve_protocol *p,
+    void *arg);
+void serve_free(struct serve *s);	/* NULL is fine; drops every client */
+
+#endif

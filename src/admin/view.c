@@ -1,0 +1,386 @@
+/*
+ * view.c - gathers what there is to see of a running stent.
+ *
+ * Counters are read from where the workers write them. Flows belong to their
+ * worker's thread: each worker in turn copies its own into one array while we
+ * wait, and only copies; sorting, cutting and turning into JSON happen
+ * afterwards on the main thread, so that no flow is held up by them. Memory is
+ * a few hundred bytes a flow for that moment, and JSON for no more than the
+ * limit.
+ */
+#include "admin/view.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "stent/config.h"
+#include "stent/endpoint.h"
+#include "stent/relay.h"
+#include "stent/server.h"
+#include "stent/worker.h"
+
+struct gathered {
+	struct flow_info *flows;
+	size_t n, room;
+	bool failed;
+};
+
+/* --- orders: what is greatest comes first --- */
+
+static uint64_t
+age_of(const struct flow_info *f)
+{
+	return (uint64_t)f->age_ms;
+}
+
+static uint64_t
+newness_of(const struct flow_info *f)
+{
+	return UINT64_MAX - age_of(f);
+}
+
+static uint64_t
+bytes_of(const struct flow_info *f)
+{
+	return f->leg[CLIENT].bytes + f->leg[BACKEND].bytes;
+}
+
+/* The leg that spoke last speaks for its flow. */
+static uint64_t
+quiet_of(const struct flow_info *f)
+{
+	int64_t c = f->leg[CLIENT].quiet_ms, b = f->leg[BACKEND].quiet_ms;
+
+	return (uint64_t)(c < b ? c : b);
+}
+
+/* The slower leg; -1, none yet, comes last. */
+static uint64_t
+rtt_of(const struct flow_info *f)
+{
+	int64_t c = f->leg[CLIENT].rtt_us, b = f->leg[BACKEND].rtt_us;
+
+	return (uint64_t)((c > b ? c : b) + 1);
+}
+
+static const struct order {
+	const char *name;
+	uint64_t (*of)(const struct flow_info *f);
+} orders[] = {
+	{ "age", age_of },
+	{ "new", newness_of },
+	{ "bytes", bytes_of },
+	{ "quiet", quiet_of },
+	{ "rtt", rtt_of },
+};
+
+static int
+compare(const void *a, const void *b, void *arg)
+{
+	const struct flow_info *f = a, *g = b;
+	const struct order *order = arg;
+	uint64_t x = order->of(f), y = order->of(g);
+
+	if (x != y)
+		return x < y ? 1 : -1;
+	return f->id < g->id ? -1 : f->id > g->id;
+}
+
+int
+flow_query_read(struct flow_query *q, const char *word)
+{
+	char *end;
+
+	if (strncmp(word, "limit=", 6) == 0 && word[6] >= '0' && word[6] <= '9') {
+		unsigned long n;
+
+		errno = 0;
+		n = strtoul(word + 6, &end, 10);
+		if (errno != 0 || *end != '\0')
+			return -EINVAL;
+		q->limit = n < FLOW_LIMIT_MAX ? n : FLOW_LIMIT_MAX;
+		return 0;
+	}
+	if (strncmp(word, "sort=", 5) == 0)
+		for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
+			if (strcmp(word + 5, orders[i].name) == 0) {
+				q->sort = i;
+				return 0;
+			}
+	return -EINVAL;
+}
+
+/* --- gathering --- */
+
+/* On the worker's thread. */
+static bool
+copy_flow(const struct flow_info *info, void *arg)
+{
+	struct gathered *g = arg;
+
+	if (g->n == g->room) {
+		size_t room = g->room > 0 ? g->room * 2 : 64;
+		struct flow_info *flows = reallocarray(g->flows, room, sizeof(*flows));
+
+		if (flows == NULL) {
+			g->failed = true;
+			return false;
+		}
+		g->flows = flows;
+		g->room = room;
+	}
+	g->flows[g->n++] = *info;
+	return true;
+}
+
+static void
+copy_flows(struct worker *w, void *arg)
+{
+	worker_each_flow(w, copy_flow, arg);
+}
+
+void
+view_sum(const struct server *s, struct relay_counters *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	for (size_t i = 0; i < server_workers(s); i++) {
+		struct relay_counters one;
+
+		worker_read_stats(server_worker(s, i), &one);
+		ret->flows_open += one.flows_open;
+		ret->flows_total += one.flows_total;
+		ret->codec_lost += one.codec_lost;
+		for (size_t r = 0; r < REASON_COUNT; r++)
+			ret->flows_ended[r] += one.flows_ended[r];
+		for (size_t side = CLIENT; side <= BACKEND; side++) {
+			ret->bytes[side] += one.bytes[side];
+			ret->beats[side] += one.beats[side];
+			ret->answers[side] += one.answers[side];
+		}
+	}
+}
+
+/* --- as JSON --- */
+
+/* Words of the settings file may hold any bytes, JSON only UTF-8. NULL stays NULL. */
+static json_t *
+text_json(const char *text)
+{
+	json_t *j;
+	char *ascii;
+
+	if (text == NULL)
+		return json_null();
+	j = json_string(text);
+	if (j != NULL || (ascii = strdup(text)) == NULL)
+		return j;
+	for (char *s = ascii; *s != '\0'; s++)
+		if ((unsigned char)*s >= 0x80)
+			*s = '?';
+	j = json_string(ascii);
+	free(ascii);
+	return j;
+}
+
+static json_t *
+seconds(int64_t ms)
+{
+	return json_real((double)ms / 1000);
+}
+
+/* A duration of the settings, where 0 is off. */
+static json_t *
+seconds_or_off(int64_t ms)
+{
+	return ms > 0 ? seconds(ms) : json_null();
+}
+
+static json_t *
+milliseconds(int64_t us)
+{
+	return us < 0 ? json_null() : json_real((double)us / 1000);
+}
+
+static json_t *
+flow_leg(const struct flow_info *f, enum side side)
+{
+	const struct address *address = side == CLIENT ? &f->client : &f->backend;
+	char text[ADDRESS_TEXT_MAX];
+
+	return json_pack("{s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b}",
+	    "address", address_text(address, text),
+	    "bytes", (json_int_t)f->leg[side].bytes,
+	    "beats", (json_int_t)f->leg[side].beats,
+	    "answers", (json_int_t)f->leg[side].answers,
+	    "rtt_ms", milliseconds(f->leg[side].rtt_us),
+	    "smoothed_rtt_ms", milliseconds(f->leg[side].srtt_us),
+	    "worst_rtt_ms", milliseconds(f->leg[side].worst_us),
+	    "quiet_seconds", seconds(f->leg[side].quiet_ms),
+	    "fin", (int)f->leg[side].fin);
+}
+
+static const char *
+flow_state(const struct flow_info *f)
+{
+	return f->connecting ? "connecting" :
+	    f->leg[CLIENT].fin || f->leg[BACKEND].fin ? "half-closed" : "open";
+}
+
+static json_t *
+flow_json(const struct flow_info *f)
+{
+	return json_pack("{s:I, s:o, s:s, s:s, s:o, s:o, s:o, s:o}",
+	    "id", (json_int_t)f->id,
+	    "route", text_json(f->route->name),
+	    "protocol", f->protocol,
+	    "state", flow_state(f),
+	    "age_seconds", seconds(f->age_ms),
+	    "backend_name", text_json(f->backend_text),
+	    "client", flow_leg(f, CLIENT),
+	    "backend", flow_leg(f, BACKEND));
+}
+
+json_t *
+view_flows(struct server *s, const struct flow_query *q)
+{
+	struct gathered g = { NULL };
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < server_workers(s); i++)
+		worker_call(server_worker(s, i), copy_flows, &g);
+	if (g.n > 0)
+		qsort_r(g.flows, g.n, sizeof(g.flows[0]), compare, (void *)(uintptr_t)&orders[q->sort]);
+	for (size_t i = 0; i < g.n && i < q->limit && !g.failed; i++)
+		g.failed = json_array_append_new(list, flow_json(&g.flows[i])) < 0;
+	free(g.flows);
+	if (g.failed) {
+		json_decref(list);
+		return NULL;
+	}
+	return list;
+}
+
+static json_t *
+endpoint_list(const struct endpoint *e, size_t n)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, text_json(e[i].text));
+	return list;
+}
+
+static json_t *
+leg_json(const struct leg_settings *l)
+{
+	static const char *const kinds[] = { [0] = "auto", [BEAT_TELL] = "tell", [BEAT_ASK] = "ask", [BEAT_AHEAD] = "ahead" };
+	json_t *keepalive = l->keepalive_idle_s == 0 ? json_null() :
+	    json_pack("{s:i, s:i, s:i}", "idle_seconds", l->keepalive_idle_s, "interval_seconds",
+	    l->keepalive_interval_s, "probes", l->keepalive_probes);
+
+	return json_pack("{s:o, s:o, s:o, s:b, s:s, s:o, s:o}",
+	    "keepalive", keepalive,
+	    "user_timeout_seconds", seconds_or_off(l->user_timeout_ms),
+	    "heartbeat_seconds", seconds_or_off(l->heartbeat_ms),
+	    "heartbeat_is_auto", (int)l->heartbeat_is_auto,
+	    "heartbeat_kind", l->heartbeat_kind <= BEAT_AHEAD && kinds[l->heartbeat_kind] != NULL ?
+	    kinds[l->heartbeat_kind] : "mixed",
+	    "heartbeat_limit_seconds", seconds_or_off(l->heartbeat_limit_ms),
+	    "idle_timeout_seconds", seconds_or_off(l->idle_timeout_ms));
+}
+
+static json_t *
+route_list(const struct config *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->n_routes; i++) {
+		const struct route *r = &c->routes[i];
+
+		json_array_append_new(list, json_pack("{s:o, s:s, s:o, s:o, s:o, s:o}",
+		    "name", text_json(r->name),
+		    "protocol", r->protocol,
+		    "listen", endpoint_list(r->listen, r->n_listen),
+		    "backends", endpoint_list(r->backend, r->n_backend),
+		    "client", leg_json(&r->leg[CLIENT]),
+		    "backend", leg_json(&r->leg[BACKEND])));
+	}
+	return list;
+}
+
+static json_t *
+both_sides(const uint64_t count[2])
+{
+	return json_pack("{s:I, s:I}", side_name(CLIENT), (json_int_t)count[CLIENT],
+	    side_name(BACKEND), (json_int_t)count[BACKEND]);
+}
+
+/* Reasons that have been seen. */
+static json_t *
+ended_json(const struct relay_counters *sum)
+{
+	json_t *ended = json_object();
+
+	for (size_t r = REASON_NONE + 1; r < REASON_COUNT; r++)
+		if (sum->flows_ended[r] > 0)
+			json_object_set_new(ended, reason_text((enum close_reason)r),
+			    json_integer((json_int_t)sum->flows_ended[r]));
+	return ended;
+}
+
+static json_t *
+worker_list(const struct server *s)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < server_workers(s); i++)
+		json_array_append_new(list, json_integer(worker_flows(server_worker(s, i))));
+	return list;
+}
+
+json_t *
+view_status(struct server *s)
+{
+	const struct config *c = server_config(s);
+	struct relay_counters sum;
+
+	view_sum(s, &sum);
+	return json_pack("{s:s, s:i, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o}",
+	    "version", STENT_VERSION,
+	    "pid", (int)getpid(),
+	    "settings", text_json(c->path),
+	    "uptime_seconds", seconds(server_uptime_ms(s)),
+	    "draining", (int)server_is_draining(s),
+	    "max_flows", server_max_flows(s),
+	    "flows_open", (json_int_t)sum.flows_open,
+	    "flows_total", (json_int_t)sum.flows_total,
+	    "flows_by_worker", worker_list(s),
+	    "bytes", both_sides(sum.bytes),
+	    "beats", both_sides(sum.beats),
+	    "answers", both_sides(sum.answers),
+	    "codecs_lost", (json_int_t)sum.codec_lost,
+	    "ended", ended_json(&sum),
+	    "routes", route_list(c));
+}
+
+static int
+append(const char *data, size_t size, void *arg)
+{
+	return evbuffer_add(arg, data, size);
+}
+
+int
+view_write(struct evbuffer *out, json_t *j)
+{
+	int r;
+
+	if (j == NULL)
+		return -ENOMEM;
+	r = json_dump_callback(j, append, out, JSON_COMPACT | JSON_REAL_PRECISION(15));
+	json_decref(j);
+	return r < 0 || evbuffer_add(out, "\n", 1) < 0 ? -ENOMEM : 0;
+}
