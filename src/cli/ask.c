@@ -1,0 +1,261 @@
+/*
+ * ask.c - asks a running stent over its control socket.
+ *
+ * The socket is found without being told: by the settings file that the
+ * running stent was most likely started with, else at the default path. Only
+ * a file that was named must be there and be right; a health check in a
+ * container often cannot even read the default one.
+ */
+#include "cli/ask.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "stent/cli.h"
+#include "stent/config.h"
+
+#define DEFAULT_SOCKET "/run/stent/control.sock"
+#define PATIENCE_MS 5000
+#define ANSWER_MAX (64 * 1024 * 1024)
+
+/* --- which socket --- */
+
+static char *
+from_named_file(const char *command, const char *file)
+{
+	struct config *config;
+	char *path;
+
+	if (config_read(&config, file, stderr) < 0)
+		return NULL;
+	path = config->control != NULL ? strdup(config->control) : NULL;
+	if (config->control == NULL)
+		fprintf(stderr, "stent %s: %s has control = off, so that nobody can ask\n", command, file);
+	config_free(config);
+	return path;
+}
+
+/* The file that is there by default may be missing, wrong, or not ours to read: then the default path it is. */
+static char *
+from_default_file(void)
+{
+	char *errors = NULL, *path = NULL;
+	size_t size;
+	FILE *unread = open_memstream(&errors, &size);
+	struct config *config;
+
+	if (unread == NULL)
+		return NULL;
+	if (config_read(&config, CLI_CONFIG_PATH, unread) == 0) {
+		if (config->control != NULL)
+			path = strdup(config->control);
+		config_free(config);
+	}
+	fclose(unread);
+	free(errors);
+	return path;
+}
+
+char *
+ask_find(const char *command, const struct ask_where *where)
+{
+	char *path;
+
+	if (where->control != NULL)
+		return strdup(where->control);
+	if (where->config != NULL)
+		return from_named_file(command, where->config);
+	path = from_default_file();
+	return path != NULL ? path : strdup(DEFAULT_SOCKET);
+}
+
+/* --- asking --- */
+
+static int64_t
+now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* 0 when fd is ready within the time, else -errno. */
+static int
+wait_ready(int fd, short events, int64_t until_ms)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	for (;;) {
+		int64_t left = until_ms - now_ms();
+		int n = poll(&p, 1, left > 0 ? (int)left : 0);
+
+		if (n > 0)
+			return 0;
+		if (n == 0)
+			return -ETIMEDOUT;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
+/* Descriptor or -errno. A full queue of a stuck stent makes connect() fail at once, not wait: try until the time is up. */
+static int
+connect_to(const char *path, int64_t until_ms)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int r, fd;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	while (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+		r = -errno;
+		if (r != -EAGAIN || now_ms() >= until_ms) {
+			close(fd);
+			return r;
+		}
+		poll(NULL, 0, 50);
+	}
+	return fd;
+}
+
+static int
+send_request(int fd, const char *request, int64_t until_ms)
+{
+	char line[256];
+	int len = snprintf(line, sizeof(line), "%s\n", request), r;
+
+	if (len < 0 || (size_t)len >= sizeof(line))
+		return -EMSGSIZE;
+	r = wait_ready(fd, POLLOUT, until_ms);
+	if (r < 0)
+		return r;
+	return send(fd, line, (size_t)len, MSG_NOSIGNAL) == len ? 0 : -errno;	/* so little goes whole */
+}
+
+/* Everything up to the end; *ret is the caller's, ended by a NUL. */
+static int
+read_answer(int fd, char **ret, int64_t until_ms)
+{
+	size_t got = 0, room = 0;
+	char *text = NULL;
+	ssize_t n;
+	int r;
+
+	for (;;) {
+		if (got + 1 >= room) {
+			char *more = room < ANSWER_MAX ? realloc(text, room = room > 0 ? room * 2 : 16384) : NULL;
+
+			if (more == NULL) {
+				r = -ENOMEM;
+				break;
+			}
+			text = more;
+		}
+		r = wait_ready(fd, POLLIN, until_ms);
+		if (r < 0)
+			break;
+		n = recv(fd, text + got, room - got - 1, 0);
+		if (n == 0) {
+			text[got] = '\0';
+			*ret = text;
+			return 0;
+		}
+		if (n > 0)
+			got += (size_t)n;
+		else if (errno != EAGAIN && errno != EINTR) {
+			r = -errno;
+			break;
+		}
+	}
+	free(text);
+	return r;
+}
+
+static int
+exchange(const char *path, const char *request, char **answer)
+{
+	const int64_t until_ms = now_ms() + PATIENCE_MS;
+	int r, fd = connect_to(path, until_ms);
+
+	if (fd < 0)
+		return fd;
+	r = send_request(fd, request, until_ms);
+	if (r == 0)
+		r = read_answer(fd, answer, until_ms);
+	close(fd);
+	return r;
+}
+
+static const char *
+explain(int r)
+{
+	switch (-r) {
+	case ENOENT:
+	case ECONNREFUSED:
+		return "no stent answers there; is it running?";
+	case EACCES:
+		return "not permitted; ask as the user that started stent, or as root";
+	case ETIMEDOUT:
+	case EAGAIN:
+		return "stent is there, but does not answer";
+	default:
+		return strerror(-r);
+	}
+}
+
+json_t *
+ask_try(const char *path, const char *request, char why[ASK_WHY_MAX])
+{
+	char *answer = NULL;
+	const char *error;
+	json_error_t where;
+	json_t *j;
+	int r = exchange(path, request, &answer);
+
+	if (r < 0) {
+		snprintf(why, ASK_WHY_MAX, "%s: %s", path, explain(r));
+		return NULL;
+	}
+	j = json_loads(answer, 0, &where);
+	free(answer);
+	error = json_string_value(json_object_get(j, "error"));
+	if (j != NULL && error == NULL)
+		return j;
+	if (error != NULL)
+		snprintf(why, ASK_WHY_MAX, "%s", error);
+	else
+		snprintf(why, ASK_WHY_MAX, "%s: the answer is none of a stent's", path);
+	json_decref(j);
+	return NULL;
+}
+
+json_t *
+ask(const char *command, const struct ask_where *where, const char *request, int *status)
+{
+	char why[ASK_WHY_MAX];
+	char *path = ask_find(command, where);
+	json_t *j;
+
+	if (path == NULL) {
+		*status = CLI_WRONG;
+		return NULL;
+	}
+	j = ask_try(path, request, why);
+	if (j == NULL)
+		fprintf(stderr, "stent %s: %s\n", command, why);
+	*status = j == NULL ? CLI_FAILED : CLI_DONE;
+	free(path);
+	return j;
+}

@@ -1,0 +1,22 @@
+/* check.c - `stent check`: what a settings file means, or all that is wrong with it. */
+#include "stent/cli.h"
+#include "stent/config.h"
+
+int
+cli_check(int argc, char **argv)
+{
+	const char *path = CLI_CONFIG_PATH;
+	const struct cli_option options[] = {
+		{ "--config", "-c", &path, NULL },
+		{ 0 },
+	};
+	struct config *config;
+
+	if (cli_options(argc, argv, options, 0) < 0)
+		return CLI_WRONG;
+	if (config_read(&config, path, stderr) < 0)
+		return CLI_WRONG;
+	config_print(config, stdout);
+	config_free(config);
+	return CLI_DONE;
+}

@@ -1,0 +1,35 @@
+/*
+ * healthcheck.c - `stent healthcheck`: exit status 0 when a stent answers and
+ * takes new flows, else 1. For Docker's HEALTHCHECK, which knows no other
+ * status, in an image without a shell; and for scripts.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/ask.h"
+#include "stent/cli.h"
+
+int
+cli_healthcheck(int argc, char **argv)
+{
+	struct ask_where where = { 0 };
+	const struct cli_option options[] = { ASK_OPTIONS(where), { 0 } };
+	bool healthy;
+	json_t *j;
+	int status;
+
+	if (cli_options(argc, argv, options, 0) < 0)
+		return CLI_FAILED;
+	j = ask("healthcheck", &where, "health", &status);
+	if (j == NULL)
+		return CLI_FAILED;
+	healthy = json_is_true(json_object_get(j, "healthy"));
+	if (!healthy)
+		fprintf(stderr, "stent healthcheck: %s\n",
+		    json_is_string(json_object_get(j, "why")) ?
+		    json_string_value(json_object_get(j, "why")) : "not healthy");
+	else
+		printf("healthy\n");
+	json_decref(j);
+	return healthy ? CLI_DONE : CLI_FAILED;
+}

@@ -1,0 +1,27 @@
+/* kill.c - `stent kill`: ends one flow, with the reason admin-kill in the log. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/ask.h"
+#include "stent/cli.h"
+
+int
+cli_kill(int argc, char **argv)
+{
+	struct ask_where where = { 0 };
+	const struct cli_option options[] = { ASK_OPTIONS(where), { 0 } };
+	char request[64];
+	json_t *j;
+	int words = cli_options(argc, argv, options, 1), status;
+
+	if (words < 0)
+		return CLI_WRONG;
+	if (words == 0 || strspn(argv[1], "0123456789") != strlen(argv[1]) || strlen(argv[1]) > 20) {
+		fprintf(stderr, "stent kill: needs the id of a flow, a number; `stent top` shows them\n");
+		return CLI_WRONG;
+	}
+	snprintf(request, sizeof(request), "kill %s", argv[1]);
+	j = ask("kill", &where, request, &status);
+	json_decref(j);
+	return status;
+}

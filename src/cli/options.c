@@ -1,0 +1,91 @@
+/*
+ * options.c - reads the options of a command from its table.
+ *
+ * Not getopt: it would tell of a wrong option in its own words and without
+ * the nearest right one.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "config/nearest.h"
+#include "stent/cli.h"
+
+static int
+tell_unknown(const char *command, const char *word, const struct cli_option *options)
+{
+	struct nearest n;
+
+	nearest_start(&n, word);
+	for (const struct cli_option *o = options; o->name != NULL; o++)
+		nearest_offer(&n, o->name);
+	nearest_offer(&n, "--help");
+	if (nearest_best(&n) != NULL)
+		fprintf(stderr, "stent %s: unknown option \"%s\"; did you mean \"%s\"?\n", command, word, nearest_best(&n));
+	else
+		fprintf(stderr, "stent %s: unknown option \"%s\"; `stent %s --help` tells them all\n", command, word, command);
+	return -EINVAL;
+}
+
+/* The option that a word is; *value: what stands behind its =, NULL: nothing does. */
+static const struct cli_option *
+find_option(const struct cli_option *options, const char *word, const char **value)
+{
+	size_t len = strcspn(word, "=");
+
+	*value = word[len] == '=' ? word + len + 1 : NULL;
+	for (const struct cli_option *o = options; o->name != NULL; o++)
+		if ((strlen(o->name) == len && strncmp(o->name, word, len) == 0) ||
+		    (o->alias != NULL && strcmp(o->alias, word) == 0))
+			return o;
+	return NULL;
+}
+
+/* Reads the option at argv[*i]; moves *i to its value when that is a word of its own. */
+static int
+read_option(int argc, char **argv, int *i, const struct cli_option *options)
+{
+	const char *word = argv[*i], *value;
+	const struct cli_option *o = find_option(options, word, &value);
+
+	if (o == NULL)
+		return tell_unknown(argv[0], word, options);
+	if (o->flag != NULL) {
+		*o->flag = true;
+		if (value == NULL)
+			return 0;
+		fprintf(stderr, "stent %s: %s takes no value; write it alone\n", argv[0], o->name);
+		return -EINVAL;
+	}
+	if (value == NULL && *i + 1 < argc)
+		value = argv[++*i];
+	if (value == NULL || *value == '\0') {
+		fprintf(stderr, "stent %s: %s has no value; write one behind it\n", argv[0], word);
+		return -EINVAL;
+	}
+	*o->value = value;
+	return 0;
+}
+
+int
+cli_options(int argc, char **argv, const struct cli_option *options, int max_words)
+{
+	int words = 0;
+	bool ended = false;
+
+	for (int i = 1; i < argc; i++) {
+		if (!ended && strcmp(argv[i], "--") == 0) {
+			ended = true;
+		} else if (!ended && argv[i][0] == '-' && argv[i][1] != '\0') {
+			if (read_option(argc, argv, &i, options) < 0)
+				return -EINVAL;
+		} else if (words == max_words) {
+			fprintf(stderr, "stent %s: \"%s\" is one word too many; see `stent %s --help`\n", argv[0],
+			    argv[i], argv[0]);
+			return -EINVAL;
+		} else {
+			argv[++words] = argv[i];
+		}
+	}
+	return words;
+}

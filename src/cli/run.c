@@ -1,0 +1,172 @@
+/*
+ * run.c - `stent run` and `stent relay`: relay in the foreground until told to stop.
+ *
+ * SIGTERM and SIGINT drain, a second one ends at once; SIGUSR1 opens the log
+ * file again. The order of the start matters: everything that may need root
+ * (ports, sockets, log file) is opened before root is given up.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "stent/admin.h"
+#include "stent/cli.h"
+#include "stent/config.h"
+#include "stent/log.h"
+#include "stent/server.h"
+
+struct process {
+	struct event_base *base;
+	struct server *server;
+	struct admin *admin;
+	struct event *signals[5];
+};
+
+static void
+on_stop(evutil_socket_t sig, short what, void *arg)
+{
+	struct process *p = arg;
+
+	(void)what;
+	log_say(LEVEL_INFO, "%s received", sig == SIGTERM ? "SIGTERM" : "SIGINT");
+	server_drain(p->server);
+}
+
+static void
+on_reopen(evutil_socket_t sig, short what, void *arg)
+{
+	(void)sig;
+	(void)what;
+	(void)arg;
+	log_reopen();
+}
+
+static int
+add_signals(struct process *p)
+{
+	static const struct {
+		int number;
+		event_callback_fn fn;
+	} wanted[] = {
+		{ SIGTERM, on_stop }, { SIGINT, on_stop }, { SIGUSR1, on_reopen }, { SIGHUP, on_reopen },
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		p->signals[i] = evsignal_new(p->base, wanted[i].number, wanted[i].fn, p);
+		if (p->signals[i] == NULL || event_add(p->signals[i], NULL) != 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* From root to the user of the settings, for good. 0 or -errno. */
+static int
+give_up_root(const char *user)
+{
+	const struct passwd *pw;
+
+	if (user == NULL || geteuid() != 0)
+		return 0;
+	errno = 0;
+	pw = getpwnam(user);
+	if (pw == NULL)
+		return errno != 0 ? -errno : -ENOENT;
+	if (pw->pw_uid == 0)
+		return 0;
+	if (setgroups(0, NULL) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
+		return -errno;
+	return 0;
+}
+
+static int
+start(struct process *p, const struct config *config)
+{
+	int r;
+
+	p->base = event_base_new();
+	if (p->base == NULL)
+		return -ENOMEM;
+	r = add_signals(p);
+	if (r == 0)
+		r = server_start(&p->server, config, p->base);
+	if (r == 0)
+		r = admin_start(&p->admin, p->server, p->base);
+	if (r != 0)
+		return r;
+	r = give_up_root(config->user);
+	if (r != 0)
+		log_say(LEVEL_ERROR, "cannot become user %s: %s", config->user, strerror(-r));
+	return r;
+}
+
+static void
+stop(struct process *p)
+{
+	admin_free(p->admin);
+	server_free(p->server);
+	for (size_t i = 0; i < sizeof(p->signals) / sizeof(p->signals[0]); i++)
+		if (p->signals[i] != NULL)
+			event_free(p->signals[i]);
+	if (p->base != NULL)
+		event_base_free(p->base);
+	libevent_global_shutdown();
+}
+
+/* Takes config over. Returns the exit status. */
+static int
+relay_until_stopped(struct config *config)
+{
+	struct process p = { 0 };
+	int r = log_open(&config->log);
+
+	if (r != 0)
+		fprintf(stderr, "stent: cannot open the log%s%s: %s\n", config->log.path != NULL ? " " : "",
+		    config->log.path != NULL ? config->log.path : "", strerror(-r));
+	if (r == 0)
+		r = start(&p, config);
+	if (r == 0)
+		r = server_run(p.server);
+	stop(&p);
+	if (r == 0)
+		log_say(LEVEL_INFO, "stopped");
+	log_close();
+	config_free(config);
+	return r == 0 ? CLI_DONE : CLI_FAILED;
+}
+
+int
+cli_run(int argc, char **argv)
+{
+	const char *path = CLI_CONFIG_PATH;
+	const struct cli_option options[] = {
+		{ "--config", "-c", &path, NULL },
+		{ 0 },
+	};
+	struct config *config;
+
+	if (cli_options(argc, argv, options, 0) < 0 || config_read(&config, path, stderr) != 0)
+		return CLI_WRONG;
+	return relay_until_stopped(config);
+}
+
+int
+cli_relay(int argc, char **argv)
+{
+	struct config *config;
+
+	if (argc < 3 || argv[1][0] == '-' || argv[2][0] == '-') {
+		fprintf(stderr, "stent relay: needs LISTEN and BACKEND first, as in: stent relay :6432 db1:5432\n");
+		return CLI_WRONG;
+	}
+	if (config_from_args(&config, argv[1], argv[2], argv + 3, (size_t)argc - 3, stderr) != 0)
+		return CLI_WRONG;
+	return relay_until_stopped(config);
+}

@@ -1,0 +1,117 @@
+/* status.c - `stent status`: what a running stent is and has done. */
+#include <stdio.h>
+
+#include "cli/ask.h"
+#include "cli/figures.h"
+#include "stent/cli.h"
+
+static uint64_t
+number(const json_t *j, const char *name)
+{
+	return (uint64_t)json_integer_value(json_object_get(j, name));
+}
+
+static const char *
+string(const json_t *j, const char *name)
+{
+	const char *text = json_string_value(json_object_get(j, name));
+
+	return text != NULL ? text : "-";
+}
+
+static void
+print_head(const json_t *j)
+{
+	char up[FIGURE_MAX];
+
+	printf("stent %s, pid %d, up for %s, %zu worker%s%s\n", string(j, "version"), (int)number(j, "pid"),
+	    figure_time(up, json_number_value(json_object_get(j, "uptime_seconds"))),
+	    json_array_size(json_object_get(j, "flows_by_worker")),
+	    json_array_size(json_object_get(j, "flows_by_worker")) == 1 ? "" : "s",
+	    json_is_true(json_object_get(j, "draining")) ? ", draining" : "");
+	printf("settings  %s\n", string(j, "settings"));
+}
+
+static void
+print_counters(const json_t *j)
+{
+	const json_t *bytes = json_object_get(j, "bytes"), *beats = json_object_get(j, "beats");
+	const json_t *answers = json_object_get(j, "answers");
+	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX], d[FIGURE_MAX];
+
+	printf("flows     %s open of at most %s, %s since the start\n", figure_count(a, number(j, "flows_open")),
+	    figure_count(b, number(j, "max_flows")), figure_count(c, number(j, "flows_total")));
+	printf("bytes     %s from clients, %s from backends\n", figure_count(a, number(bytes, "client")),
+	    figure_count(b, number(bytes, "backend")));
+	printf("beats     %s to clients (%s answered), %s to backends (%s answered)\n",
+	    figure_count(a, number(beats, "client")), figure_count(b, number(answers, "client")),
+	    figure_count(c, number(beats, "backend")), figure_count(d, number(answers, "backend")));
+	if (number(j, "codecs_lost") > 0)
+		printf("lost      %s flows whose protocol was not understood went on as plain bytes\n",
+		    figure_count(a, number(j, "codecs_lost")));
+}
+
+static void
+print_ended(json_t *ended)
+{
+	const char *before = "ended     ";
+
+	for (void *i = json_object_iter(ended); i != NULL; i = json_object_iter_next(ended, i)) {
+		printf("%s%s %lld", before, json_object_iter_key(i),
+		    (long long)json_integer_value(json_object_iter_value(i)));
+		before = ", ";
+	}
+	if (json_object_size(ended) > 0)
+		printf("\n");
+}
+
+static void
+print_list(const char *before, const json_t *list)
+{
+	for (size_t i = 0; i < json_array_size(list); i++)
+		printf("%s%s", i == 0 ? before : ", ", json_string_value(json_array_get(list, i)));
+}
+
+static void
+print_routes(const json_t *routes)
+{
+	for (size_t i = 0; i < json_array_size(routes); i++) {
+		const json_t *route = json_array_get(routes, i);
+
+		printf("route     %s (%s)", string(route, "name"), string(route, "protocol"));
+		print_list(" from ", json_object_get(route, "listen"));
+		print_list(" to ", json_object_get(route, "backends"));
+		printf("\n");
+	}
+}
+
+int
+cli_status(int argc, char **argv)
+{
+	struct ask_where where = { 0 };
+	bool as_json = false;
+	const struct cli_option options[] = {
+		ASK_OPTIONS(where),
+		{ "--json", NULL, NULL, &as_json },
+		{ 0 },
+	};
+	json_t *j;
+	int status;
+
+	if (cli_options(argc, argv, options, 0) < 0)
+		return CLI_WRONG;
+	j = ask("status", &where, "status", &status);
+	if (j == NULL)
+		return status;
+	if (as_json) {
+		json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+		printf("\n");
+	} else {
+		print_head(j);
+		print_counters(j);
+		print_ended(json_object_get(j, "ended"));
+		print_routes(json_object_get(j, "routes"));
+	}
+	json_decref(j);
+	return status;
+}

@@ -1,0 +1,275 @@
+/*
+ * top.c - `stent top`: the open flows, live.
+ *
+ * On a terminal it takes the alternate screen, asks once a second and redraws
+ * in place with one write, so that nothing flickers; keys choose the order. A
+ * signal that ends it must not leave the terminal without echo: handlers only
+ * set a flag, and the one way out of the loop restores. When the output is no
+ * terminal, one listing is printed, whole.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "cli/ask.h"
+#include "cli/figures.h"
+#include "cli/top_table.h"
+#include "stent/cli.h"
+
+#define PERIOD_MS 1000
+#define LISTING_LIMIT 10000
+
+static const struct order {
+	char key;
+	const char *name;	/* for the control socket */
+	const char *text;
+} orders[] = {
+	{ 'a', "age", "age" }, { 'n', "new", "newest" }, { 'b', "bytes", "bytes" }, { 'i', "quiet", "idle" },
+	{ 'r', "rtt", "round trip" },
+};
+
+#define N_ORDERS (sizeof(orders) / sizeof(orders[0]))
+
+struct screen {
+	char *path;		/* of the control socket */
+	size_t order;
+	struct termios before;
+	double bytes, at;	/* at the last look, for the rate */
+};
+
+static volatile sig_atomic_t ended;
+
+static void
+on_signal(int number)
+{
+	if (number != SIGWINCH)	/* that one only ends the wait */
+		ended = number;
+}
+
+static void
+catch_signals(void)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH };
+	struct sigaction sa = { .sa_handler = on_signal };	/* no SA_RESTART: poll() returns */
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sigaction(numbers[i], &sa, NULL);
+}
+
+static void
+say(const char *text)
+{
+	size_t len = strlen(text);
+	ssize_t n;
+
+	while (len > 0 && ((n = write(STDOUT_FILENO, text, len)) > 0 || errno == EINTR)) {
+		if (n > 0) {
+			text += n;
+			len -= (size_t)n;
+		}
+	}
+}
+
+static int
+enter(struct screen *s)
+{
+	struct termios raw;
+
+	if (tcgetattr(STDIN_FILENO, &s->before) < 0)
+		return -errno;
+	raw = s->before;
+	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+	raw.c_cc[VMIN] = 0;
+	raw.c_cc[VTIME] = 0;
+	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
+		return -errno;
+	say("\033[?1049h\033[?25l");
+	return 0;
+}
+
+static void
+leave(const struct screen *s)
+{
+	say("\033[?25h\033[?1049l");
+	tcsetattr(STDIN_FILENO, TCSANOW, &s->before);
+}
+
+static json_t *
+ask_flows(const char *path, size_t order, size_t limit, char why[ASK_WHY_MAX])
+{
+	char request[64];
+
+	snprintf(request, sizeof(request), "flows limit=%zu sort=%s", limit, orders[order].name);
+	return ask_try(path, request, why);
+}
+
+static double
+real(const json_t *j, const char *name)
+{
+	return json_number_value(json_object_get(j, name));
+}
+
+static void
+print_head(struct screen *s, FILE *out, const json_t *status, const char *end)
+{
+	const json_t *bytes = json_object_get(status, "bytes");
+	double now = real(status, "uptime_seconds"), total = real(bytes, "client") + real(bytes, "backend");
+	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX];
+
+	fprintf(out, "stent %s  up %s  %lld flows open, %s since the start  %s bytes relayed",
+	    json_string_value(json_object_get(status, "version")), figure_time(a, now),
+	    (long long)json_integer_value(json_object_get(status, "flows_open")),
+	    figure_count(b, (uint64_t)real(status, "flows_total")), figure_count(c, (uint64_t)total));
+	if (s->at > 0 && now > s->at && total >= s->bytes)
+		fprintf(out, ", %s/s", figure_count(a, (uint64_t)((total - s->bytes) / (now - s->at))));
+	fputs(json_is_true(json_object_get(status, "draining")) ? "  draining" : "", out);
+	fputs(end, out);
+	s->at = now;
+	s->bytes = total;
+}
+
+static void
+print_keys(const struct screen *s, FILE *out)
+{
+	fputs("order:", out);
+	for (size_t i = 0; i < N_ORDERS; i++)
+		fprintf(out, i == s->order ? "  \033[7m%c %s\033[0m" : "  %c %s", orders[i].key, orders[i].text);
+	fputs("   q quit\033[K\r\n", out);
+}
+
+static void
+print_screen(struct screen *s, FILE *out, const struct winsize *size)
+{
+	size_t rows = size->ws_row > 5 ? size->ws_row - 5U : 1;
+	char why[ASK_WHY_MAX];
+	json_t *status = ask_try(s->path, "status", why);
+	json_t *flows = status != NULL ? ask_flows(s->path, s->order, rows, why) : NULL;
+
+	fputs("\033[H", out);
+	if (flows == NULL) {
+		fprintf(out, "%s\033[K\r\n\033[J", figure_harmless(why));
+	} else {
+		print_head(s, out, status, "\033[K\r\n");
+		print_keys(s, out);
+		fputs("\033[K\r\n", out);
+		top_print_table(out, flows, rows, size->ws_col, "\033[K\r\n");
+		fputs("\033[J", out);
+	}
+	json_decref(status);
+	json_decref(flows);
+}
+
+/* Composes the whole screen first and writes it at once. Long lines are cut by the terminal, not wrapped. */
+static void
+draw(struct screen *s)
+{
+	struct winsize size = { .ws_row = 24, .ws_col = 80 };
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (out == NULL)
+		return;
+	ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+	fputs("\033[?7l", out);
+	print_screen(s, out, &size);
+	fputs("\033[?7h", out);
+	if (fclose(out) == 0)
+		say(text);
+	free(text);
+}
+
+/* False: q was pressed, or there is no terminal any more. */
+static bool
+read_keys(struct screen *s)
+{
+	char keys[32];
+	ssize_t n = read(STDIN_FILENO, keys, sizeof(keys));
+
+	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
+		return false;
+	for (ssize_t i = 0; i < n; i++) {
+		if (keys[i] == 'q')
+			return false;
+		for (size_t o = 0; o < N_ORDERS; o++)
+			if (keys[i] == orders[o].key)
+				s->order = o;
+	}
+	return true;
+}
+
+static int
+show_live(struct screen *s)
+{
+	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+
+	catch_signals();
+	if (enter(s) < 0)
+		return CLI_FAILED;
+	do
+		draw(s);
+	while (!ended && (poll(&p, 1, PERIOD_MS) <= 0 || read_keys(s)) && !ended);
+	leave(s);
+	return CLI_DONE;
+}
+
+static int
+print_once(const struct screen *s)
+{
+	char why[ASK_WHY_MAX];
+	json_t *flows = ask_flows(s->path, s->order, LISTING_LIMIT, why);
+
+	if (flows == NULL) {
+		fprintf(stderr, "stent top: %s\n", why);
+		return CLI_FAILED;
+	}
+	top_print_table(stdout, flows, LISTING_LIMIT, 0, "\n");
+	json_decref(flows);
+	return CLI_DONE;
+}
+
+static int
+find_order(const char *name, size_t *ret)
+{
+	for (size_t i = 0; i < N_ORDERS; i++)
+		if (strcmp(name, orders[i].name) == 0) {
+			*ret = i;
+			return 0;
+		}
+	fprintf(stderr, "stent top: --sort takes age, new, bytes, quiet or rtt\n");
+	return -EINVAL;
+}
+
+int
+cli_top(int argc, char **argv)
+{
+	struct ask_where where = { 0 };
+	const char *sort = "age";
+	bool once = false;
+	const struct cli_option options[] = {
+		ASK_OPTIONS(where),
+		{ "--sort", NULL, &sort, NULL },
+		{ "--once", NULL, NULL, &once },
+		{ 0 },
+	};
+	struct screen s = { 0 };
+	int status;
+
+	if (cli_options(argc, argv, options, 0) < 0 || find_order(sort, &s.order) < 0)
+		return CLI_WRONG;
+	s.path = ask_find("top", &where);
+	if (s.path == NULL)
+		return CLI_WRONG;
+	if (!once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+		status = show_live(&s);
+	else
+		status = print_once(&s);
+	free(s.path);
+	return status;
+}

@@ -1,0 +1,217 @@
+/*
+ * top_table.c - flows as lines of a table that fits a terminal.
+ *
+ * A column knows how to print a flow and how much it matters. All texts are
+ * made first, so that every column is as wide as its widest; then columns are
+ * given up, the least important first, until the rest fits.
+ */
+#include "cli/top_table.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/figures.h"
+#include "stent/side.h"
+
+#define CELL_MAX 64
+
+static double
+real(const json_t *j, const char *name)
+{
+	return json_number_value(json_object_get(j, name));
+}
+
+static void
+put_string(const json_t *j, const char *name, char *buf)
+{
+	const char *text = json_string_value(json_object_get(j, name));
+
+	snprintf(buf, CELL_MAX, "%s", text != NULL ? text : "-");
+	figure_harmless(buf);
+}
+
+static void
+put_id(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)leg;
+	snprintf(buf, CELL_MAX, "%lld", (long long)json_integer_value(json_object_get(flow, "id")));
+}
+
+static void
+put_route(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)leg;
+	put_string(flow, "route", buf);
+}
+
+static void
+put_protocol(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)leg;
+	put_string(flow, "protocol", buf);
+}
+
+static void
+put_state(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)leg;
+	put_string(flow, "state", buf);
+}
+
+static void
+put_age(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)leg;
+	figure_time(buf, real(flow, "age_seconds"));
+}
+
+static void
+put_address(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)flow;
+	put_string(leg, "address", buf);
+}
+
+static void
+put_quiet(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)flow;
+	figure_time(buf, real(leg, "quiet_seconds"));
+}
+
+static void
+put_rtt(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)flow;
+	if (json_is_number(json_object_get(leg, "rtt_ms")))
+		figure_rtt(buf, real(leg, "rtt_ms"));
+	else
+		strcpy(buf, "-");
+}
+
+static void
+put_bytes(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)flow;
+	figure_count(buf, (uint64_t)json_integer_value(json_object_get(leg, "bytes")));
+}
+
+/* Beats sent, and how many were answered where any was. */
+static void
+put_beats(const json_t *flow, const json_t *leg, char *buf)
+{
+	uint64_t beats = (uint64_t)json_integer_value(json_object_get(leg, "beats"));
+	uint64_t answers = (uint64_t)json_integer_value(json_object_get(leg, "answers"));
+	char a[FIGURE_MAX], b[FIGURE_MAX];
+
+	(void)flow;
+	if (answers > 0)
+		snprintf(buf, CELL_MAX, "%s/%s", figure_count(a, answers), figure_count(b, beats));
+	else
+		snprintf(buf, CELL_MAX, "%s", figure_count(a, beats));
+}
+
+static const struct column {
+	const char *name;
+	enum side side;
+	void (*put)(const json_t *flow, const json_t *leg, char *buf);
+	int matters;		/* the column with the least goes first */
+	bool left;
+} columns[] = {
+	{ "ID", CLIENT, put_id, 12, false },
+	{ "ROUTE", CLIENT, put_route, 8, true },
+	{ "PROTOCOL", CLIENT, put_protocol, 4, true },
+	{ "STATE", CLIENT, put_state, 5, true },
+	{ "OPEN", CLIENT, put_age, 7, false },
+	{ "CLIENT", CLIENT, put_address, 11, true },
+	{ "QUIET", CLIENT, put_quiet, 9, false },
+	{ "RTT", CLIENT, put_rtt, 2, false },
+	{ "BYTES", CLIENT, put_bytes, 6, false },
+	{ "BEATS", CLIENT, put_beats, 3, false },
+	{ "BACKEND", BACKEND, put_address, 10, true },
+	{ "QUIET", BACKEND, put_quiet, 9, false },
+	{ "RTT", BACKEND, put_rtt, 2, false },
+	{ "BYTES", BACKEND, put_bytes, 6, false },
+	{ "BEATS", BACKEND, put_beats, 3, false },
+};
+
+#define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+struct row {
+	char cell[N_COLUMNS][CELL_MAX];
+};
+
+static void
+fill(struct row *row, const json_t *flow)
+{
+	for (size_t c = 0; c < N_COLUMNS; c++)
+		columns[c].put(flow, json_object_get(flow, side_name(columns[c].side)), row->cell[c]);
+}
+
+static void
+measure(size_t width[N_COLUMNS], const struct row *rows, size_t n)
+{
+	for (size_t c = 0; c < N_COLUMNS; c++) {
+		width[c] = strlen(columns[c].name);
+		for (size_t i = 0; i < n; i++)
+			if (strlen(rows[i].cell[c]) > width[c])
+				width[c] = strlen(rows[i].cell[c]);
+	}
+}
+
+/* Gives up columns, by setting their width to 0, until the line is no wider than most. */
+static void
+narrow(size_t width[N_COLUMNS], size_t most)
+{
+	for (int matters = 0;; matters++) {
+		size_t total = 0;
+
+		for (size_t c = 0; c < N_COLUMNS; c++)
+			total += width[c] > 0 ? width[c] + 2 : 0;
+		if (total <= most + 2 || matters > 12)
+			return;
+		for (size_t c = 0; c < N_COLUMNS; c++)
+			if (columns[c].matters == matters)
+				width[c] = 0;
+	}
+}
+
+static void
+print_cells(FILE *out, const size_t width[N_COLUMNS], const char *const cell[N_COLUMNS], const char *line_end)
+{
+	const char *between = "";
+
+	for (size_t c = 0; c < N_COLUMNS; c++) {
+		if (width[c] == 0)
+			continue;
+		fprintf(out, columns[c].left ? "%s%-*s" : "%s%*s", between, (int)width[c], cell[c]);
+		between = "  ";
+	}
+	fputs(line_end, out);
+}
+
+void
+top_print_table(FILE *out, const json_t *flows, size_t rows, int width, const char *line_end)
+{
+	size_t n = json_array_size(flows) < rows ? json_array_size(flows) : rows, widths[N_COLUMNS];
+	struct row *filled = calloc(n + 1, sizeof(*filled));
+	const char *cell[N_COLUMNS];
+
+	if (filled == NULL)
+		return;
+	for (size_t i = 0; i < n; i++)
+		fill(&filled[i], json_array_get(flows, i));
+	measure(widths, filled, n);
+	if (width > 0)
+		narrow(widths, (size_t)width);
+	for (size_t c = 0; c < N_COLUMNS; c++)
+		cell[c] = columns[c].name;
+	print_cells(out, widths, cell, line_end);
+	for (size_t i = 0; i < n; i++) {
+		for (size_t c = 0; c < N_COLUMNS; c++)
+			cell[c] = filled[i].cell[c];
+		print_cells(out, widths, cell, line_end);
+	}
+	free(filled);
+}

@@ -1,0 +1,134 @@
+/*
+ * demo.h - the demonstration, shared by the files of src/demo.
+ *
+ * Everything is real but small and inside this process: sockets on loopback,
+ * WebSocket, a stent per lane that has one.
+ *
+ *   frames.c     just enough WebSocket for both ends
+ *   clock.c      the backend: says the time when asked
+ *   middlebox.c  passes bytes on, and forgets who was quiet for too long
+ *   asker.c      the client: asks, is quiet, asks again
+ *   stage.c      three lanes, their plot and their verdict
+ *   screen.c     drawn in a terminal, or told line by line
+ *   web.c        shown to a browser
+ */
+#ifndef STENT_DEMO_DEMO_H
+#define STENT_DEMO_DEMO_H
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FORGETS_AFTER_MS 6000
+#define BEAT_MS 2000
+#define TICK_MS 250
+#define MARKS 112		/* one a TICK_MS: 28 s */
+#define LANES 3
+
+/* --- frames.c --- */
+
+enum { FRAME_TEXT = 1, FRAME_CLOSE = 8, FRAME_PING = 9, FRAME_PONG = 10 };
+#define FRAME_MAX 125
+
+struct frame {
+	int opcode;
+	size_t len;
+	uint8_t payload[FRAME_MAX + 1];		/* ended by a NUL */
+};
+
+/* Takes the next whole frame out of buf. 1: got it; 0: not all there; -1: not what this demonstration speaks. */
+int frame_take(struct evbuffer *buf, struct frame *f);
+void frame_put(struct evbuffer *buf, int opcode, const void *payload, size_t len, bool masked);
+/* Takes an HTTP head away. False: not all there yet. */
+bool head_take(struct evbuffer *buf);
+void put_upgrade_request(struct evbuffer *buf);
+void put_upgrade_answer(struct evbuffer *buf);
+
+/* --- clock.c, middlebox.c: servers on a port of loopback that the kernel chose --- */
+
+struct clock_server;
+struct clock_server *clock_server_new(struct event_base *base, uint16_t *port);
+void clock_server_free(struct clock_server *c);
+
+struct middlebox;
+/* Passes one connection on to a port of loopback. */
+struct middlebox *middlebox_new(struct event_base *base, uint16_t to_port, uint16_t *port);
+void middlebox_free(struct middlebox *m);
+bool middlebox_has_forgotten(const struct middlebox *m);
+int64_t middlebox_quiet_ms(const struct middlebox *m);	/* since the last payload; -1: no connection yet */
+
+/* --- asker.c --- */
+
+struct asker;
+struct asker *asker_new(struct event_base *base, uint16_t port);
+void asker_free(struct asker *a);
+void asker_ask(struct asker *a);
+void asker_leave(struct asker *a);		/* closes its connection */
+int asker_asked(const struct asker *a);
+int asker_answered(const struct asker *a);
+int asker_pinged(const struct asker *a);	/* pings that came: not from the clock, it never sends one */
+int64_t asker_waiting_ms(const struct asker *a);	/* for an answer; -1: for none */
+const char *asker_last_answer(const struct asker *a);	/* "" before the first */
+
+/* --- stage.c --- */
+
+enum mark { MARK_QUIET, MARK_ASK, MARK_ANSWER, MARK_BEAT, MARK_LOST };
+
+struct lane {
+	const char *name;
+	const char *way;		/* what stands between client and clock */
+	bool has_stent;
+	bool must_live;
+	struct middlebox *box;
+	struct asker *asker;
+	struct config *config;
+	struct server *server;
+	uint64_t beats, answers;	/* stent's own, on the client leg */
+	int answered;			/* by the clock, at the last tick */
+	bool alive;			/* not forgotten by the middlebox, at the last tick */
+	int64_t waiting_ms;		/* for an answer, at the last tick; -1: for none */
+	uint8_t marks[MARKS];		/* what happened in each tick */
+};
+
+struct stage {
+	struct event_base *base;
+	struct clock_server *clock;
+	struct lane lane[LANES];
+	int64_t began_us;
+	size_t tick;			/* marks written so far */
+	bool over;
+	bool stopped;			/* by a signal */
+	int log_fd;			/* what the stents log */
+	void (*on_tick)(const struct stage *s);
+};
+
+/* 0 or -errno. */
+int stage_open(struct stage *s, struct event_base *base);
+void stage_close(struct stage *s);
+/* Plays the plot; returns when it is over, or stopped. */
+void stage_play(struct stage *s);
+/* The clients leave and the stents stop; what happened can still be asked. */
+void stage_dismiss(struct stage *s);
+bool lane_went_as_told(const struct lane *l);
+bool stage_went_as_told(const struct stage *s);
+double stage_seconds(const struct stage *s);
+
+/* --- screen.c --- */
+
+void screen_open(const struct stage *s);
+void screen_draw(const struct stage *s);
+void screen_verdict(const struct stage *s);
+void screen_log(const struct stage *s);	/* after stage_dismiss() */
+
+/* --- web.c --- */
+
+struct web;
+/* Serves the page on a port of loopback; 0 or -errno. */
+int web_open(struct web **ret, struct stage *s);
+const char *web_address(const struct web *w);
+void web_close(struct web *w);
+
+#endif

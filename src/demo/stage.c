@@ -1,0 +1,263 @@
+/*
+ * stage.c - three lanes and their plot.
+ *
+ * Every client asks at the same moments, with quiet times between that are
+ * longer than the middlebox's memory. The lanes differ in what stands behind
+ * the middlebox: the clock itself, a stent that sends TCP keepalive alone, a
+ * stent that also puts WebSocket pings into the stream.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "demo/demo.h"
+#include "demo/loopback.h"
+#include "stent/clock.h"
+#include "stent/config.h"
+#include "stent/log.h"
+#include "stent/server.h"
+
+static const int asks_at_ms[] = { 1000, 12000, 23000 };
+#define GOODBYE_MS 300
+#define QUESTIONS ((int)(sizeof(asks_at_ms) / sizeof(asks_at_ms[0])))
+
+static const struct {
+	const char *name, *way;
+	bool has_stent, must_live;
+	const char *heartbeat;
+} plot[LANES] = {
+	{ "straight", "middlebox", false, false, NULL },
+	{ "stent, TCP keepalive alone", "middlebox and stent", true, false, "--heartbeat=off" },
+	{ "stent, heartbeats", "middlebox and stent", true, true, "--heartbeat=2s" },
+};
+
+bool
+lane_went_as_told(const struct lane *l)
+{
+	const int answered = asker_answered(l->asker), asked = asker_asked(l->asker);
+
+	if (asked != QUESTIONS)
+		return false;
+	return l->must_live ? answered == asked && l->answers > 0 : answered == 1;
+}
+
+bool
+stage_went_as_told(const struct stage *s)
+{
+	for (size_t i = 0; i < LANES; i++)
+		if (!lane_went_as_told(&s->lane[i]))
+			return false;
+	return s->over;
+}
+
+double
+stage_seconds(const struct stage *s)
+{
+	return (double)(clock_us() - s->began_us) / US_PER_S;
+}
+
+/* A stent of one route in this process; *port is where it listens. */
+static int
+open_stent(struct lane *l, struct event_base *base, const char *heartbeat, uint16_t clock_port, uint16_t *port)
+{
+	char listen[32], backend[32], *options[] = {
+		"--protocol=websocket", "--keepalive=1s/1s/3", (char *)(uintptr_t)heartbeat,
+		"--workers=1", "--admin=off", "--control=off", "--max_flows=8",
+	};
+	int r;
+
+	*port = loopback_free_port();
+	snprintf(listen, sizeof(listen), "127.0.0.1:%u", *port);
+	snprintf(backend, sizeof(backend), "127.0.0.1:%u", clock_port);
+	r = config_from_args(&l->config, listen, backend, options, sizeof(options) / sizeof(options[0]), stderr);
+	if (r == 0)
+		r = server_start(&l->server, l->config, base);
+	return r == 0 ? server_accept(l->server) : r;
+}
+
+static int
+open_lane(struct stage *s, size_t i, uint16_t clock_port)
+{
+	struct lane *l = &s->lane[i];
+	uint16_t behind = clock_port, entry = 0;
+	int r = 0;
+
+	l->name = plot[i].name;
+	l->way = plot[i].way;
+	l->alive = true;
+	l->waiting_ms = -1;
+	l->has_stent = plot[i].has_stent;
+	l->must_live = plot[i].must_live;
+	if (l->has_stent)
+		r = open_stent(l, s->base, plot[i].heartbeat, clock_port, &behind);
+	if (r != 0)
+		return r;
+	l->box = middlebox_new(s->base, behind, &entry);
+	l->asker = l->box != NULL ? asker_new(s->base, entry) : NULL;
+	return l->asker != NULL ? 0 : -ENOMEM;
+}
+
+/* The stents' log must not draw over the picture: it is kept, and shown at the end. */
+static int
+keep_log(struct stage *s)
+{
+	char path[32];
+	struct log_settings log = { .target = TARGET_FILE, .path = path, .format = FORMAT_TEXT, .level = LEVEL_INFO };
+
+	s->log_fd = memfd_create("stent-demo-log", MFD_CLOEXEC);
+	if (s->log_fd < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->log_fd);
+	return log_open(&log);
+}
+
+int
+stage_open(struct stage *s, struct event_base *base)
+{
+	uint16_t clock_port = 0;
+	int r;
+
+	s->base = base;
+	s->log_fd = -1;
+	r = keep_log(s);
+	if (r != 0)
+		return r;
+	s->clock = clock_server_new(base, &clock_port);
+	if (s->clock == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < LANES && r == 0; i++)
+		r = open_lane(s, i, clock_port);
+	s->began_us = clock_us();
+	return r;
+}
+
+void
+stage_dismiss(struct stage *s)
+{
+	const struct timeval goodbye = { .tv_usec = GOODBYE_MS * US_PER_MS };
+
+	for (size_t i = 0; i < LANES; i++)
+		if (s->lane[i].asker != NULL)
+			asker_leave(s->lane[i].asker);
+	event_base_loopexit(s->base, &goodbye);
+	event_base_dispatch(s->base);
+	for (size_t i = 0; i < LANES; i++) {
+		server_free(s->lane[i].server);
+		s->lane[i].server = NULL;
+	}
+}
+
+void
+stage_close(struct stage *s)
+{
+	stage_dismiss(s);
+	for (size_t i = 0; i < LANES; i++) {
+		struct lane *l = &s->lane[i];
+
+		asker_free(l->asker);
+		config_free(l->config);
+		middlebox_free(l->box);
+	}
+	clock_server_free(s->clock);
+	log_close();
+	if (s->log_fd >= 0)
+		close(s->log_fd);
+}
+
+static bool
+add_flow(const struct flow_info *info, void *arg)
+{
+	struct lane *l = arg;
+
+	l->beats += info->leg[CLIENT].beats;
+	l->answers += info->leg[CLIENT].answers;
+	return true;
+}
+
+static void
+look(struct worker *w, void *arg)
+{
+	worker_each_flow(w, add_flow, arg);
+}
+
+/* What happened in this tick, the most telling thing first. */
+static enum mark
+mark_of(struct lane *l, bool asks)
+{
+	const uint64_t beats_before = l->beats;
+	const int answered_before = l->answered;
+
+	l->answered = asker_answered(l->asker);
+	l->alive = !middlebox_has_forgotten(l->box);
+	l->waiting_ms = asker_waiting_ms(l->asker);
+	if (l->has_stent) {
+		l->beats = l->answers = 0;
+		worker_call(server_worker(l->server, 0), look, l);
+	}
+	if (asks)
+		return MARK_ASK;
+	if (l->answered > answered_before)
+		return MARK_ANSWER;
+	if (!l->alive)
+		return MARK_LOST;
+	return l->beats > beats_before ? MARK_BEAT : MARK_QUIET;
+}
+
+static bool
+asks_now(const struct stage *s)
+{
+	for (int i = 0; i < QUESTIONS; i++)
+		if (asks_at_ms[i] == (int)s->tick * TICK_MS)
+			return true;
+	return false;
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct stage *s = arg;
+
+	(void)fd;
+	(void)what;
+	for (size_t i = 0; i < LANES; i++) {
+		struct lane *l = &s->lane[i];
+
+		l->marks[s->tick] = (uint8_t)mark_of(l, asks_now(s));
+		if (asks_now(s))
+			asker_ask(l->asker);
+	}
+	s->tick++;
+	s->over = s->tick == MARKS;
+	s->on_tick(s);
+	if (s->over)
+		event_base_loopbreak(s->base);
+}
+
+static void
+on_stop(evutil_socket_t sig, short what, void *arg)
+{
+	struct stage *s = arg;
+
+	(void)sig;
+	(void)what;
+	s->stopped = true;
+	event_base_loopbreak(s->base);
+}
+
+void
+stage_play(struct stage *s)
+{
+	const struct timeval tv = { .tv_usec = TICK_MS * US_PER_MS };
+	struct event *tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
+	struct event *stop = evsignal_new(s->base, SIGINT, on_stop, s);
+
+	if (tick != NULL && stop != NULL && event_add(tick, &tv) == 0 && event_add(stop, NULL) == 0)
+		event_base_dispatch(s->base);
+	if (tick != NULL)
+		event_free(tick);
+	if (stop != NULL)
+		event_free(stop);
+}

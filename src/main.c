@@ -1,0 +1,8 @@
+/* main.c - where it starts. */
+#include "stent/cli.h"
+
+int
+main(int argc, char **argv)
+{
+	return cli_main(argc, argv);
+}
