@@ -1,0 +1,205 @@
+"""The benches: each says who takes part, measures one of them once, and what stent must reach.
+
+`once` returns the figures of one pass; `cost` is the one that ratios are made of: relay CPU (or
+memory) for one unit of work. The passes of all who take part are interleaved by the runner.
+"""
+import time
+from dataclasses import dataclass, field
+
+import measure
+from relays import BenchError
+from servers import Postgres, Redis
+
+IDLE_FLOWS = 8000
+SETTLE_S = 2
+
+
+@dataclass
+class Contestant:
+    label: str
+    relay: str
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass
+class Goal:
+    """The subject's cost is at most `limit` times that of the best of `against`, or, with nobody named, at most `limit`."""
+    limit: float
+    against: tuple = ()
+
+
+PEERS = [Contestant("floor", "floor"), Contestant("haproxy", "haproxy"),
+         Contestant("nginx", "nginx"), Contestant("stent", "stent")]
+
+
+def protocols(name):
+    """stent against itself: without a codec and with one."""
+    return [Contestant("stent tcp", "stent", {"protocol": "tcp"}),
+            Contestant("stent " + name, "stent", {"protocol": name})]
+
+
+class Bench:
+    """`bench` below is the runner: work folder, ports(), relay(name), quick."""
+    name = what = cost_unit = rate_unit = None
+    contestants = PEERS
+    subject = "stent"
+    goal = None
+    rounds = quick_rounds = 1
+
+    def once(self, bench, contestant):
+        raise NotImplementedError
+
+    def load(self, bench, contestant, mode, *words):
+        """One run of the load program through a fresh relay."""
+        listen, backend = bench.ports()
+        with bench.relay(contestant.relay).start(listen, backend, **contestant.settings) as running:
+            figures = measure.Load(bench.work, mode, listen, backend, running.pids, *words).run()
+        figures["cost"] = figures["cpu_us"]
+        return figures
+
+
+class RoundTrips(Bench):
+    rate_unit, cost_unit = "round trips/s", "µs CPU a round trip"
+    goal = Goal(1.0, ("haproxy", "nginx"))
+    rounds, quick_rounds = 7, 2
+
+    def __init__(self, name, size, count, quick_count):
+        self.name, self.size, self.count, self.quick_count = name, size, count, quick_count
+        self.what = "%d-byte round trips over 64 connections" % size
+
+    def once(self, bench, contestant):
+        count = self.quick_count if bench.quick else self.count
+        return self.load(bench, contestant, "rtt", "--conns", 64, "--size", self.size, "--count", count)
+
+
+class Connections(Bench):
+    name, what = "conn", "connections: open, one 64-byte round trip, close; 64 at a time"
+    rate_unit, cost_unit = "connections/s", "µs CPU a connection"
+    goal = Goal(1.0, ("haproxy", "nginx"))
+    rounds, quick_rounds = 12, 3
+
+    def once(self, bench, contestant):
+        return self.load(bench, contestant, "conn", "--conns", 64, "--size", 64,
+                         "--count", 4000 if bench.quick else 8000)
+
+
+class Bulk(Bench):
+    name, what = "bulk", "one-way bulk over 16 connections"
+    rate_unit, cost_unit = "GB/s", "ms CPU a GB"
+    contestants = [Contestant(c.label, c.relay, {"splice": "auto"}) for c in PEERS]
+    contestants.insert(2, Contestant("haproxy forced", "haproxy", {"splice": "forced"}))
+    goal = Goal(1.0, ("haproxy",))
+    rounds, quick_rounds = 7, 2
+
+    def once(self, bench, contestant):
+        figures = self.load(bench, contestant, "bulk", "--conns", 16,
+                            "--count", 10**9 if bench.quick else 2 * 10**9)
+        figures["cost"] /= 1e3
+        return figures
+
+
+class WebSocketBulk(Bench):
+    name, what = "ws-bulk", "64 KiB WebSocket messages both ways over 16 connections"
+    rate_unit, cost_unit = "GB/s", "ms CPU a GB"
+    contestants = protocols("websocket")
+    subject = "stent websocket"
+    goal = Goal(1.25, ("stent tcp",))
+    rounds, quick_rounds = 7, 2
+
+    def once(self, bench, contestant):
+        figures = self.load(bench, contestant, "bulk", "--ws", "--conns", 16, "--size", 65536,
+                            "--count", 10**9 if bench.quick else 2 * 10**9)
+        figures["cost"] /= 1e3
+        return figures
+
+
+class Idle(Bench):
+    name, what = "idle", "%d flows that have carried a message each way and stand" % IDLE_FLOWS
+    rate_unit, cost_unit = "", "bytes a flow"
+    goal = Goal(640)
+    rounds, quick_rounds = 2, 1
+    words = ()
+
+    def once(self, bench, contestant):
+        listen, backend = bench.ports()
+        with bench.relay(contestant.relay).start(listen, backend, **contestant.settings) as running:
+            load = measure.Load(bench.work, "idle", listen, backend, running.pids,
+                                "--conns", IDLE_FLOWS, *self.words)
+            before = measure.private_bytes(running.pids)
+            with load.holding() as flows:
+                time.sleep(SETTLE_S)
+                after = measure.private_bytes(running.pids)
+        return {"units": flows, "before_bytes": before, "after_bytes": after, "cost": (after - before) / flows}
+
+
+class IdleWebSocket(Idle):
+    name, what = "idle-ws", "%d WebSocket flows that have carried a message each way and stand" % IDLE_FLOWS
+    contestants = protocols("websocket")
+    subject = "stent websocket"
+    goal = Goal(1024)
+    words = ("--ws",)
+
+
+class Beats(Bench):
+    name = "beats"
+    what = "%d WebSocket flows, both legs asked every second (floor: 8 bytes out and in, as often)" % IDLE_FLOWS
+    rate_unit, cost_unit = "beats/s", "µs CPU a beat and its answer"
+    contestants = [Contestant("stent", "stent", {"protocol": "websocket", "keys": {
+        "client.heartbeat": "1s", "client.heartbeat_kind": "ask",
+        "backend.heartbeat": "1s", "backend.heartbeat_kind": "ask"}}), Contestant("floor", "floor")]
+    goal = Goal(1.5, ("floor",))
+    rounds, quick_rounds = 3, 1
+    rate = 2 * IDLE_FLOWS / 0.9     # beats carry jitter: 80-100 % of the interval
+
+    def once(self, bench, contestant):
+        words = ["--conns", IDLE_FLOWS, "--seconds", 4 if bench.quick else 6]
+        if contestant.relay == "stent":
+            figures = self.load(bench, contestant, "beats", "--ws", *words)
+            self.rate = figures["rate"]
+            if not 0.5 < figures["units"] / (figures["seconds"] * 2 * IDLE_FLOWS) < 1.5:
+                raise BenchError("beats: %.0f a second from stent where about %d are due"
+                                 % (self.rate, 2 * IDLE_FLOWS))
+            return figures
+        floor = Contestant("floor", "floor", {"beat_rate": self.rate})
+        return self.load(bench, floor, "beats", "--raw-beats", *words)
+
+
+class Queries(Bench):
+    """A real server and its own benchmark program; subclasses say which."""
+    server = None
+    rounds, quick_rounds = 4, 2
+
+    def once(self, bench, contestant):
+        server = bench.server(self.server)
+        listen, _ = bench.ports()
+        with bench.relay(contestant.relay).start(listen, server.port, **contestant.settings) as running:
+            server.bench(listen, quick=True)    # warm
+            before = measure.cpu_us(running.pids)
+            figures = server.bench(listen, quick=bench.quick)
+            time.sleep(0.05)
+            used = measure.cpu_us(running.pids) - before
+        figures["cpu_us"] = figures["cost"] = used / figures["units"]
+        figures["busy"] = used / 1e6 / figures["seconds"]
+        return figures
+
+
+class Pgbench(Queries):
+    name, what = "pgbench", "pgbench -S over 8 connections"
+    rate_unit, cost_unit = "queries/s", "µs CPU a query"
+    server = Postgres
+    contestants = [PEERS[0], *protocols("postgres")]
+    subject = "stent postgres"
+    goal = Goal(1.15, ("stent tcp",))
+
+
+class RedisBenchmark(Queries):
+    name, what = "redis", "redis-benchmark -P 16, SET and GET over 50 connections"
+    rate_unit, cost_unit = "requests/s", "µs CPU a request"
+    server = Redis
+    contestants = [PEERS[0], *protocols("redis")]
+    subject = "stent redis"
+    goal = Goal(1.15, ("stent tcp",))
+
+
+ALL = [RoundTrips("rtt-64", 64, 200000, 60000), RoundTrips("rtt-16k", 16384, 80000, 30000), Connections(), Bulk(),
+       Idle(), IdleWebSocket(), WebSocketBulk(), Beats(), Pgbench(), RedisBenchmark()]

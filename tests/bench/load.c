@@ -1,0 +1,102 @@
+/*
+ * load.c - the load of the benchmark: one of the modes below, once, against a
+ * relay that runs. Prints one JSON line.
+ *
+ * usage: load MODE --relay PORT --backend PORT [--pids P,P...] [--conns N]
+ *             [--size BYTES] [--count N] [--seconds S] [--ws] [--raw-beats]
+ *
+ * The load listens on the backend's port itself: start it before the relay is used.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "load.h"
+
+static const struct {
+	const char *name;
+	void (*run)(const struct options *o);
+	struct options preset;
+} modes[] = {
+	{ "rtt", mode_rtt, { .conns = 64, .size = 64, .count = 100000 } },
+	{ "conn", mode_conn, { .conns = 64, .size = 64, .count = 8000 } },
+	{ "bulk", mode_bulk, { .conns = 16, .size = 65536, .count = 4000000000 } },
+	{ "idle", mode_idle, { .conns = 8000 } },
+	{ "beats", mode_beats, { .conns = 8000, .seconds = 5 } },
+};
+
+static const struct option long_options[] = {
+	{ "relay", required_argument, NULL, 'r' },
+	{ "backend", required_argument, NULL, 'b' },
+	{ "pids", required_argument, NULL, 'p' },
+	{ "conns", required_argument, NULL, 'c' },
+	{ "size", required_argument, NULL, 's' },
+	{ "count", required_argument, NULL, 'n' },
+	{ "seconds", required_argument, NULL, 't' },
+	{ "ws", no_argument, NULL, 'w' },
+	{ "raw-beats", no_argument, NULL, 'e' },
+	{ NULL, 0, NULL, 0 },
+};
+
+static _Noreturn void
+usage(void)
+{
+	fprintf(stderr, "usage: load rtt|conn|bulk|idle|beats --relay PORT --backend PORT [--pids P,P...]\n"
+	    "            [--conns N] [--size BYTES] [--count N] [--seconds S] [--ws] [--raw-beats]\n");
+	exit(2);
+}
+
+static void
+parse_pids(struct options *o, char *list)
+{
+	for (char *p = strtok(list, ","); p != NULL; p = strtok(NULL, ",")) {
+		if (o->n_pids == MAX_PIDS)
+			usage();
+		o->pids[o->n_pids++] = atoi(p);
+	}
+}
+
+static void
+set_option(struct options *o, int c, char *value)
+{
+	switch (c) {
+	case 'r': o->relay_port = atoi(value); break;
+	case 'b': o->backend_port = atoi(value); break;
+	case 'p': parse_pids(o, value); break;
+	case 'c': o->conns = atoi(value); break;
+	case 's': o->size = strtoul(value, NULL, 10); break;
+	case 'n': o->count = strtoull(value, NULL, 10); break;
+	case 't': o->seconds = atof(value); break;
+	case 'w': o->ws = true; break;
+	case 'e': o->raw_beats = true; break;
+	default: usage();
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	struct rlimit files;
+	struct options o;
+	size_t i;
+	int c;
+
+	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (argc > 1 && strcmp(argv[1], modes[i].name) == 0)
+			break;
+	}
+	if (i == sizeof(modes) / sizeof(modes[0]))
+		usage();
+	o = modes[i].preset;
+	while ((c = getopt_long(argc - 1, argv + 1, "", long_options, NULL)) != -1)
+		set_option(&o, c, optarg);
+	if (o.relay_port == 0 || o.backend_port == 0 || o.conns <= 0)
+		usage();
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+	modes[i].run(&o);
+	return 0;
+}
