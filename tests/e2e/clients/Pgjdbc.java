@@ -1,0 +1,81 @@
+/* Pgjdbc.java - pgjdbc through stent. PORT idle MS: quiet for so long, then used. PORT mix ROUNDS: all sorts of work. */
+import java.io.StringReader;
+import java.io.StringWriter;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import org.postgresql.PGConnection;
+
+public class Pgjdbc {
+	static void check(boolean holds, String what) throws Exception {
+		if (!holds)
+			throw new Exception(what);
+	}
+
+	static int number(Connection c, String sql) throws Exception {
+		try (Statement s = c.createStatement(); ResultSet r = s.executeQuery(sql)) {
+			r.next();
+			return r.getInt(1);
+		}
+	}
+
+	static void idle(Connection c, int ms) throws Exception {
+		int pid = number(c, "select pg_backend_pid()");
+		Thread.sleep(ms);
+		check(c.isValid(5), "not valid");
+		check(number(c, "select pg_backend_pid()") == pid, "another session");
+	}
+
+	static void round(Connection c, int i) throws Exception {
+		c.setAutoCommit(false);
+		try (PreparedStatement p = c.prepareStatement("select generate_series(1, 40)")) {
+			int n = 0;
+			p.setFetchSize(7);
+			try (ResultSet r = p.executeQuery()) {
+				while (r.next())
+					if (++n % 10 == 0)
+						Thread.sleep(2);
+			}
+			check(n == 40, "rows " + n);
+		}
+		try (Statement s = c.createStatement()) {
+			s.execute("bogus");
+			check(false, "no error");
+		} catch (SQLException e) {
+			c.rollback();
+		}
+		c.setAutoCommit(true);
+		try (PreparedStatement p = c.prepareStatement("select ?::int")) {
+			for (int j = 0; j < 6; j++) {	/* from the fifth on a prepared statement of the server */
+				p.setInt(1, i * 6 + j);
+				ResultSet r = p.executeQuery();
+				check(r.next() && r.getInt(1) == i * 6 + j, "mismatch");
+			}
+		}
+		PGConnection g = c.unwrap(PGConnection.class);
+		StringWriter w = new StringWriter();
+		g.getCopyAPI().copyOut("copy (select generate_series(1, 200)) to stdout", w);
+		check(w.toString().split("\n").length == 200, "COPY OUT");
+		if (i == 0)
+			try (Statement s = c.createStatement()) {
+				s.execute("create temp table q(a int)");
+			}
+		check(g.getCopyAPI().copyIn("copy q from stdin", new StringReader("1\n2\n3\n")) == 3, "COPY IN");
+	}
+
+	public static void main(String[] a) throws Exception {
+		Connection c = DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + a[0] +
+		    "/postgres?user=postgres&sslmode=disable&gssEncMode=disable");
+		if (a[1].equals("idle"))
+			idle(c, Integer.parseInt(a[2]));
+		else
+			for (int i = 0; i < Integer.parseInt(a[2]); i++)
+				round(c, i);
+		check(c.getWarnings() == null, "warnings");
+		c.close();
+		System.out.println("ok");
+	}
+}

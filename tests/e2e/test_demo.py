@@ -1,0 +1,56 @@
+"""The demonstration goes as told, whoever watches."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+
+import harness
+
+
+def start(*args):
+    return subprocess.Popen([harness.stent_bin(), "demo", *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            stdin=subprocess.DEVNULL, text=True)
+
+
+def test_the_demonstration_and_its_page():
+    """Both at once: --web stays until it is interrupted, and shows what the terminal showed."""
+    began = time.monotonic()
+    demo = start("--web")
+    try:
+        lines = []
+        while not any("page stays" in line for line in lines):
+            line = demo.stdout.readline()
+            assert line, lines
+            lines.append(line)
+        text = "".join(lines)
+        assert 20 < time.monotonic() - began < 45 * harness.SLOW
+        assert "1 straight: died without a word, 1 of 3" in text
+        assert "2 stent, TCP keepalive alone: died without a word, 1 of 3" in text
+        assert "3 stent, heartbeats: lived, 3 of 3" in text
+        assert re.search(r"flow end .* reason=client-fin .* client_beats=1\d client_answers=1\d", text)
+        assert "stent relay :6432" in text
+        url = re.search(r"http://127.0.0.1:\d+/", text)[0]
+        page = urllib.request.urlopen(url, timeout=5)
+        assert "script-src 'sha256-" in page.headers["Content-Security-Policy"]
+        assert b"One flow dies, one lives" in page.read()
+        state = json.load(urllib.request.urlopen(url + "state", timeout=5))
+        assert state["over"] and state["as_told"]
+        assert [lane["alive"] for lane in state["lanes"]] == [False, False, True]
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(10 * harness.SLOW) == 0
+        assert not harness.SANITIZER_REPORT.search(text + demo.stdout.read())
+    finally:
+        demo.kill()
+        demo.wait()
+
+
+def test_stopped_before_its_end_it_did_not_go_as_told():
+    demo = start()
+    time.sleep(1.5)
+    demo.send_signal(signal.SIGINT)
+    out, _ = demo.communicate(timeout=10 * harness.SLOW)
+    assert demo.returncode == 1
+    assert "Stopped before its end." in out

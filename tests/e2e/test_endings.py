@@ -1,0 +1,87 @@
+"""A flow that ends in the middle of something else: while a beat goes out, while the codec lets go, while bytes are held back."""
+
+import signal
+import time
+
+import harness
+import pytest
+
+SIDES = pytest.mark.parametrize("side", ["client", "backend"])
+PING, PONG = b"PING\n", b"PONG\n"
+
+
+def asked_route(stent, backend, side, interval="100ms", **keys):
+    """A route of lines that asks one side; the other is left in peace."""
+    keys = {"protocol": "line", "heartbeat": "off", f"{side}__heartbeat": interval, f"{side}__beat_send": r"PING\n",
+            f"{side}__beat_expect": r"PONG\n", **keys}
+    return stent.route(backend.text, **keys)
+
+
+def both_ends(s, backend, side):
+    """The end that is asked, and the other."""
+    client, server = s.connect(), backend.accept()
+    return (client, server) if side == "client" else (server, client)
+
+
+@SIDES
+@pytest.mark.parametrize("on_dead", ["reset", "close", "farewell"])
+def test_a_side_that_answers_no_ask(stent, raw_backend, side, on_dead):
+    """The flow ends from within its timer, and nothing of it is looked at any more."""
+    s = asked_route(stent, raw_backend, side, on_dead=on_dead, **{f"{side}__heartbeat_timeout": "100ms"})
+    asked, other = both_ends(s, raw_backend, side)
+    assert asked.recv_exact(15) == PING * 3
+    if on_dead == "close":
+        other.expect_fin()
+        other.close()
+    else:                                       # lines have no farewell
+        other.expect_reset()
+    end = s.flow_end()
+    assert end["reason"] == f"{side}-beat-timeout"
+    assert (end[f"{side}_beats"], end[f"{side}_answers"]) == (3, 0)
+    asked_again, other = both_ends(s, raw_backend, side)
+    assert asked_again.recv_exact(5) == PING
+
+
+@SIDES
+def test_a_reset_behind_an_answer(stent, raw_backend, side):
+    """One edge tells of both, and the answer is all that is read: the reset is found all the same, and soon."""
+    s = asked_route(stent, raw_backend, side, interval="2s")
+    asked, other = both_ends(s, raw_backend, side)
+    assert asked.recv_exact(5) == PING
+    s.signal(signal.SIGSTOP)
+    asked.send_all(PONG)
+    asked.reset()
+    s.signal(signal.SIGCONT)
+    began = time.monotonic()
+    other.expect_reset()
+    assert s.flow_end()["reason"] == f"{side}-reset"
+    assert time.monotonic() - began <1 * harness.SLOW
+
+
+def test_the_codec_lets_go_with_the_write_that_fails(stent, raw_backend):
+    """What makes the codec let go is what meets the other side's reset: the flow ends in the middle of both."""
+    s = asked_route(stent, raw_backend, "client", interval="10s")
+    for _ in range(20):
+        client, backend = s.connect(), raw_backend.accept()
+        s.signal(signal.SIGSTOP)
+        client.send_all(b"\x16\x03\x01 begins TLS\n")
+        backend.reset()
+        s.signal(signal.SIGCONT)
+        client.expect_reset()
+        assert s.flow_end()["reason"] == "backend-reset"
+    assert s.logged("TLS")
+
+
+@SIDES
+def test_bytes_held_back_are_delivered_before_a_reset(stent, raw_backend, side):
+    """What may become an answer is held back; when a reset comes instead it was no answer."""
+    s = asked_route(stent, raw_backend, side, interval="500ms")
+    asked, other = both_ends(s, raw_backend, side)
+    assert asked.recv_exact(5) == PING
+    asked.send_all(PONG[:3])
+    time.sleep(0.1)
+    asked.reset()
+    assert other.recv_exact(3) == PONG[:3]
+    other.expect_reset()
+    end = s.flow_end()
+    assert (end["reason"], end[f"{side}_bytes"]) == (f"{side}-reset", 3)

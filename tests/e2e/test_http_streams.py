@@ -1,0 +1,284 @@
+"""
+HTTP answers that come in pieces, with silence between them: beats go into the
+silence, and what programs take from the stream stays the same to the byte.
+Bytes sent ahead of a backend that then dies are never the end of an answer.
+"""
+
+import hashlib
+import http.client
+import json
+import subprocess
+import time
+
+import chromium
+import harness
+import pytest
+from programs import PYTHON, Program
+from servers.streams import EVENTS, NOISE, PIECES
+
+CHUNKS = hashlib.sha256(NOISE[:sum(PIECES)]).hexdigest()
+LATE = hashlib.sha256(b"late, but whole\n").hexdigest()
+JS, PY = ("node", "clients/http.js"), (PYTHON, "clients/http_python.py")
+GETTERS = {
+    "node http": [*JS, "http"], "node fetch": [*JS, "fetch"], "requests": [*PY, "requests", "get"],
+    "httpx": [*PY, "httpx", "get"], "http.client": [*PY, "http.client", "get"], "aiohttp": [*PY, "aiohttp", "get"],
+}
+GETTER = pytest.mark.parametrize("getter", ["curl", *GETTERS])
+
+
+def parsed(text):
+    """What EventSource makes of a stream: (type, data, last id) of each event."""
+    events, kind, data, last_id = [], "message", [], ""
+    for line in text.split("\n"):
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if line == "":
+            if data:
+                events.append([kind, "\n".join(data), last_id])
+            kind, data = "message", []
+        elif name == "data":
+            data.append(value)
+        elif name == "event":
+            kind = value
+        elif name == "id":
+            last_id = value
+    return events
+
+
+EXPECTED = parsed("".join(EVENTS))
+
+
+@pytest.fixture(scope="module")
+def server():
+    port = harness.free_port()
+    with Program(PYTHON, "servers/streams.py", port) as program:
+        program.wait_line("^ready")
+        yield port
+
+
+def url(s, path):
+    return f"http://127.0.0.1:{s.port}{path}"
+
+
+def curl(address, *options):
+    """Its exit status and the body."""
+    done = subprocess.run(["curl", "-sSN", "--max-time", "30", *options, address], stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=40 * harness.SLOW)
+    return done.returncode, done.stdout
+
+
+def get(getter, address):
+    """{"hash": ...} or {"error": ...}."""
+    if getter != "curl":
+        with Program(*GETTERS[getter], address) as program:
+            return program.result()
+    status, body = curl(address)
+    return {"error": status} if status else {"status": 200, "hash": hashlib.sha256(body).hexdigest()}
+
+
+# --- server-sent events ---
+
+@pytest.fixture
+def events(stent, server):
+    return stent.route(server, protocol="http", client__heartbeat="50ms")
+
+
+def check_beats(s, least=10):
+    end = s.flow_end()
+    assert end["protocol"] == "http", "the codec let go"
+    assert end["client_beats"] >= least
+    return end
+
+
+def test_the_events_are_what_they_should_be():
+    """The parser of this file, before others are measured by it."""
+    assert [e[0] for e in EXPECTED] == ["message", "named", *["message"] * 4, "last"]
+    assert EXPECTED[1] == ["named", "two\nlines", "2"]
+    assert EXPECTED[2][1] == "cut in the middle" and EXPECTED[3][1] == "ünï\nand after a line"
+
+
+def test_curl_sees_events_and_comments(events):
+    status, body = curl(url(events, "/events"))
+    assert status == 0
+    text = body.decode()
+    assert parsed(text) == EXPECTED
+    end = check_beats(events)
+    assert text.split("\n").count(":") == end["client_beats"]
+    assert len(body) - 2 * end["client_beats"] == len("".join(EVENTS).encode())
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx"])
+def test_python_sees_the_events(events, library):
+    with Program(*PY, library, "text", url(events, "/events")) as program:
+        assert parsed(program.result()["text"]) == EXPECTED
+    check_beats(events)
+
+
+def test_node_sees_the_events_alone(events):
+    with Program(*JS, "events", url(events, "/events")) as program:
+        assert program.result() == {"events": [[kind, data] for kind, data, _ in EXPECTED]}
+    check_beats(events)
+
+
+def test_a_page_in_chromium_sees_the_events_alone(events):
+    seen, console = chromium.visit("clients/events.html", events.port)
+    assert seen == {"events": EXPECTED}
+    assert console == ["the page has ended"]
+    check_beats(events)
+
+
+@pytest.mark.parametrize("path", ["/gzip", "/length"])
+def test_no_comment_where_none_may_be(events, path):
+    """Under a content-coding a comment would be noise, behind a Content-Length a byte too many."""
+    status, body = curl(url(events, path), "--compressed")
+    assert (status, body.decode()) == (0, "".join(EVENTS))
+    assert events.flow_end()["client_beats"] == 0
+
+
+def test_several_streams_on_one_connection(events):
+    connection = http.client.HTTPConnection("127.0.0.1", events.port, timeout=20)
+    for path in ("/events", "/late", "/events"):
+        connection.request("GET", path)
+        answer = connection.getresponse().read().decode()
+        assert parsed(answer) == EXPECTED if path == "/events" else answer == "late, but whole\n"
+    connection.close()
+    check_beats(events, 30)
+
+
+def test_nothing_while_the_connection_is_idle(stent, server):
+    s = stent.route(server, protocol="http", heartbeat="20ms", client__heartbeat_kind="ahead",
+                    backend__heartbeat_kind="ahead")
+    client = s.connect()
+    client.expect_quiet(0.3)
+    client.send_all(b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n")
+    client.expect_quiet(0.1)
+    client.send_all(b"hi")
+    harness.wait_for(lambda: client.recv_some().endswith(hashlib.sha256(b"hi").hexdigest().encode()), what="the answer")
+    client.expect_quiet(0.3)
+    client.close()
+    assert s.flow_end()["backend_beats"] == 0
+
+
+def test_protocol_auto_finds_events(stent, server):
+    s = stent.route(server, protocol="auto", client__heartbeat="50ms")
+    status, body = curl(url(s, "/events"))
+    assert status == 0 and parsed(body.decode()) == EXPECTED
+    check_beats(s)
+
+
+# --- bytes ahead ---
+
+@pytest.fixture
+def ahead(stent, server):
+    return stent.route(server, protocol="http", heartbeat="30ms", client__heartbeat_kind="ahead",
+                       backend__heartbeat_kind="ahead")
+
+
+@GETTER
+def test_a_body_with_zeros_ahead_is_the_same(ahead, getter):
+    assert get(getter, url(ahead, "/chunks")) == {"status": 200, "hash": CHUNKS} | extra(getter)
+    check_beats(ahead)
+
+
+@GETTER
+def test_an_answer_with_its_first_bytes_ahead_is_the_same(ahead, getter):
+    assert get(getter, url(ahead, "/late")) == {"status": 200, "hash": LATE} | extra(getter)
+    assert check_beats(ahead, 3)["client_beats"] <= 7
+
+
+def extra(getter):
+    is_python = getter not in ("curl", "node http", "node fetch")
+    return {"sent": hashlib.sha256().hexdigest()} if is_python else {}
+
+
+@pytest.mark.parametrize("uploader", [[*JS, "upload"], *([*PY, library, "upload"] for library in
+                         ("requests", "httpx", "http.client"))], ids=lambda words: words[2])
+def test_an_upload_with_zeros_ahead_is_the_same(ahead, uploader):
+    with Program(*uploader, url(ahead, "/upload")) as program:
+        seen = program.result()
+    assert seen["status"] == 200 and seen["text"] == seen["sent"]
+    assert ahead.flow_end()["backend_beats"] >= 10
+
+
+@pytest.mark.parametrize("path", ["/hang", "/never"])
+def test_a_backend_killed_with_bytes_ahead_is_an_error_to_all(stent, path):
+    """Its kernel says FIN; passed on, some clients would take the stump for the answer."""
+    port = harness.free_port()
+    with Program(PYTHON, "servers/streams.py", port) as server:
+        server.wait_line("^ready")
+        s = stent.route(port, protocol="http", client__heartbeat="30ms", client__heartbeat_kind="ahead")
+        clients = {name: Program(*words, url(s, path)) for name, words in GETTERS.items()}
+        clients["curl"] = Program("curl", "-sSN", "--max-time", "30", url(s, path))
+        try:
+            for _ in clients:
+                server.wait_line("^hangs")
+            time.sleep(0.5)
+            server.kill()
+            for name, client in clients.items():
+                if name == "curl":
+                    assert client.process.wait(10 * harness.SLOW) != 0
+                else:
+                    assert "error" in client.result(10), name
+        finally:
+            for client in clients.values():
+                client.kill()
+        for _ in clients:
+            assert 0 < s.flow_end()["client_beats"] <= 7 + 7	# before the answer, and in its body
+
+
+def test_what_comes_is_not_what_was_sent_ahead(stent, raw_backend):
+    """HTTP/0.9, say: the client holds "HTTP/1." already, and nothing can make that right but a reset."""
+    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    client, backend = s.connect(), raw_backend.accept()
+    client.send_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert client.recv_exact(7) == b"HTTP/1."
+    client.expect_quiet(0.2)
+    backend.send_all(b"what?")
+    client.expect_reset()
+    assert s.flow_end()["client_beats"] == 7
+
+
+# --- lines of a protocol of one's own ---
+
+PING = {"backend__beat_send": r'"PING\n"', "backend__beat_expect": r'"PONG"'}
+NOOP = {"backend__beat_send": r'"NOOP\n"'}
+COMMENT = {"client__beat_send": r'"# beat\n"'}
+QUESTION = {"client__beat_send": r'"HERE?\n"', "client__beat_expect": r'"HERE!"'}
+
+
+@pytest.mark.parametrize("backend_keys", [PING, NOOP], ids=["ask", "tell"])
+@pytest.mark.parametrize("client_keys", [QUESTION, COMMENT], ids=["asked", "told"])
+def test_lines_of_a_protocol_of_ones_own(stent, backend_keys, client_keys):
+    port = harness.free_port()
+    with Program(PYTHON, "servers/lines.py", port) as server:
+        server.wait_line("^ready")
+        s = stent.route(port, protocol="line", heartbeat="20ms", **backend_keys, **client_keys)
+        client = s.connect()
+        lines, beats = client.sock.makefile("rb"), 0
+        for i in range(40):
+            command = b"ADD %d %d\n" % (i, i * i)
+            client.send_all(command[:4])
+            time.sleep(0.04)
+            client.send_all(command[4:])
+            while (line := lines.readline()) in (b"# beat\n", b"HERE?\n"):
+                beats += 1
+                if line == b"HERE?\n":
+                    client.send_all(b"HERE!\n")
+            assert line == b"= %d\n" % (i + i * i)
+            time.sleep(0.02)
+        client.send_all(b"COUNT\n")
+        while (line := lines.readline()) in (b"# beat\n", b"HERE?\n"):
+            beats += 1
+            if line == b"HERE?\n":
+                client.send_all(b"HERE!\n")
+        counts = json.loads(line)
+        client.close()
+        lines.close()
+        end = s.flow_end()
+    assert counts["ADD"] == 40 and counts["unknown"] == 0
+    assert end["protocol"] == "line" and beats > 5
+    assert beats <= end["client_beats"]
+    assert 5 < counts["PING"] + counts["NOOP"] <= end["backend_beats"]
+    if backend_keys is PING:
+        assert end["backend_beats"] - 1 <= end["backend_answers"]
+    assert end["client_answers"] == (beats if client_keys is QUESTION else 0)

@@ -1,0 +1,238 @@
+"""Keepalive on each leg: on by default, each leg its own, read back from the kernel. Listeners and backends of every kind."""
+
+import os
+import socket
+import subprocess
+import time
+
+import harness
+import pytest
+
+KEEP = {"idle": socket.TCP_KEEPIDLE, "interval": socket.TCP_KEEPINTVL, "probes": socket.TCP_KEEPCNT,
+        "user_timeout": socket.TCP_USER_TIMEOUT}
+
+
+def options(sock):
+    on = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    nodelay = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert nodelay
+    return {"on": bool(on), **{k: sock.getsockopt(socket.IPPROTO_TCP, v) for k, v in KEEP.items()}}
+
+
+def both_legs(s, raw_backend):
+    client, backend = s.connect(), raw_backend.accept()
+    client.send_all(b"x")
+    backend.recv_exact(1)
+    time.sleep(0.1 * harness.SLOW)      # the backend's is set when the flow has lived for 20 ms
+    with s.leg(client) as c:
+        found = [options(c)]
+    with s.leg(backend) as b:
+        found.append(options(b))
+    return found
+
+
+def test_keepalive_is_on_by_default_on_both_legs(stent, raw_backend):
+    for leg in both_legs(stent.route(raw_backend.text), raw_backend):
+        assert leg == {"on": True, "idle": 60, "interval": 10, "probes": 6, "user_timeout": 120_000}
+
+
+def test_each_leg_has_its_own_keepalive(stent, raw_backend):
+    s = stent.route(raw_backend.text, client__keepalive="7s/2s/3", backend__keepalive="90s/5s/4",
+                    backend__user_timeout="33s")
+    client, backend = both_legs(s, raw_backend)
+    assert client == {"on": True, "idle": 7, "interval": 2, "probes": 3, "user_timeout": 13_000}
+    assert backend == {"on": True, "idle": 90, "interval": 5, "probes": 4, "user_timeout": 33_000}
+
+
+def test_keepalive_off_is_off(stent, raw_backend):
+    client, backend = both_legs(stent.route(raw_backend.text, client__keepalive="off"), raw_backend)
+    assert (client["on"], client["user_timeout"]) == (False, 0)
+    assert backend["on"]
+
+
+def test_user_timeout_off_leaves_the_kernels(stent, raw_backend):
+    for leg in both_legs(stent.route(raw_backend.text, user_timeout="off"), raw_backend):
+        assert (leg["on"], leg["user_timeout"]) == (True, 0)
+
+
+def talk(s, address):
+    peer = harness.connect(address)
+    peer.send_all(b"hello")
+    assert peer.recv_exact(5) == b"hello"
+    peer.close()
+
+
+def test_ipv6_and_ipv4_on_one_port(stent, echo):
+    port = harness.free_port()
+    s = stent(f"[route t]\nlisten = :{port}\nbackend = {echo.text}\n")
+    talk(s, f"127.0.0.1:{port}")
+    talk(s, f"[::1]:{port}")
+    ends = [s.flow_end()["client"] for _ in range(2)]
+    assert ends[0].startswith("127.0.0.1:") and ends[1].startswith("[::1]:")
+
+
+def test_ipv6_backend(stent):
+    with harness.EchoBackend(host="::1") as echo:
+        s = stent.route(echo.text)
+        talk(s, s.address)
+        assert s.flow_end()["backend"] == echo.text
+
+
+def test_a_v6_listener_leaves_v4_to_others(stent, echo):
+    port = harness.free_port()
+    s = stent(f"[route six]\nlisten = [::]:{port}\nbackend = {echo.text}\n[route four]\nlisten = 0.0.0.0:{port}\nbackend = {echo.text}\n")
+    talk(s, f"127.0.0.1:{port}")
+    assert s.flow_end()["route"] == "four"
+    talk(s, f"[::1]:{port}")
+    assert s.flow_end()["route"] == "six"
+
+
+def test_several_listeners_of_a_route(stent, echo, tmp_path):
+    a, b = harness.free_port(), harness.free_port()
+    s = stent(f"[route t]\nlisten = 127.0.0.1:{a}, 127.0.0.1:{b}, unix:{tmp_path}/in.sock\nbackend = {echo.text}\n")
+    for address in (f"127.0.0.1:{a}", f"127.0.0.1:{b}", f"unix:{tmp_path}/in.sock"):
+        talk(s, address)
+
+
+def test_unix_sockets_on_both_sides(stent, tmp_path):
+    with harness.EchoBackend(path=tmp_path / "back.sock") as echo:
+        s = stent(f"[route t]\nlisten = unix:{tmp_path}/front.sock\nbackend = {echo.text}\n")
+        talk(s, f"unix:{tmp_path}/front.sock")
+        end = s.flow_end()
+        assert (end["client"], end["backend"], end["reason"]) == ("unix", "unix", "client-fin")
+        data = os.urandom(5_000_000)
+        peer = harness.connect(f"unix:{tmp_path}/front.sock")
+        import threading
+        sender = threading.Thread(target=lambda: (peer.send_all(data, timeout=20), peer.half_close()))
+        sender.start()
+        assert peer.recv_all(timeout=20) == data
+        sender.join()
+    s.stop()
+    assert not (tmp_path / "front.sock").exists()
+
+
+def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(stent, echo, tmp_path):
+    path = tmp_path / "in.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    s = stent(f"[route t]\nlisten = unix:{path}\nbackend = {echo.text}\n")
+    talk(s, f"unix:{path}")
+    second = harness.run_stent("relay", f"unix:{path}", echo.text, "--user=root", "--admin=off", "--control=off")
+    assert second.returncode == 1
+    assert "somebody listens there already" in second.stderr
+    talk(s, f"unix:{path}")
+
+
+def test_a_socket_from_systemd(stent, echo):
+    """As systemd hands them over: descriptors from 3, LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES."""
+    listener = socket.socket()
+    listener.bind((harness.HOST, 0))
+    listener.listen()
+    fd = listener.fileno()
+    script = 'exec 3<&%d; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec "$@"' % fd
+    s = stent(f"[route t]\nlisten = fd:web\nbackend = {echo.text}\n", pass_fds=(fd,),
+              prefix=("bash", "-c", script, "bash"))
+    talk(s, listener.getsockname())
+    assert s.flow_end()["reason"] == "client-fin"
+    listener.close()
+
+
+def test_a_socket_that_systemd_did_not_hand_over(stent):
+    run = harness.run_stent("relay", "fd:nothing", "127.0.0.1:1", "--user=root", "--admin=off", "--control=off")
+    assert run.returncode == 1
+    assert "FileDescriptorName=" in run.stderr
+
+
+def test_backends_are_tried_in_order(stent, echo):
+    dead = harness.free_port()
+    s = stent.route(f"127.0.0.1:{dead}, {echo.text}")
+    talk(s, s.address)
+    assert s.flow_end()["backend"] == echo.text
+    assert s.logged("backend-refused")
+
+
+def test_a_black_hole_in_front_does_not_hide_the_backend_behind(stent, echo):
+    with harness.BlackHole() as hole:
+        s = stent.route(f"{hole.text}, {echo.text}", connect_timeout="2s")
+        began = time.monotonic()
+        talk(s, s.address)
+        assert 0.5 < time.monotonic() - began < 3 * harness.SLOW
+        assert s.flow_end()["backend"] == echo.text
+
+
+def test_no_backend_answers_in_time(stent):
+    with harness.BlackHole() as hole:
+        s = stent.route(hole.text, connect_timeout="500ms")
+        s.expect_refusal(timeout=2)
+        end = s.flow_end()
+        assert end["reason"] == "backend-connect-timeout"
+        assert 0.45 < end["seconds"] < 1.5 * harness.SLOW
+
+
+def test_a_name_in_hosts_and_all_its_addresses(stent, echo):
+    s = stent.route(f"localhost:{echo.port}")     # ::1 refuses, 127.0.0.1 answers
+    talk(s, s.address)
+    assert s.flow_end()["backend"] == echo.text
+
+
+def test_a_name_that_nobody_knows(stent):
+    s = stent.route("no-such-host.invalid:5432", connect_timeout="3s")
+    s.expect_refusal(timeout=5)
+    assert s.flow_end()["reason"] == "backend-lookup"
+
+
+@pytest.mark.lab
+def test_hosts_is_read_again_when_it_changes(stent, tmp_path):
+    """Under a private mount of /etc/hosts, so that the machine's own stays as it is."""
+    hosts = tmp_path / "hosts"
+    with harness.EchoBackend(host="127.0.0.2") as one, harness.EchoBackend(host="127.0.0.3", port=one.port) as two:
+        hosts.write_text("127.0.0.2 db.test\n")
+        s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.test:{one.port}\nlookup_age = 100ms\n",
+                  prefix=("unshare", "-m", "bash", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "bash"))
+        talk(s, s.address)
+        assert s.flow_end()["backend"] == one.text
+        hosts.write_text("127.0.0.3 db.test\n")
+        time.sleep(0.3)
+        talk(s, s.address)
+        assert s.flow_end()["backend"] == two.text
+
+
+def test_a_listener_that_is_taken_is_an_error_that_says_so(stent, echo):
+    run = harness.run_stent("relay", echo.text, "127.0.0.1:1", "--user=root", "--admin=off", "--control=off")
+    assert run.returncode == 1
+    assert echo.text in run.stderr and "somebody listens there already" in run.stderr
+
+
+def test_original_destination_without_redirection_is_denied(stent):
+    s = stent.route("original")
+    s.expect_refusal()
+    assert s.flow_end()["reason"] == "denied"
+
+
+@pytest.mark.lab
+def test_a_redirected_flow_goes_where_it_wanted_to(stent, tmp_path):
+    name = f"stent-{os.getpid()}"
+    run = lambda *c: subprocess.run(c, check=True, capture_output=True)
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        inside = ("ip", "netns", "exec", name)
+        # The client is another user than the relay: whose own connections must not be redirected to it again.
+        run(*inside, "nft", "add table ip t; add chain ip t o { type nat hook output priority -100; }; "
+            "add rule ip t o meta skuid 65534 tcp dport 7777 redirect to :7000")
+        s = stent("[route t]\nlisten = 127.0.0.1:7000\nbackend = original\n", prefix=inside)
+        script = ("import socket,threading\n"
+                  "l = socket.socket(); l.bind(('127.0.0.9', 7777)); l.listen()\n"
+                  "c = socket.create_connection(('127.0.0.9', 7777), timeout=5)\n"
+                  "c.sendall(b'hi')\n"
+                  "b, _ = l.accept()\n"
+                  "b.sendall(b.recv(2) + b' there')\n"
+                  "print(c.recv(8).decode())\n")
+        got = subprocess.run([*inside, "setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", script],
+                             capture_output=True, text=True, timeout=20)
+        assert got.stdout == "hi there\n", got
+        assert s.flow_end()["backend"] == "127.0.0.9:7777"
+        s.stop()
+    finally:
+        run("ip", "netns", "del", name)

@@ -1,0 +1,320 @@
+"""
+PostgreSQL's heartbeats, where each was found legal or dangerous: nothing that
+a session can see changes. Each test with a danger's name is that danger's.
+"""
+
+import struct
+import subprocess
+import threading
+import time
+
+import harness
+import psycopg2
+import pytest
+from pgwire import (BIND, COPY_DONE, EXECUTE, FLUSH, SYNC, Raw, bind, copy_data, error, execute, message, parse, query)
+from servers.postgres import PgBouncer
+
+KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}
+PAUSE = 0.25	# seconds in which many beats go out
+
+
+def route(stent, server, heartbeat="5ms", **keys):
+    return stent.route(server.port, protocol="postgres", heartbeat=heartbeat, **keys)
+
+
+@pytest.fixture(params=KINDS)
+def through(stent, postgres, request):
+    """stent before the server, with beats as often as it will, told or asked."""
+    return route(stent, postgres, **KINDS[request.param])
+
+
+@pytest.fixture
+def table(postgres):
+    postgres.sql("drop table if exists t", "create table t(a int primary key)")
+    return postgres
+
+
+def beats_of(s, timeout=5):
+    end = s.flow_end(timeout)
+    assert end["protocol"] == "postgres", "the codec let go"
+    return end["client_beats"], end["backend_beats"]
+
+
+# --- what a session sees ---
+
+def test_an_idle_session_sees_nothing(through):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        first = len(c.seen)
+        before = c.ask("select pg_backend_pid()")
+        assert state_after(c, 1) is None
+        assert c.ask("select pg_backend_pid()") == before
+        assert c.kinds(first) == "TDCZTDCZ"
+        told = {m for m in c.seen[first:] if m[:1] == b"S"}
+    assert told == {message(b"S", b"integer_datetimes\0on\0")}
+    client, backend = beats_of(through)
+    assert client > 20 and backend > 20
+
+
+def test_nothing_before_login(through, postgres):
+    with Raw(through.port, user="scram", database="postgres") as c:
+        assert c.until(b"R")[5:9] == struct.pack(">I", 10)	# SASL, and now it waits for us
+        assert c.get(timeout=PAUSE) is None
+    assert beats_of(through) == (0, 0)
+
+
+def test_the_unnamed_statement_is_kept(through):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.send(parse("select 42"), SYNC)
+        c.until(b"Z")
+        time.sleep(PAUSE)
+        c.send(BIND, EXECUTE, SYNC)
+        c.until(b"Z")
+        assert c.kinds().endswith("1Z2DCZ")
+
+
+def test_sync_in_an_unsynced_batch_would_commit_its_first_half(through, table):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.send(parse("insert into t values (1)"), BIND, EXECUTE, FLUSH)
+        c.until(b"C")
+        time.sleep(PAUSE)
+        c.send(parse("insert into t values (1)"), BIND, EXECUTE, SYNC)
+        assert error(c.until(b"E"))["C"] == "23505"
+        c.until(b"Z")
+    assert table.value("select count(*) from t") == 0
+
+
+def test_sync_in_a_failed_batch_would_execute_the_rest(through, table):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.send(parse("bogus"), FLUSH)
+        c.until(b"E")
+        time.sleep(PAUSE)
+        c.send(parse("insert into t values (77)"), BIND, EXECUTE, SYNC)
+        c.until(b"Z")
+        assert c.kinds().endswith("EZ")
+    assert table.value("select count(*) from t") == 0
+
+
+def test_a_suspended_portal_outside_a_transaction_lives_on(through):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.send(parse("select generate_series(1, 9)"), bind("p"), execute("p", 2), FLUSH)
+        c.until(b"s")
+        time.sleep(PAUSE)
+        c.send(execute("p", 2), SYNC)
+        c.until(b"Z")
+        assert c.kinds().endswith("DDsDDsZ")
+
+
+def test_sync_in_a_copy_would_never_be_answered(through, table):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.send(query("copy t from stdin"))
+        c.until(b"G")
+        for i in range(3):
+            c.send(copy_data(b"%d\n" % i))
+            time.sleep(PAUSE / 3)
+        c.send(COPY_DONE)
+        c.until(b"Z")
+        assert c.ask("select count(*) from t") == ([["3"]], "I")
+
+
+def test_extended_copy_has_two_syncs_and_one_answer(through, table):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        for i in range(5):
+            c.send(parse("copy t from stdin"), BIND, EXECUTE, SYNC)
+            c.until(b"G")
+            time.sleep(PAUSE / 5)
+            c.send(copy_data(b"%d\n" % i), COPY_DONE, SYNC)
+            c.until(b"Z")
+            time.sleep(PAUSE / 5)
+            assert c.ask("select count(*) from t") == ([[str(i + 1)]], "I")
+
+
+def test_a_notification_comes_through_between_our_answers(through, postgres):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.ask("listen ch")
+        for i in range(30):
+            time.sleep(0.003 * (i % 5))
+            postgres.sql(f"notify ch, '{i}'")
+            assert c.until(b"A").endswith(b"ch\0%d\0" % i)
+        assert c.ask("select 1") == ([["1"]], "I")
+
+
+def test_a_long_query_is_beaten_on_both_legs(stent, postgres):
+    s = route(stent, postgres)
+    with Raw(s.port, database="postgres") as c:
+        c.until(b"Z")
+        assert c.ask("select 1 from pg_sleep(1)") == ([["1"]], "I")
+    client, backend = beats_of(s)
+    assert client > 50 and backend > 50
+
+
+# --- the server's own idle rules ---
+
+def state_after(c, seconds):
+    """What a session that is left alone so long has heard of its end: an SQLSTATE, or None."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        got = c.get(timeout=max(deadline - time.monotonic(), 0.01))
+        if got and got[:1] == b"E":
+            return error(got)["C"]
+    return None
+
+
+TIMED_OUT_IN_TRANSACTION, TIMED_OUT_IDLE = "25P03", "57P05"
+
+
+def test_an_idle_transaction_keeps_its_timeout(through):
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.ask("set idle_in_transaction_session_timeout = 500")
+        assert c.ask("begin")[1] == "T"
+        assert state_after(c, 3) == TIMED_OUT_IN_TRANSACTION
+
+
+def test_a_transaction_keeps_its_timeout_after_a_long_query(through):
+    """A Flush that is read behind the query stops the timer; a Sync has started it again."""
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.ask("set idle_in_transaction_session_timeout = 500")
+        c.ask("begin")
+        assert c.ask("select 1 from pg_sleep(0.7)")[1] == "T"
+        assert state_after(c, 3) == TIMED_OUT_IN_TRANSACTION
+    assert beats_of(through)[1] > 30
+
+
+def test_a_transaction_may_be_beaten_on_demand(stent, postgres):
+    s = route(stent, postgres, backend__heartbeat_in_transaction="on")
+    with Raw(s.port, database="postgres") as c:
+        c.until(b"Z")
+        c.ask("set idle_in_transaction_session_timeout = 300")
+        c.ask("begin")
+        assert state_after(c, 1) is None
+        assert c.ask("select 1") == ([["1"]], "T")
+    assert beats_of(s)[1] > 50
+
+
+def test_idle_session_timeout_is_defeated_by_beats_alone(stent, postgres):
+    for keys, expected in (({}, None), ({"backend__heartbeat": "off"}, TIMED_OUT_IDLE)):
+        s = route(stent, postgres, **keys)
+        with Raw(s.port, database="postgres") as c:
+            c.until(b"Z")
+            c.ask("set idle_session_timeout = 300")
+            assert state_after(c, 1) == expected
+
+
+# --- who is at the other end ---
+
+@pytest.fixture
+def pgbouncer(postgres):
+    pooler = PgBouncer(postgres.port)
+    yield pooler
+    pooler.close()
+
+
+def test_a_pooler_is_known_and_not_beaten(stent, pgbouncer):
+    """With the pool's one connection taken, a beat on the idle session would have it thrown out."""
+    s = route(stent, pgbouncer)
+    with Raw(pgbouncer.port, database="postgres") as other, Raw(s.port, database="postgres") as c:
+        c.until(b"Z")
+        other.until(b"Z")
+        assert other.ask("begin")[1] == "T"
+        assert state_after(c, 2) is None
+        other.ask("commit")
+        assert c.ask("select 1") == ([["1"]], "I")
+        s.wait_logged("pooler")
+    client, backend = beats_of(s)
+    assert client > 50 and backend == 0
+
+
+def test_a_pooler_in_front_is_told_only_while_a_query_runs(through):
+    """At rest it would take what it is told for the beginning of a result, and wait for the rest."""
+    pooler = PgBouncer(through.port)
+    try:
+        with Raw(pooler.port, database="postgres") as c:
+            c.until(b"Z")
+            first = c.ask("select pg_backend_pid()")
+            assert state_after(c, 0.7) is None
+            c.ask("set application_name = 'x'")
+            assert c.ask("select pg_backend_pid()") == first
+            assert c.ask("select 1 from pg_sleep(0.3)") == ([["1"]], "I")
+            assert c.ask("select pg_backend_pid()") == first
+        assert "not linked" not in pooler.log_path.read_text()
+    finally:
+        pooler.close()
+    through.wait_logged("the client is a connection pooler")
+    client, backend = beats_of(through)
+    assert 3 < client < 100 and backend > 50
+
+
+@pytest.mark.parametrize("role", ["scram", "md5", "clear"])
+def test_every_authentication(through, role):
+    connection = psycopg2.connect(harness_dsn(through, user=role, password="pw"))
+    time.sleep(PAUSE)
+    with connection.cursor() as cursor:
+        cursor.execute("select current_user")
+        assert cursor.fetchone() == (role,)
+    connection.close()
+    client, backend = beats_of(through)
+    assert client > 5 and backend > 5
+
+
+def test_a_refused_login_is_told_as_ever(through):
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        psycopg2.connect(harness_dsn(through, user="scram", password="wrong"))
+    assert beats_of(through) == (0, 0)
+
+
+def harness_dsn(s, **more):
+    words = {"host": harness.HOST, "port": s.port, "user": "postgres", "dbname": "postgres", "sslmode": "disable",
+             "gssencmode": "disable", **more}
+    return " ".join(f"{key}={value}" for key, value in words.items())
+
+
+def psql(s, *args, **more):
+    done = subprocess.run(["psql", "-X", "-At", harness_dsn(s, **more), *args], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=60 * harness.SLOW)
+    return done.stdout, done.stderr, done.returncode
+
+
+def test_encryption_refused_is_followed_in_the_clear(through):
+    assert psql(through, "-c", "select pg_sleep(0.3)", "-c", "select 7", sslmode="prefer") == ("\n7\n", "", 0)
+    client, backend = beats_of(through)
+    assert client > 5 and backend > 5
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "prefer"])
+def test_it_is_recognised_by_its_first_bytes(stent, postgres, sslmode):
+    s = stent.route(postgres.port, protocol="auto", heartbeat="5ms")
+    assert psql(s, "-c", "select pg_sleep(0.3)", "-c", "select 7", sslmode=sslmode) == ("\n7\n", "", 0)
+    client, backend = beats_of(s)
+    assert client > 5 and backend > 5
+
+
+def test_tls_goes_through_and_is_named(stent, postgres):
+    postgres.use_tls()
+    try:
+        s = route(stent, postgres)
+        assert psql(s, "-c", "select pg_sleep(0.3)", "-c", "select 7", sslmode="require") == ("\n7\n", "", 0)
+        assert s.next_event("codec let go")["why"] == "TLS"
+        end = s.flow_end()
+        assert (end["client_beats"], end["backend_beats"]) == (0, 0)
+    finally:
+        postgres.sql("alter system set ssl = off", "select pg_reload_conf()")
+
+
+def test_a_cancel_request_goes_through(through):
+    connection = psycopg2.connect(harness_dsn(through))
+    threading.Timer(PAUSE, connection.cancel).start()
+    with connection.cursor() as cursor, pytest.raises(psycopg2.errors.QueryCanceled):
+        cursor.execute("select pg_sleep(30)")
+    end = through.flow_end(client_bytes=16)
+    assert (end["client_beats"], end["backend_beats"]) == (0, 0)
+    connection.rollback()
+    connection.close()

@@ -1,0 +1,528 @@
+"""
+Redis's heartbeats, where each was found legal or dangerous: nothing that a
+session can see changes. Each test with a danger's name is that danger's.
+"""
+
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import time
+
+import harness
+import pytest
+from servers.redis import Redis, command
+
+HERE = pathlib.Path(__file__).resolve().parent
+KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}	# asked where that is legal, else told
+PAUSE = 0.15	# seconds in which many beats go out
+PUSH = b">2\r\n$2\r\nhb\r\n$1\r\n1\r\n"
+HELLO3 = command("HELLO", 3)
+
+
+def route(stent, server, heartbeat="2ms", **keys):
+    return stent.route(server.port, protocol="redis", backend__heartbeat=heartbeat, **keys)
+
+
+@pytest.fixture(params=KINDS)
+def through(stent, redis, request):
+    """stent before the server, with beats as often as it will, told or asked."""
+    redis.ask("FLUSHALL")
+    return route(stent, redis, **KINDS[request.param])
+
+
+@pytest.fixture
+def told(stent, redis):
+    redis.ask("FLUSHALL")
+    return route(stent, redis)
+
+
+class Session(harness.Peer):
+    """A client by hand: each reply is compared to the byte, and nothing else may come."""
+
+    def __init__(self, port):
+        super().__init__(harness.connect(port).sock)
+
+    def expect(self, reply, *words):
+        """Sends a command (if any); exactly this is answered."""
+        if words:
+            self.send_all(command(*words))
+        got = self.recv_exact(len(reply)) if reply else b""
+        assert got == reply
+
+    def hello3(self):
+        self.send_all(HELLO3)
+        got = self.recv_some()
+        assert got.startswith(b"%7\r\n") and got.endswith(b"modules\r\n*0\r\n")
+
+    def rest(self, seconds=PAUSE):
+        """A pause full of beats, in which nothing must come."""
+        self.expect_quiet(seconds)
+
+    def end(self):
+        self.expect_quiet(0.05)
+        self.close()
+
+
+@pytest.fixture
+def session(through):
+    with Session(through.port) as s:
+        yield s
+
+
+def beats_of(s, timeout=5):
+    end = s.flow_end(timeout)
+    assert end["protocol"] == "redis", "the codec let go"
+    return end["backend_beats"]
+
+
+# --- what a session sees ---
+
+def test_an_idle_session_sees_nothing(through, session):
+    session.expect(b"+OK\r\n", "SET", "k", "v")
+    for _ in range(3):
+        session.rest()
+        session.expect(b"$1\r\nv\r\n", "GET", "k")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_nothing_before_the_first_command(told):
+    with Session(told.port) as s:
+        s.rest()
+    assert beats_of(told) == 0
+
+
+def test_a_transaction_has_no_element_more(through, session):
+    session.expect(b"+OK\r\n", "SET", "k", 1)
+    session.rest()
+    session.expect(b"+OK\r\n", "WATCH", "k")
+    session.rest()
+    session.expect(b"+OK\r\n", "MULTI")
+    session.rest()
+    session.expect(b"+QUEUED\r\n", "INCR", "k")
+    session.rest()
+    session.expect(b"*1\r\n:2\r\n", "EXEC")
+    session.rest()
+    session.expect(b"+OK\r\n", "MULTI")
+    session.rest()
+    session.expect(b"+OK\r\n", "DISCARD")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_a_pipelined_transaction(through, session):
+    session.send_all(b"".join(command(*c) for c in (["MULTI"], ["SET", "k", 1], ["EXEC"], ["GET", "k"])) * 20)
+    session.expect(b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n1\r\n" * 20)
+    session.rest()
+    session.expect(b"$1\r\n1\r\n", "GET", "k")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_a_command_sent_in_parts(through, session):
+    session.expect(b"+OK\r\n", "SET", "k", "v")
+    for byte in command("GET", "k"):
+        session.send_all(bytes([byte]))
+        time.sleep(0.005)
+    session.expect(b"$1\r\nv\r\n")
+    session.send_all(b"ge")
+    session.rest()
+    session.send_all(b"t k\r\n")
+    session.expect(b"$1\r\nv\r\n")
+    session.end()
+    beats_of(through)
+
+
+def test_a_subscription_in_resp2(through, session, redis):
+    session.expect(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", "SUBSCRIBE", "c")
+    session.rest()
+    redis.ask("PUBLISH", "c", "hello")
+    session.expect(b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n")
+    session.rest()
+    session.expect(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", "PING")
+    session.expect(b"*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0\r\n", "UNSUBSCRIBE", "c")
+    session.rest()
+    session.expect(b"+PONG\r\n", "PING")
+    session.end()
+    end = through.flow_end()
+    assert end["protocol"] == "redis"
+    assert end["backend_answers"] == 0, "asked in a subscription"
+
+
+def test_a_subscription_in_resp3(through, session, redis):
+    session.hello3()
+    session.expect(b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", "SUBSCRIBE", "c")
+    session.rest()
+    redis.ask("PUBLISH", "c", "hello")
+    session.expect(b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n")
+    session.rest()
+    session.expect(b"_\r\n", "GET", "none")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_a_monitor_sees_no_tell_and_gets_none(told, redis):
+    with Session(told.port) as watcher, Session(told.port) as other:
+        other.expect(b"+OK\r\n", "SET", "k", "v")
+        watcher.expect(b"+OK\r\n", "MONITOR")
+        watcher.rest()
+        other.expect(b"$1\r\nv\r\n", "GET", "k")
+        line = watcher.recv_some()
+        assert re.fullmatch(rb'\+[\d.]+ \[0 [\d.:]+\] "GET" "k"\r\n', line)
+        watcher.rest()
+
+
+def test_client_reply_skip_skips_the_client_s_own(through, session):
+    session.expect(b"+OK\r\n", "SET", "k", "v")
+    session.send_all(command("CLIENT", "REPLY", "SKIP"))
+    session.rest()
+    session.send_all(command("GET", "k"))
+    session.rest()
+    session.expect(b"$1\r\nv\r\n", "GET", "k")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_client_reply_off_stays_silent(through, session):
+    session.expect(b"+OK\r\n", "SET", "k", "v")
+    session.send_all(command("CLIENT", "REPLY", "OFF"))
+    session.rest()
+    session.send_all(command("GET", "k"))
+    session.rest()
+    session.expect(b"+OK\r\n", "CLIENT", "REPLY", "ON")
+    session.rest()
+    session.expect(b"$1\r\nv\r\n", "GET", "k")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_client_caching_keeps_its_key(through, session, redis):
+    session.hello3()
+    session.expect(b"+OK\r\n", "CLIENT", "TRACKING", "ON", "OPTIN")
+    session.expect(b"+OK\r\n", "CLIENT", "CACHING", "YES")
+    session.rest()
+    session.expect(b"_\r\n", "GET", "tracked")
+    session.rest()
+    redis.ask("SET", "tracked", "2")
+    session.expect(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$7\r\ntracked\r\n")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_before_a_password_only_tells(stent):
+    server = Redis("--requirepass", "pw")
+    try:
+        for kind in KINDS:
+            s = route(stent, server, **KINDS[kind])
+            with Session(s.port) as c:
+                c.expect(b"-NOAUTH Authentication required.\r\n", "GET", "k")
+                c.rest()
+                c.expect(b"+OK\r\n", "AUTH", "pw")
+                c.rest()
+                c.expect(b"$-1\r\n", "GET", "k")
+                c.end()
+            end = s.flow_end()
+            assert end["backend_answers" if kind == "ask" else "backend_beats"] > 3
+            assert end["protocol"] == "redis"
+    finally:
+        server.close()
+
+
+def test_a_user_who_may_not_ping_is_asked_once(stent, redis):
+    redis.ask("ACL", "SETUSER", "limited", "on", ">pw", "~*", "+get")
+    redis.ask("ACL", "LOG", "RESET")
+    s = route(stent, redis, backend__heartbeat_kind="ask")
+    with Session(s.port) as c:
+        c.expect(b"+OK\r\n", "AUTH", "limited", "pw")
+        c.rest()
+        c.expect(b"$-1\r\n", "GET", "none")
+        c.rest()
+        c.end()
+    assert s.flow_end()["backend_answers"] == 1
+    assert redis.ask("ACL", "LOG").count(b"$4\r\nping\r\n") == 1
+    assert s.logged("refuses PING")
+
+
+def test_behind_blocking_commands(through, session, redis):
+    session.expect(b"+OK\r\n", "SET", "k", "v")
+    session.send_all(command("BLPOP", "list", 0))
+    session.rest()
+    redis.ask("LPUSH", "list", "x")
+    session.expect(b"*2\r\n$4\r\nlist\r\n$1\r\nx\r\n")
+    session.expect(b"$1\r\nv\r\n", "GET", "k")
+    session.send_all(command("XREAD", "BLOCK", 200, "STREAMS", "s", "$"))
+    session.expect(b"*-1\r\n")
+    session.expect(b"$1\r\nv\r\n", "GET", "k")
+    session.end()
+    beats_of(through)
+
+
+def test_a_script_that_takes_its_time(through, session):
+    script = "local t=redis.call('time') repeat local n=redis.call('time') until (n[1]-t[1])*1e6+n[2]-t[2]>2e5 return 7"
+    session.expect(b":7\r\n", "EVAL", script, 0)
+    session.rest()
+    session.expect(b"$-1\r\n", "GET", "none")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_large_values(through, session):
+    for size in (65536, 1 << 20, 20 << 20):
+        value = random.Random(size).randbytes(size)
+        session.send_all(command("SET", "big", value), timeout=20)
+        session.expect(b"+OK\r\n")
+        session.send_all(command("GET", "big") + command("STRLEN", "big"))
+        head = b"$%d\r\n" % size
+        assert session.recv_exact(len(head) + size + 2, timeout=20) == head + value + b"\r\n"
+        session.expect(b":%d\r\n" % size)
+        session.rest(0.03)
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_every_type_of_resp3(through, session):
+    session.hello3()
+    for what, reply in {"attrib": b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n$39\r\n",
+                        "bignum": b"(1234567999999999999999999999999999999\r\n",
+                        "verbatim": b"=29\r\ntxt:This is a verbatim\nstring\r\n", "null": b"_\r\n", "true": b"#t\r\n",
+                        "double": b",3.141\r\n", "set": b"~3\r\n:0\r\n:1\r\n:2\r\n", "map": b"%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n",
+                        }.items():
+        session.expect(reply, "DEBUG", "PROTOCOL", what)
+        if what == "attrib":
+            session.recv_exact(41)
+        session.rest(0.03)
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_what_is_not_redis_is_let_go(stent, raw_backend):
+    s = stent.route(raw_backend.text, protocol="redis", backend__heartbeat="2ms")
+    client, backend = s.connect(), raw_backend.accept()
+    client.send_all(b"\x16\x03\x01\x02\x00\x01rest of the hello")
+    assert backend.recv_exact(23) == b"\x16\x03\x01\x02\x00\x01rest of the hello"
+    backend.expect_quiet()
+    assert s.wait_logged("TLS")
+
+
+# --- toward the client ---
+
+def test_pushes_go_to_a_client_in_resp3_alone(stent, redis):
+    s = route(stent, redis, client__heartbeat="5ms", client__heartbeat_kind="tell")
+    with Session(s.port) as c:
+        c.expect(b"$-1\r\n", "GET", "none")
+        c.rest()
+        c.send_all(HELLO3)
+        deadline = time.monotonic() + 5
+        got = b""
+        while got.count(PUSH) < 10 and time.monotonic() < deadline:
+            got += c.recv_some()
+        assert got.replace(PUSH, b"").endswith(b"modules\r\n*0\r\n")
+        c.send_all(command("GET", "none"))
+        while b"_\r\n" not in got:
+            got += c.recv_some()
+    assert s.flow_end()["client_beats"] >= 10
+
+
+def test_no_push_unless_told_so(stent, redis):
+    s = route(stent, redis)
+    with Session(s.port) as c:
+        c.hello3()
+        c.rest()
+    assert s.flow_end()["client_beats"] == 0
+
+
+# --- farewell ---
+
+def test_a_dead_server_is_told_to_an_open_command(stent, redis):
+    s = route(stent, redis, heartbeat="50ms", backend__heartbeat_kind="ask", backend__heartbeat_timeout="500ms",
+              backend__heartbeat_misses=1)
+    with Session(s.port) as c:
+        c.expect(b"$-1\r\n", "GET", "none")
+        time.sleep(0.1)
+        redis.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(0.2)	# it is asked; with a command open it could not be
+            c.send_all(command("GET", "none"))
+            said = c.recv_all()
+        finally:
+            redis.process.send_signal(signal.SIGCONT)
+    assert re.fullmatch(rb"-ERR stent: lost the connection to the server \(backend-beat-timeout\), which was quiet for "
+                        rb"\d+\.\d s; the command may have run\r\n", said)
+    assert s.flow_end()["reason"] == "backend-beat-timeout"
+
+
+# --- replication ---
+
+def synced(master, replica):
+    """Both at the same place, and the link up."""
+    wanted = master.info("replication", "master_repl_offset")
+    return replica.info("replication", "master_link_status") == "up" \
+        and replica.info("replication", "slave_repl_offset") == wanted \
+        and f"offset={wanted}," in master.info("replication", "slave0")
+
+
+def test_a_replica_stays_at_its_master_s_offset(stent):
+    master = Redis("--repl-diskless-sync-delay", 0, "--repl-ping-replica-period", 60)
+    replica = None
+    try:
+        s = route(stent, master, heartbeat="5ms", client__heartbeat="5ms", client__heartbeat_kind="tell")
+        replica = Redis("--replicaof", f"{harness.HOST} {s.port}", "--repl-backlog-size", "1mb")
+        for n in range(3):
+            master.ask("SET", "k", n)
+            harness.wait_for(lambda: synced(master, replica), 20, "the replica to follow")
+            time.sleep(PAUSE)
+            assert synced(master, replica)
+            assert replica.ask("GET", "k") == b"$1\r\n%d\r\n" % n
+        master.ask("CLIENT", "KILL", "TYPE", "replica")	# it must be able to go on where it was
+        end = s.flow_end()
+        assert end["backend_beats"] > 3 and end["client_beats"] == 0
+        master.ask("SET", "k", "after")
+        harness.wait_for(lambda: synced(master, replica), 20, "the replica to follow again")
+        assert master.info("stats", "sync_full") == "1"
+        assert master.info("stats", "sync_partial_ok") == "1"
+    finally:
+        if replica:
+            replica.close()
+        master.close()
+
+
+# --- a cluster's ASKING ---
+
+def test_asking_is_not_used_up(stent):
+    buses = [harness.free_port() for _ in range(2)]
+    servers = [Redis("--cluster-enabled", "yes", "--cluster-port", bus) for bus in buses]
+    try:
+        owner, importer = servers
+        owner.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        owner.ask("CLUSTER", "MEET", harness.HOST, importer.port, buses[1])
+        name = owner.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
+        slot = int(owner.ask("CLUSTER", "KEYSLOT", "k")[1:])
+        harness.wait_for(lambda: importer.ask("GET", "k").startswith(b"-MOVED"), 20)
+        assert importer.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", name) == b"+OK\r\n"
+        s = route(stent, importer)
+        with Session(s.port) as c:
+            c.expect(b"+OK\r\n", "ASKING")
+            c.rest()
+            c.expect(b"$-1\r\n", "GET", "k")
+            c.rest()
+            c.end()
+        assert beats_of(s) > 3
+    finally:
+        for server in servers:
+            server.close()
+
+
+# --- idle rules of the server ---
+
+@pytest.mark.long
+def test_the_server_s_timeout_is_defeated(stent):
+    server = Redis("--timeout", 1)
+    try:
+        for heartbeat, lives in (("off", False), ("20ms", True)):
+            with Session(route(stent, server, heartbeat=heartbeat).port) as c:
+                c.expect(b"$-1\r\n", "GET", "k")
+                if lives:
+                    c.rest(4)
+                    c.expect(b"$-1\r\n", "GET", "k")
+                else:
+                    c.expect_fin(timeout=4)
+    finally:
+        server.close()
+
+
+# --- programs ---
+
+def run(*words, timeout=60, **more):
+    result = subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=timeout * harness.SLOW,
+                            check=False, **more)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def run_all(commands, timeout=60):
+    """Several programs at a time; what each said."""
+    processes = [subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                 for words in commands]
+    said = []
+    for process in processes:
+        try:
+            said.append(process.communicate(timeout=timeout * harness.SLOW)[0])
+        finally:
+            process.kill()
+        assert process.returncode == 0, said[-1]
+    return said
+
+
+def benchmark(s, requests, depth, tests="ping,set,get,incr,lpush,lrange_100,mset"):
+    out = run("redis-benchmark", "-h", harness.HOST, "-p", s.port, "-n", requests, "-P", depth, "-c", 20, "-t", tests, "--csv",
+              timeout=300)
+    assert "rror" not in out
+    assert len(out.splitlines()) >= len(tests.split(",")) + 1
+
+
+@pytest.mark.parametrize("depth", [1, 16, 64])
+def test_redis_benchmark(through, depth):
+    benchmark(through, 2000, depth)
+    assert not through.logged("lets go|let go")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("depth", [1, 64])
+def test_redis_benchmark_at_length(through, depth):
+    benchmark(through, 100000, depth)
+
+
+def test_redis_cli(through):
+    for more in ([], ["-3"]):
+        process = subprocess.Popen(["redis-cli", "-h", harness.HOST, "-p", str(through.port), *more], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in ("set k v1", "get k", "multi", "incr n", "exec", "del n k"):
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            time.sleep(0.03)
+        out, _ = process.communicate(timeout=20)
+        assert out.replace("(integer) ", "").replace('"', "").replace("1) ", "").split() == \
+            ["OK", "v1", "OK", "QUEUED", "1", "2"]
+
+
+def test_redis_py(through):
+    import redis as driver
+    c = driver.Redis(port=through.port)
+    for n in range(20):
+        c.set("k", n)
+        assert c.get("k") == b"%d" % n
+        assert c.pipeline().set("a", n).incr("a").get("a").execute() == [True, n + 1, b"%d" % (n + 1)]
+        time.sleep(0.005)
+    connections = c.info("clients")["connected_clients"]
+    listener = c.pubsub()
+    listener.subscribe("c")
+    assert listener.get_message(timeout=5)["type"] == "subscribe"
+    time.sleep(PAUSE)
+    c.publish("c", "hello")
+    assert listener.get_message(timeout=5)["data"] == b"hello"
+    time.sleep(PAUSE)
+    assert c.get("k") == b"19"
+    assert c.info("clients")["connected_clients"] == connections + 1, "it connected anew"
+    listener.close()
+    c.close()
+    c.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "push"])
+def test_node_drivers(stent, redis, kind):
+    keys = KINDS.get(kind) or {"client__heartbeat": "5ms", "client__heartbeat_kind": "tell"}
+    redis.ask("FLUSHALL")
+    s = route(stent, redis, **keys)
+    drivers = ["node-redis2", "node-redis3", "ioredis2", "ioredis3"]
+    said = run_all([["node", HERE / "clients" / "redis.js", driver, s.port] for driver in drivers])
+    for out in said:
+        assert out.splitlines() == ["idle v1", 'multi ["OK","v2"]', "blpop null", "get v2", "messages m1,m2", "pipeline 0..99", "end"]
+    ends = [s.flow_end() for _ in range(2 * len(drivers))]
+    assert all(end["protocol"] == "redis" for end in ends)
+    assert sum(end["backend_beats"] for end in ends) > 50
+    if kind == "ask":
+        assert sum(end["backend_answers"] for end in ends) > 20
+    if kind == "push":
+        assert sum(end["client_beats"] for end in ends) > 20

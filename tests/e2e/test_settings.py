@@ -1,0 +1,522 @@
+"""
+The settings file as its reader treats it: what is wrong is told, all of it at
+once, each with FILE:LINE and what to do; what is right is printed with every
+default, and reads back the same.
+
+As a program it writes the settings reference into README.md.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+import harness
+import pytest
+
+ROUTE = "[route r]\nlisten = 127.0.0.1:1\nbackend = 127.0.0.1:2\n"
+
+README = harness.ROOT / "README.md"
+SAMPLE = harness.ROOT / "etc" / "stent.ini"
+MINIMAL = harness.ROOT / "etc" / "stent-minimal.ini"
+
+
+def check_bytes(tmp_path, data):
+    """`stent check` on a file with these bytes, which is gone from its messages."""
+    path = tmp_path / "stent.ini"
+    path.write_bytes(data)
+    done = harness.run_stent("check", "-c", path)
+    assert done.returncode in (0, 2), done
+    assert (done.returncode == 0) == (done.stderr == ""), done
+    assert (done.returncode == 0) == (done.stdout != ""), done
+    return done
+
+
+@pytest.fixture
+def errors_of(tmp_path):
+    """What is told of a wrong file, as ["LINE: what is wrong; what to do", ...]."""
+
+    def errors_of(text):
+        done = check_bytes(tmp_path, text if isinstance(text, bytes) else text.encode())
+        lines = done.stderr.splitlines()
+        assert done.returncode == 2, "it was taken"
+        prefix = f"{tmp_path}/stent.ini:"
+        assert all(line.startswith(prefix) for line in lines), lines
+        return [line.removeprefix(prefix) for line in lines]
+
+    return errors_of
+
+
+@pytest.fixture
+def printed(tmp_path):
+    """What `stent check` prints of a good file."""
+
+    def printed(text):
+        done = check_bytes(tmp_path, text.encode())
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return printed
+
+
+# --- one error, and exactly that ---
+
+NO_ROUTE = "there is no route; write a section [route NAME] with listen and backend"
+
+WRONG = {
+    # unknown words, and the nearest right one
+    "[stent]\nwrokers = 3\n" + ROUTE: '2: unknown key "wrokers"; did you mean workers?',
+    "[stent]\nfoo = 3\n" + ROUTE: '2: unknown key "foo"; `stent help keys` tells them all',
+    ROUTE + "conect_timeout = 5s\n": '4: unknown key "conect_timeout"; did you mean connect_timeout?',
+    ROUTE + "client.hearbeat = 5s\n": '4: unknown key "client.hearbeat"; did you mean client.heartbeat?',
+    ROUTE + "server.heartbeat = 5s\n": '4: unknown key "server.heartbeat"; did you mean client.heartbeat or backend.heartbeat?',
+    ROUTE + "clinet.keepalive = off\n": '4: unknown key "clinet.keepalive"; did you mean client.keepalive?',
+    ROUTE + "KEEPALIVE = off\n": '4: unknown key "KEEPALIVE"; did you mean keepalive?',
+    ROUTE + "client.connect_timeout = 5s\n":
+        '4: unknown key "client.connect_timeout"; did you mean connect_timeout?',
+    ROUTE + "client.heartbeat_in_transaction = on\n": '4: unknown key "client.heartbeat_in_transaction"; '
+        'did you mean backend.heartbeat_in_transaction?',
+    ROUTE + "protocol = tpc\n": '4: protocol: unknown protocol "tpc"; did you mean "tcp"?',
+    ROUTE + "on_dead = rest\n": '4: on_dead: "rest" is not one of farewell | reset | close; did you mean "reset"?',
+    ROUTE + "on_dead = explode\n": '4: on_dead: "explode" is unknown; write one of farewell | reset | close',
+    "[stent]\nlog_level = warning\n" + ROUTE:
+        '2: log_level: "warning" is not one of error | warn | info | debug; did you mean "warn"?',
+    ROUTE + "protocol = websocket\nurgent = on\n": "5: urgent: protocol = websocket has no urgent bytes; leave this out, "
+        "or write protocol = tcp",
+    # sections
+    "[stnet]\nworkers = 3\n" + ROUTE: "1: unknown section [stnet]; did you mean [stent]?",
+    "[default]\nconnect_timeout = 3s\n" + ROUTE: "1: unknown section [default]; did you mean [defaults]?",
+    "[rotue r]\nlisten = :1\nbackend = a:2\n": "1: unknown section [rotue r]; did you mean [route r]?",
+    "[Route r]\nlisten = :1\nbackend = a:2\n": "1: unknown section [Route r]; did you mean [route r]?",
+    "[kubernetes]\nconnect_timeout = 3s\n" + ROUTE:
+        "1: unknown section [kubernetes]; there are [stent], [defaults] and [route NAME]",
+    "[route]\nlisten = :1\nbackend = a:2\n": "1: [route] has no name; write [route NAME]",
+    "[route a b]\nlisten = :1\nbackend = a:2\n":
+        '1: the route\'s name "a b" holds " "; use letters, digits, - _ .',
+    "[route a/b]\nlisten = :1\nbackend = a:2\n":
+        '1: the route\'s name "a/b" holds "/"; use letters, digits, - _ .',
+    f"[route {'x' * 41}]\nlisten = :1\nbackend = a:2\n": "1: the route's name has 41 letters; use at most 40",
+    ROUTE + "[route r]\nurgent = on\n":
+        "4: [route r] is there a second time (first in line 1); put its keys there",
+    "[stent]\n" + ROUTE + "[stent]\n": "5: [stent] is there a second time (first in line 1); put its keys there",
+    "[stent\n" + ROUTE: '1: "[stent" has no closing ]; write such as [route NAME]',
+    "[stent ; yes]\n" + ROUTE: "1: unknown section [stent ; yes]; did you mean [stent]?",
+    "[stent] workers = 3\n" + ROUTE: '1: "workers = 3" stands behind the section; write it on a line of its own',
+    # a key where it does not belong, twice, or for nothing
+    "workers = 3\n" + ROUTE:
+        "1: workers stands before any section; write it under [stent], [defaults] or [route NAME]",
+    "[stent]\nlisten = :1\n" + ROUTE:
+        "2: listen is no key of this section; write it in a [route NAME] or in [defaults]",
+    ROUTE + "log_level = debug\n": "4: log_level is no key of this section; write it in [stent]",
+    ROUTE + "urgent = on\n\nurgent = off\n": "6: urgent is there a second time (first: line 4); leave one of them out",
+    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or leave the line out for the default off",
+    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or leave the line out for the default off",
+    "[route r]\nlisten =\nbackend = a:1\n":
+        "2: listen: has no value; write ADDRESS:PORT | :PORT | unix:PATH | fd:NAME, ...",
+    # a route that lacks something
+    "": "1: " + NO_ROUTE,
+    "\n\n[stent]\nworkers = 3\n": "4: " + NO_ROUTE,
+    "[stent]\n[route r]\nbackend = a:1\n": "2: [route r] has no listen; write listen = ADDRESS:PORT",
+    "[route r]\nlisten = :1\n": "1: [route r] has no backend; write backend = HOST:PORT",
+    "[route r]\nlistne = :1\nbackend = a:1\n": '2: unknown key "listne"; did you mean listen?',
+    # lines that are none
+    ROUTE + "urgent\n": '4: "urgent" has no =; write KEY = VALUE',
+    ROUTE + "urgent: on\n": '4: "urgent: on" has a : where = should be; write KEY = VALUE',
+    ROUTE + "backend.host:80 = on\n": '4: "backend.host:80 = on" has a : where = should be; write KEY = VALUE',
+    ROUTE + "= on\n": "4: there is no key before the =; write KEY = VALUE",
+    ROUTE + "urgent ; = on\n": '4: "urgent ; = on" has no =; write KEY = VALUE',
+    ROUTE + "urgent = on # yes\n":
+        '4: urgent: a comment behind a value begins with " ;", not with " #"; write ; there',
+    ROUTE + "    , 127.0.0.1:3\n": '4: ", 127.0.0.1:3" has a : where = should be; write KEY = VALUE',
+    ROUTE + "urgent = o\0n\n": "4: there is a zero byte in the line; save the file as plain UTF-8 text",
+    "[route r]\rlisten = :1\rbackend = a:1\r": "1: there is a control byte 0x0d in the line; take it out",
+    ROUTE + "urgent = \x1b[31mon\n": "4: there is a control byte 0x1b in the line; take it out",
+    # values
+    ROUTE + "urgent = yes\n": '4: urgent: "yes" is neither on nor off; write one of them',
+    ROUTE + "connect_timeout = 5\n":
+        '4: connect_timeout: "5" has no unit; write 5ms, 5s, 5m, 5h or 5d',
+    ROUTE + "connect_timeout = 0\n": '4: connect_timeout: "0" is out of range; write 1ms to 24h',
+    ROUTE + "connect_timeout = 2d\n": '4: connect_timeout: "2d" is out of range; write 1ms to 24h',
+    ROUTE + "connect_timeout = 5 s\n":
+        '4: connect_timeout: "5 s" has the unit " s", which is none; the units are ms, s, m, h, d',
+    ROUTE + "connect_timeout = off\n":
+        '4: connect_timeout: "off" is no duration; write a number and a unit, such as 25s',
+    ROUTE + "idle_timeout = of\n": '4: idle_timeout: "of" is not one of off | DURATION; did you mean "off"?',
+    ROUTE + "keepalive = 500ms/10s/6\n": '4: keepalive: the idle time "500ms" is no whole second, and the kernel '
+        "counts whole seconds; write 1s",
+    ROUTE + "heartbeat_misses = 0\n": '4: heartbeat_misses: "0" is out of range; write 1 to 1000',
+    ROUTE + "heartbeat = 25s\n": "4: heartbeat: protocol = tcp has no heartbeats; name the protocol, such as "
+        "protocol = websocket, or leave this out: TCP probes work without",
+    "[stent]\nworkers = 0\n" + ROUTE: '2: workers: "0" is out of range; write 1 to 256',
+    "[stent]\nworkers = many\n" + ROUTE: '2: workers: "many" is no whole number; write digits alone',
+    "[stent]\nlog = /var/log/x\n" + ROUTE:
+        '2: log: "/var/log/x" is no place for a log; write stderr, syslog or file:PATH',
+    "[stent]\nlog = file:\n" + ROUTE: '2: log: "file:" has no path; write such as file:/var/log/stent.log',
+    "[stent]\nuser = no-such-user\n" + ROUTE: '2: user: this machine has no user "no-such-user"; write one of '
+        "/etc/passwd, or off to stay as started",
+    "[stent]\ncontrol = 9000\n" + ROUTE:
+        '2: control: "9000" is no path; write such as /run/stent/control.sock, or off',
+    f"[stent]\ncontrol = /{'x' * 107}\n" + ROUTE:
+        f'2: control: "/{"x" * 107}" is too long; a socket\'s path has at most 107 bytes',
+    "[stent]\nadmin = 9464\n" + ROUTE:
+        '2: admin: "9464" has no port; write HOST:PORT, [V6]:PORT or unix:PATH',
+    "[stent]\nadmin = unix:/x\n" + ROUTE:
+        '2: admin: "unix:/x" is no address of TCP; write such as 127.0.0.1:9464, or off',
+    # places
+    "[route r]\nlisten = :1\nbackend = a:1, original\n":
+        '3: backend: "original" stands alone; leave the other backends out',
+    "[route r]\nlisten = :1\nbackend = fd:x\n": '3: backend: "fd:x" is no place to go to, only to listen on; write '
+        "HOST:PORT or unix:PATH",
+    "[route r]\nlisten = original\nbackend = a:1\n":
+        '2: listen: "original" is no place to listen on; write it as the backend of redirected flows',
+    "[route r]\nlisten = :1,\nbackend = a:1\n": "2: listen: there is nothing between two commas or behind the last; "
+        "write HOST:PORT there or leave the comma out",
+    # listeners in each other's way
+    "[route r]\nlisten = :1, 127.0.0.1:1\nbackend = a:1\n":
+        '2: listen: "127.0.0.1:1" clashes with ":1" beside it; leave one of them out',
+    "[route r]\nlisten = 0.0.0.0:9\nbackend = a:1\n[route s]\nlisten = 10.1.2.3:9\nbackend = a:1\n":
+        '5: listen: "10.1.2.3:9" of [route s] clashes with "0.0.0.0:9" of [route r] (line 2); give one another port',
+    "[route r]\nlisten = unix:/x\nbackend = a:1\n[route s]\nlisten = unix:/x\nbackend = a:1\n":
+        '5: listen: "unix:/x" of [route s] clashes with "unix:/x" of [route r] (line 2); give one another port',
+    "[route r]\nlisten = fd:x\nbackend = a:1\n[route s]\nlisten = fd:x\nbackend = a:1\n":
+        '5: listen: "fd:x" of [route s] clashes with "fd:x" of [route r] (line 2); give one another port',
+    "[stent]\nadmin = 127.0.0.1:1\n[route r]\nlisten = :1\nbackend = a:1\n":
+        '4: listen: ":1" clashes with admin = 127.0.0.1:1 (line 2); change one of them',
+    "[route r]\nlisten = :9464\nbackend = a:1\n":
+        '2: listen: ":9464" clashes with admin = 127.0.0.1:9464 (its default); change one of them',
+    "[stent]\ncontrol = /x/y\n[route r]\nlisten = unix:/x/y\nbackend = a:1\n":
+        '4: listen: "unix:/x/y" clashes with control = /x/y (line 2); change one of them',
+    "[route r]\nlisten = :1\nbackend = 127.0.0.1:1\n":
+        '2: listen: ":1" is the route\'s own backend "127.0.0.1:1"; give one another port',
+}
+
+
+@pytest.mark.parametrize("text", WRONG, ids=[error for error in WRONG.values()])
+def test_an_error_is_told_with_its_line_and_what_to_do(text, errors_of):
+    assert errors_of(text) == [WRONG[text]]
+    assert "; " in WRONG[text]
+
+
+def test_every_protocol_is_near_to_its_misspelling(errors_of, protocols):
+    for name in protocols:
+        if len(name) > 3:
+            wrong = name[:-2] + name[-1] + name[-2] if name[-1] != name[-2] else name + "x"
+            assert errors_of(ROUTE + f"protocol = {wrong}\n") == [
+                f'4: protocol: unknown protocol "{wrong}"; did you mean "{name}"?']
+    known = ", ".join(protocols)
+    assert errors_of(ROUTE + "protocol = 1234\n") == [f'4: protocol: unknown protocol "1234"; known are {known}']
+
+
+def test_a_line_that_inih_would_cut_is_an_error(errors_of):
+    backends = ",".join(f"host{i}:1" for i in range(600))
+    (error,) = errors_of(f"[route r]\nlisten = :1\nbackend = {backends}\n")
+    assert error == f"3: the line has {len(backends) + 10} bytes, and 4094 at most can be read; shorten it"
+
+
+def test_a_utf16_file_is_an_error_and_no_riddle(errors_of):
+    errors = errors_of(ROUTE.encode("utf-16"))
+    assert errors == [f"{line}: there is a zero byte in the line; save the file as plain UTF-8 text"
+                      for line in range(1, 5)]
+
+
+def test_all_errors_are_told_at_once_in_the_order_of_their_lines(errors_of):
+    """Reading, values, and what needs the whole file are three passes: each tells its errors."""
+    texts = list(WRONG)
+    bad = "".join(f"[route r{i}]\nlistne = :{i}\nbackend = 127.0.0.1, :{i}\nkeepalive = 5\nfoo\n"
+                  f"on_dead = rest\nheartbeat = 3s\n" for i in range(1, 501))
+    errors = errors_of(bad + "[route last]\nlisten = :9, :9\n")
+    assert len(texts) > 60
+    assert len(errors) == 500 * 7 + 2
+    lines = [int(error.split(":")[0]) for error in errors]
+    assert lines == sorted(lines)
+    assert [line for line in lines if line <= 7] == [2, 3, 3, 4, 5, 6, 7]
+    assert lines[-2:] == [3501, 3502]
+
+
+def test_a_hundred_thousand_errors_are_told_too(errors_of):
+    assert len(errors_of("[stent]\n" + "x\n" * 100_000 + ROUTE)) == 100_000
+
+
+def test_a_thousand_routes_on_one_port_are_a_thousand_errors(errors_of):
+    """Not half a million: each names one that it clashes with."""
+    errors = errors_of("".join(f"[route r{i}]\nlisten = :80\nbackend = a:1\n" for i in range(1000)))
+    assert len(errors) == 999
+    assert errors[-1] == ('2999: listen: ":80" of [route r999] clashes with ":80" of [route r0] (line 2); '
+                          "give one another port")
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+        done = harness.run_stent("check", "-c", path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"{path}: cannot be read: {why}; name another file with -c\n"
+
+
+def test_messages_cannot_act_on_a_terminal(errors_of):
+    """Bytes that are no control bytes pass: a name in Greek is told as it is."""
+    assert errors_of(ROUTE + "protocol = ελλ\n")[0].startswith('4: protocol: unknown protocol "ελλ"; known are tcp')
+    for byte in list(range(1, 9)) + list(range(11, 32)) + [127]:
+        (error,) = errors_of(ROUTE.encode() + b"x" + bytes([byte]) + b"= 1\n")
+        assert error == f"4: there is a control byte 0x{byte:02x} in the line; take it out"
+
+
+# --- what is good ---
+
+@pytest.fixture
+def protocols():
+    return known_protocols()
+
+
+def reference():
+    done = harness.run_stent("help", "keys", "--markdown")
+    assert done.returncode == 0
+    return done.stdout
+
+
+def rows(title):
+    """The cells of the tables whose first heading is the title."""
+    inside = False
+    for line in reference().splitlines():
+        if not line.startswith("|"):
+            inside = False
+            continue
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells[0] == title:
+            inside = True
+        elif inside and not cells[0].startswith("---"):
+            yield [cell.strip("`") for cell in cells]
+
+
+def known_keys():
+    """Every key's name and its default, "" for none."""
+    return {name: default for name, _, default, _ in rows("key")}
+
+
+def known_protocols():
+    return [row[0] for row in rows("protocol")]
+
+
+GOOD = {
+    "least": ROUTE,
+    "indented, CRLF, BOM, comments": "\ufeff; c\r\n# c\r\n  [route r] ; c\r\n\tlisten=127.0.0.1:1\t; c\r\n"
+        "  backend   =   127.0.0.1:2\r\n;x\r\n   # y",
+    "both families, apart": "[route r]\nlisten = 0.0.0.0:1, [::]:1, unix:@a, unix:/a, fd:a\nbackend = original\n",
+    "a backend at its own port elsewhere": "[route r]\nlisten = :5432\nbackend = db:5432, 192.0.2.1:5432\n",
+    "a route to another route": "[route a]\nlisten = 127.0.0.1:1\nbackend = 127.0.0.1:2\n"
+        "[route b]\nlisten = 127.0.0.1:2\nbackend = 127.0.0.1:3\n",
+    "the default admin's port": "[stent]\nadmin = off\n[route a]\nlisten = :9464\nbackend = 127.0.0.1:3\n",
+    "legs": ROUTE + "keepalive = off\nclient.keepalive = 30s/5s/3\nidle_timeout = 1.5h\nbackend.idle_timeout = off\n"
+        "user_timeout = off\nclient.user_timeout = auto\nheartbeat_misses = off\non_dead = close\n",
+    "process": "[stent]\nworkers = 256\nlog = file:/tmp/a b.log\nlog_format = json\nlog_level = error\ncontrol = off\n"
+        "admin = :1\nuser = root\nmax_flows = 10\ndrain_timeout = 0\n[route r]\nlisten = :2\nbackend = a:2\n",
+    "defaults": "[route a]\nlisten = :1\n[defaults]\nbackend = a:1\nheartbeat = 3s\nheartbeat_kind = ask\n"
+        "beat_send = x\\n\nheartbeat_in_transaction = on\n[route b]\nlisten = :2\nurgent = on\n",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_check_prints_means_the_same(name, printed):
+    once = printed(GOOD[name])
+    assert printed(once) == once
+
+
+def test_each_protocol_reads_back(printed, protocols):
+    for name in protocols:
+        text = ROUTE + f"protocol = {name}\n"
+        if name == "line":
+            text += 'beat_send = " \\x3b\\xff\\0\\"\\\\PING\\n"\nbackend.beat_expect = PONG\\n\n'
+        once = printed(text)
+        assert printed(once) == once
+        assert f"\nprotocol = {name}\n" in once
+
+
+def test_check_prints_every_default(printed):
+    values = dict(line.split(" = ", 1) for line in printed(ROUTE).splitlines() if " = " in line)
+    for name, default in known_keys().items():
+        for leg in "", "client.", "backend.":
+            if leg + name in values and default and name not in ("workers", "user_timeout", "heartbeat"):
+                assert values[leg + name] == default, leg + name
+    assert values["workers"] == str(len(os.sched_getaffinity(0)))
+    assert values["client.user_timeout"] == values["backend.user_timeout"] == "2m"
+    assert values["client.heartbeat"] == values["backend.heartbeat"] == "off"
+
+
+def test_workers_are_the_cores_that_it_may_use(tmp_path):
+    path = tmp_path / "stent.ini"
+    path.write_text(ROUTE)
+    core = str(min(os.sched_getaffinity(0)))
+    done = subprocess.run(["taskset", "-c", core, harness.stent_bin(), "check", "-c", path], capture_output=True,
+                          text=True, timeout=20, check=True)
+    assert "workers = 1\n" in done.stdout
+
+
+# --- the command line ---
+
+@pytest.mark.parametrize("words, status, told", [
+    ([], 2, "Usage: stent COMMAND"),
+    (["chekc"], 2, 'unknown command "chekc"; did you mean "check"?'),
+    (["--verion"], 2, 'unknown option "--verion"; did you mean "--version"?'),
+    (["qqqqqqq"], 2, 'unknown command "qqqqqqq"; `stent help` tells them all'),
+    (["check", "--confg", "x"], 2, 'unknown option "--confg"; did you mean "--config"?'),
+    (["check", "-c"], 2, "-c has no value; write one behind it"),
+    (["check", "--config="], 2, "--config= has no value; write one behind it"),
+    (["check", "a"], 2, '"a" is one word too many; see `stent check --help`'),
+    (["help", "chekc"], 2, 'there is no help on "chekc"; did you mean "check"?'),
+    (["help", "--markdown=3"], 2, "--markdown takes no value; write it alone"),
+])
+def test_a_wrong_call_is_told(words, status, told):
+    done = harness.run_stent(*words)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert told in done.stderr
+
+
+def test_run_tells_all_errors_of_its_file_too(tmp_path):
+    path = tmp_path / "stent.ini"
+    path.write_text("[route r]\nlistne = :1\nbackend = a\n")
+    done = harness.run_stent("run", "-c", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f'{path}:2: unknown key "listne"; did you mean listen?',
+        f'{path}:3: backend: "a" has no port; write HOST:PORT, [V6]:PORT or unix:PATH']
+
+
+def test_relay_tells_all_errors_of_its_words():
+    done = harness.run_stent("relay", ":0", "db:5432", "--keepalve=off", "--client.heartbeat=25", "--workers=2",
+                             "--workers=3", "--urgent")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        'stent relay: LISTEN: ":0" has a port out of range; write one from 1 to 65535',
+        "stent relay: unknown option --keepalve; did you mean --keepalive?",
+        'stent relay: --client.heartbeat: "25" has no unit; write 25ms, 25s, 25m, 25h or 25d',
+        "stent relay: --workers is there a second time (first: --workers); leave one of them out",
+        'stent relay: "--urgent" is no option; write --KEY=VALUE']
+
+
+def commands():
+    done = harness.run_stent("--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    return done.stdout, re.findall(r"^  ([a-z]+) +\S", done.stdout, re.MULTILINE)
+
+
+def test_help_fits_a_screen():
+    text, names = commands()
+    assert "check" in names and "help" in names
+    assert text.count("\n") <= 23
+    assert max(map(len, text.splitlines())) < 80
+
+
+def test_each_command_has_its_help():
+    for name in commands()[1]:
+        done = harness.run_stent(name, "--help")
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"Usage: stent {name}")
+        assert done.stdout == harness.run_stent("help", name).stdout
+        assert done.stdout.count("\n") <= 23
+        assert max(map(len, done.stdout.splitlines())) < 80
+
+
+def test_help_on_keys_fits_a_screens_width():
+    done = harness.run_stent("help", "keys")
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) < 80
+    for name in known_keys():
+        assert f"\n  {name} = " in done.stdout
+
+
+def test_version():
+    done = harness.run_stent("--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"stent \d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_output_that_is_lost_is_a_failure():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([harness.stent_bin(), "help"], stdout=full, stderr=subprocess.PIPE, text=True,
+                              timeout=20)
+    assert done.returncode == 1
+    assert "cannot write: No space left on device" in done.stderr
+
+
+# --- the sample and the README, held to the table ---
+
+SETTING = re.compile(r"(;?)([a-z_.]+) = (.*)")
+
+
+def settings_of(path):
+    """Each line of a file that is a setting, commented out or not: (number, is it out, key, value)."""
+    for number, line in enumerate(path.read_text().splitlines()):
+        match = SETTING.fullmatch(line)
+        if match:
+            yield number, match[1] == ";", match[2], match[3]
+
+
+def test_the_sample_has_every_key_with_its_default():
+    seen = {}
+    for _, _, key, value in settings_of(SAMPLE):
+        seen.setdefault(key, value)
+    for name, default in known_keys().items():
+        written = [key for key in (name, f"client.{name}", f"backend.{name}") if key in seen]
+        assert written, f"{name} is not in {SAMPLE}"
+        if default and name != "protocol":
+            assert seen[written[0]] == default
+
+
+def blocks(path):
+    """
+    The sample's commented parts that belong together, as sets of line numbers: a commented
+    section with its keys, or a single key of a section that is in force.
+    """
+    lines = path.read_text().splitlines()
+    block = None
+    for number, line in enumerate(lines):
+        if line.startswith("["):
+            block = None
+        elif line.startswith(";["):
+            if block:
+                yield block
+            block = {number}
+        elif SETTING.fullmatch(line) and line.startswith(";"):
+            if block is None:
+                yield {number}
+            else:
+                block.add(number)
+    if block:
+        yield block
+
+
+@pytest.mark.parametrize("path", [SAMPLE, MINIMAL], ids=lambda path: path.name)
+def test_the_samples_are_good(path, printed):
+    printed(path.read_text())
+
+
+def test_whatever_is_taken_into_force_in_the_sample_is_good(printed):
+    lines = SAMPLE.read_text().splitlines()
+    before = printed(SAMPLE.read_text())
+    tried = 0
+    for block in blocks(SAMPLE):
+        text = "\n".join(line[1:] if number in block else line for number, line in enumerate(lines))
+        after = printed(text + "\n")
+        if len(block) == 1:
+            assert after == before, f"line {min(block) + 1} is not the default"
+        else:
+            assert after.startswith(before)
+        tried += 1
+    assert tried >= 24
+
+
+def readme_parts():
+    match = re.fullmatch(r"(.*<!-- keys -->\n)(.*)(<!-- /keys -->\n.*)", README.read_text(), re.DOTALL)
+    assert match, "README.md has no part between <!-- keys --> and <!-- /keys -->"
+    return match.groups()
+
+
+def test_the_readme_has_the_reference():
+    assert readme_parts()[1] == reference(), "write it anew: /usr/bin/python3 tests/e2e/test_settings.py"
+
+
+if __name__ == "__main__":
+    before, _, after = readme_parts()
+    README.write_text(before + reference() + after)
+    sys.exit(0)

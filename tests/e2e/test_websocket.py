@@ -1,0 +1,290 @@
+"""
+WebSocket as programs speak it: node's ws, python's websockets and Chromium
+talk through stent while it beats both sides every 50 ms. What each side
+received is what was sent, and of the beats nobody's messages tell.
+"""
+
+import os
+import threading
+import time
+
+import chromium
+import harness
+import pytest
+from frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocket, upgrade
+from programs import PYTHON, Program
+
+SERVERS = {"ws": ["node", "servers/websocket.js"], "websockets": [PYTHON, "servers/websocket_python.py"]}
+CLIENTS = {"ws": ["node", "clients/websocket.js"], "websockets": [PYTHON, "clients/websocket_python.py"]}
+SIDES = pytest.mark.parametrize("side", ["client", "backend"])
+SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
+EXCHANGES = 3 * len(SIZES)
+SERVER_PINGS = {f"server {i}": 1 for i in range(5)}
+OTHER = {"client": "backend", "backend": "client"}
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """(server, compressed) -> its port; each is started when first wanted."""
+    running = {}
+
+    def port(name, compressed):
+        if (name, compressed) not in running:
+            number = harness.free_port()
+            program = Program(*SERVERS[name], number, "yes" if compressed else "no")
+            program.wait_line("^ready")
+            running[name, compressed] = program, number
+        return running[name, compressed][1]
+    yield port
+    for program, _ in running.values():
+        program.kill()
+
+
+def route(stent, port, heartbeat="50ms", kind="ask", **keys):
+    return stent.route(port, protocol="websocket", heartbeat=heartbeat, heartbeat_kind=kind, **keys)
+
+
+def check_conversation(seen, compressed):
+    assert seen["wrong"] == []
+    assert ("permessage-deflate" in seen["extensions"]) == compressed
+    assert seen["server"] == SERVER_PINGS, "each ping of the server is answered once"
+    assert (seen["code"], seen["reason"]) == (4321, "as agreed")
+
+
+def check_beats(end, kind):
+    assert end["protocol"] == "websocket", "the codec let go"
+    for side in ("client", "backend"):
+        beats, answers = end[f"{side}_beats"], end[f"{side}_answers"]
+        assert beats > 5
+        if kind == "ask":	# a tell while an application's own ping waits, and the last ask, have no answer
+            assert beats * 0.7 <= answers <= beats
+        else:
+            assert answers == 0
+
+
+@pytest.mark.parametrize("client, server, compressed, kind", [
+    ("ws", "ws", True, "ask"), ("ws", "ws", False, "tell"),
+    ("ws", "websockets", False, "ask"), ("ws", "websockets", True, "tell"),
+    ("websockets", "ws", False, "ask"), ("websockets", "ws", True, "tell"),
+    ("websockets", "websockets", True, "ask"), ("websockets", "websockets", False, "tell"),
+])
+def test_libraries_converse(stent, servers, client, server, compressed, kind):
+    s = route(stent, servers(server, compressed), kind=kind)
+    with Program(*CLIENTS[client], s.port) as program:
+        seen = program.result()
+    check_conversation(seen, compressed)
+    assert seen["messages"] == EXCHANGES
+    assert seen["pongs"] == {f"client {size}": 1 for size in SIZES}, "each ping of the client is answered once"
+    check_beats(s.flow_end(), kind)
+
+
+@pytest.mark.parametrize("server, compressed, kind", [("ws", True, "ask"), ("websockets", False, "tell")])
+def test_a_page_in_chromium_converses(stent, servers, server, compressed, kind):
+    s = route(stent, servers(server, compressed), kind=kind)
+    seen, console = chromium.visit("clients/websocket.html", s.port)
+    check_conversation(seen, compressed)
+    assert seen["messages"] == 2 * len(SIZES)
+    assert console == ["the page has ended"]
+    check_beats(s.flow_end(), kind)
+
+
+def test_protocol_auto_finds_it(stent, servers):
+    s = stent.route(servers("ws", True), protocol="auto", heartbeat="50ms")
+    with Program(*CLIENTS["websockets"], s.port) as program:
+        check_conversation(program.result(), True)
+    check_beats(s.flow_end(), "ask")
+
+
+def test_an_upgrade_on_a_route_of_http(stent, servers):
+    s = stent.route(servers("websockets", True), protocol="http", heartbeat="50ms")
+    with Program(*CLIENTS["ws"], s.port) as program:
+        check_conversation(program.result(), True)
+    check_beats(s.flow_end(), "ask")
+
+
+# --- by hand ---
+
+@pytest.fixture
+def by_hand(stent, raw_backend):
+    """by_hand(keys of the route) -> stent, both ends of a WebSocket."""
+    def start(heartbeat="20ms", kind="ask", rcvbuf=None, **keys):
+        s = route(stent, raw_backend.text, heartbeat, kind, **keys)
+        client = s.connect(rcvbuf=rcvbuf)
+        backend = raw_backend.accept()
+        upgrade(client, backend)
+        return s, WebSocket(client, masks=True), WebSocket(backend, masks=False)
+    return start
+
+
+def test_an_upgrade_that_is_refused(stent, raw_backend):
+    s = route(stent, raw_backend.text, heartbeat="10ms")
+    client, backend = s.connect(), raw_backend.accept()
+    refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
+    for _ in range(2):
+        request = b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        client.send_all(request)
+        assert backend.recv_exact(len(request)) == request
+        backend.send_all(refusal)
+        assert client.recv_exact(len(refusal)) == refusal
+        client.expect_quiet(0.1)
+        backend.expect_quiet(0.1)
+    client.close()
+    backend.close()
+    end = s.flow_end()
+    assert (end["client_beats"], end["backend_beats"]) == (0, 0)
+
+
+def test_other_requests_before_the_upgrade(stent, raw_backend):
+    s = route(stent, raw_backend.text, heartbeat="10ms")
+    client, backend = s.connect(), raw_backend.accept()
+    for request, answer in ((b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"),
+                            (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody",
+                             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")):
+        client.send_all(request)
+        assert backend.recv_exact(len(request)) == request
+        backend.send_all(answer)
+        assert client.recv_exact(len(answer)) == answer
+    upgrade(client, backend)
+    a, b = WebSocket(client, masks=True), WebSocket(backend, masks=False)
+    for ws in (a, b):
+        assert ws.read()[0] == PING
+    a.send(TEXT, b"hello")
+    assert b.read_message() == (TEXT, b"hello")
+
+
+def test_a_frame_right_behind_the_head(stent, raw_backend):
+    """The server's first message may lie in one packet with its 101."""
+    s = route(stent, raw_backend.text, heartbeat="10ms")
+    client, backend = s.connect(), raw_backend.accept()
+    upgrade(client, backend, behind=b"\x81\x05early")
+    assert WebSocket(client, masks=True).read_message() == (TEXT, b"early")
+
+
+@SIDES
+def test_a_stopped_program_is_found_and_the_other_side_told(stent, side):
+    """Its kernel answers all that TCP asks. interval + timeout x misses = 300 + 3 x 300 ms; a second is for the rest."""
+    port = harness.free_port()
+    with Program(*SERVERS["websockets"], port, "no") as server:
+        server.wait_line("ready")
+        s = route(stent, port, heartbeat="300ms", heartbeat_timeout="300ms", heartbeat_misses=3)
+        with Program(*CLIENTS["ws"], s.port, "wait") as client:
+            client.wait_line("open")
+            time.sleep(0.7)		# beaten, and answering
+            stopped, other = (client, server) if side == "client" else (server, client)
+            began = time.monotonic()
+            stopped.stop()
+            end = s.flow_end(timeout=8)
+            assert time.monotonic() - began <= (0.3 + 3 * 0.3 + 1) * harness.SLOW
+            assert end["reason"] == f"{side}-beat-timeout"
+            assert 0 < end[f"{side}_answers"] <= end[f"{side}_beats"] - 3
+            line = other.wait_line("1001|closed")
+            assert "1001" in line and f"stent: {side}-beat-timeout" in line
+
+
+@SIDES
+def test_a_stopped_program_is_not_given_up_by_tells(by_hand, side):
+    """Nobody answers a tell, so nobody is dead for not answering."""
+    s, a, b = by_hand(kind="tell", heartbeat_timeout="50ms")
+    time.sleep(1)
+    s.expect_no_event("flow end")
+    sleeper, other = (a, b) if side == "client" else (b, a)
+    other.send(TEXT, b"still there?")
+    assert sleeper.read_message() == (TEXT, b"still there?")
+
+
+@SIDES
+def test_a_reader_that_pauses_with_data_under_way_lives(by_hand, side):
+    """Answers cannot come while what was sent before the ask is stuck: no miss counts."""
+    s, a, b = by_hand(heartbeat="off", heartbeat_timeout=f"{int(500 * harness.SLOW)}ms", **{f"{side}__heartbeat": "100ms"})
+    reader, sender = (a, b) if side == "client" else (b, a)
+    data = os.urandom(1 << 24)
+    thread = threading.Thread(target=sender.send, args=(BINARY, data), kwargs={"timeout": 60})
+    thread.start()
+    time.sleep(3.5 * harness.SLOW)
+    s.expect_no_event("flow end")
+    assert reader.read_message(timeout=60) == (BINARY, data)
+    thread.join()
+    reader.send(TEXT, b"done")
+    assert sender.read_message() == (TEXT, b"done")
+
+
+@SIDES
+def test_beats_end_when_the_other_application_says_nothing(by_hand, side):
+    """A beat must not keep alive for ever what nobody uses."""
+    s, a, b = by_hand(heartbeat="50ms", kind="tell", heartbeat_limit="1s")
+    ws = a if side == "client" else b
+    began = last = time.monotonic()
+    while (frame := ws.read_or_none(timeout=0.8)) is not None:
+        assert frame[0] == PONG
+        last = time.monotonic()
+        assert last - began < 3 * harness.SLOW
+    assert last - began > 0.6
+    other = b if side == "client" else a
+    other.send(TEXT, b"I am back")
+    assert ws.read_message() == (TEXT, b"I am back")
+    assert ws.read()[0] == PONG
+
+
+def test_beats_do_not_pile_up_unread(by_hand):
+    s, a, b = by_hand(heartbeat="5ms", kind="tell", heartbeat_limit="off")
+    for ws in (a, b):
+        beats = 0
+        while ws.read_or_none(timeout=1) is not None:
+            beats += 1
+        assert beats == 1000
+    a.send(TEXT, b"I do read")
+    assert b.read_message() == (TEXT, b"I do read")
+    assert a.read()[0] == PONG
+
+
+@SIDES
+def test_no_beat_after_a_close(by_hand, side):
+    s, a, b = by_hand(heartbeat="20ms", kind="tell")
+    closer, other = (a, b) if side == "client" else (b, a)
+    closer.send(CLOSE, b"\x0f\xa1mine")
+    assert other.read_until(CLOSE) == (CLOSE, b"\x0f\xa1mine")
+    assert other.read_or_none(timeout=0.3) is None
+    other.send(CLOSE, b"\x0f\xa1mine")
+    assert closer.read_until(CLOSE) == (CLOSE, b"\x0f\xa1mine")
+
+
+@SIDES
+def test_a_beat_never_goes_inside_a_frame(by_hand, side):
+    """Half a frame, a pause, the other half; then between two fragments, where beats do go."""
+    s, a, b = by_hand(heartbeat="10ms")
+    reader, sender = (a, b) if side == "client" else (b, a)
+    frame = sender.frame(BINARY, b"first", fin=False)
+    sender.peer.send_all(frame[:-2])
+    time.sleep(0.1)
+    sender.peer.send_all(frame[-2:])
+    seen = [reader.read()]
+    while seen[-1][0] == PING:		# from before the frame
+        seen.append(reader.read())
+    assert seen[-1] == (BINARY, b"first")
+    assert reader.read()[0] == PING
+    sender.peer.send_all(sender.frame(CONTINUATION, b" second"))
+    assert reader.read_until(CONTINUATION) == (CONTINUATION, b" second")
+
+
+@SIDES
+def test_the_farewell_to_the_byte(by_hand, side):
+    """A Close with 1001 (going away) and who, why and after how long; then a FIN."""
+    s, a, b = by_hand(heartbeat="100ms", heartbeat_timeout="100ms", heartbeat_misses=1)
+    living = b if side == "client" else a
+    answering = living.answer_in_background()
+    end = s.flow_end()
+    assert end["reason"] == f"{side}-beat-timeout"
+    assert answering.wait_end() == "fin"
+    opcode, payload = answering.messages[-1]
+    assert opcode == CLOSE and payload[:2] == b"\x03\xe9"
+    assert payload[2:].startswith(f"stent: {side}-beat-timeout, {side} quiet for".encode())
+
+
+@pytest.mark.parametrize("on_dead", ["reset", "close"])
+@SIDES
+def test_on_dead_decides_what_the_living_side_gets(by_hand, side, on_dead):
+    s, a, b = by_hand(heartbeat="100ms", heartbeat_timeout="100ms", heartbeat_misses=1, on_dead=on_dead)
+    answering = (b if side == "client" else a).answer_in_background()
+    assert s.flow_end()["reason"] == f"{side}-beat-timeout"
+    assert answering.wait_end() == {"reset": "reset", "close": "fin"}[on_dead]
+    assert answering.messages == []

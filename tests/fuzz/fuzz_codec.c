@@ -1,0 +1,228 @@
+/*
+ * fuzz_codec.c - feeds a codec whatever libFuzzer invents. One target a codec,
+ * by -DFUZZ_CODEC="name".
+ *
+ * An input is a byte of settings, then records:
+ *	0, 1	the client, the backend sends: a byte of length - 1, then the bytes
+ *	2, 3	the same, one byte at a time
+ *	4, 5	a beat to the client, to the backend, if one is legal
+ *	6	a FIN		(0x08: the backend's)
+ *	7	the answers that are due	(0x08: the backend's)
+ * with, where bytes are sent, 0x08: forward unseen what the codec need not
+ * see; 0x10: beats wherever they are legal; 0x20: answers come at once. A beat
+ * is of the kind that 0x60 says, if that is legal.
+ *
+ * It is played twice. Without beats, what comes out must be what went in. With
+ * beats the same must hold less the beats and as many answers as the codec
+ * says that it took out, whatever the bytes mean and wherever answers come.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec_match.h"
+#include "codec_peers.h"
+
+#define BEATS_MAX 300	/* to a side, in one input */
+
+struct answer {
+	uint8_t data[PEER_ANSWER_MAX];
+	size_t len;
+};
+
+struct fuzz {
+	struct run run;
+	const struct codec_peer *peer;
+	struct codec_settings settings;
+	bool beats;
+	unsigned kinds_offered;		/* counts, so that kinds take turns */
+	struct answer *answers[2];	/* all that a side was asked for */
+	size_t n_answers[2], n_sent[2];
+	size_t distinct[2][BEATS_MAX], n_distinct[2];	/* which of them are no repetition */
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A beat was answered: its answer lies behind the others. */
+static void
+add_answer(struct fuzz *f, enum side side)
+{
+	const struct answer *all = f->answers[side], *a = &all[f->n_answers[side]++];
+
+	for (size_t i = 0; i < f->n_distinct[side]; i++) {
+		const struct answer *b = &all[f->distinct[side][i]];
+
+		if (a->len == b->len && memcmp(a->data, b->data, a->len) == 0)
+			return;
+	}
+	f->distinct[side][f->n_distinct[side]++] = (size_t)(a - all);
+}
+
+static void
+beat(struct fuzz *f, enum side to, unsigned wanted)
+{
+	unsigned kinds = run_may_beat(&f->run, to), n;
+	struct answer *a;
+	size_t len;
+
+	if (kinds == 0 || f->run.n_marks[to] == BEATS_MAX)
+		return;
+	for (n = wanted % 3; (kinds & (1u << n)) == 0; n = (n + 1) % 3)
+		;
+	len = run_beat(&f->run, to, (enum beat_kind)(1u << n));
+	f->answers[to] = realloc(f->answers[to], (f->n_answers[to] + 1) * sizeof(*a));
+	if (f->answers[to] == NULL)
+		abort();
+	a = &f->answers[to][f->n_answers[to]];
+	a->len = f->peer->answer(&f->settings, to, f->run.got[to].data + f->run.got[to].len - len,
+	    len, a->data);
+	if (a->len > 0)
+		add_answer(f, to);
+}
+
+static void
+answer(struct fuzz *f, enum side from)
+{
+	while (!f->run.fin[from] && f->n_sent[from] < f->n_answers[from]) {
+		const struct answer *a = &f->answers[from][f->n_sent[from]++];
+
+		run_feed(&f->run, from, a->data, a->len);
+	}
+}
+
+static void
+send_bytes(struct fuzz *f, uint8_t how, const uint8_t *p, size_t len)
+{
+	enum side from = (how & 1) != 0 ? BACKEND : CLIENT;
+
+	while (len > 0 && !f->run.fin[from]) {
+		size_t piece = (how & 2) != 0 ? 1 : len, n = 0;
+
+		if ((how & 8) != 0)
+			n = run_skip(&f->run, from, p, piece);
+		if (n == 0) {
+			run_feed(&f->run, from, p, piece);
+			n = piece;
+		}
+		p += n;
+		len -= n;
+		if (f->beats && (how & 0x10) != 0) {
+			beat(f, CLIENT, f->kinds_offered);
+			beat(f, BACKEND, f->kinds_offered++);
+		}
+	}
+	for (int s = 0; s < 2 && (how & 0x20) != 0; s++)
+		answer(f, (enum side)s);
+}
+
+static void
+fin(struct fuzz *f, enum side from)
+{
+	if (!f->run.fin[from])
+		run_fin(&f->run, from);
+}
+
+static void
+play(struct fuzz *f, const uint8_t *p, const uint8_t *end)
+{
+	while (p < end && !f->run.reset) {
+		uint8_t how = *p++;
+		enum side side = (how & 8) != 0 ? BACKEND : CLIENT;
+
+		if ((how & 7) < 4 && p < end) {
+			size_t n = (size_t)*p++ + 1, left = (size_t)(end - p);
+
+			n = n < left ? n : left;
+			send_bytes(f, how, p, n);
+			p += n;
+		} else if ((how & 7) == 6) {
+			fin(f, side);
+		} else if ((how & 7) == 7) {
+			answer(f, side);
+		} else if ((how & 7) >= 4 && f->beats) {
+			beat(f, (how & 1) != 0 ? BACKEND : CLIENT, how >> 5 & 3);
+		}
+	}
+	fin(f, BACKEND);
+	fin(f, CLIENT);
+}
+
+struct asked {
+	const struct fuzz *f;
+	enum side side;
+};
+
+static size_t
+answer_at(void *arg, const uint8_t *bytes, size_t len)
+{
+	const struct asked *asked = arg;
+	const struct fuzz *f = asked->f;
+	enum side s = asked->side;
+
+	for (size_t i = 0; i < f->n_distinct[s]; i++) {
+		const struct answer *a = &f->answers[s][f->distinct[s][i]];
+
+		if (a->len <= len && memcmp(a->data, bytes, a->len) == 0)
+			return a->len;
+	}
+	return f->peer->like_answer != NULL && f->n_answers[s] > 0 ?
+	    f->peer->like_answer(s, bytes, len) : 0;
+}
+
+static void
+check(const struct fuzz *f, enum side from)
+{
+	enum side to = side_other(from);
+	struct asked asked = { f, from };
+	struct match m = { .sent = &f->run.in[from], .answers = f->run.answers[from],
+	    .answer_at = answer_at, .arg = &asked, .is_cut = f->run.reset };
+	size_t at;
+
+	if (f->run.answers[from] > f->n_answers[from])
+		run_fail(&f->run, "took out %u answers of the %s, which was asked %zu times",
+		    f->run.answers[from], side_name(from), f->n_answers[from]);
+	at = codec_match(&f->run, to, &m);
+	if (at != MATCHED)
+		run_fail(&f->run, "from the %s: what came out (less beats) differs from what went in "
+		    "(less answers) at byte %zu of %zu", side_name(from), at, m.sent->len);
+}
+
+static void
+play_whole(const struct codec *codec, bool beats, uint8_t settings, const uint8_t *p, const uint8_t *end)
+{
+	static const unsigned kinds[8] = { [BEAT_TELL] = BEAT_TELL, [BEAT_ASK] = BEAT_ASK, [BEAT_AHEAD] = BEAT_AHEAD };
+	struct fuzz f = { .peer = codec_peer_of(codec), .beats = beats };
+
+	if (f.peer->settings != NULL)
+		f.settings = *f.peer->settings;
+	f.settings.heartbeats[CLIENT] = (settings & 0x80) == 0;
+	f.settings.heartbeats[BACKEND] = true;
+	f.settings.in_transaction = (settings & 0x40) != 0;
+	f.settings.kind[CLIENT] = (enum beat_kind)kinds[settings & 7];
+	f.settings.kind[BACKEND] = (enum beat_kind)kinds[settings >> 3 & 7];
+	run_start(&f.run, codec, &f.settings);
+	snprintf(f.run.what, sizeof(f.run.what), "the input at hand, %s beats", beats ? "with" : "without");
+	play(&f, p, end);
+	for (int s = 0; s < 2; s++) {
+		check(&f, (enum side)s);
+		free(f.answers[s]);
+	}
+	run_end(&f.run);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const struct codec *codec = codec_find(FUZZ_CODEC);
+
+	if (codec == NULL) {
+		fprintf(stderr, "no codec is called " FUZZ_CODEC "\n");
+		abort();
+	}
+	if (size > 0) {
+		play_whole(codec, false, *data, data + 1, data + size);
+		play_whole(codec, true, *data, data + 1, data + size);
+	}
+	return 0;
+}

@@ -1,0 +1,247 @@
+/*
+ * codec_chain.c - one transcript through two stents in a row, as where a
+ * program has one on its machine and its server another.
+ *
+ * Each follows the whole stream, so it judges the other: a beat that went out
+ * in the wrong place makes the next one let go, and an answer that is taken
+ * by the one that did not ask is missed by the one that did. Their answers may
+ * be alike; then it does not matter who took which, as long as each took as
+ * many as it asked for.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec_chain.h"
+#include "codec_match.h"
+
+#define SEEDS 60
+
+struct answer {
+	uint8_t data[PEER_ANSWER_MAX];
+	size_t len;
+};
+
+struct chain {
+	struct run run[2];	/* by the side that is next to it */
+	size_t passed[2][2];	/* bytes of run[i].got[side] that the other stent or that side has */
+	const struct transcript *t;
+	struct answer *answers[2];	/* all that a side was asked for */
+	size_t n_answers[2], n_sent[2];
+	bool inside[2];		/* that side is in the middle of a step */
+	bool fed_by_bytes;
+	unsigned random;
+};
+
+static unsigned
+roll(struct chain *c, unsigned n)
+{
+	c->random = c->random * 1103515245u + 12345u;
+	return (c->random >> 16) % n;
+}
+
+static void
+feed_cut(struct chain *c, struct run *r, enum side from, const uint8_t *data, size_t len)
+{
+	while (len > 0) {
+		size_t n = c->fed_by_bytes ? 1 : 1 + roll(c, 64);
+
+		n = n < len ? n : len;
+		run_feed(r, from, data, n);
+		data += n;
+		len -= n;
+	}
+}
+
+/* What one stent let out toward the other goes in there. */
+static void
+pass_on(struct chain *c, enum side from)
+{
+	struct run *near = &c->run[from], *far = &c->run[side_other(from)];
+	size_t *passed = &c->passed[from][side_other(from)];
+	struct bytes fresh = { 0 };
+
+	if (near->got[side_other(from)].len == *passed)
+		return;
+	bytes_add(&fresh, near->got[side_other(from)].data + *passed, near->got[side_other(from)].len - *passed);
+	*passed += fresh.len;
+	feed_cut(c, far, from, fresh.data, fresh.len);
+	bytes_free(&fresh);
+}
+
+static void
+add_answer(struct chain *c, enum side to, const uint8_t *beat, size_t len)
+{
+	struct answer a;
+
+	a.len = c->t->peer->answer(c->t->settings, to, beat, len, a.data);
+	if (a.len == 0)
+		return;
+	c->answers[to] = realloc(c->answers[to], (c->n_answers[to] + 1) * sizeof(a));
+	if (c->answers[to] == NULL)
+		abort();
+	c->answers[to][c->n_answers[to]++] = a;
+}
+
+/* Perhaps a beat of stent i to a side, of any kind that is legal. */
+static void
+offer(struct chain *c, int i, enum side to)
+{
+	struct run *r = &c->run[i];
+	unsigned kinds = run_may_beat(r, to), n = roll(c, 3);
+	size_t len;
+
+	if (kinds == 0 || roll(c, 3) == 0)
+		return;
+	while ((kinds & (1u << n)) == 0)
+		n = (n + 1) % 3;
+	len = run_beat(r, to, (enum beat_kind)(1u << n));
+	add_answer(c, to, r->got[to].data + r->got[to].len - len, len);
+	if (i != (int)to)
+		pass_on(c, side_other(to));
+}
+
+static void
+offer_all(struct chain *c)
+{
+	for (int i = 0; i < 2; i++)
+		for (int to = 0; to < 2; to++)
+			offer(c, i, (enum side)to);
+}
+
+static void
+send_bytes(struct chain *c, enum side from, const uint8_t *data, size_t len, bool beats)
+{
+	while (len > 0) {
+		size_t n = c->fed_by_bytes ? 1 : 1 + roll(c, 100);
+
+		n = n < len ? n : len;
+		run_feed(&c->run[from], from, data, n);
+		pass_on(c, from);
+		data += n;
+		len -= n;
+		if (beats)
+			offer_all(c);
+	}
+}
+
+/* The answers due from a side that stands between two messages. */
+static void
+answer_all(struct chain *c, enum side from)
+{
+	size_t n = c->n_answers[from];
+
+	for (; c->n_sent[from] < n; c->n_sent[from]++)
+		send_bytes(c, from, c->answers[from][c->n_sent[from]].data,
+		    c->answers[from][c->n_sent[from]].len, false);
+}
+
+static void
+answer_before(struct chain *c, const struct step *s)
+{
+	const struct codec_peer *peer = c->t->peer;
+
+	if (s->data != NULL && peer->may_overtake != NULL && roll(c, 2) == 0 &&
+	    peer->may_overtake(s->from, s->data, s->len))
+		return;
+	answer_all(c, s->from);
+}
+
+static void
+end(struct chain *c, enum side from)
+{
+	if (c->run[from].fin[from])
+		return;
+	answer_all(c, from);
+	run_fin(&c->run[from], from);
+	pass_on(c, from);
+	run_fin(&c->run[side_other(from)], from);
+}
+
+static void
+play_step(struct chain *c, const struct step *s)
+{
+	answer_before(c, s);
+	if (s->data == NULL) {
+		end(c, s->from);
+		return;
+	}
+	c->inside[s->from] = true;
+	send_bytes(c, s->from, s->data, s->len, true);
+	c->inside[s->from] = false;
+	for (int side = 0; side < 2; side++)
+		if (!c->inside[side] && !c->run[side].fin[side] && roll(c, 2) == 0)
+			answer_all(c, (enum side)side);
+}
+
+/* ---- the laws ---- */
+
+struct asked {
+	const struct chain *c;
+	enum side side;
+};
+
+static size_t
+answer_at(void *arg, const uint8_t *bytes, size_t len)
+{
+	const struct asked *asked = arg;
+	const struct answer *all = asked->c->answers[asked->side];
+
+	for (size_t i = 0; i < asked->c->n_answers[asked->side]; i++)
+		if (all[i].len <= len && memcmp(all[i].data, bytes, all[i].len) == 0)
+			return all[i].len;
+	return 0;
+}
+
+static void
+check_direction(const struct chain *c, enum side from)
+{
+	struct asked asked = { c, from };
+	unsigned taken = c->run[CLIENT].answers[from] + c->run[BACKEND].answers[from];
+
+	for (int i = 0; i < 2; i++) {
+		const struct run *r = &c->run[i];
+		struct match m = { .sent = &r->in[from], .answers = r->answers[from],
+		    .answer_at = answer_at, .arg = &asked, .is_cut = r->reset };
+		size_t at = codec_match(r, side_other(from), &m);
+
+		if (at != MATCHED)
+			run_fail(r, "from the %s: what came out (less beats) differs from what went in "
+			    "(less answers) at byte %zu of %zu", side_name(from), at, m.sent->len);
+		if (r->lost != NULL)
+			run_fail(r, "let go: %s", r->lost);
+	}
+	if (taken != c->n_sent[from])
+		run_fail(&c->run[from], "both stents together took out %u answers of the %s, which sent %zu",
+		    taken, side_name(from), c->n_sent[from]);
+}
+
+static void
+play(const struct transcript *t, unsigned seed)
+{
+	struct chain c = { .t = t, .random = seed * 2654435761u + 1, .fed_by_bytes = seed % 8 == 1 };
+
+	for (int i = 0; i < 2; i++) {
+		run_start(&c.run[i], t->codec, t->settings);
+		snprintf(c.run[i].what, sizeof(c.run[i].what), "transcript \"%s\" through two stents, "
+		    "of which this is the %s's, seed %u", t->name, side_name((enum side)i), seed);
+	}
+	offer_all(&c);
+	for (size_t i = 0; i < t->n_steps; i++)
+		play_step(&c, &t->steps[i]);
+	end(&c, BACKEND);
+	end(&c, CLIENT);
+	check_direction(&c, CLIENT);
+	check_direction(&c, BACKEND);
+	for (int i = 0; i < 2; i++) {
+		run_end(&c.run[i]);
+		free(c.answers[i]);
+	}
+}
+
+void
+codec_check_chain(const struct transcript *t)
+{
+	for (unsigned seed = 1; seed <= SEEDS; seed++)
+		play(t, seed);
+}

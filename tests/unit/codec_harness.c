@@ -1,0 +1,543 @@
+/*
+ * codec_harness.c - one transcript, played in every way.
+ *
+ * A play is told by a struct manner: how the stream is cut, where beats go,
+ * when the peers answer. First the plays without beats: what comes out must be
+ * what went in, and the moments at which a beat would be legal must not depend
+ * on the cuts (they are noted by the first play, one byte at a time, and
+ * compared by all others). Then the plays with beats: taking away the beats
+ * that were written must give what the real peers sent, with no answer of
+ * ours left in it. Everything that is random comes from a seed, so that the
+ * line of a failure is enough to see it again.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "codec_chain.h"
+#include "codec_harness.h"
+#include "codec_match.h"
+
+#define SEEDS 150	/* random plays of each sort */
+#define SINGLES 200	/* at most so many positions for plays with one cut or one beat */
+
+enum cuts { CUT_STEPS, CUT_BYTES, CUT_ONCE, CUT_RANDOM };
+enum beats { BEATS_NONE, BEATS_ALWAYS, BEATS_ONCE, BEATS_RANDOM };
+
+static const char *const cuts_text[] = { "steps", "bytes", "once", "random" };
+static const char *const beats_text[] = { "none", "always", "once", "random" };
+
+struct manner {
+	enum cuts cuts;
+	size_t cut_at;		/* CUT_ONCE */
+	bool skip;		/* forward unseen what the codec need not see */
+	enum beats beats;
+	unsigned to;		/* beats go to these sides, as bits */
+	unsigned kinds;		/* and are of these kinds */
+	size_t beat_at;		/* BEATS_ONCE: the how-manieth legal moment */
+	bool late;		/* answers come as late as the peer may send them */
+	bool dies;		/* a peer that owes an answer sends a part of it and then its FIN */
+	unsigned seed;
+};
+
+struct answer {
+	uint8_t data[PEER_ANSWER_MAX];
+	size_t len;
+};
+
+struct play {
+	struct run run;
+	const struct transcript *t;
+	const struct codec_peer *peer;
+	const struct manner *m;
+	uint8_t *trace;		/* the kinds legal after so many bytes, both sides' in one byte */
+	bool noting;		/* this play fills the trace; else it compares */
+	struct answer *waiting[2];	/* answers that side has yet to send */
+	size_t n_waiting[2];
+	unsigned injected[2];
+	struct bytes sent[2];	/* what must come out of what that side sent */
+	bool dead[2];		/* that side sends no more */
+	bool garbled[2];	/* that side sent what nobody can follow: no answer can be told from it */
+	bool quiet;		/* no beats: answers that are due go out */
+	bool inside[2];		/* that side is in the middle of a step */
+	struct bytes queue;	/* CUT_RANDOM: bytes of queue_from that go out together */
+	enum side queue_from;
+	size_t position;	/* bytes of the transcript fed so far */
+	size_t moments;		/* legal moments seen so far */
+	unsigned random;
+	struct tally *tally;
+};
+
+static unsigned
+roll(struct play *p, unsigned n)
+{
+	p->random = p->random * 1103515245u + 12345u;
+	return (p->random >> 16) % n;
+}
+
+/* ---- answers ---- */
+
+static void feed_raw(struct play *p, enum side from, const uint8_t *data, size_t len);
+
+/* A part of an answer is none and must come out, unless it is long enough to be known for one. */
+static void
+die_answering(struct play *p, enum side from)
+{
+	const struct answer *a = &p->waiting[from][0];
+	size_t n = roll(p, (unsigned)a->len);
+
+	p->dead[from] = true;
+	if (p->peer->known_by > 0 && n >= p->peer->known_by)
+		p->injected[from]++;
+	else
+		bytes_add(&p->sent[from], a->data, n);
+	feed_raw(p, from, a->data, n);
+}
+
+static void
+inject_answers(struct play *p, enum side from)
+{
+	size_t n = p->n_waiting[from];
+	struct answer *answers = p->waiting[from];
+
+	if (p->dead[from] || n == 0)
+		return;
+	if (p->m->dies) {
+		die_answering(p, from);
+		return;
+	}
+	p->waiting[from] = NULL;	/* feeding may add to it */
+	p->n_waiting[from] = 0;
+	for (size_t i = 0; i < n; i++) {
+		p->inside[from] = true;
+		if (p->garbled[from])
+			bytes_add(&p->sent[from], answers[i].data, answers[i].len);
+		else
+			p->injected[from]++;
+		feed_raw(p, from, answers[i].data, answers[i].len);
+		p->inside[from] = false;
+	}
+	free(answers);
+}
+
+static void
+note_answer(struct play *p, enum side side, enum beat_kind kind, size_t beat_len)
+{
+	const struct bytes *got = &p->run.got[side];
+	struct answer a;
+
+	a.len = p->peer->answer(p->t->settings, side,
+	    got->data + got->len - beat_len, beat_len, a.data);
+	if (a.len == 0 && kind == BEAT_ASK)
+		run_fail(&p->run, "the %s's peer has no answer to this ask", side_name(side));
+	if (a.len == 0)
+		return;
+	p->waiting[side] = realloc(p->waiting[side], (p->n_waiting[side] + 1) * sizeof(a));
+	if (p->waiting[side] == NULL)
+		abort();
+	p->waiting[side][p->n_waiting[side]++] = a;
+}
+
+/* Without a beat in between, which would ask for one more. */
+static void
+inject_last_answers(struct play *p, enum side from)
+{
+	p->quiet = true;
+	inject_answers(p, from);
+	p->quiet = false;
+}
+
+/* The next step of a side begins: what must come before it comes now. */
+static void
+answers_before(struct play *p, const struct step *s)
+{
+	if (p->n_waiting[s->from] == 0)
+		return;
+	if (s->data != NULL && p->peer->may_overtake != NULL &&
+	    p->peer->may_overtake(s->from, s->data, s->len) && (p->m->late || roll(p, 2) == 0))
+		return;
+	inject_last_answers(p, s->from);
+}
+
+/* ---- beats ---- */
+
+static void
+offer_beat(struct play *p, enum side to)
+{
+	unsigned kinds;
+	enum beat_kind kind;
+
+	if ((p->m->to & (1u << to)) == 0)
+		return;
+	kinds = run_may_beat(&p->run, to) & p->m->kinds;
+	if (kinds == 0)
+		return;
+	p->moments++;
+	if (p->m->beats == BEATS_ONCE && p->moments != p->m->beat_at)
+		return;
+	if (p->m->beats == BEATS_RANDOM && roll(p, 4) != 0)
+		return;
+	do
+		kind = (enum beat_kind)(1u << roll(p, 3));
+	while ((kinds & kind) == 0);
+	size_t len = run_beat(&p->run, to, kind);
+	if (p->m->cuts == CUT_BYTES)
+		p->tally->moments[to][kind]++;
+	note_answer(p, to, kind, len);
+}
+
+static void
+offer_beats(struct play *p)
+{
+	if (p->m->beats == BEATS_NONE || p->quiet)
+		return;
+	for (int i = 0; i < 2; i++)
+		offer_beat(p, (enum side)i);
+}
+
+/* With no beats about, what is legal here must not depend on how the stream was cut. */
+static void
+compare_trace(struct play *p)
+{
+	uint8_t now = (uint8_t)(run_may_beat(&p->run, CLIENT) | run_may_beat(&p->run, BACKEND) << 4);
+
+	if (p->m->beats != BEATS_NONE)
+		return;
+	if (p->noting)
+		p->trace[p->position] = now;
+	else if (p->trace[p->position] != now)
+		run_fail(&p->run, "after byte %zu the legal kinds are %#x to the client, %#x to the "
+		    "backend; fed one byte at a time they were %#x and %#x", p->position,
+		    now & 15, now >> 4, p->trace[p->position] & 15, p->trace[p->position] >> 4);
+}
+
+/* ---- bytes ---- */
+
+static void
+check_answers(const struct play *p)
+{
+	for (int s = 0; s < 2; s++) {
+		if (p->run.answers[s] > p->injected[s])
+			run_fail(&p->run, "took out %u answers of the %s, which sent %u",
+			    p->run.answers[s], side_name((enum side)s), p->injected[s]);
+	}
+}
+
+/* The next piece as this manner cuts it. */
+static size_t
+piece(struct play *p, size_t len, bool is_answer)
+{
+	size_t n = len;
+
+	if (p->m->cuts == CUT_BYTES)
+		n = 1;
+	else if (p->m->cuts == CUT_RANDOM)
+		n = 1 + roll(p, roll(p, 3) == 0 ? 4 : 64);
+	else if (p->m->cuts == CUT_ONCE && !is_answer && p->position < p->m->cut_at)
+		n = p->m->cut_at - p->position;
+	return n < len ? n : len;
+}
+
+static void
+feed_cut(struct play *p, enum side from, const uint8_t *data, size_t len, bool is_answer)
+{
+	while (len > 0) {
+		size_t n = piece(p, len, is_answer), seen;
+
+		seen = p->m->skip && (p->m->cuts != CUT_RANDOM || roll(p, 2) == 0) ?
+		    run_skip(&p->run, from, data, n) : 0;
+		if (seen == 0) {
+			run_feed(&p->run, from, data, n);
+			seen = n;
+		}
+		check_answers(p);
+		data += seen;
+		len -= seen;
+		if (!is_answer) {
+			p->position += seen;
+			compare_trace(p);
+		}
+		/* Inside an answer a beat may go as well; but each would bring the next answer, without end. */
+		if (!is_answer || p->n_waiting[CLIENT] + p->n_waiting[BACKEND] == 0)
+			offer_beats(p);
+	}
+}
+
+static void
+feed_raw(struct play *p, enum side from, const uint8_t *data, size_t len)
+{
+	feed_cut(p, from, data, len, true);
+}
+
+/* Peers that answer at once do so as soon as they are between two messages. */
+static void
+answer_at_once(struct play *p)
+{
+	for (int again = 0; again < 4; again++)
+		for (int s = 0; s < 2; s++)
+			if (!p->m->late && !p->inside[s] && !p->run.fin[s] && p->n_waiting[s] > 0 &&
+			    (p->m->cuts != CUT_RANDOM || roll(p, 2) == 0))
+				inject_answers(p, (enum side)s);
+}
+
+static void
+flush(struct play *p)
+{
+	struct bytes b = p->queue;
+
+	p->queue = (struct bytes){ 0 };
+	feed_cut(p, p->queue_from, b.data, b.len, false);
+	bytes_free(&b);
+}
+
+/* In random plays several steps of one side may arrive as one piece. */
+static void
+play_bytes(struct play *p, const struct step *s, const struct step *next)
+{
+	bool joins = p->m->cuts == CUT_RANDOM && next != NULL && next->data != NULL &&
+	    next->from == s->from;
+
+	if (p->dead[s->from])
+		return;
+	p->queue_from = s->from;
+	bytes_add(&p->sent[s->from], s->data, s->len);
+	bytes_add(&p->queue, s->data, s->len);
+	p->inside[s->from] = true;
+	if (joins && p->n_waiting[s->from] == 0 && roll(p, 2) == 0)
+		return;
+	flush(p);
+	p->inside[s->from] = false;
+	answer_at_once(p);
+}
+
+static void
+play_fin(struct play *p, enum side from)
+{
+	if (p->run.fin[from])
+		return;
+	inject_last_answers(p, from);
+	run_fin(&p->run, from);
+	offer_beats(p);
+	answer_at_once(p);
+}
+
+/* ---- the laws ---- */
+
+static void
+expect_equal(const struct play *p, enum side from)
+{
+	enum side to = side_other(from);
+	struct match m = { .sent = &p->sent[from], .is_cut = p->run.reset };
+	size_t at = codec_match(&p->run, to, &m);
+
+	if (at != MATCHED)
+		run_fail(&p->run, "from the %s: what came out (less beats) differs from what went in "
+		    "(less answers) at byte %zu of %zu", side_name(from), at, m.sent->len);
+}
+
+static void
+check_laws(const struct play *p)
+{
+	const struct run *r = &p->run;
+
+	for (int s = 0; s < 2; s++) {
+		expect_equal(p, (enum side)s);
+		if (r->answers[s] != p->injected[s])
+			run_fail(r, "took out %u answers of the %s, which sent %u", r->answers[s],
+			    side_name((enum side)s), p->injected[s]);
+	}
+	if (r->lost != NULL && p->t->lost == NULL && !p->m->dies)
+		run_fail(r, "let go: %s", r->lost);
+	if (!p->m->dies && p->t->lost != NULL && (r->lost == NULL || strstr(r->lost, p->t->lost) == NULL))
+		run_fail(r, "did not let go for \"%s\": %s", p->t->lost, r->lost != NULL ? r->lost : "not at all");
+}
+
+static void
+describe(struct play *p)
+{
+	const struct manner *m = p->m;
+
+	snprintf(p->run.what, sizeof(p->run.what), "transcript \"%s\", cuts=%s cut_at=%zu skip=%d "
+	    "beats=%s to=%u kinds=%u beat_at=%zu late=%d dies=%d seed=%u", p->t->name, cuts_text[m->cuts],
+	    m->cut_at, m->skip, beats_text[m->beats], m->to, m->kinds, m->beat_at, m->late, m->dies,
+	    m->seed);
+}
+
+/* Plays it once. Returns how many legal moments there were. */
+static size_t
+play(const struct transcript *t, const struct manner *m, uint8_t *trace, bool noting, struct tally *tally)
+{
+	struct play p = { .t = t, .m = m, .peer = t->peer, .trace = trace, .noting = noting,
+	    .random = m->seed * 2654435761u + 1, .tally = tally };
+
+	run_start(&p.run, t->codec, t->settings);
+	describe(&p);
+	compare_trace(&p);
+	offer_beats(&p);
+	answer_at_once(&p);
+	for (size_t i = 0; i < t->n_steps; i++) {
+		const struct step *s = &t->steps[i];
+
+		if (p.queue.len == 0)
+			answers_before(&p, s);
+		if (t->fault > 0 && i == t->fault)
+			p.garbled[s->from] = true;
+		if (s->data == NULL)
+			play_fin(&p, s->from);
+		else
+			play_bytes(&p, s, i + 1 < t->n_steps ? s + 1 : NULL);
+	}
+	play_fin(&p, BACKEND);
+	play_fin(&p, CLIENT);
+	check_laws(&p);
+	for (int s = 0; s < 2; s++) {
+		if (m->cuts == CUT_BYTES)
+			tally->answers[s] += p.run.answers[s];
+		free(p.waiting[s]);
+		bytes_free(&p.sent[s]);
+	}
+	tally->skipped += p.run.skipped;
+	run_end(&p.run);
+	return p.moments;
+}
+
+static size_t
+length_of(const struct transcript *t)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->n_steps; i++)
+		n += t->steps[i].len;
+	return n;
+}
+
+static void
+check_cuts(const struct transcript *t, struct tally *tally)
+{
+	size_t len = length_of(t), stride = len / SINGLES + 1;
+	uint8_t *trace = calloc(len + 1, 1);
+	struct manner m = { .cuts = CUT_BYTES };
+
+	if (trace == NULL)
+		abort();
+	play(t, &m, trace, true, tally);
+	m.skip = true;
+	play(t, &m, trace, false, tally);
+	for (int skip = 0; skip < 2; skip++) {
+		m = (struct manner){ .cuts = CUT_STEPS, .skip = skip };
+		play(t, &m, trace, false, tally);
+		for (size_t at = 1; at < len; at += stride) {
+			m = (struct manner){ .cuts = CUT_ONCE, .cut_at = at, .skip = skip };
+			play(t, &m, trace, false, tally);
+		}
+	}
+	for (unsigned seed = 1; seed <= SEEDS; seed++) {
+		m = (struct manner){ .cuts = CUT_RANDOM, .skip = seed % 2 == 0, .seed = seed };
+		play(t, &m, trace, false, tally);
+	}
+	free(trace);
+}
+
+/* Beats of one kind to one side: everywhere, and at each place alone. */
+static void
+check_kind(const struct transcript *t, enum side to, enum beat_kind kind, struct tally *tally)
+{
+	struct tally unused = { 0 };
+
+	for (unsigned sort = 0; sort < 3; sort++) {
+		struct manner m = { .cuts = CUT_BYTES, .beats = BEATS_ALWAYS, .to = 1u << to,
+		    .kinds = kind, .late = sort == 1, .dies = sort == 2, .seed = 1 };
+		size_t moments = play(t, &m, NULL, false, sort == 0 ? tally : &unused);
+
+		m.cuts = CUT_STEPS;
+		play(t, &m, NULL, false, &unused);
+		m.cuts = CUT_BYTES;
+		m.beats = BEATS_ONCE;
+		for (size_t at = 1; at <= moments; at += moments / SINGLES + 1) {
+			m.beat_at = at;
+			m.seed = (unsigned)at;
+			play(t, &m, NULL, false, &unused);
+		}
+	}
+}
+
+static void
+check_beats(const struct transcript *t, struct tally *tally)
+{
+	struct tally unused = { 0 };
+
+	for (int to = 0; to < 2; to++)
+		for (unsigned kind = BEAT_TELL; kind <= BEAT_AHEAD; kind <<= 1)
+			if ((t->codec->leg[to].kinds & kind) != 0)
+				check_kind(t, (enum side)to, (enum beat_kind)kind, tally);
+	for (unsigned seed = 1; seed <= 2 * SEEDS; seed++) {
+		struct manner m = { .cuts = seed % 4 == 0 ? CUT_BYTES : CUT_RANDOM, .skip = seed % 3 == 0,
+		    .beats = seed % 2 == 0 ? BEATS_ALWAYS : BEATS_RANDOM, .to = 3, .kinds = 7,
+		    .late = seed % 5 < 2, .dies = seed % 7 == 0, .seed = seed };
+		play(t, &m, NULL, false, &unused);
+	}
+}
+
+/* ---- the corpus ---- */
+
+/* An input of tests/fuzz/fuzz_codec.c: settings; then records of what, length - 1, bytes. */
+static void
+write_corpus(const struct transcript *t, const char *dir)
+{
+	char path[PATH_MAX];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, t->codec->name);
+	if (mkdir(path, 0777) < 0 && errno != EEXIST) {
+		perror(path);
+		abort();
+	}
+	snprintf(path, sizeof(path), "%s/%s/%s", dir, t->codec->name, t->name);
+	for (char *p = path + strlen(path) - strlen(t->name); *p != '\0'; p++)
+		if (strchr(" /", *p) != NULL)
+			*p = '-';
+	f = fopen(path, "w");
+	if (f == NULL) {
+		perror(path);
+		abort();
+	}
+	fprintf(f, "%c", (int)t->settings->kind[CLIENT] | (int)t->settings->kind[BACKEND] << 3 |
+	    t->settings->in_transaction << 6);
+	for (size_t i = 0; i < t->n_steps; i++) {
+		const struct step *s = &t->steps[i];
+
+		if (s->data == NULL)
+			fprintf(f, "%c", s->from == CLIENT ? 0x06 : 0x0e);
+		for (size_t at = 0; at < s->len; at += 256) {
+			size_t n = s->len - at < 256 ? s->len - at : 256;
+
+			fprintf(f, "%c%c", 0x30 | (int)s->from, (int)(n - 1));
+			fwrite((const uint8_t *)s->data + at, 1, n, f);
+		}
+	}
+	fclose(f);
+}
+
+struct tally
+codec_check(const struct transcript *t)
+{
+	static const struct codec_settings on = { .heartbeats = { true, true } };
+	struct transcript full = *t;
+	struct tally tally = { 0 };
+	const char *dir = getenv("CODEC_CORPUS");
+
+	if (full.peer == NULL)
+		full.peer = codec_peer_of(t->codec);
+	if (full.settings == NULL)
+		full.settings = &on;
+	if (dir != NULL)
+		write_corpus(&full, dir);
+	check_cuts(&full, &tally);
+	check_beats(&full, &tally);
+	if (full.lost == NULL)
+		codec_check_chain(&full);
+	return tally;
+}

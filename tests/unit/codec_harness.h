@@ -1,0 +1,57 @@
+/*
+ * codec_harness.h - holds a codec to the laws over a transcript of a real
+ * conversation, in every way in which it may be cut and beaten.
+ *
+ *	static const struct step hello[] = {
+ *		STEP(CLIENT, "GET k\r\n"), STEP(BACKEND, "$1\r\nv\r\n"), FIN(CLIENT),
+ *	};
+ *	static const struct transcript t = { .name = "hello", .codec = &codec_redis, TRANSCRIPT_STEPS(hello) };
+ *	struct tally tally = codec_check(&t);
+ *	assert_true(tally.moments[BACKEND][BEAT_TELL] > 0);
+ *
+ * A step is one or more whole messages of a side (an answer to our ask is put
+ * between two steps of that side), or its FIN. Missing FINs are sent at the
+ * end. For a test of one moment use codec_run.h.
+ */
+#ifndef STENT_TESTS_CODEC_HARNESS_H
+#define STENT_TESTS_CODEC_HARNESS_H
+
+#include "codec_peers.h"
+#include "codec_run.h"
+
+struct step {
+	enum side from;
+	const void *data;	/* NULL: FIN */
+	size_t len;
+};
+
+#define STEP(side, text) { (side), (text), sizeof(text) - 1 }	/* a string or an array that ends in one byte too many */
+#define FIN(side) { (side), NULL, 0 }
+#define TRANSCRIPT_STEPS(array) .steps = (array), .n_steps = sizeof(array) / sizeof((array)[0])
+
+struct transcript {
+	const char *name;
+	const struct codec *codec;
+	const struct step *steps;
+	size_t n_steps;
+	const struct codec_settings *settings;	/* NULL: beats on, all else unset */
+	const struct codec_peer *peer;		/* NULL: the codec's row of codec_peers.c */
+	const char *lost;	/* the codec must let go, for a reason that holds these words; NULL: it must not */
+	size_t fault;		/* the step that makes it let go; 0: unknown. Answers behind it on its side must come out */
+};
+
+/* What the runs with a beat at every legal moment saw, fed one byte at a time. */
+struct tally {
+	unsigned moments[2][8];	/* beats written to a side, by enum beat_kind */
+	unsigned answers[2];	/* answers taken out of what a side sent */
+	uint64_t skipped;	/* bytes forwarded unseen, where that was tried */
+};
+
+/*
+ * Runs it all; a broken law ends the program with a line that says how to see
+ * it again. With CODEC_CORPUS=DIR in the environment also writes the
+ * transcript to DIR/CODEC/NAME as an input of the fuzzer.
+ */
+struct tally codec_check(const struct transcript *t);
+
+#endif

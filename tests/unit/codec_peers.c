@@ -1,0 +1,239 @@
+/*
+ * codec_peers.c - the two ends of each protocol, as far as our beats go: what
+ * was measured with real programs, in a few lines each.
+ */
+#include <string.h>
+
+#include "codec_peers.h"
+
+#define IS(beat, len, text) ((len) == sizeof(text) - 1 && memcmp(beat, text, len) == 0)
+
+static size_t
+put(uint8_t *to, const void *data, size_t len)
+{
+	memcpy(to, data, len);
+	return len;
+}
+
+#define PUT(to, text) put(to, text, sizeof(text) - 1)
+
+static size_t
+line_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+{
+	const struct codec_bytes *expect = &settings->beat_expect[side];
+	size_t n;
+
+	(void)beat;
+	(void)len;
+	if (expect->len == 0)
+		return 0;
+	n = put(answer, expect->data, expect->len);
+	return answer[n - 1] == '\n' ? n : n + PUT(answer + n, "\r\n");
+}
+
+/* Any whole line may come first. */
+static bool
+line_overtakes(enum side side, const uint8_t *message, size_t len)
+{
+	(void)side;
+	return len > 0 && message[len - 1] == '\n';
+}
+
+/* The client's answer may end in LF alone as well. */
+static size_t
+line_like_answer(enum side side, const uint8_t *bytes, size_t len)
+{
+	return side == CLIENT && len >= 3 && memcmp(bytes, "ok\n", 3) == 0 ? 3 : 0;
+}
+
+static uint8_t line_hello[] = "HB?\r\n", line_ok[] = "ok";
+static uint8_t line_ping[] = "PING\n", line_pong[] = "a\na\nPONG\n";
+static const struct codec_settings line_settings = {
+	.heartbeats = { true, true },
+	.beat_send = { { line_hello, 5 }, { line_ping, 5 } },
+	.beat_expect = { { line_ok, 2 }, { line_pong, 9 } },
+};
+
+static bool
+any_overtakes(enum side side, const uint8_t *message, size_t len)
+{
+	(void)side;
+	(void)message;
+	(void)len;
+	return true;
+}
+
+/* A ping comes back as a pong with the same payload: masked from the client, plain from the backend. */
+static size_t
+websocket_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+{
+	static const uint8_t mask[4] = { 0x11, 0x22, 0x33, 0x44 };
+	size_t head = side == BACKEND ? 6 : 2, n, payload;
+
+	(void)settings;
+	if (len < head || beat[0] != 0x89 || (beat[1] & 0x7f) != len - head)
+		return 0;
+	payload = len - head;
+	n = PUT(answer, "\x8a");
+	answer[n++] = (uint8_t)(payload | (side == CLIENT ? 0x80 : 0));
+	if (side == CLIENT)
+		n += put(answer + n, mask, 4);
+	for (size_t i = 0; i < payload; i++) {
+		uint8_t plain = side == BACKEND ? beat[head + i] ^ beat[2 + i % 4] : beat[head + i];
+
+		answer[n++] = side == CLIENT ? plain ^ mask[i % 4] : plain;
+	}
+	return n;
+}
+
+/* A pong with a payload of ours, whatever its key. */
+static size_t
+websocket_like_answer(enum side side, const uint8_t *bytes, size_t len)
+{
+	static const uint8_t token[8] = { 0, 's', 't', 'e', 'n', 't', 0, 0xbe };
+	size_t head = side == CLIENT ? 6 : 2;
+
+	if (len < head + 12 || bytes[0] != 0x8a || bytes[1] != (side == CLIENT ? 0x8c : 0x0c))
+		return 0;
+	for (size_t i = 0; i < sizeof(token); i++)
+		if (token[i] != (side == CLIENT ? bytes[head + i] ^ bytes[2 + i % 4] : bytes[head + i]))
+			return 0;
+	return head + 12;
+}
+
+static size_t
+postgres_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+{
+	(void)settings;
+	return side == BACKEND && IS(beat, len, "S\0\0\0\4") ? PUT(answer, "Z\0\0\0\5I") : 0;
+}
+
+/* Whatever the state of the transaction. */
+static size_t
+postgres_like_answer(enum side side, const uint8_t *bytes, size_t len)
+{
+	return side == BACKEND && len >= 6 && memcmp(bytes, "Z\0\0\0\5", 5) == 0 ? 6 : 0;
+}
+
+/* Notifications, notices and parameters may come at any time. */
+static bool
+postgres_overtakes(enum side side, const uint8_t *message, size_t len)
+{
+	(void)side;
+	return len > 0 && strchr("ANS", message[0]) != NULL && message[0] != '\0';
+}
+
+static size_t
+mysql_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+{
+	(void)settings;
+	return side == BACKEND && IS(beat, len, "\1\0\0\0\x09") ?
+	    PUT(answer, "\x1d\0\0\1Uptime: 12  Threads: 1  Qs: 3") : 0;
+}
+
+/* Any packet that is the first of a reply, and not too large. */
+static size_t
+mysql_like_answer(enum side side, const uint8_t *bytes, size_t len)
+{
+	size_t whole = len < 4 ? 0 : 4 + (size_t)bytes[0] + ((size_t)bytes[1] << 8);
+
+	if (side != BACKEND || len < 4 || bytes[2] != 0 || bytes[3] != 1 || whole == 4 || whole > 4 + 4096)
+		return 0;
+	return whole < len ? whole : len;
+}
+
+static size_t
+redis_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+{
+	(void)settings;
+	return side == BACKEND && IS(beat, len, "*1\r\n$4\r\nPING\r\n") ? PUT(answer, "+PONG\r\n") : 0;
+}
+
+/* The server may refuse. */
+static size_t
+redis_like_answer(enum side side, const uint8_t *bytes, size_t len)
+{
+	const uint8_t *end = len > 0 && *bytes == '-' ? memchr(bytes, '\n', len) : NULL;
+
+	if (side != BACKEND || len == 0 || *bytes != '-')
+		return 0;
+	return end != NULL ? (size_t)(end - bytes) + 1 : len;
+}
+
+static bool
+redis_overtakes(enum side side, const uint8_t *message, size_t len)
+{
+	(void)side;
+	return len > 0 && message[0] == '>';
+}
+
+/* Only the codec that was found beats, so only its own peer knows the beat. */
+static size_t
+auto_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+{
+	size_t n = websocket_answer(settings, side, beat, len, answer);
+
+	if (n == 0)
+		n = postgres_answer(settings, side, beat, len, answer);
+	if (n == 0)
+		n = mysql_answer(settings, side, beat, len, answer);
+	return n != 0 ? n : redis_answer(settings, side, beat, len, answer);
+}
+
+static size_t
+auto_like_answer(enum side side, const uint8_t *bytes, size_t len)
+{
+	size_t n = websocket_like_answer(side, bytes, len);
+
+	if (n == 0)
+		n = postgres_like_answer(side, bytes, len);
+	if (n == 0)
+		n = mysql_like_answer(side, bytes, len);
+	return n != 0 ? n : redis_like_answer(side, bytes, len);
+}
+
+static const struct codec_peer peers[] = {
+	{ .codec = "line", .answer = line_answer, .may_overtake = line_overtakes,
+	    .like_answer = line_like_answer, .settings = &line_settings },
+	{ .codec = "websocket", .answer = websocket_answer, .may_overtake = any_overtakes,
+	    .like_answer = websocket_like_answer },
+	{ .codec = "http", .answer = websocket_answer, .may_overtake = any_overtakes,
+	    .like_answer = websocket_like_answer },
+	{ .codec = "sse", .answer = websocket_answer, .may_overtake = any_overtakes,
+	    .like_answer = websocket_like_answer },
+	{ .codec = "postgres", .answer = postgres_answer, .may_overtake = postgres_overtakes,
+	    .like_answer = postgres_like_answer },
+	{ .codec = "mysql", .answer = mysql_answer, .known_by = 4, .like_answer = mysql_like_answer },
+	{ .codec = "redis", .answer = redis_answer, .may_overtake = redis_overtakes,
+	    .like_answer = redis_like_answer },
+	{ .codec = "auto", .answer = auto_answer, .like_answer = auto_like_answer },
+};
+
+static size_t
+no_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+{
+	(void)settings;
+	(void)side;
+	(void)beat;
+	(void)len;
+	(void)answer;
+	return 0;
+}
+
+const struct codec_peer *
+codec_peer_of(const struct codec *codec)
+{
+	static const struct codec_peer mute = { .answer = no_answer };
+
+	for (size_t i = 0; i < sizeof(peers) / sizeof(peers[0]); i++)
+		if (strcmp(peers[i].codec, codec->name) == 0)
+			return &peers[i];
+	return &mute;
+}

@@ -1,0 +1,47 @@
+/*
+ * codec_peers.h - what the programs at the two ends do with our beats, one
+ * row a codec. The harness and the fuzzers ask them in the place of real ones.
+ */
+#ifndef STENT_TESTS_CODEC_PEERS_H
+#define STENT_TESTS_CODEC_PEERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stent/codec.h"
+
+#define PEER_ANSWER_MAX 512
+
+struct codec_peer {
+	const char *codec;
+
+	/* What `side` answers to a beat that it received; its length, 0: it says nothing. */
+	size_t (*answer)(const struct codec_settings *settings, enum side side,
+	    const uint8_t *beat, size_t len, uint8_t answer[PEER_ANSWER_MAX]);
+
+	/*
+	 * An answer is known for one by so many of its first bytes, and from there
+	 * on is ours even if the rest never comes. 0: only when it is whole.
+	 */
+	size_t known_by;
+
+	/* The answer may come behind this message of the same side, which was sent after the beat. NULL: it never does. */
+	bool (*may_overtake)(enum side side, const uint8_t *message, size_t len);
+
+	/*
+	 * For bytes that make no sense (the fuzzer's): the length of what a codec
+	 * may rightly take for an answer at the start of these bytes (all of them,
+	 * if that is cut off but known for one), 0: nothing.
+	 * NULL: only what answer() wrote.
+	 */
+	size_t (*like_answer)(enum side side, const uint8_t *bytes, size_t len);
+
+	/* For the fuzzer; NULL: beats on, all else unset. */
+	const struct codec_settings *settings;
+};
+
+/* Never NULL: a codec without a row has a peer that answers nothing. */
+const struct codec_peer *codec_peer_of(const struct codec *codec);
+
+#endif

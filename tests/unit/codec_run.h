@@ -1,0 +1,63 @@
+/*
+ * codec_run.h - drives one codec through one flow as the relay would, and
+ * checks with each call what the contract promises. Whoever breaks a promise
+ * ends the program, with a line that says how to see it again.
+ */
+#ifndef STENT_TESTS_CODEC_RUN_H
+#define STENT_TESTS_CODEC_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stent/codec.h"
+
+struct bytes {
+	uint8_t *data;
+	size_t len, room;
+};
+
+void bytes_add(struct bytes *b, const void *data, size_t len);
+void bytes_free(struct bytes *b);
+
+/* A beat in what a side received: where it lies. */
+struct mark {
+	size_t at, len;
+	enum beat_kind kind;
+};
+
+struct run {
+	const struct codec *codec;
+	void *state;
+	struct codec_out *out;
+	struct bytes in[2];	/* what that side sent */
+	struct bytes got[2];	/* what that side received, beats included */
+	struct mark *marks[2];	/* the beats in got */
+	size_t n_marks[2];
+	unsigned asked[2];	/* asks written to that side */
+	unsigned answers[2];	/* answers taken out of what that side sent */
+	uint64_t skipped;	/* bytes that were forwarded unseen */
+	bool fin[2];		/* that side sent its FIN */
+	bool reset;		/* it let go, and what was sent ahead never came: the relay resets the flow */
+	const char *lost;
+	char what[256];		/* what is under way, for the line that reports a failure */
+};
+
+/* settings NULL: beats on, all else unset. */
+void run_start(struct run *r, const struct codec *codec, const struct codec_settings *settings);
+void run_end(struct run *r);
+
+/* A side sends bytes. */
+void run_feed(struct run *r, enum side from, const void *data, size_t len);
+/* A side sends bytes of which the codec says that it need not see them: returns how many went so, at most max. */
+size_t run_skip(struct run *r, enum side from, const void *data, size_t max);
+void run_fin(struct run *r, enum side from);
+
+/* The kinds that may go to a side now; 0 too where the relay itself would not beat (FIN sent, codec let go). */
+unsigned run_may_beat(struct run *r, enum side to);
+/* Writes a beat to a side. Returns its length; it lies at the end of got[to]. */
+size_t run_beat(struct run *r, enum side to, enum beat_kind kind);
+
+void run_fail(const struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+
+#endif

@@ -1,0 +1,161 @@
+/* fake_server.c - what the administration sees of a server, made up. */
+#include "fake_server.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+static struct endpoint listen_pg[] = { { .text = "0.0.0.0:6432" } };
+static struct endpoint backend_pg[] = { { .text = "db1:5432" }, { .text = "db2:5432" } };
+static struct endpoint listen_ws[] = { { .text = ":8080" } };
+static struct endpoint backend_ws[] = { { .text = "unix:/run/<b>\xff.sock" } };
+
+static struct route routes[] = {
+	{
+		.name = "pg", .protocol = "postgres", .listen = listen_pg, .n_listen = 1,
+		.backend = backend_pg, .n_backend = 2,
+		.leg = {
+			[CLIENT] = { .keepalive_idle_s = 60, .keepalive_interval_s = 10, .keepalive_probes = 6,
+			    .user_timeout_ms = 120000, .heartbeat_ms = 60000, .heartbeat_kind = BEAT_TELL },
+			[BACKEND] = { .heartbeat_ms = 2500, .heartbeat_kind = BEAT_ASK, .heartbeat_limit_ms = 43200000 },
+		},
+	},
+	{
+		.name = "w\"<i>\xff", .protocol = "auto", .listen = listen_ws, .n_listen = 1,
+		.backend = backend_ws, .n_backend = 1,
+		.leg = { [CLIENT] = { .heartbeat_is_auto = true }, [BACKEND] = { .idle_timeout_ms = 5000 } },
+	},
+};
+
+static struct address
+address_of(const char *ip, uint16_t port)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(port) };
+
+	inet_pton(AF_INET, ip, &sin.sin_addr);
+	return address_from_sockaddr((struct sockaddr *)&sin);
+}
+
+void
+fake_server_add_flow(struct server *s, size_t worker, uint64_t id)
+{
+	struct worker *w = &s->workers[worker];
+
+	w->flows[w->n_flows++] = (struct flow_info){
+		.id = id, .route = &routes[id % 2 == 0],
+		.client = address_of("192.0.2.1", (uint16_t)(5000 + id)), .backend = address_of("10.0.0.7", 5432),
+		.backend_text = id % 2 == 0 ? NULL : "db1:5432", .protocol = "tcp", .connecting = id % 2 == 0,
+		.age_ms = (int64_t)(1000 * id),
+		.leg = {
+			[CLIENT] = { .bytes = 1000000 / id, .beats = id, .answers = id - 1, .rtt_us = 1234,
+			    .srtt_us = 1300, .worst_us = 9000, .quiet_ms = (int64_t)(500 * id) },
+			[BACKEND] = { .bytes = 7, .rtt_us = -1, .srtt_us = -1, .worst_us = -1,
+			    .quiet_ms = 100000, .fin = id == 3 },
+		},
+	};
+}
+
+void
+fake_server_init(struct server *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->config = (struct config){
+		.path = "/etc/stent.ini", .workers = FAKE_WORKERS, .max_flows = 4000, .drain_timeout_ms = 30000,
+		.routes = routes, .n_routes = 2,
+	};
+	fake_server_add_flow(s, 0, 1);
+	fake_server_add_flow(s, 1, 2);
+	fake_server_add_flow(s, 0, 3);
+	for (size_t i = 0; i < FAKE_WORKERS; i++) {
+		struct relay_counters *c = &s->workers[i].counters;
+		uint64_t n = i == 0 ? 1 : 100;
+
+		*c = (struct relay_counters){
+			.flows_open = s->workers[i].n_flows, .flows_total = 10 * n, .bytes = { 2 * n, 3 * n },
+			.beats = { 4 * n, 5 * n }, .answers = { 6 * n, 7 * n }, .codec_lost = 8 * n,
+		};
+		c->flows_ended[REASON_CLIENT_FIN] = 9 * n;
+		c->flows_ended[REASON_DRAIN] = i;
+	}
+}
+
+const struct config *
+server_config(const struct server *s)
+{
+	return &s->config;
+}
+
+size_t
+server_workers(const struct server *s)
+{
+	(void)s;
+	return FAKE_WORKERS;
+}
+
+struct worker *
+server_worker(const struct server *s, size_t i)
+{
+	return (struct worker *)(uintptr_t)&s->workers[i];
+}
+
+int
+server_max_flows(const struct server *s)
+{
+	return s->config.max_flows;
+}
+
+int64_t
+server_uptime_ms(const struct server *s)
+{
+	(void)s;
+	return 12345;
+}
+
+bool
+server_is_draining(const struct server *s)
+{
+	return s->draining;
+}
+
+void
+server_drain(struct server *s)
+{
+	s->draining = true;
+	s->drains++;
+}
+
+int
+worker_flows(const struct worker *w)
+{
+	return (int)w->n_flows;
+}
+
+void
+worker_read_stats(const struct worker *w, struct relay_counters *ret)
+{
+	*ret = w->counters;
+}
+
+void
+worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg)
+{
+	fn(w, arg);
+}
+
+void
+worker_each_flow(struct worker *w, bool (*visit)(const struct flow_info *info, void *arg), void *arg)
+{
+	for (size_t i = 0; i < w->n_flows && visit(&w->flows[i], arg); i++)
+		;
+}
+
+bool
+worker_kill(struct worker *w, uint64_t id, enum close_reason reason)
+{
+	for (size_t i = 0; i < w->n_flows; i++)
+		if (w->flows[i].id == id) {
+			w->flows[i] = w->flows[--w->n_flows];
+			w->killed_for = reason;
+			return true;
+		}
+	return false;
+}

@@ -1,0 +1,778 @@
+/*
+ * test_config.c - facts about the settings: what a file means.
+ *
+ * The protocols here are the test's own: a table of rows, each with another
+ * set of beats, in the place of the real one. How errors are told is tested
+ * at the program (tests/e2e/test_settings.py).
+ */
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "config/keys.h"
+#include "config/make.h"
+#include "stent/config.h"
+
+#define ANY (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
+
+static const struct codec codecs[] = {
+	{ .name = "auto", .leg = { { ANY, BEAT_TELL, 30000 }, { ANY, BEAT_TELL, 30000 } } },
+	{ .name = "line", .leg = { { BEAT_TELL | BEAT_ASK, 0, 25000 }, { BEAT_TELL | BEAT_ASK, 0, 25000 } } },
+	{ .name = "both", .leg = { { BEAT_TELL, BEAT_TELL, 40000 }, { BEAT_TELL | BEAT_ASK, BEAT_ASK, 50000 } } },
+	{ .name = "server", .leg = { { 0, 0, 0 }, { BEAT_TELL | BEAT_ASK, BEAT_TELL, 60000 } } },
+	{ .name = "demand", .leg = { { BEAT_AHEAD, 0, 0 }, { BEAT_TELL, BEAT_TELL, 60000 } } },
+};
+
+const struct codec *
+codec_at(size_t i)
+{
+	return i < sizeof(codecs) / sizeof(codecs[0]) ? &codecs[i] : NULL;
+}
+
+const struct codec *
+codec_find(const char *name)
+{
+	for (size_t i = 0; codec_at(i) != NULL; i++)
+		if (strcmp(codec_at(i)->name, name) == 0)
+			return codec_at(i);
+	return NULL;
+}
+
+/* --- reading a text as a file --- */
+
+static char path[] = "/tmp/stent-test-config-XXXXXX";
+static char *told;		/* the errors of the last read_text() */
+
+static struct config *
+read_bytes(const char *text, size_t len)
+{
+	FILE *file = fopen(path, "w"), *errors;
+	struct config *c = NULL;
+	size_t n;
+	int r;
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(text, 1, len, file), len);
+	assert_int_equal(fclose(file), 0);
+	free(told);
+	errors = open_memstream(&told, &n);
+	r = config_read(&c, path, errors);
+	fclose(errors);
+	assert_int_equal(r == 0, c != NULL);
+	assert_int_equal(r == 0, n == 0);
+	return c;
+}
+
+static struct config *
+read_text(const char *text)
+{
+	return read_bytes(text, strlen(text));
+}
+
+/* One route, `r`, with these lines. */
+static struct config *
+read_route(const char *lines)
+{
+	char text[8192];
+
+	snprintf(text, sizeof(text), "[route r]\nlisten = :80\nbackend = db:80\n%s", lines);
+	return read_text(text);
+}
+
+static struct config *
+good_route(const char *lines)
+{
+	struct config *c = read_route(lines);
+
+	if (c == NULL)
+		fail_msg("%s", told);
+	return c;
+}
+
+/* The one error that a route's lines have, without its FILE. */
+static const char *
+route_error(const char *lines)
+{
+	struct config *c = read_route(lines);
+	char *end;
+
+	assert_null(c);
+	assert_int_equal(strncmp(told, path, strlen(path)), 0);
+	end = strchr(told, '\n');
+	if (end[1] != '\0')
+		fail_msg("more than one error:\n%s", told);
+	*end = '\0';
+	return told + strlen(path) + 1;
+}
+
+static void
+assert_error(const char *lines, const char *expected)
+{
+	const char *error = route_error(lines);
+
+	if (strcmp(error, expected) != 0)
+		fail_msg("lines:\n%s\nerror:    %s\nexpected: %s", lines, error, expected);
+}
+
+/* --- the table --- */
+
+static void
+test_every_default_is_good(void **state)
+{
+	(void)state;
+	for (const struct key *k = keys; k->name != NULL; k++) {
+		static struct errors errors;
+		const struct spot spot = { .errors = &errors, .name = k->name };
+
+		if (k->def != NULL)
+			assert_int_equal(value_judge(k, k->def, &spot), 0);
+		assert_int_equal(errors.n, 0);
+		assert_true(strlen(k->help) > 10 && k->help[strlen(k->help) - 1] != '.');
+		assert_true(k->legs == 0 || k->scope == SCOPE_LEG);
+	}
+}
+
+static void
+test_every_key_is_found_by_its_name(void **state)
+{
+	char buf[KEY_NAME_MAX];
+	int side;
+
+	(void)state;
+	for (const struct key *k = keys; k->name != NULL; k++) {
+		assert_ptr_equal(key_read(k->name, &side), k);
+		assert_int_equal(side, -1);
+		for (int s = CLIENT; k->scope == SCOPE_LEG && s <= BACKEND; s++) {
+			assert_ptr_equal(key_read(key_text(k, s, buf), &side), key_has_leg(k, (enum side)s) ? k : NULL);
+			assert_int_equal(side, s);
+		}
+	}
+	assert_null(key_read("client.listen", &side));
+	assert_null(key_read("client.", &side));
+	assert_null(key_read("client.heartbeat_in_transaction", &side));
+	assert_null(key_read("client.client.heartbeat", &side));
+	assert_null(key_read("", &side));
+}
+
+static int
+online_cores(void)
+{
+	cpu_set_t set;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+	return CPU_COUNT(&set);
+}
+
+static void
+test_defaults(void **state)
+{
+	struct config *c = good_route("");
+	const struct route *r = c->routes;
+
+	(void)state;
+	assert_int_equal(c->workers, online_cores());
+	assert_int_equal(c->log.target, TARGET_STDERR);
+	assert_int_equal(c->log.format, FORMAT_TEXT);
+	assert_int_equal(c->log.level, LEVEL_INFO);
+	assert_string_equal(c->control, "/run/stent/control.sock");
+	assert_true(c->control_is_default);
+	assert_string_equal(c->admin, "127.0.0.1:9464");
+	assert_true(c->admin_is_default);
+	assert_string_equal(c->user, "nobody");
+	assert_int_equal(c->max_flows, 0);
+	assert_int_equal(c->drain_timeout_ms, 30000);
+	assert_string_equal(c->path, path);
+	assert_int_equal(c->n_routes, 1);
+	assert_string_equal(r->name, "r");
+	assert_int_equal(r->line, 1);
+	assert_string_equal(r->protocol, "tcp");
+	assert_null(r->codec);
+	assert_int_equal(r->n_listen, 1);
+	assert_int_equal(r->n_backend, 1);
+	assert_int_equal(r->connect_timeout_ms, 5000);
+	assert_int_equal(r->lookup_age_ms, 10000);
+	assert_int_equal(r->on_dead, ON_DEAD_FAREWELL);
+	assert_false(r->urgent);
+	assert_true(r->cancel_on_death);
+	assert_false(r->codec_settings.in_transaction);
+	for (int s = CLIENT; s <= BACKEND; s++) {
+		const struct leg_settings *leg = &r->leg[s];
+
+		assert_int_equal(leg->keepalive_idle_s, 60);
+		assert_int_equal(leg->keepalive_interval_s, 10);
+		assert_int_equal(leg->keepalive_probes, 6);
+		assert_int_equal(leg->user_timeout_ms, 120000);
+		assert_int_equal(leg->heartbeat_ms, 0);		/* tcp has none */
+		assert_false(leg->heartbeat_is_auto);
+		assert_int_equal(leg->heartbeat_kind, 0);
+		assert_int_equal(leg->heartbeat_timeout_ms, 30000);
+		assert_int_equal(leg->heartbeat_misses, -1);
+		assert_int_equal(leg->heartbeat_limit_ms, 12 * 3600 * 1000);
+		assert_int_equal(leg->idle_timeout_ms, 0);
+		assert_false(r->codec_settings.heartbeats[s]);
+	}
+	config_free(c);
+}
+
+static void
+test_process_keys(void **state)
+{
+	struct config *c = read_text("[stent]\nworkers = 3\nlog = file:/tmp/x.log\nlog_format = json\nlog_level = debug\n"
+	    "control = off\nadmin = [::1]:9000\nuser = root\nmax_flows = 500\ndrain_timeout = 0\n"
+	    "[route r]\nlisten = :80\nbackend = db:80\n");
+
+	(void)state;
+	assert_non_null(c);
+	assert_int_equal(c->workers, 3);
+	assert_int_equal(c->log.target, TARGET_FILE);
+	assert_string_equal(c->log.path, "/tmp/x.log");
+	assert_int_equal(c->log.format, FORMAT_JSON);
+	assert_int_equal(c->log.level, LEVEL_DEBUG);
+	assert_null(c->control);
+	assert_false(c->control_is_default);
+	assert_string_equal(c->admin, "[::1]:9000");
+	assert_false(c->admin_is_default);
+	assert_string_equal(c->user, "root");
+	assert_int_equal(c->max_flows, 500);
+	assert_int_equal(c->drain_timeout_ms, 0);
+	config_free(c);
+
+	c = read_text("[stent]\nlog = syslog\nadmin = off\nuser = off\n[route r]\nlisten = :80\nbackend = db:80\n");
+	assert_non_null(c);
+	assert_int_equal(c->log.target, TARGET_SYSLOG);
+	assert_null(c->admin);
+	assert_null(c->user);
+	config_free(c);
+}
+
+/* --- what wins --- */
+
+static void
+test_what_wins(void **state)
+{
+	static const struct {
+		const char *defaults, *route;
+		int64_t client, backend;
+	} rows[] = {
+		{ "", "idle_timeout = 1s\n", 1000, 1000 },
+		{ "", "client.idle_timeout = 1s\n", 1000, 0 },
+		{ "", "client.idle_timeout = 1s\nidle_timeout = 2s\n", 1000, 2000 },
+		{ "", "idle_timeout = 2s\nclient.idle_timeout = 1s\n", 1000, 2000 },
+		{ "idle_timeout = 3s\n", "", 3000, 3000 },
+		{ "idle_timeout = 3s\n", "backend.idle_timeout = 1s\n", 3000, 1000 },
+		{ "client.idle_timeout = 3s\n", "idle_timeout = 1s\n", 1000, 1000 },
+		{ "client.idle_timeout = 3s\nidle_timeout = 4s\n", "", 3000, 4000 },
+		{ "client.idle_timeout = 3s\nidle_timeout = 4s\n", "backend.idle_timeout = off\n", 3000, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		for (int last = 0; last < 2; last++) {	/* [defaults] may stand anywhere */
+			char text[1024], route[256];
+			struct config *c;
+
+			snprintf(route, sizeof(route), "[route r]\nlisten = :80\nbackend = db:80\n%s", rows[i].route);
+			snprintf(text, sizeof(text), "%s[defaults]\n%s%s", last ? route : "", rows[i].defaults, last ? "" : route);
+			c = read_text(text);
+			assert_non_null(c);
+			assert_int_equal(c->routes->leg[CLIENT].idle_timeout_ms, rows[i].client);
+			assert_int_equal(c->routes->leg[BACKEND].idle_timeout_ms, rows[i].backend);
+			config_free(c);
+		}
+	}
+}
+
+static void
+test_routes_are_apart(void **state)
+{
+	struct config *c = read_text("[defaults]\nbackend = db:1\nconnect_timeout = 1s\n"
+	    "[route a]\nlisten = :81\nconnect_timeout = 2s\n[route b]\nlisten = :82, unix:/x\nbackend = db:2, db:3\n");
+
+	(void)state;
+	assert_non_null(c);
+	assert_int_equal(c->n_routes, 2);
+	assert_int_equal(c->routes[0].connect_timeout_ms, 2000);
+	assert_int_equal(c->routes[1].connect_timeout_ms, 1000);
+	assert_string_equal(c->routes[0].backend[0].text, "db:1");
+	assert_int_equal(c->routes[1].n_listen, 2);
+	assert_string_equal(c->routes[1].backend[1].text, "db:3");
+	assert_int_equal(c->routes[1].line, 7);
+	config_free(c);
+}
+
+/* --- probes --- */
+
+static void
+test_keepalive(void **state)
+{
+	struct config *c = good_route("keepalive = 1s/32767s/127\nbackend.keepalive = off\n");
+
+	(void)state;
+	assert_int_equal(c->routes->leg[CLIENT].keepalive_idle_s, 1);
+	assert_int_equal(c->routes->leg[CLIENT].keepalive_interval_s, 32767);
+	assert_int_equal(c->routes->leg[CLIENT].keepalive_probes, 127);
+	assert_int_equal(c->routes->leg[BACKEND].keepalive_idle_s, 0);
+	assert_int_equal(c->routes->leg[BACKEND].user_timeout_ms, 0);	/* auto, and no probes: the kernel's own */
+	config_free(c);
+	c = good_route("keepalive = 2m/1.5m/3\nbackend.user_timeout = off\n");
+	assert_int_equal(c->routes->leg[CLIENT].user_timeout_ms, 120000 + 90000 * 3);
+	assert_int_equal(c->routes->leg[BACKEND].user_timeout_ms, 0);
+	config_free(c);
+	c = good_route("keepalive = 1s/32767s/127\n");	/* the kernel's int holds 24 days */
+	assert_int_equal(c->routes->leg[CLIENT].user_timeout_ms, INT32_MAX);
+	config_free(c);
+
+	assert_error("keepalive = 500ms/10s/6\n", "4: keepalive: the idle time \"500ms\" is no whole second, and the "
+	    "kernel counts whole seconds; write 1s");
+	assert_error("keepalive = 1s/1500ms/6\n", "4: keepalive: the interval \"1500ms\" is no whole second, and the "
+	    "kernel counts whole seconds; write 2s");
+	assert_error("keepalive = 0/10s/6\n", "4: keepalive: the idle time \"0\" is out of the kernel's range; write 1s "
+	    "to 32767s");
+	assert_error("keepalive = 32768s/10s/6\n", "4: keepalive: the idle time \"32768s\" is out of the kernel's "
+	    "range; write 1s to 32767s");
+	assert_error("keepalive = 60s/10s/128\n", "4: keepalive: the number of probes \"128\" is out of the kernel's "
+	    "range; write 1 to 127");
+	assert_error("keepalive = 60/10s/6\n", "4: keepalive: the idle time \"60\" has no unit; write 60ms, 60s, 60m, "
+	    "60h or 60d");
+	assert_error("keepalive = 60s/10s\n", "4: keepalive: \"60s/10s\" is not IDLE/INTERVAL/PROBES; write such as "
+	    "60s/10s/6, or off");
+	assert_error("keepalive = 60s/10s/6/7\n", "4: keepalive: \"60s/10s/6/7\" is not IDLE/INTERVAL/PROBES; write "
+	    "such as 60s/10s/6, or off");
+	assert_error("user_timeout = 25d\n", "4: user_timeout: \"25d\" is out of range; write 1ms to 2147483647ms");
+}
+
+/* --- heartbeats --- */
+
+/* What a route's lines make of its heartbeats. */
+static const struct {
+	const char *lines;
+	struct {
+		int64_t ms;
+		unsigned kind;
+	} leg[2];
+} beats[] = {
+	{ "protocol = both\n", { { 40000, 0 }, { 50000, 0 } } },
+	{ "protocol = both\nheartbeat = off\n", { { 0, 0 }, { 0, 0 } } },
+	{ "protocol = both\nheartbeat = 0\n", { { 0, 0 }, { 0, 0 } } },
+	{ "protocol = both\nheartbeat = 5s\n", { { 5000, 0 }, { 5000, 0 } } },
+	{ "protocol = both\nheartbeat_kind = tell\n", { { 40000, BEAT_TELL }, { 50000, BEAT_TELL } } },
+	{ "protocol = both\nbackend.heartbeat_kind = ask\n", { { 40000, 0 }, { 50000, BEAT_ASK } } },
+	/* A kind that a leg cannot have does not matter where that leg is not beaten. */
+	{ "protocol = both\nheartbeat_kind = ask\nclient.heartbeat = off\n", { { 0, BEAT_ASK }, { 50000, BEAT_ASK } } },
+	/* A key for both legs is content with the one that has beats. */
+	{ "protocol = server\nheartbeat = 5s\nheartbeat_kind = ask\n", { { 0, 0 }, { 5000, BEAT_ASK } } },
+	{ "protocol = server\nclient.heartbeat = off\n", { { 0, 0 }, { 60000, 0 } } },
+	/* On demand alone. */
+	{ "protocol = demand\n", { { 0, 0 }, { 60000, 0 } } },
+	{ "protocol = demand\nheartbeat = 5s\n", { { 0, 0 }, { 5000, 0 } } },
+	{ "protocol = demand\nclient.heartbeat_kind = ahead\n", { { 60000, BEAT_AHEAD }, { 60000, 0 } } },
+	{ "protocol = demand\nclient.heartbeat_kind = ahead\nheartbeat = 5s\n", { { 5000, BEAT_AHEAD }, { 5000, 0 } } },
+	/* Plain bytes. */
+	{ "protocol = tcp\nheartbeat = auto\nheartbeat_kind = auto\n", { { 0, 0 }, { 0, 0 } } },
+	{ "protocol = tcp\nheartbeat = off\n", { { 0, 0 }, { 0, 0 } } },
+	/* The generic line. */
+	{ "protocol = line\nclient.beat_send = PING\\n\n", { { 25000, 0 }, { 0, 0 } } },
+	{ "protocol = line\nbeat_send = PING\\n\nbackend.beat_expect = PONG\\n\nheartbeat = 1s\n", { { 1000, 0 }, { 1000, 0 } } },
+	{ "protocol = line\nbeat_send = PING\\n\nclient.heartbeat_kind = tell\n", { { 25000, BEAT_TELL }, { 25000, 0 } } },
+	{ "protocol = line\nheartbeat = off\n", { { 0, 0 }, { 0, 0 } } },
+};
+
+static void
+test_heartbeats(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(beats) / sizeof(beats[0]); i++) {
+		struct config *c = good_route(beats[i].lines);
+
+		for (int s = CLIENT; s <= BACKEND; s++) {
+			const struct leg_settings *leg = &c->routes->leg[s];
+
+			if (leg->heartbeat_ms != beats[i].leg[s].ms || leg->heartbeat_kind != beats[i].leg[s].kind)
+				fail_msg("%s%s: %d ms, kind %u", beats[i].lines, side_name((enum side)s),
+				    (int)leg->heartbeat_ms, leg->heartbeat_kind);
+			assert_false(leg->heartbeat_is_auto);
+			assert_int_equal(c->routes->codec_settings.heartbeats[s], leg->heartbeat_ms > 0);
+			assert_int_equal(c->routes->codec_settings.kind[s], leg->heartbeat_kind);
+		}
+		config_free(c);
+	}
+}
+
+static void
+test_heartbeats_of_a_protocol_to_be_found(void **state)
+{
+	struct config *c = good_route("protocol = auto\nbackend.heartbeat = 5s\nheartbeat_kind = ask\n");
+
+	(void)state;
+	assert_true(c->routes->leg[CLIENT].heartbeat_is_auto);
+	assert_int_equal(c->routes->leg[CLIENT].heartbeat_ms, 30000);
+	assert_int_equal(c->routes->leg[CLIENT].heartbeat_kind, BEAT_ASK);
+	assert_true(c->routes->codec_settings.heartbeats[CLIENT]);
+	assert_false(c->routes->leg[BACKEND].heartbeat_is_auto);
+	assert_int_equal(c->routes->leg[BACKEND].heartbeat_ms, 5000);
+	config_free(c);
+}
+
+static void
+test_heartbeats_that_cannot_be(void **state)
+{
+	static const struct {
+		const char *lines, *error;
+	} rows[] = {
+		{ "heartbeat = 5s\n", "4: heartbeat: protocol = tcp has no heartbeats; name the protocol, such as "
+		    "protocol = websocket, or leave this out: TCP probes work without" },
+		{ "client.heartbeat = 5s\n", "4: client.heartbeat: protocol = tcp has no heartbeats; name the protocol, "
+		    "such as protocol = websocket, or leave this out: TCP probes work without" },
+		{ "heartbeat_kind = ask\n", "4: heartbeat_kind: protocol = tcp has no heartbeats; name the protocol, "
+		    "such as protocol = websocket, or leave this out: TCP probes work without" },
+		{ "heartbeat_in_transaction = on\n", "4: heartbeat_in_transaction: protocol = tcp has no heartbeats; "
+		    "name the protocol, such as protocol = websocket, or leave this out: TCP probes work without" },
+		{ "protocol = server\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = server has no "
+		    "heartbeats toward the client; leave this out" },
+		{ "protocol = server\nclient.heartbeat_kind = tell\n", "5: client.heartbeat_kind: protocol = server has "
+		    "no heartbeats toward the client; leave this out" },
+		{ "protocol = server\nheartbeat_kind = ahead\n", "5: heartbeat_kind: protocol = server has no \"ahead\" "
+		    "toward the backend; write backend.heartbeat_kind = tell or ask" },
+		{ "protocol = both\nheartbeat_kind = ask\n", "5: heartbeat_kind: protocol = both has no \"ask\" toward "
+		    "the client; write client.heartbeat_kind = tell" },
+		{ "protocol = demand\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = demand beats the client "
+		    "only on demand; write also client.heartbeat_kind = ahead" },
+		{ "protocol = line\n", "4: protocol: \"line\" needs a text to send; write client.beat_send or "
+		    "backend.beat_send, or heartbeat = off" },
+		{ "protocol = line\nheartbeat = 5s\n", "5: heartbeat: protocol = line has no heartbeat without its text; "
+		    "write client.beat_send or backend.beat_send" },
+		{ "protocol = line\nclient.heartbeat = 5s\nbackend.beat_send = x\\n\n", "5: client.heartbeat: protocol = "
+		    "line has no heartbeat without its text; write client.beat_send" },
+		{ "protocol = line\nclient.beat_send = x\\n\nclient.heartbeat_kind = ask\n", "6: client.heartbeat_kind: "
+		    "protocol = line asks where client.beat_expect is set and else tells; leave this out" },
+		{ "protocol = line\nclient.beat_send = x\\n\nbackend.beat_expect = y\\n\n", "6: backend.beat_expect: nothing "
+		    "is sent that this could answer; write backend.beat_send" },
+		{ "protocol = both\nbeat_send = x\\n\n", "5: beat_send: only protocol = line has a text of its own to send; "
+		    "leave this out" },
+		{ "backend.beat_expect = x\n", "4: backend.beat_expect: only protocol = line has a text of its own to "
+		    "send; leave this out" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_error(rows[i].lines, rows[i].error);
+}
+
+/* [defaults] stand for routes of several protocols: what one cannot have is not asked of it. */
+static void
+test_defaults_give_way(void **state)
+{
+	struct config *c = read_text("[defaults]\nheartbeat = 5s\nheartbeat_kind = ask\nbeat_send = x\\n\n"
+	    "heartbeat_in_transaction = on\n"
+	    "[route a]\nlisten = :81\nbackend = db:1\n"
+	    "[route b]\nlisten = :82\nbackend = db:1\nprotocol = both\n"
+	    "[route c]\nlisten = :83\nbackend = db:1\nprotocol = line\n");
+
+	(void)state;
+	if (c == NULL)
+		fail_msg("%s", told);
+	assert_int_equal(c->routes[0].leg[CLIENT].heartbeat_ms, 0);
+	assert_int_equal(c->routes[0].leg[CLIENT].heartbeat_kind, 0);
+	assert_int_equal(c->routes[1].leg[CLIENT].heartbeat_ms, 5000);
+	assert_int_equal(c->routes[1].leg[CLIENT].heartbeat_kind, 0);	/* it only tells */
+	assert_int_equal(c->routes[1].leg[BACKEND].heartbeat_kind, BEAT_ASK);
+	assert_true(c->routes[1].codec_settings.in_transaction);
+	assert_int_equal(c->routes[2].leg[CLIENT].heartbeat_kind, 0);	/* no beat_expect: it tells */
+	config_free(c);
+}
+
+static void
+test_misses(void **state)
+{
+	struct config *c = good_route("heartbeat_misses = off\nclient.heartbeat_misses = 5\n");
+
+	(void)state;
+	assert_int_equal(c->routes->leg[CLIENT].heartbeat_misses, 5);
+	assert_int_equal(c->routes->leg[BACKEND].heartbeat_misses, 0);
+	config_free(c);
+}
+
+/* --- bytes --- */
+
+static void
+assert_bytes(const char *written, const void *data, size_t len)
+{
+	char lines[4096];
+	struct config *c;
+	const struct codec_bytes *expected;
+
+	snprintf(lines, sizeof(lines), "protocol = line\nbackend.beat_send = x\\n\nbackend.beat_expect = %s\n", written);
+	c = good_route(lines);
+	expected = &c->routes->codec_settings.beat_expect[BACKEND];
+	assert_int_equal(expected->len, len);
+	assert_memory_equal(expected->data, data, len);
+	assert_int_equal(c->routes->codec_settings.beat_expect[CLIENT].len, 0);
+	config_free(c);
+}
+
+static void
+test_bytes(void **state)
+{
+	char all[CODEC_BEAT_MAX * 4 + 1];
+	uint8_t zeros[CODEC_BEAT_MAX] = { 0 };
+
+	(void)state;
+	assert_bytes("PING\\n", "PING\n", 5);
+	assert_bytes("\"PING\\n\"", "PING\n", 5);
+	assert_bytes("\" a b \"", " a b ", 5);
+	assert_bytes("\\r\\n\\t\\0\\\\\\\"\\x3b\\xFf", "\r\n\t\0\\\";\xff", 8);
+	assert_bytes("a;b", "a;b", 3);
+	assert_bytes("\\\"quoted\\\"", "\"quoted\"", 8);
+	assert_bytes("#1", "#1", 2);
+	assert_bytes("PING #1", "PING #1", 7);
+	for (size_t i = 0; i < CODEC_BEAT_MAX; i++)
+		memcpy(all + i * 4, "\\x00", 5);
+	assert_bytes(all, zeros, sizeof(zeros));
+
+	assert_error("protocol = line\nbeat_send = \\q\n", "5: beat_send: \"\\q\" is no escape; there are \\n \\r \\t \\0 "
+	    "\\xHH \\\\ \\\"");
+	assert_error("protocol = line\nbeat_send = \\x1\n", "5: beat_send: \"\\x1\" is no escape; there are \\n \\r \\t \\0 "
+	    "\\xHH \\\\ \\\"");
+	assert_error("protocol = line\nbeat_send = \\012\n", "5: beat_send: \"\\012\" is no escape; there are \\n \\r \\t "
+	    "\\0 \\xHH \\\\ \\\"");
+	assert_error("protocol = line\nbeat_send = a\\\n", "5: beat_send: \"\\\" is no escape; there are \\n \\r \\t \\0 "
+	    "\\xHH \\\\ \\\"");
+	assert_error("protocol = line\nbeat_send = \"a ; b\"\n", "5: beat_send: \"a has no closing quote; write one (a "
+	    "\" ;\" inside is a comment: write \\x3b)");
+	assert_error("protocol = line\nbeat_send = \"a\" b\n", "5: beat_send: \"a\" b has text behind the closing quote; "
+	    "write a quote inside as \\\"");
+	assert_error("protocol = line\nbeat_send = PING\n", "5: beat_send: PING does not end its line; write \\n at its end");
+	assert_error("protocol = line\nbeat_send = \"\"\n", "5: beat_send: \"\" holds no bytes; write some or leave the "
+	    "line out");
+}
+
+/* --- the command line --- */
+
+static struct config *
+read_args(const char *listen, const char *backend, char **options)
+{
+	struct config *c = NULL;
+	size_t n = 0, len;
+	FILE *errors;
+	int r;
+
+	while (options[n] != NULL)
+		n++;
+	free(told);
+	errors = open_memstream(&told, &len);
+	r = config_from_args(&c, listen, backend, options, n, errors);
+	fclose(errors);
+	assert_int_equal(r == 0, c != NULL);
+	assert_int_equal(c != NULL, len == 0);
+	return c;
+}
+
+static void
+test_from_args(void **state)
+{
+	char *options[] = { "--keepalive=30s/5s/3", "--client.keepalive=off", "--protocol=both", "--workers=2",
+	    "--admin=off", NULL };
+	char *none[] = { NULL };
+	struct config *c = read_args("127.0.0.1:6432", "a:1, b:2", options);
+
+	(void)state;
+	assert_non_null(c);
+	assert_null(c->path);
+	assert_int_equal(c->n_routes, 1);
+	assert_string_equal(c->routes->name, "relay");
+	assert_int_equal(c->routes->n_backend, 2);
+	assert_int_equal(c->routes->leg[CLIENT].keepalive_idle_s, 0);
+	assert_int_equal(c->routes->leg[BACKEND].keepalive_idle_s, 30);
+	assert_int_equal(c->routes->leg[BACKEND].heartbeat_ms, 50000);
+	assert_int_equal(c->workers, 2);
+	assert_null(c->admin);
+	assert_false(c->admin_is_default);
+	assert_true(c->control_is_default);
+	config_free(c);
+	c = read_args(":80", "db:80", none);
+	assert_non_null(c);
+	config_free(c);
+}
+
+static void
+test_wrong_args_are_all_told(void **state)
+{
+	char *options[] = { "--keepalve=off", "--connect_timeout=5", "--urgent", "-x", "--urgent=on", "--urgent=off",
+	    "--listen=:80", "--client.heartbeat=3s", "--zzz=1", NULL };
+
+	(void)state;
+	assert_null(read_args(":99999", "", options));
+	assert_string_equal(told,
+	    "stent relay: LISTEN: \":99999\" has a port out of range; write one from 1 to 65535\n"
+	    "stent relay: BACKEND: has no value; write HOST:PORT | unix:PATH, ... | original\n"
+	    "stent relay: unknown option --keepalve; did you mean --keepalive?\n"
+	    "stent relay: --connect_timeout: \"5\" has no unit; write 5ms, 5s, 5m, 5h or 5d\n"
+	    "stent relay: \"--urgent\" is no option; write --KEY=VALUE\n"
+	    "stent relay: \"-x\" is no option; write --KEY=VALUE\n"
+	    "stent relay: --urgent is there a second time (first: --urgent); leave one of them out\n"
+	    "stent relay: --listen is there a second time (first: LISTEN); leave one of them out\n"
+	    "stent relay: --client.heartbeat: protocol = tcp has no heartbeats; name the protocol, such as protocol = "
+	    "websocket, or leave this out: TCP probes work without\n"
+	    "stent relay: unknown option --zzz; `stent help keys` tells them all\n");
+}
+
+/* --- printing --- */
+
+static char *
+print(const struct config *c)
+{
+	char *text;
+	size_t n;
+	FILE *out = open_memstream(&text, &n);
+
+	config_print(c, out);
+	fclose(out);
+	return text;
+}
+
+/* What is printed means the same: it prints the same again. */
+static void
+test_printed_settings_read_back(void **state)
+{
+	static const char *const texts[] = {
+		"[route a]\nlisten=:1\nbackend=original\nprotocol=auto\n[route b]\nlisten = unix:@x, fd:y\nbackend = [::1]:2\n"
+		    "protocol=line\nbeat_send = \" \\x3b\\\"\\\\\\x01\\xff\\0 \\n\"\nclient.beat_expect=;a\nclient.user_timeout = off\n",
+		"[stent]\nlog=file:/x y\ncontrol=off\nadmin=off\nuser=off\nmax_flows=7\n[defaults]\nkeepalive=off\nheartbeat=1ms\n"
+		    "heartbeat_misses=off\nheartbeat_limit=off\nurgent=on\non_dead=reset\ncancel_on_death=off\n"
+		    "[route a]\nlisten=:1\nbackend=b:1\n[route b]\nlisten=:2\nbackend=b:1\nprotocol=both\n"
+		    "[route c]\nlisten=:3\nbackend=b:1\nprotocol=server\n[route d]\nlisten=:4\nbackend=b:1\nprotocol=demand\n"
+		    "client.heartbeat_kind=ahead\nbackend.heartbeat_in_transaction=on\nlookup_age=0\n",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct config *c = read_text(texts[i]), *again;
+		char *first, *second;
+
+		if (c == NULL)
+			fail_msg("%s", told);
+		first = print(c);
+		again = read_text(first);
+		if (again == NULL)
+			fail_msg("%s%s", told, first);
+		second = print(again);
+		assert_string_equal(first, second);
+		free(first);
+		free(second);
+		config_free(c);
+		config_free(again);
+	}
+}
+
+/* --- inih's traps --- */
+
+static void
+test_lines_end_as_they_like(void **state)
+{
+	static const char crlf[] = "\xef\xbb\xbf[route r]\r\n\r\n  listen = :80 \r\n\tbackend\t=\tdb:80\t; there\r\n# x\r\n ; y";
+	struct config *c = read_text(crlf);
+
+	(void)state;
+	if (c == NULL)
+		fail_msg("%s", told);
+	assert_string_equal(c->routes->backend[0].text, "db:80");
+	config_free(c);
+}
+
+/* A section without keys, a name as long as may be, a line as long as may be: nothing is cut. */
+static void
+test_nothing_is_cut(void **state)
+{
+	char text[16384], list[3900];
+	struct config *c;
+	size_t len = 0;
+
+	(void)state;
+	while (len + 20 < sizeof(list))
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%sbackend-%zu:5432", len > 0 ? "," : "", len);
+	snprintf(text, sizeof(text), "[stent]\n[defaults]\n[route abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN]\nlisten = :80\n"
+	    "backend = %s\n", list);
+	c = read_text(text);
+	if (c == NULL)
+		fail_msg("%s", told);
+	assert_string_equal(c->routes->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN");
+	assert_true(c->routes->n_backend > 150);
+	assert_string_equal(c->routes->backend[c->routes->n_backend - 1].text, strrchr(list, ',') + 1);
+	config_free(c);
+}
+
+static void
+test_long_lines_are_refused(void **state)
+{
+	char text[8192];
+
+	(void)state;
+	for (int n = 4080; n < 4110; n++) {
+		struct config *c;
+
+		snprintf(text, sizeof(text), "[route r]\nlisten = :80\nbackend = db:80 ;%*s\n", n - 17, "x");
+		c = read_text(text);
+		config_free(c);
+		if (n <= 4094)
+			assert_non_null(c);
+		else
+			assert_non_null(strstr(told, ":3: the line has "));
+	}
+	snprintf(text, sizeof(text), "[route r]\nlisten = :80\nbackend = db:80\n;%*s\n", 8000, "x");
+	config_free(read_text(text));
+	assert_string_equal(told, "");		/* a comment may be as long as it likes */
+}
+
+static int
+make_file(void **state)
+{
+	int fd = mkstemp(path);
+
+	(void)state;
+	return fd < 0 ? -1 : close(fd);
+}
+
+static int
+remove_file(void **state)
+{
+	(void)state;
+	free(told);
+	return unlink(path);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_default_is_good),
+		cmocka_unit_test(test_every_key_is_found_by_its_name),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_process_keys),
+		cmocka_unit_test(test_what_wins),
+		cmocka_unit_test(test_routes_are_apart),
+		cmocka_unit_test(test_keepalive),
+		cmocka_unit_test(test_heartbeats),
+		cmocka_unit_test(test_heartbeats_of_a_protocol_to_be_found),
+		cmocka_unit_test(test_heartbeats_that_cannot_be),
+		cmocka_unit_test(test_defaults_give_way),
+		cmocka_unit_test(test_misses),
+		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_from_args),
+		cmocka_unit_test(test_wrong_args_are_all_told),
+		cmocka_unit_test(test_printed_settings_read_back),
+		cmocka_unit_test(test_lines_end_as_they_like),
+		cmocka_unit_test(test_nothing_is_cut),
+		cmocka_unit_test(test_long_lines_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, make_file, remove_file);
+}

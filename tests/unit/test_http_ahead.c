@@ -1,0 +1,317 @@
+/*
+ * test_http_ahead.c - bytes sent ahead: zeros of the next chunk's size, and the
+ * first bytes of a response. What then comes goes out less what was sent; what
+ * does not fit ends in a reset.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "codec/codecs.h"
+#include "script.h"
+
+#define GET "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+#define POST "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define OK(headers) "HTTP/1.1 200 OK\r\n" headers "\r\n"
+#define CHUNKED OK("Transfer-Encoding: chunked\r\n")
+
+static const struct codec_settings ahead = {
+	.heartbeats = { true, true }, .kind = { BEAT_AHEAD, BEAT_AHEAD },
+};
+
+/* A run whose settings ask for bytes ahead; each text is one call to feed(). */
+static void
+start(struct run *r, const char *client, const char *backend)
+{
+	run_start(r, &codec_http, &ahead);
+	run_say(r, CLIENT, client);
+	if (*backend != '\0')
+		run_say(r, BACKEND, backend);
+}
+
+/* Sends n bytes ahead to a side. */
+static void
+send_ahead(struct run *r, enum side to, int n)
+{
+	while (n-- > 0) {
+		assert_int_equal(run_may_beat(r, to), BEAT_AHEAD);
+		assert_int_equal(run_beat(r, to, BEAT_AHEAD), 1);
+		assert_true(r->codec->is_ahead(r->state, to));
+	}
+}
+
+static void
+expect_end(const struct run *r, enum side to, const char *text)
+{
+	assert_true(run_ends(r, to, text, strlen(text)));
+}
+
+static void
+test_transcripts(void **state)
+{
+	struct script s = { 0 };
+	struct tally tally;
+
+	(void)state;
+	script_say(&s, CLIENT, GET);
+	script_say(&s, BACKEND, CHUNKED "5\r\nabcde\r\n");
+	script_say(&s, BACKEND, "0000003\r\nabc\r\n");
+	script_say(&s, BACKEND, "00000000000000a;x\r\n0123456789\r\n000\r\nX: 1\r\n\r\n");
+	script_say(&s, CLIENT, POST);
+	script_say(&s, CLIENT, "a\r\n0123456789\r\n");
+	script_say(&s, CLIENT, "0\r\n\r\n");
+	script_say(&s, BACKEND, "HTTP/1.1 103 Early Hints\r\n\r\n");
+	script_say(&s, BACKEND, "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	script_say(&s, CLIENT, "HEAD / HTTP/1.1\r\n\r\n");
+	script_say(&s, BACKEND, CHUNKED);
+	tally = script_check(&s, "ahead", &codec_http, &ahead, NULL);
+	assert_int_equal(tally.moments[CLIENT][BEAT_AHEAD], 8);	/* places */
+	assert_int_equal(tally.moments[BACKEND][BEAT_AHEAD], 2);
+	script_free(&s);
+}
+
+static void
+test_none_unless_asked_for(void **state)
+{
+	struct run r;
+
+	(void)state;
+	run_start(&r, &codec_http, NULL);
+	run_say(&r, CLIENT, GET);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, BACKEND, CHUNKED);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_end(&r);
+	run_start(&r, &codec_websocket, &ahead);
+	run_say(&r, CLIENT, GET);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, BACKEND, CHUNKED);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_end(&r);
+}
+
+static void
+test_seven_zeros_a_gap(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, GET, CHUNKED);
+	send_ahead(&r, CLIENT, 7);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, BACKEND, "1f");
+	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	expect_end(&r, CLIENT, "\r\n\r\n00000001f");
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, BACKEND, "\r\n0123456789012345678901234567890\r\n");
+	send_ahead(&r, CLIENT, 7);
+	run_say(&r, BACKEND, "0\r\n\r\n");
+	expect_end(&r, CLIENT, "0\r\n0000000\r\n\r\n");
+	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	run_end(&r);
+}
+
+/* Zeros of the real line cover those that were sent. */
+static void
+test_padded_size_comes_out_as_it_is(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, GET, CHUNKED);
+	send_ahead(&r, CLIENT, 3);
+	run_say(&r, BACKEND, "00");
+	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	run_say(&r, BACKEND, "00000000000001\r\na\r\n");
+	assert_null(r.lost);
+	expect_end(&r, CLIENT, "\r\n\r\n0000000000000001\r\na\r\n");
+	run_end(&r);
+}
+
+/* 16 digits are what clients take. Nine real ones always fit. */
+static void
+test_size_too_long_for_zeros_is_a_reset(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, GET, CHUNKED);
+	send_ahead(&r, CLIENT, 7);
+	run_say(&r, BACKEND, "fffffffff\r\n");
+	assert_null(r.lost);
+	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	run_end(&r);
+	start(&r, GET, CHUNKED);
+	send_ahead(&r, CLIENT, 7);
+	run_say(&r, BACKEND, "fffffffff1\r\n");
+	assert_string_equal(r.lost, "bad chunk size");
+	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	run_end(&r);
+}
+
+static void
+test_no_size_behind_zeros_is_a_reset(void **state)
+{
+	struct run r;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		start(&r, GET, CHUNKED);
+		send_ahead(&r, CLIENT, 1);
+		run_say(&r, BACKEND, i == 0 ? ";x\r\n" : "x");
+		assert_string_equal(r.lost, "bad chunk size");
+		assert_true(r.codec->is_ahead(r.state, CLIENT));
+		run_end(&r);
+	}
+}
+
+static void
+test_zeros_to_the_backend(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, POST, "");
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);	/* the request has not ended */
+	send_ahead(&r, BACKEND, 2);
+	run_say(&r, CLIENT, "1\r\na\r\n0\r\n\r\n");
+	expect_end(&r, BACKEND, "\r\n001\r\na\r\n0\r\n\r\n");
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	send_ahead(&r, CLIENT, 1);
+	run_end(&r);
+}
+
+static void
+test_first_bytes_of_a_response(void **state)
+{
+	struct run r;
+
+	(void)state;
+	run_start(&r, &codec_http, &ahead);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, CLIENT, "GET / HTTP/1.1\r\n");
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, CLIENT, "\r\n");
+	send_ahead(&r, CLIENT, 7);
+	expect_end(&r, CLIENT, "HTTP/1.");
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, BACKEND, "HTT");
+	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	assert_int_equal(r.got[CLIENT].len, 7);
+	run_say(&r, BACKEND, "P/1.");
+	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	run_say(&r, BACKEND, "1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	expect_end(&r, CLIENT, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	assert_int_equal(r.got[CLIENT].len, strlen(OK("Content-Length: 0\r\n")));
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_end(&r);
+}
+
+static void
+test_another_response_than_http_is_a_reset(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, GET, "");
+	send_ahead(&r, CLIENT, 3);
+	run_say(&r, BACKEND, "HTX");
+	assert_string_equal(r.lost, "not HTTP/1");
+	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	run_end(&r);
+
+	start(&r, GET, "");	/* what was sent did come: no lie, no reset */
+	send_ahead(&r, CLIENT, 2);
+	run_say(&r, BACKEND, "HTX\r\n");
+	assert_string_equal(r.lost, "not HTTP/1");
+	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	expect_end(&r, CLIENT, "HTX\r\n");
+	run_end(&r);
+}
+
+/* A FIN now would tell a client that this was the whole answer. */
+static void
+test_fin_with_bytes_ahead_stays_ahead(void **state)
+{
+	static const char *const heads[] = { "", CHUNKED, CHUNKED "1\r\na\r\n" };
+	struct run r;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		start(&r, GET, heads[i]);
+		send_ahead(&r, CLIENT, 1);
+		run_fin(&r, BACKEND);
+		assert_true(r.codec->is_ahead(r.state, CLIENT));
+		assert_null(r.lost);
+		run_end(&r);
+	}
+	start(&r, GET GET, "");
+	run_end(&r);
+	start(&r, GET, "");
+	send_ahead(&r, CLIENT, 1);
+	run_say(&r, CLIENT, GET);	/* doubt, and then the end */
+	run_fin(&r, BACKEND);
+	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	assert_null(r.lost);
+	run_end(&r);
+}
+
+/* The client does what makes the codec let go: first what was sent is left out. */
+static void
+test_doubt_waits_for_what_was_sent_ahead(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, GET, "");
+	send_ahead(&r, CLIENT, 4);
+	run_say(&r, CLIENT, GET);
+	assert_null(r.lost);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, BACKEND, CHUNKED);
+	assert_string_equal(r.lost, "pipelined requests");
+	assert_int_equal(r.got[CLIENT].len, strlen(CHUNKED));
+	run_end(&r);
+}
+
+static void
+test_comments_are_better_than_zeros(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, GET, OK("Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"));
+	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	run_beat(&r, CLIENT, BEAT_TELL);
+	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	run_say(&r, BACKEND, "1\r\na\r\n");
+	send_ahead(&r, CLIENT, 2);	/* within a line */
+	run_say(&r, BACKEND, "1\r\n\n\r\n");
+	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	run_end(&r);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_transcripts),
+		cmocka_unit_test(test_none_unless_asked_for),
+		cmocka_unit_test(test_seven_zeros_a_gap),
+		cmocka_unit_test(test_padded_size_comes_out_as_it_is),
+		cmocka_unit_test(test_size_too_long_for_zeros_is_a_reset),
+		cmocka_unit_test(test_no_size_behind_zeros_is_a_reset),
+		cmocka_unit_test(test_zeros_to_the_backend),
+		cmocka_unit_test(test_first_bytes_of_a_response),
+		cmocka_unit_test(test_another_response_than_http_is_a_reset),
+		cmocka_unit_test(test_fin_with_bytes_ahead_stays_ahead),
+		cmocka_unit_test(test_doubt_waits_for_what_was_sent_ahead),
+		cmocka_unit_test(test_comments_are_better_than_zeros),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,520 @@
+/*
+ * test_mysql.c - the MySQL codec: conversations of real clients with a real
+ * server in every way in which they may be cut and beaten, and each state in
+ * which a beat would do harm.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "codec/codecs.h"
+#include "codec_harness.h"
+#include "transcripts_mysql.h"
+
+#define TELL BEAT_TELL
+#define BOTH (BEAT_TELL | BEAT_ASK)
+
+static const struct codec_settings in_transaction = {
+	.heartbeats = { true, true },
+	.in_transaction = true,
+};
+
+static struct tally
+check(const char *name, const struct step *steps, size_t n, const struct codec_settings *settings,
+    const char *lost)
+{
+	struct transcript t = { .name = name, .codec = &codec_mysql, .steps = steps, .n_steps = n,
+		.settings = settings, .lost = lost };
+
+	return codec_check(&t);
+}
+
+#define CHECK(array, settings, lost) check(#array, array, sizeof(array) / sizeof(array[0]), settings, lost)
+
+/* --- conversations --- */
+
+static void
+beats_everywhere(struct tally t)
+{
+	assert_true(t.moments[BACKEND][BEAT_TELL] > 20);
+	assert_true(t.moments[BACKEND][BEAT_ASK] > 5);
+	assert_int_equal(t.answers[BACKEND], t.moments[BACKEND][BEAT_ASK]);
+	assert_int_equal(t.moments[CLIENT][BEAT_TELL] + t.moments[CLIENT][BEAT_ASK], 0);
+}
+
+static void
+test_clients_are_told_and_asked_between_commands(void **state)
+{
+	(void)state;
+	beats_everywhere(CHECK(mysql_pymysql, NULL, NULL));
+	beats_everywhere(CHECK(mysql_libmariadb, NULL, NULL));
+	beats_everywhere(CHECK(mysql_mysql2, NULL, NULL));
+	beats_everywhere(CHECK(mysql_mariadb_js, NULL, NULL));
+	beats_everywhere(CHECK(mysql_statements, NULL, NULL));
+	beats_everywhere(CHECK(mysql_multi, NULL, NULL));
+}
+
+static void
+test_a_file_is_loaded_whole(void **state)
+{
+	struct tally t = CHECK(mysql_load_data, NULL, NULL);
+
+	(void)state;
+	assert_true(t.moments[BACKEND][BEAT_ASK] > 0);
+}
+
+static void
+test_transactions_are_beaten_on_demand(void **state)
+{
+	struct tally without = CHECK(mysql_transaction, NULL, NULL);
+	struct tally with = CHECK(mysql_transaction, &in_transaction, NULL);
+
+	(void)state;
+	assert_true(without.moments[BACKEND][BEAT_TELL] > 0);
+	assert_true(with.moments[BACKEND][BEAT_TELL] > without.moments[BACKEND][BEAT_TELL]);
+}
+
+static void
+test_logins_are_followed(void **state)
+{
+	(void)state;
+	assert_int_equal(CHECK(mysql_refused, NULL, NULL).moments[BACKEND][BEAT_TELL], 0);
+	CHECK(mysql_switch, NULL, NULL);
+}
+
+static void
+test_it_lets_go_of_what_it_cannot_beat(void **state)
+{
+	(void)state;
+	assert_int_equal(CHECK(mysql_compressed, NULL, "compression").moments[BACKEND][BEAT_TELL], 0);
+	assert_int_equal(CHECK(mysql_tls, NULL, "TLS").moments[BACKEND][BEAT_TELL], 0);
+	CHECK(mysql_replica, NULL, "replication");
+}
+
+/* --- single moments: a login, then packets --- */
+
+#define CAPS_DEFAULT 0x200u			/* protocol 4.1 */
+#define CAPS_LOCAL 0x280u			/* and LOAD DATA LOCAL */
+
+static void
+send_packet(struct run *r, enum side from, uint8_t seq, const void *payload, size_t len)
+{
+	uint8_t *p = malloc(len + 4);
+
+	if (p == NULL)
+		abort();
+	p[0] = (uint8_t)len;
+	p[1] = (uint8_t)(len >> 8);
+	p[2] = (uint8_t)(len >> 16);
+	p[3] = seq;
+	memcpy(p + 4, payload, len);
+	run_feed(r, from, p, len + 4);
+	free(p);
+}
+
+#define SEND(r, from, seq, text) send_packet(r, from, seq, text, sizeof(text) - 1)
+#define OK_AUTOCOMMIT "\0\0\0\2\0\0\0"
+#define OK_IN_TRANS "\0\0\0\1\0\0\0"
+#define OK_NO_AUTOCOMMIT "\0\0\0\0\0\0\0"
+#define ERROR "\377\50\4#42000no"
+
+static void
+greet(struct run *r, const struct codec_settings *settings)
+{
+	run_start(r, &codec_mysql, settings);
+	SEND(r, BACKEND, 0, "\n10.11\0\1\0\0\0saltsalt\0\376\377\10\2\0\377\201\25\0\0\0\0\0\0\35\0\0\0");
+}
+
+static void
+log_in(struct run *r, const struct codec_settings *settings, uint32_t caps)
+{
+	uint8_t login[40] = { (uint8_t)caps, (uint8_t)(caps >> 8), (uint8_t)(caps >> 16), (uint8_t)(caps >> 24) };
+
+	greet(r, settings);
+	send_packet(r, CLIENT, 1, login, sizeof(login));
+	assert_int_equal(run_may_beat(r, BACKEND), 0);
+	SEND(r, BACKEND, 2, OK_AUTOCOMMIT);
+}
+
+static unsigned
+kinds(struct run *r)
+{
+	return run_may_beat(r, BACKEND);
+}
+
+static void
+test_no_beat_before_the_login_is_done(void **state)
+{
+	struct run r;
+
+	(void)state;
+	greet(&r, NULL);
+	assert_int_equal(kinds(&r), 0);
+	run_end(&r);
+	log_in(&r, NULL, CAPS_DEFAULT);
+	assert_int_equal(kinds(&r), BOTH);
+	SEND(&r, CLIENT, 0, "\21user\0\0");		/* CHANGE_USER: once more */
+	assert_int_equal(kinds(&r), 0);
+	SEND(&r, BACKEND, 1, "\376other_plugin\0salt");
+	assert_int_equal(kinds(&r), 0);
+	SEND(&r, CLIENT, 2, "hash");
+	assert_int_equal(kinds(&r), 0);
+	SEND(&r, BACKEND, 3, OK_AUTOCOMMIT);
+	assert_int_equal(kinds(&r), BOTH);
+	SEND(&r, CLIENT, 0, "\21user\0\0");
+	SEND(&r, BACKEND, 1, ERROR);			/* the server hangs up */
+	assert_int_equal(kinds(&r), 0);
+	assert_null(r.lost);
+	run_end(&r);
+}
+
+static void
+test_a_running_statement_is_told_not_asked(void **state)
+{
+	struct run r;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	SEND(&r, CLIENT, 0, "\3load data local infile 'x' into table t");	/* but the client cannot */
+	assert_int_equal(kinds(&r), TELL);
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	assert_int_equal(kinds(&r), BOTH);
+	SEND(&r, CLIENT, 0, "\1");
+	assert_int_equal(kinds(&r), 0);			/* QUIT */
+	run_end(&r);
+}
+
+/* The server would read a beat into the file. */
+static void
+test_no_beat_behind_what_may_load_a_file(void **state)
+{
+	static const char *const suspects[] = {
+		"\3load data local infile 'x' into table t", "\3LOAD XML LOCAL INFILE 'x'",
+		"\3execute s", "\3select 1;Execute Immediate @x", "\3call p()",
+	};
+	struct run r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(suspects) / sizeof(suspects[0]); i++) {
+		log_in(&r, NULL, CAPS_LOCAL);
+		send_packet(&r, CLIENT, 0, suspects[i], strlen(suspects[i]));
+		assert_int_equal(kinds(&r), 0);
+		SEND(&r, BACKEND, 1, "\373file");
+		assert_int_equal(kinds(&r), 0);
+		SEND(&r, CLIENT, 2, "1\n2\n");
+		assert_int_equal(kinds(&r), 0);
+		SEND(&r, CLIENT, 3, "");
+		assert_int_equal(kinds(&r), 0);		/* the next result may be another file */
+		SEND(&r, BACKEND, 4, OK_AUTOCOMMIT);
+		assert_int_equal(kinds(&r), BOTH);
+		run_end(&r);
+	}
+}
+
+static void
+test_a_prepared_suspect_stays_one(void **state)
+{
+	struct run r;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_LOCAL);
+	SEND(&r, CLIENT, 0, "\26select 1");
+	SEND(&r, BACKEND, 1, "\0\1\0\0\0\0\0\0\0\0\0\0");
+	SEND(&r, CLIENT, 0, "\27\1\0\0\0\0\1\0\0\0");
+	assert_int_equal(kinds(&r), TELL);
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	SEND(&r, CLIENT, 0, "\26load data local infile 'x' into table t");
+	SEND(&r, BACKEND, 1, "\0\2\0\0\0\0\0\0\0\0\0\0");
+	assert_int_equal(kinds(&r), BOTH);
+	SEND(&r, CLIENT, 0, "\27\2\0\0\0\0\1\0\0\0");
+	assert_int_equal(kinds(&r), 0);
+	run_end(&r);
+}
+
+/* What is longer than is searched may hold anything. */
+static void
+test_a_long_statement_is_suspect(void **state)
+{
+	static char text[8000];
+	struct run r;
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	text[0] = 3;
+	log_in(&r, NULL, CAPS_LOCAL);
+	send_packet(&r, CLIENT, 0, text, sizeof(text));
+	assert_int_equal(kinds(&r), 0);
+	run_end(&r);
+	log_in(&r, NULL, CAPS_LOCAL);
+	send_packet(&r, CLIENT, 0, text, 4000);
+	assert_int_equal(kinds(&r), TELL);
+	run_end(&r);
+}
+
+/* 16 MiB and more: the packet goes on in the next. */
+static void
+test_no_beat_inside_a_continued_command(void **state)
+{
+	static char text[0xffffff];
+	struct run r;
+
+	(void)state;
+	text[0] = 3;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	send_packet(&r, CLIENT, 0, text, sizeof(text));
+	assert_int_equal(kinds(&r), 0);
+	SEND(&r, CLIENT, 1, "the rest");
+	assert_int_equal(kinds(&r), TELL);
+	SEND(&r, BACKEND, 2, "\1");
+	SEND(&r, BACKEND, 3, "\3def");
+	SEND(&r, BACKEND, 4, "\376\0\0\2\0");
+	text[0] = '\376';				/* a row that begins like EOF */
+	send_packet(&r, BACKEND, 5, text, sizeof(text));
+	SEND(&r, BACKEND, 6, "");
+	assert_int_equal(kinds(&r), TELL);
+	SEND(&r, BACKEND, 7, "\376\0\0\2\0");
+	assert_int_equal(kinds(&r), BOTH);
+	run_end(&r);
+}
+
+/* An idle transaction holds locks: the server's own limit shall end it. */
+static void
+test_a_transaction_is_not_beaten_unless_told_so(void **state)
+{
+	struct run r;
+
+	(void)state;
+	for (int beaten = 0; beaten < 2; beaten++) {
+		log_in(&r, beaten ? &in_transaction : NULL, CAPS_DEFAULT);
+		SEND(&r, CLIENT, 0, "\3begin");
+		SEND(&r, BACKEND, 1, OK_IN_TRANS);
+		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
+		SEND(&r, CLIENT, 0, "\3bogus");
+		SEND(&r, BACKEND, 1, ERROR);		/* tells no status */
+		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
+		SEND(&r, CLIENT, 0, "\3commit");
+		SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+		assert_int_equal(kinds(&r), BOTH);
+		SEND(&r, CLIENT, 0, "\3bogus");
+		SEND(&r, BACKEND, 1, ERROR);
+		assert_int_equal(kinds(&r), BOTH);
+		SEND(&r, CLIENT, 0, "\3set autocommit=0");
+		SEND(&r, BACKEND, 1, OK_NO_AUTOCOMMIT);
+		assert_int_equal(kinds(&r), BOTH);
+		SEND(&r, CLIENT, 0, "\3insert into t values (1), (1)");
+		SEND(&r, BACKEND, 1, ERROR);		/* one may be open now */
+		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
+		run_end(&r);
+	}
+}
+
+static void
+test_it_lets_go_of_the_unknown(void **state)
+{
+	static const struct {
+		const char *why;
+		char command;
+	} unknown[] = {
+		{ "replication", 0x12 }, { "replication", 0x15 }, { "replication", 0x1e },
+		{ "unknown", 0x0f }, { "unknown", 0x40 }, { "unknown", (char)0xfe },
+	};
+	struct run r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
+		log_in(&r, NULL, CAPS_DEFAULT);
+		send_packet(&r, CLIENT, 0, &unknown[i].command, 1);
+		assert_non_null(r.lost);
+		assert_non_null(strstr(r.lost, unknown[i].why));
+		run_end(&r);
+	}
+	log_in(&r, NULL, CAPS_DEFAULT);
+	SEND(&r, CLIENT, 3, "\3select 1");		/* not the first packet of a command */
+	assert_non_null(r.lost);
+	run_end(&r);
+	log_in(&r, NULL, CAPS_DEFAULT);
+	SEND(&r, BACKEND, 0, ERROR);			/* the server's last words */
+	assert_string_equal(r.lost, "the server ended the session");
+	run_end(&r);
+	run_start(&r, &codec_mysql, NULL);
+	run_feed(&r, CLIENT, "\26\3\1\0\5hello", 10);
+	assert_string_equal(r.lost, "TLS");
+	run_end(&r);
+	run_start(&r, &codec_mysql, NULL);
+	run_feed(&r, BACKEND, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
+	assert_null(r.lost);				/* the first packet would be 5 MB long: not a beat meanwhile */
+	assert_int_equal(kinds(&r), 0);
+	run_end(&r);
+}
+
+static void
+test_too_many_commands_ahead_end_it(void **state)
+{
+	struct run r;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	for (int i = 0; i < 32 * 32; i++)
+		SEND(&r, CLIENT, 0, "\3select 1");
+	assert_null(r.lost);
+	for (int i = 0; i < 32 * 32; i++)
+		SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	assert_int_equal(kinds(&r), BOTH);
+	for (int i = 0; i < 16; i++) {
+		SEND(&r, CLIENT, 0, "\3select 1");
+		SEND(&r, CLIENT, 0, "\16");
+	}
+	assert_null(r.lost);
+	SEND(&r, CLIENT, 0, "\3select 1");
+	assert_non_null(r.lost);
+	run_end(&r);
+}
+
+/* --- answers --- */
+
+#define STATISTICS "Uptime: 4  Threads: 1"
+
+static void
+test_the_answer_is_one_packet_with_its_number(void **state)
+{
+	struct run r;
+	size_t got;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	got = r.got[CLIENT].len;
+	run_beat(&r, BACKEND, BEAT_ASK);
+	SEND(&r, CLIENT, 0, "\3select 1");		/* in the same instant */
+	SEND(&r, BACKEND, 1, STATISTICS);
+	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.got[CLIENT].len, got);
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	assert_int_equal(r.got[CLIENT].len, got + 11);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	SEND(&r, BACKEND, 0, ERROR);			/* killed: not our answer, but the client's to read */
+	assert_non_null(r.lost);
+	assert_int_equal(r.got[CLIENT].len, got + 11 + 4 + sizeof(ERROR) - 1);
+	run_end(&r);
+}
+
+/* An error in place of the statistics would make the client take it for the next command's. */
+static void
+test_a_refusal_is_taken_out_and_not_repeated(void **state)
+{
+	struct run r;
+	size_t got;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	got = r.got[CLIENT].len;
+	run_beat(&r, BACKEND, BEAT_ASK);
+	SEND(&r, BACKEND, 1, ERROR);
+	assert_int_equal(r.got[CLIENT].len, got);
+	assert_int_equal(kinds(&r), TELL);
+	run_end(&r);
+}
+
+/* --- farewell --- */
+
+static size_t
+farewell(struct run *r, enum side to, uint8_t buf[CODEC_FAREWELL_MAX])
+{
+	static const struct codec_obituary o = { .dead = BACKEND, .reason = "backend-probe-timeout", .quiet_ms = 120900 };
+
+	return codec_mysql.farewell(r->state, to, &o, buf);
+}
+
+static void
+test_farewell_answers_an_open_command(void **state)
+{
+	uint8_t buf[CODEC_FAREWELL_MAX + 1];
+	struct run r;
+	size_t n;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	assert_int_equal(farewell(&r, CLIENT, buf), 0);
+	SEND(&r, CLIENT, 0, "\3select 1");
+	n = farewell(&r, CLIENT, buf);
+	assert_int_equal(n, buf[0] + 4u);
+	assert_memory_equal(buf + 3, "\1\377\35\4#08S01stent: ", 17);
+	buf[n] = '\0';
+	assert_non_null(strstr((char *)buf + 4, "backend-probe-timeout"));
+	assert_non_null(strstr((char *)buf + 4, "120.9 s"));
+	SEND(&r, BACKEND, 1, "\1");
+	assert_int_equal(farewell(&r, CLIENT, buf), 0);	/* definitions of columns are to come */
+	SEND(&r, BACKEND, 2, "\3def");
+	SEND(&r, BACKEND, 3, "\376\0\0\2\0");
+	SEND(&r, BACKEND, 4, "\1" "1");
+	assert_true(farewell(&r, CLIENT, buf) > 0);	/* between two rows */
+	assert_int_equal(buf[3], 5);
+	run_feed(&r, BACKEND, "\5\0\0", 3);
+	assert_int_equal(farewell(&r, CLIENT, buf), 0);	/* inside a packet */
+	run_end(&r);
+}
+
+static void
+test_farewell_to_the_server_is_quit(void **state)
+{
+	uint8_t buf[CODEC_FAREWELL_MAX];
+	struct run r;
+
+	(void)state;
+	greet(&r, NULL);
+	assert_int_equal(farewell(&r, BACKEND, buf), 0);
+	run_end(&r);
+	log_in(&r, NULL, CAPS_DEFAULT);
+	assert_int_equal(farewell(&r, BACKEND, buf), 5);
+	assert_memory_equal(buf, "\1\0\0\0\1", 5);
+	SEND(&r, CLIENT, 0, "\3select sleep(100)");
+	assert_int_equal(farewell(&r, BACKEND, buf), 0);
+	run_end(&r);
+}
+
+static void
+test_beats_are_these_bytes(void **state)
+{
+	struct run r;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	run_beat(&r, BACKEND, BEAT_TELL);
+	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 9, "\5\0\0\0\31\376\377\377\377", 9);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 5, "\1\0\0\0\11", 5);
+	run_end(&r);
+	assert_true(codec_mysql.state_size <= 160);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_clients_are_told_and_asked_between_commands),
+		cmocka_unit_test(test_a_file_is_loaded_whole),
+		cmocka_unit_test(test_transactions_are_beaten_on_demand),
+		cmocka_unit_test(test_logins_are_followed),
+		cmocka_unit_test(test_it_lets_go_of_what_it_cannot_beat),
+		cmocka_unit_test(test_no_beat_before_the_login_is_done),
+		cmocka_unit_test(test_a_running_statement_is_told_not_asked),
+		cmocka_unit_test(test_no_beat_behind_what_may_load_a_file),
+		cmocka_unit_test(test_a_prepared_suspect_stays_one),
+		cmocka_unit_test(test_a_long_statement_is_suspect),
+		cmocka_unit_test(test_no_beat_inside_a_continued_command),
+		cmocka_unit_test(test_a_transaction_is_not_beaten_unless_told_so),
+		cmocka_unit_test(test_it_lets_go_of_the_unknown),
+		cmocka_unit_test(test_too_many_commands_ahead_end_it),
+		cmocka_unit_test(test_the_answer_is_one_packet_with_its_number),
+		cmocka_unit_test(test_a_refusal_is_taken_out_and_not_repeated),
+		cmocka_unit_test(test_farewell_answers_an_open_command),
+		cmocka_unit_test(test_farewell_to_the_server_is_quit),
+		cmocka_unit_test(test_beats_are_these_bytes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

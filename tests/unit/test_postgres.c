@@ -1,0 +1,460 @@
+/*
+ * test_postgres.c - the PostgreSQL codec: recorded conversations in every cut
+ * and with every beat, and the moments that were found dangerous one by one.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "codec/codecs.h"
+#include "codec/postgres.h"
+#include "codec_harness.h"
+#include "postgres_bytes.h"
+#include "postgres_transcripts.h"
+
+static const struct codec_settings even_in_transaction = { .heartbeats = { true, true }, .in_transaction = true };
+
+/* ---- recorded conversations ---- */
+
+static struct tally
+check(const char *name, const struct step *steps, size_t n, const struct codec_settings *settings)
+{
+	const struct transcript t = { .name = name, .codec = &codec_postgres, .steps = steps, .n_steps = n,
+	    .settings = settings };
+
+	return codec_check(&t);
+}
+
+#define CHECK(steps, settings) check(#steps, (steps), sizeof(steps) / sizeof((steps)[0]), (settings))
+
+/* Sessions in which both sides can be told and the server can be asked. */
+#define TEST_SESSION(name, settings)							\
+	static void									\
+	test_##name(void **state)							\
+	{										\
+		struct tally t = CHECK(name, settings);					\
+											\
+		(void)state;								\
+		assert_true(t.moments[CLIENT][BEAT_TELL] > 0);				\
+		assert_true(t.moments[BACKEND][BEAT_TELL] > 0);				\
+		assert_true(t.moments[BACKEND][BEAT_ASK] > 0);				\
+		assert_true(t.answers[BACKEND] >= t.moments[BACKEND][BEAT_ASK]);	\
+	}
+
+TEST_SESSION(transaction, &on)
+TEST_SESSION(batches, &on)
+TEST_SESSION(copy_extended, &even_in_transaction)
+TEST_SESSION(copy_failed, &on)
+TEST_SESSION(notifications, &on)
+TEST_SESSION(function_call, &on)
+TEST_SESSION(cursor, &even_in_transaction)
+TEST_SESSION(pipeline, &even_in_transaction)
+TEST_SESSION(early_copy, &on)
+TEST_SESSION(scram, &on)
+TEST_SESSION(refused_encryption, &on)
+TEST_SESSION(standby, &on)
+TEST_SESSION(logical, &on)
+
+static void
+test_transaction_with_beats_in_it(void **state)
+{
+	struct tally t = CHECK(transaction, &even_in_transaction);
+
+	(void)state;
+	assert_true(t.moments[BACKEND][BEAT_ASK] > CHECK(transaction, &on).moments[BACKEND][BEAT_ASK]);
+}
+
+static void
+test_a_refused_login_gets_no_beat(void **state)
+{
+	struct tally t = CHECK(wrong_password, &on);
+
+	(void)state;
+	assert_int_equal(t.moments[CLIENT][BEAT_TELL], 0);
+	assert_int_equal(t.moments[BACKEND][BEAT_TELL], 0);
+}
+
+/* ---- one moment at a time ---- */
+
+static void
+test_beats_begin_with_the_first_ready_for_query(void **state)
+{
+	struct run r;
+
+	(void)state;
+	run_start(&r, &codec_postgres, &on);
+	FEED(&r, CLIENT, STARTUP);
+	FEED(&r, BACKEND, AUTH_OK DATETIMES KEY);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	FEED(&r, BACKEND, READY);
+	EXPECT_BEAT(&r, CLIENT, BEAT_TELL, DATETIMES);
+	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	EXPECT_BEAT(&r, BACKEND, BEAT_ASK, SYNC);
+	FEED(&r, BACKEND, READY);
+	assert_int_equal(r.answers[BACKEND], 1);
+	run_end(&r);
+}
+
+static void
+test_none_to_a_server_that_waits_in_a_transaction(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, SELECT);
+	FEED(&r, BACKEND, DONE READY_T);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	FEED(&r, CLIENT, SELECT);
+	FEED(&r, BACKEND, ERROR READY_E);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	run_end(&r);
+
+	start(&r, &even_in_transaction);
+	FEED(&r, CLIENT, SELECT);
+	FEED(&r, BACKEND, DONE READY_T);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	run_end(&r);
+}
+
+/* A Flush that is read behind the query stops the server's timer; a Sync starts it. */
+static void
+test_the_timer_of_a_transaction_is_started_again(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, SELECT);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	FEED(&r, BACKEND, DONE READY_T);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, SYNC);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	FEED(&r, BACKEND, READY_T);
+	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	run_end(&r);
+}
+
+/* ... and the client's own next message starts it as well as ours. */
+static void
+test_the_clients_next_message_starts_the_timer(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, SELECT);
+	run_beat(&r, BACKEND, BEAT_TELL);
+	FEED(&r, CLIENT, SELECT);
+	FEED(&r, BACKEND, DONE READY_T DONE READY_T);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	run_end(&r);
+}
+
+static void
+test_no_sync_into_a_batch_without_its_own(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, PARSE EXECUTE FLUSH);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, BACKEND, "1\0\0\0\4" ERROR);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, CLIENT, SYNC);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, BACKEND, READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	run_end(&r);
+}
+
+static void
+test_the_client_may_speak_in_the_same_instant(void **state)
+{
+	struct run r;
+	size_t before;
+
+	(void)state;
+	start(&r, &on);
+	before = r.got[CLIENT].len;
+	run_beat(&r, BACKEND, BEAT_ASK);
+	FEED(&r, CLIENT, SELECT);
+	FEED(&r, BACKEND, READY DONE READY_T);
+	EXPECT_GOT(&r, CLIENT, before, DONE READY_T);
+	assert_int_equal(r.answers[BACKEND], 1);
+	run_end(&r);
+}
+
+/* A server that hangs is asked again and again; should it wake up, all its answers are taken out. */
+static void
+test_many_asks_may_wait_for_their_answers(void **state)
+{
+	static const char some[] = READY READY DATETIMES READY;
+	char all[85 * (sizeof(some) - 1)];
+	struct run r;
+	size_t before;
+
+	(void)state;
+	start(&r, &on);
+	before = r.got[CLIENT].len;
+	for (int i = 0; i < 255; i++) {
+		assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+		run_beat(&r, BACKEND, BEAT_ASK);
+	}
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, CLIENT, SELECT);
+	for (int i = 0; i < 85; i++)
+		memcpy(all + i * (sizeof(some) - 1), some, sizeof(some) - 1);
+	run_feed(&r, BACKEND, all, sizeof(all));	/* more pieces than fit one call */
+	assert_int_equal(r.got[CLIENT].len, before + 85 * (sizeof(DATETIMES) - 1));
+	FEED(&r, BACKEND, DONE READY);
+	assert_int_equal(r.answers[BACKEND], 255);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	run_end(&r);
+}
+
+static void
+test_what_comes_before_our_answer_is_forwarded(void **state)
+{
+	static const char news[] = "A\0\0\0\x0e\0\0\0\1ch\0hi\0" "N\0\0\0\5\0" DATETIMES;
+	struct run r;
+	size_t before;
+
+	(void)state;
+	start(&r, &on);
+	before = r.got[CLIENT].len;
+	run_beat(&r, BACKEND, BEAT_ASK);
+	FEED(&r, BACKEND, news);
+	FEED(&r, BACKEND, READY);
+	expect_got(&r, CLIENT, before, news, sizeof(news) - 1);
+	run_end(&r);
+}
+
+static void
+test_a_servers_last_words_are_forwarded(void **state)
+{
+	struct run r;
+	size_t before;
+
+	(void)state;
+	start(&r, &on);
+	before = r.got[CLIENT].len;
+	run_beat(&r, BACKEND, BEAT_ASK);
+	FEED(&r, BACKEND, ERROR);
+	run_fin(&r, BACKEND);
+	EXPECT_GOT(&r, CLIENT, before, ERROR);
+	assert_null(r.lost);
+	run_end(&r);
+}
+
+/* asyncpg lost rows when anything came between two of CopyData. */
+static void
+test_none_to_the_client_in_copy_out(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, SELECT);
+	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	FEED(&r, BACKEND, COPY_OUT);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	FEED(&r, BACKEND, COPY_DATA COPY_DONE DONE);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	FEED(&r, BACKEND, READY);
+	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	run_end(&r);
+}
+
+/* A Sync is not answered there. */
+static void
+test_no_ask_in_a_copy(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, SELECT COPY_DATA COPY_DONE);	/* before the server has said that it copies */
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, BACKEND, COPY_IN);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, BACKEND, DONE READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	FEED(&r, CLIENT, PARSE EXECUTE SYNC);
+	FEED(&r, BACKEND, COPY_IN);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, CLIENT, COPY_DATA COPY_DONE);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, CLIENT, SYNC);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, BACKEND, DONE READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	run_end(&r);
+}
+
+/* Rows of a COPY that had failed already are nothing that the server answers. */
+static void
+test_the_end_of_a_copy_that_failed_counts_for_nothing(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, SELECT COPY_DATA COPY_DONE);
+	FEED(&r, BACKEND, ERROR READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	FEED(&r, CLIENT, SELECT);
+	FEED(&r, BACKEND, COPY_IN ERROR READY);
+	FEED(&r, CLIENT, COPY_DATA COPY_DONE);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	FEED(&r, CLIENT, PARSE EXECUTE SYNC);
+	FEED(&r, BACKEND, DONE READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	run_end(&r);
+}
+
+/*
+ * Nobody can say whether the copy had read the Sync behind Execute: another
+ * ReadyForQuery may come or not. It would come before the results of what the
+ * client asks next.
+ */
+static void
+test_no_ask_while_a_failure_leaves_the_count_open(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, PARSE EXECUTE SYNC);
+	FEED(&r, BACKEND, COPY_IN ERROR READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, CLIENT, SELECT);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	FEED(&r, BACKEND, READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, BACKEND, DONE READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, CLIENT, SELECT SELECT);
+	FEED(&r, BACKEND, DONE READY DONE READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, CLIENT, SELECT);
+	FEED(&r, BACKEND, DONE READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	run_end(&r);
+}
+
+static void
+test_ledger_counts_what_it_cannot_keep_in_order(void **state)
+{
+	struct pg_ledger l = { 0 };
+
+	(void)state;
+	for (int i = 0; i < 20000; i++) {
+		pg_ledger_extended(&l);
+		pg_ledger_sync(&l);
+	}
+	assert_int_equal(l.spilled, 0);
+	for (int i = 0; i < 1000; i++) {
+		pg_ledger_query(&l);
+		pg_ledger_sync(&l);
+	}
+	assert_true(l.spilled > 0);
+	pg_ledger_extended(&l);
+	for (int i = 0; i < 22000; i++) {
+		assert_true(pg_ledger_is_owed(&l));
+		pg_ledger_ready(&l);
+	}
+	assert_false(pg_ledger_is_owed(&l));
+	assert_false(pg_ledger_is_idle(&l));	/* the batch that is still open */
+	pg_ledger_sync(&l);
+	pg_ledger_ready(&l);
+	assert_true(pg_ledger_is_idle(&l));
+	assert_false(l.doubt);
+}
+
+static void
+test_ledger_doubts_a_copy_among_what_it_only_counted(void **state)
+{
+	struct pg_ledger l = { 0 };
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		pg_ledger_query(&l);
+		pg_ledger_sync(&l);
+	}
+	pg_ledger_copy_in(&l);
+	assert_true(l.doubt);
+}
+
+/* "copy a from stdin; copy b from stdin" with all rows sent ahead. */
+static void
+test_ledger_takes_several_copies_of_one_query(void **state)
+{
+	struct pg_ledger l = { 0 };
+
+	(void)state;
+	pg_ledger_query(&l);
+	pg_ledger_copy_end(&l);
+	pg_ledger_copy_end(&l);
+	pg_ledger_extended(&l);
+	pg_ledger_sync(&l);
+	pg_ledger_copy_in(&l);
+	pg_ledger_copy_in(&l);
+	assert_false(l.copying);
+	pg_ledger_ready(&l);
+	assert_true(pg_ledger_is_owed(&l));
+	pg_ledger_ready(&l);
+	assert_true(pg_ledger_is_idle(&l));
+	assert_false(l.doubt);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_transaction),
+		cmocka_unit_test(test_transaction_with_beats_in_it),
+		cmocka_unit_test(test_batches),
+		cmocka_unit_test(test_copy_extended),
+		cmocka_unit_test(test_copy_failed),
+		cmocka_unit_test(test_notifications),
+		cmocka_unit_test(test_function_call),
+		cmocka_unit_test(test_cursor),
+		cmocka_unit_test(test_pipeline),
+		cmocka_unit_test(test_early_copy),
+		cmocka_unit_test(test_scram),
+		cmocka_unit_test(test_refused_encryption),
+		cmocka_unit_test(test_standby),
+		cmocka_unit_test(test_logical),
+		cmocka_unit_test(test_a_refused_login_gets_no_beat),
+		cmocka_unit_test(test_beats_begin_with_the_first_ready_for_query),
+		cmocka_unit_test(test_none_to_a_server_that_waits_in_a_transaction),
+		cmocka_unit_test(test_the_timer_of_a_transaction_is_started_again),
+		cmocka_unit_test(test_the_clients_next_message_starts_the_timer),
+		cmocka_unit_test(test_no_sync_into_a_batch_without_its_own),
+		cmocka_unit_test(test_the_client_may_speak_in_the_same_instant),
+		cmocka_unit_test(test_many_asks_may_wait_for_their_answers),
+		cmocka_unit_test(test_what_comes_before_our_answer_is_forwarded),
+		cmocka_unit_test(test_a_servers_last_words_are_forwarded),
+		cmocka_unit_test(test_none_to_the_client_in_copy_out),
+		cmocka_unit_test(test_no_ask_in_a_copy),
+		cmocka_unit_test(test_the_end_of_a_copy_that_failed_counts_for_nothing),
+		cmocka_unit_test(test_no_ask_while_a_failure_leaves_the_count_open),
+		cmocka_unit_test(test_ledger_counts_what_it_cannot_keep_in_order),
+		cmocka_unit_test(test_ledger_doubts_a_copy_among_what_it_only_counted),
+		cmocka_unit_test(test_ledger_takes_several_copies_of_one_query),
+	};
+
+	return cmocka_run_group_tests_name("postgres", tests, NULL, NULL);
+}

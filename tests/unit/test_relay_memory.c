@@ -1,0 +1,373 @@
+/*
+ * test_relay_memory.c - a relay whose memory runs out, at each allocation in turn.
+ *
+ * One conversation is led through a relay over and over: a backlog, beats, a
+ * half-close. Each time another allocation fails, of the relay's own and of
+ * libevent's; once that one alone, and once all that follow until the flow has
+ * ended. Whatever fails: what arrives is the beginning of what was sent, a FIN
+ * comes behind the whole only, the flow ends, and no descriptor is left open
+ * (nor memory: the leak checker watches).
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "relay/flow.h"
+
+#define DATA (1024 * 1024)	/* more than the kernel's buffers of our sockets take */
+#define BUFFERS (16 * 1024)
+#define QUIET_US (6 * US_PER_MS)	/* nobody speaks: beats come */
+#define PAUSE_US (15 * US_PER_MS)	/* nobody reads: bytes are kept */
+#define CROWD 63		/* with so many timers the next one needs a larger heap */
+#define LONGEST_US (5 * US_PER_S)
+
+static struct {
+	long left;	/* allocations before one fails; < 0: none does */
+	bool for_good;
+	bool failed;
+} fault = { .left = -1 };
+
+static bool
+fails(void)
+{
+	if (fault.left < 0 || (fault.left > 0 && fault.left-- > 0))
+		return false;
+	fault.failed = true;
+	if (!fault.for_good)
+		fault.left = -1;
+	return true;
+}
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+
+void *
+__wrap_malloc(size_t n)
+{
+	return fails() ? NULL : __real_malloc(n);
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+	return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *
+__wrap_realloc(void *p, size_t n)
+{
+	return fails() ? NULL : __real_realloc(p, n);
+}
+
+/* One end of the conversation. */
+struct end {
+	int fd;
+	const uint8_t *data;	/* what it says */
+	size_t sent, got;
+	bool shut, fin, reset;
+};
+
+struct world {
+	struct event_base *base;
+	struct relay *relay;
+	struct relay_counters counters;
+	int opened, ended;
+	int64_t began_us;
+	struct end client, server;
+	struct timer others[CROWD];	/* of flows that are not there: they fill the heap of timers */
+	size_t n_others;
+};
+
+static struct config *config;
+static int listener;
+static char backend[32];
+static uint8_t data[2][DATA];
+
+static int
+count_descriptors(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(d);
+	while (readdir(d) != NULL)
+		n++;
+	closedir(d);
+	return n;
+}
+
+static void
+set_small(int fd)
+{
+	const int size = BUFFERS;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
+static int
+listen_somewhere(struct sockaddr_in *at)
+{
+	socklen_t len = sizeof(*at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	set_small(fd);
+	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	assert_int_equal(bind(fd, (struct sockaddr *)at, len), 0);
+	assert_int_equal(listen(fd, 10), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)at, &len), 0);
+	return fd;
+}
+
+static void
+on_end(void *arg)
+{
+	((struct world *)arg)->ended++;
+}
+
+/* Takes what came; what is no beat ("!", which the data does not hold) is compared. */
+static void
+hear(struct end *e, const struct end *other)
+{
+	uint8_t buf[32 * 1024];
+	ssize_t n;
+
+	if (e->fd < 0 || e->fin || e->reset)
+		return;
+	n = recv(e->fd, buf, sizeof(buf), MSG_DONTWAIT);
+	e->fin = n == 0;
+	e->reset = n < 0 && errno != EAGAIN;
+	for (ssize_t i = 0; i < n; i++) {
+		if (buf[i] == '!') {
+			assert_int_equal(buf[++i], '\n');	/* one write of two bytes, never cut on loopback */
+			continue;
+		}
+		assert_true(e->got < other->sent);
+		assert_int_equal(buf[i], other->data[e->got]);
+		e->got++;
+	}
+}
+
+static void
+speak(struct end *e)
+{
+	ssize_t n;
+
+	if (e->fd < 0 || e->shut || e->reset)
+		return;
+	n = send(e->fd, e->data + e->sent, DATA - e->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n > 0)
+		e->sent += (size_t)n;
+	else if (n < 0 && errno != EAGAIN)
+		e->reset = true;
+	if (e->sent == DATA)
+		e->shut = shutdown(e->fd, SHUT_WR) == 0;
+}
+
+static bool
+is_done(const struct end *e)
+{
+	return e->reset || (e->fin && e->shut);
+}
+
+static void
+drop(struct end *e)
+{
+	if (e->fd >= 0)
+		close(e->fd);
+	e->fd = -1;
+}
+
+static void
+open_flow(struct world *w)
+{
+	const struct address nobody = { .family = AF_UNIX };
+	struct sockaddr_in at;
+	const int server = listen_somewhere(&at);
+	int fd;
+
+	w->client.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	set_small(w->client.fd);
+	assert_int_equal(connect(w->client.fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	fd = accept4(server, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	assert_true(fd >= 0);
+	close(server);
+	w->opened++;
+	relay_open(w->relay, fd, &config->routes[0], &nobody);
+}
+
+/* Fills the heap of timers, without a fault, so that it must grow at the first timer that is set while bytes flow. */
+static void
+crowd(struct world *w, size_t n)
+{
+	const long left = fault.left;
+
+	fault.left = -1;
+	for (; w->n_others < n; w->n_others++)
+		assert_int_equal(timer_arm(w->relay->timers, &w->others[w->n_others], w->began_us + (int64_t)3600 * US_PER_S), 0);
+	fault.left = left;
+}
+
+static void
+converse(struct world *w)
+{
+	while (w->ended < w->opened && clock_us() - w->began_us < LONGEST_US) {
+		event_base_loop(w->base, EVLOOP_NONBLOCK);
+		relay_work(w->relay);
+		if (w->server.fd < 0 && !w->server.reset)
+			w->server.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (clock_us() - w->began_us > QUIET_US) {
+			crowd(w, CROWD);
+			speak(&w->client);
+			speak(&w->server);
+		}
+		if (clock_us() - w->began_us > PAUSE_US) {
+			hear(&w->client, &w->server);
+			hear(&w->server, &w->client);
+		}
+		if (is_done(&w->client))
+			drop(&w->client);
+		if (w->server.fd >= 0 && is_done(&w->server)) {
+			drop(&w->server);
+			w->server.reset = true;	/* not to be accepted again */
+		}
+	}
+}
+
+/* As a worker makes it: without epoll, libevent falls back on what has no edges. */
+static struct event_base *
+new_base(void)
+{
+	struct event_config *cfg = event_config_new();
+	struct event_base *base = NULL;
+
+	if (cfg == NULL)
+		return NULL;
+	if (event_config_require_features(cfg, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE) == 0)
+		base = event_base_new_with_config(cfg);
+	event_config_free(cfg);
+	return base;
+}
+
+/* A flow, with the fault that is set. False: nothing failed. */
+static bool
+run_once(void)
+{
+	struct world w = { .client = { -1, data[0], 0, 0, false, false, false },
+	    .server = { -1, data[1], 0, 0, false, false, false } };
+	const int before = count_descriptors();
+	int late;
+
+	w.base = new_base();
+	w.relay = w.base != NULL ? relay_new(w.base, config, &w.counters, 0, on_end, &w) : NULL;
+	w.began_us = clock_us();
+	if (w.relay != NULL) {
+		crowd(&w, CROWD - 1);
+		open_flow(&w);
+		converse(&w);
+		assert_int_equal(w.ended, w.opened);
+		if (w.client.fin)
+			assert_int_equal(w.client.got, DATA);
+		if (w.server.fin)
+			assert_int_equal(w.server.got, DATA);
+	}
+	fault.left = -1;
+	drop(&w.client);
+	drop(&w.server);
+	relay_free(w.relay);
+	if (w.base != NULL)
+		event_base_free(w.base);
+	while ((late = accept(listener, NULL, NULL)) >= 0)
+		close(late);
+	assert_int_equal(w.counters.flows_open, 0);
+	assert_int_equal(count_descriptors(), before);
+	return fault.failed;
+}
+
+static void
+fail_each(char *protocol, char *heartbeat, bool for_good)
+{
+	char *options[] = { protocol, heartbeat, "--user_timeout=20ms",
+	    "--connect_timeout=4ms",	/* its timer has fired when bytes flow */
+	    "--beat_send=!\\n" };
+	const size_t n_options = strcmp(protocol, "--protocol=line") == 0 ? 5 : 4;
+	long n = 0;
+
+	assert_int_equal(config_from_args(&config, "127.0.0.1:1", backend, options, n_options, stderr), 0);
+	do {
+		fault.failed = false;
+		fault.for_good = for_good;
+		fault.left = n++;
+	} while (run_once());
+	config_free(config);
+	assert_true(n > 20);
+}
+
+static void
+test_plain_flows(void **state)
+{
+	(void)state;
+	fail_each("--protocol=tcp", "--client.idle_timeout=1h", false);
+	fail_each("--protocol=tcp", "--client.idle_timeout=1h", true);
+}
+
+static void
+test_flows_with_beats(void **state)
+{
+	(void)state;
+	fail_each("--protocol=line", "--heartbeat=2ms", false);
+	fail_each("--protocol=line", "--heartbeat=2ms", true);
+}
+
+/* The timer is set for the first time by what is sent: in the middle of a feed. */
+static void
+test_flows_with_a_codec_alone(void **state)
+{
+	(void)state;
+	fail_each("--protocol=line", "--heartbeat=off", false);
+	fail_each("--protocol=line", "--heartbeat=off", true);
+}
+
+static void
+fill_data(void)
+{
+	for (size_t i = 0; i < DATA; i++) {
+		data[0][i] = i % 61 == 60 ? '\n' : (uint8_t)('A' + i % 59);
+		data[1][i] = i % 53 == 52 ? '\n' : (uint8_t)('A' + i % 47);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_plain_flows),
+		cmocka_unit_test(test_flows_with_beats),
+		cmocka_unit_test(test_flows_with_a_codec_alone),
+	};
+	struct sockaddr_in at;
+
+	signal(SIGPIPE, SIG_IGN);
+	event_set_mem_functions(__wrap_malloc, __wrap_realloc, free);
+	fill_data();
+	listener = listen_somewhere(&at);
+	snprintf(backend, sizeof(backend), "127.0.0.1:%d", ntohs(at.sin_port));
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,578 @@
+/*
+ * test_websocket.c - WebSocket from its first request to its Close: exact for
+ * all frames that RFC 6455 has, and each fact about our pings and pongs.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "codec/codecs.h"
+#include "codec/http.h"
+#include "script.h"
+
+enum { TEXT = 0x81, BINARY = 0x82, CLOSE = 0x88, PING = 0x89, PONG = 0x8a,
+	TEXT_PART = 0x01, PART = 0x00, LAST_PART = 0x80, RSV1 = 0x40 };
+
+#define OUR_PING_LEN(to) ((size_t)((to) == BACKEND ? 6 : 2) + WS_TOKEN)
+
+static uint8_t bulk[70000];
+
+static void
+shake_hands(struct script *s)
+{
+	script_say(s, CLIENT, WS_REQUEST);
+	script_say(s, BACKEND, WS_ACCEPT);
+}
+
+/* A run whose handshake is done. */
+static void
+start(struct run *r)
+{
+	run_start(r, &codec_websocket, NULL);
+	run_say(r, CLIENT, WS_REQUEST);
+	run_say(r, BACKEND, WS_ACCEPT);
+}
+
+/* Asks a side; writes the pong that its program would send. */
+static size_t
+ask(struct run *r, enum side to, uint8_t pong[WS_HOLD])
+{
+	const struct codec_settings none = { .heartbeats = { true, true } };
+	uint8_t answer[PEER_ANSWER_MAX];
+	size_t n;
+
+	assert_true(run_may_beat(r, to) & BEAT_ASK);
+	n = run_beat(r, to, BEAT_ASK);
+	n = codec_peer_of(r->codec)->answer(&none, to, r->got[to].data + r->got[to].len - n, n, answer);
+	assert_int_equal(n, OUR_PING_LEN(side_other(to)));
+	memcpy(pong, answer, n);
+	return n;
+}
+
+/* True: the frame that a side sends is taken out. */
+static bool
+is_taken(struct run *r, enum side from, const uint8_t *frame, size_t len)
+{
+	size_t before = r->got[side_other(from)].len;
+
+	run_feed(r, from, frame, len);
+	if (r->got[side_other(from)].len == before)
+		return true;
+	assert_true(run_ends(r, side_other(from), frame, len));
+	return false;
+}
+
+/* ---- exact ---- */
+
+static void
+test_all_sorts_of_frames(void **state)
+{
+	static const size_t sizes[] = { 0, 1, 126 };
+	struct script s = { 0 };
+	struct tally tally;
+
+	(void)state;
+	shake_hands(&s);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		script_frame(&s, BACKEND, BINARY, bulk, sizes[i]);
+		script_frame(&s, CLIENT, i % 2 == 0 ? BINARY : BINARY | RSV1, bulk, sizes[i]);
+	}
+	script_frame(&s, BACKEND, PING, bulk, 125);
+	script_frame(&s, CLIENT, PONG, bulk, 125);
+	script_frame(&s, CLIENT, CLOSE, "\x03\xe8", 2);
+	script_frame(&s, BACKEND, CLOSE, "\x03\xe8", 2);
+	script_fin(&s, BACKEND);
+	tally = script_check(&s, "all sorts of frames", &codec_websocket, NULL, NULL);
+	for (int to = 0; to < 2; to++) {
+		assert_true(tally.moments[to][BEAT_TELL] > 10);
+		assert_true(tally.moments[to][BEAT_ASK] > 10);
+		assert_true(tally.answers[to] > 10);
+	}
+	assert_true(tally.skipped > 0);
+	script_free(&s);
+}
+
+static void
+test_fragments_with_control_frames_between(void **state)
+{
+	struct script s = { 0 };
+	struct tally tally;
+
+	(void)state;
+	shake_hands(&s);
+	for (int from = 0; from < 2; from++) {
+		enum side side = (enum side)from;
+
+		script_frame(&s, side, TEXT_PART | RSV1, "ab", 2);
+		script_frame(&s, side, PING, "", 0);
+		script_frame(&s, side_other(side), PONG, "", 0);
+		script_frame(&s, side, PART, "", 0);
+		script_frame(&s, side, PONG, "unasked 12 b", 12);
+		script_frame(&s, side, LAST_PART, "cd", 2);
+		script_frame(&s, side, PONG, "\0stent\0\xbe\x70\0\0", 12);
+	}
+	tally = script_check(&s, "fragments", &codec_websocket, NULL, NULL);
+	assert_true(tally.moments[CLIENT][BEAT_ASK] > 5 && tally.moments[BACKEND][BEAT_ASK] > 5);
+	script_free(&s);
+}
+
+/* Lengths of 64 bits; payload that is forwarded unseen, all of it. */
+static void
+test_long_payload_is_not_seen(void **state)
+{
+	uint8_t *frame = malloc(WS_FRAME_MAX(sizeof(bulk)));
+	struct run r;
+
+	(void)state;
+	for (int from = 0; from < 2; from++) {
+		enum side side = (enum side)from;
+		size_t len = ws_frame(frame, side, BINARY, bulk, sizeof(bulk)), head = len - sizeof(bulk);
+
+		start(&r);
+		run_feed(&r, side, frame, head);
+		assert_int_equal(r.codec->unseen(r.state, side), sizeof(bulk));
+		assert_int_equal(run_may_beat(&r, side_other(side)), 0);
+		run_feed(&r, side, frame + head, 5);
+		assert_int_equal(run_skip(&r, side, frame + head + 5, SIZE_MAX), sizeof(bulk) - 5);
+		assert_int_equal(r.codec->unseen(r.state, side), 0);
+		assert_true(run_may_beat(&r, side_other(side)) & BEAT_ASK);
+		run_end(&r);
+	}
+	free(frame);
+}
+
+static void
+test_frames_right_behind_the_heads(void **state)
+{
+	uint8_t text[512];
+	struct script s = { 0 };
+	size_t n = strlen(WS_ACCEPT);
+
+	(void)state;
+	script_say(&s, CLIENT, WS_REQUEST);
+	memcpy(text, WS_ACCEPT, n);
+	n += ws_frame(text + n, BACKEND, TEXT, "welcome", 7);
+	n += ws_frame(text + n, BACKEND, PING, "early", 5);
+	script_bytes(&s, BACKEND, text, n);
+	script_frame(&s, CLIENT, PONG, "early", 5);
+	script_check(&s, "frames behind the 101", &codec_websocket, NULL, NULL);
+	script_check(&s, "frames behind the 101", &codec_http, NULL, NULL);
+	script_free(&s);
+}
+
+static void
+test_other_requests_come_first(void **state)
+{
+	struct script s = { 0 };
+	struct tally tally;
+
+	(void)state;
+	script_say(&s, CLIENT, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	script_say(&s, BACKEND, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc");
+	script_say(&s, CLIENT, WS_REQUEST);
+	script_say(&s, BACKEND, "HTTP/1.1 401 No\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nno");
+	script_say(&s, CLIENT, WS_REQUEST);
+	script_say(&s, BACKEND, "HTTP/1.1 102 Processing\r\n\r\n");
+	script_say(&s, BACKEND, "HTTP/1.1 426 \r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n");
+	script_say(&s, CLIENT, WS_REQUEST);
+	script_say(&s, BACKEND, WS_ACCEPT);
+	script_frame(&s, CLIENT, TEXT, "hello", 5);
+	tally = script_check(&s, "other requests first", &codec_websocket, NULL, NULL);
+	assert_true(tally.answers[CLIENT] > 0 && tally.answers[BACKEND] > 0);
+	script_free(&s);
+}
+
+/* ---- doubt ---- */
+
+static void
+check_lost(enum side from, const void *bytes, size_t len, const char *why)
+{
+	struct script s = { 0 };
+
+	shake_hands(&s);
+	script_frame(&s, BACKEND, TEXT, "hi", 2);
+	s.fault = s.n;
+	script_bytes(&s, from, bytes, len);
+	script_frame(&s, CLIENT, TEXT, "more of it", 10);
+	script_frame(&s, BACKEND, TEXT, "and more", 8);
+	script_check(&s, why, &codec_websocket, NULL, why);
+	script_free(&s);
+}
+
+#define LOST(from, text, why) check_lost(from, text, sizeof(text) - 1, "WebSocket: " why)
+
+static void
+test_frames_that_make_it_let_go(void **state)
+{
+	(void)state;
+	LOST(BACKEND, "\x83\1a", "unknown opcode");
+	LOST(CLIENT, "\x8b\x80\1\2\3\4", "unknown opcode");
+	LOST(BACKEND, "\xc9\0", "reserved bit set");
+	LOST(BACKEND, "\xa1\1a", "reserved bit set");
+	LOST(CLIENT, "\x92\x80\1\2\3\4", "reserved bit set");
+	LOST(BACKEND, "\x81\x81\1\2\3\4a", "masked frame from the backend");
+	LOST(CLIENT, "\x81\1a", "unmasked frame from the client");
+	LOST(CLIENT, "\x8a\x0c" "123456789012", "unmasked frame from the client");
+	LOST(BACKEND, "\x09\0", "control frame in fragments");
+	LOST(BACKEND, "\x89\x7e\0\x7e" "123", "control frame too long");
+	LOST(BACKEND, "\x8a\x7f\0\0\0\0\0\0\0\x0c" "123456789012", "bad length");
+	LOST(BACKEND, "\x81\x7e\0\x7d" "123", "bad length");
+	LOST(CLIENT, "\x82\xff\0\0\0\0\0\0\xff\xff\1\2\3\4", "bad length");
+	LOST(BACKEND, "\x82\x7f\x80\0\0\0\0\0\0\0" "x", "bad length");
+	LOST(BACKEND, "\x80\1a", "fragment out of order");
+	LOST(BACKEND, "\x01\1a\x81\1b", "fragment out of order");
+	LOST(CLIENT, "GET / HTTP/1.1\r\n\r\n", "unknown opcode");
+}
+
+static void
+check_lost_in_handshake(const char *client, const char *backend, const char *why)
+{
+	struct script s = { 0 };
+
+	script_say(&s, CLIENT, client);
+	script_say(&s, BACKEND, backend);
+	script_frame(&s, CLIENT, TEXT, "hello", 5);
+	script_frame(&s, BACKEND, TEXT, "hello", 5);
+	script_check(&s, why, &codec_websocket, NULL, why);
+	script_check(&s, why, &codec_http, NULL, why);
+	script_free(&s);
+}
+
+static void
+test_handshakes_that_make_it_let_go(void **state)
+{
+	(void)state;
+	check_lost_in_handshake(WS_REQUEST "early", WS_ACCEPT, "bytes behind a request to upgrade");
+	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
+	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "upgrade to h2c");
+	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: websocket, foo\r\n\r\n",
+	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\n\r\n", "upgrade to another protocol");
+	check_lost_in_handshake("GET / HTTP/1.1\r\n\r\n", WS_ACCEPT, "101 that is no WebSocket handshake");
+	check_lost_in_handshake(WS_REQUEST, "HTTP/1.1 101 WebSocket Protocol Handshake\r\n"
+	    "Upgrade: WebSocket\r\nSec-WebSocket-Origin: h\r\n\r\n0123456789abcdef\0text\xff",
+	    "101 that is no WebSocket handshake");
+	check_lost_in_handshake("\x16\3\1\2\0\1\0\1\xfc\3\3", "\x16\3\3", "TLS");
+	check_lost_in_handshake("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0\0", "HTTP/2");
+}
+
+/* It waits for an answer of ours in the other direction before it lets go. */
+static void
+test_answer_is_taken_out_before_it_lets_go(void **state)
+{
+	uint8_t pong[WS_HOLD];
+	struct run r;
+	size_t n;
+
+	(void)state;
+	start(&r);
+	n = ask(&r, BACKEND, pong);
+	run_say(&r, CLIENT, "garbage");
+	assert_null(r.lost);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(r.codec->unseen(r.state, CLIENT), UINT64_MAX);
+	run_say(&r, CLIENT, "more");
+	assert_true(run_ends(&r, BACKEND, "garbagemore", 11));
+	assert_true(is_taken(&r, BACKEND, pong, n));
+	assert_non_null(r.lost);
+	run_end(&r);
+
+	start(&r);	/* the answer never comes, but a FIN */
+	n = ask(&r, BACKEND, pong);
+	run_say(&r, CLIENT, "garbage");
+	run_feed(&r, BACKEND, pong, n - 1);
+	assert_null(r.lost);
+	run_fin(&r, BACKEND);
+	assert_non_null(r.lost);
+	assert_true(run_ends(&r, CLIENT, pong, n - 1));
+	run_end(&r);
+}
+
+/* ---- beats ---- */
+
+static void
+test_beats_as_they_are_on_the_wire(void **state)
+{
+	static const uint8_t to_client[] = "\x89\x0c\0stent\0\xbe\0\0\0\1";
+	uint8_t pong[WS_HOLD];
+	struct run r;
+
+	(void)state;
+	start(&r);
+	run_beat(&r, CLIENT, BEAT_TELL);
+	assert_true(run_ends(&r, CLIENT, "\x8a\0", 2));
+	run_beat(&r, BACKEND, BEAT_TELL);
+	assert_true(run_ends(&r, BACKEND, "\x8a\x80\0\0\0\0", 6));
+	assert_true(is_taken(&r, CLIENT, pong, ask(&r, CLIENT, pong)));
+	assert_true(is_taken(&r, CLIENT, pong, ask(&r, CLIENT, pong)));
+	assert_true(run_ends(&r, CLIENT, to_client, sizeof(to_client) - 1));
+	assert_true(is_taken(&r, BACKEND, pong, ask(&r, BACKEND, pong)));
+	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 18, "\x89\x8c", 2);
+	assert_int_equal(r.answers[CLIENT], 2);
+	assert_int_equal(r.answers[BACKEND], 1);
+	run_end(&r);
+}
+
+static void
+test_no_beat_inside_a_frame_nor_after_a_close(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r);
+	run_feed(&r, BACKEND, "\x01\2", 2);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_true(run_may_beat(&r, BACKEND) & BEAT_ASK);
+	run_say(&r, BACKEND, "ab");
+	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL | BEAT_ASK);	/* between fragments */
+	run_frame(&r, CLIENT, CLOSE, "\x03\xe8", 2);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	run_end(&r);
+
+	run_start(&r, &codec_websocket, NULL);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_say(&r, CLIENT, WS_REQUEST);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	run_end(&r);
+}
+
+/* A pong of ours is known by an unanswered serial of that side, once. */
+static void
+test_only_our_pong_is_taken(void **state)
+{
+	static const uint8_t future[] = "\0stent\0\xbe\0\0\0\7";
+	uint8_t pong[WS_HOLD], frame[WS_HOLD];
+	struct run r;
+	size_t n;
+
+	(void)state;
+	for (int to = 0; to < 2; to++) {
+		enum side side = (enum side)to;
+
+		start(&r);
+		n = ask(&r, side, pong);
+		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PONG, future, 12)));
+		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PONG, "their own 12", 12)));
+		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PING, "\0stent\0\xbe\0\0\0", 12)));
+		assert_true(is_taken(&r, side, pong, n));
+		assert_false(is_taken(&r, side, pong, n));
+		assert_int_equal(r.answers[side], 1);
+		run_end(&r);
+	}
+}
+
+/* The peer may answer only the last of several pings, and what it skipped may still come. */
+static void
+test_last_pong_answers_all(void **state)
+{
+	uint8_t pong[3][WS_HOLD];
+	struct run r;
+	size_t n = 0;
+
+	(void)state;
+	start(&r);
+	for (int i = 0; i < 3; i++)
+		n = ask(&r, BACKEND, pong[i]);
+	assert_true(is_taken(&r, BACKEND, pong[2], n));
+	assert_true(is_taken(&r, BACKEND, pong[0], n));
+	assert_true(is_taken(&r, BACKEND, pong[1], n));
+	assert_false(is_taken(&r, BACKEND, pong[1], n));
+	run_end(&r);
+
+	start(&r);
+	ask(&r, BACKEND, pong[0]);
+	assert_true(is_taken(&r, BACKEND, pong[1], ask(&r, BACKEND, pong[1])));
+	run_say(&r, CLIENT, "garbage");
+	assert_non_null(r.lost);	/* nothing is waited for */
+	run_end(&r);
+}
+
+static void
+test_window_of_unanswered_pings(void **state)
+{
+	uint8_t first[WS_HOLD], pong[WS_HOLD];
+	struct run r;
+	size_t n;
+
+	(void)state;
+	start(&r);
+	n = ask(&r, CLIENT, first);
+	for (int i = 1; i < 32; i++)
+		ask(&r, CLIENT, pong);
+	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_true(is_taken(&r, CLIENT, first, n));
+	ask(&r, CLIENT, pong);
+	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_true(is_taken(&r, CLIENT, pong, n));	/* answers all the others too */
+	for (int i = 0; i < 32; i++)
+		ask(&r, CLIENT, pong);
+	run_end(&r);
+}
+
+/* A peer that answers only the last ping must not leave the application waiting. */
+static void
+test_no_ask_while_the_application_waits(void **state)
+{
+	uint8_t pong[WS_HOLD];
+	struct run r;
+	size_t n;
+
+	(void)state;
+	start(&r);
+	n = ask(&r, BACKEND, pong);
+	run_frame(&r, CLIENT, PING, "a", 1);
+	run_frame(&r, CLIENT, PING, "b", 1);
+	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
+	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_ASK);	/* a tell would be taken for its answer */
+	run_frame(&r, BACKEND, PONG, "", 0);
+	run_frame(&r, BACKEND, PONG, "c", 1);
+	assert_true(is_taken(&r, BACKEND, pong, n));
+	run_frame(&r, BACKEND, PONG, "a", 1);
+	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
+	run_frame(&r, BACKEND, PONG, "b", 1);
+	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL | BEAT_ASK);
+	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL | BEAT_ASK);
+	run_frame(&r, CLIENT, PING, "twelve bytes", 12);	/* as long as ours */
+	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
+	run_frame(&r, BACKEND, PONG, "twelve bytes", 12);
+	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL | BEAT_ASK);
+	run_end(&r);
+}
+
+/* Two of us in a row ask with the same token: each gets an answer, and nobody else does. */
+static void
+test_two_in_a_chain(void **state)
+{
+	uint8_t ping[WS_HOLD], pong[WS_HOLD], second[WS_HOLD];
+	struct run outer, inner;
+	size_t n;
+
+	(void)state;
+	start(&outer);
+	start(&inner);
+	n = ask(&inner, BACKEND, pong);
+	ask(&outer, BACKEND, second);
+	memcpy(ping, outer.got[BACKEND].data + outer.got[BACKEND].len - WS_HOLD, WS_HOLD);
+	run_feed(&inner, CLIENT, ping, sizeof(ping));
+	assert_memory_equal(pong, second, n);
+	assert_true(is_taken(&inner, BACKEND, pong, n));
+	assert_false(is_taken(&inner, BACKEND, second, n));
+	assert_true(is_taken(&outer, BACKEND, second, n));
+	assert_true(run_may_beat(&inner, BACKEND) & BEAT_ASK);
+	run_end(&outer);
+	run_end(&inner);
+}
+
+/* ---- the end ---- */
+
+static size_t
+say_farewell(struct run *r, enum side to, uint8_t buf[CODEC_FAREWELL_MAX])
+{
+	struct codec_obituary o = { .dead = side_other(to), .quiet_ms = 75400,
+	    .reason = to == CLIENT ? "backend-user-timeout" : "client-beat-timeout" };
+
+	return r->codec->farewell(r->state, to, &o, buf);
+}
+
+static void
+test_farewell(void **state)
+{
+	static const char to_client[] = "\x88\x3e\x03\xe9" "stent: backend-user-timeout, backend quiet for 75 s";
+	uint8_t buf[CODEC_FAREWELL_MAX];
+	struct run r;
+	size_t n;
+
+	(void)state;
+	start(&r);
+	run_feed(&r, BACKEND, "\x81", 1);	/* held: it has not begun for the client */
+	n = say_farewell(&r, CLIENT, buf);
+	assert_int_equal(n, 2 + (buf[1] & 0x7f));
+	assert_int_equal(n, 2 + 2 + strlen(to_client + 4));
+	assert_memory_equal(buf + 2, to_client + 2, n - 2);
+	assert_int_equal(buf[0], 0x88);
+	assert_int_equal(say_farewell(&r, CLIENT, buf), 0);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_end(&r);
+
+	start(&r);
+	n = say_farewell(&r, BACKEND, buf);
+	assert_true(n > 6 && buf[0] == 0x88 && buf[1] == (0x80 | (n - 6)));
+	assert_int_equal(buf[6] ^ buf[2], 1001 >> 8);
+	assert_int_equal(buf[7] ^ buf[3], 1001 & 0xff);
+	assert_int_equal(buf[8] ^ buf[4], 's');
+	run_end(&r);
+}
+
+static void
+test_no_farewell_where_none_is_legal(void **state)
+{
+	uint8_t buf[CODEC_FAREWELL_MAX];
+	struct run r;
+
+	(void)state;
+	run_start(&r, &codec_websocket, NULL);
+	assert_int_equal(say_farewell(&r, CLIENT, buf), 0);
+	run_end(&r);
+	start(&r);
+	run_feed(&r, BACKEND, "\x81\2a", 3);
+	assert_int_equal(say_farewell(&r, CLIENT, buf), 0);	/* inside a frame */
+	run_frame(&r, CLIENT, CLOSE, "", 0);
+	assert_int_equal(say_farewell(&r, BACKEND, buf), 0);	/* its Close has gone there */
+	run_end(&r);
+}
+
+static void
+test_after_a_fin(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r);
+	run_feed(&r, CLIENT, "\x8a", 1);
+	run_fin(&r, CLIENT);
+	assert_true(run_ends(&r, BACKEND, "\x8a", 1));
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_end(&r);
+}
+
+static void
+test_memory_of_an_idle_flow(void **state)
+{
+	(void)state;
+	assert_true(codec_websocket.state_size <= 160);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_sorts_of_frames),
+		cmocka_unit_test(test_fragments_with_control_frames_between),
+		cmocka_unit_test(test_long_payload_is_not_seen),
+		cmocka_unit_test(test_frames_right_behind_the_heads),
+		cmocka_unit_test(test_other_requests_come_first),
+		cmocka_unit_test(test_frames_that_make_it_let_go),
+		cmocka_unit_test(test_handshakes_that_make_it_let_go),
+		cmocka_unit_test(test_answer_is_taken_out_before_it_lets_go),
+		cmocka_unit_test(test_beats_as_they_are_on_the_wire),
+		cmocka_unit_test(test_no_beat_inside_a_frame_nor_after_a_close),
+		cmocka_unit_test(test_only_our_pong_is_taken),
+		cmocka_unit_test(test_last_pong_answers_all),
+		cmocka_unit_test(test_window_of_unanswered_pings),
+		cmocka_unit_test(test_no_ask_while_the_application_waits),
+		cmocka_unit_test(test_two_in_a_chain),
+		cmocka_unit_test(test_farewell),
+		cmocka_unit_test(test_no_farewell_where_none_is_legal),
+		cmocka_unit_test(test_after_a_fin),
+		cmocka_unit_test(test_memory_of_an_idle_flow),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
