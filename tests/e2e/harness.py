@@ -379,7 +379,7 @@ class Starter:
     def __call__(self, ini, wait=True, env=None, prefix=(), pass_fds=(), **settings):
         """
         Starts `stent run` on a file that holds a [stent] section made of
-        `settings`, then `ini`. Waits until each of its addresses listens.
+        `settings`, then `ini`. Waits until all that it listens on is there.
         prefix: words before the command (`ip netns exec NAME`).
         """
         n = len(self.started)
@@ -388,7 +388,8 @@ class Starter:
         path = self.directory / f"stent{n}.ini"
         path.write_text(f"[stent]\n{head}\n{ini}\n")
         listen = [a.strip() for line in re.findall(r"^\s*listen\s*=\s*([^;\n]*)", ini, re.M) for a in line.split(",")]
-        s = Stent([*prefix, stent_bin(), "run", "-c", str(path)], self.directory, listen, env, pass_fds)
+        own = [f"{kind}{settings[key]}" for key, kind in (("control", "unix:"), ("admin", "")) if settings[key] not in (None, "off")]
+        s = Stent([*prefix, stent_bin(), "run", "-c", str(path)], self.directory, listen, env, pass_fds, own)
         s.control = str(settings["control"])
         s.ini_path = path
         self.started.append(s)
@@ -420,8 +421,9 @@ class Starter:
 class Stent:
     """A running stent: its log as a list of records, its sockets, its end."""
 
-    def __init__(self, command, directory, listen=(), env=None, pass_fds=()):
-        self.listen = list(listen)
+    def __init__(self, command, directory, listen=(), env=None, pass_fds=(), own_listen=()):
+        self.listen = list(listen)	# for clients
+        self.own_listen = list(own_listen)	# for its administration, opened after those
         self.records = []		# log lines that are JSON objects
         self.other_lines = []		# all else that it wrote: a sanitizer's report, an error before the log was open
         self.control = None
@@ -545,7 +547,7 @@ class Stent:
 
     def wait_listening(self, timeout=10):
         wanted = [a[len("unix:"):] if a.startswith("unix:") else int(a.rsplit(":", 1)[1])
-                  for a in self.listen if not a.startswith("fd:")]
+                  for a in self.listen + self.own_listen if not a.startswith("fd:")]
 
         def ready():
             status = self.process.poll()
@@ -555,7 +557,7 @@ class Stent:
                 raise AssertionError(f"stent ended at its start, status {status}:\n{self.output()}")
             listening = self._listening()
             return all(listening[w] for w in wanted)
-        wait_for(ready, timeout, f"stent to listen on {self.listen}")
+        wait_for(ready, timeout, f"stent to listen on {self.listen + self.own_listen}")
 
     def sockets(self):
         """
