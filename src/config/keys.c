@@ -53,7 +53,7 @@ const struct key keys[] = {
 	{ PROCESS("log_level", word, log.level), .words = levels, .def = "info",
 	  .help = "The least weighty lines that are logged; a flow's end is info, its start debug" },
 	{ PROCESS("control", path, control), .words = off, .def = "/run/stent/control.sock",
-	  .help = "Socket for stent status, top, kill, reload, drain and healthcheck" },
+	  .help = "Socket for stent status, top, kill, drain and healthcheck" },
 	{ PROCESS("admin", admin, admin), .words = off, .def = "127.0.0.1:9464",
 	  .help = "Where the status page, /metrics, /healthz and /flows are served, without a password" },
 	{ PROCESS("user", user, user), .words = off, .def = "nobody",
