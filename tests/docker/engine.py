@@ -20,7 +20,6 @@ import time
 
 BASE = "debian:bookworm-slim"
 SUITE = "bookworm"
-MIRROR = "http://deb.debian.org/debian"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "stent-tests"
 CACHE_DAYS = 30
 
@@ -117,11 +116,11 @@ class Engine:
 
 
 def mirror():
-    """Where this machine gets Debian from, if it does."""
+    """Where this machine gets Debian from, if it does, as a word for debootstrap; else it uses its own."""
     done = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages",
                            f"Codename: {SUITE}", "Component: main"], capture_output=True, text=True)
     http = [uri for uri in done.stdout.split() if uri.startswith("http:")]
-    return http[0] if http else MIRROR
+    return http[:1]
 
 
 def base_archive():
@@ -133,7 +132,7 @@ def base_archive():
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stent-debootstrap-") as folder:
         root = pathlib.Path(folder) / "root"
-        made = subprocess.run(["debootstrap", "--variant=minbase", SUITE, root, mirror()], text=True,
+        made = subprocess.run(["debootstrap", "--variant=minbase", SUITE, root, *mirror()], text=True,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert made.returncode == 0, made.stdout[-3000:]
         # As Debian's own image has it: nothing in there has to survive a power cut.
