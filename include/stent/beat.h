@@ -2,9 +2,10 @@
  * beat.h - when a leg is beaten and when it is given up. Pure: the clock and
  * all that is known of the flow are arguments.
  *
- * A leg is due when one of its directions has been quiet for its interval.
- * Whether a beat then goes out depends on the laws: legal (the codec), honest
- * (the other side has proved itself alive), and never behind unsent bytes.
+ * A leg is due when one of its directions has been quiet for its interval; for
+ * beats that draw no bytes from the peer (tell, ahead) only the direction to it
+ * counts. Whether a beat then goes out depends on the laws: legal (the codec),
+ * honest (the other side has proved itself alive), and never behind unsent bytes.
  */
 #ifndef STENT_BEAT_H
 #define STENT_BEAT_H
@@ -17,7 +18,8 @@
 /* The beats of one leg. Zeroed, then beat_init(). */
 struct beat_leg {
 	int64_t last_us;	/* when the last beat went out, or the flow began */
-	int64_t asked_us;	/* when the ask that waits for its answer went out; 0: none waits */
+	int64_t asked_us;	/* the answer that is waited for is due timeout_us after this; 0: none is waited for */
+	int64_t since_us;	/* when the oldest ask without an answer went out; 0: there is none */
 	int64_t gap_us;		/* quiet time until the next: the interval less its jitter */
 	uint32_t sent;
 	uint32_t answered;
@@ -39,7 +41,10 @@ struct beat_policy {
 /* What the relay knows when a leg is due. */
 struct beat_facts {
 	unsigned legal;		/* kinds that the codec allows now */
+	bool owed;		/* an answer may still come from this peer, to us or to the other side's own question */
+	bool listens;		/* this peer has nothing to say: its silence does not mean that it does not read */
 	bool busy;		/* bytes wait to be sent, or were sent and are not acknowledged in time */
+	bool stuck;		/* bytes are on their way, to it or from it, that keep an answer from coming */
 	bool other_alive;	/* the other side has proved itself lately */
 	int64_t other_app_us;	/* last sign of the other side's application */
 	int64_t rx_us;		/* last bytes from this leg's peer */
@@ -53,12 +58,17 @@ enum beat_verdict {
 
 void beat_init(struct beat_leg *b, const struct beat_policy *p, int64_t now_us, uint32_t random);
 
-/* When this leg is due; INT64_MAX: never. rx_us, tx_us: the last bytes from and to the peer. */
+/* When this leg is due: for a beat, or for the answer to one; INT64_MAX: never. rx_us, tx_us: the last bytes from and to the peer. */
 int64_t beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t tx_us);
-/* When to look at a leg again that is not due: earlier than its deadline while it is asked, the answer may come. */
-int64_t beat_look_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t tx_us, int64_t now_us);
 
-/* For a leg that is due. *again_us: when to look again, at the latest. */
+/*
+ * A due leg of which nothing can come: no beat is legal and no answer is owed.
+ * Only bytes of the application change that, and they move its stamps. When to look again.
+ */
+bool beat_is_hopeless(const struct beat_leg *b, unsigned legal, bool owed);
+int64_t beat_hopeless_us(const struct beat_policy *p, int64_t now_us);
+
+/* For any other leg that is due. *again_us: when to look again, at the latest. */
 enum beat_verdict beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f,
     int64_t now_us, unsigned *kind, int64_t *again_us);
 

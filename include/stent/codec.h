@@ -53,6 +53,7 @@ struct codec_out {
 	size_t n_spans;
 	size_t scratch_used;
 	unsigned answers;	/* answers to our beats taken out by this call */
+	unsigned early;		/* bytes left out by this call, having been sent ahead */
 	const char *lost;	/* set once, when the codec lets go: the reason, a static string */
 	const char *note;	/* set once, what the operator should know of a flow that goes on (no beats to a pooler): a static string, logged at info */
 	uint8_t scratch[CODEC_SCRATCH];
@@ -64,6 +65,7 @@ codec_out_clear(struct codec_out *out)
 	out->n_spans = 0;
 	out->scratch_used = 0;
 	out->answers = 0;
+	out->early = 0;
 	out->lost = NULL;
 	out->note = NULL;
 }
@@ -149,6 +151,20 @@ struct codec {
 	 */
 	size_t (*beat)(void *state, enum side to, enum beat_kind kind,
 	    uint8_t buf[CODEC_BEAT_MAX]);
+
+	/*
+	 * An answer may still come from side `by`: to an ask of ours, or to one of
+	 * the other side's own that keeps us from asking. asked: an ask of ours has
+	 * had no answer so far; without this call that alone counts. Called for
+	 * a side that has not sent its FIN.
+	 */
+	bool (*owes)(const void *state, enum side by, bool asked);
+
+	/*
+	 * Side `to` listens to a stream and says nothing meanwhile, so beats that
+	 * it does not react to are no sign that it does not read. NULL: never.
+	 */
+	bool (*listens)(const void *state, enum side to);
 
 	/* The codec at work behind this one (protocol = auto, an upgrade); NULL: none yet. NULL: always itself. */
 	const struct codec *(*actual)(const void *state);

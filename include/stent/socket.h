@@ -39,6 +39,8 @@ int socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t 
 
 /* Closes at once by a reset: what is unsent is thrown away. */
 void socket_reset(int fd);
+/* Whoever closes it, also the kernel at the end of this process: it is by a reset. */
+void socket_set_reset_at_close(int fd, bool on);
 
 void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's own */
 

@@ -126,6 +126,7 @@ struct look {			/* until the protocol is known */
 	uint8_t n[2];		/* bytes that each side has sent */
 	bool has_first;
 	uint8_t first;		/* the side that spoke first */
+	bool is_finished[2];	/* that side has sent its FIN, and nothing else */
 	uint8_t bytes[2][LOOK_MAX];
 };
 
@@ -220,6 +221,9 @@ hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 	inner->init(f->inner_state, seen.settings);
 	if (!replay(f, &seen, out) && out->lost == NULL)
 		out->lost = unknown;
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		if (seen.is_finished[s] && out->lost == NULL)
+			inner->finish(f->inner_state, s, out);
 }
 
 /* Looks at one more byte. */
@@ -278,8 +282,10 @@ auto_finish(void *state, enum side from, struct codec_out *out)
 
 	if (f->inner != NULL)
 		f->inner->finish(f->inner_state, from, out);
-	else
+	else if (f->look.has_first)
 		out->lost = "it ended before its protocol was known";
+	else
+		f->look.is_finished[from] = true;	/* a health check is mostly no more than that */
 }
 
 static uint64_t
@@ -312,6 +318,22 @@ auto_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT
 	struct finder *f = state;
 
 	return f->inner->beat(f->inner_state, to, kind, buf);
+}
+
+static bool
+auto_owes(const void *state, enum side by, bool asked)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->owes != NULL ? f->inner->owes(f->inner_state, by, asked) : asked;
+}
+
+static bool
+auto_listens(const void *state, enum side to)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->listens != NULL && f->inner->listens(f->inner_state, to);
 }
 
 static const struct codec *
@@ -368,6 +390,8 @@ const struct codec codec_auto = {
 	.skipped = auto_skipped,
 	.may_beat = auto_may_beat,
 	.beat = auto_beat,
+	.owes = auto_owes,
+	.listens = auto_listens,
 	.actual = auto_actual,
 	.is_ahead = auto_is_ahead,
 	.farewell = auto_farewell,

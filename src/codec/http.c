@@ -19,7 +19,8 @@
  *          size (either direction), or the next byte of "HTTP/1." while a
  *          whole request waits for the first byte of its response. What then
  *          comes is emitted less what was sent. If it is something else, or
- *          the sender ends, is_ahead() stays true and the relay resets.
+ *          the sender ends, is_ahead() stays true and the relay resets. A body
+ *          that waits for 100-continue may never come: none goes ahead of it.
  *
  * Doubt: the direction in which it arose is passed blindly from there on; a
  * pong for us that comes behind that spot is a stray pong to the other side.
@@ -180,10 +181,12 @@ feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct
 	bool is_sent = from == BACKEND && x->prefix > 0;
 	size_t n = http_head_feed(&x->head, buf, is_sent && len > x->prefix ? x->prefix : len, why);
 
-	if (is_sent)
+	if (is_sent) {
 		x->prefix -= (uint8_t)n;
-	else
+		out->early += (unsigned)n;
+	} else {
 		codec_emit(out, buf, n);
+	}
 	if (*why != NULL || !http_head_is_done(&x->head))
 		return n;
 	x->part[from] = PART_START;
@@ -224,7 +227,7 @@ is_ahead(const void *state, enum side to)
 {
 	const struct http *h = state;
 
-	return !h->is_websocket && (h->exchange.body[side_other(to)].ahead > 0 ||
+	return !h->is_websocket && (h->exchange.body[side_other(to)].promised ||
 	    (to == CLIENT && h->exchange.prefix > 0));
 }
 
@@ -353,8 +356,8 @@ may_beat_exchange(const struct http *h, enum side to)
 		return 0;
 	if (to == CLIENT && at_chunk(x, BACKEND) && b->is_events && b->at_line_end)
 		return BEAT_TELL;	/* without a limit, so instead of ahead */
-	if (!h->sends_ahead[to])
-		return 0;
+	if (!h->sends_ahead[to] || (to == BACKEND && x->expects))
+		return 0;	/* a body that waits for 100-continue may never come */
 	if (at_chunk(x, from))
 		return b->ahead < HTTP_AHEAD_MAX ? BEAT_AHEAD : 0;
 	return to == CLIENT && awaits_response(x) && x->prefix < HTTP_AHEAD_MAX ? BEAT_AHEAD : 0;
@@ -372,6 +375,24 @@ may_beat(const void *state, enum side to)
 	if (h->is_finished[to])
 		return 0;	/* it has left without a Close, and can answer no ping */
 	return ws_may_beat(&h->ws, to);
+}
+
+static bool
+owes(const void *state, enum side by, bool asked)
+{
+	const struct http *h = state;
+
+	(void)asked;
+	return h->is_websocket && h->doubt == NULL && ws_owes(&h->ws, by);
+}
+
+/* Before an upgrade the client is told in the midst of events alone: a stream that it reads to its end. */
+static bool
+listens(const void *state, enum side to)
+{
+	const struct http *h = state;
+
+	return to == CLIENT && !h->is_websocket;
 }
 
 static size_t
@@ -431,6 +452,8 @@ actual(const void *state)
 	.skipped = skipped, \
 	.may_beat = may_beat, \
 	.beat = beat, \
+	.owes = owes, \
+	.listens = listens, \
 	.actual = actual, \
 	.is_ahead = is_ahead, \
 	.farewell = farewell, \
@@ -454,6 +477,7 @@ const struct codec codec_websocket = {
 	.skipped = skipped,
 	.may_beat = may_beat,
 	.beat = beat,
+	.owes = owes,
 	.is_ahead = is_ahead,
 	.farewell = farewell,
 };

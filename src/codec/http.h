@@ -65,6 +65,7 @@ struct http_body {
 	uint8_t digits;		/* of this chunk's size, as they came */
 	uint8_t digits_sent;	/* ... and as they went out, with those sent ahead */
 	uint8_t ahead;		/* zeros sent ahead that nothing has covered yet */
+	bool promised;		/* zeros were sent ahead of a size line that has not been read whole */
 	bool is_events;		/* server-sent events that a comment chunk may join */
 	bool at_line_end;	/* the decoded text so far ends with LF, or is empty */
 };
@@ -126,6 +127,8 @@ bool ws_is_settled(const struct ws *ws, enum side from);
 uint64_t ws_unseen(const struct ws *ws, enum side from);
 void ws_skipped(struct ws *ws, enum side from, uint64_t n);
 unsigned ws_may_beat(const struct ws *ws, enum side to);
+/* A pong is still to come from that side, for a ping of ours or of the application. After a Close none need be. */
+bool ws_owes(const struct ws *ws, enum side by);
 size_t ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]);
 size_t ws_farewell(struct ws *ws, enum side to, const struct codec_obituary *o,
     uint8_t buf[CODEC_FAREWELL_MAX]);

@@ -11,8 +11,8 @@
  * before the size is known. When the size line comes and begins with zeros of
  * its own, as many are left out; else the line follows untouched. Several
  * clients refuse more than 16 digits in all. A line that would pass that, or
- * that has no digit at all, leaves `ahead` set: what was sent cannot be taken
- * back, and only a reset is honest then.
+ * that proves to be no size line, leaves `promised` set: what was sent cannot
+ * be taken back, and only a reset is honest then.
  */
 #include <string.h>
 
@@ -45,6 +45,7 @@ start_chunk(struct http_body *b)
 	b->digits = 0;
 	b->digits_sent = 0;
 	b->ahead = 0;
+	b->promised = false;
 }
 
 /* A digit of the size line: one that was sent ahead is left out. */
@@ -59,10 +60,8 @@ take_digit(struct http_body *b, int value)
 		b->ahead--;
 		return DROP;
 	}
-	if (b->digits_sent == DIGITS_MAX) {
-		b->ahead = 1;	/* only what was sent ahead makes it too long */
-		return BAD;
-	}
+	if (b->digits_sent == DIGITS_MAX)
+		return BAD;	/* only what was sent ahead makes it too long */
 	b->digits_sent++;
 	b->ahead = 0;
 	return KEEP;
@@ -78,6 +77,7 @@ take_size(struct http_body *b, uint8_t c)
 	if (b->digits == 0 || (c != '\r' && c != ';' && c != ' ' && c != '\t'))
 		return BAD;
 	b->ahead = 0;
+	b->promised = false;
 	b->state = c == '\r' ? S_SIZE_LF : S_EXTENSION;
 	return KEEP;
 }
@@ -243,6 +243,8 @@ http_body_feed(struct http_body *b, const uint8_t *buf, size_t len, struct codec
 		}
 		if (taken == KEEP)
 			codec_emit(out, buf + n, run);
+		else
+			out->early++;
 		n += run;
 	}
 	return n;
@@ -280,4 +282,5 @@ http_body_send_zero(struct http_body *b)
 {
 	b->ahead++;
 	b->digits_sent++;
+	b->promised = true;
 }

@@ -354,6 +354,16 @@ ws_may_beat(const struct ws *ws, enum side to)
 	return kinds;
 }
 
+bool
+ws_owes(const struct ws *ws, enum side by)
+{
+	const struct ws_asks *a = &ws->asks[by];
+
+	if (ws->stream[by].is_closed || ws->stream[side_other(by)].is_closed)
+		return false;
+	return a->app_open || a->answered != a->next;
+}
+
 /* Writes a control frame, masked toward the backend. */
 static size_t
 write_frame(uint8_t *buf, enum side to, enum opcode opcode, const void *payload, size_t len)

@@ -245,11 +245,17 @@ socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len
 }
 
 void
-socket_reset(int fd)
+socket_set_reset_at_close(int fd, bool on)
 {
-	const struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
+	const struct linger at_once = { .l_onoff = on, .l_linger = 0 };
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
+void
+socket_reset(int fd)
+{
+	socket_set_reset_at_close(fd, true);
 	close(fd);
 }
 

@@ -82,7 +82,9 @@ close_leg(struct flow *f, enum side s, bool by_reset)
 	event_del(&l->ev);
 	if (by_reset)
 		socket_reset(fd);
-	else
+	if (!by_reset && l->guarded)
+		socket_set_reset_at_close(fd, false);
+	if (!by_reset)
 		close(fd);
 }
 

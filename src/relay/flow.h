@@ -55,6 +55,7 @@ struct leg {
 	bool bulk : 1;		/* it has much to be read at once: splice */
 	bool stalled : 1;	/* its window is shut: TCP_USER_TIMEOUT is off meanwhile */
 	bool dead : 1;		/* its socket is of no use any more, but for reading what is left */
+	bool guarded : 1;	/* bytes were sent ahead to it: its socket resets when this process is killed */
 };
 
 enum flow_state {

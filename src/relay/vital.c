@@ -14,6 +14,8 @@
 #include "stent/socket.h"
 
 #define MISSES_AUTO 3
+#define ACK_DUE_US (5 * US_PER_S)	/* bytes that are not acknowledged by then raise doubt */
+#define ACK_SLACK_US (20 * US_PER_MS)	/* TCP_INFO tells the time in ticks of the kernel */
 
 /* The codec that knows the protocol: behind `auto`, the one it found. */
 static const struct codec *
@@ -84,9 +86,25 @@ let_go(struct flow *f, enum side from, const struct codec_out *out)
 	    LOG_TEXT("protocol", actual_codec(f->vital)->name),
 	    LOG_TEXT("why", out->lost),
 	    LOG_TEXT("from", side_name(from)),
-	    LOG_INT("offset", f->leg[from].bytes + emitted(out)),
+	    LOG_INT("offset", f->leg[from].bytes + emitted(out) + out->early),
 	}, 7);
 	f->vital->codec = NULL;
+}
+
+/*
+ * Whatever ends this process while bytes sent ahead are not covered, the kernel
+ * resets that leg: a FIN would make a whole message of them.
+ */
+static void
+guard_promise(struct flow *f, enum side to)
+{
+	struct leg *l = leg_of(f, to);
+	const bool is_ahead = vital_is_ahead(f, to);
+
+	if (l->guarded == is_ahead)
+		return;
+	l->guarded = is_ahead;
+	socket_set_reset_at_close(leg_fd(l), is_ahead);
 }
 
 /*
@@ -96,19 +114,23 @@ let_go(struct flow *f, enum side from, const struct codec_out *out)
 static bool
 pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now_us)
 {
-	struct leg *l = leg_of(f, from);
+	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
 	const uint64_t n = emitted(out);
 
 	if (out->answers > 0) {
 		beat_answered(&f->vital->beat[from], out->answers, now_us);
 		counter_add(&f->relay->counters->answers[from], out->answers);
 	}
-	if (n == 0)
+	if (n + out->early == 0)
 		return true;
-	l->bytes += n;
-	counter_add(&f->relay->counters->bytes[from], n);
+	l->bytes += n + out->early;
+	counter_add(&f->relay->counters->bytes[from], n + out->early);
 	f->vital->app_us[from] = now_us;
-	return pump_write(f, side_other(from), out->spans, out->n_spans, now_us);
+	if (!pump_write(f, side_other(from), out->spans, out->n_spans, now_us))
+		return false;
+	if (to->guarded && to->backlog == NULL)
+		guard_promise(f, side_other(from));
+	return true;
 }
 
 /* Bytes that the codec saw, or need not see any more. */
@@ -238,38 +260,59 @@ vital_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_F
 	return v->codec->farewell(v->state, to, &o, buf);
 }
 
-/* Side s is vouched for by bytes, or by what the kernel heard: acknowledgements of probes too. */
+/* What was sent to side s a while ago has been heard of: heard_us is the last sign of it. */
+static bool
+has_answered(const struct leg *l, int64_t heard_us, int64_t now_us)
+{
+	return heard_us + ACK_SLACK_US >= l->tx_us || now_us - l->tx_us <= ACK_DUE_US;
+}
+
+/*
+ * Side s is vouched for by bytes, or by what the kernel heard: acknowledgements
+ * of probes too. But not by an old sign, when bytes sent since have none.
+ */
 static bool
 is_alive(const struct flow *f, enum side s, int64_t now_us)
 {
 	const struct leg_settings *leg = leg_settings(f, s);
+	const struct leg *l = &f->leg[s];
 	const int64_t vouch_us = beat_vouch_us(leg->keepalive_idle_s * (int64_t)US_PER_S,
 	    leg->keepalive_interval_s * (int64_t)US_PER_S, policy_of(f, s).interval_us);
 	struct socket_facts facts;
+	int64_t heard_us = l->rx_us;
 
-	if (f->leg[s].dead)
+	if (l->dead)
 		return false;
-	if (now_us - f->leg[s].rx_us <= vouch_us)
+	if (now_us - heard_us <= vouch_us && has_answered(l, heard_us, now_us))
 		return true;
-	socket_facts(leg_fd(&f->leg[s]), &facts);
-	return !facts.is_tcp || facts.last_ack_ms * (int64_t)US_PER_MS <= vouch_us;
+	socket_facts(leg_fd(l), &facts);
+	if (!facts.is_tcp)
+		return true;
+	if (heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
+		heard_us = now_us - facts.last_ack_ms * (int64_t)US_PER_MS;
+	return now_us - heard_us <= vouch_us && has_answered(l, heard_us, now_us);
 }
 
-/* Bytes are stuck on their way to side s. */
-static bool
-is_busy(const struct flow *f, enum side s, bool waits_for_answer)
+/* What is under way to side s, or cannot come from it. */
+static void
+find_traffic(const struct flow *f, enum side s, struct beat_facts *ret)
 {
 	const struct leg *l = &f->leg[s];
+	const struct beat_leg *b = &f->vital->beat[s];
 	struct socket_facts facts;
 
-	if (l->backlog != NULL)
-		return true;
-	if (l->rx_us >= l->tx_us && f->vital->app_us[s] < l->rx_us)
-		return false;	/* the last that came was its answer to a beat: it has read all before */
+	/* While the other side does not take its bytes we do not read it. */
+	ret->stuck = l->readable || f->leg[side_other(s)].backlog != NULL;
+	if (l->backlog != NULL) {
+		ret->busy = ret->stuck = true;
+		return;
+	}
+	/* The last that came was its answer to a beat, and nothing was sent since: it has read all. */
+	if (l->tx_us <= b->last_us && l->rx_us >= l->tx_us && f->vital->app_us[s] < l->rx_us)
+		return;
 	socket_facts(leg_fd(l), &facts);
-	if (waits_for_answer)
-		return facts.unsent > 0 || facts.unacked > 0;
-	return facts.unsent > 0 || (facts.unacked > 0 && facts.retransmits > 0);
+	ret->busy = facts.unsent > 0 || (facts.unacked > 0 && facts.retransmits > 0);
+	ret->stuck |= facts.unsent > 0 || facts.unacked > 0;
 }
 
 /* False: the flow has begun to end. */
@@ -282,7 +325,21 @@ send_beat(struct flow *f, enum side s, const struct beat_policy *p, enum beat_ki
 
 	beat_sent(&v->beat[s], p, kind, now_us, relay_random(f->relay));
 	counter_add(&f->relay->counters->beats[s], 1);
+	guard_promise(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
+}
+
+/* An answer may still come from side s. */
+static bool
+is_owed(const struct flow *f, enum side s)
+{
+	const struct vital *v = f->vital;
+
+	const bool asked = v->beat[s].since_us != 0;
+
+	if (f->leg[s].fin)
+		return false;
+	return v->codec->owes != NULL ? v->codec->owes(v->state, s, asked) : asked;
 }
 
 /* Looks at one leg; returns when to look again. */
@@ -291,30 +348,35 @@ tick_leg(struct flow *f, enum side s, int64_t now_us)
 {
 	const struct beat_policy p = policy_of(f, s);
 	struct vital *v = f->vital;
+	struct beat_leg *b = &v->beat[s];
 	struct leg *l = leg_of(f, s);
+	struct beat_facts facts = { 0 };
 	int64_t again;
-	struct beat_facts facts;
 	unsigned kind;
 
 	if (l->shut)
 		return INT64_MAX;
-	if (beat_due_us(&v->beat[s], &p, l->rx_us, l->tx_us) > now_us)
-		return beat_look_us(&v->beat[s], &p, l->rx_us, l->tx_us, now_us);
-	facts = (struct beat_facts){
-		.legal = v->codec->may_beat(v->state, s),
-		.busy = is_busy(f, s, v->beat[s].asked_us != 0),
-		.other_alive = is_alive(f, side_other(s), now_us),
-		.other_app_us = leg_of(f, side_other(s))->rx_us,
-		.rx_us = l->rx_us,
-	};
-	switch (beat_decide(&v->beat[s], &p, &facts, now_us, &kind, &again)) {
+	if (beat_due_us(b, &p, l->rx_us, l->tx_us) > now_us)
+		return beat_due_us(b, &p, l->rx_us, l->tx_us);
+	facts.legal = v->codec->may_beat(v->state, s);
+	facts.owed = is_owed(f, s);
+	if (l->fin)
+		facts.legal &= ~(unsigned)BEAT_ASK;	/* it can answer no more */
+	if (beat_is_hopeless(b, facts.legal, facts.owed))
+		return beat_hopeless_us(&p, now_us);
+	find_traffic(f, s, &facts);
+	facts.listens = v->codec->listens != NULL && v->codec->listens(v->state, s);
+	facts.other_alive = is_alive(f, side_other(s), now_us);
+	facts.other_app_us = leg_of(f, side_other(s))->rx_us;
+	facts.rx_us = l->rx_us;
+	switch (beat_decide(b, &p, &facts, now_us, &kind, &again)) {
 	case BEAT_DEAD:
 		ending_on_death(f, s, reason_on_side(REASON_CLIENT_BEAT_TIMEOUT, s));
 		return INT64_MAX;
 	case BEAT_SEND:
 		if (!send_beat(f, s, &p, (enum beat_kind)kind, now_us))
 			return INT64_MAX;
-		return beat_look_us(&v->beat[s], &p, l->rx_us, l->tx_us, now_us);
+		return beat_due_us(b, &p, l->rx_us, l->tx_us);
 	default:
 		return again;
 	}

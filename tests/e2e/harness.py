@@ -522,6 +522,14 @@ class Stent:
         for record in self.records[-200:]:
             print(json.dumps(record))
 
+    def ask(self, request):
+        """What the control socket answers to a line."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10 * SLOW)
+            sock.connect(self.control)
+            sock.sendall(request.encode() + b"\n")
+            return json.loads(sock.makefile().read())
+
     # --- its sockets and its memory ---
 
     def _listening(self):

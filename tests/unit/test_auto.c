@@ -298,6 +298,26 @@ test_an_end_before_it_is_known_ends_the_search(void **unused)
 	run_end(&r);
 }
 
+/* A health check opens and closes. And a client that says its last first may still hear a server. */
+static void
+test_an_end_without_a_byte_is_no_doubt(void **unused)
+{
+	struct run r;
+
+	(void)unused;
+	run_start(&r, &codec_auto, NULL);
+	run_fin(&r, CLIENT);
+	assert_null(r.lost);
+	feed_text(&r, BACKEND, "220 ");
+	assert_string_equal(r.lost, "no heartbeats for SMTP or FTP");
+	run_end(&r);
+	run_start(&r, &codec_auto, NULL);
+	run_fin(&r, BACKEND);
+	run_fin(&r, CLIENT);
+	assert_null(r.lost);
+	run_end(&r);
+}
+
 /* It looks like HTTP and is not: the codec that was found says so. */
 static void
 test_a_wrong_guess_lets_go(void **unused)
@@ -325,6 +345,7 @@ main(void)
 		cmocka_unit_test(test_bytes_ahead_are_told),
 		cmocka_unit_test(test_other_side_speaks_while_it_looks),
 		cmocka_unit_test(test_an_end_before_it_is_known_ends_the_search),
+		cmocka_unit_test(test_an_end_without_a_byte_is_no_doubt),
 		cmocka_unit_test(test_a_wrong_guess_lets_go),
 	};
 

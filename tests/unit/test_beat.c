@@ -12,69 +12,356 @@
 #define S 1000000LL
 
 static const struct beat_policy asking = {
-	.interval_us = 25 * S, .timeout_us = 30 * S, .kind = BEAT_ASK, .preferred = BEAT_ASK, .misses = 3,
+	.interval_us = 25 * S, .timeout_us = 30 * S, .limit_us = 3600 * S, .preferred = BEAT_ASK, .misses = 3,
+};
+static const struct beat_policy telling = {
+	.interval_us = 25 * S, .timeout_us = 30 * S, .limit_us = 3600 * S, .preferred = BEAT_TELL,
 };
 static const struct beat_facts all_well = { .legal = BEAT_ASK | BEAT_TELL, .other_alive = true };
 
-/* Sends the first beat of a leg that began at 0; returns when. */
-static int64_t
-send_first(struct beat_leg *b)
+/* Facts of a leg that has been asked, whose peer has last spoken at rx_us. */
+static struct beat_facts
+waiting(int64_t rx_us)
 {
-	int64_t now, again;
+	struct beat_facts f = all_well;
+
+	f.owed = true;
+	f.rx_us = rx_us;
+	f.other_app_us = 0;
+	return f;
+}
+
+/* Decides at that time, and sends what is to be sent. Returns the kind, 0 for none, -1 for a dead peer. */
+static int
+decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
+{
+	int64_t again = 0;
 	unsigned kind;
 
-	beat_init(b, &asking, 0, 0);
-	now = beat_due_us(b, &asking, 0, 0);
-	assert_int_equal(beat_decide(b, &asking, &all_well, now, &kind, &again), BEAT_SEND);
-	beat_sent(b, &asking, kind, now, 0);
+	switch (beat_decide(b, p, f, now_us, &kind, &again)) {
+	case BEAT_SEND:
+		beat_sent(b, p, kind, now_us, 0);
+		return (int)kind;
+	case BEAT_DEAD:
+		return -1;
+	default:
+		assert_true(again > now_us);
+		return 0;
+	}
+}
+
+/* Sends the first beat of a leg that began at 0; returns when. */
+static int64_t
+send_first(struct beat_leg *b, const struct beat_policy *p)
+{
+	int64_t now;
+
+	beat_init(b, p, 0, 0);
+	now = beat_due_us(b, p, 0, 0);
+	assert_int_equal(decide(b, p, &all_well, now), p->preferred);
 	return now;
 }
 
 /* A beat goes out after the interval, not when the deadline of the last one would have been. */
 static void
-test_an_answered_leg_is_looked_at_after_its_interval(void **state)
+test_an_answered_leg_is_due_after_its_interval(void **state)
 {
 	struct beat_leg b = { 0 };
-	const int64_t sent = send_first(&b), look = beat_look_us(&b, &asking, 0, sent, sent);
+	const int64_t sent = send_first(&b, &asking);
 
 	(void)state;
 	assert_int_equal(sent, 25 * S);
-	assert_int_equal(look, sent + 25 * S);
+	assert_int_equal(beat_due_us(&b, &asking, 0, sent), sent + 25 * S);
 	beat_answered(&b, 1, sent + 1000);
-	assert_int_equal(beat_due_us(&b, &asking, sent + 1000, sent), look);
+	assert_int_equal(beat_due_us(&b, &asking, sent + 1000, sent), sent + 25 * S);
 }
 
-/* One whose answer is late is looked at again and again, so that the answer is seen an interval later at most. */
+/* 0..20 % earlier than its interval. */
 static void
-test_a_leg_that_waits_is_looked_at_until_its_deadline(void **state)
-{
-	struct beat_leg b = { 0 };
-	const int64_t sent = send_first(&b);
-
-	(void)state;
-	assert_int_equal(beat_look_us(&b, &asking, 0, sent, sent + 25 * S), sent + 30 * S);
-	assert_int_equal(beat_due_us(&b, &asking, 0, sent), sent + 30 * S);
-}
-
-/* Without an ask under way to look is to be due. */
-static void
-test_a_quiet_leg_is_looked_at_when_it_is_due(void **state)
+test_a_leg_is_due_when_its_quieter_direction_was_quiet(void **state)
 {
 	struct beat_leg b = { 0 };
 
 	(void)state;
 	beat_init(&b, &asking, 0, 512);		/* half the jitter */
 	assert_int_equal(beat_due_us(&b, &asking, 0, 0), 22500000);
-	assert_int_equal(beat_look_us(&b, &asking, 7 * S, 3 * S, 8 * S), 25500000);
+	assert_int_equal(beat_due_us(&b, &asking, 7 * S, 3 * S), 25500000);
+	assert_int_equal(beat_due_us(&b, &asking, 3 * S, 7 * S), 25500000);
+	beat_init(&b, &asking, 0, 1023);
+	assert_in_range(beat_due_us(&b, &asking, 0, 0), 20 * S, 20 * S + 10000);
+}
+
+/* A tell draws no bytes from its peer: it says nothing that bytes to the peer did not say. */
+static void
+test_a_leg_that_is_told_is_due_by_what_was_sent_to_it(void **state)
+{
+	struct beat_leg b = { 0 };
+
+	(void)state;
+	beat_init(&b, &telling, 0, 0);
+	assert_int_equal(beat_due_us(&b, &telling, 0, 100 * S), 125 * S);
+	assert_int_equal(beat_due_us(&b, &telling, 100 * S, 50 * S), 75 * S);
+}
+
+static void
+test_a_silent_peer_is_dead_after_its_misses(void **state)
+{
+	struct beat_leg b = { 0 };
+	int64_t at = send_first(&b, &asking);
+	const struct beat_facts f = waiting(0);
+
+	(void)state;
+	for (int miss = 1; miss < 3; miss++) {
+		at += 30 * S;
+		assert_int_equal(decide(&b, &asking, &f, at), BEAT_ASK);
+		assert_int_equal(b.misses, miss);
+	}
+	assert_int_equal(decide(&b, &asking, &f, at + 30 * S), -1);
+}
+
+static void
+test_without_a_limit_of_misses_nobody_is_dead(void **state)
+{
+	struct beat_policy p = asking;
+	struct beat_leg b = { 0 };
+	int64_t at;
+	const struct beat_facts f = waiting(0);
+
+	(void)state;
+	p.misses = 0;
+	p.limit_us = 0;
+	at = send_first(&b, &p);
+	for (int i = 0; i < 300; i++)
+		assert_int_equal(decide(&b, &p, &f, at += 30 * S), BEAT_ASK);
+}
+
+/* A long message holds its answer up, and so does a receiver that does not take what it sends. */
+static void
+test_no_miss_counts_of_a_peer_that_speaks_or_cannot(void **state)
+{
+	struct beat_leg b = { 0 };
+	const int64_t sent = send_first(&b, &asking);
+	struct beat_facts f = waiting(0);
+
+	(void)state;
+	assert_int_equal(decide(&b, &asking, &f, sent + 30 * S), BEAT_ASK);
+	assert_int_equal(b.misses, 1);
+	f.stuck = true;
+	assert_int_equal(decide(&b, &asking, &f, sent + 60 * S), BEAT_TELL);
+	assert_int_equal(b.misses, 1);
+	f = waiting(sent + 61 * S);
+	assert_int_equal(decide(&b, &asking, &f, sent + 90 * S), BEAT_TELL);
+	assert_int_equal(b.misses, 0);
+	assert_int_equal(decide(&b, &asking, &f, sent + 120 * S), BEAT_ASK);
+	assert_int_equal(b.misses, 1);
+}
+
+/* After a FIN or a Close. */
+static void
+test_no_miss_counts_of_a_peer_that_owes_nothing(void **state)
+{
+	struct beat_policy p = asking;
+	struct beat_leg b = { 0 };
+	struct beat_facts f = waiting(0);
+	int64_t sent;
+
+	(void)state;
+	p.misses = 1;
+	sent = send_first(&b, &p);
+	f.owed = false;
+	f.legal = 0;
+	assert_int_equal(decide(&b, &p, &f, sent + 30 * S), 0);
+	assert_int_equal(b.asked_us, 0);
+	assert_true(beat_is_hopeless(&b, f.legal, f.owed));
+	assert_int_equal(beat_hopeless_us(&p, 100 * S), 100 * S + 25 * S / 2);
+}
+
+/* A long heartbeat_timeout does not leave the path quiet for as long. */
+static void
+test_a_leg_that_waits_is_told_meanwhile(void **state)
+{
+	struct beat_policy p = asking;
+	struct beat_leg b = { 0 };
+	struct beat_facts f = waiting(0);
+	int64_t at;
+
+	(void)state;
+	p.timeout_us = 100 * S;
+	at = send_first(&b, &p);
+	for (int i = 1; i < 4; i++) {
+		at = beat_due_us(&b, &p, 0, at);
+		assert_int_equal(at, (25 + i * 25) * S);
+		assert_int_equal(decide(&b, &p, &f, at), BEAT_TELL);
+		assert_int_equal(b.misses, 0);
+	}
+	f.legal = BEAT_ASK;	/* a protocol that cannot tell waits: one ask at a time */
+	assert_int_equal(decide(&b, &p, &f, at + 10 * S), 0);
+	assert_int_equal(decide(&b, &p, &f, 125 * S), BEAT_ASK);
+	assert_int_equal(b.misses, 1);
+}
+
+/* The application's own ping keeps us from asking; its answer is waited for instead. */
+static void
+test_a_peer_that_owes_the_application_is_found_dead_too(void **state)
+{
+	struct beat_leg b = { 0 };
+	struct beat_facts f = waiting(0);
+
+	(void)state;
+	f.legal = BEAT_TELL;
+	beat_init(&b, &asking, 0, 0);
+	assert_int_equal(decide(&b, &asking, &f, 25 * S), BEAT_TELL);
+	assert_int_equal(decide(&b, &asking, &f, 55 * S), BEAT_TELL);
+	assert_int_equal(decide(&b, &asking, &f, 85 * S), BEAT_TELL);
+	assert_int_equal(b.misses, 2);
+	assert_int_equal(decide(&b, &asking, &f, 115 * S), -1);
+}
+
+static void
+test_no_beat_behind_unsent_bytes(void **state)
+{
+	struct beat_leg b = { 0 };
+	struct beat_facts f = all_well;
+
+	(void)state;
+	beat_init(&b, &asking, 0, 0);
+	f.busy = true;
+	assert_int_equal(decide(&b, &asking, &f, 25 * S), 0);
+	f.busy = false;
+	assert_int_equal(decide(&b, &asking, &f, 26 * S), BEAT_ASK);
+}
+
+static void
+test_no_beat_that_the_other_side_does_not_vouch_for(void **state)
+{
+	struct beat_leg b = { 0 };
+	struct beat_facts f = all_well;
+
+	(void)state;
+	beat_init(&b, &telling, 0, 0);
+	f.other_alive = false;
+	assert_int_equal(decide(&b, &telling, &f, 25 * S), 0);
+	f.other_alive = true;
+	assert_int_equal(decide(&b, &telling, &f, 3600 * S), 0);	/* its application has been silent for the limit */
+	f.other_app_us = S;
+	assert_int_equal(decide(&b, &telling, &f, 3600 * S), BEAT_TELL);
+}
+
+static void
+test_unread_beats_do_not_pile_up(void **state)
+{
+	struct beat_policy p = telling;
+	struct beat_leg b = { 0 };
+	struct beat_facts f = all_well;
+	int64_t now = 0;
+
+	(void)state;
+	p.limit_us = 0;
+	beat_init(&b, &p, 0, 0);
+	for (int i = 0; i < BEAT_UNREAD_MAX; i++)
+		assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
+	assert_int_equal(decide(&b, &p, &f, now += 25 * S), 0);
+	f.listens = true;	/* a stream's reader has nothing to say */
+	for (int i = 0; i < 70000; i++)
+		assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
+	f.listens = false;
+	assert_int_equal(decide(&b, &p, &f, now += 25 * S), 0);
+	f.rx_us = now;
+	assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
+}
+
+/* The kind that the settings name, or the protocol's own; a tell where an ask is not legal. */
+static void
+test_the_kind_of_a_beat(void **state)
+{
+	static const struct {
+		unsigned set, preferred, legal;
+		int kind;
+	} rows[] = {
+		{ 0, BEAT_ASK, BEAT_ASK | BEAT_TELL, BEAT_ASK },
+		{ 0, BEAT_ASK, BEAT_TELL, BEAT_TELL },
+		{ 0, BEAT_TELL, BEAT_ASK | BEAT_TELL, BEAT_TELL },
+		{ 0, BEAT_TELL, BEAT_ASK, BEAT_ASK },
+		{ BEAT_TELL, BEAT_ASK, BEAT_ASK | BEAT_TELL, BEAT_TELL },
+		{ BEAT_TELL, BEAT_ASK, BEAT_ASK, 0 },
+		{ BEAT_ASK, BEAT_TELL, BEAT_ASK | BEAT_TELL, BEAT_ASK },
+		{ BEAT_ASK, BEAT_TELL, BEAT_TELL, BEAT_TELL },
+		{ BEAT_AHEAD, BEAT_TELL, BEAT_AHEAD | BEAT_TELL, BEAT_AHEAD },
+		{ BEAT_AHEAD, BEAT_TELL, BEAT_TELL, BEAT_TELL },
+		{ BEAT_ASK, BEAT_ASK, 0, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct beat_policy p = {
+			.interval_us = S, .timeout_us = S, .kind = rows[i].set, .preferred = rows[i].preferred,
+		};
+		const struct beat_facts f = { .legal = rows[i].legal, .other_alive = true };
+		struct beat_leg b = { 0 };
+
+		beat_init(&b, &p, 0, 0);
+		assert_int_equal(decide(&b, &p, &f, S), rows[i].kind);
+	}
+}
+
+/* Last, smoothed, worst; one that comes late has taken as long as it has. */
+static void
+test_round_trips(void **state)
+{
+	struct beat_leg b = { 0 };
+	int64_t at = send_first(&b, &asking);
+	const struct beat_facts f = waiting(0);
+
+	(void)state;
+	beat_answered(&b, 1, at + 8000);
+	assert_int_equal(b.rtt_us, 8000);
+	assert_int_equal(b.srtt_us, 8000);
+	at += 25 * S;
+	assert_int_equal(decide(&b, &asking, &all_well, at), BEAT_ASK);
+	beat_answered(&b, 1, at + 16000);
+	assert_int_equal(b.rtt_us, 16000);
+	assert_int_equal(b.srtt_us, 9000);
+	assert_int_equal(b.worst_us, 16000);
+	at += 25 * S;
+	assert_int_equal(decide(&b, &asking, &all_well, at), BEAT_ASK);
+	assert_int_equal(decide(&b, &asking, &f, at + 30 * S), BEAT_ASK);
+	beat_answered(&b, 1, at + 31 * S);
+	assert_int_equal(b.rtt_us, 31 * S);
+	assert_int_equal(b.worst_us, 31 * S);
+	assert_int_equal(b.misses, 0);
+	beat_answered(&b, 1, at + 32 * S);	/* to the second ask: it counts, its time is not known */
+	assert_int_equal(b.answered, 4);
+	assert_int_equal(b.rtt_us, 31 * S);
+}
+
+static void
+test_how_long_a_sign_of_life_vouches(void **state)
+{
+	(void)state;
+	assert_int_equal(beat_vouch_us(60 * S, 10 * S, 25 * S), 71 * S);	/* one lost probe is waited for */
+	assert_int_equal(beat_vouch_us(0, 0, 25 * S), 51 * S);
+	assert_int_equal(beat_vouch_us(0, 0, 0), 61 * S);
 }
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_an_answered_leg_is_looked_at_after_its_interval),
-		cmocka_unit_test(test_a_leg_that_waits_is_looked_at_until_its_deadline),
-		cmocka_unit_test(test_a_quiet_leg_is_looked_at_when_it_is_due),
+		cmocka_unit_test(test_an_answered_leg_is_due_after_its_interval),
+		cmocka_unit_test(test_a_leg_is_due_when_its_quieter_direction_was_quiet),
+		cmocka_unit_test(test_a_leg_that_is_told_is_due_by_what_was_sent_to_it),
+		cmocka_unit_test(test_a_silent_peer_is_dead_after_its_misses),
+		cmocka_unit_test(test_without_a_limit_of_misses_nobody_is_dead),
+		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_speaks_or_cannot),
+		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_owes_nothing),
+		cmocka_unit_test(test_a_leg_that_waits_is_told_meanwhile),
+		cmocka_unit_test(test_a_peer_that_owes_the_application_is_found_dead_too),
+		cmocka_unit_test(test_no_beat_behind_unsent_bytes),
+		cmocka_unit_test(test_no_beat_that_the_other_side_does_not_vouch_for),
+		cmocka_unit_test(test_unread_beats_do_not_pile_up),
+		cmocka_unit_test(test_the_kind_of_a_beat),
+		cmocka_unit_test(test_round_trips),
+		cmocka_unit_test(test_how_long_a_sign_of_life_vouches),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,296 @@
+"""
+When beats go out and when a peer is given up, on real sockets with both ends in hand: peers that are slow, paused,
+at work on something long, asked by their own application, half-closed; and stent itself being killed.
+"""
+
+import fcntl
+import os
+import signal
+import threading
+import time
+
+import harness
+import pytest
+from frames import BINARY, PING, PONG, TEXT, WebSocket, upgrade
+
+SIDES = pytest.mark.parametrize("side", ["client", "backend"])
+TICK = 0.1 * harness.SLOW	# seconds; the timeout of an answer in most tests here
+SIOCOUTQNSD = 0x894B
+REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+COMMENT = b"2\r\n:\n\r\n"
+EVENT = b"9\r\ndata: x\n\n\r\n"
+
+
+def ms(seconds):
+    return f"{round(seconds * 1000)}ms"
+
+
+@pytest.fixture
+def websocket(stent, raw_backend):
+    """websocket(keys of the route) -> stent, both ends of a WebSocket."""
+    def start(rcvbuf=None, **keys):
+        s = stent.route(raw_backend.text, protocol="websocket", **keys)
+        client, backend = s.connect(rcvbuf=rcvbuf), raw_backend.accept()
+        upgrade(client, backend)
+        return s, WebSocket(client, masks=True), WebSocket(backend, masks=False)
+    return start
+
+
+@pytest.fixture
+def stream(stent, raw_backend):
+    """stream(head of the response, keys of the route) -> stent, both ends, an answer begun."""
+    def start(head, **keys):
+        s = stent.route(raw_backend.text, protocol="http", **keys)
+        client, backend = s.connect(), raw_backend.accept()
+        client.send_all(REQUEST)
+        assert backend.recv_exact(len(REQUEST)) == REQUEST
+        backend.send_all(head)
+        assert client.recv_exact(len(head)) == head
+        return s, client, backend
+    return start
+
+
+# --- no miss counts of who cannot answer ---
+
+@SIDES
+def test_a_peer_in_the_middle_of_a_long_frame_lives(websocket, side):
+    """It cannot put a pong into its frame, which takes longer than all its misses together."""
+    s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=2)
+    sender, receiver = (a, b) if side == "client" else (b, a)
+    answering = receiver.answer_in_background()
+    payload = os.urandom(60_000)
+    frame = sender.frame(BINARY, payload)
+    for i in range(0, len(frame), 3000):
+        sender.peer.send_all(frame[i:i + 3000])
+        time.sleep(TICK / 2)
+    harness.wait_for(lambda: answering.messages, what="the frame")
+    assert answering.messages == [(BINARY, payload)]
+    answering.stop()
+
+
+@SIDES
+def test_a_peer_is_not_blamed_for_the_other_that_pauses(websocket, side):
+    """While one side takes nothing the other is not read, and its answers wait behind what it sends."""
+    s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=3)
+    pausing, lively = (a, b) if side == "client" else (b, a)
+    lock, message, stop = threading.Lock(), lively.frame(BINARY, bytes(16384)), threading.Event()
+
+    def say(data):
+        with lock:
+            lively.peer.send_all(data, timeout=30)
+
+    def talk():
+        while not stop.is_set():
+            say(message)
+
+    def answer():
+        reader = WebSocket(harness.Peer(lively.peer.sock.dup()), lively.masks)
+        try:
+            while (frame := reader.read(timeout=30))[0] == PING:
+                threading.Thread(target=say, args=(lively.frame(PONG, frame[1]),), daemon=True).start()
+        except (OSError, AssertionError):
+            return
+    threads = [threading.Thread(target=target, daemon=True) for target in (talk, answer)]
+    for thread in threads:
+        thread.start()
+    time.sleep(12 * TICK)
+    s.expect_no_event("flow end", seconds=0)
+    stop.set()
+    while (frame := pausing.read(timeout=5))[0] in (BINARY, PING):
+        if frame[0] == PING:
+            pausing.send(PONG, frame[1])
+        if not threads[0].is_alive():
+            break
+    s.expect_no_event("flow end", seconds=0)
+
+
+@SIDES
+def test_a_half_closed_side_owes_no_answer(stent, raw_backend, side):
+    """It was asked, and says its last without an answer; it still listens."""
+    s = stent.route(raw_backend.text, protocol="line", heartbeat="50ms", heartbeat_timeout=ms(2 * TICK), heartbeat_misses=1,
+                    **{f"{side}__beat_send": r"PING\n", f"{side}__beat_expect": "PONG"})
+    client, backend = s.connect(), raw_backend.accept()
+    closing, other = (client, backend) if side == "client" else (backend, client)
+    assert closing.recv_exact(5) == b"PING\n"
+    closing.half_close()
+    other.expect_fin()
+    for _ in range(5):
+        time.sleep(TICK)
+        other.send_all(b"more\n")
+    other.half_close()
+    assert closing.recv_all().replace(b"PING\n", b"") == b"more\n" * 5
+    assert s.flow_end()["reason"] == f"{side}-fin"
+
+
+# --- who hangs is found ---
+
+@SIDES
+def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, side):
+    """The application's ping is unanswered, so ours would be in its way: its answer is waited for instead."""
+    s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=3)
+    hung, asking = (a, b) if side == "client" else (b, a)
+    asking.send(PING, b"are you there?")
+    answering = asking.answer_in_background()
+    assert s.flow_end(timeout=5)["reason"] == f"{side}-beat-timeout"
+    assert answering.wait_end() == "fin" and b"stent: " in answering.messages[-1][1]
+    assert PING in {hung.read()[0] for _ in range(2)}	# the application's; beside it we only tell
+
+
+# --- beats go on ---
+
+def test_a_slow_answer_does_not_leave_the_path_quiet(websocket):
+    """With a long heartbeat_timeout as with a short one there is a beat an interval."""
+    s, a, b = websocket(heartbeat="100ms", heartbeat_timeout="60s", client__heartbeat="off")
+    assert b.read()[0] == PING
+    for _ in range(5):
+        assert b.read(timeout=1) == (PONG, b"")
+
+
+def test_comments_into_a_silent_stream_have_no_end(stream):
+    """Its reader says nothing for hours, and reads all the same."""
+    s, client, backend = stream(EVENT_STREAM, client__heartbeat="1ms", heartbeat_limit="off")
+    assert client.recv_exact(1100 * len(COMMENT), timeout=30) == COMMENT * 1100
+    backend.send_all(EVENT)
+    got = client.recv_some()
+    while not got.endswith(EVENT):
+        got += client.recv_some()
+    assert got.removesuffix(EVENT).strip(COMMENT) == b""
+
+
+def test_no_comments_into_a_lively_stream(stream):
+    """That its reader says nothing is no reason: a comment does not make it speak."""
+    s, client, backend = stream(EVENT_STREAM, client__heartbeat=ms(4 * TICK))
+    for _ in range(100):
+        backend.send_all(EVENT)
+        time.sleep(TICK / 10)
+    assert client.recv_exact(100 * len(EVENT)) == EVENT * 100
+    assert client.recv_exact(len(COMMENT)) == COMMENT
+
+
+def test_comments_go_on_behind_a_half_close(stent, raw_backend):
+    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="20ms")
+    client, backend = s.connect(), raw_backend.accept()
+    client.send_all(REQUEST)
+    client.half_close()
+    assert backend.recv_all() == REQUEST
+    backend.send_all(EVENT_STREAM)
+    assert client.recv_exact(len(EVENT_STREAM + COMMENT * 5)) == EVENT_STREAM + COMMENT * 5
+
+
+def test_no_beat_behind_unsent_bytes(websocket):
+    """What was sent behind a ping is stuck, though that ping was answered."""
+    s, a, b = websocket(rcvbuf=4096, heartbeat="off", client__heartbeat="500ms", client__heartbeat_timeout="60s")
+    opcode, payload = a.read()
+    assert opcode == PING
+    b.send(BINARY, bytes(60_000))
+    harness.wait_for(lambda: stuck(s, a.peer), what="the window to be shut")
+    a.send(PONG, payload)
+    harness.wait_for(lambda: s.ask("flows")[0]["client"]["answers"] == 1, what="the answer")
+    time.sleep(1.5)
+    assert s.ask("flows")[0]["client"]["beats"] == 1
+    assert a.read(timeout=5) == (BINARY, bytes(60_000))
+    assert a.read(timeout=5)[0] == PING
+
+
+def stuck(s, peer):
+    with s.leg(peer) as leg:
+        unsent = bytearray(4)
+        fcntl.ioctl(leg, SIOCOUTQNSD, unsent)
+        return int.from_bytes(unsent, "little") > 0
+
+
+# --- what is told of it ---
+
+def test_the_round_trip_of_an_answer_is_told(websocket):
+    """Last, smoothed and worst; an answer that was late for its deadline has taken as long as it has."""
+    s, a, b = websocket(heartbeat="off", backend__heartbeat="100ms", heartbeat_timeout=ms(3 * TICK), heartbeat_misses="off")
+    first, began = b.read(), time.monotonic()
+    while b.read()[0] != PING:		# tells, until the deadline lets us ask again
+        pass
+    b.send(PONG, first[1])
+    waited = time.monotonic() - began
+    assert waited > TICK
+    assert b.read()[0] in (PING, PONG)		# by now the answer has been read
+    a.peer.close()
+    b.peer.close()
+    end = s.flow_end()
+    assert end["backend_answers"] == 1
+    assert waited * 1000 - 10 <= end["backend_rtt_ms"] < waited * 1000 + 500 * harness.SLOW
+
+
+# --- bytes sent ahead ---
+
+def test_killed_with_bytes_ahead_it_ends_in_a_reset(stream):
+    """Whatever ends stent, its client must not take a FIN behind zeros for the end of the body."""
+    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    assert client.recv_exact(1) == b"0"
+    s._expect_death = True
+    s.signal(signal.SIGKILL)
+    s.wait()
+    with pytest.raises(ConnectionResetError):
+        client.recv_all()
+
+
+def test_covered_bytes_ahead_end_in_a_fin(stream):
+    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    assert client.recv_exact(7) == b"0000000"
+    backend.send_all(b"1\r\nx\r\n0\r\n\r\n")
+    assert client.recv_exact(11) == b"1\r\nx\r\n0\r\n\r\n"
+    backend.close()
+    client.expect_fin()
+    client.close()
+    assert s.flow_end()["reason"] == "backend-fin"
+
+
+def test_bytes_ahead_are_counted_as_the_application_sent_them(stream):
+    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    assert client.recv_exact(3) == b"000"
+    line = b"000000000001\r\nx\r\n"
+    backend.send_all(line)
+    got = b"000"
+    while not got.endswith(b"x\r\n"):
+        got += client.recv_some()
+    assert got == line
+    client.close()
+    assert s.flow_end()["backend_bytes"] == len(CHUNKED + line)
+
+
+def test_an_upload_that_ends_with_bytes_ahead_is_reset(stent, raw_backend):
+    s = stent.route(raw_backend.text, protocol="http", backend__heartbeat="20ms", backend__heartbeat_kind="ahead")
+    client, backend = s.connect(), raw_backend.accept()
+    client.send_all(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    harness.wait_for(lambda: backend.recv_some().endswith(b"0"), what="a zero ahead")
+    client.close()
+    with pytest.raises(ConnectionResetError):
+        backend.recv_all()
+
+
+# --- letting go ---
+
+def test_a_codec_that_lets_go_is_counted(stent, raw_backend):
+    port = harness.free_port()
+    s = stent.route(raw_backend.text, protocol="websocket", settings={"admin": f"{harness.HOST}:{port}"})
+
+    def lost():
+        with harness.connect(port) as web:
+            web.send_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return [line for line in web.recv_all().decode().splitlines() if line.startswith("stent_codecs_lost_total ")]
+    assert lost() == ["stent_codecs_lost_total 0"]
+    client, backend = s.connect(), raw_backend.accept()
+    client.send_all(b"\x16\x03\x01\x02\x00\x01")
+    assert backend.recv_exact(6) == b"\x16\x03\x01\x02\x00\x01"
+    assert s.next_event("codec let go")["why"]
+    assert lost() == ["stent_codecs_lost_total 1"]
+
+
+def test_a_health_check_is_no_doubt(stent, raw_backend):
+    """A connection that opens and closes says nothing, so there is nothing to be unsure of."""
+    s = stent.route(raw_backend.text, protocol="auto")
+    client, backend = s.connect(), raw_backend.accept()
+    client.close()
+    backend.expect_fin()
+    backend.close()
+    assert s.flow_end()["reason"] == "client-fin"
+    s.expect_no_event("codec let go", seconds=0)
