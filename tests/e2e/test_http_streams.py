@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import subprocess
+import threading
 import time
 
 import chromium
@@ -224,6 +225,26 @@ def test_a_backend_killed_with_bytes_ahead_is_an_error_to_all(stent, path):
                 client.kill()
         for _ in clients:
             assert 0 < s.flow_end()["client_beats"] <= 7 + 7	# before the answer, and in its body
+
+
+def test_a_backend_killed_with_bytes_ahead_is_an_error_to_chromium(stent):
+    """Which makes an empty answer with status 200 of "HTTP/1." and a FIN."""
+    port = harness.free_port()
+    with Program(PYTHON, "servers/streams.py", port) as server:
+        server.wait_line("^ready")
+        s = stent.route(port, protocol="http", client__heartbeat="30ms", client__heartbeat_kind="ahead")
+
+        def kill():
+            for _ in range(2):
+                server.wait_line("^hangs", timeout=30)
+            time.sleep(0.5)
+            server.kill()
+        killer = threading.Thread(target=kill)
+        killer.start()
+        seen, _ = chromium.visit("clients/death.html", s.port)
+        killer.join()
+        assert seen == {"never": "error", "hang": "error"}
+        assert sum(s.flow_end()["client_beats"] for _ in range(2)) > 7
 
 
 def test_what_comes_is_not_what_was_sent_ahead(stent, raw_backend):

@@ -58,7 +58,7 @@ async def late(request):
 
 
 async def hang(request):
-    response = web.StreamResponse()
+    response = web.StreamResponse(headers=OPEN)
     response.enable_chunked_encoding()
     await response.prepare(request)
     await response.write(b"the beginning of it")
