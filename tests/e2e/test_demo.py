@@ -1,6 +1,8 @@
 """The demonstration goes as told, whoever watches."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -8,6 +10,9 @@ import time
 import urllib.request
 
 import harness
+
+
+REDRAW = r"\x1b\[\d+A"	# the cursor goes up, to draw again
 
 
 def start(*args):
@@ -45,6 +50,28 @@ def test_the_demonstration_and_its_page():
     finally:
         demo.kill()
         demo.wait()
+
+
+def test_in_a_terminal_three_lanes_are_drawn_over_themselves():
+    master, slave = pty.openpty()
+    demo = subprocess.Popen([harness.stent_bin(), "demo"], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave,
+                            env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"})
+    os.close(slave)
+    text = ""
+    try:
+        deadline = time.monotonic() + 10 * harness.SLOW
+        while len(re.findall(REDRAW, text)) < 16:	# four a second
+            assert time.monotonic() < deadline, text
+            text += os.read(master, 65536).decode(errors="ignore")
+    finally:
+        demo.send_signal(signal.SIGINT)
+        demo.wait(10 * harness.SLOW)
+        os.close(master)
+    first, last = (re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", part) for part in re.split(REDRAW, text)[::15][:2])
+    assert last.count("♥") > first.count("♥"), "no heartbeat was drawn"
+    drawing = last.splitlines()
+    assert all(len(line) <= 80 for line in drawing), drawing
+    assert sum(line.lstrip().startswith(("1", "2", "3")) for line in drawing) >= 3
 
 
 def test_stopped_before_its_end_it_did_not_go_as_told():
