@@ -102,6 +102,21 @@ def test_a_half_close_stays_half_closed(stent, raw_backend, direction):
 
 
 @DIRECTIONS
+def test_a_half_close_outlives_every_timer(stent, raw_backend, direction):
+    """Probes and TCP_USER_TIMEOUT are about hosts that are gone, not about sides that are silent."""
+    s = stent.route(raw_backend.text, keepalive="1s/1s/1", user_timeout="1s")
+    a, b = two_ends(s, raw_backend, direction)
+    a.half_close()
+    b.expect_fin()
+    time.sleep(3.5)
+    b.send_all(b"late")
+    assert a.recv_exact(4) == b"late"
+    b.close()
+    a.expect_fin()
+    assert s.flow_end()["reason"] == f"{word(direction)}-fin"
+
+
+@DIRECTIONS
 def test_a_reset_arrives_as_a_reset(stent, raw_backend, direction):
     s = stent.route(raw_backend.text)
     a, b = two_ends(s, raw_backend, direction)
