@@ -137,8 +137,9 @@ ready_end(struct pg *pg)
 	pg_ledger_ready(&pg->ledger);
 	pg->copying_out = false;
 	pg->in_both = false;
-	if (pg->status == 'I')
-		pg->disarmed = false;	/* no transaction waits: no timer of one to arm */
+	/* No transaction waits: no timer of one to arm. But what is still under way may open one, and our Flush is behind it. */
+	if (pg->status == 'I' && pg_ledger_is_idle(&pg->ledger))
+		pg->disarmed = false;
 }
 
 static void

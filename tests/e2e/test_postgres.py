@@ -189,6 +189,29 @@ def test_a_transaction_keeps_its_timeout_after_a_long_query(through):
     assert beats_of(through)[1] > 30
 
 
+def batch(sql):
+    return parse(sql) + BIND + EXECUTE + SYNC
+
+
+AHEAD = {
+    "queries": [query("select pg_sleep(0.5)"), query("begin")],
+    "batches": [batch("select pg_sleep(0.5)"), batch("begin")],
+    "one transaction behind another": [query("begin; select pg_sleep(0.5); commit"), query("begin")],
+}
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_a_transaction_sent_ahead_keeps_its_timeout(through, ahead):
+    """A Flush behind a slow query is behind all that was sent with it: one that opens a transaction as well."""
+    with Raw(through.port, database="postgres") as c:
+        c.until(b"Z")
+        c.ask("set idle_in_transaction_session_timeout = 500")
+        c.send(*AHEAD[ahead])
+        assert [c.until(b"Z")[5:] for _ in range(2)] == [b"I", b"T"]
+        assert state_after(c, 3) == TIMED_OUT_IN_TRANSACTION
+    assert beats_of(through)[1] > 20
+
+
 def test_a_transaction_may_be_beaten_on_demand(stent, postgres):
     s = route(stent, postgres, backend__heartbeat_in_transaction="on")
     with Raw(s.port, database="postgres") as c:

@@ -145,6 +145,52 @@ test_the_timer_of_a_transaction_is_started_again(void **state)
 	run_end(&r);
 }
 
+/* What was sent ahead is all before the Flush: one that opens a transaction too, behind another that opens none. */
+static void
+expect_a_timer_started_behind(const char *ahead, size_t len)
+{
+	struct run r;
+
+	start(&r, &on);
+	run_feed(&r, CLIENT, ahead, len);
+	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	FEED(&r, BACKEND, DONE READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	FEED(&r, BACKEND, DONE READY_T);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, SYNC);
+	FEED(&r, BACKEND, READY_T);
+	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	run_end(&r);
+}
+
+static void
+test_the_timer_of_a_transaction_sent_ahead_is_started_again(void **state)
+{
+	static const char two_queries[] = SELECT SELECT;
+	static const char two_batches[] = PARSE EXECUTE SYNC PARSE EXECUTE SYNC;
+
+	(void)state;
+	expect_a_timer_started_behind(two_queries, sizeof(two_queries) - 1);
+	expect_a_timer_started_behind(two_batches, sizeof(two_batches) - 1);
+}
+
+/* With nothing more under way and no transaction open there is no timer to start. */
+static void
+test_no_timer_is_started_outside_a_transaction(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, SELECT SELECT);
+	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	FEED(&r, BACKEND, DONE READY DONE READY);
+	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	run_end(&r);
+}
+
 /* ... and the client's own next message starts it as well as ours. */
 static void
 test_the_clients_next_message_starts_the_timer(void **state)
@@ -441,6 +487,8 @@ main(void)
 		cmocka_unit_test(test_beats_begin_with_the_first_ready_for_query),
 		cmocka_unit_test(test_none_to_a_server_that_waits_in_a_transaction),
 		cmocka_unit_test(test_the_timer_of_a_transaction_is_started_again),
+		cmocka_unit_test(test_the_timer_of_a_transaction_sent_ahead_is_started_again),
+		cmocka_unit_test(test_no_timer_is_started_outside_a_transaction),
 		cmocka_unit_test(test_the_clients_next_message_starts_the_timer),
 		cmocka_unit_test(test_no_sync_into_a_batch_without_its_own),
 		cmocka_unit_test(test_the_client_may_speak_in_the_same_instant),
