@@ -4,14 +4,19 @@
  * Tell: an empty line (CR LF) between two commands. The server skips it: no
  * command, no reply, nothing in MONITOR or in a transaction. But it uses up
  * the flags that hold for one command only (CLIENT REPLY SKIP, CLIENT CACHING,
- * ASKING), so none goes out behind these. On a replication link it is the LF
- * that replicas themselves send.
+ * ASKING), so none goes out behind these.
  *
  * Ask: PING, known by its place: replies come in the order of the commands, so
  * with nothing else outstanding the next reply is ours. That holds only while
  * every command is known to draw one reply. Where it might draw none, or
  * several, or one that depends on what went before, asking ends or waits:
  * transactions, subscriptions, MONITOR, CLIENT REPLY, a login not yet proved.
+ *
+ * On a replication link none goes either way. A master takes any byte for a
+ * sign of the replica: one that hangs would look alive (repl-timeout,
+ * min-replicas-max-lag), and one that waits for its data would be put off, for
+ * the master begins when it has been quiet for repl-diskless-sync-delay. Nor
+ * is one needed: both talk of themselves, in every phase.
  *
  * To the client nothing by default. In RESP3 a push of an unknown kind is
  * ignored by the clients that were tried, but that is for the operator to say.
@@ -215,7 +220,7 @@ redis_may_beat(const void *state, enum side to)
 	if (to == CLIENT)
 		return s->client_tell && s->resp3 && !s->no_push && !s->hello_due &&
 		    !s->stream && redis_reply_boundary(s) ? BEAT_TELL : 0;
-	if (!redis_command_boundary(s) || s->hold != 0)
+	if (!redis_command_boundary(s) || s->hold != 0 || s->replica)
 		return 0;
 	return BEAT_TELL | (may_ask(s) ? BEAT_ASK : 0);
 }
@@ -226,10 +231,8 @@ redis_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEA
 	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
 	static const char push[] = ">2\r\n$2\r\nhb\r\n$1\r\n1\r\n";
 	struct redis *s = state;
-	const char *text = s->replica ? "\n" : "\r\n";
+	const char *text = to == CLIENT ? push : "\r\n";
 
-	if (to == CLIENT)
-		text = push;
 	if (kind == BEAT_ASK) {
 		text = ping;
 		s->asked++;

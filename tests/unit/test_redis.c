@@ -66,13 +66,13 @@ test_other_conversations_stay_whole(void **state)
 }
 
 static void
-test_a_replica_gets_nothing_and_the_master_line_feeds(void **state)
+test_replication_stays_whole(void **state)
 {
 	struct tally t = CHECK(redis_replica, &pushes);
 
 	(void)state;
 	assert_int_equal(t.moments[CLIENT][BEAT_TELL], 0);
-	assert_true(t.moments[BACKEND][BEAT_TELL] > 0);
+	assert_true(t.moments[BACKEND][BEAT_TELL] > 0);		/* before PSYNC */
 }
 
 /* What no present server sends, but the protocol has. */
@@ -210,6 +210,20 @@ test_asks_only_where_one_reply_is_certain(void **state)
 	assert_int_equal(kinds_after("RESET\r\n|+RESET\r\n|GET k\r\n|$1\r\nv\r\n"), BOTH);
 	assert_int_equal(kinds_after("GET k\r\n|$1\r\nv\r\n+more\r\n"), TELL);		/* unasked for */
 	assert_int_equal(kinds_after("QUIT\r\n"), 0);
+}
+
+/* A master takes a beat for a sign of the replica, which is to speak for itself. */
+static void
+test_none_on_a_replication_link(void **state)
+{
+#define PSYNC "REPLCONF capa eof\r\n|+OK\r\n|PSYNC ? -1\r\n"
+
+	(void)state;
+	assert_int_equal(kinds_after("REPLCONF capa eof\r\n|+OK\r\n"), BOTH);
+	assert_int_equal(kinds_after(PSYNC), 0);
+	assert_int_equal(kinds_after(PSYNC "|+FULLRESYNC x 0\r\n\n\n$3\r\nRDB|\n\n"), 0);
+	assert_int_equal(kinds_after(PSYNC "|+CONTINUE\r\n|*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n"), 0);
+	assert_int_equal(kinds_after("SYNC\r\n"), 0);
 }
 
 /* CLIENT REPLY OFF may have been refused: then what follows is answered after all. */
@@ -402,12 +416,13 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_commands_are_told_and_asked_between),
 		cmocka_unit_test(test_other_conversations_stay_whole),
-		cmocka_unit_test(test_a_replica_gets_nothing_and_the_master_line_feeds),
+		cmocka_unit_test(test_replication_stays_whole),
 		cmocka_unit_test(test_streamed_replies_are_followed),
 		cmocka_unit_test(test_nothing_before_the_first_command),
 		cmocka_unit_test(test_no_beat_inside_a_command),
 		cmocka_unit_test(test_no_beat_behind_a_one_shot_flag),
 		cmocka_unit_test(test_asks_only_where_one_reply_is_certain),
+		cmocka_unit_test(test_none_on_a_replication_link),
 		cmocka_unit_test(test_an_error_after_silence_ends_asking),
 		cmocka_unit_test(test_resp3_subscriptions_are_counted),
 		cmocka_unit_test(test_it_lets_go_of_what_it_does_not_know),
