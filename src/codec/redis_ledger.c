@@ -254,6 +254,9 @@ hello_answered(struct redis *s)
 			s->unsure = true;
 		return;
 	}
+	/* Back in RESP2 with its subscriptions, if it has any (wary): then replies are as behind SUBSCRIBE there. */
+	if (s->resp3 && s->reply.reply_type != '%' && s->wary && !was_reset)
+		s->stream = true;
 	s->resp3 = s->reply.reply_type == '%';
 	if (was_reset)
 		s->proved = false;

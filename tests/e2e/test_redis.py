@@ -163,6 +163,21 @@ def test_a_subscription_in_resp3(through, session, redis):
     assert beats_of(through) > 3
 
 
+def test_a_subscription_that_goes_back_to_resp2(through, session):
+    """There PING is answered by an array, which is not ours to take out."""
+    session.hello3()
+    session.expect(b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", "SUBSCRIBE", "c")
+    session.rest()
+    session.send_all(command("HELLO", 2))
+    got = b""
+    while not got.endswith(b"modules\r\n*0\r\n"):
+        got += session.recv_some()
+    session.rest()
+    session.expect(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", "PING")
+    session.end()
+    assert beats_of(through) > 3
+
+
 def test_a_monitor_sees_no_tell_and_gets_none(told, redis):
     with Session(told.port) as watcher, Session(told.port) as other:
         other.expect(b"+OK\r\n", "SET", "k", "v")

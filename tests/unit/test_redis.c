@@ -248,6 +248,11 @@ test_resp3_subscriptions_are_counted(void **state)
 	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") ">3\r\n$7\r\nmessage\r\n+a\r\n+m\r\n" CONFIRM("b")), BOTH);
 	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|-NOPERM no\r\n"), TELL);
 	assert_int_equal(kinds_after(HELLO "UNSUBSCRIBE\r\n"), TELL);
+	/* In RESP2 again, and still subscribed: PING is answered by an array there. */
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), TELL);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 3\r\n|%1\r\n+proto\r\n:3\r\n"), BOTH);
+	assert_int_equal(kinds_after(HELLO "HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), BOTH);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|RESET\r\n|+RESET\r\n|GET k\r\n|$1\r\nv\r\n"), BOTH);
 	assert_int_equal(kinds_after(HELLO "PING\r\n|>2\r\n$10\r\ninvalidate\r\n_\r\n+PONG\r\n"), BOTH);
 }
 
