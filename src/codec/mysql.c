@@ -12,8 +12,10 @@
  * was answered in full.
  *
  * Both only between two commands of a client that is logged in, never while a
- * file is being loaded, and by default not inside a transaction: there the
- * server's own limit on idle sessions shall free its locks.
+ * file is being loaded, and by default not to a session that idles inside a
+ * transaction: there the server's own limit shall free its locks. While a
+ * statement runs a tell is due all the same; the server reads it when it has
+ * answered, and counts from then.
  *
  * To the client nothing: no client expects a packet of its own accord. MariaDB
  * has progress reports, but few clients take them, and all sequence numbers
@@ -252,14 +254,15 @@ mysql_may_beat(const void *state, enum side to)
 {
 	const struct mysql *s = state;
 	unsigned kinds = 0;
+	bool idle = mysql_is_idle(s);
 
 	if (to == CLIENT || !takes_commands(s))
 		return 0;
-	if (s->in_transaction && !s->beat_in_transaction)
+	if (idle && s->in_transaction && !s->beat_in_transaction)
 		return 0;
-	if (mysql_is_idle(s) || !s->suspect)
+	if (idle || !s->suspect)
 		kinds |= BEAT_TELL;
-	if (mysql_is_idle(s) && !s->no_ask && s->asked < ASKED_MAX &&
+	if (idle && !s->no_ask && s->asked < ASKED_MAX &&
 	    mysql_packet_boundary(&s->packet[BACKEND]))
 		kinds |= BEAT_ASK;
 	return kinds;

@@ -4,6 +4,7 @@ dangerous: nothing that a session can see changes. Each test with a danger's
 name is that danger's.
 """
 
+import contextlib
 import hashlib
 import pathlib
 import re
@@ -391,6 +392,21 @@ def test_a_transaction_is_left_to_the_server_s_limit(stent, mariadb, kind):
         time.sleep(0.5)
     session.close()
     assert beats_of(s) > 3
+
+
+def test_a_statement_of_a_transaction_is_beaten(stent, mariadb):
+    """It is at work; and the server's limit on the idle session counts from its result, as without beats."""
+    s = route(stent, mariadb, heartbeat="20ms", backend__heartbeat_in_transaction="off")
+    session = mariadb.connect(port=s.port)
+    with session.cursor() as cursor:
+        for statement in ("set wait_timeout = 1", "begin", "select count(*) from t", "do sleep(1)"):
+            cursor.execute(statement)
+    session._sock.settimeout(10 * harness.SLOW)
+    with contextlib.suppress(ConnectionResetError):	# as this server ends it
+        while session._sock.recv(1000):
+            pass
+    session._force_close()
+    assert beats_of(s) > 20
 
 
 # --- what it lets go ---

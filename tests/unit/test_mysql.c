@@ -282,7 +282,7 @@ test_no_beat_inside_a_continued_command(void **state)
 	run_end(&r);
 }
 
-/* An idle transaction holds locks: the server's own limit shall end it. */
+/* An idle transaction holds locks: the server's own limit shall end it. One at work is not idle. */
 static void
 test_a_transaction_is_not_beaten_unless_told_so(void **state)
 {
@@ -295,6 +295,7 @@ test_a_transaction_is_not_beaten_unless_told_so(void **state)
 		SEND(&r, BACKEND, 1, OK_IN_TRANS);
 		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
 		SEND(&r, CLIENT, 0, "\3bogus");
+		assert_int_equal(kinds(&r), TELL);
 		SEND(&r, BACKEND, 1, ERROR);		/* tells no status */
 		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
 		SEND(&r, CLIENT, 0, "\3commit");
