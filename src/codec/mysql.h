@@ -91,13 +91,14 @@ struct mysql {
 
 	bool beat_in_transaction;	/* setting */
 	bool in_transaction;	/* or it may be */
-	bool auth;		/* logging in */
+	bool auth;		/* logging in, or changing the user */
+	bool logged_in;
 	bool infile;		/* the client sends a file's contents (LOAD DATA LOCAL) */
 	bool scanning;		/* the statement might become one */
 	bool suspect;		/* a statement under way might have become one */
 	bool suspect_prepared;	/* so might a prepared one */
 	bool no_ask;		/* never again */
-	bool ended;		/* QUIT, or the login failed */
+	bool ended;		/* QUIT, or the (first) login failed */
 };
 
 /* The queue of commands that await their replies. */

@@ -95,7 +95,7 @@ error_ends(struct mysql *s)
 		s->in_transaction = true;
 	if (mysql_queue_first(s) == KIND_AUTH) {
 		s->auth = false;
-		s->ended = true;
+		s->ended = !s->logged_in;	/* a change of user that is refused leaves the old one */
 	}
 	reply_ends(s);
 }
@@ -205,6 +205,7 @@ first_of_auth(struct mysql *s)
 	if (s->body[0] != OK)
 		return;		/* more to and fro */
 	s->auth = false;
+	s->logged_in = true;
 	if (read_ok(s))
 		reply_ends(s);
 }

@@ -326,6 +326,19 @@ def test_a_change_of_user(through):
     assert beats_of(through) > 3
 
 
+def test_beats_go_on_after_a_refused_change_of_user(through):
+    import MySQLdb
+    session = MySQLdb.connect(host=harness.HOST, port=through.port, user=USER, passwd=PASSWORD, db=DATABASE)
+    with pytest.raises(MySQLdb.OperationalError, match="Access denied"):
+        session.change_user(USER, "wrong", DATABASE)
+    time.sleep(0.5)	# some 200 beats; it took some 5 to come here
+    cursor = session.cursor()
+    cursor.execute("select 1")
+    assert cursor.fetchall() == ((1,),)
+    session.close()
+    assert beats_of(through) > 20
+
+
 # --- LOAD DATA LOCAL: the server reads on ---
 
 def loaded(mariadb):

@@ -167,7 +167,13 @@ test_no_beat_before_the_login_is_done(void **state)
 	SEND(&r, BACKEND, 3, OK_AUTOCOMMIT);
 	assert_int_equal(kinds(&r), BOTH);
 	SEND(&r, CLIENT, 0, "\21user\0\0");
-	SEND(&r, BACKEND, 1, ERROR);			/* the server hangs up */
+	SEND(&r, BACKEND, 1, ERROR);			/* refused: the old user goes on */
+	assert_int_equal(kinds(&r), BOTH);
+	assert_null(r.lost);
+	run_end(&r);
+	greet(&r, NULL);
+	SEND(&r, CLIENT, 1, "\0\2\0\0" "0123456789012345678901234567");
+	SEND(&r, BACKEND, 2, ERROR);			/* the login itself: the server hangs up */
 	assert_int_equal(kinds(&r), 0);
 	assert_null(r.lost);
 	run_end(&r);
