@@ -105,7 +105,8 @@ tell_note(struct pg *pg, struct codec_out *out)
 	static const char *const notes[] = {
 		[PG_NOTE_POOLER] = "a connection pooler is behind it: no heartbeats to the backend",
 		[PG_NOTE_NO_KEY] = "the server gave no process number: no heartbeats to the backend",
-		[PG_NOTE_FROM_POOLER] = "the client is a connection pooler: no heartbeats to it but while a query runs",
+		[PG_NOTE_FROM_POOLER] = "the client looks like a connection pooler: no heartbeats to it but while a query runs "
+		    "(if it is none, as Go's pgx, give it a parameter that sorts behind \"user\", such as work_mem)",
 	};
 
 	if (pg->note != PG_NOTE_NONE && pg->note != PG_NOTE_SAID) {

@@ -70,6 +70,7 @@ struct pg_stream {
 };
 
 #define PG_KEY_MAX 32
+#define PG_NAME_MAX 16		/* bytes of a parameter's name that are compared to the next's */
 #define PG_VALUE_MAX 24		/* bytes of a parameter's value, with its NUL */
 #define PG_STANDBY_LEN 32	/* a standby's report: write, flush, apply, time */
 #define PG_WAL_LEN 24		/* of a piece of WAL: where it starts, where WAL ends, the time */
@@ -86,9 +87,9 @@ struct pg {
 	uint8_t note;			/* enum pg_note */
 	uint8_t asked;			/* so many of the next ReadyForQuery are ours */
 	/* A string that is compared as it passes. */
-	uint8_t last_initial;		/* of the name before, in the StartupMessage */
 	uint8_t scan_fits;		/* the names that it may still be, as bits */
 	uint8_t scan_len;
+	int8_t scan_order;		/* in the StartupMessage: whether it sorts before (-1) or behind the name before it */
 	bool scan_in_value : 1;
 	bool saw_key : 1;
 	bool is_pooler : 1;		/* the server is one */
@@ -97,9 +98,10 @@ struct pg {
 	/* Of the names in the StartupMessage. */
 	bool saw_name : 1;
 	bool saw_database : 1;
-	bool database_first : 1;
-	bool user_last : 1;
-	bool keys_sorted : 1;
+	bool as_pgbouncer : 1;		/* in the order of that */
+	bool as_pgpool : 1;
+	uint8_t last_key;
+	uint8_t last_name[PG_NAME_MAX];
 	bool disarmed : 1;		/* our Flush will stop the server's idle timer */
 	bool copying_out : 1;
 	bool in_both : 1;		/* CopyBoth, until its ReadyForQuery */

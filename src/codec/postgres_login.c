@@ -26,6 +26,7 @@ scan_start(struct pg *pg, size_t n_names)
 {
 	pg->scan_fits = (uint8_t)((1u << n_names) - 1);
 	pg->scan_len = 0;
+	pg->scan_order = 0;
 	pg->scan_in_value = false;
 }
 
@@ -53,20 +54,42 @@ scan_result(const struct pg *pg, const char *const names[], size_t n_names)
 
 /* ---- the packet without a type, and the one-byte answer ---- */
 
-enum { KEY_REPLICATION, KEY_DATABASE, KEY_USER, N_KEYS };
+/* Those that PgBouncer sends, in its order; one that tells something else. */
+enum { KEY_DATABASE, KEY_USER = 5, KEY_REPLICATION, N_KEYS };
 
-static const char *const keys[N_KEYS] = { "replication", "database", "user" };
+static const char *const keys[N_KEYS] = {
+	"database", "client_encoding", "datestyle", "timezone", "application_name", "user", "replication",
+};
 
+/* One more byte of a name, its NUL too: is it behind the name before? As much of it is kept as tells names apart. */
+static void
+compare_name(struct pg *pg, uint8_t byte)
+{
+	uint8_t *before;
+
+	if (pg->scan_len >= PG_NAME_MAX)
+		return;
+	before = &pg->last_name[pg->scan_len];
+	if (pg->scan_order == 0)
+		pg->scan_order = (int8_t)((byte > *before) - (byte < *before));
+	*before = byte;
+}
+
+/* PgBouncer adds its client's own names to "replication". */
 static void
 startup_named(struct pg *pg, size_t key)
 {
+	const bool in_order = pg->saw_name ? key > pg->last_key && key <= KEY_USER : key == KEY_DATABASE;
+
 	if (key == KEY_REPLICATION)
 		pg->is_walsender = true;
-	if (key == KEY_DATABASE) {
-		pg->database_first = !pg->saw_name;
+	if (!in_order && !pg->is_walsender)
+		pg->as_pgbouncer = false;
+	if (pg->scan_order < 0)
+		pg->as_pgpool = false;
+	if (key == KEY_DATABASE)
 		pg->saw_database = true;
-	}
-	pg->user_last = key == KEY_USER;
+	pg->last_key = (uint8_t)key;
 	pg->saw_name = true;
 }
 
@@ -77,11 +100,9 @@ pg_startup_at(struct pg *pg, uint16_t off, uint8_t byte)
 	(void)off;
 	if (byte != '\0' && pg->scan_in_value)
 		return;
+	if (!pg->scan_in_value && (byte != '\0' || pg->scan_len > 0))
+		compare_name(pg, byte);
 	if (byte != '\0') {
-		if (pg->scan_len == 0) {
-			pg->keys_sorted = pg->keys_sorted && byte >= pg->last_initial;
-			pg->last_initial = byte;
-		}
 		scan_byte(pg, keys, N_KEYS, byte);
 		return;
 	}
@@ -94,14 +115,19 @@ pg_startup_at(struct pg *pg, uint16_t off, uint8_t byte)
 }
 
 /*
- * A driver names the user first. PgBouncer names the database first and the
- * user last, Pgpool-II sorts the names: so a pooler in front of us is known.
+ * A driver names the user first. PgBouncer names the database first, then what
+ * its settings say of encoding, date style, time zone and application, and the
+ * user last. Pgpool-II sorts its client's names. So a pooler in front of us is
+ * known. With the two names that everybody sends it may be another client as
+ * well: Go's pgx sends its names in a different order each time. No beats at
+ * rest harm nobody, one does harm a pooler. A name that sorts behind "user"
+ * makes the difference: neither pooler puts one before it.
  */
 void
 pg_startup_end(struct pg *pg)
 {
 	pg->phase = PG_LOGIN;
-	pg->from_pooler = pg->saw_database && pg->user_last && (pg->database_first || pg->keys_sorted);
+	pg->from_pooler = pg->saw_database && pg->last_key == KEY_USER && (pg->as_pgbouncer || pg->as_pgpool);
 }
 
 void
@@ -122,7 +148,8 @@ pg_begin_untyped(struct pg *pg)
 		pg_doubt(pg, CLIENT, "a protocol version other than 3");
 	else {
 		scan_start(pg, N_KEYS);
-		pg->keys_sorted = true;
+		pg->as_pgbouncer = true;
+		pg->as_pgpool = true;
 		s->left = len - PG_HEAD_UNTYPED;
 		s->look = (uint16_t)s->left;
 		if (s->left == 0)

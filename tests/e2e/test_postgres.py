@@ -271,7 +271,7 @@ def test_a_pooler_in_front_is_told_only_while_a_query_runs(through):
         assert "not linked" not in pooler.log_path.read_text()
     finally:
         pooler.close()
-    through.wait_logged("the client is a connection pooler")
+    through.wait_logged("the client looks like a connection pooler")
     client, backend = beats_of(through)
     assert 3 < client < 100 and backend > 50
 

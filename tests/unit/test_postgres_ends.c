@@ -65,13 +65,16 @@ test_a_server_without_a_process_number_is_left_alone(void **state)
 	expect_no_beats_to_backend(login, sizeof(login) - 1, "process number");
 }
 
+/* names: of a StartupMessage, each with its value; len: with the NUL that ends them. */
 static void
-expect_pooler_in_front(const char *startup, size_t len, bool is_one)
+expect_pooler_in_front(const char *names, size_t len, bool is_one)
 {
+	const uint8_t head[] = { 0, 0, 0, (uint8_t)(len + 8), 0, 3, 0, 0 };
 	struct run r;
 
 	run_start(&r, &codec_postgres, &on);
-	run_feed(&r, CLIENT, startup, len);
+	run_feed(&r, CLIENT, head, sizeof(head));
+	run_feed(&r, CLIENT, names, len);
 	FEED(&r, BACKEND, LOGIN);
 	assert_int_equal(run_may_beat(&r, CLIENT), is_one ? 0 : TELL);
 	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
@@ -84,20 +87,44 @@ expect_pooler_in_front(const char *startup, size_t len, bool is_one)
 	run_end(&r);
 }
 
-#define EXPECT_POOLER_IN_FRONT(startup, is_one) expect_pooler_in_front((startup), sizeof(startup) - 1, (is_one))
+#define EXPECT_POOLER_IN_FRONT(names, is_one) expect_pooler_in_front((names), sizeof(names), (is_one))
 
 /* PgBouncer and Pgpool-II at rest take a ParameterStatus for a query that has not ended. */
 static void
 test_a_pooler_in_front_is_known_by_its_startup_message(void **state)
 {
 	(void)state;
-	EXPECT_POOLER_IN_FRONT("\0\0\0\x1c\0\3\0\0" "database\0d\0user\0me\0\0", true);	/* PgBouncer */
-	EXPECT_POOLER_IN_FRONT("\0\0\0\x22\0\3\0\0" "database\0d\0datestyle\0ISO\0\0", false);
-	EXPECT_POOLER_IN_FRONT("\0\0\0\x31\0\3\0\0" "database\0d\0client_encoding\0UTF8\0user\0me\0\0", true);
-	EXPECT_POOLER_IN_FRONT("\0\0\0\x2e\0\3\0\0" "application_name\0\0database\0d\0user\0me\0\0", true);	/* Pgpool-II */
-	EXPECT_POOLER_IN_FRONT("\0\0\0\x1c\0\3\0\0" "user\0me\0database\0d\0\0", false);	/* libpq */
-	EXPECT_POOLER_IN_FRONT("\0\0\0\x10\0\3\0\0" "user\0me\0", false);
-	EXPECT_POOLER_IN_FRONT("\0\0\0\x31\0\3\0\0" "client_encoding\0UTF8\0user\0me\0database\0d\0\0", false);	/* asyncpg */
+	/* PgBouncer */
+	EXPECT_POOLER_IN_FRONT("database\0d\0user\0me\0", true);
+	EXPECT_POOLER_IN_FRONT("database\0d\0client_encoding\0UTF8\0user\0me\0", true);
+	EXPECT_POOLER_IN_FRONT("database\0d\0client_encoding\0UTF8\0datestyle\0ISO\0timezone\0UTC\0application_name\0a\0"
+	    "user\0me\0", true);
+	EXPECT_POOLER_IN_FRONT("database\0d\0replication\0true\0DateStyle\0ISO\0options\0-c x=1\0user\0me\0", true);
+	/* Pgpool-II */
+	EXPECT_POOLER_IN_FRONT("application_name\0psql\0database\0d\0user\0me\0", true);
+	EXPECT_POOLER_IN_FRONT("DateStyle\0ISO\0TimeZone\0UTC\0client_encoding\0UTF8\0database\0d\0"
+	    "extra_float_digits\0002\0user\0me\0", true);
+	EXPECT_POOLER_IN_FRONT("client_encoding\0UTF8\0client_min_messages\0notice\0database\0d\0user\0me\0", true);
+}
+
+static void
+test_a_client_is_no_pooler(void **state)
+{
+	(void)state;
+	EXPECT_POOLER_IN_FRONT("user\0me\0", false);
+	EXPECT_POOLER_IN_FRONT("user\0me\0database\0d\0", false);		/* libpq */
+	EXPECT_POOLER_IN_FRONT("database\0d\0datestyle\0ISO\0", false);
+	EXPECT_POOLER_IN_FRONT("client_encoding\0UTF8\0user\0me\0database\0d\0", false);	/* asyncpg */
+	/* Neither the order of the one nor that of the other. */
+	EXPECT_POOLER_IN_FRONT("database\0d\0application_name\0a\0timezone\0UTC\0user\0me\0", false);
+	EXPECT_POOLER_IN_FRONT("database\0d\0database\0d\0application_name\0a\0user\0me\0", false);
+	EXPECT_POOLER_IN_FRONT("client_min_messages\0notice\0client_encoding\0UTF8\0database\0d\0user\0me\0", false);
+	EXPECT_POOLER_IN_FRONT("client_encoding_x\0a\0client_encoding\0UTF8\0database\0d\0user\0me\0", false);
+	/* Go's pgx, in whatever order, with a name that is behind "user". */
+	EXPECT_POOLER_IN_FRONT("database\0d\0work_mem\0004MB\0user\0me\0", false);
+	EXPECT_POOLER_IN_FRONT("work_mem\0004MB\0database\0d\0user\0me\0", false);
+	EXPECT_POOLER_IN_FRONT("database\0d\0user\0me\0work_mem\0004MB\0", false);
+	EXPECT_POOLER_IN_FRONT("application_name\0a\0database\0d\0work_mem\0004MB\0user\0me\0", false);
 }
 
 /* ---- what is told to the client ---- */
@@ -498,6 +525,7 @@ main(void)
 		cmocka_unit_test(test_a_pooler_is_known_by_its_process_number),
 		cmocka_unit_test(test_a_pooler_is_known_by_the_order_of_its_parameters),
 		cmocka_unit_test(test_a_pooler_in_front_is_known_by_its_startup_message),
+		cmocka_unit_test(test_a_client_is_no_pooler),
 		cmocka_unit_test(test_a_server_without_a_process_number_is_left_alone),
 		cmocka_unit_test(test_a_parameter_that_never_changes_is_repeated),
 		cmocka_unit_test(test_each_end_of_a_replication_gets_its_peers_last_report),
