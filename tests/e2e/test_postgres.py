@@ -232,6 +232,27 @@ def test_idle_session_timeout_is_defeated_by_beats_alone(stent, postgres):
             assert state_after(c, 1) == expected
 
 
+def test_an_ask_leaves_no_trace_in_the_server(stent, postgres):
+    """Neither a line in its log, with everything logged, nor a transaction in its statistics."""
+    postgres.sql("drop database if exists untouched", "create database untouched")
+    s = route(stent, postgres, backend__heartbeat_kind="ask")
+
+    def transactions(c):
+        c.ask("select pg_stat_force_next_flush() from pg_class limit 1")	# of a table, else there is nothing to flush
+        return postgres.value("select xact_commit + xact_rollback from pg_stat_database where datname = 'untouched'")
+    with Raw(s.port, database="untouched", options="-c log_statement=all -c log_min_duration_statement=0 -c log_duration=on") as c:
+        c.until(b"Z")
+        (pid,), = c.ask("select pg_backend_pid()")[0]
+        before = transactions(c)
+        logged = postgres.log_path.read_text().count(f"[{pid}]")
+        assert logged > 0
+        assert state_after(c, 1) is None
+        assert postgres.log_path.read_text().count(f"[{pid}]") == logged
+        grown = harness.wait_for(lambda: transactions(c) - before, what="the statistics")
+        assert grown < 10, "an ask counts as a transaction"
+    assert s.flow_end()["backend_answers"] > 50
+
+
 # --- who is at the other end ---
 
 @pytest.fixture
