@@ -61,6 +61,24 @@ def test_an_idle_session_of_mariadb(lab, stent, mariadb):
         cursor.execute("select 7")
 
 
+def test_an_idle_session_of_redis_in_resp2(lab, stent, redis_server, tmp_path):
+    """By default: nothing goes to the client."""
+    lab.forgetful("fwb", count_only_payload=True)
+    stents(lab, stent, "redis", tmp_path / "redis.sock")
+    ping, pong = b"PING\r\n", b"+PONG\r\n"
+    living, dying = (lab.connect("client", (lab.address["stent"], port)) for port in (BEATEN, PLAIN))
+    for session in (living, dying):
+        session.send_all(ping)
+        assert session.recv_exact(len(pong)) == pong
+    time.sleep(QUIET)
+    living.send_all(ping)
+    assert living.recv_exact(len(pong)) == pong
+    living.expect_quiet()
+    dying.send_all(ping)
+    with pytest.raises((AssertionError, OSError)):
+        dying.recv_exact(len(pong), timeout=3)
+
+
 @pytest.mark.parametrize("firewall", ["fwb", "fwc"])
 def test_an_idle_session_of_redis(lab, stent, redis_server, tmp_path, firewall):
     lab.forgetful(firewall, count_only_payload=True)
