@@ -13,6 +13,7 @@ import signal
 import struct
 import subprocess
 import time
+import warnings
 
 import harness
 import pymysql
@@ -21,6 +22,7 @@ from servers.mariadb import DATABASE, PASSWORD, USER
 
 HERE = pathlib.Path(__file__).resolve().parent
 KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}	# asked where that is legal, else told
+IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 beats, at one each 2 ms
 PAUSE = 0.1	# seconds in which many beats go out
 FILE_TEXT = "".join(f"row {n}\n" for n in range(1000))
 
@@ -640,6 +642,47 @@ def test_python_drivers_at_length(through, driver, file_path):
     connect, more = python_drivers()[driver]
     mix(lambda **how: connect(host=harness.HOST, port=through.port, **how, **more), file_path, 300)
 
+
+# --- drivers at rest for a hundred beats ---
+
+def idle_python(s, driver):
+    connect, more = python_drivers()[driver]
+    session = connect(host=harness.HOST, port=s.port, user=USER, passwd=PASSWORD, db=DATABASE, **more)
+    cursor = session.cursor()
+
+    def rows(statement):
+        cursor.execute(statement)
+        return cursor.fetchall()
+    with warnings.catch_warnings(record=True) as said:
+        before = rows("select connection_id()")
+        session.rollback()	# these drivers open a transaction with the first statement, where autocommit is off
+        time.sleep(IDLE)
+        assert rows("show warnings") == ()
+        assert rows("select connection_id()") == before
+    assert said == []
+    session.close()
+
+
+def idle_node(s, driver):
+    assert run("node", HERE / "clients" / "mysql.js", driver, s.port, 1, int(IDLE * 1000)) == "ok 1\n"
+
+
+def idle_connector_j(s, _):
+    out = run("java", "-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/mariadb-java-client.jar",
+              HERE / "clients" / "ConnectorJ.java", s.port, 0, int(IDLE * 1000), timeout=300)
+    assert out == "ok 0\n"
+
+
+AT_REST = {"PyMySQL": idle_python, "MySQLdb": idle_python, "mysql2": idle_node, "mariadb": idle_node, "Connector/J": idle_connector_j}
+
+
+@pytest.mark.parametrize("driver", AT_REST)
+def test_a_driver_idle_for_100_beats(through, driver):
+    AT_REST[driver](through, driver)
+    assert still_followed(through) >= 100
+
+
+# --- drivers at work ---
 
 @pytest.mark.parametrize("driver", ["mysql2", "mariadb"])
 def test_node_drivers(through, driver):

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+import warnings
 
 import harness
 import pytest
@@ -16,6 +17,8 @@ from servers.redis import Redis, command
 
 HERE = pathlib.Path(__file__).resolve().parent
 KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}	# asked where that is legal, else told
+NODE_DRIVERS = ["node-redis2", "node-redis3", "ioredis2", "ioredis3"]	# with their protocol
+IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 beats, at one each 2 ms
 PAUSE = 0.15	# seconds in which many beats go out
 PUSH = b">2\r\n$2\r\nhb\r\n$1\r\n1\r\n"
 HELLO3 = command("HELLO", 3)
@@ -187,6 +190,45 @@ def test_a_monitor_sees_no_tell_and_gets_none(told, redis):
         line = watcher.recv_some()
         assert re.fullmatch(rb'\+[\d.]+ \[0 [\d.:]+\] "GET" "k"\r\n', line)
         watcher.rest()
+
+
+def test_a_monitor_is_not_asked(through, session, redis):
+    session.expect(b"+OK\r\n", "SET", "k", "v")
+    session.rest()
+    session.expect(b"+OK\r\n", "MONITOR")
+    session.rest()
+    redis.ask("GET", "k")	# past stent: a session that is asked would be seen to ping
+    assert re.fullmatch(rb'\+[\d.]+ \[0 [\d.:]+\] "GET" "k"\r\n', session.recv_some())
+    session.rest()
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_a_sharded_subscription(through, session, redis):
+    session.expect(b"*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n", "SSUBSCRIBE", "c")
+    session.rest()
+    assert redis.ask("SPUBLISH", "c", "hello") == b":1\r\n"
+    session.expect(b"*3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n")
+    session.rest()
+    session.expect(b"*3\r\n$12\r\nsunsubscribe\r\n$1\r\nc\r\n:0\r\n", "SUNSUBSCRIBE", "c")
+    session.rest()
+    session.expect(b"+PONG\r\n", "PING")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_a_sharded_subscription_in_resp3(through, session, redis):
+    session.hello3()
+    session.expect(b">3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n", "SSUBSCRIBE", "c")
+    session.rest()
+    assert redis.ask("SPUBLISH", "c", "hello") == b":1\r\n"
+    session.expect(b">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n")
+    session.rest()
+    session.expect(b"_\r\n", "GET", "none")
+    session.expect(b">3\r\n$12\r\nsunsubscribe\r\n$1\r\nc\r\n:0\r\n", "SUNSUBSCRIBE", "c")
+    session.rest()
+    session.end()
+    assert beats_of(through) > 3
 
 
 def test_client_reply_skip_skips_the_client_s_own(through, session):
@@ -547,16 +589,44 @@ def test_redis_py(through):
     c.connection_pool.disconnect()
 
 
+# --- drivers at rest for a hundred beats ---
+
+def expect_100_beats(s, flows=1):
+    for _ in range(flows):
+        end = s.flow_end()
+        assert end["protocol"] == "redis" and end["backend_beats"] >= 100, end
+
+
+def test_redis_py_idle_for_100_beats(through):
+    import redis as driver
+    c = driver.Redis(port=through.port, single_connection_client=True)
+    with warnings.catch_warnings(record=True) as said:
+        before = c.client_id()
+        time.sleep(IDLE)
+        assert c.client_id() == before
+    assert said == []
+    c.close()
+    c.connection_pool.disconnect()
+    expect_100_beats(through)
+
+
+def test_node_drivers_idle_for_100_beats(through):
+    said = run_all([["node", HERE / "clients" / "redis.js", driver, through.port, int(IDLE * 1000)] for driver in NODE_DRIVERS])
+    assert said == ["idle\nend\n"] * len(NODE_DRIVERS)
+    expect_100_beats(through, len(NODE_DRIVERS))
+
+
+# --- drivers at work ---
+
 @pytest.mark.parametrize("kind", [*KINDS, "push"])
 def test_node_drivers(stent, redis, kind):
     keys = KINDS.get(kind) or {"client__heartbeat": "5ms", "client__heartbeat_kind": "tell"}
     redis.ask("FLUSHALL")
     s = route(stent, redis, **keys)
-    drivers = ["node-redis2", "node-redis3", "ioredis2", "ioredis3"]
-    said = run_all([["node", HERE / "clients" / "redis.js", driver, s.port] for driver in drivers])
+    said = run_all([["node", HERE / "clients" / "redis.js", driver, s.port] for driver in NODE_DRIVERS])
     for out in said:
         assert out.splitlines() == ["idle v1", 'multi ["OK","v2"]', "blpop null", "get v2", "messages m1,m2", "pipeline 0..99", "end"]
-    ends = [s.flow_end() for _ in range(2 * len(drivers))]
+    ends = [s.flow_end() for _ in range(2 * len(NODE_DRIVERS))]
     assert all(end["protocol"] == "redis" for end in ends)
     assert sum(end["backend_beats"] for end in ends) > 50
     if kind == "ask":

@@ -1,4 +1,4 @@
-/* ConnectorJ.java - MariaDB Connector/J through stent: PORT ROUNDS. Idle for a while, then all sorts of work. */
+/* ConnectorJ.java - MariaDB Connector/J through stent: PORT ROUNDS [MS]. Idle for a while (so long), then all sorts of work. */
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
@@ -63,7 +63,11 @@ public class ConnectorJ {
 		try (Connection c = DriverManager.getConnection("jdbc:mariadb://127.0.0.1:" + words[0] +
 		    "/hb?user=hb&password=pw&useServerPrepStmts=true&sslMode=disable")) {
 			int id = number(c, "select connection_id()");
-			Thread.sleep(400);
+			Thread.sleep(words.length > 2 ? Integer.parseInt(words[2]) : 400);
+			try (Statement s = c.createStatement(); ResultSet r = s.executeQuery("show warnings")) {
+				check(!r.next(), "a warning");
+			}
+			check(c.getWarnings() == null, "a warning");
 			check(c.isValid(5), "not valid");
 			check(number(c, "select connection_id()") == id, "another session");
 			for (int i = 0; i < rounds; i++)

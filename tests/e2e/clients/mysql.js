@@ -1,6 +1,6 @@
-// mysql.js DRIVER PORT ROUNDS: idle for a while, then all sorts of work; a mismatch, an error event or a warning fails it.
+// mysql.js DRIVER PORT ROUNDS [MS]: idle for a while (so long), then all sorts of work; a mismatch, an error event or a warning fails it.
 // mysql.js DRIVER PORT 0: says "up"; when told to, asks once more and says what the error was.
-const [driver, port, rounds] = [process.argv[2], +process.argv[3], +process.argv[4]];
+const [driver, port, rounds, idle] = [process.argv[2], +process.argv[3], +process.argv[4], +(process.argv[5] || 400)];
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const fail = e => { console.log('FAIL ' + e.message); process.exit(1); };
 const check = (got, wanted) => { if (JSON.stringify(got) !== JSON.stringify(wanted)) throw Error(JSON.stringify(got) + ' is not ' + JSON.stringify(wanted)); };
@@ -47,10 +47,12 @@ async function mariadbRound(c, i) {
 		process.stdin.once('data', () => c.query('select 1').catch(e => { console.log(e.code, e.sqlState, e.message); process.exit(); }));
 		return;
 	}
-	const id = async () => { const r = await c.query('select connection_id() as id'); return Number((driver === 'mysql2' ? r[0] : r)[0].id); };
+	const rows = async (sql) => { const r = await c.query(sql); return driver === 'mysql2' ? r[0] : r; };
+	const id = async () => Number((await rows('select connection_id() as id'))[0].id);
 	c.on('error', fail);
 	const before = await id();
-	await sleep(400);
+	await sleep(idle);
+	check([...await rows('show warnings')], []);
 	check(await id(), before);
 	for (let i = 0; i < rounds; i++) { await (driver === 'mysql2' ? mysql2Round : mariadbRound)(c, i); await sleep(3); }
 	await c.end();

@@ -1,3 +1,4 @@
+// redis.js DRIVER PORT MS: a session that is quiet for so long, then used: it must be the same one.
 // redis.js DRIVER PORT: a session that is idle for a while, a transaction, a blocking command, a subscription, a pipeline.
 const [driver, port] = [process.argv[2], +process.argv[3]];
 const sleep = ms => new Promise(done => setTimeout(done, ms));
@@ -6,14 +7,27 @@ const fail = e => { say('FAIL ' + e.message); process.exit(1); };
 process.on('uncaughtException', fail);
 process.on('warning', fail);
 const protocol = +driver.at(-1);
+const idle = +process.argv[4];
 const own = name => driver + ':' + name;	// drivers run side by side
 const hundred = [...Array(100).keys()];
+
+async function rest(c, id) {
+	let done = false;
+	for (const event of ['reconnecting', 'end', 'close']) c.on(event, () => done || fail(Error(event)));
+	const before = await id();
+	await sleep(idle);
+	const after = await id();
+	if (!(before > 0) || after !== before) throw Error('session ' + before + ' became ' + after);
+	say('idle');
+	done = true;
+}
 
 async function nodeRedis() {
 	const { createClient } = require('redis');
 	const c = createClient({ url: 'redis://127.0.0.1:' + port, RESP: protocol, socket: { reconnectStrategy: false } });
 	c.on('error', fail);
 	await c.connect();
+	if (idle) { await rest(c, () => c.sendCommand(['CLIENT', 'ID'])); c.destroy(); return; }
 	await c.set(own('k'), 'v1'); await sleep(400); say('idle ' + await c.get(own('k')));
 	say('multi ' + JSON.stringify(await c.multi().set(own('k'), 'v2').get(own('k')).exec()));
 	say('blpop ' + await c.blPop(own('nothing'), 0.3)); say('get ' + await c.get(own('k')));
@@ -32,6 +46,7 @@ async function ioRedis() {
 	const Redis = require('ioredis');
 	const c = new Redis({ host: '127.0.0.1', port, retryStrategy: null, protocol });
 	c.on('error', fail);
+	if (idle) { await rest(c, () => c.client('ID')); c.disconnect(); return; }
 	await c.set(own('k'), 'v1'); await sleep(400); say('idle ' + await c.get(own('k')));
 	say('multi ' + JSON.stringify((await c.multi().set(own('k'), 'v2').get(own('k')).exec()).map(r => r[1])));
 	say('blpop ' + await c.blpop(own('nothing'), 0.3)); say('get ' + await c.get(own('k')));
