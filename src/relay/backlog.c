@@ -113,8 +113,10 @@ send_some(struct leg *l)
 }
 
 enum drained
-backlog_drain(struct relay *r, struct leg *l)
+backlog_drain(struct flow *f, enum side s)
 {
+	struct leg *l = leg_of(f, s);
+
 	while (backlog_len(l) > 0) {
 		ssize_t n = send_some(l);
 
@@ -123,8 +125,8 @@ backlog_drain(struct relay *r, struct leg *l)
 		if (n < 0 && errno == EAGAIN)
 			return DRAINED_PART;
 		if (n > 0)
-			l->tx_us = clock_us();
+			pump_sent(f, s, clock_us());
 	}
-	backlog_free(r, l);
+	backlog_free(f->relay, l);
 	return DRAINED_ALL;
 }

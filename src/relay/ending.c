@@ -221,7 +221,7 @@ deliver(struct flow *f, enum side dead, enum side to)
 {
 	struct leg *l = leg_of(f, dead), *living = leg_of(f, to);
 
-	if (living->backlog != NULL && backlog_drain(f->relay, living) == DRAINED_ERROR) {
+	if (living->backlog != NULL && backlog_drain(f, to) == DRAINED_ERROR) {
 		end(f, true, true);
 		return false;
 	}

@@ -114,7 +114,7 @@ event_while_open(struct flow *f, enum side s, short what)
 	const struct leg *l = leg_of(f, s), *to = leg_of(f, side_other(s));
 
 	if ((what & EV_WRITE) && l->backlog != NULL) {
-		switch (backlog_drain(f->relay, leg_of(f, s))) {
+		switch (backlog_drain(f, s)) {
 		case DRAINED_ERROR:
 			ending_on_error(f, s, errno);
 			return;

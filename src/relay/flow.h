@@ -172,13 +172,15 @@ bool pump_once(struct flow *f, enum side from);
  * has begun to end.
  */
 bool pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_t now_us);
+/* Stamps what side `to` was sent, and has the timer look whether it arrived. */
+void pump_sent(struct flow *f, enum side to, int64_t now_us);
 
 /* backlog.c */
 enum drained { DRAINED_ALL, DRAINED_PART, DRAINED_ERROR };
 int backlog_add(struct leg *l, const uint8_t *data, size_t len);	/* 0 or -ENOMEM */
 int backlog_add_pipe(struct leg *l, struct pipe *p);			/* takes p; 0 or -ENOMEM */
 int backlog_add_urgent(struct leg *l, uint8_t byte);
-enum drained backlog_drain(struct relay *r, struct leg *l);		/* errno set on error */
+enum drained backlog_drain(struct flow *f, enum side s);		/* errno set on error */
 size_t backlog_len(const struct leg *l);
 void backlog_free(struct relay *r, struct leg *l);
 

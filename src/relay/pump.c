@@ -22,17 +22,20 @@
 #define SPLICE_LEAST (16 * 1024)	/* less than this is no bulk any more */
 #define BULK_LEAST (64 * 1024)		/* read at once: from now on by splice() */
 
-/* Stamps what was sent, and has the timer look whether it arrived. */
-static void
-sent(struct flow *f, enum side to, int64_t now_us)
+void
+pump_sent(struct flow *f, enum side to, int64_t now_us)
 {
 	const int64_t timeout_ms = leg_settings(f, to)->user_timeout_ms;
+	const int64_t look_us = now_us + timeout_ms * US_PER_MS / 2;
 
 	leg_of(f, to)->tx_us = now_us;
-	if (f->watch_us != 0 || timeout_ms == 0 || f->state != FLOW_OPEN)
+	if (timeout_ms == 0 || f->state != FLOW_OPEN)
 		return;
-	f->watch_us = now_us + timeout_ms * US_PER_MS / 2;
-	flow_wake_at(f, f->watch_us);
+	/* One watch for two legs, whose timeouts may differ: the nearer look is kept. */
+	if (f->watch_us != 0 && f->watch_us <= look_us)
+		return;
+	f->watch_us = look_us;
+	flow_wake_at(f, look_us);
 }
 
 /* Stores what v holds beyond the first `skip` bytes. */
@@ -80,7 +83,7 @@ pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_
 		}
 	}
 	if (r > 0)
-		sent(f, to, now_us);
+		pump_sent(f, to, now_us);
 	if (r < (ssize_t)total && store_rest(l, v, n, r > 0 ? (size_t)r : 0) != 0) {
 		ending_by_force(f, REASON_MEMORY);
 		return false;
@@ -140,7 +143,7 @@ pump_urgent(struct flow *f, enum side from)
 	received(f, from, 1);
 	n = send(leg_fd(to), &byte, 1, MSG_OOB | MSG_NOSIGNAL);
 	if (n == 1)
-		sent(f, to->side, l->rx_us);
+		pump_sent(f, to->side, l->rx_us);
 	else if (errno != EAGAIN)
 		ending_on_error(f, to->side, errno);
 	else if (backlog_add_urgent(to, byte) != 0)
@@ -159,7 +162,7 @@ splice_out(struct flow *f, enum side to, struct pipe *p)
 
 		if (n > 0) {
 			p->len -= (size_t)n;
-			sent(f, to, leg_of(f, side_other(to))->rx_us);
+			pump_sent(f, to, leg_of(f, side_other(to))->rx_us);
 		} else if (n < 0 && errno == EAGAIN) {
 			if (backlog_add_pipe(l, p) == 0)
 				return;

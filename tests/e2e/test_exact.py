@@ -333,6 +333,21 @@ def test_a_reader_that_pauses_beyond_the_user_timeout_lives(stent, raw_backend, 
 
 
 @DIRECTIONS
+def test_a_pause_is_seen_in_time_though_the_other_leg_has_longer(stent, raw_backend, direction):
+    """The look at both legs, set for the one with the long user_timeout, comes in time for the one with the short."""
+    timeout = 0.7 * harness.SLOW
+    reader = direction.split()[-1]
+    s = stent.route(raw_backend.text, user_timeout="1m", **{f"{reader}__user_timeout": f"{timeout * 1000:.0f}ms"})
+    a, b = two_ends(s, raw_backend, direction)
+    b.send_all(b"hello")
+    assert a.recv_exact(5) == b"hello"
+    n = fill(a)
+    time.sleep(2.5 * timeout)
+    assert len(b.recv_exact(n, timeout=20)) == n
+    s.expect_no_event("flow end")
+
+
+@DIRECTIONS
 def test_the_urgent_byte(stent, raw_backend, direction):
     a, b = two_ends(stent.route(raw_backend.text, urgent="on"), raw_backend, direction)
     for i in range(20):
