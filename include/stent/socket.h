@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "stent/config.h"
 #include "stent/endpoint.h"
@@ -18,6 +19,16 @@
  * the options of the client leg, so that accepting sets none. Descriptor or -errno.
  */
 int socket_listen(const struct endpoint *ep, const struct leg_settings *client);
+/*
+ * The file of a UNIX listener. Whoever comes next may have put a socket of its
+ * own at the same path while we drained: that one is not ours to remove.
+ */
+struct socket_file {
+	dev_t dev;
+	ino_t ino;
+};
+void socket_file_remember(struct socket_file *f, const char *path);	/* right after socket_listen() */
+void socket_file_remove(const struct socket_file *f, const char *path);
 /* Takes over a listening socket that was handed to the process (systemd). 0 or -errno. */
 int socket_adopt(int fd, const struct leg_settings *client);
 /* The descriptor that systemd handed over under this name (sd_listen_fds(3)); -ENOENT. */

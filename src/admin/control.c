@@ -41,8 +41,7 @@ struct control {
 	struct event *drain;	/* runs after the answer has gone out */
 	bool drain_now;
 	char *path;
-	dev_t dev;		/* of the socket that we bound */
-	ino_t ino;
+	struct socket_file file;
 };
 
 /* --- the commands; words[0] is the command, the list ends in NULL --- */
@@ -245,7 +244,6 @@ int
 control_start(struct control **ret, struct server *s, struct event_base *base, const char *path)
 {
 	struct control *c = calloc(1, sizeof(*c));
-	struct stat st;
 	int r, fd;
 
 	if (c == NULL)
@@ -257,10 +255,7 @@ control_start(struct control **ret, struct server *s, struct event_base *base, c
 		return fd;
 	}
 	r = -ENOMEM;
-	if (lstat(path, &st) == 0) {
-		c->dev = st.st_dev;
-		c->ino = st.st_ino;
-	}
+	socket_file_remember(&c->file, path);
 	c->path = strdup(path);
 	c->drain = event_new(base, -1, 0, on_drain, c);
 	if (c->path != NULL && c->drain != NULL)
@@ -277,12 +272,10 @@ control_start(struct control **ret, struct server *s, struct event_base *base, c
 void
 control_free(struct control *c)
 {
-	struct stat st;
-
 	if (c == NULL)
 		return;
-	if (c->path != NULL && lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
-		unlink(c->path);
+	if (c->path != NULL)
+		socket_file_remove(&c->file, c->path);
 	serve_free(c->serve);
 	if (c->drain != NULL)
 		event_free(c->drain);

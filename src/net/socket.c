@@ -155,6 +155,24 @@ socket_listen(const struct endpoint *ep, const struct leg_settings *client)
 	return r;
 }
 
+void
+socket_file_remember(struct socket_file *f, const char *path)
+{
+	struct stat st = { 0 };
+
+	(void)lstat(path, &st);		/* 0 is no file's number: of one that cannot be seen none is removed */
+	*f = (struct socket_file){ st.st_dev, st.st_ino };
+}
+
+void
+socket_file_remove(const struct socket_file *f, const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && st.st_dev == f->dev && st.st_ino == f->ino)
+		(void)unlink(path);
+}
+
 int
 socket_adopt(int fd, const struct leg_settings *client)
 {

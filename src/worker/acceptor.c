@@ -31,6 +31,7 @@ struct listener {
 	const struct route *route;
 	const struct endpoint *endpoint;
 	struct event *ev;
+	struct socket_file file;	/* of a path */
 	int fd;
 };
 
@@ -157,6 +158,13 @@ on_accept(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+/* False: no UNIX socket, or an abstract one. */
+static bool
+has_path(const struct listener *l)
+{
+	return l->endpoint->kind == ENDPOINT_UNIX && l->endpoint->host[0] != '@';
+}
+
 static int
 open_listener(struct listener *l)
 {
@@ -170,8 +178,10 @@ open_listener(struct listener *l)
 		l->fd = socket_listen(l->endpoint, leg);
 		r = l->fd < 0 ? l->fd : 0;
 	}
-	if (r == 0 && l->endpoint->kind == ENDPOINT_UNIX && l->endpoint->host[0] != '@')
+	if (r == 0 && has_path(l)) {
+		socket_file_remember(&l->file, l->endpoint->host);
 		(void)chmod(l->endpoint->host, 0666);	/* as open as a port is */
+	}
 	return r;
 }
 
@@ -316,9 +326,10 @@ acceptor_free(struct acceptor *a)
 	for (size_t i = 0; i < a->n_listeners; i++) {
 		const struct listener *l = &a->listeners[i];
 
+		/* While it is open no other file can have its number. */
+		if (has_path(l))
+			socket_file_remove(&l->file, l->endpoint->host);
 		close(l->fd);
-		if (l->endpoint->kind == ENDPOINT_UNIX && l->endpoint->host[0] != '@')
-			(void)unlink(l->endpoint->host);
 	}
 	free(a->listeners);
 	free(a);

@@ -1,6 +1,7 @@
 """Keepalive on each leg: on by default, each leg its own, read back from the kernel. Listeners and backends of every kind."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -122,6 +123,21 @@ def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(stent, echo, tmp_
     assert second.returncode == 1
     assert "somebody listens there already" in second.stderr
     talk(s, f"unix:{path}")
+
+
+def test_a_unix_socket_of_the_successor_is_left_alone(stent, echo, tmp_path):
+    """One that drains may end after the next one has begun to listen at the same path."""
+    address = f"unix:{tmp_path}/in.sock"
+    old = stent.route(echo.text, listen=address, settings={"drain_timeout": "30s"})
+    last = old.connect()
+    last.send_all(b"x")
+    last.recv_exact(1)
+    old.signal(signal.SIGTERM)
+    old.wait_logged("draining")
+    stent.route(echo.text, listen=address)
+    last.close()
+    assert old.wait() == 0
+    talk(old, address)
 
 
 def test_a_socket_from_systemd(stent, echo):
