@@ -31,8 +31,12 @@ void socket_file_remember(struct socket_file *f, const char *path);	/* right aft
 void socket_file_remove(const struct socket_file *f, const char *path);
 /* Takes over a listening socket that was handed to the process (systemd). 0 or -errno. */
 int socket_adopt(int fd, const struct leg_settings *client);
-/* The descriptor that systemd handed over under this name (sd_listen_fds(3)); -ENOENT. */
-int socket_from_systemd(const char *name);
+/*
+ * The i-th descriptor that systemd handed over, and its name (sd_listen_fds(3));
+ * -ENOENT: there are not so many. Several may have one name.
+ */
+#define SYSTEMD_NAME_MAX 256	/* and its NUL */
+int socket_from_systemd(int i, char name[SYSTEMD_NAME_MAX]);
 
 /* Accepts one: descriptor or -errno. */
 int socket_accept(int listener, struct address *peer);

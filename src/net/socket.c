@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -193,23 +194,19 @@ socket_adopt(int fd, const struct leg_settings *client)
 }
 
 int
-socket_from_systemd(const char *name)
+socket_from_systemd(int i, char name[SYSTEMD_NAME_MAX])
 {
 	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS"), *names = getenv("LISTEN_FDNAMES");
-	size_t len = strlen(name);
 
-	if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != getpid())
+	if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != getpid() || i >= strtol(count, NULL, 10))
 		return -ENOENT;
-	for (int i = 0; i < strtol(count, NULL, 10); i++) {
-		size_t n = names != NULL ? strcspn(names, ":") : 0;
-
-		/* Without names all sockets are called "unknown", as sd_listen_fds_with_names(3) has it. */
-		if (names != NULL ? n == len && memcmp(names, name, n) == 0 : strcmp(name, "unknown") == 0)
-			return SD_FIRST_FD + i;
-		if (names != NULL)
-			names += n + (names[n] == ':');
-	}
-	return -ENOENT;
+	if (names == NULL)
+		names = "unknown";	/* all of them, as sd_listen_fds_with_names(3) has it */
+	else
+		for (int k = 0; k < i; k++)
+			names += strcspn(names, ":") + (strchr(names, ':') != NULL);
+	snprintf(name, SYSTEMD_NAME_MAX, "%.*s", (int)strcspn(names, ":"), names);
+	return SD_FIRST_FD + i;
 }
 
 int

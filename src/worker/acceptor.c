@@ -168,27 +168,20 @@ has_path(const struct listener *l)
 static int
 open_listener(struct listener *l)
 {
-	const struct leg_settings *leg = &l->route->leg[CLIENT];
-	int r;
-
-	if (l->endpoint->kind == ENDPOINT_FD) {
-		l->fd = socket_from_systemd(l->endpoint->host);
-		r = l->fd < 0 ? l->fd : socket_adopt(l->fd, leg);
-	} else {
-		l->fd = socket_listen(l->endpoint, leg);
-		r = l->fd < 0 ? l->fd : 0;
-	}
-	if (r == 0 && has_path(l)) {
+	l->fd = socket_listen(l->endpoint, &l->route->leg[CLIENT]);
+	if (l->fd < 0)
+		return l->fd;
+	if (has_path(l)) {
 		socket_file_remember(&l->file, l->endpoint->host);
 		(void)chmod(l->endpoint->host, 0666);	/* as open as a port is */
 	}
-	return r;
+	return 0;
 }
 
 static const char *
-listen_hint(const struct listener *l, int err)
+listen_hint(const struct endpoint *ep, int err)
 {
-	if (l->endpoint->kind == ENDPOINT_FD)
+	if (ep->kind == ENDPOINT_FD)
 		return err == ENOENT ? "systemd handed over no socket of this name (FileDescriptorName=)"
 		    : "what was handed over is no listening stream socket";
 	switch (err) {
@@ -206,38 +199,88 @@ listen_hint(const struct listener *l, int err)
 	}
 }
 
+/* A place for one more. NULL: out of memory. */
+static struct listener *
+new_listener(struct acceptor *a, const struct route *route, const struct endpoint *ep)
+{
+	struct listener *list = reallocarray(a->listeners, a->n_listeners + 1, sizeof(*list));
+
+	if (list == NULL)
+		return NULL;
+	a->listeners = list;
+	list += a->n_listeners++;
+	*list = (struct listener){ .acceptor = a, .route = route, .endpoint = ep, .fd = -1 };
+	return list;
+}
+
+/* All that systemd handed over under this name: a unit with two addresses has two sockets of one name. */
+static int
+adopt_listeners(struct acceptor *a, const struct route *route, const struct endpoint *ep)
+{
+	char name[SYSTEMD_NAME_MAX];
+	int fd, r = -ENOENT;
+
+	for (int i = 0; (fd = socket_from_systemd(i, name)) >= 0; i++) {
+		struct listener *l;
+
+		if (strcmp(name, ep->host) != 0)
+			continue;
+		l = new_listener(a, route, ep);
+		r = l != NULL ? socket_adopt(fd, &route->leg[CLIENT]) : -ENOMEM;
+		if (r != 0)
+			break;
+		l->fd = fd;
+	}
+	return r;
+}
+
 static int
 add_listener(struct acceptor *a, const struct route *route, const struct endpoint *ep)
 {
-	struct listener *l = &a->listeners[a->n_listeners];
+	struct listener *l;
 	int r;
 
-	*l = (struct listener){ .acceptor = a, .route = route, .endpoint = ep, .fd = -1 };
-	r = open_listener(l);
-	if (r == 0) {
-		a->n_listeners++;
-		return 0;
+	if (ep->kind == ENDPOINT_FD) {
+		r = adopt_listeners(a, route, ep);
+	} else {
+		l = new_listener(a, route, ep);
+		r = l != NULL ? open_listener(l) : -ENOMEM;
 	}
-	log_say(LEVEL_ERROR, "route %s: cannot listen on %s: %s", route->name, ep->text, listen_hint(l, -r));
-	if (l->fd >= 0)
-		close(l->fd);
+	if (r != 0)
+		log_say(LEVEL_ERROR, "route %s: cannot listen on %s: %s", route->name, ep->text, listen_hint(ep, -r));
 	return r;
+}
+
+static bool
+is_listening_on(const struct acceptor *a, int fd)
+{
+	for (size_t i = 0; i < a->n_listeners; i++)
+		if (a->listeners[i].fd == fd)
+			return true;
+	return false;
+}
+
+/* The clients of a socket that nobody accepts from would wait for ever. */
+static void
+warn_of_unclaimed(const struct acceptor *a)
+{
+	char name[SYSTEMD_NAME_MAX];
+	int fd;
+
+	for (int i = 0; (fd = socket_from_systemd(i, name)) >= 0; i++)
+		if (!is_listening_on(a, fd))
+			log_say(LEVEL_WARN, "systemd handed over a socket that no route listens on, its clients will wait: "
+			    "write listen = fd:%s, or take it out of the socket unit", name);
 }
 
 int
 acceptor_open(struct acceptor **ret, const struct config *c)
 {
 	struct acceptor *a = calloc(1, sizeof(*a));
-	size_t n = 0;
 	int r = 0;
 
 	if (a == NULL)
 		return -ENOMEM;
-	for (size_t i = 0; i < c->n_routes; i++)
-		n += c->routes[i].n_listen;
-	a->listeners = calloc(n, sizeof(*a->listeners));
-	if (a->listeners == NULL)
-		r = -ENOMEM;
 	for (size_t i = 0; i < c->n_routes && r == 0; i++)
 		for (size_t k = 0; k < c->routes[i].n_listen && r == 0; k++)
 			r = add_listener(a, &c->routes[i], &c->routes[i].listen[k]);
@@ -245,6 +288,7 @@ acceptor_open(struct acceptor **ret, const struct config *c)
 		acceptor_free(a);
 		return r;
 	}
+	warn_of_unclaimed(a);
 	*ret = a;
 	return 0;
 }
@@ -326,6 +370,8 @@ acceptor_free(struct acceptor *a)
 	for (size_t i = 0; i < a->n_listeners; i++) {
 		const struct listener *l = &a->listeners[i];
 
+		if (l->fd < 0)
+			continue;	/* it could not be opened */
 		/* While it is open no other file can have its number. */
 		if (has_path(l))
 			socket_file_remove(&l->file, l->endpoint->host);

@@ -140,18 +140,34 @@ def test_a_unix_socket_of_the_successor_is_left_alone(stent, echo, tmp_path):
     talk(old, address)
 
 
-def test_a_socket_from_systemd(stent, echo):
+def handed_over(stent, ini, **sockets):
     """As systemd hands them over: descriptors from 3, LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES."""
-    listener = socket.socket()
-    listener.bind((harness.HOST, 0))
-    listener.listen()
-    fd = listener.fileno()
-    script = 'exec 3<&%d; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec "$@"' % fd
-    s = stent(f"[route t]\nlisten = fd:web\nbackend = {echo.text}\n", pass_fds=(fd,),
-              prefix=("bash", "-c", script, "bash"))
-    talk(s, listener.getsockname())
-    assert s.flow_end()["reason"] == "client-fin"
-    listener.close()
+    fds = [sock.fileno() for group in sockets.values() for sock in group]
+    names = ":".join(name for name, group in sockets.items() for _ in group)
+    script = "".join(f"exec {i}<&{fd}; " for i, fd in enumerate(fds, 3)) + \
+        f'LISTEN_PID=$$ LISTEN_FDS={len(fds)} LISTEN_FDNAMES={names} exec "$@"'
+    return stent(ini, pass_fds=fds, prefix=("bash", "-c", script, "bash"))
+
+
+def listening(host=harness.HOST):
+    return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
+def test_a_socket_from_systemd(stent, echo):
+    with listening() as web:
+        s = handed_over(stent, f"[route t]\nlisten = fd:web\nbackend = {echo.text}\n", web=[web])
+        talk(s, web.getsockname())
+        assert s.flow_end()["reason"] == "client-fin"
+
+
+def test_all_sockets_that_systemd_gave_one_name(stent, echo):
+    """A unit with ListenStream= for IPv4 and for IPv6 hands over two; one that no route takes is told of."""
+    with listening() as four, listening("::1") as six, listening() as other:
+        s = handed_over(stent, f"[route t]\nlisten = fd:web\nbackend = {echo.text}\n", web=[four, six], other=[other])
+        for sock in (four, six):
+            talk(s, sock.getsockname()[:2])
+            s.flow_end(reason="client-fin")
+        assert len(s.wait_logged("no route listens on.*fd:other")) == 1
 
 
 def test_a_socket_that_systemd_did_not_hand_over(stent):
