@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "stent/socket.h"
+#include "stent/spare.h"
 
 #define BACKLOG 4096		/* the kernel lowers it to net.core.somaxconn */
 #define SD_FIRST_FD 3		/* sd_listen_fds(3): SD_LISTEN_FDS_START */
@@ -222,14 +223,26 @@ socket_accept(int listener, struct address *peer)
 	return fd;
 }
 
+/* Whoever it is for has been accepted: when no descriptor is left, it gets one that was held back. */
+static int
+backend_socket(int family)
+{
+	int fd;
+
+	do
+		fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && spare_give());
+	return fd < 0 ? -errno : fd;
+}
+
 int
 socket_connect(const struct sockaddr *sa, socklen_t len)
 {
-	int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = backend_socket(sa->sa_family);
 	int r = 0;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (sa->sa_family != AF_UNIX)
 		r = set_stream_options(fd);
 	if (r == 0 && connect(fd, sa, len) != 0 && errno != EINPROGRESS)

@@ -7,8 +7,9 @@
  * price of a short connection; with one worker that is every flow.
  *
  * Out of descriptors, accepting pauses and is tried again ten times a second:
- * the flows that are open go on, and one line says so, once, until it works
- * again. Beyond max_flows a client is told at once, by a reset.
+ * the flows that are open go on, those whose client is in get their backend
+ * (spare.h), and one line says so, once, until nobody waits any more. Beyond
+ * max_flows a client is told at once, by a reset.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -21,6 +22,7 @@
 #include "stent/clock.h"
 #include "stent/log.h"
 #include "stent/socket.h"
+#include "stent/spare.h"
 #include "worker/acceptor.h"
 
 #define ACCEPTS_A_ROUND 64
@@ -69,6 +71,15 @@ pause_accepting(struct acceptor *a, int err)
 	a->out_of_descriptors = true;
 	set_accepting(a, false);
 	event_add(a->resume, &tv);
+}
+
+/* Nobody waits any more. */
+static void
+resumed(struct acceptor *a)
+{
+	if (a->out_of_descriptors)
+		log_say(LEVEL_INFO, "accepting again");
+	a->out_of_descriptors = false;
 }
 
 static void
@@ -141,19 +152,20 @@ on_accept(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (int i = 0; i < ACCEPTS_A_ROUND; i++) {
 		struct address client;
-		const int r = socket_accept(fd, &client);
+		int r = spare_fill();
 
-		if (r == -EAGAIN)
+		if (r == 0)
+			r = socket_accept(fd, &client);
+		if (r == -EAGAIN) {
+			resumed(a);
 			return;
+		}
 		if (r < 0 && is_passing_error(-r))
 			continue;
 		if (r < 0) {
 			pause_accepting(a, -r);
 			return;
 		}
-		if (a->out_of_descriptors)
-			log_say(LEVEL_INFO, "accepting again");
-		a->out_of_descriptors = false;
 		hand_over(l, r, &client);
 	}
 }

@@ -11,10 +11,13 @@
 #include "stent/clock.h"
 #include "stent/log.h"
 #include "stent/server.h"
+#include "stent/spare.h"
 #include "worker/acceptor.h"
 
 #define DRAIN_LOOK_MS 20
-#define RESERVED_DESCRIPTORS 192	/* log, sockets of administration, resolver, pooled pipes */
+#define RESERVED_DESCRIPTORS 192	/* log, sockets of administration, resolver, pooled pipes, spare ones */
+#define MAX_FLOWS 10000000
+#define SPARE_SHARE 16			/* where there are few descriptors, so many of them are spare: one in ... */
 
 struct server {
 	const struct config *config;
@@ -56,26 +59,31 @@ add_workers(struct server *s)
 	return r;
 }
 
-/* Two descriptors a flow; some are kept for everything else. */
+/* Raises the limit on descriptors as far as it goes. Returns it. */
 static int
-find_max_flows(const struct config *c)
+raise_descriptor_limit(void)
 {
 	struct rlimit lim = { 0, 0 };
-	int most;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
 		lim.rlim_cur = lim.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &lim);
 	}
 	(void)getrlimit(RLIMIT_NOFILE, &lim);
-	if (lim.rlim_cur > 2 * 10000000)
-		lim.rlim_cur = 2 * 10000000;
-	most = ((int)lim.rlim_cur - RESERVED_DESCRIPTORS) / 2;
+	return lim.rlim_cur < 2 * MAX_FLOWS ? (int)lim.rlim_cur : 2 * MAX_FLOWS;
+}
+
+/* Two descriptors a flow; some are kept for everything else. */
+static int
+find_max_flows(const struct config *c, int descriptors)
+{
+	int most = (descriptors - RESERVED_DESCRIPTORS) / 2;
+
 	if (most < 1)
 		most = 1;
 	if (c->max_flows > most)
-		log_say(LEVEL_WARN, "max_flows = %d, but the limit of %lld descriptors allows only %d flows", c->max_flows,
-		    (long long)lim.rlim_cur, most);
+		log_say(LEVEL_WARN, "max_flows = %d, but the limit of %d descriptors allows only %d flows", c->max_flows,
+		    descriptors, most);
 	return c->max_flows > 0 ? c->max_flows : most;
 }
 
@@ -97,14 +105,16 @@ int
 server_start(struct server **ret, const struct config *config, struct event_base *base)
 {
 	struct server *s = calloc(1, sizeof(*s));
+	const int descriptors = raise_descriptor_limit();
 	int r;
 
 	if (s == NULL)
 		return -ENOMEM;
+	spare_hold(descriptors / SPARE_SHARE + 1);
 	s->config = config;
 	s->base = base;
 	s->began_us = clock_us();
-	s->max_flows = find_max_flows(config);
+	s->max_flows = find_max_flows(config, descriptors);
 	s->drained = evtimer_new(base, on_look_drained, s);
 	r = s->drained != NULL ? acceptor_open(&s->acceptor, config) : -ENOMEM;
 	if (r == 0)
