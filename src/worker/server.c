@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "stent/clock.h"
+#include "stent/event_log.h"
 #include "stent/log.h"
 #include "stent/server.h"
 #include "stent/spare.h"
@@ -110,6 +111,7 @@ server_start(struct server **ret, const struct config *config, struct event_base
 
 	if (s == NULL)
 		return -ENOMEM;
+	event_log_adopt();
 	spare_hold(descriptors / SPARE_SHARE + 1);
 	s->config = config;
 	s->base = base;

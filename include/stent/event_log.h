@@ -1,0 +1,8 @@
+/* event_log.h - what libevent has to say, in our log. */
+#ifndef STENT_EVENT_LOG_H
+#define STENT_EVENT_LOG_H
+
+/* From now on, for the whole process. Before threads are started. */
+void event_log_adopt(void);
+
+#endif
