@@ -59,7 +59,7 @@ struct config {
 	char *admin;			/* HOST:PORT; NULL: off */
 	bool admin_is_default;
 	char *user;			/* given up to, when started as root; NULL: stay */
-	int max_flows;			/* 0: auto, from the descriptor limit */
+	int max_flows;			/* 0: auto, from the limits on descriptors and watches */
 	int64_t drain_timeout_ms;
 	struct route *routes;
 	size_t n_routes;

@@ -59,7 +59,7 @@ const struct key keys[] = {
 	{ PROCESS("user", user, user), .words = off, .def = "nobody",
 	  .help = "The user that a stent started as root becomes; off: it stays root" },
 	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",
-	  .help = "So many flows at once and no more; auto: what the descriptor limit allows" },
+	  .help = "So many flows at once and no more; auto: what the limits on descriptors and epoll watches allow" },
 	{ PROCESS("drain_timeout", duration, drain_timeout_ms), .max = DAYS(7), .def = "30s",
 	  .help = "How long a stent that was told to stop waits for its flows to end" },
 

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,7 +17,7 @@
 #include "worker/acceptor.h"
 
 #define DRAIN_LOOK_MS 20
-#define RESERVED_DESCRIPTORS 192	/* log, sockets of administration, resolver, pooled pipes, spare ones */
+#define RESERVED 192	/* descriptors: log, administration, resolver, pooled pipes, spare ones; watches of epoll */
 #define MAX_FLOWS 10000000
 #define SPARE_SHARE 16			/* where there are few descriptors, so many of them are spare: one in ... */
 
@@ -74,18 +75,40 @@ raise_descriptor_limit(void)
 	return lim.rlim_cur < 2 * MAX_FLOWS ? (int)lim.rlim_cur : 2 * MAX_FLOWS;
 }
 
-/* Two descriptors a flow; some are kept for everything else. */
+/* The system's limit on what a user may watch by epoll; a kernel without one has nothing there. */
+static int
+watch_limit(void)
+{
+	FILE *f = fopen("/proc/sys/fs/epoll/max_user_watches", "re");
+	char text[32] = "";
+	long n = 0;
+
+	if (f != NULL && fgets(text, sizeof(text), f) != NULL)
+		n = strtol(text, NULL, 10);
+	if (f != NULL)
+		fclose(f);
+	return n > 0 && n < 2 * MAX_FLOWS ? (int)n : 2 * MAX_FLOWS;
+}
+
+/* A flow takes two of each; some are kept for everything else. */
+static int
+flows_of(int n)
+{
+	const int most = (n - RESERVED) / 2;
+
+	return most > 0 ? most : 1;
+}
+
 static int
 find_max_flows(const struct config *c, int descriptors)
 {
-	int most = (descriptors - RESERVED_DESCRIPTORS) / 2;
+	const int watches = watch_limit();
+	const int n = descriptors < watches ? descriptors : watches;
 
-	if (most < 1)
-		most = 1;
-	if (c->max_flows > most)
-		log_say(LEVEL_WARN, "max_flows = %d, but the limit of %d descriptors allows only %d flows", c->max_flows,
-		    descriptors, most);
-	return c->max_flows > 0 ? c->max_flows : most;
+	if (c->max_flows > flows_of(n))
+		log_say(LEVEL_WARN, "max_flows = %d, but %s (%d) allows only %d flows", c->max_flows,
+		    n == descriptors ? "the limit on descriptors" : "fs.epoll.max_user_watches", n, flows_of(n));
+	return c->max_flows > 0 ? c->max_flows : flows_of(n);
 }
 
 static void

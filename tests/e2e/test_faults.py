@@ -56,6 +56,19 @@ def test_max_flows_holds_and_says_so(stent, echo):
         talk(peer)
 
 
+@pytest.mark.lab
+def test_max_flows_is_what_the_watches_of_epoll_allow(stent, echo, tmp_path):
+    watches = tmp_path / "max_user_watches"
+    watches.write_text("1000\n")
+    few = harness.privately("/proc/sys/fs/epoll/max_user_watches", watches)
+    ini = f"[route t]\nlisten = 127.0.0.1:{{}}\nbackend = {echo.text}\n"
+    ready = stent(ini.format(harness.free_port()), prefix=few).wait_logged("max_flows")[0]["message"]
+    assert 200 < int(ready.rsplit(" ", 1)[1]) < 500
+    s = stent(ini.format(harness.free_port()), max_flows=501, prefix=few)
+    assert s.wait_logged("max_flows = 501, but fs.epoll.max_user_watches")[0]["level"] == "warn"
+    connected(s)
+
+
 @pytest.mark.malloc
 def test_out_of_memory_ends_only_the_flow_that_needs_it(stent, echo):
     s = stent.route(echo.text)

@@ -214,18 +214,13 @@ def test_a_name_that_nobody_knows(stent):
     assert s.flow_end()["reason"] == "backend-lookup"
 
 
-def privately(path, replacement):
-    """A prefix that starts stent under a mount of its own, so that the machine's file stays as it is."""
-    return ("unshare", "-m", "bash", "-c", f'mount --bind {replacement} {path} && exec "$@"', "bash")
-
-
 @pytest.mark.lab
 def test_hosts_is_read_again_when_it_changes(stent, tmp_path):
     hosts = tmp_path / "hosts"
     with harness.EchoBackend(host="127.0.0.2") as one, harness.EchoBackend(host="127.0.0.3", port=one.port) as two:
         hosts.write_text("127.0.0.2 db.test\n")
         s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.test:{one.port}\nlookup_age = 100ms\n",
-                  prefix=privately("/etc/hosts", hosts))
+                  prefix=harness.privately("/etc/hosts", hosts))
         talk(s, s.address)
         assert s.flow_end()["backend"] == one.text
         hosts.write_text("127.0.0.3 db.test\n")
@@ -240,7 +235,7 @@ def test_what_the_resolver_says_is_a_log_line(stent, tmp_path):
     resolv = tmp_path / "resolv.conf"
     resolv.write_text("nameserver nobody\n")
     s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.invalid:5432\nconnect_timeout = 500ms\n",
-              prefix=privately("/etc/resolv.conf", resolv))
+              prefix=harness.privately("/etc/resolv.conf", resolv))
     s.expect_refusal()
     assert s.wait_logged("libevent: .*nobody")[0]["level"] == "warn"
     s.stop()
