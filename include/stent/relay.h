@@ -81,6 +81,13 @@ struct event_base;
 struct relay;
 
 /*
+ * So many pipes for splice() a relay has at most, with two descriptors each,
+ * whether they are idle or hold what a socket did not take. Beyond, bulk goes
+ * through memory.
+ */
+#define RELAY_PIPES 32
+
+/*
  * The relay of worker number `index`. config and counters must outlive it; on_end is
  * called once for each flow that is gone. NULL: out of memory.
  */

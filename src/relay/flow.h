@@ -109,8 +109,8 @@ struct relay {
 	void *on_end_arg;
 	struct flow_list flows, dead;
 	STAILQ_HEAD(, flow) again;
-	SLIST_HEAD(, pipe) pipes;
-	size_t n_pipes;			/* idle ones */
+	SLIST_HEAD(, pipe) pipes;	/* idle */
+	size_t n_pipes;			/* all there are */
 	TAILQ_HEAD(, errand) errands;
 	struct codec_out out;
 	uint64_t last_id;

@@ -2,7 +2,8 @@
  * relay.c - the relay of one worker: what its flows share.
  *
  * One read buffer serves every flow: bytes are read, sent at once, and only
- * what a socket did not take is kept. Pipes for splice() are pooled.
+ * what a socket did not take is kept. Pipes for splice() are pooled, and few:
+ * each receiver of bulk that stalls keeps one.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -11,8 +12,6 @@
 #include "relay/flow.h"
 #include "stent/log.h"
 #include "stent/socket.h"
-
-#define PIPES_KEPT 32
 
 struct relay *
 relay_new(struct event_base *base, const struct config *config, struct relay_counters *counters,
@@ -44,11 +43,12 @@ relay_new(struct event_base *base, const struct config *config, struct relay_cou
 }
 
 static void
-free_pipe(struct pipe *p)
+free_pipe(struct relay *r, struct pipe *p)
 {
 	close(p->in);
 	close(p->out);
 	free(p);
+	r->n_pipes--;
 }
 
 void
@@ -63,7 +63,7 @@ relay_free(struct relay *r)
 	errand_free_all(r);
 	while ((p = SLIST_FIRST(&r->pipes)) != NULL) {
 		SLIST_REMOVE_HEAD(&r->pipes, link);
-		free_pipe(p);
+		free_pipe(r, p);
 	}
 	resolver_free(r->resolver);
 	timers_free(r->timers);
@@ -80,18 +80,12 @@ relay_random(struct relay *r)
 	return r->random;
 }
 
-struct pipe *
-relay_take_pipe(struct relay *r)
+static struct pipe *
+new_pipe(struct relay *r)
 {
-	struct pipe *p = SLIST_FIRST(&r->pipes);
+	struct pipe *p = r->n_pipes < RELAY_PIPES ? calloc(1, sizeof(*p)) : NULL;
 	int fd[2];
 
-	if (p != NULL) {
-		SLIST_REMOVE_HEAD(&r->pipes, link);
-		r->n_pipes--;
-		return p;
-	}
-	p = calloc(1, sizeof(*p));
 	if (p == NULL || pipe2(fd, O_NONBLOCK | O_CLOEXEC) != 0) {
 		free(p);
 		return NULL;
@@ -99,18 +93,28 @@ relay_take_pipe(struct relay *r)
 	(void)fcntl(fd[1], F_SETPIPE_SZ, PIPE_BYTES);
 	p->out = fd[0];
 	p->in = fd[1];
+	r->n_pipes++;
+	return p;
+}
+
+struct pipe *
+relay_take_pipe(struct relay *r)
+{
+	struct pipe *p = SLIST_FIRST(&r->pipes);
+
+	if (p == NULL)
+		return new_pipe(r);
+	SLIST_REMOVE_HEAD(&r->pipes, link);
 	return p;
 }
 
 void
 relay_give_pipe(struct relay *r, struct pipe *p)
 {
-	if (p->len > 0 || r->n_pipes >= PIPES_KEPT) {
-		free_pipe(p);
-		return;
-	}
-	SLIST_INSERT_HEAD(&r->pipes, p, link);
-	r->n_pipes++;
+	if (p->len > 0)
+		free_pipe(r, p);	/* with bytes of a flow that has ended */
+	else
+		SLIST_INSERT_HEAD(&r->pipes, p, link);
 }
 
 void

@@ -17,9 +17,10 @@
 #include "worker/acceptor.h"
 
 #define DRAIN_LOOK_MS 20
-#define RESERVED 192	/* descriptors: log, administration, resolver, pooled pipes, spare ones; watches of epoll */
 #define MAX_FLOWS 10000000
-#define SPARE_SHARE 16			/* where there are few descriptors, so many of them are spare: one in ... */
+#define RESERVED 96			/* descriptors: log, administration, listeners */
+#define WORKERS_OWN (8 + 2 * RELAY_PIPES)	/* a worker's: its loop and resolver, its pipes */
+#define SPARE_SHARE 16			/* where there are few descriptors one of so many is spare */
 
 struct server {
 	const struct config *config;
@@ -90,13 +91,15 @@ watch_limit(void)
 	return n > 0 && n < 2 * MAX_FLOWS ? (int)n : 2 * MAX_FLOWS;
 }
 
-/* A flow takes two of each; some are kept for everything else. */
+/* Of n descriptors, or watches, a flow takes two; some are kept for everything else, at most half. */
 static int
-flows_of(int n)
+flows_of(int n, int workers)
 {
-	const int most = (n - RESERVED) / 2;
+	int reserved = RESERVED + SPARE_MOST + workers * WORKERS_OWN;
 
-	return most > 0 ? most : 1;
+	if (reserved > n / 2)
+		reserved = n / 2;
+	return n - reserved > 2 ? (n - reserved) / 2 : 1;
 }
 
 static int
@@ -104,11 +107,12 @@ find_max_flows(const struct config *c, int descriptors)
 {
 	const int watches = watch_limit();
 	const int n = descriptors < watches ? descriptors : watches;
+	const int most = flows_of(n, c->workers);
 
-	if (c->max_flows > flows_of(n))
+	if (c->max_flows > most)
 		log_say(LEVEL_WARN, "max_flows = %d, but %s (%d) allows only %d flows", c->max_flows,
-		    n == descriptors ? "the limit on descriptors" : "fs.epoll.max_user_watches", n, flows_of(n));
-	return c->max_flows > 0 ? c->max_flows : flows_of(n);
+		    n == descriptors ? "the limit on descriptors" : "fs.epoll.max_user_watches", n, most);
+	return c->max_flows > 0 ? c->max_flows : most;
 }
 
 static void

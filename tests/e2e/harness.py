@@ -614,6 +614,14 @@ class Stent:
     def fds(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def pipes(self):
+        """Pipes it has made: of those that it was given it has one end only."""
+        ends = collections.Counter()
+        for fd in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                ends[os.readlink(f"/proc/{self.pid}/fd/{fd}")] += 1
+        return sum(1 for link, n in ends.items() if link.startswith("pipe:") and n == 2)
+
     def memory(self):
         """Bytes of private memory (what it alone costs)."""
         with open(f"/proc/{self.pid}/smaps_rollup") as f:

@@ -3,6 +3,7 @@ Law 1: what a side receives is what the other sent, to the last byte and to
 the kind of its close. Every test runs in both directions.
 """
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -312,6 +313,54 @@ def test_a_stalled_receiver_stops_the_sender(stent, raw_backend, direction):
         assert len(b.recv_exact(n, timeout=20)) == n
         a.send_all(b"goes on")
         assert b.recv_exact(7) == b"goes on"
+
+
+class Hose:
+    """One direction of a flow, pushed in and pulled out as far as it goes without waiting."""
+
+    BLOCK = os.urandom(MEGABYTE) * 2
+
+    def __init__(self, a, b):
+        self.a, self.b = a.sock, b.sock
+        self.sent = self.got = 0
+        self.a.setblocking(False)
+        self.b.setblocking(False)
+
+    def piece(self, at, size=MEGABYTE):
+        return memoryview(self.BLOCK)[at % MEGABYTE:at % MEGABYTE + size]
+
+    def push(self):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.sent += self.a.send(self.piece(self.sent))
+
+    def pull(self):
+        """True: all that was pushed in has come."""
+        with contextlib.suppress(BlockingIOError):
+            while data := self.b.recv(MEGABYTE):
+                assert data == self.piece(self.got, len(data))
+                self.got += len(data)
+        return self.got == self.sent
+
+
+def test_bulk_that_stalls_holds_few_pipes(stent, tmp_path):
+    """By UNIX sockets, whose buffers are small: 40 flows of bulk have 32 pipes in all, and lose nothing."""
+    with harness.RawBackend(path=tmp_path / "back.sock") as backend:
+        s = stent.route(backend.text, listen=f"unix:{tmp_path}/front.sock")
+        before = s.pipes()
+        hoses = [Hose(s.connect(), backend.accept()) for _ in range(40)]
+
+        def stalled_with_many_pipes():
+            for hose in hoses:
+                hose.pull()
+            for _ in range(3):
+                for hose in hoses:
+                    hose.push()
+                time.sleep(0.01)
+            return s.pipes() - before >= 32
+        harness.wait_for(stalled_with_many_pipes)
+        assert s.pipes() - before == 32
+        harness.wait_for(lambda: all([hose.pull() for hose in hoses]))
 
 
 @DIRECTIONS

@@ -22,7 +22,7 @@ import harness
 import pytest
 
 WORKERS = 4
-PIPES_KEPT = 32			# by each worker, for splice()
+PIPES = 32			# of each worker at most, for splice()
 BEAT = b"!beat\n"
 BLOCK = bytes(c if c != ord("!") else ord("?") for c in os.urandom(1 << 20)) * 4     # no beat is in it
 PATIENCE = 60 * harness.SLOW
@@ -274,7 +274,7 @@ def storm(stent, tmp_path, seconds, drivers, sizes=22):
 def check_nothing_is_left(s, before):
     after = harness.wait_for(lambda: (now := descriptors(s))["socket"] <= before["socket"] and now, 10, "the sockets to go")
     assert after["socket"] == before["socket"]
-    assert after["pipe"] - before["pipe"] <= WORKERS * PIPES_KEPT * 2
+    assert after["pipe"] - before["pipe"] <= WORKERS * PIPES * 2
     assert {k: n for k, n in after.items() if k not in ("socket", "pipe")} == \
         {k: n for k, n in before.items() if k not in ("socket", "pipe")}
 
