@@ -59,8 +59,10 @@ void socket_set_reset_at_close(int fd, bool on);
 
 void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's own */
 
-/* True when the next byte to read is TCP's urgent one. */
+/* True when the next byte to read is an urgent one. */
 bool socket_at_urgent(int fd);
+/* Sends one byte, as an urgent one where the socket knows of such. As send(2). */
+ssize_t socket_send_urgent(int fd, uint8_t byte);
 
 /*
  * Is there more to read? 1: bytes, or the end; 0: nothing now; -errno: the

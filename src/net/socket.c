@@ -7,6 +7,7 @@
  * when its flow has lived for a moment, for the same reason: a flow that ends
  * before needs none. Urgent bytes are always taken in line
  * (SO_OOBINLINE): without it the kernel would leave one byte out of the stream.
+ * UNIX sockets have them since Linux 5.15, but do not inherit the option.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +47,12 @@ set_options(int fd, const struct option *o, size_t n)
 		if (o[i].wanted)
 			r = set_int(fd, o[i].level, o[i].name, o[i].value);
 	return r;
+}
+
+static void
+take_urgent_in_line(int fd)
+{
+	(void)set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);		/* where it is refused there are no urgent bytes */
 }
 
 /* What has to hold from the first byte. */
@@ -220,6 +227,8 @@ socket_accept(int listener, struct address *peer)
 	if (fd < 0)
 		return -errno;
 	*peer = address_from_sockaddr((struct sockaddr *)&ss);
+	if (peer->family == AF_UNIX)
+		take_urgent_in_line(fd);
 	return fd;
 }
 
@@ -243,7 +252,9 @@ socket_connect(const struct sockaddr *sa, socklen_t len)
 
 	if (fd < 0)
 		return fd;
-	if (sa->sa_family != AF_UNIX)
+	if (sa->sa_family == AF_UNIX)
+		take_urgent_in_line(fd);
+	else
 		r = set_stream_options(fd);
 	if (r == 0 && connect(fd, sa, len) != 0 && errno != EINPROGRESS)
 		r = -errno;
@@ -299,6 +310,15 @@ socket_at_urgent(int fd)
 	int at = 0;
 
 	return ioctl(fd, SIOCATMARK, &at) == 0 && at != 0;
+}
+
+ssize_t
+socket_send_urgent(int fd, uint8_t byte)
+{
+	const ssize_t n = send(fd, &byte, 1, MSG_OOB | MSG_NOSIGNAL);
+
+	/* A UNIX socket of a kernel without urgent bytes: the byte goes as any other, only its mark is lost. */
+	return n < 0 && errno == EOPNOTSUPP ? send(fd, &byte, 1, MSG_NOSIGNAL) : n;
 }
 
 int

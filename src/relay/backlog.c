@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "relay/flow.h"
+#include "stent/socket.h"
 
 struct backlog {
 	struct evbuffer *bytes;
@@ -99,7 +100,7 @@ send_some(struct leg *l)
 		uint8_t byte;
 
 		evbuffer_copyout(b->bytes, &byte, 1);
-		n = send(leg_fd(l), &byte, 1, MSG_OOB | MSG_NOSIGNAL);
+		n = socket_send_urgent(leg_fd(l), byte);
 		if (n > 0)
 			evbuffer_drain(b->bytes, 1);
 		return n;

@@ -141,7 +141,7 @@ pump_urgent(struct flow *f, enum side from)
 	}
 	l->rx_us = clock_us();
 	received(f, from, 1);
-	n = send(leg_fd(to), &byte, 1, MSG_OOB | MSG_NOSIGNAL);
+	n = socket_send_urgent(leg_fd(to), byte);
 	if (n == 1)
 		pump_sent(f, to->side, l->rx_us);
 	else if (errno != EAGAIN)

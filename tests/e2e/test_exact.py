@@ -396,9 +396,28 @@ def test_a_pause_is_seen_in_time_though_the_other_leg_has_longer(stent, raw_back
     s.expect_no_event("flow end")
 
 
+@pytest.fixture(params=["tcp", "unix"])
+def urgent_backend(request, tmp_path):
+    """A backend whose kind of socket has urgent bytes: UNIX ones since Linux 5.15."""
+    if request.param == "unix":
+        a, b = socket.socketpair()
+        with a, b:
+            try:
+                a.send(b"!", socket.MSG_OOB)
+            except OSError:
+                pytest.skip("this kernel's UNIX sockets have no urgent bytes")
+    with harness.RawBackend(path=tmp_path / "back.sock" if request.param == "unix" else None) as backend:
+        yield backend
+
+
+def route_of_its_kind(stent, backend, tmp_path, **keys):
+    """Both legs are of the backend's kind."""
+    return stent.route(backend.text, listen=None if backend.port else f"unix:{tmp_path}/front.sock", **keys)
+
+
 @DIRECTIONS
-def test_the_urgent_byte(stent, raw_backend, direction):
-    a, b = two_ends(stent.route(raw_backend.text, urgent="on"), raw_backend, direction)
+def test_the_urgent_byte(stent, urgent_backend, tmp_path, direction):
+    a, b = two_ends(route_of_its_kind(stent, urgent_backend, tmp_path, urgent="on"), urgent_backend, direction)
     for i in range(20):
         a.send_all(b"before %02d" % i)
         a.sock.send(b"!", socket.MSG_OOB)
@@ -416,8 +435,8 @@ def urgent_byte(peer):
 
 
 @DIRECTIONS
-def test_without_urgent_its_byte_still_arrives_in_its_place(stent, raw_backend, direction):
-    a, b = two_ends(stent.route(raw_backend.text), raw_backend, direction)
+def test_without_urgent_its_byte_still_arrives_in_its_place(stent, urgent_backend, tmp_path, direction):
+    a, b = two_ends(route_of_its_kind(stent, urgent_backend, tmp_path), urgent_backend, direction)
     for _ in range(20):
         a.send_all(b"be")
         a.sock.send(b"!", socket.MSG_OOB)
@@ -426,8 +445,8 @@ def test_without_urgent_its_byte_still_arrives_in_its_place(stent, raw_backend, 
 
 
 @DIRECTIONS
-def test_an_urgent_byte_in_the_middle_of_bulk(stent, raw_backend, direction):
-    a, b = two_ends(stent.route(raw_backend.text), raw_backend, direction)
+def test_an_urgent_byte_in_the_middle_of_bulk(stent, urgent_backend, tmp_path, direction):
+    a, b = two_ends(route_of_its_kind(stent, urgent_backend, tmp_path), urgent_backend, direction)
     data = os.urandom(4 * MEGABYTE)
 
     def send():
