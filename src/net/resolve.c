@@ -1,10 +1,17 @@
 /*
  * resolve.c - names by evdns, with a memory.
  *
- * Each name that was ever asked for has one entry: its last addresses, when
- * they came, and who waits for the question under way. Many flows that need
- * the same name share one question. An answer that fails leaves the old
- * addresses: a resolver that is down must not take the backends with it.
+ * Each name that was ever asked for has one entry: its last addresses, when it
+ * was last asked for, and who waits for the question under way. Many flows that
+ * need the same name share one question.
+ *
+ * A name server that is down must not take the backends with it (RFC 8767 is
+ * about the same): addresses that have aged are asked for anew, but after
+ * PATIENCE_MS without an answer they serve again, at once for whoever comes
+ * while the question is still under way. An answer that fails leaves them as
+ * they are, and counts as an answer: the next question waits until they have
+ * aged again. Not to wait at all would be simpler, but then the first flow after
+ * a quiet night would go to where the backend was the evening before.
  */
 #include <errno.h>
 #include <event2/dns.h>
@@ -20,6 +27,8 @@
 #include "stent/log.h"
 #include "stent/resolve.h"
 
+#define PATIENCE_MS 200
+
 struct lookup {
 	TAILQ_ENTRY(lookup) link;
 	struct name *name;
@@ -31,9 +40,10 @@ struct name {
 	TAILQ_ENTRY(name) link;
 	struct resolver *resolver;
 	struct host_addresses *known;	/* NULL: never found */
-	int64_t known_us;
+	int64_t asked_us;		/* when the last question ended, well or not */
 	bool asking;
-	struct event *answered;		/* runs the waiting from the loop, not from within a call */
+	bool late;			/* the question under way has run out of patience */
+	struct event *serve;		/* runs the waiting from the loop, not from within a call; or out of patience */
 	struct host_addresses *answer;
 	TAILQ_HEAD(, lookup) waiting;
 	char text[];
@@ -44,6 +54,7 @@ struct resolver {
 	struct evdns_base *dns;		/* made at the first question */
 	struct timespec hosts, resolv;	/* when the files that dns knows were written */
 	int asking;			/* questions under way: dns cannot be replaced meanwhile */
+	bool closing;
 	TAILQ_HEAD(, name) names;
 };
 
@@ -66,13 +77,14 @@ resolver_free(struct resolver *r)
 
 	if (r == NULL)
 		return;
+	r->closing = true;
 	/* Frees the names only after evdns has called back for each question under way. */
 	if (r->dns != NULL)
 		evdns_base_free(r->dns, 1);
 	event_base_loop(r->base, EVLOOP_NONBLOCK);
 	while ((n = TAILQ_FIRST(&r->names)) != NULL) {
 		TAILQ_REMOVE(&r->names, n, link);
-		event_free(n->answered);
+		event_free(n->serve);
 		free(n->answer);
 		free(n->known);
 		free(n);
@@ -118,24 +130,33 @@ refresh_dns(struct resolver *r)
 	return 0;
 }
 
+/* The question has been answered, well or not. */
 static void
-on_answered(evutil_socket_t fd, short what, void *arg)
+settle(struct name *n)
+{
+	n->asking = n->late = false;
+	n->asked_us = clock_us();
+	if (n->answer != NULL) {
+		free(n->known);
+		n->known = n->answer;
+		n->answer = NULL;
+	} else if (!n->resolver->closing) {
+		log_say(LEVEL_WARN, "cannot look up backend name %s%s", n->text,
+		    n->known != NULL ? ": using the addresses found before" : "");
+	}
+}
+
+static void
+on_serve(evutil_socket_t fd, short what, void *arg)
 {
 	struct name *n = arg;
 	struct lookup *l;
 
 	(void)fd;
-	(void)what;
-	n->asking = false;
-	if (n->answer != NULL) {
-		free(n->known);
-		n->known = n->answer;
-		n->known_us = clock_us();
-		n->answer = NULL;
-	} else {
-		log_say(LEVEL_WARN, "cannot look up backend name %s%s", n->text,
-		    n->known != NULL ? ": using the addresses found before" : "");
-	}
+	if (what & EV_READ)
+		settle(n);
+	else
+		n->late = true;
 	while ((l = TAILQ_FIRST(&n->waiting)) != NULL) {
 		TAILQ_REMOVE(&n->waiting, l, link);
 		l->done(l->arg, n->known);
@@ -167,7 +188,7 @@ on_found(int result, struct evutil_addrinfo *ai, void *arg)
 		n->answer = copy_addresses(ai);
 	if (ai != NULL)
 		evutil_freeaddrinfo(ai);
-	event_active(n->answered, EV_TIMEOUT, 0);
+	event_active(n->serve, EV_READ, 0);	/* which ends the patience, too */
 }
 
 static int
@@ -176,10 +197,13 @@ ask(struct name *n)
 	const struct evutil_addrinfo hints = {
 		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = EVUTIL_AI_ADDRCONFIG,
 	};
+	static const struct timeval patience = { .tv_usec = PATIENCE_MS * US_PER_MS };
 	int r = refresh_dns(n->resolver);
 
 	if (r != 0)
 		return r;
+	if (n->known != NULL)
+		(void)event_add(n->serve, &patience);
 	n->asking = true;
 	n->resolver->asking++;
 	(void)evdns_getaddrinfo(n->resolver->dns, n->text, NULL, &hints, on_found, n);
@@ -207,8 +231,8 @@ add_name(struct resolver *r, const char *text)
 		return NULL;
 	memcpy(n->text, text, len);
 	n->resolver = r;
-	n->answered = evtimer_new(r->base, on_answered, n);
-	if (n->answered == NULL) {
+	n->serve = evtimer_new(r->base, on_serve, n);
+	if (n->serve == NULL) {
 		free(n);
 		return NULL;
 	}
@@ -222,7 +246,7 @@ resolver_known(struct resolver *r, const char *name, int64_t age_ms)
 {
 	const struct name *n = find_name(r, name);
 
-	if (n == NULL || n->known == NULL || clock_us() - n->known_us > age_ms * US_PER_MS)
+	if (n == NULL || (!n->late && clock_us() - n->asked_us > age_ms * US_PER_MS))
 		return NULL;
 	return n->known;
 }

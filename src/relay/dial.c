@@ -150,21 +150,27 @@ find_original(struct flow *f, struct sockaddr_storage *ret)
 	return memcmp(&a, &b, sizeof(a)) == 0 ? -ELOOP : 0;
 }
 
+/* Goes on with what the lookup gave; NULL: nothing. */
 static void
-on_looked_up(void *arg, const struct host_addresses *list)
+looked_up(struct flow *f, const struct host_addresses *list, const char *why_not)
 {
-	struct flow *f = arg;
 	struct dial *d = f->dial;
 
 	d->lookup = NULL;
 	if (list == NULL) {
-		note_failure(f, REASON_BACKEND_LOOKUP, "the name is not known");
+		note_failure(f, REASON_BACKEND_LOOKUP, why_not);
 		d->backend++;
 	} else if (set_found(d, list->at, list->n) != 0) {
 		ending_before_open(f, REASON_MEMORY);
 		return;
 	}
 	step(f);
+}
+
+static void
+on_looked_up(void *arg, const struct host_addresses *list)
+{
+	looked_up(arg, list, "the name is not known");
 }
 
 enum have { HAVE_ADDRESSES, HAVE_TO_WAIT, HAVE_NONE, HAVE_ENDED };
@@ -303,13 +309,12 @@ dial_tick(struct flow *f, int64_t now_us)
 		return d->attempt_us;
 	if (d->lookup != NULL) {
 		lookup_cancel(d->lookup);
-		d->lookup = NULL;
-		note_failure(f, REASON_BACKEND_LOOKUP, "no answer from the resolver in time");
-		d->backend++;
+		looked_up(f, resolver_known(f->relay->resolver, backend_of(f)->host, RESOLVER_ANY_AGE),
+		    "no answer from the resolver in time");
 	} else {
 		note_failure(f, REASON_BACKEND_CONNECT_TIMEOUT, "no answer in time");
 		drop_attempt(f);
+		step(f);
 	}
-	step(f);
 	return f->state == FLOW_CONNECTING ? f->dial->attempt_us : INT64_MAX;
 }
