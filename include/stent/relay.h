@@ -98,6 +98,10 @@ void relay_free(struct relay *r);	/* ends what is left, reason drain; NULL is fi
 /* A new flow from an accepted socket, which the relay owns from now on. */
 void relay_open(struct relay *r, int fd, const struct route *route, const struct address *client);
 
+/* Resets an accepted socket, and counts and logs it as a flow that ended. on_end is not called. */
+void relay_refuse(struct relay *r, int fd, const struct route *route, const struct address *client,
+    enum close_reason reason);
+
 /* Between two rounds of the loop: pumps on where there is more, frees the dead. */
 void relay_work(struct relay *r);
 bool relay_has_work(const struct relay *r);	/* relay_work() should be called without waiting */

@@ -18,11 +18,14 @@ struct worker;
 /* Starts the thread. 0 or -errno. */
 int worker_start(struct worker **ret, const struct config *config, int index);
 
-/* Gives a freshly accepted socket away; the worker owns fd from now on. Any thread. */
-void worker_give(struct worker *w, int fd, const struct route *route, const struct address *client);
+/* Gives a freshly accepted socket away. 0: the worker owns fd from now on; -ENOMEM: the caller still does. Any thread. */
+int worker_give(struct worker *w, int fd, const struct route *route, const struct address *client);
 
 /* The same from the worker's own thread: opened at once. */
 void worker_open(struct worker *w, int fd, const struct route *route, const struct address *client);
+/* From there, too: resets it, counted and logged as a flow that ended. */
+void worker_refuse(struct worker *w, int fd, const struct route *route, const struct address *client,
+    enum close_reason reason);
 /* For code that lives on the worker's thread. */
 struct event_base *worker_base(struct worker *w);
 

@@ -37,8 +37,8 @@ struct ending {
 /* Round trips are known in microseconds and logged in milliseconds. */
 #define LOG_RTT(name, us) LOG_MS(name, us)
 
-static void
-log_end(const struct flow *f)
+void
+ending_log(const struct flow *f)
 {
 	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
 	struct log_field fields[17];
@@ -99,7 +99,7 @@ end(struct flow *f, bool reset_client, bool reset_backend)
 	else if (f->state == FLOW_ENDING)
 		free(f->ending);
 	f->dial = NULL;
-	log_end(f);
+	ending_log(f);
 	f->state = FLOW_ENDED;
 	timer_disarm(r->timers, &f->timer);
 	close_leg(f, CLIENT, reset_client);

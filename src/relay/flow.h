@@ -195,6 +195,7 @@ void ending_in_order(struct flow *f);
 void ending_by_force(struct flow *f, enum close_reason reason);
 /* The flow never opened. */
 void ending_before_open(struct flow *f, enum close_reason reason);
+void ending_log(const struct flow *f);	/* the line that tells of its end */
 void ending_progress(struct flow *f, int64_t now_us);
 int64_t ending_tick(struct flow *f, int64_t now_us);
 

@@ -117,21 +117,10 @@ relay_give_pipe(struct relay *r, struct pipe *p)
 		SLIST_INSERT_HEAD(&r->pipes, p, link);
 }
 
-void
-relay_open(struct relay *r, int fd, const struct route *route, const struct address *client)
+static void
+init_flow(struct flow *f, struct relay *r, int fd, const struct route *route, const struct address *client)
 {
-	struct flow *f = calloc(1, sizeof(*f));
-
 	counter_add(&r->counters->flows_total, 1);
-	if (f == NULL) {
-		counter_add(&r->counters->flows_ended[REASON_MEMORY], 1);
-		log_say(LEVEL_ERROR, "out of memory for a new flow of route %s: reset", route->name);
-		socket_reset(fd);
-		r->on_end(r->on_end_arg);
-		return;
-	}
-	counter_add(&r->counters->flows_open, 1);
-	TAILQ_INSERT_TAIL(&r->flows, f, link);
 	f->relay = r;
 	f->route = route;
 	f->client = *client;
@@ -139,6 +128,35 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	f->began_us = clock_us();
 	flow_init_leg(f, CLIENT, fd);
 	flow_init_leg(f, BACKEND, -1);
+}
+
+void
+relay_refuse(struct relay *r, int fd, const struct route *route, const struct address *client,
+    enum close_reason reason)
+{
+	struct flow f = { .state = FLOW_CONNECTING, .reason = (uint8_t)reason };	/* as if it had been one */
+
+	init_flow(&f, r, fd, route, client);
+	if (reason == REASON_MEMORY)
+		log_say(LEVEL_ERROR, "out of memory for a new flow of route %s: reset", route->name);
+	ending_log(&f);
+	counter_add(&r->counters->flows_ended[reason], 1);
+	socket_reset(fd);
+}
+
+void
+relay_open(struct relay *r, int fd, const struct route *route, const struct address *client)
+{
+	struct flow *f = calloc(1, sizeof(*f));
+
+	if (f == NULL) {
+		relay_refuse(r, fd, route, client, REASON_MEMORY);
+		r->on_end(r->on_end_arg);
+		return;
+	}
+	init_flow(f, r, fd, route, client);
+	counter_add(&r->counters->flows_open, 1);
+	TAILQ_INSERT_TAIL(&r->flows, f, link);
 	if (flow_listen_to(f, CLIENT) != 0 || dial_start(f) != 0)
 		ending_before_open(f, REASON_MEMORY);
 }

@@ -95,16 +95,9 @@ refuse(struct listener *l, int fd, const struct address *client)
 {
 	struct acceptor *a = l->acceptor;
 	const int64_t now_us = clock_us();
-	char text[ADDRESS_TEXT_MAX];
 
-	socket_reset(fd);
+	worker_refuse(a->workers[0], fd, l->route, client, REASON_LIMIT);
 	a->refused++;
-	log_event(LEVEL_INFO, "flow end", (struct log_field[]){
-	    LOG_TEXT("route", l->route->name),
-	    LOG_TEXT("client", address_text(client, text)),
-	    LOG_TEXT("reason", reason_text(REASON_LIMIT)),
-	    LOG_MS("seconds", 0),
-	}, 4);
 	if (now_us - a->limit_said_us < US_PER_S)
 		return;
 	a->limit_said_us = now_us;
@@ -131,8 +124,8 @@ hand_over(struct listener *l, int fd, const struct address *client)
 		refuse(l, fd, client);
 	else if (best == a->workers[0])
 		worker_open(best, fd, l->route, client);
-	else
-		worker_give(best, fd, l->route, client);
+	else if (worker_give(best, fd, l->route, client) != 0)
+		worker_refuse(a->workers[0], fd, l->route, client, REASON_MEMORY);
 }
 
 static bool

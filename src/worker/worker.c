@@ -220,7 +220,7 @@ fail:
 	return r;
 }
 
-void
+int
 worker_give(struct worker *w, int fd, const struct route *route, const struct address *client)
 {
 	bool first, kept = true;
@@ -242,11 +242,12 @@ worker_give(struct worker *w, int fd, const struct route *route, const struct ad
 		w->given[w->n_given++] = (struct given){ fd, route, *client };
 	pthread_mutex_unlock(&w->lock);
 	if (!kept) {
-		socket_reset(fd);
 		on_flow_end(w);
-	} else if (first) {
-		wake(w);
+		return -ENOMEM;
 	}
+	if (first)
+		wake(w);
+	return 0;
 }
 
 void
@@ -254,6 +255,13 @@ worker_open(struct worker *w, int fd, const struct route *route, const struct ad
 {
 	__atomic_add_fetch(&w->flows, 1, __ATOMIC_RELAXED);
 	relay_open(w->relay, fd, route, client);
+}
+
+void
+worker_refuse(struct worker *w, int fd, const struct route *route, const struct address *client,
+    enum close_reason reason)
+{
+	relay_refuse(w->relay, fd, route, client, reason);
 }
 
 struct event_base *

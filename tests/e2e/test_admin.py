@@ -358,6 +358,21 @@ def test_metrics_count_what_happened(stent, echo, web):
     assert set(m["stent_flows_ended_total"]) == set(before["stent_flows_ended_total"])
 
 
+def test_flows_refused_at_the_limit_are_counted_and_logged_as_others(stent, echo, web):
+    s = stent.route(echo.text, settings={**web.settings, "max_flows": 1})
+    with s.connect() as client:
+        client.send_all(b"x")
+        client.recv_exact(1)
+        for _ in range(3):
+            s.expect_refusal()
+        refused = s.flow_end(reason="limit")
+        assert metrics(web)["stent_flows_ended_total"]["limit"] == 3
+        assert metrics(web)["stent_flows_total"][None] == 4
+        assert status_of(s)["ended"] == {"limit": 3}
+    end = s.flow_end(reason="client-fin")
+    assert end.keys() - refused.keys() <= {"backend_rtt_ms"}	# it had no backend
+
+
 def test_http_reads_and_never_changes(stent, echo, web):
     s = stent.route(echo.text, settings={**web.settings, "drain_timeout": "20s"})
     client = s.connect()
