@@ -62,8 +62,9 @@ const struct command commands[] = {
 	  "  --now               do not wait for the open flows\n"
 	  ASK_HELP,
 	  cli_drain },
-	{ "healthcheck", "[-c FILE]", "exit status 0 when a stent runs and takes new flows, else 1",
-	  "For Docker's HEALTHCHECK and for scripts; a stent that drains is not healthy.\n"
+	{ "healthcheck", "[-c FILE]", "exit status 0 when a stent runs and does not drain, else 1",
+	  "For Docker's HEALTHCHECK and for scripts. One that is full (max_flows, or no\n"
+	  "descriptors) is healthy: to start it anew would end the flows it has.\n"
 	  "\n"
 	  ASK_HELP,
 	  cli_healthcheck },

@@ -1,7 +1,10 @@
 /*
  * healthcheck.c - `stent healthcheck`: exit status 0 when a stent answers and
- * takes new flows, else 1. For Docker's HEALTHCHECK, which knows no other
+ * does not drain, else 1. For Docker's HEALTHCHECK, which knows no other
  * status, in an image without a shell; and for scripts.
+ *
+ * A stent that is full is healthy. What is called unhealthy is started anew, or
+ * loses the flows it has (some load balancers cut them): that cures nothing.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -251,6 +251,17 @@ def test_health_is_0_only_while_it_runs(stent, echo):
     assert run_stent("healthcheck", "--cntrol", "x").returncode == 1
 
 
+def test_a_full_one_is_healthy(stent, echo, web):
+    """Whatever starts anew what is unhealthy would end the flows that are open."""
+    s = stent.route(echo.text, settings={**web.settings, "max_flows": 1})
+    with s.connect() as client:
+        client.send_all(b"x")
+        client.recv_exact(1)
+        s.expect_refusal()
+        assert ask(s, "healthcheck") == "healthy\n"
+        assert web.get("/healthz") == (200, "ok\n")
+
+
 def test_control_off_is_told_as_the_reason(stent, echo):
     s = stent.route(echo.text, settings={"control": "off"})
     assert "control = off" in ask(s, "status", status=2)
