@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum log_level { LEVEL_ERROR, LEVEL_WARN, LEVEL_INFO, LEVEL_DEBUG };
 enum log_format { FORMAT_TEXT, FORMAT_JSON };
@@ -22,6 +23,8 @@ struct log_settings {
 
 /* Until log_open(), lines go to stderr as text from level info. Copies what it needs. 0 or -errno. */
 int log_open(const struct log_settings *s);
+/* Before root is given up: the file is the user's from now on, who can open it again then. 0 or -errno. */
+int log_give(uid_t user, gid_t group);
 /* Opens the file again by its name (it was rotated away). On failure keeps the old one and says so. */
 void log_reopen(void);
 void log_close(void);

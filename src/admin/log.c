@@ -63,8 +63,12 @@ static int
 open_file(const char *path)
 {
 	/* O_NONBLOCK: a FIFO that nobody reads is an error at once. It means nothing to a file. */
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+	const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	int fd = open(path, flags);
 
+	/* Only then O_CREAT: in /tmp it refuses even root a file of another's (fs.protected_regular), as ours is by then. */
+	if (fd < 0 && errno == ENOENT)
+		fd = open(path, flags | O_CREAT, 0640);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -182,6 +186,43 @@ log_open(const struct log_settings *s)
 	return 0;
 }
 
+/*
+ * Only a file that stands at its own path and under no other name: one who may
+ * write to its folder could have put a link to somebody else's file there.
+ */
+static bool
+is_plainly(int fd, const char *path)
+{
+	struct stat st, there;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 && lstat(path, &there) == 0 &&
+	    there.st_dev == st.st_dev && there.st_ino == st.st_ino;
+}
+
+int
+log_give(uid_t user, gid_t group)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&sink.lock);
+	if (sink.target == TARGET_FILE && is_plainly(sink.fd, sink.path) && fchown(sink.fd, user, group) != 0)
+		r = -errno;
+	pthread_mutex_unlock(&sink.lock);
+	return r;
+}
+
+static void
+tell_reopen_failed(const char *path, int err)
+{
+	char hint[128] = "";
+
+	if (err == EACCES)
+		snprintf(hint, sizeof(hint), ": have it made for user %u before the signal, as logrotate's create does",
+		    (unsigned)geteuid());
+	log_say(LEVEL_ERROR, "log file %s: cannot open it again: %s; the old one stays in use%s", path, strerror(err),
+	    hint);
+}
+
 void
 log_reopen(void)
 {
@@ -198,8 +239,7 @@ log_reopen(void)
 	}
 	pthread_mutex_unlock(&sink.lock);
 	if (path != NULL)
-		log_say(LEVEL_ERROR, "log file %s: cannot open it again: %s; the old one stays in use", path,
-		    strerror(-fd));
+		tell_reopen_failed(path, -fd);
 	free(path);
 }
 

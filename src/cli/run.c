@@ -72,6 +72,7 @@ static int
 give_up_root(const char *user)
 {
 	const struct passwd *pw;
+	int r;
 
 	if (user == NULL || geteuid() != 0)
 		return 0;
@@ -81,6 +82,10 @@ give_up_root(const char *user)
 		return errno != 0 ? -errno : -ENOENT;
 	if (pw->pw_uid == 0)
 		return 0;
+	r = log_give(pw->pw_uid, pw->pw_gid);
+	if (r != 0)
+		log_say(LEVEL_WARN, "the log file cannot be given to user %s: %s; it cannot be opened again", user,
+		    strerror(-r));
 	if (setgroups(0, NULL) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
 		return -errno;
 	return 0;

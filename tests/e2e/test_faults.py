@@ -2,10 +2,13 @@
 
 import json
 import os
+import pathlib
+import pwd
 import resource
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 import harness
@@ -183,6 +186,52 @@ def test_log_file_is_opened_again_on_sigusr1(stent, echo, tmp_path):
     harness.wait_for(lambda: '"flow end"' in log.read_text())
     for line in log.read_text().splitlines():
         json.loads(line)
+
+
+@pytest.fixture
+def roots_folder():
+    """A folder of root's that others may only look into, as /var/log is."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield pathlib.Path(folder)
+
+
+def test_log_file_is_opened_again_after_root_was_given_up(stent, echo, roots_folder):
+    log, old = roots_folder / "stent.log", roots_folder / "stent.log.1"
+    s = stent.route(echo.text, settings={"log": f"file:{log}", "user": "nobody"})
+    nobody = pwd.getpwnam("nobody")
+    harness.wait_for(lambda: "runs with" in log.read_text())
+    assert (log.stat().st_uid, log.stat().st_gid, log.stat().st_mode & 0o777) == (nobody.pw_uid, nobody.pw_gid, 0o640)
+
+    # logrotate's `nocreate`: nothing is there, and nobody may make it
+    log.rename(old)
+    s.signal(signal.SIGUSR1)
+    told = f"the old one stays in use: have it made for user {nobody.pw_uid} before the signal"
+    harness.wait_for(lambda: told in old.read_text())
+    connected(s).close()
+    harness.wait_for(lambda: '"flow end"' in old.read_text())
+
+    # `create`: made for the owner of the old one
+    log.touch(0o640)
+    os.chown(log, old.stat().st_uid, old.stat().st_gid)
+    s.signal(signal.SIGUSR1)
+    wrote = lambda: connected(s).close() or '"flow end"' in log.read_text()
+    harness.wait_for(wrote, what="lines in the new file", step=0.1)
+
+    # started anew: the file is the user's already
+    s.stop()
+    stent.route(echo.text, settings={"log": f"file:{log}", "user": "nobody"})
+    assert log.stat().st_uid == nobody.pw_uid
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_file_that_the_log_is_a_link_to_stays_its_owners(stent, echo, roots_folder, link):
+    other = roots_folder / "other"
+    other.touch()
+    link(other, roots_folder / "stent.log")
+    stent.route(echo.text, settings={"log": f"file:{roots_folder / 'stent.log'}", "user": "nobody"})
+    harness.wait_for(lambda: "runs with" in other.read_text())
+    assert other.stat().st_uid == 0
 
 
 def test_a_text_log_line_says_who_why_and_how_long(stent, echo):
