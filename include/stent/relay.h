@@ -106,7 +106,11 @@ void relay_refuse(struct relay *r, int fd, const struct route *route, const stru
 void relay_work(struct relay *r);
 bool relay_has_work(const struct relay *r);	/* relay_work() should be called without waiting */
 
-void relay_each_flow(struct relay *r, bool (*visit)(const struct flow_info *info, void *arg), void *arg);
+/*
+ * Visits some of the flows, from the first (anew) or where the last call stopped; true: there are more. To see them
+ * all at once would take milliseconds for some thousands, during which no byte is passed on.
+ */
+bool relay_list_flows(struct relay *r, bool anew, void (*visit)(const struct flow_info *info, void *arg), void *arg);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
 

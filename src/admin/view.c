@@ -3,10 +3,10 @@
  *
  * Counters are read from where the workers write them. Flows belong to their
  * worker's thread: each worker in turn copies its own into one array while we
- * wait, and only copies; sorting, cutting and turning into JSON happen
- * afterwards on the main thread, so that no flow is held up by them. Memory is
- * a few hundred bytes a flow for that moment, and JSON for no more than the
- * limit.
+ * wait, some at a time, and only copies; sorting, cutting and turning into JSON
+ * happen afterwards on the main thread, so that no flow is held up by them.
+ * Memory is a few hundred bytes a flow for that moment, and JSON for no more
+ * than the limit.
  */
 #include "admin/view.h"
 
@@ -117,30 +117,25 @@ flow_query_read(struct flow_query *q, const char *word)
 /* --- gathering --- */
 
 /* On the worker's thread. */
-static bool
+static void
 copy_flow(const struct flow_info *info, void *arg)
 {
 	struct gathered *g = arg;
 
+	if (g->failed)
+		return;
 	if (g->n == g->room) {
 		size_t room = g->room > 0 ? g->room * 2 : 64;
 		struct flow_info *flows = reallocarray(g->flows, room, sizeof(*flows));
 
 		if (flows == NULL) {
 			g->failed = true;
-			return false;
+			return;
 		}
 		g->flows = flows;
 		g->room = room;
 	}
 	g->flows[g->n++] = *info;
-	return true;
-}
-
-static void
-copy_flows(struct worker *w, void *arg)
-{
-	worker_each_flow(w, copy_flow, arg);
 }
 
 void
@@ -251,7 +246,7 @@ view_flows(struct server *s, const struct flow_query *q)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < server_workers(s); i++)
-		worker_call(server_worker(s, i), copy_flows, &g);
+		worker_each_flow(server_worker(s, i), copy_flow, &g);
 	if (g.n > 0)
 		qsort_r(g.flows, g.n, sizeof(g.flows[0]), compare, (void *)(uintptr_t)&orders[q->sort]);
 	for (size_t i = 0; i < g.n && i < q->limit && !g.failed; i++)

@@ -167,20 +167,13 @@ stage_close(struct stage *s)
 		close(s->log_fd);
 }
 
-static bool
+static void
 add_flow(const struct flow_info *info, void *arg)
 {
 	struct lane *l = arg;
 
 	l->beats += info->leg[CLIENT].beats;
 	l->answers += info->leg[CLIENT].answers;
-	return true;
-}
-
-static void
-look(struct worker *w, void *arg)
-{
-	worker_each_flow(w, add_flow, arg);
 }
 
 /* What happened in this tick, the most telling thing first. */
@@ -195,7 +188,7 @@ mark_of(struct lane *l, bool asks)
 	l->waiting_ms = asker_waiting_ms(l->asker);
 	if (l->has_stent) {
 		l->beats = l->answers = 0;
-		worker_call(server_worker(l->server, 0), look, l);
+		worker_each_flow(server_worker(l->server, 0), add_flow, l);
 	}
 	if (asks)
 		return MARK_ASK;

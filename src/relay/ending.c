@@ -108,6 +108,8 @@ end(struct flow *f, bool reset_client, bool reset_backend)
 	f->vital = NULL;
 	counter_add(&r->counters->flows_ended[f->reason], 1);
 	counter_add(&r->counters->flows_open, (uint64_t)-1);
+	if (r->list_next == f)
+		r->list_next = TAILQ_NEXT(f, link);
 	TAILQ_REMOVE(&r->flows, f, link);
 	TAILQ_INSERT_TAIL(&r->dead, f, link);
 }

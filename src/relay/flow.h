@@ -114,6 +114,8 @@ struct relay {
 	TAILQ_HEAD(, errand) errands;
 	struct codec_out out;
 	uint64_t last_id;
+	struct flow *list_next;		/* where a listing goes on; NULL: nowhere */
+	uint64_t list_last_id;		/* where it ends */
 	uint32_t random;
 	int64_t warned_us;		/* the last warning about a backend */
 	uint8_t buf[RELAY_BUFFER];

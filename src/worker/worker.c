@@ -300,10 +300,29 @@ worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg
 	pthread_mutex_unlock(&w->lock);
 }
 
-void
-worker_each_flow(struct worker *w, bool (*visit)(const struct flow_info *info, void *arg), void *arg)
+struct listing {
+	void (*visit)(const struct flow_info *info, void *arg);
+	void *arg;
+	bool anew, more;
+};
+
+static void
+list_slice(struct worker *w, void *arg)
 {
-	relay_each_flow(w->relay, visit, arg);
+	struct listing *l = arg;
+
+	l->more = relay_list_flows(w->relay, l->anew, l->visit, l->arg);
+	l->anew = false;
+}
+
+void
+worker_each_flow(struct worker *w, void (*visit)(const struct flow_info *info, void *arg), void *arg)
+{
+	struct listing l = { .visit = visit, .arg = arg, .anew = true };
+
+	do
+		worker_call(w, list_slice, &l);
+	while (l.more);
 }
 
 bool

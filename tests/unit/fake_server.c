@@ -142,10 +142,10 @@ worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg
 }
 
 void
-worker_each_flow(struct worker *w, bool (*visit)(const struct flow_info *info, void *arg), void *arg)
+worker_each_flow(struct worker *w, void (*visit)(const struct flow_info *info, void *arg), void *arg)
 {
-	for (size_t i = 0; i < w->n_flows && visit(&w->flows[i], arg); i++)
-		;
+	for (size_t i = 0; i < w->n_flows; i++)
+		visit(&w->flows[i], arg);
 }
 
 bool

@@ -1,5 +1,7 @@
-/* test_worker.c - what becomes of a socket that a worker is given. */
+/* test_worker.c - what becomes of a socket that a worker is given, and how its flows are listed. */
 #include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -73,10 +75,124 @@ test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused
 	config_free(config);
 }
 
+/* --- listing --- */
+
+#define FLOWS 200
+
+struct seen {
+	uint64_t id[FLOWS];
+	size_t n;
+};
+
+static void
+see(const struct flow_info *info, void *arg)
+{
+	struct seen *s = arg;
+
+	assert_true(s->n < FLOWS);
+	assert_true(s->n == 0 || info->id > s->id[s->n - 1]);	/* none twice */
+	s->id[s->n++] = info->id;
+}
+
+static void
+on_end(void *arg)
+{
+	(void)arg;
+}
+
+/* Flows that wait for a backend, which never answers: the loop does not run. Returns the other ends. */
+static void
+open_flows(struct relay *r, const struct route *route, int *ends, size_t n)
+{
+	const struct address nobody = { .family = AF_UNIX };
+
+	for (size_t i = 0; i < n; i++) {
+		int pair[2];
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+		relay_open(r, pair[0], route, &nobody);
+		ends[i] = pair[1];
+	}
+}
+
+static int
+listen_somewhere(char text[32])
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&at, len), 0);
+	assert_int_equal(listen(fd, 2 * FLOWS), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+	snprintf(text, 32, "127.0.0.1:%d", ntohs(at.sin_port));
+	return fd;
+}
+
+static struct event_base *
+new_base(void)
+{
+	struct event_config *cfg = event_config_new();
+	struct event_base *base;
+
+	assert_non_null(cfg);
+	assert_int_equal(event_config_require_features(cfg, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE), 0);
+	base = event_base_new_with_config(cfg);
+	event_config_free(cfg);
+	assert_non_null(base);
+	return base;
+}
+
+static void
+test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(void **state)
+{
+	char *const words[] = { "--control=off", "--admin=off", "--workers=1", "--log_level=error" };
+	struct event_base *base = new_base();
+	struct relay_counters counters = { 0 };
+	struct seen seen = { .n = 0 };
+	int ends[FLOWS + 5], server;
+	struct config *config;
+	char backend[32];
+	struct relay *r;
+	size_t first;
+
+	(void)state;
+	server = listen_somewhere(backend);
+	assert_int_equal(config_from_args(&config, "127.0.0.1:1", backend, words, 4, stderr), 0);
+	r = relay_new(base, config, &counters, 0, on_end, NULL);
+	assert_non_null(r);
+	open_flows(r, &config->routes[0], ends, FLOWS);
+
+	assert_true(relay_list_flows(r, true, see, &seen));
+	first = seen.n;
+	assert_in_range(first, 1, FLOWS / 2);		/* a part only */
+	assert_true(relay_kill(r, seen.id[0], REASON_ADMIN_KILL));
+	assert_true(relay_kill(r, seen.id[first - 1] + 1, REASON_ADMIN_KILL));	/* the next one */
+	open_flows(r, &config->routes[0], ends + FLOWS, 5);
+	while (relay_list_flows(r, false, see, &seen))
+		;
+	assert_int_equal(seen.n, FLOWS - 1);
+	assert_int_equal(seen.id[first], seen.id[first - 1] + 2);
+
+	seen.n = 0;
+	for (bool more = relay_list_flows(r, true, see, &seen); more; more = relay_list_flows(r, false, see, &seen))
+		(void)relay_kill_all(r, REASON_ADMIN_KILL);
+	assert_int_equal(seen.n, first);
+
+	relay_free(r);
+	config_free(config);
+	event_base_free(base);
+	for (size_t i = 0; i < FLOWS + 5; i++)
+		close(ends[i]);
+	close(server);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes),
 		cmocka_unit_test(test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused),
 	};
 
