@@ -153,6 +153,21 @@ auto_interval(const struct beats *b, enum side side)
 	return c->leg[side].interval_ms != 0 ? c->leg[side].interval_ms : c->leg[side_other(side)].interval_ms;
 }
 
+/* What says more of a heartbeat that the leg's protocol does not have; "off" and "auto" ask for nothing. */
+static void
+judge_details(const struct beats *b, const struct leg_beats *l, const struct draft *d, const struct section *s)
+{
+	const bool asks_for_misses = b->route->leg[l->side].heartbeat_misses > 0;
+	const char *const names[] = { "heartbeat_timeout", "heartbeat_limit", asks_for_misses ? "heartbeat_misses" : NULL };
+
+	for (size_t i = 0; i < 3 && names[i] != NULL; i++) {
+		const struct entry *e = decides(d, s, names[i], l->side);
+
+		if (l->kinds == 0 && must_tell(b, l, e, section_owns(s, e)))
+			tell_no_beats(b, l, e);
+	}
+}
+
 /* The interval, once it is known which kinds are left. */
 static void
 resolve_interval(struct beats *b, struct leg_beats *l)
@@ -210,13 +225,25 @@ judge_line_route(struct beats *b, const struct draft *d, const struct section *s
 	    "backend.beat_send, or heartbeat = off", e->name);
 }
 
+/* Whether heartbeats keep out of a transaction unless told otherwise. */
+static bool
+has_transactions(const struct beats *b)
+{
+	return b->is_auto || strcmp(b->route->protocol, "postgres") == 0 || strcmp(b->route->protocol, "mysql") == 0;
+}
+
 static void
 judge_transaction(struct beats *b, const struct draft *d, const struct section *s)
 {
 	const struct entry *e = decides(d, s, "heartbeat_in_transaction", BACKEND);
 
-	if (b->route->codec_settings.in_transaction && b->route->codec == NULL && section_owns(s, e))
+	if (!b->route->codec_settings.in_transaction || has_transactions(b) || !section_owns(s, e))
+		return;
+	if (b->route->codec == NULL)
 		tell_no_beats(b, &b->leg[BACKEND], e);
+	else
+		errors_add(b->errors, e->line, "%s: with protocol = %s no transaction holds heartbeats up; leave this out",
+		    e->name, b->route->protocol);
 }
 
 /* What came from [defaults] and has no use here: it would be an error where a printed file has it. */
@@ -225,7 +252,7 @@ drop_useless(struct beats *b)
 {
 	struct codec_settings *settings = &b->route->codec_settings;
 
-	if (b->route->codec == NULL)
+	if (!has_transactions(b))
 		settings->in_transaction = false;
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		struct codec_bytes *texts[] = { &settings->beat_send[side], &settings->beat_expect[side] };
@@ -271,6 +298,7 @@ resolve_beats(struct route *r, struct draft *d, const struct section *s)
 		struct leg_settings *leg = &r->leg[side];
 
 		if (leg->heartbeat_ms != 0) {
+			judge_details(&b, &b.leg[side], d, s);
 			resolve_kind(&b, &b.leg[side]);
 			resolve_interval(&b, &b.leg[side]);
 		}

@@ -75,7 +75,8 @@ const struct key keys[] = {
 	{ ROUTE("connect_timeout", duration, connect_timeout_ms), .min = 1, .max = DAYS(1), .def = "5s",
 	  .help = "For all the backends of a flow and their addresses together" },
 	{ ROUTE("lookup_age", duration, lookup_age_ms), .max = DAYS(1), .def = "10s",
-	  .help = "How long an address that was looked up is used before it is looked up again; it stays in use while no name server answers" },
+	  .help = "How long an address that was looked up is used before it is looked up again; it stays "
+	    "in use while no name server answers" },
 	{ ROUTE("urgent", flag, urgent), .def = "off",
 	  .help = "Carry TCP's urgent mark over (Telnet, rlogin, old FTP)" },
 	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "farewell",

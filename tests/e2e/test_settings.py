@@ -147,6 +147,18 @@ WRONG = {
     ROUTE + "heartbeat_misses = 0\n": '4: heartbeat_misses: "0" is out of range; write 1 to 1000',
     ROUTE + "heartbeat = 25s\n": "4: heartbeat: protocol = tcp has no heartbeats; name the protocol, such as "
         "protocol = websocket, or leave this out: TCP probes work without",
+    # what a heartbeat has that there is none of
+    **{ROUTE + f"{key} = {value}\n": f"4: {key}: protocol = tcp has no heartbeats; name the protocol, such as "
+       "protocol = websocket, or leave this out: TCP probes work without"
+       for key, value in (("heartbeat_timeout", "30s"), ("heartbeat_misses", "3"), ("heartbeat_limit", "off"),
+                          ("client.heartbeat_timeout", "5s"), ("backend.heartbeat_misses", "2"),
+                          ("backend.heartbeat_limit", "1h"), ("backend.heartbeat_in_transaction", "on"))},
+    ROUTE + "protocol = mysql\nheartbeat_limit = 1h\nclient.heartbeat_misses = 2\n":
+        "6: client.heartbeat_misses: protocol = mysql has no heartbeats toward the client; leave this out",
+    **{ROUTE + f"protocol = {name}\n{more}backend.heartbeat_in_transaction = on\n":
+       f"{6 if more else 5}: backend.heartbeat_in_transaction: with protocol = {name} no transaction holds heartbeats up; "
+       "leave this out" for name, more in (("redis", ""), ("websocket", ""), ("http", ""), ("sse", ""),
+                                           ("line", "beat_send = noop\\n\n"))},
     "[stent]\nworkers = 0\n" + ROUTE: '2: workers: "0" is out of range; write 1 to 256',
     "[stent]\nworkers = many\n" + ROUTE: '2: workers: "many" is no whole number; write digits alone',
     "[stent]\nlog = /var/log/x\n" + ROUTE:
@@ -307,6 +319,9 @@ GOOD = {
     "the default admin's port": "[stent]\nadmin = off\n[route a]\nlisten = :9464\nbackend = 127.0.0.1:3\n",
     "legs": ROUTE + "keepalive = off\nclient.keepalive = 30s/5s/3\nidle_timeout = 1.5h\nbackend.idle_timeout = off\n"
         "user_timeout = off\nclient.user_timeout = auto\nheartbeat_misses = off\non_dead = close\n",
+    "of heartbeats, where there are none": "[defaults]\nheartbeat_timeout = 1s\nheartbeat_misses = 2\nheartbeat_limit = 1h\n"
+        "heartbeat_in_transaction = on\n" + ROUTE + "[route s]\nlisten = 127.0.0.1:3\nbackend = a:1\nheartbeat = off\n"
+        "client.heartbeat_timeout = 3s\n[route t]\nlisten = 127.0.0.1:4\nbackend = a:1\nprotocol = redis\n",
     "process": "[stent]\nworkers = 256\nlog = file:/tmp/a b.log\nlog_format = json\nlog_level = error\ncontrol = off\n"
         "admin = :1\nuser = root\nmax_flows = 10\ndrain_timeout = 0\n[route r]\nlisten = :2\nbackend = a:2\n",
     "defaults": "[route a]\nlisten = :1\n[defaults]\nbackend = a:1\nheartbeat = 3s\nheartbeat_kind = ask\n"

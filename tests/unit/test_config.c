@@ -475,7 +475,8 @@ test_defaults_give_way(void **state)
 	    "heartbeat_in_transaction = on\n"
 	    "[route a]\nlisten = :81\nbackend = db:1\n"
 	    "[route b]\nlisten = :82\nbackend = db:1\nprotocol = both\n"
-	    "[route c]\nlisten = :83\nbackend = db:1\nprotocol = line\n");
+	    "[route c]\nlisten = :83\nbackend = db:1\nprotocol = line\n"
+	    "[route d]\nlisten = :84\nbackend = db:1\nprotocol = auto\n");
 
 	(void)state;
 	if (c == NULL)
@@ -485,15 +486,16 @@ test_defaults_give_way(void **state)
 	assert_int_equal(c->routes[1].leg[CLIENT].heartbeat_ms, 5000);
 	assert_int_equal(c->routes[1].leg[CLIENT].heartbeat_kind, 0);	/* it only tells */
 	assert_int_equal(c->routes[1].leg[BACKEND].heartbeat_kind, BEAT_ASK);
-	assert_true(c->routes[1].codec_settings.in_transaction);
+	assert_false(c->routes[1].codec_settings.in_transaction);	/* it has none */
 	assert_int_equal(c->routes[2].leg[CLIENT].heartbeat_kind, 0);	/* no beat_expect: it tells */
+	assert_true(c->routes[3].codec_settings.in_transaction);	/* it may turn out to have them */
 	config_free(c);
 }
 
 static void
 test_misses(void **state)
 {
-	struct config *c = good_route("heartbeat_misses = off\nclient.heartbeat_misses = 5\n");
+	struct config *c = good_route("protocol = both\nheartbeat_misses = off\nclient.heartbeat_misses = 5\n");
 
 	(void)state;
 	assert_int_equal(c->routes->leg[CLIENT].heartbeat_misses, 5);
@@ -644,13 +646,14 @@ static void
 test_printed_settings_read_back(void **state)
 {
 	static const char *const texts[] = {
-		"[route a]\nlisten=:1\nbackend=original\nprotocol=auto\n[route b]\nlisten = unix:@x, fd:y\nbackend = [::1]:2\n"
+		"[route a]\nlisten=:1\nbackend=original\nprotocol=auto\n"
+		    "backend.heartbeat_in_transaction=on\n[route b]\nlisten = unix:@x, fd:y\nbackend = [::1]:2\n"
 		    "protocol=line\nbeat_send = \" \\x3b\\\"\\\\\\x01\\xff\\0 \\n\"\nclient.beat_expect=;a\nclient.user_timeout = off\n",
 		"[stent]\nlog=file:/x y\ncontrol=off\nadmin=off\nuser=off\nmax_flows=7\n[defaults]\nkeepalive=off\nheartbeat=1ms\n"
 		    "heartbeat_misses=off\nheartbeat_limit=off\nurgent=on\non_dead=reset\ncancel_on_death=off\n"
 		    "[route a]\nlisten=:1\nbackend=b:1\n[route b]\nlisten=:2\nbackend=b:1\nprotocol=both\n"
 		    "[route c]\nlisten=:3\nbackend=b:1\nprotocol=server\n[route d]\nlisten=:4\nbackend=b:1\nprotocol=demand\n"
-		    "client.heartbeat_kind=ahead\nbackend.heartbeat_in_transaction=on\nlookup_age=0\n",
+		    "client.heartbeat_kind=ahead\nheartbeat_timeout=1s\nlookup_age=0\n",
 	};
 
 	(void)state;
