@@ -172,6 +172,21 @@ def test_a_second_sigterm_ends_at_once(stent, echo):
     assert s.flow_end()["reason"] == "drain"
 
 
+def test_another_takes_the_port_while_the_first_one_drains(stent, echo):
+    first = stent.route(echo.text, settings={"drain_timeout": "20s"})
+    peer = connected(first)
+    first.signal(signal.SIGTERM)
+    first.wait_logged("^draining")
+    first.expect_refusal()
+    second = stent.route(echo.text, listen=first.listen[0])     # its control socket is another
+    talk(connected(second))
+    talk(peer)
+    assert harness.run_stent("status", "-c", first.ini_path).returncode == 0
+    assert harness.run_stent("drain", "--now", "-c", first.ini_path).returncode == 0
+    assert first.wait() == 0
+    talk(connected(second))
+
+
 def test_log_file_is_opened_again_on_sigusr1(stent, echo, tmp_path):
     log = tmp_path / "stent.log"
     s = stent.route(echo.text, settings={"log": f"file:{log}"})
