@@ -49,6 +49,7 @@ const char *reason_text(enum close_reason r);
 
 /* A flow as a listing shows it; also what the end-of-flow log line is made of. */
 struct flow_info {
+	const struct flow *flow;	/* for flow_info_ask(), as long as it is there */
 	uint64_t id;
 	const struct route *route;
 	struct address client, backend;	/* peers */
@@ -60,7 +61,7 @@ struct flow_info {
 		uint64_t bytes;		/* received from this side and forwarded */
 		uint64_t beats, answers;	/* sent to this side, answered by it */
 		int64_t rtt_us;		/* last, smoothed and worst round trip of an answer; -1: none yet. */
-		int64_t srtt_us;	/* without answers rtt_us is the kernel's estimate */
+		int64_t srtt_us;	/* without answers rtt_us is the kernel's estimate, if asked for */
 		int64_t worst_us;
 		int64_t quiet_ms;	/* since the last bytes from this side */
 		bool fin;		/* this side has said its last */
@@ -110,7 +111,9 @@ bool relay_has_work(const struct relay *r);	/* relay_work() should be called wit
  * Visits some of the flows, from the first (anew) or where the last call stopped; true: there are more. To see them
  * all at once would take milliseconds for some thousands, during which no byte is passed on.
  */
-bool relay_list_flows(struct relay *r, bool anew, void (*visit)(const struct flow_info *info, void *arg), void *arg);
+bool relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *info, void *arg), void *arg);
+/* For visit: asks the kernel for its estimate of the round trips that no answers tell. A few microseconds. */
+void flow_info_ask(struct flow_info *info);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
 

@@ -40,7 +40,7 @@ void worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void
  * Visits every flow, on the worker's thread, and waits for it. In slices, between which the worker does its work: a
  * flow that ends meanwhile may be missed. Any thread but a worker's; one at a time.
  */
-void worker_each_flow(struct worker *w, void (*visit)(const struct flow_info *info, void *arg), void *arg);
+void worker_each_flow(struct worker *w, void (*visit)(struct flow_info *info, void *arg), void *arg);
 
 /* For fn of worker_call(): ends one flow (the reason says why). False: no such flow here. */
 bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);

@@ -6,7 +6,8 @@
  * wait, some at a time, and only copies; sorting, cutting and turning into JSON
  * happen afterwards on the main thread, so that no flow is held up by them.
  * Memory is a few hundred bytes a flow for that moment, and JSON for no more
- * than the limit.
+ * than the limit. What has to be asked of the kernel, the round trips, is asked
+ * in a second visit of those that are shown, unless it decides the order.
  */
 #include "admin/view.h"
 
@@ -26,6 +27,7 @@
 struct gathered {
 	struct flow_info *flows;
 	size_t n, room;
+	bool asks;		/* the kernel, about each */
 	bool failed;
 };
 
@@ -118,7 +120,7 @@ flow_query_read(struct flow_query *q, const char *word)
 
 /* On the worker's thread. */
 static void
-copy_flow(const struct flow_info *info, void *arg)
+copy_flow(struct flow_info *info, void *arg)
 {
 	struct gathered *g = arg;
 
@@ -135,7 +137,57 @@ copy_flow(const struct flow_info *info, void *arg)
 		g->flows = flows;
 		g->room = room;
 	}
+	if (g->asks)
+		flow_info_ask(info);
 	g->flows[g->n++] = *info;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	const struct flow_info *f = a, *g = b;
+
+	return f->id < g->id ? -1 : f->id > g->id;
+}
+
+/* On the worker's thread: the second visit. */
+static void
+ask_about_flow(struct flow_info *info, void *arg)
+{
+	const struct gathered *shown = arg;
+	struct flow_info *f = bsearch(info, shown->flows, shown->n, sizeof(*f), compare_ids);
+
+	if (f == NULL)
+		return;
+	flow_info_ask(info);
+	*f = *info;
+}
+
+static void
+each_flow(const struct server *s, void (*visit)(struct flow_info *info, void *arg), struct gathered *g)
+{
+	for (size_t i = 0; i < server_workers(s); i++)
+		worker_each_flow(server_worker(s, i), visit, g);
+}
+
+/* The first `limit` flows in the order asked for. */
+static void
+gather(struct gathered *g, const struct server *s, const struct flow_query *q)
+{
+	void *order = (void *)(uintptr_t)&orders[q->sort];
+
+	g->asks = orders[q->sort].of == rtt_of;
+	each_flow(s, copy_flow, g);
+	if (g->n == 0)
+		return;
+	qsort_r(g->flows, g->n, sizeof(g->flows[0]), compare, order);
+	if (g->n > q->limit)
+		g->n = q->limit;
+	if (g->asks)
+		return;
+	qsort(g->flows, g->n, sizeof(g->flows[0]), compare_ids);
+	each_flow(s, ask_about_flow, g);
+	qsort_r(g->flows, g->n, sizeof(g->flows[0]), compare, order);
 }
 
 void
@@ -245,11 +297,8 @@ view_flows(struct server *s, const struct flow_query *q)
 	struct gathered g = { NULL };
 	json_t *list = json_array();
 
-	for (size_t i = 0; i < server_workers(s); i++)
-		worker_each_flow(server_worker(s, i), copy_flow, &g);
-	if (g.n > 0)
-		qsort_r(g.flows, g.n, sizeof(g.flows[0]), compare, (void *)(uintptr_t)&orders[q->sort]);
-	for (size_t i = 0; i < g.n && i < q->limit && !g.failed; i++)
+	gather(&g, s, q);
+	for (size_t i = 0; i < g.n && !g.failed; i++)
 		g.failed = json_array_append_new(list, flow_json(&g.flows[i])) < 0;
 	free(g.flows);
 	if (g.failed) {

@@ -168,7 +168,7 @@ stage_close(struct stage *s)
 }
 
 static void
-add_flow(const struct flow_info *info, void *arg)
+add_flow(struct flow_info *info, void *arg)
 {
 	struct lane *l = arg;
 

@@ -48,6 +48,7 @@ ending_log(const struct flow *f)
 	if (!log_wants(LEVEL_INFO))
 		return;
 	flow_describe(f, &i);
+	flow_info_ask(&i);
 	fields[n++] = LOG_INT("id", i.id);
 	fields[n++] = LOG_TEXT("route", i.route->name);
 	fields[n++] = LOG_TEXT("protocol", i.protocol);

@@ -322,6 +322,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 	const int64_t now = clock_us();
 
 	*info = (struct flow_info){
+		.flow = f,
 		.id = f->id,
 		.route = f->route,
 		.client = f->client,
@@ -334,15 +335,11 @@ flow_describe(const struct flow *f, struct flow_info *info)
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
 		const struct leg *l = &f->leg[s];
 		const struct beat_leg *b = f->vital != NULL ? &f->vital->beat[s] : NULL;
-		struct socket_facts facts = { 0 };
 
 		info->leg[s].bytes = l->bytes;
 		info->leg[s].quiet_ms = (now - l->rx_us) / US_PER_MS;
 		info->leg[s].fin = l->fin;
-		if (leg_fd(l) >= 0)
-			socket_facts(leg_fd(l), &facts);
-		info->leg[s].rtt_us = facts.is_tcp ? (int64_t)facts.rtt_us : -1;
-		info->leg[s].srtt_us = info->leg[s].worst_us = -1;
+		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
 		if (b == NULL)
 			continue;
 		info->leg[s].beats = b->sent;
@@ -352,5 +349,19 @@ flow_describe(const struct flow *f, struct flow_info *info)
 			info->leg[s].srtt_us = b->srtt_us;
 			info->leg[s].worst_us = b->worst_us;
 		}
+	}
+}
+
+void
+flow_info_ask(struct flow_info *info)
+{
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		const int fd = leg_fd(&info->flow->leg[s]);
+		struct socket_facts facts = { 0 };
+
+		if (info->leg[s].rtt_us < 0 && fd >= 0)
+			socket_facts(fd, &facts);
+		if (facts.is_tcp)
+			info->leg[s].rtt_us = facts.rtt_us;
 	}
 }

@@ -13,7 +13,7 @@
 #include "stent/log.h"
 #include "stent/socket.h"
 
-#define FLOWS_A_SLICE 32	/* of a listing: two questions to the kernel each, a fifth of a millisecond for all */
+#define SLICE_US 200		/* of a listing: so long no byte is passed on */
 
 struct relay *
 relay_new(struct event_base *base, const struct config *config, struct relay_counters *counters,
@@ -199,15 +199,16 @@ relay_work(struct relay *r)
 }
 
 bool
-relay_list_flows(struct relay *r, bool anew, void (*visit)(const struct flow_info *info, void *arg), void *arg)
+relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *info, void *arg), void *arg)
 {
+	const int64_t until_us = clock_us() + SLICE_US;
 	struct flow_info info;
 
 	if (anew) {
 		r->list_next = TAILQ_FIRST(&r->flows);
 		r->list_last_id = r->last_id;
 	}
-	for (int i = 0; i < FLOWS_A_SLICE && r->list_next != NULL; i++) {
+	while (r->list_next != NULL && clock_us() < until_us) {
 		/* Flows stand in the order of their ids. Those that came later would make a long list longer for ever. */
 		if (r->list_next->id > r->list_last_id)
 			return false;

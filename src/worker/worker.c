@@ -301,7 +301,7 @@ worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg
 }
 
 struct listing {
-	void (*visit)(const struct flow_info *info, void *arg);
+	void (*visit)(struct flow_info *info, void *arg);
 	void *arg;
 	bool anew, more;
 };
@@ -316,7 +316,7 @@ list_slice(struct worker *w, void *arg)
 }
 
 void
-worker_each_flow(struct worker *w, void (*visit)(const struct flow_info *info, void *arg), void *arg)
+worker_each_flow(struct worker *w, void (*visit)(struct flow_info *info, void *arg), void *arg)
 {
 	struct listing l = { .visit = visit, .arg = arg, .anew = true };
 

@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+unsigned fake_server_asked;
+
 static struct endpoint listen_pg[] = { { .text = "0.0.0.0:6432" } };
 static struct endpoint backend_pg[] = { { .text = "db1:5432" }, { .text = "db2:5432" } };
 static struct endpoint listen_ws[] = { { .text = ":8080" } };
@@ -142,10 +144,18 @@ worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg
 }
 
 void
-worker_each_flow(struct worker *w, void (*visit)(const struct flow_info *info, void *arg), void *arg)
+worker_each_flow(struct worker *w, void (*visit)(struct flow_info *info, void *arg), void *arg)
 {
 	for (size_t i = 0; i < w->n_flows; i++)
 		visit(&w->flows[i], arg);
+}
+
+void
+flow_info_ask(struct flow_info *info)
+{
+	fake_server_asked++;
+	if (info->id >= 100)
+		info->leg[BACKEND].rtt_us = (int64_t)info->id;
 }
 
 bool

@@ -325,6 +325,29 @@ test_flows_come_in_the_order_and_number_asked_for(void **state)
 }
 
 static void
+test_the_kernel_is_asked_about_what_is_shown_alone(void **state)
+{
+	json_t *list;
+
+	(void)state;
+	for (uint64_t id = 100; id < 200; id++)
+		fake_server_add_flow(&server, id % 2, id);
+	fake_server_asked = 0;
+	list = ask("flows limit=5\n");
+	assert_int_equal(fake_server_asked, 5);
+	for (int i = 0; i < 5; i++) {
+		json_t *flow = json_array_get(list, (size_t)i);
+
+		assert_int_equal(number(flow, "id"), 199 - i);
+		assert_true(json_real_value(json_object_get(json_object_get(flow, "backend"), "rtt_ms")) == (199 - i) / 1000.0);
+	}
+	json_decref(list);
+	fake_server_asked = 0;
+	json_decref(ask("flows limit=5 sort=rtt\n"));
+	assert_int_equal(fake_server_asked, 103);	/* it decides */
+}
+
+static void
 test_many_flows_pass_whole(void **state)
 {
 	json_t *list;
@@ -785,6 +808,7 @@ main(void)
 		FACT(test_status_tells_the_routes),
 		FACT(test_flows_show_both_legs),
 		FACT(test_flows_come_in_the_order_and_number_asked_for),
+		FACT(test_the_kernel_is_asked_about_what_is_shown_alone),
 		FACT(test_many_flows_pass_whole),
 		FACT(test_kill_finds_the_worker),
 		FACT(test_drain_once_and_now),
