@@ -46,6 +46,7 @@ open_control(struct admin *a, struct server *s, struct event_base *base)
 	if (r == 0)
 		return 0;
 	return tell_failure("control", c->control, r == -EADDRINUSE ? "another stent answers there" :
+	    r == -ENOENT ? "there is no such folder: make it, or name another" :
 	    r == -EEXIST ? "what is there is no socket" : NULL, r, c->control_is_default);
 }
 
@@ -62,7 +63,8 @@ open_http(struct admin *a, struct server *s, struct event_base *base)
 		log_say(LEVEL_INFO, "status page on http://%s%s/", c->admin[0] == ':' ? "localhost" : "", c->admin);
 		return 0;
 	}
-	return tell_failure("admin", c->admin, r == -EINVAL ? "not HOST:PORT" : NULL, r, c->admin_is_default);
+	return tell_failure("admin", c->admin, r == -EINVAL ? "not HOST:PORT" :
+	    r == -EADDRINUSE ? "somebody listens there already; name another port, or off" : NULL, r, c->admin_is_default);
 }
 
 int

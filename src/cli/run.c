@@ -112,6 +112,18 @@ start(struct process *p, const struct config *config)
 	return r;
 }
 
+/* Whoever starts it may look at stderr alone, and the log may be elsewhere. */
+static int
+start_or_say(struct process *p, const struct config *config)
+{
+	const int r = start(p, config);
+
+	if (r != 0 && config->log.target != TARGET_STDERR)
+		fprintf(stderr, "stent: did not start; %s%s says why\n", config->log.path != NULL ? "the log " : "syslog",
+		    config->log.path != NULL ? config->log.path : "");
+	return r;
+}
+
 static void
 stop(struct process *p)
 {
@@ -136,7 +148,7 @@ relay_until_stopped(struct config *config)
 		fprintf(stderr, "stent: cannot open the log%s%s: %s\n", config->log.path != NULL ? " " : "",
 		    config->log.path != NULL ? config->log.path : "", strerror(-r));
 	if (r == 0)
-		r = start(&p, config);
+		r = start_or_say(&p, config);
 	if (r == 0)
 		r = server_run(p.server);
 	stop(&p);

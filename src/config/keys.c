@@ -83,7 +83,8 @@ const struct key keys[] = {
 	  .help = "What the living side gets when the other is dead: the protocol's own goodbye where it "
 	    "has one, a reset, or a plain end" },
 	{ ROUTE("cancel_on_death", flag, cancel_on_death), .def = "on",
-	  .help = "Tell the backend to stop the work of a client that is dead, where the protocol can" },
+	  .help = "Tell the backend to stop the work of a client that is dead or was cut off (kill, "
+	    "idle_timeout), where the protocol can" },
 
 	{ LEG("keepalive", keepalive, keepalive_idle_s), .words = off, .def = "60s/10s/6",
 	  .help = "TCP probes: after so long idle, so far apart, so many unanswered mean death" },

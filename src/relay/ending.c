@@ -142,20 +142,7 @@ say_farewell(struct flow *f, enum side to)
 	return n > 0 && send(leg_fd(l), buf, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n;
 }
 
-void
-ending_by_force(struct flow *f, enum close_reason reason)
-{
-	bool told[2] = { false, false };
-
-	if (f->state == FLOW_ENDED)
-		return;
-	f->reason = (uint8_t)reason;
-	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++)
-		told[s] = say_farewell(f, s);
-	end(f, !told[CLIENT], !told[BACKEND]);
-}
-
-/* The backend still works for a client that is dead: have it stop. */
+/* The backend still works for a client that is dead, or cut off: have it stop. */
 static void
 cancel_work(struct flow *f)
 {
@@ -168,6 +155,31 @@ cancel_work(struct flow *f)
 	n = v->codec->cancel(v->state, buf);
 	if (n > 0)
 		errand_run(f->relay, f, buf, n);
+}
+
+/*
+ * Whose flow is cut off waits for its work no more than the dead do. A drain is
+ * no such case: this process ends with it, and could not carry out the errand.
+ */
+static bool
+is_cut_off(enum close_reason r)
+{
+	return r == REASON_ADMIN_KILL || r == REASON_CLIENT_IDLE || r == REASON_BACKEND_IDLE;
+}
+
+void
+ending_by_force(struct flow *f, enum close_reason reason)
+{
+	bool told[2] = { false, false };
+
+	if (f->state == FLOW_ENDED)
+		return;
+	f->reason = (uint8_t)reason;
+	if (f->state == FLOW_OPEN && is_cut_off(reason))
+		cancel_work(f);
+	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++)
+		told[s] = say_farewell(f, s);
+	end(f, !told[CLIENT], !told[BACKEND]);
 }
 
 static void

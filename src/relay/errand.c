@@ -109,7 +109,7 @@ errand_run(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t l
 	int fd = e != NULL ? socket_connect((struct sockaddr *)&ss, ss_len) : -1;
 
 	if (fd < 0) {
-		log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a dead client", f->route->name);
+		log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a client that is gone", f->route->name);
 		free(e);
 		return;
 	}

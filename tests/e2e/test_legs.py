@@ -248,6 +248,14 @@ def test_a_listener_that_is_taken_is_an_error_that_says_so(stent, echo):
     assert echo.text in run.stderr and "somebody listens there already" in run.stderr
 
 
+def test_who_starts_it_is_told_where_the_log_is(echo, tmp_path):
+    log = tmp_path / "stent.log"
+    run = harness.run_stent("relay", echo.text, "127.0.0.1:1", "--user=root", "--admin=off", "--control=off", f"--log=file:{log}")
+    assert run.returncode == 1
+    assert run.stderr == f"stent: did not start; the log {log} says why\n"
+    assert "somebody listens there already" in log.read_text()
+
+
 def test_original_destination_without_redirection_is_denied(stent):
     s = stent.route("original")
     s.expect_refusal()

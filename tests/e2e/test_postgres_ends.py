@@ -149,6 +149,20 @@ def test_a_killed_client_keeps_its_lock_if_so_wished(stent, postgres):
         assert not lock_is_free(postgres)
 
 
+def kill_it(s):
+    assert s.ask(f"kill {s.ask('flows')[0]['id']}")["killed"]
+
+
+@pytest.mark.parametrize("reason, keys, end", [("admin-kill", {}, kill_it), ("client-idle", {"client__idle_timeout": f"{2 * harness.SLOW:g}s"}, None)])
+def test_a_flow_that_is_cut_off_frees_its_lock(stent, postgres, reason, keys, end):
+    s = stent.route(postgres.port, protocol="postgres", **keys)
+    with a_client_that_holds_a_lock(postgres, s):
+        if end:
+            end(s)
+        assert s.flow_end(reason=reason)
+        harness.wait_for(lambda: lock_is_free(postgres), 5, "the lock to be free")
+
+
 def test_a_reset_in_a_copy_leaves_no_row(stent, postgres):
     s = stent.route(postgres.port, protocol="postgres")
     postgres.sql("drop table if exists half", "create table half(a int)")
