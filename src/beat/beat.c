@@ -101,8 +101,9 @@ is_honest(const struct beat_leg *b, const struct beat_policy *p, const struct be
 static bool
 judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
 {
-	if (!f->owed) {
+	if (!f->owed) {		/* also: it has answered the application */
 		b->asked_us = b->since_us = 0;
+		b->misses = 0;
 		return true;
 	}
 	if (b->asked_us == 0 || now_us < b->asked_us + p->timeout_us)

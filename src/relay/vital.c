@@ -27,6 +27,15 @@ actual_codec(const struct vital *v)
 	return inner != NULL ? inner : v->codec;
 }
 
+/* The kind that `auto` means. A protocol of one's own (line) asks where its settings name an answer. */
+static unsigned
+preferred_kind(const struct flow *f, enum side s, const struct codec *codec)
+{
+	if (codec->leg[s].kind != 0)
+		return codec->leg[s].kind;
+	return f->route->codec_settings.beat_expect[s].len > 0 ? BEAT_ASK : BEAT_TELL;
+}
+
 static struct beat_policy
 policy_of(const struct flow *f, enum side s)
 {
@@ -39,7 +48,7 @@ policy_of(const struct flow *f, enum side s)
 		.timeout_us = leg->heartbeat_timeout_ms * US_PER_MS,
 		.limit_us = leg->heartbeat_limit_ms * US_PER_MS,
 		.kind = leg->heartbeat_kind,
-		.preferred = codec->leg[s].kind,
+		.preferred = preferred_kind(f, s, codec),
 		.misses = leg->heartbeat_misses < 0 ? MISSES_AUTO : (unsigned)leg->heartbeat_misses,
 	};
 }
@@ -290,7 +299,10 @@ is_alive(const struct flow *f, enum side s, int64_t now_us)
 		return true;
 	if (heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
 		heard_us = now_us - facts.last_ack_ms * (int64_t)US_PER_MS;
-	return now_us - heard_us <= vouch_us && has_answered(l, heard_us, now_us);
+	if (now_us - heard_us > vouch_us)
+		return false;
+	/* Behind a window that is shut bytes wait here: its reader pauses, and answers window probes in their own time. */
+	return (facts.unsent > 0 && facts.unacked == 0) || has_answered(l, heard_us, now_us);
 }
 
 /* What is under way to side s, or cannot come from it. */

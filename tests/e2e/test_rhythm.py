@@ -138,6 +138,21 @@ def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, s
     assert PING in {hung.read()[0] for _ in range(2)}	# the application's; beside it we only tell
 
 
+@SIDES
+def test_a_hung_program_of_lines_is_found_though_lines_go_to_it(stent, raw_backend, side):
+    """Its kernel takes them all; from it comes nothing, not even the answer that was agreed on."""
+    s = stent.route(raw_backend.text, protocol="line", heartbeat=ms(2 * TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=2,
+                    **{f"{side}__beat_send": r"PING\n", f"{side}__beat_expect": "PONG"})
+    client, backend = s.connect(), raw_backend.accept()
+    other = backend if side == "client" else client
+    deadline = time.monotonic() + 5 * harness.SLOW
+    with pytest.raises(ConnectionError):
+        while time.monotonic() < deadline:
+            other.send_all(b"more\n")
+            time.sleep(TICK / 4)
+    assert s.flow_end()["reason"] == f"{side}-beat-timeout"
+
+
 # --- beats go on ---
 
 def test_a_slow_answer_does_not_leave_the_path_quiet(websocket):

@@ -217,6 +217,25 @@ test_a_peer_that_owes_the_application_is_found_dead_too(void **state)
 	assert_int_equal(decide(&b, &asking, &f, 115 * S), -1);
 }
 
+/* Misses are in a row: one that has answered the application begins anew. */
+static void
+test_an_answer_to_the_application_settles_the_misses(void **state)
+{
+	struct beat_leg b = { 0 };
+	struct beat_facts f = waiting(0);
+
+	(void)state;
+	f.legal = BEAT_TELL;
+	beat_init(&b, &asking, 0, 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), BEAT_TELL);
+	assert_int_equal(b.misses, 2);
+	f = all_well;
+	f.rx_us = 86 * S;
+	assert_int_equal(decide(&b, &asking, &f, 115 * S), BEAT_ASK);
+	assert_int_equal(b.misses, 0);
+}
+
 static void
 test_no_beat_behind_unsent_bytes(void **state)
 {
@@ -356,6 +375,7 @@ main(void)
 		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_owes_nothing),
 		cmocka_unit_test(test_a_leg_that_waits_is_told_meanwhile),
 		cmocka_unit_test(test_a_peer_that_owes_the_application_is_found_dead_too),
+		cmocka_unit_test(test_an_answer_to_the_application_settles_the_misses),
 		cmocka_unit_test(test_no_beat_behind_unsent_bytes),
 		cmocka_unit_test(test_no_beat_that_the_other_side_does_not_vouch_for),
 		cmocka_unit_test(test_unread_beats_do_not_pile_up),
