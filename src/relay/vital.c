@@ -363,13 +363,14 @@ tick_leg(struct flow *f, enum side s, int64_t now_us)
 	struct beat_leg *b = &v->beat[s];
 	struct leg *l = leg_of(f, s);
 	struct beat_facts facts = { 0 };
+	const int64_t due_us = beat_due_us(b, &p, l->rx_us, l->tx_us);
 	int64_t again;
 	unsigned kind;
 
 	if (l->shut)
 		return INT64_MAX;
-	if (beat_due_us(b, &p, l->rx_us, l->tx_us) > now_us)
-		return beat_due_us(b, &p, l->rx_us, l->tx_us);
+	if (due_us > now_us)
+		return due_us;
 	facts.legal = v->codec->may_beat(v->state, s);
 	facts.owed = is_owed(f, s);
 	if (l->fin)

@@ -530,7 +530,7 @@ class Stent:
     def ask(self, request):
         """What the control socket answers to a line."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10 * SLOW)
+            sock.settimeout(60 * SLOW)
             sock.connect(self.control)
             sock.sendall(request.encode() + b"\n")
             return json.loads(sock.makefile().read())

@@ -9,7 +9,6 @@ from a random generator whose seed is printed: STENT_TEST_SEED repeats it.
 import collections
 import contextlib
 import errno
-import json
 import os
 import random
 import select
@@ -207,21 +206,13 @@ class Driver(threading.Thread):
         return "killed"
 
 
-def control(s, line):
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(PATIENCE)
-        sock.connect(s.control)
-        sock.sendall(line.encode() + b"\n")
-        return json.loads(sock.makefile().read())
-
-
 def kill_some(s, rng, stop_at):
     """Some flow that resets can be told of, a few times a second."""
     n = 0
     while time.monotonic() < stop_at:
-        flows = [f for f in control(s, "flows limit=1000") if "unix" not in f["route"]]
+        flows = [f for f in s.ask("flows limit=1000") if "unix" not in f["route"]]
         if flows:
-            n += "error" not in control(s, f"kill {rng.choice(flows)['id']}")
+            n += "error" not in s.ask(f"kill {rng.choice(flows)['id']}")
         time.sleep(rng.uniform(0, 0.3))
     return n
 
@@ -249,7 +240,7 @@ def storm(stent, tmp_path, seconds, drivers, sizes=22):
         ini += "".join(f"{key} = {value}\n" for key, value in keys.items())
     s = stent(ini, workers=WORKERS, log_level="warn", log_format="text")
     sockets = descriptors(s)["socket"]
-    control(s, "health")        # once it answers, the last of what it opens at its start is closed again
+    s.ask("health")        # once it answers, the last of what it opens at its start is closed again
     before = harness.wait_for(lambda: (now := descriptors(s))["socket"] <= sockets and now)
     total = collections.Counter()
     for part, length in enumerate((seconds * 0.1, seconds * 0.9)):
@@ -265,7 +256,7 @@ def storm(stent, tmp_path, seconds, drivers, sizes=22):
         assert not problems, problems
         for thread in threads:
             total += thread.ends
-        harness.wait_for(lambda: control(s, "flows") == [], 20, "the flows to end")
+        harness.wait_for(lambda: s.ask("flows") == [], 20, "the flows to end")
         if part == 0:
             memory = s.memory()
     print(dict(total), "last killed:", killed)
