@@ -26,6 +26,7 @@ struct beat_leg {
 	uint32_t rtt_us, srtt_us, worst_us;	/* round trip of answers: last, smoothed, worst */
 	uint16_t unread;	/* beats since the peer's last byte */
 	uint8_t misses;		/* answers missed in a row */
+	bool refused;		/* the peer does not bear heartbeats: it gets no more */
 };
 
 /* What the settings and the codec want of a leg. */
@@ -74,6 +75,7 @@ enum beat_verdict beat_decide(struct beat_leg *b, const struct beat_policy *p, c
 
 /* random: any number, spreads the next beat over 80..100 % of the interval. */
 void beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_t now_us, uint32_t random);
+void beat_refused(struct beat_leg *b);
 void beat_answered(struct beat_leg *b, unsigned n, int64_t now_us);
 
 /* How long ago a sign of life may be and still vouch for its side. */

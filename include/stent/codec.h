@@ -54,6 +54,7 @@ struct codec_out {
 	size_t scratch_used;
 	unsigned answers;	/* answers to our beats taken out by this call */
 	unsigned early;		/* bytes left out by this call, having been sent ahead */
+	const char *refused;	/* set when what came shows that this peer does not bear our heartbeats: a static string. See feed() */
 	const char *lost;	/* set once, when the codec lets go: the reason, a static string */
 	const char *note;	/* set once, what the operator should know of a flow that goes on (no beats to a pooler): a static string, logged at info */
 	uint8_t scratch[CODEC_SCRATCH];
@@ -66,6 +67,7 @@ codec_out_clear(struct codec_out *out)
 	out->scratch_used = 0;
 	out->answers = 0;
 	out->early = 0;
+	out->refused = NULL;
 	out->lost = NULL;
 	out->note = NULL;
 }
@@ -93,6 +95,7 @@ struct codec_settings {
 	enum beat_kind kind[2];			/* kind configured for the beats to a side; 0: auto */
 	bool heartbeats[2];			/* beats to that side are on */
 	bool in_transaction;			/* beat the backend inside a transaction too */
+	bool while_busy[2];			/* heartbeats to that side also while a statement or command runs */
 };
 
 /* Why and since when the other side is dead; for farewell(). */
@@ -127,6 +130,12 @@ struct codec {
 	 * until then it merely stops beating. Exception: with is_ahead() true for
 	 * a side, what came is not what was sent ahead; nothing more can be made
 	 * right, and the relay resets the flow.
+	 * out->refused: something came back unasked, or mangled, that can only be
+	 * the reaction of `from` to a heartbeat of ours (an error to a one-way
+	 * heartbeat, an empty reply). The codec took it out where that was exact.
+	 * The relay sends `from` no more heartbeats on this flow, and counts it
+	 * against that kind on the route; the codec goes on watching, so that
+	 * what still comes of those under way is taken out too.
 	 */
 	size_t (*feed)(void *state, enum side from, const uint8_t *buf, size_t len,
 	    struct codec_out *out);
@@ -144,6 +153,17 @@ struct codec {
 
 	/* The kinds of beat that may go to side `to` right now, before any other byte. */
 	unsigned (*may_beat)(const void *state, enum side to);
+
+	/*
+	 * Why no heartbeat may go to side `to` in the state that the flow is in
+	 * now, in a few words for the operator ("statement running", "in a
+	 * transaction", "inside a message", "pooler behind"): a static string.
+	 * NULL: one may. This function itself may be NULL: nothing to say.
+	 */
+	const char *(*why_none)(const void *state, enum side to);
+
+	/* Side `from` said goodbye in its protocol: its end is in order, even by a reset. NULL: it has no goodbye. */
+	bool (*said_goodbye)(const void *state, enum side from);
 
 	/*
 	 * Writes a beat of one kind that may_beat() just allowed, and counts it

@@ -58,7 +58,7 @@ beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us
 {
 	int64_t quiet_us, due_us;
 
-	if (p->interval_us == 0)
+	if (p->interval_us == 0 || b->refused)
 		return INT64_MAX;
 	/* Only an ask brings bytes back. Of a peer that acknowledges what it gets, a tell brings no more than that. */
 	quiet_us = wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us;
@@ -157,6 +157,13 @@ beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_
 	b->asked_us = now_us;
 	if (b->since_us == 0)
 		b->since_us = now_us;
+}
+
+void
+beat_refused(struct beat_leg *b)
+{
+	b->refused = true;
+	b->asked_us = b->since_us = 0;
 }
 
 void

@@ -120,6 +120,10 @@ const struct key keys[] = {
 	{ .name = "heartbeat_in_transaction", .scope = SCOPE_LEG, .legs = BACKEND_LEG, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.in_transaction), .def = "off",
 	  .help = "Heartbeats to a database go on inside a transaction, which keeps its locks" },
+	{ .name = "heartbeat_while_busy", .scope = SCOPE_LEG, .legs = BOTH_LEGS, .type = &type_flag,
+	  .offset = offsetof(struct route, codec_settings.while_busy), .stride = sizeof(bool), .def = "off",
+	  .help = "Heartbeats of a database protocol go to this side also while a statement or command runs, when somebody may "
+	    "be watching the connection's silence; for middleboxes that count data alone" },
 	{ 0 },
 };
 

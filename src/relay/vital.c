@@ -130,6 +130,8 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 		beat_answered(&f->vital->beat[from], out->answers, now_us);
 		counter_add(&f->relay->counters->answers[from], out->answers);
 	}
+	if (out->refused != NULL)
+		beat_refused(&f->vital->beat[from]);
 	if (n + out->early == 0)
 		return true;
 	l->bytes += n + out->early;
