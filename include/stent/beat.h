@@ -13,7 +13,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BEAT_UNREAD_MAX 1000	/* beats without one byte from the peer: then they stop */
+#define BEAT_MISSES_AUTO 3	/* what heartbeat_misses = auto means */
+#define BEAT_UNREAD_MAX 1000	/* beats without one byte from the peer, where the kernel does not tell whether it reads: then they stop */
+
+/* Why a leg that is due gets no heartbeat. */
+enum beat_hold {
+	BEAT_HOLD_NONE,
+	BEAT_HOLD_STATE,	/* none is legal in the protocol's state: the codec knows why */
+	BEAT_HOLD_BUSY,		/* bytes are under way to it */
+	BEAT_HOLD_UNREAD,	/* the peer does not read what it was sent */
+	BEAT_HOLD_OTHER,	/* the other side gives no sign of life */
+	BEAT_HOLD_LIMIT,	/* the other side's application has been silent for heartbeat_limit */
+	BEAT_HOLD_REFUSED,	/* this peer reacted to one: no more on this flow */
+	BEAT_HOLD_ROUTE,	/* other peers of the route did */
+	BEAT_HOLD_TRIAL,	/* other flows of the route try first */
+	BEAT_HOLD_MUTE,		/* the peer never replied, and the protocol has no one-way kind now */
+	BEAT_HOLD_REPLY,	/* a reply is waited for */
+};
 
 /* The beats of one leg. Zeroed, then beat_init(). */
 struct beat_leg {
@@ -21,12 +37,18 @@ struct beat_leg {
 	int64_t asked_us;	/* the answer that is waited for is due timeout_us after this; 0: none is waited for */
 	int64_t since_us;	/* when the oldest ask without an answer went out; 0: there is none */
 	int64_t gap_us;		/* quiet time until the next: the interval less its jitter */
+	int64_t trial_us;	/* when the first heartbeat of the kind on trial went out */
 	uint32_t sent;
 	uint32_t answered;
 	uint32_t rtt_us, srtt_us, worst_us;	/* round trip of answers: last, smoothed, worst */
 	uint16_t unread;	/* beats since the peer's last byte */
-	uint8_t misses;		/* answers missed in a row */
+	uint16_t misses;	/* answers missed in a row */
+	uint8_t hold;		/* enum beat_hold: why none went out when the leg was last due */
+	uint8_t borne;		/* kinds that this peer has borne; a set of enum beat_kind */
+	uint8_t last_kind;	/* that was sent; 0: none yet */
+	uint8_t trying;		/* the kind on trial; 0: none */
 	bool refused;		/* the peer does not bear heartbeats: it gets no more */
+	bool mute;		/* it was asked, and never replied: it is not asked again */
 };
 
 /* What the settings and the codec want of a leg. */
@@ -43,6 +65,9 @@ struct beat_policy {
 struct beat_facts {
 	unsigned legal;		/* kinds that the codec allows now */
 	bool owed;		/* an answer may still come from this peer, to us or to the other side's own question */
+	bool route_allows;	/* the kinds that are legal are not all off on the route */
+	bool unread;		/* the kernel tells that the peer does not read */
+	bool blind;		/* the kernel does not tell */
 	bool listens;		/* this peer has nothing to say: its silence does not mean that it does not read */
 	bool busy;		/* bytes wait to be sent, or were sent and are not acknowledged in time */
 	bool stuck;		/* bytes are on their way, to it or from it, that keep an answer from coming */
@@ -53,7 +78,7 @@ struct beat_facts {
 
 enum beat_verdict {
 	BEAT_WAIT,		/* nothing now */
-	BEAT_SEND,		/* *kind goes out now; then call beat_sent() */
+	BEAT_SEND,		/* one goes out now; then call beat_sent() */
 	BEAT_DEAD,		/* the peer missed its answers */
 };
 
@@ -69,14 +94,33 @@ int64_t beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64
 bool beat_is_hopeless(const struct beat_leg *b, unsigned legal, bool owed);
 int64_t beat_hopeless_us(const struct beat_policy *p, int64_t now_us);
 
-/* For any other leg that is due. *again_us: when to look again, at the latest. */
-enum beat_verdict beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f,
-    int64_t now_us, unsigned *kind, int64_t *again_us);
+/* What is to be done for a leg. */
+struct beat_outcome {
+	enum beat_verdict verdict;
+	unsigned kind;		/* BEAT_SEND: of the heartbeat */
+	int64_t again_us;	/* BEAT_WAIT: when to look again, at the latest */
+	bool missed;		/* a reply has just been missed; b->misses says how many in a row */
+	bool went_mute;		/* a peer that never replied was given its time: it is asked no more */
+};
+
+/* For any other leg that is due. */
+struct beat_outcome beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us);
 
 /* random: any number, spreads the next beat over 80..100 % of the interval. */
 void beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_t now_us, uint32_t random);
-void beat_refused(struct beat_leg *b);
 void beat_answered(struct beat_leg *b, unsigned n, int64_t now_us);
+
+/* The peer reacted to a heartbeat by something else than a reply: no more for it. */
+void beat_refused(struct beat_leg *b);
+
+/*
+ * How long a heartbeat is on trial, and a close of its peer held against it: a
+ * second, less for intervals below two. With is_borne, the peer has borne that
+ * kind before: then a tenth of the interval, since closes fall there by chance, too.
+ */
+int64_t beat_trial_us(const struct beat_policy *p, bool is_borne);
+/* The kind on trial has had its time, and nothing spoke against it: it is borne. Returns that kind; 0: none yet. */
+unsigned beat_settle_trial(struct beat_leg *b, const struct beat_policy *p, int64_t now_us);
 
 /* How long ago a sign of life may be and still vouch for its side. */
 int64_t beat_vouch_us(int64_t probe_idle_us, int64_t probe_interval_us, int64_t interval_us);

@@ -64,6 +64,11 @@ struct flow_info {
 		int64_t srtt_us;	/* without answers rtt_us is the kernel's estimate, if asked for */
 		int64_t worst_us;
 		int64_t quiet_ms;	/* since the last bytes from this side */
+		int64_t heard_ms;	/* since its last sign of life that we know of: bytes, or an acknowledgement if asked for */
+		unsigned misses, misses_max;	/* replies missed in a row; as many mean death; 0: any number does not */
+		bool asking;		/* a reply is waited for */
+		bool refused;		/* it reacted to heartbeats, and gets no more */
+		const char *why_none;	/* why it gets no heartbeats now; NULL: it does */
 		bool fin;		/* this side has said its last */
 	} leg[2];
 };
@@ -76,6 +81,7 @@ struct relay_counters {
 	uint64_t bytes[2];		/* received from that side and forwarded */
 	uint64_t beats[2], answers[2];	/* sent to, answered by that side */
 	uint64_t codec_lost;		/* codecs that let go */
+	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
 };
 
 struct event_base;
@@ -88,13 +94,18 @@ struct relay;
  */
 #define RELAY_PIPES 32
 
+/* What the relays of all workers know together of the routes. NULL: out of memory. Freed after the last relay. */
+struct relay_shared;
+struct relay_shared *relay_shared_new(const struct config *config);
+void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
+
 /*
- * The relay of worker number `index`. config and counters must outlive it; on_end is
+ * The relay of worker number `index`. config, shared and counters must outlive it; on_end is
  * called once for each flow that is gone. NULL: out of memory.
  */
-struct relay *relay_new(struct event_base *base, const struct config *config, struct relay_counters *counters,
-    int index, void (*on_end)(void *arg), void *arg);
-void relay_free(struct relay *r);	/* ends what is left, reason drain; NULL is fine */
+struct relay *relay_new(struct event_base *base, const struct config *config, struct relay_shared *shared,
+    struct relay_counters *counters, int index, void (*on_end)(void *arg), void *arg);
+void relay_free(struct relay *r);	/* ends what is left at once, reason drain; NULL is fine */
 
 /* A new flow from an accepted socket, which the relay owns from now on. */
 void relay_open(struct relay *r, int fd, const struct route *route, const struct address *client);
@@ -116,5 +127,6 @@ bool relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info
 void flow_info_ask(struct flow_info *info);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
+bool relay_has_flows(const struct relay *r);	/* those that were killed may take two seconds to say goodbye */
 
 #endif

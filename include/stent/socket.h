@@ -46,6 +46,9 @@ int socket_connect(const struct sockaddr *sa, socklen_t len);
 /* Sets a leg's keepalive and TCP_USER_TIMEOUT on a connected socket. 0 or -errno. */
 int socket_keep_alive(int fd, const struct leg_settings *leg);
 
+/* Changes the idle time before the first probe, of a socket that sends probes. */
+void socket_set_keepalive_idle(int fd, int seconds);
+
 /* Takes the pending error: 0 or an errno. */
 int socket_error(int fd);
 
@@ -85,7 +88,10 @@ struct socket_facts {
 	uint32_t probes;	/* keepalive or window probes unanswered */
 	uint32_t backoff;	/* window probes sent in a row */
 	uint32_t last_ack_ms;	/* since the last acknowledgement came: probes' too */
+	uint32_t last_sent_ms;	/* since data went out last; long for a socket that sent none */
 	uint32_t rtt_us;	/* smoothed */
+	uint32_t min_rtt_us;	/* the least of the last minutes: without the delays of single acknowledgements */
+	uint32_t window;	/* bytes that the peer has room for; UINT32_MAX: this kernel does not tell */
 };
 
 /* Works on a socket that has just died, too. */

@@ -16,7 +16,7 @@ struct event_base;
 struct worker;
 
 /* Starts the thread. 0 or -errno. */
-int worker_start(struct worker **ret, const struct config *config, int index);
+int worker_start(struct worker **ret, const struct config *config, struct relay_shared *shared, int index);
 
 /* Gives a freshly accepted socket away. 0: the worker owns fd from now on; -ENOMEM: the caller still does. Any thread. */
 int worker_give(struct worker *w, int fd, const struct route *route, const struct address *client);
@@ -47,7 +47,9 @@ bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);
 /* For fn of worker_call(): ends them all. Returns how many. */
 size_t worker_kill_all(struct worker *w, enum close_reason reason);
 
-/* Ends what is left (reason drain), stops and joins the thread, frees all. */
+/* Has it end what is left (reason drain), say goodbye, and stop; does not wait. */
+void worker_end(struct worker *w);
+/* The same, joins the thread, frees all. */
 void worker_stop(struct worker *w);
 
 #endif

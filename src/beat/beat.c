@@ -1,6 +1,9 @@
 /*
  * beat.c - the rhythm of the heartbeats of one leg.
  *
+ * A missing reply counts only of a peer that has replied before: many reply to
+ * nobody, and are well. They are asked once, then told.
+ *
  * One ask waits at a time. Its answer settles it; its deadline makes a miss
  * and lets the next ask go at once, so that a dead program is found within
  * interval + timeout x misses. Meanwhile tells keep the path alive. No miss
@@ -18,7 +21,7 @@
 #include "stent/codec.h"
 
 #define RETRY_LEAST_US (5 * US_PER_MS)
-#define RETRY_MOST_US US_PER_S
+#define RETRY_MOST_US (5 * US_PER_S)
 #define JITTER_PERCENT 20
 #define UNASKED_US (60 * (int64_t)US_PER_S)
 
@@ -63,6 +66,8 @@ beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us
 	/* Only an ask brings bytes back. Of a peer that acknowledges what it gets, a tell brings no more than that. */
 	quiet_us = wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us;
 	due_us = max64(quiet_us, b->last_us) + b->gap_us;
+	if (b->trying != 0)
+		due_us = min64(due_us, b->trial_us + beat_trial_us(p, false));
 	return b->asked_us != 0 ? min64(due_us, b->asked_us + p->timeout_us) : due_us;
 }
 
@@ -78,70 +83,112 @@ beat_hopeless_us(const struct beat_policy *p, int64_t now_us)
 	return now_us + max64(RETRY_LEAST_US, p->interval_us / 2);
 }
 
-/* The kind to send: the wished one; a tell where an ask is not legal now. */
+/* The kind to send: the wished one; a tell where an ask is not legal now. Bytes are sent early only, or not at all. */
 static unsigned
 choose_kind(const struct beat_policy *p, unsigned legal)
 {
 	if ((legal & wish(p)) != 0)
 		return wish(p);
+	if (p->kind == BEAT_AHEAD)
+		return 0;
 	if ((legal & BEAT_TELL) != 0)
 		return BEAT_TELL;
 	return p->kind == 0 ? legal & BEAT_ASK : 0;
 }
 
-static bool
-is_honest(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
+/* Why none may go to the leg, whatever its protocol says. */
+static enum beat_hold
+find_hold(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
 {
-	if (!f->other_alive || (b->unread >= BEAT_UNREAD_MAX && !f->listens))
-		return false;
-	return p->limit_us == 0 || now_us - f->other_app_us < p->limit_us;
+	if (!f->route_allows)
+		return BEAT_HOLD_ROUTE;
+	if (f->busy)
+		return BEAT_HOLD_BUSY;
+	if (f->unread || (f->blind && b->unread >= BEAT_UNREAD_MAX && !f->listens))
+		return BEAT_HOLD_UNREAD;
+	if (!f->other_alive)
+		return BEAT_HOLD_OTHER;
+	if (p->limit_us != 0 && now_us - f->other_app_us >= p->limit_us)
+		return BEAT_HOLD_LIMIT;
+	return BEAT_HOLD_NONE;
 }
 
-/* The answer that is waited for: still to come, late, or never. False: so many have been missed that the peer is dead. */
-static bool
-judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
+/* A reply that was due has not come. */
+static void
+miss(struct beat_leg *b, const struct beat_policy *p, struct beat_outcome *o)
+{
+	b->asked_us = 0;
+	/* Many peers reply to nobody, and are well: only one that has replied before can miss a reply. */
+	if (b->answered == 0) {
+		o->went_mute = b->since_us != 0 && !b->mute;
+		b->mute |= o->went_mute;
+		return;
+	}
+	if (b->misses < UINT16_MAX)
+		b->misses++;
+	o->missed = true;
+	if (p->misses != 0 && b->misses >= p->misses)
+		o->verdict = BEAT_DEAD;
+}
+
+/* The answer that is waited for: still to come, late, or never. */
+static void
+judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us,
+    struct beat_outcome *o)
 {
 	if (!f->owed) {		/* also: it has answered the application */
 		b->asked_us = b->since_us = 0;
 		b->misses = 0;
-		return true;
+		return;
 	}
 	if (b->asked_us == 0 || now_us < b->asked_us + p->timeout_us)
-		return true;
+		return;
 	if (f->rx_us > b->asked_us)
 		b->misses = 0;
-	if (f->rx_us > b->asked_us || f->stuck) {
+	if (f->rx_us > b->asked_us || f->stuck)
 		b->asked_us = now_us;	/* it gets its full time again */
-		return true;
-	}
-	b->asked_us = 0;
-	if (b->misses < UINT8_MAX)
-		b->misses++;
-	return p->misses == 0 || b->misses < p->misses;
+	else
+		miss(b, p, o);
 }
 
-enum beat_verdict
-beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us,
-    unsigned *kind, int64_t *again_us)
+/* When a leg that is held is looked at again: as seldom as that can change without its due time moving, too. */
+static int64_t
+look_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
 {
+	int64_t at = beat_hopeless_us(p, now_us);
+
+	if (b->hold == BEAT_HOLD_OTHER || b->hold == BEAT_HOLD_TRIAL)
+		at = now_us + max64(RETRY_LEAST_US, min64(p->interval_us / 4, RETRY_MOST_US));
+	return b->asked_us != 0 ? min64(at, b->asked_us + p->timeout_us) : at;
+}
+
+struct beat_outcome
+beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
+{
+	struct beat_outcome o = { .verdict = BEAT_WAIT };
 	unsigned legal = f->legal;
 
 	if (f->rx_us > b->last_us)
 		b->unread = 0;
-	if (!judge_answer(b, p, f, now_us))
-		return BEAT_DEAD;
-	if (b->asked_us == 0 && f->owed && wish(p) == BEAT_ASK && (legal & BEAT_ASK) == 0)
+	judge_answer(b, p, f, now_us, &o);
+	if (o.verdict == BEAT_DEAD)
+		return o;
+	if (b->asked_us == 0 && f->owed && !b->mute && wish(p) == BEAT_ASK && (legal & BEAT_ASK) == 0)
 		b->asked_us = now_us;	/* it owes one to the application */
-	if (b->asked_us != 0)
+	if (b->asked_us != 0 || b->mute)
 		legal &= ~(unsigned)BEAT_ASK;
-	*kind = f->busy || !is_honest(b, p, f, now_us) ? 0 : choose_kind(p, legal);
-	if (*kind != 0)
-		return BEAT_SEND;
-	*again_us = legal == 0 ? beat_hopeless_us(p, now_us) :
-	    now_us + max64(RETRY_LEAST_US, min64(p->interval_us / 4, RETRY_MOST_US));
-	if (b->asked_us != 0)
-		*again_us = min64(*again_us, b->asked_us + p->timeout_us);
-	return BEAT_WAIT;
+	o.kind = choose_kind(p, legal);
+	if (f->legal == 0)
+		b->hold = BEAT_HOLD_STATE;
+	else if (o.kind == 0)
+		b->hold = b->mute ? BEAT_HOLD_MUTE : b->asked_us != 0 ? BEAT_HOLD_REPLY : BEAT_HOLD_STATE;
+	else
+		b->hold = (uint8_t)find_hold(b, p, f, now_us);
+	if (b->hold == BEAT_HOLD_NONE)
+		o.verdict = BEAT_SEND;
+	else
+		o.again_us = look_again_us(b, p, now_us);
+	return o;
 }
 
 void
@@ -150,8 +197,13 @@ beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_
 	b->last_us = now_us;
 	b->gap_us = gap(p, random);
 	b->sent++;
+	b->last_kind = (uint8_t)kind;
 	if (b->unread < BEAT_UNREAD_MAX)
 		b->unread++;
+	if ((b->borne & kind) == 0 && b->trying == 0) {
+		b->trying = (uint8_t)kind;
+		b->trial_us = now_us;
+	}
 	if (kind != BEAT_ASK)
 		return;
 	b->asked_us = now_us;
@@ -163,6 +215,8 @@ void
 beat_refused(struct beat_leg *b)
 {
 	b->refused = true;
+	b->hold = BEAT_HOLD_REFUSED;
+	b->trying = 0;
 	b->asked_us = b->since_us = 0;
 }
 
@@ -173,6 +227,7 @@ beat_answered(struct beat_leg *b, unsigned n, int64_t now_us)
 	b->misses = 0;
 	b->unread = 0;
 	b->asked_us = 0;
+	b->mute = false;
 	if (b->since_us == 0)
 		return;		/* another one was answered before it */
 	b->rtt_us = (uint32_t)min64(now_us - b->since_us, UINT32_MAX);
@@ -180,6 +235,24 @@ beat_answered(struct beat_leg *b, unsigned n, int64_t now_us)
 	if (b->rtt_us > b->worst_us)
 		b->worst_us = b->rtt_us;
 	b->since_us = 0;
+}
+
+int64_t
+beat_trial_us(const struct beat_policy *p, bool is_borne)
+{
+	return min64(US_PER_S, p->interval_us / (is_borne ? 10 : 2));
+}
+
+unsigned
+beat_settle_trial(struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
+{
+	const uint8_t kind = b->trying;
+
+	if (kind == 0 || now_us < b->trial_us + beat_trial_us(p, false))
+		return 0;
+	b->borne |= kind;
+	b->trying = 0;
+	return kind;
 }
 
 int64_t

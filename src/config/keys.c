@@ -86,7 +86,7 @@ const struct key keys[] = {
 	  .help = "Tell the backend to stop the work of a client that is dead or was cut off (kill, "
 	    "idle_timeout), where the protocol can" },
 
-	{ LEG("keepalive", keepalive, keepalive_idle_s), .words = off, .def = "60s/10s/6",
+	{ LEG("keepalive", keepalive, keepalive_idle_s), .words = off, .def = "25s/10s/6",
 	  .help = "TCP probes: after so long idle, so far apart, so many unanswered mean death" },
 	{ LEG("user_timeout", duration, user_timeout_ms), .min = 1, .max = USER_TIMEOUT_MAX,
 	  .words = automatic_or_off, .def = "auto",

@@ -339,6 +339,12 @@ ask_bytes(int fd, unsigned long what)
 	return ioctl(fd, what, &n) == 0 && n > 0 ? (size_t)n : 0;
 }
 
+void
+socket_set_keepalive_idle(int fd, int seconds)
+{
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));	/* a UNIX socket has none */
+}
+
 size_t
 socket_unread(int fd)
 {
@@ -369,4 +375,9 @@ socket_facts(int fd, struct socket_facts *ret)
 	ret->backoff = info.tcpi_backoff;
 	ret->last_ack_ms = info.tcpi_last_ack_recv;
 	ret->rtt_us = info.tcpi_rtt;
+	ret->min_rtt_us = info.tcpi_min_rtt;
+	ret->last_sent_ms = info.tcpi_last_data_sent;
+	ret->window = UINT32_MAX;
+	if (len >= offsetof(struct tcp_info, tcpi_snd_wnd) + sizeof(info.tcpi_snd_wnd))
+		ret->window = info.tcpi_snd_wnd;
 }

@@ -10,7 +10,10 @@
  * kernel has not delivered yet, so it waits until all is acknowledged. A
  * living side that takes nothing for a second is not waited for.
  *
- * By force (drain, kill, idle, out of memory): at once.
+ * By force (drain, kill, idle, out of memory): a side to which the protocol has
+ * a farewell gets it and a FIN, and a moment to close; what it still says is
+ * read and dropped, as bytes unread at a close would make it a reset, which
+ * may overtake the farewell. A side without one is reset at once.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +32,9 @@
 struct ending {
 	enum side dead, to;	/* to: the side that lives and is told */
 	enum on_dead how;
-	bool told;		/* farewell and FIN are out */
+	bool forced;		/* nobody is dead: see told_both */
+	bool told;		/* farewell and FIN are out to `to` */
+	bool told_both[2];	/* forced: the same, for each side that is waited for */
 	size_t left;		/* bytes not delivered at the last look */
 	int64_t progress_us;	/* when that last became less */
 };
@@ -105,8 +110,7 @@ end(struct flow *f, bool reset_client, bool reset_backend)
 	timer_disarm(r->timers, &f->timer);
 	close_leg(f, CLIENT, reset_client);
 	close_leg(f, BACKEND, reset_backend);
-	free(f->vital);
-	f->vital = NULL;
+	vital_free(f);
 	counter_add(&r->counters->flows_ended[f->reason], 1);
 	counter_add(&r->counters->flows_open, (uint64_t)-1);
 	if (r->list_next == f)
@@ -167,19 +171,111 @@ is_cut_off(enum close_reason r)
 	return r == REASON_ADMIN_KILL || r == REASON_CLIENT_IDLE || r == REASON_BACKEND_IDLE;
 }
 
-void
-ending_by_force(struct flow *f, enum close_reason reason)
+/* Farewell and FIN to side s. False: it gets a reset instead. */
+static bool
+dismiss(struct flow *f, enum side s)
+{
+	struct leg *l = leg_of(f, s);
+
+	if (!say_farewell(f, s))
+		return false;
+	shutdown(leg_fd(l), SHUT_WR);
+	l->shut = true;
+	return true;
+}
+
+/* Reads and drops what the living side still says. True: it has closed. */
+static bool
+has_closed(struct flow *f, enum side to)
+{
+	uint8_t *buf = f->relay->buf;
+	ssize_t n = -1;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		n = recv(leg_fd(leg_of(f, to)), buf, RELAY_BUFFER, MSG_DONTWAIT);
+		if (n <= 0)
+			break;
+	}
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+/* Waits for the sides that were told goodbye to close. */
+static void
+progress_forced(struct flow *f, int64_t now_us)
+{
+	struct ending *e = f->ending;
+	bool waits = false;
+
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		e->told_both[s] = e->told_both[s] && !has_closed(f, s);
+		waits |= e->told_both[s];
+	}
+	if (waits && now_us - e->progress_us <= GOODBYE_US)
+		flow_wake_at(f, now_us + LOOK_US);
+	else
+		end(f, e->told_both[CLIENT], e->told_both[BACKEND]);
+}
+
+static void
+force_now(struct flow *f, enum close_reason reason)
 {
 	bool told[2] = { false, false };
 
-	if (f->state == FLOW_ENDED)
-		return;
 	f->reason = (uint8_t)reason;
-	if (f->state == FLOW_OPEN && is_cut_off(reason))
-		cancel_work(f);
 	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++)
 		told[s] = say_farewell(f, s);
 	end(f, !told[CLIENT], !told[BACKEND]);
+}
+
+void
+ending_by_force(struct flow *f, enum close_reason reason)
+{
+	struct ending *e = f->state == FLOW_OPEN ? calloc(1, sizeof(*e)) : NULL;
+
+	if (f->state == FLOW_ENDED)
+		return;
+	if (f->state == FLOW_OPEN && is_cut_off(reason))
+		cancel_work(f);
+	if (e == NULL) {
+		force_now(f, reason);
+		return;
+	}
+	f->reason = (uint8_t)reason;
+	*e = (struct ending){ .forced = true, .progress_us = clock_us() };
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		e->told_both[s] = dismiss(f, s);
+	f->state = FLOW_ENDING;
+	f->ending = e;
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		if (!e->told_both[s]) {
+			close_leg(f, s, true);
+			event_assign(&leg_of(f, s)->ev, f->relay->base, -1, 0, NULL, NULL);	/* it has no socket any more */
+		}
+	progress_forced(f, e->progress_us);
+}
+
+bool
+ending_is_forced(const struct flow *f)
+{
+	return f->state == FLOW_ENDING && f->ending->forced;
+}
+
+/*
+ * A side that said its protocol's goodbye and then reset has left in order. Its
+ * kernel resets when bytes lie unread, and heartbeats of ours may be those.
+ */
+static bool
+is_reset_behind_goodbye(const struct flow *f, enum side s, enum close_reason reason)
+{
+	return reason == reason_on_side(REASON_CLIENT_RESET, s) && vital_said_goodbye(f, s);
+}
+
+static enum on_dead
+how_to_tell(const struct flow *f, enum side dead, enum close_reason reason)
+{
+	if (reason_is_death(reason))
+		return f->route->on_dead;
+	return is_reset_behind_goodbye(f, dead, reason) && f->vital->beat[dead].sent > 0 ? ON_DEAD_CLOSE : ON_DEAD_RESET;
 }
 
 static void
@@ -187,7 +283,11 @@ begin(struct flow *f, enum side dead, enum close_reason reason)
 {
 	struct leg *l = leg_of(f, dead);
 	const enum side to = side_other(dead);
+	const enum on_dead how = how_to_tell(f, dead, reason);
 
+	vital_judge_end(f, dead, clock_us());
+	if (is_reset_behind_goodbye(f, dead, reason))
+		reason = reason_on_side(REASON_CLIENT_FIN, dead);
 	f->reason = (uint8_t)reason;
 	if (dead == CLIENT)
 		cancel_work(f);		/* a reset is a death too: nobody is left to wait for it */
@@ -200,7 +300,7 @@ begin(struct flow *f, enum side dead, enum close_reason reason)
 	*f->ending = (struct ending){
 		.dead = dead,
 		.to = to,
-		.how = reason_is_death(reason) ? f->route->on_dead : ON_DEAD_RESET,
+		.how = how,
 		.left = SIZE_MAX,
 	};
 	l->dead = true;
@@ -212,6 +312,8 @@ begin(struct flow *f, enum side dead, enum close_reason reason)
 void
 ending_on_error(struct flow *f, enum side s, int err)
 {
+	if (ending_is_forced(f))
+		return;		/* has_closed() finds it */
 	if (f->state == FLOW_OPEN) {
 		begin(f, s, reason_from_errno(s, err, leg_fd(leg_of(f, s)), leg_of(f, s)->stalled));
 	} else if (f->state == FLOW_ENDING && s == f->ending->dead) {
@@ -249,21 +351,6 @@ deliver(struct flow *f, enum side dead, enum side to)
 	return living->backlog == NULL && (l->fin || !l->readable);
 }
 
-/* Reads and drops what the living side still says. True: it has closed. */
-static bool
-has_closed(struct flow *f, enum side to)
-{
-	uint8_t *buf = f->relay->buf;
-	ssize_t n = -1;
-
-	for (int i = 0; i < ROUNDS; i++) {
-		n = recv(leg_fd(leg_of(f, to)), buf, RELAY_BUFFER, MSG_DONTWAIT);
-		if (n <= 0)
-			break;
-	}
-	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
-}
-
 /* All is delivered: tells the living side as `how` has it. */
 static void
 tell(struct flow *f, int64_t now_us)
@@ -289,6 +376,10 @@ ending_progress(struct flow *f, int64_t now_us)
 	struct ending *e = f->ending;
 	size_t left;
 
+	if (e->forced) {
+		progress_forced(f, now_us);
+		return;
+	}
 	if (!e->told) {
 		const bool delivered = deliver(f, e->dead, e->to);
 

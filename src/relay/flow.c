@@ -19,6 +19,7 @@
 
 #define STALL_LOOK_MOST_US (5 * US_PER_S)	/* how often a stalled leg is looked at */
 
+#define HALF_CLOSED_IDLE_S 25	/* the most before the first probe, as the default of keepalive */
 #define BEHIND_US (20 * US_PER_MS)
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
@@ -87,12 +88,26 @@ check_unread_leg(struct flow *f, enum side s)
 	return false;
 }
 
+/*
+ * Connection tracking forgets a half-closed connection sooner than an open one
+ * (Linux: after 60 s), so its first probe must not wait longer than that.
+ */
+void
+flow_half_closed(struct flow *f)
+{
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		if (leg_settings(f, s)->keepalive_idle_s > HALF_CLOSED_IDLE_S)
+			socket_set_keepalive_idle(leg_fd(leg_of(f, s)), HALF_CLOSED_IDLE_S);
+}
+
 static void
 look_behind(struct flow *f)
 {
 	f->behind_us = 0;
 	if (!f->kept && f->backend.family != AF_UNIX)
 		(void)socket_keep_alive(leg_fd(leg_of(f, BACKEND)), leg_settings(f, BACKEND));
+	if (!f->kept && (leg_of(f, CLIENT)->fin || leg_of(f, BACKEND)->fin))
+		flow_half_closed(f);
 	f->kept = true;
 	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++) {
 		struct leg *l = leg_of(f, s);
@@ -337,11 +352,17 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		const struct beat_leg *b = f->vital != NULL ? &f->vital->beat[s] : NULL;
 
 		info->leg[s].bytes = l->bytes;
-		info->leg[s].quiet_ms = (now - l->rx_us) / US_PER_MS;
+		info->leg[s].quiet_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
+		info->leg[s].why_none = vital_why_none(f, s);
 		info->leg[s].fin = l->fin;
 		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
 		if (b == NULL)
 			continue;
+		info->leg[s].misses = b->misses;
+		info->leg[s].misses_max = leg_settings(f, s)->heartbeat_misses < 0 ? BEAT_MISSES_AUTO
+		    : (unsigned)leg_settings(f, s)->heartbeat_misses;
+		info->leg[s].asking = b->since_us != 0;
+		info->leg[s].refused = b->refused;
 		info->leg[s].beats = b->sent;
 		info->leg[s].answers = b->answered;
 		if (b->worst_us > 0) {
@@ -355,13 +376,25 @@ flow_describe(const struct flow *f, struct flow_info *info)
 void
 flow_info_ask(struct flow_info *info)
 {
+	const struct flow *f = info->flow;
+
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
-		const int fd = leg_fd(&info->flow->leg[s]);
+		const int fd = leg_fd(&f->leg[s]);
+		/* Acknowledgements of single segments are delayed: with one-way heartbeats the estimate tells of that delay. */
+		const bool is_blurred = info->leg[s].beats > 0;
 		struct socket_facts facts = { 0 };
 
-		if (info->leg[s].rtt_us < 0 && fd >= 0)
+		if (fd >= 0)
 			socket_facts(fd, &facts);
-		if (facts.is_tcp)
+		if (!facts.is_tcp)
+			continue;
+		if (f->relay->kernel_tells && facts.last_ack_ms < info->leg[s].heard_ms)
+			info->leg[s].heard_ms = facts.last_ack_ms;
+		if (info->leg[s].rtt_us >= 0)
+			continue;
+		if (!is_blurred)
 			info->leg[s].rtt_us = facts.rtt_us;
+		else if (f->vital != NULL && f->vital->path_us[s] != 0)
+			info->leg[s].rtt_us = f->vital->path_us[s];
 	}
 }

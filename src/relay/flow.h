@@ -32,6 +32,7 @@
 #include "stent/relay.h"
 #include "stent/resolve.h"
 #include "stent/timers.h"
+#include "stent/trial.h"
 
 #define RELAY_BUFFER (128 * 1024)	/* bytes read at once; all that a direction may hold in memory */
 #define PIPE_BYTES (512 * 1024)		/* spliced at once, in the kernel; asked for, it may give less */
@@ -99,9 +100,24 @@ struct pipe {
 
 TAILQ_HEAD(flow_list, flow);
 
+/* Facts about a route that are told to the operator once, by any worker; a set of static strings. */
+#define ROUTE_SAID 16
+
+/* What the workers share of a route: nothing that the data path looks at. */
+struct route_shared {
+	struct trial trial[2];		/* of heartbeats to that side */
+	const char *said[ROUTE_SAID];
+};
+
+struct relay_shared {
+	struct route_shared *routes;	/* as in the settings */
+};
+
 struct relay {
 	struct event_base *base;
 	const struct config *config;
+	struct relay_shared *shared;
+	bool kernel_tells;		/* TCP_INFO was seen to tell times: see is_alive() */
 	struct timers *timers;
 	struct resolver *resolver;
 	struct relay_counters *counters;
@@ -122,6 +138,8 @@ struct relay {
 };
 
 /* relay.c */
+struct route_shared *relay_route(const struct flow *f);
+bool relay_say_once(const struct flow *f, const char *what);	/* true: nobody said it of this route before */
 uint32_t relay_random(struct relay *r);
 struct pipe *relay_take_pipe(struct relay *r);	/* empty; NULL: none to be had */
 void relay_give_pipe(struct relay *r, struct pipe *p);
@@ -155,6 +173,7 @@ int flow_listen_to(struct flow *f, enum side s);	/* 0 or -ENOMEM */
 void flow_opened(struct flow *f);		/* both legs stand */
 void flow_set_timer(struct flow *f, int64_t now_us);
 void flow_wake_at(struct flow *f, int64_t at_us);	/* at the latest; never ends the flow while it runs */
+void flow_half_closed(struct flow *f);		/* a FIN was passed on */
 void flow_again(struct flow *f);
 void flow_look_behind(struct flow *f, enum side s, int64_t now_us);	/* a moment from now */
 void flow_describe(const struct flow *f, struct flow_info *info);
@@ -193,7 +212,11 @@ void ending_on_error(struct flow *f, enum side s, int err);
 void ending_on_death(struct flow *f, enum side s, enum close_reason reason);
 /* Both directions were closed in good order. */
 void ending_in_order(struct flow *f);
-/* Ends it now: what is queued is dropped, both sides get a farewell or a reset. */
+/*
+ * Ends it: what is queued is dropped, each side gets a farewell, and a moment to close, or a reset. Called again, it
+ * ends at once.
+ */
+bool ending_is_forced(const struct flow *f);	/* that was called, and a side is waited for */
 void ending_by_force(struct flow *f, enum close_reason reason);
 /* The flow never opened. */
 void ending_before_open(struct flow *f, enum close_reason reason);
@@ -204,8 +227,11 @@ int64_t ending_tick(struct flow *f, int64_t now_us);
 /* vital.c */
 struct vital {
 	const struct codec *codec;	/* NULL: it let go */
+	const char *lost;		/* why it did */
 	struct beat_leg beat[2];
 	int64_t app_us[2];		/* last bytes of that side's application */
+	uint32_t window[2];		/* the widest that this side's has been; bytes */
+	uint32_t path_us[2];		/* the kernel's least round trip before heartbeats blurred it; 0: not known */
 	_Alignas(8) uint8_t state[];
 };
 
@@ -215,6 +241,11 @@ bool vital_finish(struct flow *f, enum side from);
 uint64_t vital_unseen(const struct flow *f, enum side from);
 void vital_skipped(struct flow *f, enum side from, uint64_t n);
 bool vital_is_ahead(const struct flow *f, enum side to);
+/* Side s has ended, by a FIN, a reset or an error: is it a heartbeat's doing? */
+void vital_judge_end(struct flow *f, enum side s, int64_t now_us);
+bool vital_said_goodbye(const struct flow *f, enum side s);
+const char *vital_why_none(const struct flow *f, enum side s);	/* why side s gets no heartbeats now; NULL: it does */
+void vital_free(struct flow *f);
 int64_t vital_tick(struct flow *f, int64_t now_us);
 int64_t vital_app_us(const struct flow *f, enum side s);
 const char *vital_protocol(const struct flow *f);

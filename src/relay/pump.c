@@ -109,6 +109,8 @@ read_fin(struct flow *f, enum side from)
 	l->readable = false;
 	if (f->reason == REASON_NONE)
 		f->reason = (uint8_t)reason_on_side(REASON_CLIENT_FIN, from);
+	if (f->state == FLOW_OPEN)
+		vital_judge_end(f, from, clock_us());
 	if (f->vital != NULL)
 		vital_finish(f, from);
 }
@@ -269,6 +271,8 @@ pass_fin(struct flow *f, enum side from)
 	}
 	if (shutdown(leg_fd(to), SHUT_WR) != 0 && errno != ENOTCONN)
 		ending_on_error(f, to->side, errno);
+	else
+		flow_half_closed(f);
 }
 
 void

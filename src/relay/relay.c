@@ -5,6 +5,7 @@
  * what a socket did not take is kept. Pipes for splice() are pooled, and few:
  * each receiver of bulk that stalls keeps one.
  */
+#include <assert.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,9 +16,57 @@
 
 #define SLICE_US 200		/* of a listing: so long no byte is passed on */
 
+struct relay_shared *
+relay_shared_new(const struct config *config)
+{
+	struct relay_shared *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->routes = calloc(config->n_routes, sizeof(*s->routes));
+	if (s->routes != NULL)
+		return s;
+	free(s);
+	return NULL;
+}
+
+void
+relay_shared_free(struct relay_shared *s)
+{
+	if (s == NULL)
+		return;
+	free(s->routes);
+	free(s);
+}
+
+struct route_shared *
+relay_route(const struct flow *f)
+{
+	const ptrdiff_t i = f->route - f->relay->config->routes;
+
+	assert(i >= 0 && (size_t)i < f->relay->config->n_routes);
+	return &f->relay->shared->routes[i];
+}
+
+bool
+relay_say_once(const struct flow *f, const char *what)
+{
+	const char **said = relay_route(f)->said;
+
+	for (size_t i = 0; i < ROUTE_SAID; i++) {
+		const char *none = NULL;
+
+		if (__atomic_compare_exchange_n(&said[i], &none, what, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return true;
+		if (none == what)
+			return false;
+	}
+	return false;	/* so many kinds of facts: the listing has the rest */
+}
+
 struct relay *
-relay_new(struct event_base *base, const struct config *config, struct relay_counters *counters,
-    int index, void (*on_end)(void *arg), void *arg)
+relay_new(struct event_base *base, const struct config *config, struct relay_shared *shared,
+    struct relay_counters *counters, int index, void (*on_end)(void *arg), void *arg)
 {
 	struct relay *r = calloc(1, sizeof(*r));
 
@@ -25,6 +74,7 @@ relay_new(struct event_base *base, const struct config *config, struct relay_cou
 		return NULL;
 	r->base = base;
 	r->config = config;
+	r->shared = shared;
 	r->counters = counters;
 	r->last_id = (uint64_t)index;	/* ids are unique in the process: see relay_open() */
 	r->random = (uint32_t)(clock_us() * (index + 1)) | 1;
@@ -60,7 +110,8 @@ relay_free(struct relay *r)
 
 	if (r == NULL)
 		return;
-	relay_kill_all(r, REASON_DRAIN);
+	while (!TAILQ_EMPTY(&r->flows))
+		ending_by_force(TAILQ_FIRST(&r->flows), REASON_DRAIN);	/* the second call ends those that wait */
 	relay_work(r);
 	errand_free_all(r);
 	while ((p = SLIST_FIRST(&r->pipes)) != NULL) {
@@ -235,12 +286,20 @@ relay_kill(struct relay *r, uint64_t id, enum close_reason reason)
 size_t
 relay_kill_all(struct relay *r, enum close_reason reason)
 {
-	struct flow *f;
 	size_t n = 0;
 
-	while ((f = TAILQ_FIRST(&r->flows)) != NULL) {
+	for (struct flow *next, *f = TAILQ_FIRST(&r->flows); f != NULL; f = next) {
+		next = TAILQ_NEXT(f, link);
+		if (ending_is_forced(f))
+			continue;
 		ending_by_force(f, reason);
 		n++;
 	}
 	return n;
+}
+
+bool
+relay_has_flows(const struct relay *r)
+{
+	return !TAILQ_EMPTY(&r->flows);
 }

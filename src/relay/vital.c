@@ -8,13 +8,14 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "relay/flow.h"
 #include "stent/log.h"
 #include "stent/socket.h"
 
-#define MISSES_AUTO 3
 #define ACK_DUE_US (5 * US_PER_S)	/* bytes that are not acknowledged by then raise doubt */
+#define UNREAD_UNIX (64 * 1024)	/* bytes as the kernel counts them, some hundreds a heartbeat */
 #define ACK_SLACK_US (20 * US_PER_MS)	/* TCP_INFO tells the time in ticks of the kernel */
 
 /* The codec that knows the protocol: behind `auto`, the one it found. */
@@ -47,9 +48,10 @@ policy_of(const struct flow *f, enum side s)
 		.interval_us = interval_ms * US_PER_MS,
 		.timeout_us = leg->heartbeat_timeout_ms * US_PER_MS,
 		.limit_us = leg->heartbeat_limit_ms * US_PER_MS,
-		.kind = leg->heartbeat_kind,
+		/* A protocol that was found (auto, an upgrade) may lack the kind altogether: then it has its own way. */
+		.kind = leg->heartbeat_kind & codec->leg[s].kinds,
 		.preferred = preferred_kind(f, s, codec),
-		.misses = leg->heartbeat_misses < 0 ? MISSES_AUTO : (unsigned)leg->heartbeat_misses,
+		.misses = leg->heartbeat_misses < 0 ? BEAT_MISSES_AUTO : (unsigned)leg->heartbeat_misses,
 	};
 }
 
@@ -98,6 +100,93 @@ let_go(struct flow *f, enum side from, const struct codec_out *out)
 	    LOG_INT("offset", f->leg[from].bytes + emitted(out) + out->early),
 	}, 7);
 	f->vital->codec = NULL;
+	f->vital->lost = out->lost;
+}
+
+/* Ends what is on trial, without a verdict. */
+static void
+withdraw_trials(struct flow *f)
+{
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		struct beat_leg *b = &f->vital->beat[s];
+
+		if (b->trying != 0)
+			trial_undecided(&relay_route(f)->trial[s], b->trying);
+		b->trying = 0;
+	}
+}
+
+void
+vital_free(struct flow *f)
+{
+	if (f->vital != NULL)
+		withdraw_trials(f);
+	free(f->vital);
+	f->vital = NULL;
+}
+
+static const char *
+kind_name(unsigned kind)
+{
+	return kind == BEAT_ASK ? "ask" : kind == BEAT_TELL ? "tell" : "ahead";
+}
+
+/* Side s reacted to a heartbeat as no peer does that bears them. */
+static void
+refuse(struct flow *f, enum side s, const char *why)
+{
+	struct beat_leg *b = &f->vital->beat[s];
+	struct trial *t = &relay_route(f)->trial[s];
+	const unsigned kind = b->trying != 0 ? b->trying : b->last_kind;
+	char client[ADDRESS_TEXT_MAX];
+	bool is_off;
+
+	if (b->refused || kind == 0)
+		return;
+	is_off = b->trying != 0 ? trial_refused(t, kind) : trial_refused_later(t, kind);
+	beat_refused(b);
+	counter_add(&f->relay->counters->refused[s], 1);
+	log_event(LEVEL_INFO, "heartbeat refused", (struct log_field[]){
+	    LOG_INT("id", f->id),
+	    LOG_TEXT("route", f->route->name),
+	    LOG_TEXT("client", address_text(&f->client, client)),
+	    LOG_TEXT("protocol", vital_protocol(f)),
+	    LOG_TEXT("side", side_name(s)),
+	    LOG_TEXT("kind", kind_name(kind)),
+	    LOG_TEXT("why", why),
+	}, 7);
+	if (is_off)
+		log_say(LEVEL_WARN, "route %s: heartbeats (%s) to the %s are off: too many flows reacted to their first one, the last "
+		    "by: %s; all flows live by TCP probes. Set %s.heartbeat = off to say so, or try another %s.heartbeat_kind",
+		    f->route->name, kind_name(kind), side_name(s), why, side_name(s), side_name(s));
+}
+
+/* The last heartbeat to side s went out a moment ago, and nothing of the other side has been sent to it since. */
+static bool
+is_right_behind_heartbeat(const struct flow *f, enum side s, int64_t now_us)
+{
+	const struct beat_leg *b = &f->vital->beat[s];
+	const struct beat_policy p = policy_of(f, s);
+
+	return b->sent > 0 && f->vital->app_us[side_other(s)] <= b->last_us &&
+	    now_us - b->last_us <= beat_trial_us(&p, (b->borne & b->last_kind) != 0);
+}
+
+void
+vital_judge_end(struct flow *f, enum side s, int64_t now_us)
+{
+	if (f->vital == NULL || f->vital->codec == NULL || !is_right_behind_heartbeat(f, s, now_us))
+		return;
+	if (!vital_said_goodbye(f, s))
+		refuse(f, s, "it closed right behind one");
+}
+
+bool
+vital_said_goodbye(const struct flow *f, enum side s)
+{
+	const struct vital *v = f->vital;
+
+	return v != NULL && v->codec != NULL && v->codec->said_goodbye != NULL && v->codec->said_goodbye(v->state, s);
 }
 
 /*
@@ -131,7 +220,7 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 		counter_add(&f->relay->counters->answers[from], out->answers);
 	}
 	if (out->refused != NULL)
-		beat_refused(&f->vital->beat[from]);
+		refuse(f, from, out->refused);
 	if (n + out->early == 0)
 		return true;
 	l->bytes += n + out->early;
@@ -176,6 +265,9 @@ settle_doubt(struct flow *f, enum side from, const struct codec_out *out)
 	if (out->lost == NULL)
 		return true;
 	broken = vital_is_ahead(f, CLIENT) || vital_is_ahead(f, BACKEND);
+	if (is_right_behind_heartbeat(f, from, clock_us()))
+		refuse(f, from, out->lost);
+	withdraw_trials(f);
 	let_go(f, from, out);
 	if (broken)
 		ending_by_force(f, reason_on_side(REASON_CLIENT_ERROR, from));
@@ -278,12 +370,29 @@ has_answered(const struct leg *l, int64_t heard_us, int64_t now_us)
 	return heard_us + ACK_SLACK_US >= l->tx_us || now_us - l->tx_us <= ACK_DUE_US;
 }
 
+static bool
+leg_is_unix(const struct flow *f, enum side s)
+{
+	return (s == CLIENT ? &f->client : &f->backend)->family == AF_UNIX;
+}
+
+/*
+ * Times that this kernel does not tell are zero, as is a moment just past. One
+ * that is not zero shows that it tells them; until then zero is no sign of life.
+ */
+static bool
+kernel_tells(struct relay *r, const struct socket_facts *facts)
+{
+	r->kernel_tells |= facts->last_ack_ms != 0 || facts->last_sent_ms != 0;
+	return facts->is_tcp && r->kernel_tells;
+}
+
 /*
  * Side s is vouched for by bytes, or by what the kernel heard: acknowledgements
  * of probes too. But not by an old sign, when bytes sent since have none.
  */
 static bool
-is_alive(const struct flow *f, enum side s, int64_t now_us)
+is_alive(struct flow *f, enum side s, int64_t now_us)
 {
 	const struct leg_settings *leg = leg_settings(f, s);
 	const struct leg *l = &f->leg[s];
@@ -297,9 +406,9 @@ is_alive(const struct flow *f, enum side s, int64_t now_us)
 	if (now_us - heard_us <= vouch_us && has_answered(l, heard_us, now_us))
 		return true;
 	socket_facts(leg_fd(l), &facts);
-	if (!facts.is_tcp)
-		return true;
-	if (heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
+	if (!facts.is_tcp && leg_is_unix(f, s))
+		return true;		/* the end of its program would have closed it */
+	if (kernel_tells(f->relay, &facts) && heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
 		heard_us = now_us - facts.last_ack_ms * (int64_t)US_PER_MS;
 	if (now_us - heard_us > vouch_us)
 		return false;
@@ -307,12 +416,35 @@ is_alive(const struct flow *f, enum side s, int64_t now_us)
 	return (facts.unsent > 0 && facts.unacked == 0) || has_answered(l, heard_us, now_us);
 }
 
+/*
+ * Heartbeats must not fill the buffer of a peer that does not read. What it
+ * has not read narrows the window that its kernel offers; between UNIX
+ * sockets it is counted as ours.
+ */
+static void
+find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struct beat_facts *ret)
+{
+	uint32_t *widest = &f->vital->window[s];
+
+	if (!facts->is_tcp && leg_is_unix(f, s)) {
+		ret->unread = socket_unacked(leg_fd(&f->leg[s])) > UNREAD_UNIX;
+		return;
+	}
+	ret->blind = !kernel_tells(f->relay, facts) || facts->window == UINT32_MAX;
+	if (ret->blind)
+		return;
+	if (facts->window > *widest)
+		*widest = facts->window;
+	ret->unread = facts->window < *widest / 2;
+}
+
 /* What is under way to side s, or cannot come from it. */
 static void
-find_traffic(const struct flow *f, enum side s, struct beat_facts *ret)
+find_traffic(struct flow *f, enum side s, struct beat_facts *ret)
 {
 	const struct leg *l = &f->leg[s];
-	const struct beat_leg *b = &f->vital->beat[s];
+	struct vital *v = f->vital;
+	const struct beat_leg *b = &v->beat[s];
 	struct socket_facts facts;
 
 	/* While the other side does not take its bytes we do not read it. */
@@ -327,6 +459,9 @@ find_traffic(const struct flow *f, enum side s, struct beat_facts *ret)
 	socket_facts(leg_fd(l), &facts);
 	ret->busy = facts.unsent > 0 || (facts.unacked > 0 && facts.retransmits > 0);
 	ret->stuck |= facts.unsent > 0 || facts.unacked > 0;
+	find_unread(f, s, &facts, ret);
+	if (facts.is_tcp && v->path_us[s] == 0)
+		v->path_us[s] = facts.min_rtt_us;
 }
 
 /* False: the flow has begun to end. */
@@ -356,6 +491,124 @@ is_owed(const struct flow *f, enum side s)
 	return v->codec->owes != NULL ? v->codec->owes(v->state, s, asked) : asked;
 }
 
+/* Why a heartbeat that the engine would send is not: in words for the operator. */
+static const char *
+hold_text(const struct beat_leg *b)
+{
+	switch ((enum beat_hold)b->hold) {
+	case BEAT_HOLD_UNREAD:
+		return "it does not read";
+	case BEAT_HOLD_OTHER:
+		return "the other side gives no sign of life";
+	case BEAT_HOLD_LIMIT:
+		return "heartbeat_limit is over";
+	case BEAT_HOLD_REFUSED:
+		return "it refused one";
+	case BEAT_HOLD_ROUTE:
+		return "refused on this route";
+	case BEAT_HOLD_TRIAL:
+		return "other flows try first";
+	case BEAT_HOLD_MUTE:
+		return "it never replied";
+	default:
+		return NULL;	/* bytes or a reply are under way: it is not unprotected */
+	}
+}
+
+const char *
+vital_why_none(const struct flow *f, enum side s)
+{
+	const struct vital *v = f->vital;
+	const char *why = NULL;
+
+	if (v == NULL)
+		return "protocol = tcp";
+	if (v->codec == NULL)
+		return v->lost;
+	if (v->beat[s].refused)
+		return hold_text(&v->beat[s]);
+	if (policy_of(f, s).interval_us == 0)
+		return leg_settings(f, s)->heartbeat_is_auto ? "the protocol has none" : "heartbeat = off";
+	if (f->leg[s].shut)
+		return "half-closed";
+	if (v->codec->why_none != NULL)
+		why = v->codec->why_none(v->state, s);
+	return why != NULL ? why : hold_text(&v->beat[s]);
+}
+
+/* A leg that stays without heartbeats is told of once a route and cause: the listing has it of each flow. */
+static void
+note_hold(const struct flow *f, enum side s)
+{
+	const char *why = vital_why_none(f, s);
+
+	if (why == NULL || f->vital->beat[s].hold == BEAT_HOLD_TRIAL || !relay_say_once(f, why))
+		return;
+	log_event(LEVEL_INFO, "no heartbeats", (struct log_field[]){
+	    LOG_INT("id", f->id),
+	    LOG_TEXT("route", f->route->name),
+	    LOG_TEXT("protocol", vital_protocol(f)),
+	    LOG_TEXT("side", side_name(s)),
+	    LOG_TEXT("why", why),
+	}, 5);
+}
+
+static void
+note_miss(const struct flow *f, enum side s, const struct beat_policy *p)
+{
+	char client[ADDRESS_TEXT_MAX];
+
+	log_event(LEVEL_INFO, "heartbeat missed", (struct log_field[]){
+	    LOG_INT("id", f->id),
+	    LOG_TEXT("route", f->route->name),
+	    LOG_TEXT("client", address_text(&f->client, client)),
+	    LOG_TEXT("side", side_name(s)),
+	    LOG_INT("misses", f->vital->beat[s].misses),
+	    LOG_INT("of", p->misses),
+	}, 6);
+}
+
+static void
+note_mute(const struct flow *f, enum side s)
+{
+	if (relay_say_once(f, s == CLIENT ? "mute client" : "mute backend"))
+		log_say(LEVEL_INFO, "route %s: the %s of flow %llu has never replied to a heartbeat: it is asked no more, nor given "
+		    "up for it, and told instead where the protocol can; said once a route", f->route->name, side_name(s),
+		    (unsigned long long)f->id);
+}
+
+/* The first heartbeat of a kind on this flow: it waits while enough other flows try it. */
+static bool
+may_try(struct flow *f, enum side s, unsigned kind)
+{
+	const struct beat_leg *b = &f->vital->beat[s];
+
+	if ((b->borne & kind) != 0 || b->trying == kind)
+		return true;
+	return b->trying == 0 && trial_begin(&relay_route(f)->trial[s], kind);
+}
+
+static void
+gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct beat_facts *ret)
+{
+	const struct vital *v = f->vital;
+	const unsigned allowed = trial_allowed(&relay_route(f)->trial[s], legal);
+
+	ret->route_allows = allowed != 0;
+	ret->legal = allowed != 0 ? allowed : legal;
+	find_traffic(f, s, ret);
+	ret->listens = v->codec->listens != NULL && v->codec->listens(v->state, s);
+	ret->other_alive = is_alive(f, side_other(s), now_us);
+	ret->other_app_us = leg_of(f, side_other(s))->rx_us;
+	ret->rx_us = leg_of(f, s)->rx_us;
+}
+
+static int64_t
+due_us(const struct flow *f, enum side s, const struct beat_policy *p)
+{
+	return beat_due_us(&f->vital->beat[s], p, f->leg[s].rx_us, f->leg[s].tx_us);
+}
+
 /* Looks at one leg; returns when to look again. */
 static int64_t
 tick_leg(struct flow *f, enum side s, int64_t now_us)
@@ -365,36 +618,43 @@ tick_leg(struct flow *f, enum side s, int64_t now_us)
 	struct beat_leg *b = &v->beat[s];
 	struct leg *l = leg_of(f, s);
 	struct beat_facts facts = { 0 };
-	const int64_t due_us = beat_due_us(b, &p, l->rx_us, l->tx_us);
-	int64_t again;
-	unsigned kind;
+	const unsigned borne = beat_settle_trial(b, &p, now_us);
+	struct beat_outcome o;
+	unsigned legal;
 
+	if (borne != 0)
+		trial_borne(&relay_route(f)->trial[s], borne);
 	if (l->shut)
 		return INT64_MAX;
-	if (due_us > now_us)
-		return due_us;
-	facts.legal = v->codec->may_beat(v->state, s);
+	if (due_us(f, s, &p) > now_us)
+		return due_us(f, s, &p);
+	legal = v->codec->may_beat(v->state, s);
 	facts.owed = is_owed(f, s);
 	if (l->fin)
-		facts.legal &= ~(unsigned)BEAT_ASK;	/* it can answer no more */
-	if (beat_is_hopeless(b, facts.legal, facts.owed))
+		legal &= ~(unsigned)BEAT_ASK;	/* it can answer no more */
+	if (beat_is_hopeless(b, legal, facts.owed)) {
+		b->hold = BEAT_HOLD_STATE;
+		note_hold(f, s);
 		return beat_hopeless_us(&p, now_us);
-	find_traffic(f, s, &facts);
-	facts.listens = v->codec->listens != NULL && v->codec->listens(v->state, s);
-	facts.other_alive = is_alive(f, side_other(s), now_us);
-	facts.other_app_us = leg_of(f, side_other(s))->rx_us;
-	facts.rx_us = l->rx_us;
-	switch (beat_decide(b, &p, &facts, now_us, &kind, &again)) {
-	case BEAT_DEAD:
+	}
+	gather_facts(f, s, legal, now_us, &facts);
+	o = beat_decide(b, &p, &facts, now_us);
+	if (o.missed && b->misses == 1)
+		note_miss(f, s, &p);
+	if (o.went_mute)
+		note_mute(f, s);
+	if (o.verdict == BEAT_DEAD) {
 		ending_on_death(f, s, reason_on_side(REASON_CLIENT_BEAT_TIMEOUT, s));
 		return INT64_MAX;
-	case BEAT_SEND:
-		if (!send_beat(f, s, &p, (enum beat_kind)kind, now_us))
-			return INT64_MAX;
-		return beat_due_us(b, &p, l->rx_us, l->tx_us);
-	default:
-		return again;
 	}
+	if (o.verdict == BEAT_SEND && may_try(f, s, o.kind))
+		return send_beat(f, s, &p, (enum beat_kind)o.kind, now_us) ? due_us(f, s, &p) : INT64_MAX;
+	if (o.verdict == BEAT_SEND) {
+		b->hold = BEAT_HOLD_TRIAL;
+		return now_us + beat_trial_us(&p, false);
+	}
+	note_hold(f, s);
+	return o.again_us;
 }
 
 int64_t

@@ -26,6 +26,7 @@ struct server {
 	const struct config *config;
 	struct event_base *base;
 	struct acceptor *acceptor;
+	struct relay_shared *shared;
 	struct worker **workers;
 	size_t n_workers;
 	struct event *drained;		/* looks whether it is done */
@@ -50,10 +51,11 @@ add_workers(struct server *s)
 	int r = 0;
 
 	s->workers = calloc((size_t)s->config->workers, sizeof(*s->workers));
-	if (s->workers == NULL)
+	s->shared = relay_shared_new(s->config);
+	if (s->workers == NULL || s->shared == NULL)
 		return -ENOMEM;
 	for (int i = 0; i < s->config->workers && r == 0; i++) {
-		r = worker_start(&s->workers[i], s->config, i);
+		r = worker_start(&s->workers[i], s->config, s->shared, i);
 		if (r == 0)
 			s->n_workers++;
 		else
@@ -197,8 +199,11 @@ server_free(struct server *s)
 	if (s->acceptor != NULL)
 		acceptor_stop(s->acceptor);
 	for (size_t i = 0; i < s->n_workers; i++)
+		worker_end(s->workers[i]);
+	for (size_t i = 0; i < s->n_workers; i++)
 		worker_stop(s->workers[i]);
 	free(s->workers);
+	relay_shared_free(s->shared);
 	acceptor_free(s->acceptor);
 	if (s->drained != NULL)
 		event_free(s->drained);

@@ -127,9 +127,11 @@ run(void *arg)
 
 	snprintf(name, sizeof(name), "stent-%d", w->index);
 	pthread_setname_np(pthread_self(), name);
-	while (!w->stopping) {
+	while (!w->stopping || relay_has_flows(w->relay)) {
 		event_base_loop(w->base, EVLOOP_ONCE | (relay_has_work(w->relay) ? EVLOOP_NONBLOCK : 0));
 		relay_work(w->relay);
+		if (w->stopping)
+			relay_kill_all(w->relay, REASON_DRAIN);
 	}
 	relay_free(w->relay);
 	w->relay = NULL;
@@ -187,7 +189,7 @@ start_thread(struct worker *w)
 }
 
 int
-worker_start(struct worker **ret, const struct config *config, int index)
+worker_start(struct worker **ret, const struct config *config, struct relay_shared *shared, int index)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 	int r = -ENOMEM;
@@ -207,7 +209,7 @@ worker_start(struct worker **ret, const struct config *config, int index)
 	if (w->base == NULL)
 		goto fail;
 	event_assign(&w->wake, w->base, w->wake_fd, EV_READ | EV_PERSIST, on_wake, w);
-	w->relay = relay_new(w->base, config, &w->counters, index, on_flow_end, w);
+	w->relay = relay_new(w->base, config, shared, &w->counters, index, on_flow_end, w);
 	if (w->relay == NULL || event_add(&w->wake, NULL) != 0)
 		goto fail;
 	r = start_thread(w);
@@ -338,12 +340,18 @@ worker_kill_all(struct worker *w, enum close_reason reason)
 }
 
 void
-worker_stop(struct worker *w)
+worker_end(struct worker *w)
 {
 	pthread_mutex_lock(&w->lock);
 	w->stop = true;
 	pthread_mutex_unlock(&w->lock);
 	wake(w);
+}
+
+void
+worker_stop(struct worker *w)
+{
+	worker_end(w);
 	pthread_join(w->thread, NULL);
 	free_worker(w);
 }

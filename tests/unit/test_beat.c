@@ -8,6 +8,7 @@
 
 #include "stent/beat.h"
 #include "stent/codec.h"
+#include "stent/trial.h"
 
 #define S 1000000LL
 
@@ -17,7 +18,7 @@ static const struct beat_policy asking = {
 static const struct beat_policy telling = {
 	.interval_us = 25 * S, .timeout_us = 30 * S, .limit_us = 3600 * S, .preferred = BEAT_TELL,
 };
-static const struct beat_facts all_well = { .legal = BEAT_ASK | BEAT_TELL, .other_alive = true };
+static const struct beat_facts all_well = { .legal = BEAT_ASK | BEAT_TELL, .route_allows = true, .other_alive = true };
 
 /* Facts of a leg that has been asked, whose peer has last spoken at rx_us. */
 static struct beat_facts
@@ -35,19 +36,27 @@ waiting(int64_t rx_us)
 static int
 decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
 {
-	int64_t again = 0;
-	unsigned kind;
+	const struct beat_outcome o = beat_decide(b, p, f, now_us);
 
-	switch (beat_decide(b, p, f, now_us, &kind, &again)) {
+	switch (o.verdict) {
 	case BEAT_SEND:
-		beat_sent(b, p, kind, now_us, 0);
-		return (int)kind;
+		beat_sent(b, p, o.kind, now_us, 0);
+		(void)beat_settle_trial(b, p, now_us + beat_trial_us(p, false));
+		return (int)o.kind;
 	case BEAT_DEAD:
 		return -1;
 	default:
-		assert_true(again > now_us);
+		assert_true(o.again_us > now_us);
 		return 0;
 	}
+}
+
+/* A leg whose peer has replied before. */
+static void
+init(struct beat_leg *b, const struct beat_policy *p)
+{
+	beat_init(b, p, 0, 0);
+	beat_answered(b, 1, 0);
 }
 
 /* Sends the first beat of a leg that began at 0; returns when. */
@@ -56,7 +65,7 @@ send_first(struct beat_leg *b, const struct beat_policy *p)
 {
 	int64_t now;
 
-	beat_init(b, p, 0, 0);
+	init(b, p);
 	now = beat_due_us(b, p, 0, 0);
 	assert_int_equal(decide(b, p, &all_well, now), p->preferred);
 	return now;
@@ -209,7 +218,7 @@ test_a_peer_that_owes_the_application_is_found_dead_too(void **state)
 
 	(void)state;
 	f.legal = BEAT_TELL;
-	beat_init(&b, &asking, 0, 0);
+	init(&b, &asking);
 	assert_int_equal(decide(&b, &asking, &f, 25 * S), BEAT_TELL);
 	assert_int_equal(decide(&b, &asking, &f, 55 * S), BEAT_TELL);
 	assert_int_equal(decide(&b, &asking, &f, 85 * S), BEAT_TELL);
@@ -226,7 +235,7 @@ test_an_answer_to_the_application_settles_the_misses(void **state)
 
 	(void)state;
 	f.legal = BEAT_TELL;
-	beat_init(&b, &asking, 0, 0);
+	init(&b, &asking);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), BEAT_TELL);
 	assert_int_equal(b.misses, 2);
@@ -266,6 +275,7 @@ test_no_beat_that_the_other_side_does_not_vouch_for(void **state)
 	assert_int_equal(decide(&b, &telling, &f, 3600 * S), BEAT_TELL);
 }
 
+/* What a peer does not read narrows its window; one that reads all and says nothing lives on for ever. */
 static void
 test_unread_beats_do_not_pile_up(void **state)
 {
@@ -277,16 +287,178 @@ test_unread_beats_do_not_pile_up(void **state)
 	(void)state;
 	p.limit_us = 0;
 	beat_init(&b, &p, 0, 0);
+	for (int i = 0; i < 70000; i++)
+		assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
+	f.unread = true;
+	assert_int_equal(decide(&b, &p, &f, now += 25 * S), 0);
+	assert_int_equal(b.hold, BEAT_HOLD_UNREAD);
+	f.unread = false;
+	assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
+}
+
+/* A kernel that does not tell: then silence has to do, but for a stream's reader, who has nothing to say. */
+static void
+test_unread_beats_do_not_pile_up_where_the_kernel_does_not_tell(void **state)
+{
+	struct beat_policy p = telling;
+	struct beat_leg b = { 0 };
+	struct beat_facts f = all_well;
+	int64_t now = 0;
+
+	(void)state;
+	p.limit_us = 0;
+	f.blind = true;
+	beat_init(&b, &p, 0, 0);
 	for (int i = 0; i < BEAT_UNREAD_MAX; i++)
 		assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
 	assert_int_equal(decide(&b, &p, &f, now += 25 * S), 0);
-	f.listens = true;	/* a stream's reader has nothing to say */
-	for (int i = 0; i < 70000; i++)
-		assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
+	f.listens = true;
+	assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
 	f.listens = false;
 	assert_int_equal(decide(&b, &p, &f, now += 25 * S), 0);
 	f.rx_us = now;
 	assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
+}
+
+/* Many peers reply to nobody, and are well. */
+static void
+test_a_peer_that_never_replied_is_told_instead(void **state)
+{
+	struct beat_leg b = { 0 };
+	struct beat_facts f = all_well;
+	struct beat_outcome o;
+	int64_t at;
+
+	(void)state;
+	beat_init(&b, &asking, 0, 0);
+	assert_int_equal(decide(&b, &asking, &f, 25 * S), BEAT_ASK);
+	f.owed = true;
+	o = beat_decide(&b, &asking, &f, 55 * S);
+	assert_true(o.went_mute && !o.missed);
+	assert_int_equal(o.verdict, BEAT_SEND);
+	assert_int_equal(o.kind, BEAT_TELL);
+	for (at = 80 * S; at < 3000 * S; at += 25 * S) {
+		assert_int_equal(decide(&b, &asking, &f, at), BEAT_TELL);
+		assert_int_equal(b.misses, 0);
+	}
+	f.legal = BEAT_ASK;
+	assert_int_equal(decide(&b, &asking, &f, at), 0);
+	assert_int_equal(b.hold, BEAT_HOLD_MUTE);
+	beat_answered(&b, 1, at);	/* late, but it does reply: it is asked again */
+	f = all_well;
+	assert_int_equal(decide(&b, &asking, &f, at + 25 * S), BEAT_ASK);
+}
+
+static void
+test_more_misses_than_a_byte_counts(void **state)
+{
+	struct beat_policy p = asking;
+	struct beat_leg b = { 0 };
+	const struct beat_facts f = waiting(0);
+	int64_t at;
+
+	(void)state;
+	p.misses = 1000;
+	p.limit_us = 0;
+	at = send_first(&b, &p);
+	for (int i = 1; i < 1000; i++)
+		assert_int_equal(decide(&b, &p, &f, at += 30 * S), BEAT_ASK);
+	assert_int_equal(decide(&b, &p, &f, at += 30 * S), -1);
+}
+
+/* A held leg is looked at as seldom as that can change without its own stamps moving. */
+static void
+test_a_leg_at_its_limit_is_looked_at_seldom(void **state)
+{
+	struct beat_leg b = { 0 };
+	struct beat_outcome o;
+
+	(void)state;
+	beat_init(&b, &telling, 0, 0);
+	o = beat_decide(&b, &telling, &all_well, 4000 * S);
+	assert_int_equal(o.verdict, BEAT_WAIT);
+	assert_int_equal(b.hold, BEAT_HOLD_LIMIT);
+	assert_true(o.again_us >= 4012 * S);
+}
+
+static void
+test_a_refused_leg_is_never_due(void **state)
+{
+	struct beat_leg b = { 0 };
+
+	(void)state;
+	send_first(&b, &asking);
+	beat_refused(&b);
+	assert_int_equal(beat_due_us(&b, &asking, 0, 0), INT64_MAX);
+}
+
+/* A kind is borne when a moment has passed behind its first heartbeat. */
+static void
+test_a_kind_is_on_trial_for_a_moment(void **state)
+{
+	struct beat_policy p = telling;
+	struct beat_leg b = { 0 };
+
+	(void)state;
+	assert_int_equal(beat_trial_us(&p, false), S);
+	beat_init(&b, &p, 0, 0);
+	assert_int_equal(beat_settle_trial(&b, &p, 100 * S), 0);
+	beat_sent(&b, &p, BEAT_TELL, 25 * S, 0);
+	assert_int_equal(beat_due_us(&b, &p, 0, 25 * S), 26 * S);
+	assert_int_equal(beat_settle_trial(&b, &p, 25 * S + 1), 0);
+	assert_int_equal(beat_settle_trial(&b, &p, 26 * S), BEAT_TELL);
+	assert_int_equal(b.borne, BEAT_TELL);
+	beat_sent(&b, &p, BEAT_TELL, 50 * S, 0);
+	assert_int_equal(b.trying, 0);
+	p.interval_us = S / 10;
+	assert_int_equal(beat_trial_us(&p, false), S / 20);
+	assert_int_equal(beat_trial_us(&p, true), S / 100);
+}
+
+/* Few flows of a route try a kind at once, until some have borne it. */
+static void
+test_few_flows_try_first(void **state)
+{
+	struct trial t = { 0 };
+
+	(void)state;
+	for (int i = 0; i < TRIAL_FLOWS; i++)
+		assert_true(trial_begin(&t, BEAT_TELL));
+	assert_false(trial_begin(&t, BEAT_TELL));
+	assert_true(trial_begin(&t, BEAT_ASK));		/* another kind */
+	trial_undecided(&t, BEAT_TELL);
+	assert_true(trial_begin(&t, BEAT_TELL));
+	for (int i = 0; i < TRIAL_FLOWS; i++)
+		trial_borne(&t, BEAT_TELL);
+	for (int i = 0; i < 100; i++)
+		assert_true(trial_begin(&t, BEAT_TELL));
+}
+
+/* Three refusals end a kind, unless so many bear it that they may be chance. Without pings nothing else is tried. */
+static void
+test_a_kind_that_is_refused_is_off(void **state)
+{
+	struct trial t = { 0 };
+
+	(void)state;
+	for (int i = 1; i <= TRIAL_FLOWS; i++) {
+		assert_int_equal(trial_allowed(&t, BEAT_TELL | BEAT_ASK), BEAT_TELL | BEAT_ASK);
+		assert_true(trial_begin(&t, BEAT_TELL));
+		assert_int_equal(trial_refused(&t, BEAT_TELL), i == TRIAL_FLOWS);
+	}
+	assert_int_equal(trial_allowed(&t, BEAT_TELL | BEAT_ASK), BEAT_ASK);
+	for (int i = 0; i < TRIAL_FLOWS; i++)
+		(void)trial_refused_later(&t, BEAT_ASK);
+	assert_int_equal(trial_allowed(&t, BEAT_TELL | BEAT_ASK | BEAT_AHEAD), 0);
+
+	t = (struct trial){ 0 };
+	for (int i = 0; i < 10 * TRIAL_RATIO; i++) {
+		assert_true(trial_begin(&t, BEAT_ASK));
+		trial_borne(&t, BEAT_ASK);
+	}
+	for (int i = 0; i < 10; i++)
+		assert_false(trial_refused_later(&t, BEAT_ASK));
+	assert_true(trial_refused_later(&t, BEAT_ASK));
 }
 
 /* The kind that the settings name, or the protocol's own; a tell where an ask is not legal. */
@@ -306,7 +478,7 @@ test_the_kind_of_a_beat(void **state)
 		{ BEAT_ASK, BEAT_TELL, BEAT_ASK | BEAT_TELL, BEAT_ASK },
 		{ BEAT_ASK, BEAT_TELL, BEAT_TELL, BEAT_TELL },
 		{ BEAT_AHEAD, BEAT_TELL, BEAT_AHEAD | BEAT_TELL, BEAT_AHEAD },
-		{ BEAT_AHEAD, BEAT_TELL, BEAT_TELL, BEAT_TELL },
+		{ BEAT_AHEAD, BEAT_TELL, BEAT_TELL, 0 },
 		{ BEAT_ASK, BEAT_ASK, 0, 0 },
 	};
 
@@ -315,7 +487,7 @@ test_the_kind_of_a_beat(void **state)
 		const struct beat_policy p = {
 			.interval_us = S, .timeout_us = S, .kind = rows[i].set, .preferred = rows[i].preferred,
 		};
-		const struct beat_facts f = { .legal = rows[i].legal, .other_alive = true };
+		const struct beat_facts f = { .legal = rows[i].legal, .route_allows = true, .other_alive = true };
 		struct beat_leg b = { 0 };
 
 		beat_init(&b, &p, 0, 0);
@@ -349,7 +521,7 @@ test_round_trips(void **state)
 	assert_int_equal(b.worst_us, 31 * S);
 	assert_int_equal(b.misses, 0);
 	beat_answered(&b, 1, at + 32 * S);	/* to the second ask: it counts, its time is not known */
-	assert_int_equal(b.answered, 4);
+	assert_int_equal(b.answered, 5);	/* with the one of send_first() */
 	assert_int_equal(b.rtt_us, 31 * S);
 }
 
@@ -379,6 +551,14 @@ main(void)
 		cmocka_unit_test(test_no_beat_behind_unsent_bytes),
 		cmocka_unit_test(test_no_beat_that_the_other_side_does_not_vouch_for),
 		cmocka_unit_test(test_unread_beats_do_not_pile_up),
+		cmocka_unit_test(test_unread_beats_do_not_pile_up_where_the_kernel_does_not_tell),
+		cmocka_unit_test(test_a_peer_that_never_replied_is_told_instead),
+		cmocka_unit_test(test_more_misses_than_a_byte_counts),
+		cmocka_unit_test(test_a_leg_at_its_limit_is_looked_at_seldom),
+		cmocka_unit_test(test_a_refused_leg_is_never_due),
+		cmocka_unit_test(test_a_kind_is_on_trial_for_a_moment),
+		cmocka_unit_test(test_few_flows_try_first),
+		cmocka_unit_test(test_a_kind_that_is_refused_is_off),
 		cmocka_unit_test(test_the_kind_of_a_beat),
 		cmocka_unit_test(test_round_trips),
 		cmocka_unit_test(test_how_long_a_sign_of_life_vouches),

@@ -207,10 +207,10 @@ test_defaults(void **state)
 	for (int s = CLIENT; s <= BACKEND; s++) {
 		const struct leg_settings *leg = &r->leg[s];
 
-		assert_int_equal(leg->keepalive_idle_s, 60);
+		assert_int_equal(leg->keepalive_idle_s, 25);
 		assert_int_equal(leg->keepalive_interval_s, 10);
 		assert_int_equal(leg->keepalive_probes, 6);
-		assert_int_equal(leg->user_timeout_ms, 120000);
+		assert_int_equal(leg->user_timeout_ms, 85000);
 		assert_int_equal(leg->heartbeat_ms, 0);		/* tcp has none */
 		assert_false(leg->heartbeat_is_auto);
 		assert_int_equal(leg->heartbeat_kind, 0);
@@ -344,9 +344,9 @@ test_keepalive(void **state)
 	assert_error("keepalive = 60/10s/6\n", "4: keepalive: the idle time \"60\" has no unit; write 60ms, 60s, 60m, "
 	    "60h or 60d");
 	assert_error("keepalive = 60s/10s\n", "4: keepalive: \"60s/10s\" is not IDLE/INTERVAL/PROBES; write such as "
-	    "60s/10s/6, or off");
+	    "25s/10s/6, or off");
 	assert_error("keepalive = 60s/10s/6/7\n", "4: keepalive: \"60s/10s/6/7\" is not IDLE/INTERVAL/PROBES; write "
-	    "such as 60s/10s/6, or off");
+	    "such as 25s/10s/6, or off");
 	assert_error("user_timeout = 25d\n", "4: user_timeout: \"25d\" is out of range; write 1ms to 2147483647ms");
 }
 

@@ -86,6 +86,7 @@ struct end {
 struct world {
 	struct event_base *base;
 	struct relay *relay;
+	struct relay_shared *shared;
 	struct relay_counters counters;
 	int opened, ended;
 	int64_t began_us;
@@ -276,7 +277,8 @@ run_once(void)
 	int late;
 
 	w.base = new_base();
-	w.relay = w.base != NULL ? relay_new(w.base, config, &w.counters, 0, on_end, &w) : NULL;
+	w.shared = relay_shared_new(config);
+	w.relay = w.base != NULL && w.shared != NULL ? relay_new(w.base, config, w.shared, &w.counters, 0, on_end, &w) : NULL;
 	w.began_us = clock_us();
 	if (w.relay != NULL) {
 		crowd(&w, CROWD - 1);
@@ -292,6 +294,7 @@ run_once(void)
 	drop(&w.client);
 	drop(&w.server);
 	relay_free(w.relay);
+	relay_shared_free(w.shared);
 	if (w.base != NULL)
 		event_base_free(w.base);
 	while ((late = accept(listener, NULL, NULL)) >= 0)

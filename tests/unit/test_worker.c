@@ -47,6 +47,7 @@ test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused
 	const struct address nobody = { .family = AF_UNIX };
 	struct relay_counters counters;
 	struct config *config;
+	struct relay_shared *shared;
 	struct refusal r;
 	struct worker *w;
 	int pair[2];
@@ -54,7 +55,9 @@ test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused
 
 	(void)state;
 	assert_int_equal(config_from_args(&config, "127.0.0.1:1", "127.0.0.1:2", words, 4, stderr), 0);
-	assert_int_equal(worker_start(&w, config, 0), 0);
+	shared = relay_shared_new(config);
+	assert_non_null(shared);
+	assert_int_equal(worker_start(&w, config, shared, 0), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
 
 	out_of_memory = true;
@@ -72,6 +75,7 @@ test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused
 	assert_true(recv(pair[1], &byte, 1, 0) <= 0 && errno != EAGAIN);
 	close(pair[1]);
 	worker_stop(w);
+	relay_shared_free(shared);
 	config_free(config);
 }
 
@@ -156,13 +160,16 @@ test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(void **state)
 	int ends[FLOWS + 5], server;
 	struct config *config;
 	char backend[32];
+	struct relay_shared *shared;
 	struct relay *r;
 	size_t first;
 
 	(void)state;
 	server = listen_somewhere(backend);
 	assert_int_equal(config_from_args(&config, "127.0.0.1:1", backend, words, 4, stderr), 0);
-	r = relay_new(base, config, &counters, 0, on_end, NULL);
+	shared = relay_shared_new(config);
+	assert_non_null(shared);
+	r = relay_new(base, config, shared, &counters, 0, on_end, NULL);
 	assert_non_null(r);
 	open_flows(r, &config->routes[0], ends, FLOWS);
 
@@ -185,6 +192,7 @@ test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(void **state)
 	assert_int_equal(seen.n, first);
 
 	relay_free(r);
+	relay_shared_free(shared);
 	config_free(config);
 	event_base_free(base);
 	for (size_t i = 0; i < FLOWS + 5; i++)

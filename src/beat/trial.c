@@ -1,0 +1,98 @@
+/*
+ * trial.c - counts what became of the first heartbeats of a route's flows.
+ *
+ * The counters are told to one another by nothing but themselves: a flow more
+ * or less that tries at the same moment on another worker does no harm.
+ */
+#include "stent/trial.h"
+
+#include <assert.h>
+
+#include "stent/codec.h"
+
+static unsigned
+row(unsigned kind)
+{
+	assert(kind == BEAT_TELL || kind == BEAT_ASK || kind == BEAT_AHEAD);
+	return kind == BEAT_TELL ? 0 : kind == BEAT_ASK ? 1 : 2;
+}
+
+static uint32_t
+read_count(const uint32_t *n)
+{
+	return __atomic_load_n(n, __ATOMIC_RELAXED);
+}
+
+static void
+add(uint32_t *n, uint32_t by)
+{
+	__atomic_add_fetch(n, by, __ATOMIC_RELAXED);
+}
+
+static bool
+is_off(const struct trial *t, unsigned kind)
+{
+	const uint32_t refused = read_count(&t->kind[row(kind)].refused);
+
+	return refused >= TRIAL_FLOWS && (uint64_t)refused * TRIAL_RATIO > read_count(&t->kind[row(kind)].borne);
+}
+
+unsigned
+trial_allowed(const struct trial *t, unsigned kinds)
+{
+	static const unsigned all[] = { BEAT_TELL, BEAT_ASK, BEAT_AHEAD };
+
+	if (is_off(t, BEAT_ASK))
+		return 0;
+	for (unsigned i = 0; i < 3; i++)
+		if ((kinds & all[i]) != 0 && is_off(t, all[i]))
+			kinds &= ~all[i];
+	return kinds;
+}
+
+bool
+trial_begin(struct trial *t, unsigned kind)
+{
+	uint32_t *under_way = &t->kind[row(kind)].under_way;
+
+	if (read_count(&t->kind[row(kind)].borne) < TRIAL_FLOWS && read_count(under_way) >= TRIAL_FLOWS)
+		return false;
+	add(under_way, 1);
+	return true;
+}
+
+static void
+leave(struct trial *t, unsigned kind)
+{
+	assert(read_count(&t->kind[row(kind)].under_way) > 0);
+	__atomic_sub_fetch(&t->kind[row(kind)].under_way, 1, __ATOMIC_RELAXED);
+}
+
+void
+trial_borne(struct trial *t, unsigned kind)
+{
+	add(&t->kind[row(kind)].borne, 1);
+	leave(t, kind);
+}
+
+void
+trial_undecided(struct trial *t, unsigned kind)
+{
+	leave(t, kind);
+}
+
+bool
+trial_refused(struct trial *t, unsigned kind)
+{
+	leave(t, kind);
+	return trial_refused_later(t, kind);
+}
+
+bool
+trial_refused_later(struct trial *t, unsigned kind)
+{
+	const bool was_off = is_off(t, kind);
+
+	add(&t->kind[row(kind)].refused, 1);
+	return !was_off && is_off(t, kind);
+}
