@@ -39,6 +39,7 @@ struct beat_leg {
 	int64_t gap_us;		/* quiet time until the next: the interval less its jitter */
 	int64_t trial_us;	/* when the first heartbeat of the kind on trial went out */
 	uint32_t sent;
+	uint32_t asks;		/* of those, the ones that are replied to */
 	uint32_t answered;
 	uint32_t rtt_us, srtt_us, worst_us;	/* round trip of answers: last, smoothed, worst */
 	uint16_t unread;	/* beats since the peer's last byte */

@@ -60,6 +60,7 @@ struct flow_info {
 	struct {
 		uint64_t bytes;		/* received from this side and forwarded */
 		uint64_t beats, answers;	/* sent to this side, answered by it */
+		uint64_t asks;		/* of the beats, those that are replied to */
 		int64_t rtt_us;		/* last, smoothed and worst round trip of an answer; -1: none yet. */
 		int64_t srtt_us;	/* without answers rtt_us is the kernel's estimate, if asked for */
 		int64_t worst_us;

@@ -252,16 +252,31 @@ milliseconds(int64_t us)
 	return us < 0 ? json_null() : json_real((double)us / 1000);
 }
 
+/* What is known of a side: "alive", it said so lately; "asking", replies are missed; "closed", it has said its last. */
+static const char *
+verdict(const struct flow_info *f, enum side side)
+{
+	if (f->leg[side].fin)
+		return "closed";
+	return f->leg[side].misses > 0 ? "asking" : "alive";
+}
+
 static json_t *
 flow_leg(const struct flow_info *f, enum side side)
 {
 	const struct address *address = side == CLIENT ? &f->client : &f->backend;
 	char text[ADDRESS_TEXT_MAX];
 
-	return json_pack("{s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b}",
+	return json_pack("{s:s, s:o, s:I, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b}",
+	    "verdict", verdict(f, side),
+	    "last_sign_seconds", seconds(f->leg[side].heard_ms),
+	    "misses", (json_int_t)f->leg[side].misses,
+	    "misses_max", (json_int_t)f->leg[side].misses_max,
+	    "why_none", text_json(f->leg[side].why_none),
 	    "address", address_text(address, text),
 	    "bytes", (json_int_t)f->leg[side].bytes,
 	    "beats", (json_int_t)f->leg[side].beats,
+	    "asks", (json_int_t)f->leg[side].asks,
 	    "answers", (json_int_t)f->leg[side].answers,
 	    "rtt_ms", milliseconds(f->leg[side].rtt_us),
 	    "smoothed_rtt_ms", milliseconds(f->leg[side].srtt_us),

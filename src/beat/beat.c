@@ -206,6 +206,7 @@ beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_
 	}
 	if (kind != BEAT_ASK)
 		return;
+	b->asks++;
 	b->asked_us = now_us;
 	if (b->since_us == 0)
 		b->since_us = now_us;

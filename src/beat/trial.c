@@ -53,11 +53,13 @@ trial_allowed(const struct trial *t, unsigned kinds)
 bool
 trial_begin(struct trial *t, unsigned kind)
 {
-	uint32_t *under_way = &t->kind[row(kind)].under_way;
+	const unsigned i = row(kind);
 
-	if (read_count(&t->kind[row(kind)].borne) < TRIAL_FLOWS && read_count(under_way) >= TRIAL_FLOWS)
+	/* What was refused counts as well: not one flow more than it takes to know. */
+	if (read_count(&t->kind[i].borne) < TRIAL_FLOWS &&
+	    read_count(&t->kind[i].under_way) + read_count(&t->kind[i].refused) >= TRIAL_FLOWS)
 		return false;
-	add(under_way, 1);
+	add(&t->kind[i].under_way, 1);
 	return true;
 }
 

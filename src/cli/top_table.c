@@ -97,17 +97,37 @@ put_bytes(const json_t *flow, const json_t *leg, char *buf)
 	figure_count(buf, (uint64_t)json_integer_value(json_object_get(leg, "bytes")));
 }
 
-/* Beats sent, and how many were answered where any was. */
+/* What is known of the side: when it last gave a sign of life, or which of its missed replies is waited for. */
+static void
+put_verdict(const json_t *flow, const json_t *leg, char *buf)
+{
+	const char *verdict = json_string_value(json_object_get(leg, "verdict"));
+	const long long misses_max = json_integer_value(json_object_get(leg, "misses_max"));
+	char time[FIGURE_MAX], of[FIGURE_MAX] = "";
+
+	(void)flow;
+	if (misses_max > 0)
+		snprintf(of, sizeof(of), " of %lld", misses_max);
+	if (verdict != NULL && strcmp(verdict, "asking") == 0)
+		snprintf(buf, CELL_MAX, "asking %lld%s", (long long)json_integer_value(json_object_get(leg, "misses")) + 1, of);
+	else if (verdict != NULL && strcmp(verdict, "closed") == 0)
+		snprintf(buf, CELL_MAX, "closed");
+	else
+		snprintf(buf, CELL_MAX, "alive %s", figure_time(time, real(leg, "last_sign_seconds")));
+}
+
+/* Beats sent; of those that are replied to, how many were. */
 static void
 put_beats(const json_t *flow, const json_t *leg, char *buf)
 {
 	uint64_t beats = (uint64_t)json_integer_value(json_object_get(leg, "beats"));
+	uint64_t asks = (uint64_t)json_integer_value(json_object_get(leg, "asks"));
 	uint64_t answers = (uint64_t)json_integer_value(json_object_get(leg, "answers"));
 	char a[FIGURE_MAX], b[FIGURE_MAX];
 
 	(void)flow;
-	if (answers > 0)
-		snprintf(buf, CELL_MAX, "%s/%s", figure_count(a, answers), figure_count(b, beats));
+	if (asks > 0)
+		snprintf(buf, CELL_MAX, "%s/%s", figure_count(a, answers), figure_count(b, asks));
 	else
 		snprintf(buf, CELL_MAX, "%s", figure_count(a, beats));
 }
@@ -126,11 +146,13 @@ static const struct column {
 	{ "OPEN", CLIENT, put_age, 7, false },
 	{ "CLIENT", CLIENT, put_address, 11, true },
 	{ "QUIET", CLIENT, put_quiet, 9, false },
+	{ "SIGN", CLIENT, put_verdict, 1, true },
 	{ "RTT", CLIENT, put_rtt, 2, false },
 	{ "BYTES", CLIENT, put_bytes, 6, false },
 	{ "BEATS", CLIENT, put_beats, 3, false },
 	{ "BACKEND", BACKEND, put_address, 10, true },
 	{ "QUIET", BACKEND, put_quiet, 9, false },
+	{ "SIGN", BACKEND, put_verdict, 1, true },
 	{ "RTT", BACKEND, put_rtt, 2, false },
 	{ "BYTES", BACKEND, put_bytes, 6, false },
 	{ "BEATS", BACKEND, put_beats, 3, false },

@@ -364,6 +364,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		info->leg[s].asking = b->since_us != 0;
 		info->leg[s].refused = b->refused;
 		info->leg[s].beats = b->sent;
+		info->leg[s].asks = b->asks;
 		info->leg[s].answers = b->answered;
 		if (b->worst_us > 0) {
 			info->leg[s].rtt_us = b->rtt_us;

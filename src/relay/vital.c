@@ -15,6 +15,7 @@
 #include "stent/socket.h"
 
 #define ACK_DUE_US (5 * US_PER_S)	/* bytes that are not acknowledged by then raise doubt */
+#define UNREAD_SHARE 3		/* of its widest window: a kernel tells of a window that is twice as wide again, so of one above this */
 #define UNREAD_UNIX (64 * 1024)	/* bytes as the kernel counts them, some hundreds a heartbeat */
 #define ACK_SLACK_US (20 * US_PER_MS)	/* TCP_INFO tells the time in ticks of the kernel */
 
@@ -435,7 +436,7 @@ find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struc
 		return;
 	if (facts->window > *widest)
 		*widest = facts->window;
-	ret->unread = facts->window < *widest / 2;
+	ret->unread = facts->window < *widest / UNREAD_SHARE;
 }
 
 /* What is under way to side s, or cannot come from it. */

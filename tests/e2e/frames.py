@@ -90,6 +90,15 @@ class WebSocket:
             if got[0] == PING:
                 self.send(PONG, got[1])
 
+    def read_until_ping(self, timeout=5):
+        """The payload of the next ping; before it nothing but pongs."""
+        deadline = time.monotonic() + timeout
+        while True:
+            opcode, payload = self.read(max(deadline - time.monotonic(), 0.1))
+            if opcode == PING:
+                return payload
+            assert opcode == PONG, (opcode, payload)
+
     def read_message(self, timeout=5):
         deadline = time.monotonic() + timeout
         while True:

@@ -80,7 +80,7 @@ def test_status_and_listing_tell_of_every_worker(stent, echo):
     assert told["bytes"] == {"client": 7000, "backend": 7000}
     assert told["pid"] == s.pid and told["settings"] == str(s.ini_path)
     assert [r["name"] for r in told["routes"]] == ["echo"]
-    assert told["routes"][0]["client"]["keepalive"] == {"idle_seconds": 60, "interval_seconds": 10, "probes": 6}
+    assert told["routes"][0]["client"]["keepalive"] == {"idle_seconds": 25, "interval_seconds": 10, "probes": 6}
 
     listed = talk(s.control, b"flows\n")
     assert len({flow["id"] for flow in listed}) == 7
@@ -116,7 +116,7 @@ def test_top_is_a_listing_when_its_output_is_no_terminal(stent, echo):
     head, *rows = ask(s, "top", "--sort", "bytes").splitlines()
     assert head.split()[:6] == ["ID", "ROUTE", "PROTOCOL", "STATE", "OPEN", "CLIENT"]
     assert [row.split()[5] for row in rows] == [f"{HOST}:{c.port}" for c in reversed(clients)]
-    assert [row.split()[8] for row in rows] == ["3.0k", "2.0k", "1.0k"]
+    assert [row.split()[10] for row in rows] == ["3.0k", "2.0k", "1.0k"]
     assert "--sort takes" in ask(s, "top", "--sort", "colour", status=2)
 
 

@@ -34,7 +34,20 @@ def both_legs(s, raw_backend):
 
 def test_keepalive_is_on_by_default_on_both_legs(stent, raw_backend):
     for leg in both_legs(stent.route(raw_backend.text), raw_backend):
-        assert leg == {"on": True, "idle": 60, "interval": 10, "probes": 6, "user_timeout": 120_000}
+        assert leg == {"on": True, "idle": 25, "interval": 10, "probes": 6, "user_timeout": 85_000}
+
+
+@pytest.mark.parametrize("side", ["client", "backend"])
+def test_a_half_close_lowers_a_longer_idle_time(stent, raw_backend, side):
+    """Connection tracking forgets a half-closed flow after 60 s: its first probe must come before."""
+    s = stent.route(raw_backend.text, client__keepalive="300s/10s/6", backend__keepalive="7s/10s/6")
+    client, backend = s.connect(), raw_backend.accept()
+    closing, other = (client, backend) if side == "client" else (backend, client)
+    closing.half_close()
+    other.expect_fin()
+    time.sleep(0.1 * harness.SLOW)
+    with s.leg(client) as c, s.leg(backend) as b:
+        assert (options(c)["idle"], options(b)["idle"]) == (25, 7)
 
 
 def test_each_leg_has_its_own_keepalive(stent, raw_backend):

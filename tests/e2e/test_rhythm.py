@@ -6,6 +6,7 @@ at work on something long, asked by their own application, half-closed; and sten
 import fcntl
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -124,6 +125,76 @@ def test_a_half_closed_side_owes_no_answer(stent, raw_backend, side):
     assert s.flow_end()["reason"] == f"{side}-fin"
 
 
+# --- who never replied is not given up ---
+
+@SIDES
+def test_a_peer_that_never_replies_lives_and_is_told(websocket, side):
+    """Many peers reply to no ping, and are well: it is asked once, and gets one-way heartbeats from then on."""
+    s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=1)
+    silent, other = (a, b) if side == "client" else (b, a)
+    answering = other.answer_in_background()
+    assert silent.read()[0] == PING
+    for _ in range(10):
+        assert silent.read(timeout=2) == (PONG, b"")
+    s.expect_no_event("flow end", seconds=0)
+    assert len(s.logged("has never replied to a heartbeat")) == 1
+    silent.send(TEXT, b"I am well")
+    harness.wait_for(lambda: answering.messages, what="its message")
+    assert answering.messages == [(TEXT, b"I am well")]
+    answering.stop()
+
+
+# --- a heartbeat is on trial first ---
+
+@SIDES
+@pytest.mark.parametrize("how", ["fin", "reset"])
+def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, side, how):
+    """Three of them, then none on the route; a line in the log says so, and what to set."""
+    s = stent.route(raw_backend.text, protocol="line", heartbeat="300ms", **{f"{side}__beat_send": r"PING\n"})
+    for i in range(3):
+        client, backend = s.connect(), raw_backend.accept()
+        touchy, other = (client, backend) if side == "client" else (backend, client)
+        assert touchy.recv_exact(5) == b"PING\n"
+        if how == "fin":
+            touchy.close()
+            other.expect_fin()
+            other.close()
+        else:
+            touchy.reset()
+            other.expect_reset()
+        s.flow_end()
+    assert len(s.logged("heartbeat refused")) == 3
+    assert s.logged(f"heartbeats .tell. to the {side} are off")
+    client, backend = s.connect(), raw_backend.accept()
+    touchy = client if side == "client" else backend
+    with pytest.raises(TimeoutError):
+        touchy.sock.settimeout(1)
+        touchy.sock.recv(1)
+
+
+def test_few_flows_try_first(stent, raw_backend):
+    """When all flows of a route would die of their first heartbeat three do."""
+    s = stent.route(raw_backend.text, protocol="line", heartbeat="400ms", backend__beat_send=r"PING\n")
+    flows = [(s.connect(), raw_backend.accept()) for _ in range(12)]
+    stop = threading.Event()
+
+    def close_at_heartbeats():
+        while not stop.is_set():
+            for _, backend in flows:
+                try:
+                    if backend.sock.fileno() >= 0 and backend.sock.recv(1, socket.MSG_DONTWAIT):
+                        backend.close()
+                except OSError:
+                    pass
+            time.sleep(0.005)
+    thread = threading.Thread(target=close_at_heartbeats, daemon=True)
+    thread.start()
+    time.sleep(3)
+    stop.set()
+    thread.join(5)
+    assert sum(backend.sock.fileno() < 0 for _, backend in flows) == 3
+
+
 # --- who hangs is found ---
 
 @SIDES
@@ -131,6 +202,7 @@ def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, s
     """The application's ping is unanswered, so ours would be in its way: its answer is waited for instead."""
     s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=3)
     hung, asking = (a, b) if side == "client" else (b, a)
+    hung.send(PONG, hung.read_until_ping())	# it has replied before
     asking.send(PING, b"are you there?")
     answering = asking.answer_in_background()
     assert s.flow_end(timeout=5)["reason"] == f"{side}-beat-timeout"
@@ -144,7 +216,9 @@ def test_a_hung_program_of_lines_is_found_though_lines_go_to_it(stent, raw_backe
     s = stent.route(raw_backend.text, protocol="line", heartbeat=ms(2 * TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=2,
                     **{f"{side}__beat_send": r"PING\n", f"{side}__beat_expect": "PONG"})
     client, backend = s.connect(), raw_backend.accept()
-    other = backend if side == "client" else client
+    hung, other = (client, backend) if side == "client" else (backend, client)
+    assert hung.recv_exact(5) == b"PING\n"
+    hung.send_all(b"PONG\n")
     deadline = time.monotonic() + 5 * harness.SLOW
     with pytest.raises(ConnectionError):
         while time.monotonic() < deadline:
@@ -209,6 +283,26 @@ def test_no_beat_behind_unsent_bytes(websocket):
     assert a.read(timeout=5)[0] == PING
 
 
+def test_heartbeats_do_not_pile_up_unread(websocket):
+    """A peer that does not read is left alone before its buffer is full; when it has read they go on."""
+    s, a, b = websocket(rcvbuf=4096, heartbeat="off", client__heartbeat="2ms", client__heartbeat_kind="tell", heartbeat_limit="off")
+
+    def leg():
+        return s.ask("flows")[0]["client"]
+    harness.wait_for(lambda: leg()["why_none"] == "it does not read", timeout=20, what="heartbeats to stop")
+    sent = leg()["beats"]
+    assert 100 < sent < 4096
+    for _ in range(sent):
+        assert a.read()[0] == PONG
+    harness.wait_for(lambda: leg()["beats"] > sent, what="heartbeats to go on")
+
+
+def test_a_peer_that_reads_and_says_nothing_is_not_left_alone(websocket):
+    s, a, b = websocket(heartbeat="off", client__heartbeat="2ms", client__heartbeat_kind="tell", heartbeat_limit="off")
+    for _ in range(1500):
+        assert a.read() == (PONG, b"")
+
+
 def stuck(s, peer):
     with s.leg(peer) as leg:
         unsent = bytearray(4)
@@ -221,7 +315,9 @@ def stuck(s, peer):
 def test_the_round_trip_of_an_answer_is_told(websocket):
     """Last, smoothed and worst; an answer that was late for its deadline has taken as long as it has."""
     s, a, b = websocket(heartbeat="off", backend__heartbeat="100ms", heartbeat_timeout=ms(3 * TICK), heartbeat_misses="off")
+    b.send(PONG, b.read_until_ping())
     first, began = b.read(), time.monotonic()
+    assert first[0] == PING
     while b.read()[0] != PING:		# tells, until the deadline lets us ask again
         pass
     b.send(PONG, first[1])
@@ -231,7 +327,7 @@ def test_the_round_trip_of_an_answer_is_told(websocket):
     a.peer.close()
     b.peer.close()
     end = s.flow_end()
-    assert end["backend_answers"] == 1
+    assert end["backend_answers"] == 2
     assert waited * 1000 - 10 <= end["backend_rtt_ms"] < waited * 1000 + 500 * harness.SLOW
 
 

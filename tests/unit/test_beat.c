@@ -428,6 +428,10 @@ test_few_flows_try_first(void **state)
 	assert_true(trial_begin(&t, BEAT_ASK));		/* another kind */
 	trial_undecided(&t, BEAT_TELL);
 	assert_true(trial_begin(&t, BEAT_TELL));
+	(void)trial_refused(&t, BEAT_TELL);
+	assert_false(trial_begin(&t, BEAT_TELL));	/* two under way, one refused */
+	t.kind[0].refused = 0;
+	assert_true(trial_begin(&t, BEAT_TELL));
 	for (int i = 0; i < TRIAL_FLOWS; i++)
 		trial_borne(&t, BEAT_TELL);
 	for (int i = 0; i < 100; i++)

@@ -56,12 +56,13 @@ test_round_trips(void **state)
 static json_t *
 some_flows(void)
 {
-	return json_pack("[{s:i, s:s, s:s, s:s, s:f, s:{s:s, s:i, s:i, s:i, s:f, s:f}, s:{s:s, s:i, s:i, s:i, s:n, s:f}}]",
+	return json_pack("[{s:i, s:s, s:s, s:s, s:f, s:{s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:s, s:f}, "
+	    "s:{s:s, s:i, s:i, s:i, s:i, s:n, s:f, s:s, s:i, s:i}}]",
 	    "id", 7, "route", "p\033[2Jg", "protocol", "postgres", "state", "open", "age_seconds", 75.0,
-	    "client", "address", "192.0.2.1:5000", "bytes", 1234, "beats", 20, "answers", 19, "rtt_ms", 1.5,
-	    "quiet_seconds", 3.0,
-	    "backend", "address", "10.0.0.7:5432", "bytes", 5, "beats", 3, "answers", 0, "rtt_ms",
-	    "quiet_seconds", 4.0);
+	    "client", "address", "192.0.2.1:5000", "bytes", 1234, "beats", 25, "asks", 20, "answers", 19, "rtt_ms", 1.5,
+	    "quiet_seconds", 3.0, "verdict", "alive", "last_sign_seconds", 2.0,
+	    "backend", "address", "10.0.0.7:5432", "bytes", 5, "beats", 3, "asks", 3, "answers", 0, "rtt_ms",
+	    "quiet_seconds", 4.0, "verdict", "asking", "misses", 1, "misses_max", 3);
 }
 
 static const char *
@@ -85,8 +86,8 @@ test_table_shows_both_legs(void **state)
 
 	(void)state;
 	assert_non_null(strstr(text, "ID  ROUTE"));
-	assert_non_null(strstr(text, " 7  p?[2Jg  postgres  open    75s  192.0.2.1:5000   3.0s  1.50ms   1.2k  19/20  "
-	    "10.0.0.7:5432   4.0s    -      5      3\n"));
+	assert_non_null(strstr(text, " 7  p?[2Jg  postgres  open    75s  192.0.2.1:5000   3.0s  alive 2.0s  1.50ms   1.2k  19/20  "
+	    "10.0.0.7:5432   4.0s  asking 2 of 3    -      5    0/3\n"));
 }
 
 /* Narrower, it gives up columns, never the id and the client; and every line fits. */
