@@ -422,7 +422,8 @@ farewell(void *state, enum side to, const struct codec_obituary *o,
 {
 	struct http *h = state;
 
-	if (!h->is_websocket || h->doubt != NULL || h->is_finished[side_other(to)])
+	/* The dead side may have been read to its end: where that was a FIN, it was passed on, and the relay does not ask. */
+	if (!h->is_websocket || h->doubt != NULL)
 		return 0;
 	return ws_farewell(&h->ws, to, o, buf);
 }

@@ -312,6 +312,8 @@ ws_release(struct ws *ws, enum side from, struct codec_out *out)
 {
 	struct ws_stream *s = &ws->stream[from];
 
+	if (s->n_held > 0)
+		s->is_closed = true;	/* within a frame that will not go on: nothing of ours may follow */
 	codec_emit_copy(out, s->held, s->n_held);
 	s->n_held = 0;
 }

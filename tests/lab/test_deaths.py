@@ -10,6 +10,7 @@ import time
 
 import harness
 import pytest
+from frames import CLOSE, TEXT, WebSocket, upgrade
 
 SIDES = pytest.mark.parametrize("side", ["client", "backend"])
 FIREWALL = {"client": "fwc", "backend": "fwb"}
@@ -192,3 +193,27 @@ def test_a_stalled_peer_whose_host_is_gone_is_found(lab, stent, side):
         lab.drop(FIREWALL[side])
         end = s.flow_end(timeout=40)
         assert end["reason"] == f"{side}-user-timeout"
+
+
+@SIDES
+@pytest.mark.parametrize("how", ["cable pulled", "silent drop", "bytes under way"])
+def test_the_surviving_peer_gets_a_goodbye_however_the_death_was_found(lab, stent, side, how):
+    """Found by the kernel it is the same Close as when a heartbeat found it."""
+    with lab.backend() as backend:
+        s = stent_in(lab, stent, protocol="websocket", heartbeat="off")
+        client = lab.connect("client", (lab.address["stent"], 7000))
+        server = backend.accept()
+        upgrade(client, server)
+        survivor = WebSocket(server, masks=False) if side == "client" else WebSocket(client, masks=True)
+        if how == "cable pulled":
+            lab.pull_cable(side, FIREWALL[side])
+        else:
+            lab.drop(FIREWALL[side])
+        if how == "bytes under way":
+            survivor.send(TEXT, b"are you there?")
+        opcode, payload = survivor.read(timeout=FOUND_WITHIN * harness.SLOW + 1)
+        assert (opcode, payload[:2]) == (CLOSE, (1001).to_bytes(2, "big"))
+        assert f"{side} quiet for".encode() in payload
+        survivor.peer.expect_fin()
+        survivor.peer.close()
+        assert s.flow_end()["reason"] in (f"{side}-probe-timeout", f"{side}-user-timeout")
