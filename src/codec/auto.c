@@ -15,7 +15,14 @@
  *
  * The rows need not be proof. A codec that was found wrongly meets bytes that
  * it does not understand and lets go, as it would if it had been configured.
+ *
+ * A command that somebody typed (`set a "b c"`) is a line of words, as in many
+ * a protocol; memcached even has the same words. So one that begins with a
+ * command of Redis is only a guess, which the first byte of the reply decides:
+ * Redis marks its replies. The codec is at work meanwhile, and sends nothing
+ * before it has seen a reply.
  */
+#include <ctype.h>
 #include <string.h>
 
 #include "codec/codecs.h"
@@ -23,7 +30,7 @@
 #define LOOK_MAX 32	/* bytes of a side; twice what the longest row needs */
 #define INNER_MAX 256	/* bytes; the largest state of a codec that may be found */
 
-static const char unknown[] = "no known protocol";
+#define UNKNOWN "no known protocol"
 
 /*
  * How a protocol begins. A shape has a letter for each byte: '=' this one,
@@ -31,19 +38,23 @@ static const char unknown[] = "no known protocol";
  */
 struct beginning {
 	const char *codec;	/* NULL: there is none */
-	const char *why;	/* what is said when there is no codec */
+	const char *why;	/* what is said when there is no codec, or the guess was wrong */
 	const char *bytes;
 	const char *shape;
+	bool is_guess;		/* bytes are a word, in any case, with a blank or the line's end behind it */
 };
 
-#define KNOWN(codec, ...) { (codec), "no heartbeats for " codec, __VA_ARGS__ }
-#define OTHER(name, ...) { NULL, "no heartbeats for " name, __VA_ARGS__ }
-#define END { NULL, NULL, NULL, NULL }
+#define KNOWN(codec, ...) { (codec), "no heartbeats for " codec, __VA_ARGS__, false }
+#define OTHER(name, ...) { NULL, "no heartbeats for " name, __VA_ARGS__, false }
+#define TYPED(word) { "redis", UNKNOWN, word, NULL, true }
+#define TYPED_OR(name, word) { "redis", "no heartbeats for " name, word, NULL, true }
+#define END { NULL, NULL, NULL, NULL, false }
 
 static const struct beginning client_first[] = {
-	{ NULL, "TLS", "\x16\x03", "==" },
+	{ NULL, "TLS", "\x16\x03", "==", false },
 	KNOWN("http", "GET /", NULL),
-	KNOWN("http", "GET http", NULL),
+	KNOWN("http", "GET http:", NULL),
+	KNOWN("http", "GET https:", NULL),
 	KNOWN("http", "HEAD /", NULL),
 	KNOWN("http", "POST /", NULL),
 	KNOWN("http", "POST http", NULL),
@@ -58,9 +69,8 @@ static const struct beginning client_first[] = {
 	KNOWN("redis", "*0\r\n$", "=#==="),
 	KNOWN("redis", "*00\r\n$", "=##==="),
 	KNOWN("redis", "*000\r\n$", "=###==="),
-	KNOWN("redis", "PING\r\n", NULL),
-	{ NULL, "a PROXY header comes first", "PROXY ", NULL },
-	{ NULL, "a PROXY header comes first", "\r\n\r\n\0\r\nQUIT\n", "============" },
+	{ NULL, "a PROXY header comes first", "PROXY ", NULL, false },
+	{ NULL, "a PROXY header comes first", "\r\n\r\n\0\r\nQUIT\n", "============", false },
 	OTHER("HTTP/2", "PRI * HTTP/2", NULL),
 	OTHER("HTTP tunnels", "CONNECT ", NULL),
 	OTHER("SSH", "SSH-", NULL),
@@ -72,9 +82,7 @@ static const struct beginning client_first[] = {
 	OTHER("STOMP", "CONNECT\r\n", NULL),
 	OTHER("STOMP", "STOMP\n", NULL),
 	OTHER("memcached", "\x80.\0", "=.="),
-	OTHER("memcached", "get ", NULL),
 	OTHER("memcached", "gets ", NULL),
-	OTHER("memcached", "set ", NULL),
 	OTHER("memcached", "mn\r\n", NULL),
 	OTHER("memcached", "version\r\n", NULL),
 	OTHER("LDAP", "0.\2\1.`", "=.==.="),
@@ -86,6 +94,9 @@ static const struct beginning client_first[] = {
 	OTHER("XMPP", "<stream:stream", NULL),
 	OTHER("SIP", "REGISTER sip", NULL),
 	OTHER("SIP", "INVITE sip", NULL),
+	OTHER("SIP", "SUBSCRIBE sip", NULL),
+	OTHER("SIP", "PUBLISH sip", NULL),
+	OTHER("SIP", "INFO sip", NULL),
 	OTHER("SIP", "OPTIONS sip", NULL),
 	OTHER("RTSP", "OPTIONS rtsp", NULL),
 	OTHER("RTSP", "DESCRIBE rtsp", NULL),
@@ -99,6 +110,27 @@ static const struct beginning client_first[] = {
 	OTHER("TDS", "\x12\1..\0\0", "==..=="),
 	OTHER("MongoDB", "..\0\0........\xdd\7\0\0", "..==........===="),
 	OTHER("MongoDB", "..\0\0........\xd4\7\0\0", "..==........===="),
+	TYPED("PING"), TYPED("AUTH"), TYPED("HELLO"), TYPED("ECHO"), TYPED("SELECT"),
+	TYPED("INFO"), TYPED("CLIENT"), TYPED("COMMAND"), TYPED("CLUSTER"), TYPED("ROLE"),
+	TYPED("TIME"), TYPED("DBSIZE"), TYPED("ACL"), TYPED("MULTI"), TYPED("WATCH"),
+	TYPED("MONITOR"), TYPED("SUBSCRIBE"), TYPED("PSUBSCRIBE"), TYPED("SSUBSCRIBE"),
+	TYPED("PUBLISH"), TYPED("DEL"), TYPED("UNLINK"), TYPED("EXISTS"), TYPED("KEYS"),
+	TYPED("SCAN"), TYPED("TYPE"), TYPED("TTL"), TYPED("PTTL"), TYPED("EXPIRE"),
+	TYPED("PERSIST"), TYPED("RENAME"), TYPED("OBJECT"), TYPED("MEMORY"), TYPED("MGET"),
+	TYPED("MSET"), TYPED("SETEX"), TYPED("SETNX"), TYPED("GETSET"), TYPED("GETDEL"),
+	TYPED("STRLEN"), TYPED("INCRBY"), TYPED("DECRBY"), TYPED("HGET"), TYPED("HSET"),
+	TYPED("HGETALL"), TYPED("HDEL"), TYPED("LPUSH"), TYPED("RPUSH"), TYPED("LPOP"),
+	TYPED("RPOP"), TYPED("LLEN"), TYPED("LRANGE"), TYPED("BLPOP"), TYPED("BRPOP"),
+	TYPED("SADD"), TYPED("SREM"), TYPED("SCARD"), TYPED("SMEMBERS"), TYPED("ZADD"),
+	TYPED("ZRANGE"), TYPED("ZSCORE"), TYPED("ZCARD"), TYPED("XADD"), TYPED("XLEN"),
+	TYPED("XREAD"), TYPED("XRANGE"), TYPED("EVAL"), TYPED("SCRIPT"), TYPED("SLOWLOG"),
+	TYPED("LATENCY"), TYPED("FLUSHDB"), TYPED("FLUSHALL"), TYPED("LASTSAVE"),
+	TYPED("READONLY"), TYPED("ASKING"), TYPED("RESET"),
+	TYPED_OR("memcached", "GET"), TYPED_OR("memcached", "SET"),
+	TYPED_OR("memcached", "APPEND"), TYPED_OR("memcached", "INCR"),
+	TYPED_OR("memcached", "DECR"), TYPED_OR("memcached", "TOUCH"),
+	TYPED_OR("memcached", "CONFIG"), TYPED_OR("memcached", "QUIT"),
+	TYPED_OR("memcached", "SHUTDOWN"),
 	END
 };
 
@@ -132,6 +164,7 @@ struct look {			/* until the protocol is known */
 
 struct finder {
 	const struct codec *inner;	/* the codec found; NULL: none yet */
+	const char *guess;		/* what to say if that was wrong; NULL: it was no guess, or a good one */
 	union {
 		struct look look;
 		uint64_t inner_state[INNER_MAX / sizeof(uint64_t)];
@@ -154,10 +187,25 @@ auto_init(void *state, const struct codec_settings *settings)
 enum fit { FIT_NOT, FIT_SO_FAR, FIT_WHOLE };
 
 static enum fit
+fits_word(const char *word, const uint8_t *bytes, size_t n)
+{
+	size_t len = strlen(word);
+
+	for (size_t i = 0; i < n && i < len; i++)
+		if (toupper(bytes[i]) != word[i])
+			return FIT_NOT;
+	if (n <= len)
+		return FIT_SO_FAR;
+	return memchr(" \t\r\n", bytes[len], 4) != NULL ? FIT_WHOLE : FIT_NOT;
+}
+
+static enum fit
 fits(const struct beginning *b, const uint8_t *bytes, size_t n)
 {
 	size_t len = strlen(b->shape != NULL ? b->shape : b->bytes);
 
+	if (b->is_guess)
+		return fits_word(b->bytes, bytes, n);
 	for (size_t i = 0; i < n && i < len; i++) {
 		char shape = b->shape != NULL ? b->shape[i] : '=';
 
@@ -220,10 +268,17 @@ hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 	memset(f->inner_state, 0, sizeof(f->inner_state));
 	inner->init(f->inner_state, seen.settings);
 	if (!replay(f, &seen, out) && out->lost == NULL)
-		out->lost = unknown;
+		out->lost = UNKNOWN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		if (seen.is_finished[s] && out->lost == NULL)
 			inner->finish(f->inner_state, s, out);
+}
+
+/* A reply of Redis may begin so. */
+static bool
+begins_reply(uint8_t byte)
+{
+	return memchr("+-:$*%", byte, 6) != NULL;
 }
 
 /* Looks at one more byte. */
@@ -240,7 +295,7 @@ look(struct finder *f, enum side from, uint8_t byte, struct codec_out *out)
 		l->first = (uint8_t)from;
 	}
 	if (l->n[from] == LOOK_MAX) {
-		out->lost = unknown;	/* the other side spoke first, and is still not understood */
+		out->lost = UNKNOWN;	/* the other side spoke first, and is still not understood */
 		return;
 	}
 	l->bytes[from][l->n[from]++] = byte;
@@ -248,10 +303,15 @@ look(struct finder *f, enum side from, uint8_t byte, struct codec_out *out)
 		return;
 	b = recognise(from, l->bytes[from], l->n[from], &is_open);
 	if (b == NULL) {
-		out->lost = is_open ? NULL : unknown;
+		out->lost = is_open ? NULL : UNKNOWN;
 		return;
 	}
 	inner = b->codec != NULL ? codec_find(b->codec) : NULL;
+	if (b->is_guess && l->n[BACKEND] > 0 && !begins_reply(l->bytes[BACKEND][0])) {
+		out->lost = b->why;
+		return;
+	}
+	f->guess = b->is_guess && l->n[BACKEND] == 0 ? b->why : NULL;
 	if (inner != NULL && inner->state_size <= sizeof(f->inner_state))
 		hand_over(f, inner, out);
 	else
@@ -269,6 +329,10 @@ auto_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct co
 	while (n < len && f->inner == NULL && out->lost == NULL)
 		look(f, from, buf[n++], out);
 	codec_emit(out, buf, n);
+	if (n < len && out->lost == NULL && f->guess != NULL && from == BACKEND) {
+		out->lost = begins_reply(buf[n]) ? NULL : f->guess;
+		f->guess = NULL;
+	}
 	if (n < len && out->lost == NULL)
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): look() stops for one of the two */
 		n += f->inner->feed(f->inner_state, from, buf + n, len - n, out);
@@ -310,6 +374,24 @@ auto_may_beat(const void *state, enum side to)
 	const struct finder *f = state;
 
 	return f->inner != NULL ? f->inner->may_beat(f->inner_state, to) : 0;
+}
+
+static const char *
+auto_why_none(const void *state, enum side to)
+{
+	const struct finder *f = state;
+
+	if (f->inner == NULL)
+		return "its protocol is not known yet";
+	return f->inner->why_none != NULL ? f->inner->why_none(f->inner_state, to) : NULL;
+}
+
+static bool
+auto_said_goodbye(const void *state, enum side from)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->said_goodbye != NULL && f->inner->said_goodbye(f->inner_state, from);
 }
 
 static size_t
@@ -389,6 +471,8 @@ const struct codec codec_auto = {
 	.unseen = auto_unseen,
 	.skipped = auto_skipped,
 	.may_beat = auto_may_beat,
+	.why_none = auto_why_none,
+	.said_goodbye = auto_said_goodbye,
 	.beat = auto_beat,
 	.owes = auto_owes,
 	.listens = auto_listens,

@@ -50,7 +50,11 @@ enum redis_kind {
 	KIND_RESET,
 	KIND_QUIT,
 	KIND_ASKING,
-	KIND_CLIENT,		/* and nothing behind it yet */
+	KIND_CLUSTER,		/* and nothing behind it yet; so SCRIPT, CLIENT and their like */
+	KIND_SCRIPT,
+	KIND_SCRIPT_DEBUG,
+	KIND_DEBUGGER,		/* SCRIPT DEBUG, but for NO */
+	KIND_CLIENT,
 	KIND_CLIENT_OTHER,
 	KIND_CLIENT_CACHING,
 	KIND_CLIENT_REPLY,
@@ -58,6 +62,28 @@ enum redis_kind {
 	KIND_CLIENT_REPLY_OFF,
 	KIND_CLIENT_REPLY_SKIP,
 	KIND_COUNT,
+};
+
+/* Where in a line of words its reader is. */
+enum redis_quote {
+	QUOTE_NO_WORD,
+	QUOTE_PLAIN,		/* in a word, outside quotes */
+	QUOTE_DOUBLE,
+	QUOTE_DOUBLE_ESCAPE,	/* behind a backslash */
+	QUOTE_SINGLE,
+	QUOTE_SINGLE_ESCAPE,
+	QUOTE_CLOSED,		/* a blank must follow */
+};
+
+/* Signs that the server does not bear our heartbeats. */
+enum redis_refusal {
+	REFUSED_NOT,
+	REFUSED_PERMISSION,	/* this user may not ping */
+	REFUSED_UNKNOWN,	/* it does not know PING */
+	REFUSED_ODDLY,		/* it replies to PING by something else */
+	REFUSED_LINE,		/* it replies to an empty line */
+	REFUSED_LATE,		/* so it seems, but the reply was taken for that to a command */
+	REFUSED_COUNT,
 };
 
 /* A one-shot flag that the next command uses up, an empty line too. */
@@ -73,7 +99,7 @@ struct redis {
 		uint32_t args_left;
 		uint8_t state;
 		uint8_t kind;
-		bool quoted;		/* inline: quotes, so that the words are not what they seem */
+		uint8_t quote;		/* enum redis_quote, of a line of words */
 		struct redis_word word;
 	} command;
 
@@ -87,40 +113,53 @@ struct redis {
 		uint8_t type;		/* first byte of the value */
 		uint8_t reply_type;	/* first byte of the reply */
 		bool chunked;		/* in a streamed string */
-		bool naming;		/* the next value is a push's name */
+		bool naming;		/* the next value is the name of a push or a message */
 		uint8_t head_len;
-		char head[REDIS_HEAD_MAX];	/* of an error reply */
-		struct redis_word word;		/* a push's name */
+		char head[REDIS_HEAD_MAX];	/* of a reply that is a line, or of the line at its end */
+		struct redis_word word;		/* a push's name, or a message's */
 	} reply;
 
 	/* The ledger: replies are numbered as they become due. */
 	uint32_t sent;		/* commands that will be answered */
 	uint32_t done;		/* and those that were */
-	uint32_t confirms;	/* pushes that confirm a subscription, still to come (RESP3) */
+	uint32_t confirms;	/* confirmations of subscriptions, still to come */
 	uint32_t exec_at;	/* number of the reply to the last EXEC */
 	uint32_t hello_at;	/* number of the reply to HELLO or RESET */
+	uint32_t listen_at;	/* RESP2: behind so many replies messages may come */
+	uint32_t ask_at;	/* behind so many replies ours come */
 
-	uint8_t asked;		/* answers still to come, before any other reply */
-	uint8_t held;		/* bytes of an answer that are held back */
+	uint8_t asked;		/* replies to PING still to come */
+	uint8_t held;		/* bytes of such a reply that are held back ... */
+	uint8_t held_text;	/* ... and which of the texts it is */
 	uint8_t hold;		/* enum redis_hold */
-	bool refused;		/* inside an error line that answers our ask */
+	uint8_t refusal;	/* enum redis_refusal */
+	uint8_t told;		/* empty lines of ours since the last command, with nothing outstanding */
+	bool while_busy[2];	/* setting: also while a command runs */
+	bool taking : 1;		/* inside a line that is a reply to us */
 
-	bool client_tell;	/* setting: pushes of ours to the client */
-	bool started;		/* the client's first command is whole */
-	bool proved;		/* a command that needs a login was answered well */
-	bool in_multi;
-	bool exec_due;		/* exec_at counts */
-	bool hello_due;		/* hello_at counts */
-	bool reset_due;		/* and it is that of RESET */
-	bool resp3;
-	bool muted;		/* CLIENT REPLY OFF */
-	bool wary;		/* an error reply might be to a command that is not counted */
-	bool no_ask;		/* never again */
-	bool no_push;		/* never again */
-	bool unsure;		/* the count of replies is not to be trusted */
-	bool stream;		/* replies are no longer counted: MONITOR, RESP2 subscriptions, replication */
-	bool replica;
-	bool quit;
+	bool may_tell : 1;		/* setting: empty lines to the backend */
+	bool client_tell : 1;	/* setting: pushes of ours to the client */
+	bool started : 1;		/* the client's first command is whole */
+	bool heard : 1;		/* a whole reply came */
+	bool proved : 1;		/* a command that needs a login was answered well */
+	bool told_ever : 1;
+	bool erred : 1;		/* the last PING drew an error of no known meaning */
+	bool in_multi : 1;
+	bool exec_due : 1;		/* exec_at counts */
+	bool hello_due : 1;		/* hello_at counts */
+	bool reset_due : 1;		/* and it is that of RESET */
+	bool resp3 : 1;
+	bool listening : 1;		/* RESP2: subscribed, or about to be; listen_at counts */
+	bool subscribed : 1;	/* it was, once */
+	bool muted : 1;		/* CLIENT REPLY OFF */
+	bool wary : 1;		/* an error reply might be to a command that is not counted */
+	bool no_ask : 1;		/* never again */
+	bool no_push : 1;		/* never again */
+	bool unsure : 1;		/* the count of replies is not to be trusted */
+	bool stream : 1;		/* replies are no longer counted: MONITOR, replication, subscriptions that were not followed */
+	bool replica : 1;
+	bool quit : 1;
+	bool dismissed : 1;		/* the server's first words were that it will not serve this client */
 };
 
 /* Reads up to CR LF. The number is cleared by whoever uses its value. */
@@ -141,12 +180,16 @@ void redis_command_skipped(struct redis *s, uint64_t n);
 /* Follows the server's bytes (until doubt) up to the end of one reply at most; returns where it stopped. */
 const uint8_t *redis_reply_read(struct redis *s, const uint8_t *p, const uint8_t *end);
 bool redis_reply_boundary(const struct redis *s);
+/* RESP2: arrays that come now may be messages. */
+bool redis_is_listening(const struct redis *s);
 uint64_t redis_reply_unseen(const struct redis *s);
 void redis_reply_skipped(struct redis *s, uint64_t n);
 
 /* The ledger. */
 void redis_command_sent(struct redis *s, enum redis_kind kind, uint32_t argc);
 void redis_reply_came(struct redis *s);
+/* Commands whose replies are still to come run at the server. */
+bool redis_is_busy(const struct redis *s);
 /* The server's bytes are not understood: let go at once. */
 void redis_reply_doubt(struct redis *s, const char *why);
 

@@ -15,7 +15,7 @@
 #include "codec/redis.h"
 
 #define SHORTEST 4	/* letters of the shortest command that matters */
-#define ANY_FIRST 17	/* the row for all other commands */
+#define ANY_FIRST 20	/* the row for all other commands */
 
 enum state {
 	S_START,	/* between two commands */
@@ -47,6 +47,9 @@ static const struct {
 	WORD(KIND_NONE, KIND_MONITOR, "MONITOR"),
 	WORD(KIND_NONE, KIND_SYNC, "SYNC"),
 	WORD(KIND_NONE, KIND_SYNC, "PSYNC"),
+	WORD(KIND_NONE, KIND_SYNC, "DFLY"),	/* Dragonfly's */
+	WORD(KIND_NONE, KIND_CLUSTER, "CLUSTER"),
+	WORD(KIND_NONE, KIND_SCRIPT, "SCRIPT"),
 	WORD(KIND_NONE, KIND_SUBSCRIBE, "SUBSCRIBE"),
 	WORD(KIND_NONE, KIND_SUBSCRIBE, "PSUBSCRIBE"),
 	WORD(KIND_NONE, KIND_SUBSCRIBE, "SSUBSCRIBE"),
@@ -54,6 +57,12 @@ static const struct {
 	WORD(KIND_NONE, KIND_SUBSCRIBE, "PUNSUBSCRIBE"),
 	WORD(KIND_NONE, KIND_SUNSUBSCRIBE, "SUNSUBSCRIBE"),
 	[ANY_FIRST] = { KIND_NONE, KIND_PLAIN, 0, NULL },
+	WORD(KIND_CLUSTER, KIND_SYNC, "SYNCSLOTS"),	/* slots move by a replication of their own */
+	{ KIND_CLUSTER, KIND_PLAIN, 0, NULL },
+	WORD(KIND_SCRIPT, KIND_SCRIPT_DEBUG, "DEBUG"),
+	{ KIND_SCRIPT, KIND_PLAIN, 0, NULL },
+	WORD(KIND_SCRIPT_DEBUG, KIND_PLAIN, "NO"),
+	{ KIND_SCRIPT_DEBUG, KIND_DEBUGGER, 0, NULL },
 	WORD(KIND_CLIENT, KIND_CLIENT_REPLY, "REPLY"),
 	WORD(KIND_CLIENT, KIND_CLIENT_CACHING, "CACHING"),
 	{ KIND_CLIENT, KIND_CLIENT_OTHER, 0, NULL },
@@ -125,8 +134,17 @@ redis_word_is(const struct redis_word *w, const char *text)
 static bool
 wants_word(const struct redis *s)
 {
-	return s->command.kind == KIND_NONE || s->command.kind == KIND_CLIENT ||
-	    s->command.kind == KIND_CLIENT_REPLY;
+	switch (s->command.kind) {
+	case KIND_NONE:
+	case KIND_CLUSTER:
+	case KIND_SCRIPT:
+	case KIND_SCRIPT_DEBUG:
+	case KIND_CLIENT:
+	case KIND_CLIENT_REPLY:
+		return true;
+	default:
+		return false;
+	}
 }
 
 static void
@@ -168,7 +186,7 @@ read_start(struct redis *s, const uint8_t *p, const uint8_t *end)
 
 	(void)end;
 	s->command.number = (struct redis_number){ 0 };
-	s->command.quoted = false;
+	s->command.quote = QUOTE_NO_WORD;
 	if (c == '*') {
 		s->command.state = S_COUNT;
 		return p + 1;
@@ -269,42 +287,103 @@ read_body(struct redis *s, const uint8_t *p, const uint8_t *end)
 	return p + n;
 }
 
+static void
+inline_word_ends(struct redis *s)
+{
+	if (s->command.quote != QUOTE_NO_WORD && wants_word(s))
+		word_ends(s);
+	s->command.word.len = 0;
+	s->command.quote = QUOTE_NO_WORD;
+}
+
+static void
+inline_word_add(struct redis *s, uint8_t c)
+{
+	if (wants_word(s))
+		redis_word_add(&s->command.word, &c, 1);
+}
+
+/* Outside quotes. A quote may also begin in the middle of a word. */
+static void
+read_inline_plain(struct redis *s, uint8_t c)
+{
+	if (c == ' ' || c == '\t' || c == '\r') {
+		inline_word_ends(s);
+		return;
+	}
+	if (s->command.quote == QUOTE_NO_WORD)
+		s->command.argc++;
+	s->command.quote = c == '"' ? QUOTE_DOUBLE : c == '\'' ? QUOTE_SINGLE : QUOTE_PLAIN;
+	if (s->command.quote == QUOTE_PLAIN)
+		inline_word_add(s, c);
+}
+
+/* In single quotes a backslash escapes the quote alone, in double quotes whatever is behind it. */
+static void
+read_inline_quoted(struct redis *s, uint8_t c)
+{
+	const bool is_double = s->command.quote == QUOTE_DOUBLE;
+
+	if (c == '\\') {
+		s->command.quote = is_double ? QUOTE_DOUBLE_ESCAPE : QUOTE_SINGLE_ESCAPE;
+		if (wants_word(s))
+			s->why = "an inline command with an escape in its name";
+	} else if (c == (is_double ? '"' : '\'')) {
+		s->command.quote = QUOTE_CLOSED;
+	} else {
+		inline_word_add(s, c);
+	}
+}
+
+static void
+read_inline_byte(struct redis *s, uint8_t c)
+{
+	switch (s->command.quote) {
+	case QUOTE_DOUBLE:
+	case QUOTE_SINGLE:
+		read_inline_quoted(s, c);
+		break;
+	case QUOTE_DOUBLE_ESCAPE:
+		s->command.quote = QUOTE_DOUBLE;
+		break;
+	case QUOTE_SINGLE_ESCAPE:
+		if (c != '\\')		/* that one may escape a quote in its turn */
+			s->command.quote = QUOTE_SINGLE;
+		break;
+	case QUOTE_CLOSED:
+		if (c != ' ' && c != '\t' && c != '\r')
+			s->why = "an inline command whose quotes do not match";
+		else
+			inline_word_ends(s);
+		break;
+	default:
+		read_inline_plain(s, c);
+	}
+}
+
 /*
- * The server splits a line at blanks and understands quotes. A quoted command
- * is never written by a program; of one it is enough to know that it may be
- * anything.
+ * The server splits a line at blanks outside quotes. Unless the name itself is
+ * written with an escape, its words are known as well as the server knows them.
  */
 static const uint8_t *
 read_inline(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
-	while (p < end) {
+	while (p < end && s->why == NULL) {
 		uint8_t c = *p++;
 
-		if (c > ' ') {
-			if (s->command.word.len == 0)
-				s->command.argc++;
-			if (c == '"' || c == '\'' || c == '\\')
-				s->command.quoted = true;
-			redis_word_add(&s->command.word, &c, 1);
-			continue;
+		if (c == '\n') {
+			if (s->command.quote >= QUOTE_DOUBLE && s->command.quote != QUOTE_CLOSED) {
+				s->why = "an inline command whose quotes do not match";
+				return p;
+			}
+			inline_word_ends(s);
+			command_ends(s);
+			return p;
 		}
-		if (c != ' ' && c != '\t' && c != '\r' && c != '\n') {
+		if (c < ' ' && c != '\t' && c != '\r')
 			s->why = "a command that is neither an array nor a line of words";
-			return p;
-		}
-		if (s->command.word.len > 0) {
-			if (wants_word(s))
-				word_ends(s);
-			s->command.word.len = 0;
-		}
-		if (c != '\n')
-			continue;
-		if (s->command.quoted) {
-			s->why = "an inline command with quotes";
-			return p;
-		}
-		command_ends(s);
-		return p;
+		else
+			read_inline_byte(s, c);
 	}
 	return p;
 }

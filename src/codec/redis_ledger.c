@@ -10,6 +10,12 @@
  * Where a command might draw no reply, or several, or one whose form is not
  * known beforehand, the count is given up for good (unsure). Where its success
  * decides about that, an error reply is what gives it up (wary).
+ *
+ * A subscriber gets messages, which nobody counts. In RESP2 they are arrays, as
+ * are many replies, and only their first element tells them apart. A reply that
+ * merely looks like a message is left uncounted: then no PING goes out any
+ * more. The other way round would be the fault, and no server sends a message
+ * of another name.
  */
 #include <string.h>
 
@@ -44,18 +50,21 @@ sent_exec(struct redis *s, uint32_t argc)
 }
 
 /*
- * In RESP2 the connection now carries messages, and replies of another form.
- * In RESP3 each channel draws a push; but a refusal is one error reply, which
- * would be taken for another command's.
+ * Each channel draws a confirmation: in RESP3 a push, in RESP2 an array, behind
+ * which messages come as arrays too. A refusal is one error reply instead.
  */
 static uint32_t
 sent_subscribe(struct redis *s, uint32_t argc)
 {
-	if (!s->resp3 && !s->hello_due)
-		s->stream = true;
-	if (!s->resp3 || s->hello_due || s->in_multi || s->muted || argc < 2)
+	if (s->hello_due || s->in_multi || s->muted || argc < 2)
 		s->unsure = true;
-	s->wary = true;
+	if (s->unsure && !s->resp3 && !s->hello_due)
+		s->stream = true;
+	if (!s->resp3 && !s->listening) {
+		s->listening = true;
+		s->listen_at = s->sent;
+	}
+	s->subscribed = true;
 	s->confirms += argc - 1;
 	if (s->confirms > INT32_MAX)
 		s->unsure = true;
@@ -84,6 +93,15 @@ sent_sync(struct redis *s, uint32_t argc)
 	(void)argc;
 	s->stream = true;
 	s->replica = true;
+	return 1;
+}
+
+/* The server reads what comes next by its debugger's own rules. */
+static uint32_t
+sent_debugger(struct redis *s, uint32_t argc)
+{
+	(void)argc;
+	s->why = "SCRIPT DEBUG";
 	return 1;
 }
 
@@ -183,6 +201,10 @@ static const struct {
 	[KIND_RESET] = { sent_reset, .speaks = 1 },
 	[KIND_QUIT] = { sent_quit },
 	[KIND_ASKING] = { sent_asking },
+	[KIND_CLUSTER] = { sent_plain },
+	[KIND_SCRIPT] = { sent_plain },
+	[KIND_SCRIPT_DEBUG] = { sent_plain },
+	[KIND_DEBUGGER] = { sent_debugger },
 	[KIND_CLIENT] = { sent_plain, .is_client = true },
 	[KIND_CLIENT_OTHER] = { sent_plain, .is_client = true },
 	[KIND_CLIENT_CACHING] = { sent_caching, .is_client = true },
@@ -215,12 +237,15 @@ redis_command_sent(struct redis *s, enum redis_kind kind, uint32_t argc)
 	uint32_t replies;
 
 	s->hold = kinds[kind].is_client ? s->hold & HOLD_CACHING : 0;
+	s->told = 0;
 	if (kind == KIND_EMPTY)
 		return;
 	if (kinds[kind].is_reply && s->in_multi && !s->exec_due) {
 		s->why = "CLIENT REPLY inside a transaction";
 		return;
 	}
+	if (!answered && (kind == KIND_SUBSCRIBE || kind == KIND_SUNSUBSCRIBE))
+		s->unsure = true;
 	replies = kinds[kind].sent(s, argc);
 	if (answered || (kinds[kind].speaks != 0 && kinds[kind].speaks == argc))
 		s->sent += replies;
@@ -230,10 +255,16 @@ redis_command_sent(struct redis *s, enum redis_kind kind, uint32_t argc)
 
 /* --- what a reply tells --- */
 
+static bool
+head_is(const struct redis *s, const char *text)
+{
+	return s->reply.head_len >= strlen(text) && memcmp(s->reply.head, text, strlen(text)) == 0;
+}
+
 static void
 exec_answered(struct redis *s)
 {
-	bool aborted = s->reply.head_len >= 4 && memcmp(s->reply.head, "EXEC", 4) == 0;
+	bool aborted = head_is(s, "EXEC");
 
 	s->exec_due = false;
 	if (s->reply.reply_type != '-' || aborted)
@@ -254,44 +285,111 @@ hello_answered(struct redis *s)
 			s->unsure = true;
 		return;
 	}
-	/* Back in RESP2 with its subscriptions, if it has any (wary): then replies are as behind SUBSCRIBE there. */
-	if (s->resp3 && s->reply.reply_type != '%' && s->wary && !was_reset)
+	/* Back in RESP2 with its subscriptions, if it has any: then messages look like replies. */
+	if (s->resp3 && s->reply.reply_type != '%' && s->subscribed && !was_reset)
 		s->stream = true;
 	s->resp3 = s->reply.reply_type == '%';
+	if (s->resp3 || was_reset)
+		s->listening = false;
 	if (was_reset)
 		s->proved = false;
 }
 
-/* In RESP3 subscriptions are confirmed by pushes. */
-static void
-push_came(struct redis *s)
+/* RESP3 confirms subscriptions by pushes, RESP2 by arrays. False: it is no confirmation. */
+static bool
+confirmation_came(struct redis *s)
 {
 	const struct redis_word *w = &s->reply.word;
 
 	if (w->len < 9 || w->len >= REDIS_WORD_MAX ||
 	    memcmp(w->text + w->len - 9, "SUBSCRIBE", 9) != 0)
-		return;
-	if (s->confirms == 0 || redis_word_is(w, "SUNSUBSCRIBE"))
+		return false;
+	if (s->confirms == 0 || redis_word_is(w, "SUNSUBSCRIBE")) {
 		s->unsure = true;
-	else
+	} else {
 		s->confirms--;
+		s->proved = true;
+	}
+	/* It ends with the number of subscriptions: without any, arrays are replies again. */
+	if (s->confirms == 0 && head_is(s, "0\r"))
+		s->listening = false;
+	return true;
+}
+
+/* RESP2, subscribed: whatever is a message by its name draws no reply. */
+static bool
+message_came(struct redis *s)
+{
+	const struct redis_word *w = &s->reply.word;
+
+	return confirmation_came(s) || redis_word_is(w, "MESSAGE") ||
+	    redis_word_is(w, "PMESSAGE") || redis_word_is(w, "SMESSAGE");
+}
+
+bool
+redis_is_listening(const struct redis *s)
+{
+	return s->listening && (int32_t)(s->done - s->listen_at) >= 0;
+}
+
+bool
+redis_is_busy(const struct redis *s)
+{
+	return !s->stream && !s->unsure && (s->sent != s->done || s->confirms > 0);
+}
+
+/* The server would not have this client: too many, or from outside. Then it closes. */
+static void
+first_reply_came(struct redis *s)
+{
+	s->heard = true;
+	s->dismissed = s->reply.reply_type == '-' && (head_is(s, "ERR max ") || head_is(s, "DENIED"));
+}
+
+/* Other protocols have lines that begin with these types too: ":server 001 me :Welcome", "# a comment". */
+static bool
+is_sane(const struct redis *s)
+{
+	const char first = s->reply.head_len > 0 ? s->reply.head[0] : '\r';
+
+	switch (s->reply.reply_type) {
+	case ':':
+	case '(':
+		return first == '-' || first == '+' || (first >= '0' && first <= '9');
+	case '#':
+		return first == 't' || first == 'f';
+	case '_':
+		return first == '\r';
+	default:
+		return true;
+	}
 }
 
 void
 redis_reply_came(struct redis *s)
 {
-	if (s->reply.reply_type == '>') {
-		push_came(s);
+	if (!is_sane(s)) {
+		redis_reply_doubt(s, "replies that are not RESP");
 		return;
 	}
+	if (!s->heard)
+		first_reply_came(s);
+	if (s->reply.reply_type == '>') {
+		(void)confirmation_came(s);
+		return;
+	}
+	if (s->reply.reply_type == '*' && redis_is_listening(s) && message_came(s))
+		return;
 	if (s->sent == s->done) {
 		s->unsure = true;
+		if (s->told_ever && s->refusal == REFUSED_NOT)
+			s->refusal = REFUSED_LATE;
 		return;
 	}
 	s->done++;
 	if (s->reply.reply_type != '-')
 		s->proved = true;
-	else if (s->wary)
+	else if (s->wary || s->confirms > 0)
 		s->unsure = true;
 	if (s->exec_due && s->exec_at == s->done)
 		exec_answered(s);

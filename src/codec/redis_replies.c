@@ -118,7 +118,7 @@ read_line(struct redis *s, const uint8_t *p, const uint8_t *end)
 	const uint8_t *stop = nl != NULL ? nl : end;
 	bool cr = stop > p ? stop[-1] == '\r' : s->reply.number.cr;
 
-	if (s->reply.type == '-' && s->reply.values_left == 1)
+	if (s->reply.values_left == 1)
 		while (p < stop && s->reply.head_len < REDIS_HEAD_MAX)
 			s->reply.head[s->reply.head_len++] = (char)*p++;
 	s->reply.number.cr = cr;
@@ -189,7 +189,8 @@ read_length(struct redis *s, const uint8_t *p, const uint8_t *end)
 		if (types[type].shape != SHAPE_LIST) {
 			bulk_begins(s);
 		} else {
-			s->reply.naming = type == '>' && s->reply.values_left == 1;
+			s->reply.naming = s->reply.values_left == 1 &&
+			    (type == '>' || (type == '*' && redis_is_listening(s)));
 			list_begins(s, type);
 		}
 	}

@@ -147,6 +147,8 @@ static void
 take_verdict(struct run *r, enum side from)
 {
 	r->answers[from] += r->out->answers;
+	if (r->out->refused != NULL)
+		r->refused = r->out->refused;
 	if (r->out->lost == NULL)
 		return;
 	r->lost = r->out->lost;

@@ -40,6 +40,7 @@ struct run {
 	bool fin[2];		/* that side sent its FIN */
 	bool reset;		/* it let go, and what was sent ahead never came: the relay resets the flow */
 	const char *lost;
+	const char *refused;	/* the last sign that a peer does not bear heartbeats */
 	char what[256];		/* what is under way, for the line that reports a failure */
 };
 

@@ -32,7 +32,7 @@ static const struct {
 	const char *why;	/* ... for this reason */
 } beginnings[] = {
 	{ CLIENT, BYTES("GET / HTTP/1.1\r\n"), 5, "http", NULL },
-	{ CLIENT, BYTES("GET http://example/ HTTP/1.1\r\n"), 8, "http", NULL },
+	{ CLIENT, BYTES("GET http://example/ HTTP/1.1\r\n"), 9, "http", NULL },
 	{ CLIENT, BYTES("POST /v1/chat HTTP/1.1\r\n"), 6, "http", NULL },
 	{ CLIENT, BYTES("OPTIONS * HTTP/1.1\r\n"), 9, "http", NULL },
 	{ CLIENT, BYTES("OPTIONS sip:a@b SIP/2.0\r\n"), 11, NULL, "SIP" },
@@ -49,14 +49,22 @@ static const struct {
 	{ CLIENT, BYTES("*1\r\n$4\r\nPING\r\n"), 5, "redis", NULL },
 	{ CLIENT, BYTES("*12\r\n$4\r\nMSET\r\n"), 6, "redis", NULL },
 	{ CLIENT, BYTES("*123\r\n$4\r\nMSET\r\n"), 7, "redis", NULL },
-	{ CLIENT, BYTES("PING\r\n"), 6, "redis", NULL },
+	{ CLIENT, BYTES("PING\r\n"), 5, "redis", NULL },
+	{ CLIENT, BYTES("ping\n"), 5, "redis", NULL },
+	{ CLIENT, BYTES("PINGS\r\n"), 5, NULL, "no known protocol" },
+	{ CLIENT, BYTES("set a \"b c\"\r\n"), 4, "redis", NULL },
+	{ CLIENT, BYTES("Subscribe c\r\n"), 10, "redis", NULL },
+	{ CLIENT, BYTES("SUBSCRIBE sip:a@b SIP/2.0\r\n"), 13, NULL, "SIP" },
+	{ CLIENT, BYTES("GET k\r\n"), 5, "redis", NULL },
+	{ CLIENT, BYTES("GET http_k\r\n"), 9, "redis", NULL },
 	{ CLIENT, BYTES("\x16\3\1\2\0\1\0"), 2, NULL, "TLS" },
 	{ CLIENT, BYTES("SSH-2.0-OpenSSH_9.2\r\n"), 4, NULL, "SSH" },
 	{ CLIENT, BYTES("\x10\x1c\0\4MQTT\4"), 8, NULL, "MQTT" },
 	{ CLIENT, BYTES("\x10\x9c\1\0\4MQTT\5"), 9, NULL, "MQTT" },
 	{ CLIENT, BYTES("AMQP\0\0\x9\1"), 4, NULL, "AMQP" },
 	{ CLIENT, BYTES("\x80\0\0\0\0\0\0\0"), 3, NULL, "memcached" },
-	{ CLIENT, BYTES("get key\r\n"), 4, NULL, "memcached" },
+	{ CLIENT, BYTES("get key\r\n"), 4, "redis", NULL },		/* unless the reply says memcached */
+	{ CLIENT, BYTES("gets key\r\n"), 5, NULL, "memcached" },
 	{ CLIENT, BYTES("0\x0c\2\1\1`\7\2\1\3\4\0\x80\0"), 6, NULL, "LDAP" },
 	{ CLIENT, BYTES("0\x84\0\0\0\x0c\2\1\1`"), 10, NULL, "LDAP" },
 	{ CLIENT, BYTES("NICK me\r\n"), 5, NULL, "IRC" },
@@ -66,8 +74,8 @@ static const struct {
 	{ CLIENT, BYTES("\x33\0\0\0\1\0\0\0\0\0\0\0\xdd\7\0\0\0\0\0\0"), 16, NULL, "MongoDB" },
 	{ CLIENT, BYTES("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"), 6, NULL, "PROXY header" },
 	{ CLIENT, BYTES("\r\n\r\n\0\r\nQUIT\n!\x11"), 12, NULL, "PROXY header" },
-	{ CLIENT, BYTES("hello\n"), 3, NULL, "no known protocol" },
-	{ CLIENT, BYTES("GET it\n"), 5, NULL, "no known protocol" },
+	{ CLIENT, BYTES("hallo\n"), 3, NULL, "no known protocol" },
+	{ CLIENT, BYTES("GOT it\n"), 3, NULL, "no known protocol" },
 	{ CLIENT, BYTES("*x\r\n"), 3, NULL, "no known protocol" },
 	{ CLIENT, BYTES("\x33\0\0\0\1\0\0\0\0\0\0\0\xdd\7\0\1"), 16, NULL, "no known protocol" },
 	{ BACKEND, BYTES("\x4a\0\0\0\n8.0.36\0"), 6, "mysql", NULL },
@@ -102,7 +110,7 @@ test_decides_at_the_first_byte_that_is_enough(void **unused)
 			assert_int_equal(r.got[side_other(beginnings[i].from)].len, n);	/* nothing is kept waiting */
 		}
 		if (n != beginnings[i].decided_at)
-			fail_msg("beginning %zu decided at byte %zu, not %zu", i, n, beginnings[i].decided_at);
+			fail_msg("beginning %zu (%s) decided at byte %zu, not %zu", i, beginnings[i].bytes, n, beginnings[i].decided_at);
 		if (beginnings[i].codec != NULL) {
 			assert_null(r.lost);
 			assert_string_equal(actual(&r)->name, beginnings[i].codec);
@@ -332,6 +340,47 @@ test_a_wrong_guess_lets_go(void **unused)
 	run_end(&r);
 }
 
+/* A line of words that somebody typed: whose commands they are shows in the reply. */
+static void
+test_a_typed_command_is_a_guess(void **unused)
+{
+	static const struct {
+		const char *typed, *reply, *why;	/* why it lets go; NULL: it does not */
+	} guesses[] = {
+		{ "set a \"b c\"\r\n", "+OK\r\n", NULL },
+		{ "get key\r\n", "$5\r\nvalue\r\n", NULL },
+		{ "GET key\r\n", "$-1\r\n", NULL },
+		{ "HELLO 3\r\n", "%1\r\n+proto\r\n:3\r\n", NULL },
+		{ "get key\r\n", "VALUE key 0 1\r\nx\r\nEND\r\n", "memcached" },
+		{ "set key 0 0 5\r\nhello\r\n", "STORED\r\n", "memcached" },
+		{ "quit\r\n", "BYE\r\n", "memcached" },
+		{ "INFO\n", "it works\n", "no known protocol" },
+		{ "TIME\r\n", ":irc.example 451 * :You have not registered\r\n", "RESP" },
+		{ "watch tube\r\n", "WATCHING 2\r\n", "no known protocol" },
+		{ "subscribe /events HTTP/1.1\r\n", "HTTP/1.1 200 OK\r\n", "no known protocol" },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(guesses) / sizeof(guesses[0]); i++) {
+		struct run r;
+
+		run_start(&r, &codec_auto, NULL);
+		feed_text(&r, CLIENT, guesses[i].typed);
+		assert_int_equal(run_may_beat(&r, CLIENT) | run_may_beat(&r, BACKEND), 0);
+		assert_non_null(codec_auto.why_none(r.state, BACKEND));
+		feed_text(&r, BACKEND, guesses[i].reply);
+		assert_int_equal(r.got[CLIENT].len, strlen(guesses[i].reply));
+		if (guesses[i].why == NULL) {
+			assert_null(r.lost);
+			assert_int_equal(run_may_beat(&r, BACKEND), BEAT_ASK);
+			assert_null(codec_auto.why_none(r.state, BACKEND));
+		} else if (r.lost == NULL || strstr(r.lost, guesses[i].why) == NULL) {
+			fail_msg("talk %zu let go for: %s", i, r.lost != NULL ? r.lost : "nothing");
+		}
+		run_end(&r);
+	}
+}
+
 int
 main(void)
 {
@@ -347,6 +396,7 @@ main(void)
 		cmocka_unit_test(test_an_end_before_it_is_known_ends_the_search),
 		cmocka_unit_test(test_an_end_without_a_byte_is_no_doubt),
 		cmocka_unit_test(test_a_wrong_guess_lets_go),
+		cmocka_unit_test(test_a_typed_command_is_a_guess),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

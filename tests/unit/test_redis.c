@@ -16,11 +16,26 @@
 #include "transcripts_redis.h"
 
 #define TELL BEAT_TELL
+#define ASK BEAT_ASK
 #define BOTH (BEAT_TELL | BEAT_ASK)
 
 static const struct codec_settings pushes = {
 	.heartbeats = { true, true },
 	.kind = { BEAT_TELL, BEAT_TELL },
+	.while_busy = { true, false },
+};
+static const struct codec_settings telling = {
+	.heartbeats = { true, true },
+	.kind = { 0, BEAT_TELL },
+};
+static const struct codec_settings busy = {
+	.heartbeats = { true, true },
+	.while_busy = { true, true },
+};
+static const struct codec_settings busy_telling = {
+	.heartbeats = { true, true },
+	.kind = { 0, BEAT_TELL },
+	.while_busy = { true, true },
 };
 
 static struct tally
@@ -37,16 +52,18 @@ check(const char *name, const struct step *steps, size_t n, const struct codec_s
 /* --- conversations --- */
 
 static void
-test_commands_are_told_and_asked_between(void **state)
+test_commands_are_asked_between(void **state)
 {
 	struct tally t = CHECK(redis_plain, NULL);
 
 	(void)state;
-	assert_true(t.moments[BACKEND][BEAT_TELL] > 20);
 	assert_true(t.moments[BACKEND][BEAT_ASK] > 10);
+	assert_int_equal(t.moments[BACKEND][BEAT_TELL], 0);
 	assert_int_equal(t.answers[BACKEND], t.moments[BACKEND][BEAT_ASK]);
 	assert_int_equal(t.moments[CLIENT][BEAT_TELL], 0);
 	assert_true(t.skipped > 500);	/* the long value, both ways */
+	t = CHECK(redis_plain, &telling);
+	assert_true(t.moments[BACKEND][BEAT_TELL] > 10);
 }
 
 static void
@@ -56,13 +73,74 @@ test_other_conversations_stay_whole(void **state)
 	assert_true(CHECK(redis_transactions, NULL).moments[BACKEND][BEAT_ASK] > 0);
 	assert_true(CHECK(redis_resp3, NULL).moments[BACKEND][BEAT_ASK] > 20);
 	assert_true(CHECK(redis_resp3, &pushes).moments[CLIENT][BEAT_TELL] > 20);
-	assert_true(CHECK(redis_subscriber, NULL).moments[BACKEND][BEAT_TELL] > 0);
-	assert_true(CHECK(redis_silence, NULL).moments[BACKEND][BEAT_TELL] > 0);
+	assert_true(CHECK(redis_subscriber, &telling).moments[BACKEND][BEAT_TELL] > 0);
+	assert_true(CHECK(redis_silence, &telling).moments[BACKEND][BEAT_TELL] > 0);
 	assert_true(CHECK(redis_silence, &pushes).moments[CLIENT][BEAT_TELL] > 0);
 	assert_true(CHECK(redis_login, NULL).moments[BACKEND][BEAT_ASK] > 0);
-	assert_true(CHECK(redis_monitor, NULL).moments[BACKEND][BEAT_TELL] > 0);
+	assert_true(CHECK(redis_monitor, &telling).moments[BACKEND][BEAT_TELL] > 0);
 	assert_true(CHECK(redis_py, NULL).moments[BACKEND][BEAT_ASK] > 0);
 	assert_true(CHECK(node_redis, &pushes).moments[CLIENT][BEAT_TELL] > 0);
+}
+
+/* A RESP2 subscriber's PING is replied to by an array, between arrays that are messages. */
+static size_t
+answer_subscriber(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+{
+	static const char array[] = "*2\r\n$4\r\npong\r\n$0\r\n\r\n";
+	size_t n = codec_peer_of(&codec_redis)->answer(settings, side, beat, len, answer);
+
+	if (n > 0)
+		memcpy(answer, array, n = sizeof(array) - 1);
+	return n;
+}
+
+static bool
+message_overtakes(enum side side, const uint8_t *message, size_t len)
+{
+	(void)side;
+	return (len > 12 && memcmp(message, "*3\r\n$7\r\nmess", 12) == 0) ||
+	    (len > 13 && memcmp(message, "*4\r\n$8\r\npmess", 13) == 0);
+}
+
+static void
+test_a_subscriber_in_resp2_is_asked(void **state)
+{
+	static const struct codec_peer subscriber = { .answer = answer_subscriber, .may_overtake = message_overtakes };
+	static const struct step listener[] = {
+		STEP(CLIENT, "SUBSCRIBE a b\r\n"),
+		STEP(BACKEND, "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"),
+		STEP(BACKEND, "*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n"),
+		STEP(BACKEND, "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$5\r\nhello\r\n"),
+		STEP(CLIENT, "PSUBSCRIBE p*\r\n"),
+		STEP(BACKEND, "*3\r\n$10\r\npsubscribe\r\n$2\r\np*\r\n:3\r\n"),
+		STEP(BACKEND, "*4\r\n$8\r\npmessage\r\n$2\r\np*\r\n$2\r\npp\r\n$4\r\npong\r\n"),
+		STEP(CLIENT, "PING\r\n"),
+		STEP(BACKEND, "*2\r\n$4\r\npong\r\n$0\r\n\r\n"),
+		STEP(CLIENT, "PING stay\r\n"),
+		STEP(BACKEND, "*2\r\n$4\r\npong\r\n$4\r\nstay\r\n"),
+		STEP(CLIENT, "GET k\r\n"),
+		STEP(BACKEND, "-ERR Can't execute 'get'\r\n"),
+		STEP(CLIENT, "UNSUBSCRIBE a b\r\nPUNSUBSCRIBE p*\r\n"),
+		STEP(BACKEND, "*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:2\r\n"),
+		STEP(BACKEND, "*3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:1\r\n"),
+		STEP(BACKEND, "*3\r\n$12\r\npunsubscribe\r\n$2\r\np*\r\n:0\r\n"),
+		STEP(CLIENT, "LRANGE l 0 -1\r\n"),
+		STEP(BACKEND, "*2\r\n$7\r\nmessage\r\n$1\r\na\r\n"),	/* a list's elements */
+		STEP(CLIENT, "GET k\r\n"),
+		STEP(BACKEND, "$1\r\nv\r\n"),
+	};
+	const struct transcript listens = { .name = "listener", .codec = &codec_redis, .peer = &subscriber,
+		TRANSCRIPT_STEPS(listener) };
+	const struct transcript recorded = { .name = "redis_subscriber", .codec = &codec_redis, .peer = &subscriber,
+		TRANSCRIPT_STEPS(redis_subscriber) };
+	struct tally t = codec_check(&listens);
+
+	(void)state;
+	assert_true(t.moments[BACKEND][BEAT_ASK] > 100);
+	assert_int_equal(t.answers[BACKEND], t.moments[BACKEND][BEAT_ASK]);
+	assert_true(codec_check(&recorded).moments[BACKEND][BEAT_ASK] > 0);
+	assert_true(CHECK(listener, NULL).moments[BACKEND][BEAT_ASK] > 100);	/* some server may say +PONG */
 }
 
 static void
@@ -119,19 +197,24 @@ start(struct run *r, const struct codec_settings *settings, const char *text)
 	talk(r, text);
 }
 
-/* What may go to the backend after this talk. */
 static unsigned
-kinds_after(const char *text)
+kinds_with(const struct codec_settings *settings, const char *text)
 {
 	struct run r;
 	unsigned kinds;
 
-	start(&r, NULL, text);
+	start(&r, settings, text);
 	assert_null(r.lost);
 	kinds = run_may_beat(&r, BACKEND);
+	assert_int_equal(kinds == 0, codec_redis.why_none(r.state, BACKEND) != NULL);
 	run_end(&r);
 	return kinds;
 }
+
+/* What may go to the backend after this talk by default, when empty lines were chosen, and while a command runs if wanted. */
+#define kinds_after(text) kinds_with(NULL, text)
+#define told_after(text) kinds_with(&telling, text)
+#define busy_after(text) kinds_with(&busy, text)
 
 static const char *
 lost_after(const char *text)
@@ -145,14 +228,17 @@ lost_after(const char *text)
 	return lost;
 }
 
+#define GET "GET k\r\n|$1\r\nv\r\n|"
+
 static void
 test_nothing_before_the_first_command(void **state)
 {
 	(void)state;
-	assert_int_equal(kinds_after(""), 0);	/* it might be TLS */
-	assert_int_equal(kinds_after("GET k"), 0);
-	assert_int_equal(kinds_after("GET k\r\n"), TELL);
-	assert_int_equal(kinds_after("GET k\r\n|$1\r\nv\r\n"), BOTH);
+	assert_int_equal(told_after(""), 0);	/* it might be TLS */
+	assert_int_equal(told_after("GET k"), 0);
+	assert_int_equal(told_after("GET k\r\n"), 0);	/* nor before a reply shows that this is RESP */
+	assert_int_equal(told_after(GET), BOTH);
+	assert_int_equal(kinds_after(GET), ASK);
 }
 
 static void
@@ -164,52 +250,155 @@ test_no_beat_inside_a_command(void **state)
 	for (size_t n = 1; n < sizeof(whole) - 1; n++) {
 		struct run r;
 
-		start(&r, NULL, "GET k\r\n|$1\r\nv\r\n");
+		start(&r, &pushes, GET);
 		run_feed(&r, CLIENT, whole, n);
 		assert_int_equal(run_may_beat(&r, BACKEND), 0);
 		run_end(&r);
 	}
 }
 
-/* An empty line uses up these flags: the reply that must not come would come, the key would not be tracked. */
+/* Somebody may watch whether the connection is quiet while his command runs. */
+static void
+test_none_while_a_command_runs_unless_wanted(void **state)
+{
+	(void)state;
+	assert_int_equal(told_after(GET "BLPOP l 0\r\n"), 0);
+	assert_int_equal(kinds_with(&busy_telling, GET "BLPOP l 0\r\n"), BOTH);
+	assert_int_equal(busy_after(GET "BLPOP l 0\r\n"), ASK);
+	assert_int_equal(busy_after("BLPOP l 0\r\n"), 0);		/* no reply has shown a login */
+	assert_int_equal(busy_after(GET "MULTI\r\n"), 0);
+	assert_int_equal(busy_after(GET "HELLO 3\r\n"), 0);
+	assert_int_equal(busy_after(GET "SUBSCRIBE a\r\n"), 0);
+}
+
+/* Behind a command that runs all our PINGs wait in one place: a command of the client's is not to part them. */
+static void
+test_pings_behind_a_command_are_in_one_place(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &busy, GET "BLPOP l 0\r\n|");
+	run_beat(&r, BACKEND, BEAT_ASK);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	assert_false(codec_redis.owes(r.state, BACKEND, true));		/* it has to wait for its turn */
+	talk(&r, "GET k\r\n");
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	talk(&r, "|*-1\r\n");
+	assert_true(codec_redis.owes(r.state, BACKEND, true));
+	talk(&r, "|+PONG\r\n+PONG\r\n$1\r\nv\r\n");
+	assert_int_equal(r.answers[BACKEND], 2);
+	assert_int_equal(r.got[CLIENT].len, 7 + 5 + 7);
+	assert_int_equal(run_may_beat(&r, BACKEND), ASK);
+	run_end(&r);
+}
+
+/* Either kind uses up these flags: the reply that must not come would come, the key would not be tracked. */
 static void
 test_no_beat_behind_a_one_shot_flag(void **state)
 {
 	(void)state;
-	assert_int_equal(kinds_after("GET k\r\n|$1\r\nv\r\n|CLIENT REPLY SKIP\r\n"), 0);
-	assert_int_equal(kinds_after("GET k\r\n|$1\r\nv\r\n|CLIENT REPLY SKIP\r\nGET k\r\n") & TELL, TELL);
-	assert_int_equal(kinds_after("client caching yes\r\n|+OK\r\n"), 0);
-	assert_int_equal(kinds_after("CLIENT CACHING NO\r\n|+OK\r\n|CLIENT ID\r\n|:7\r\n"), 0);	/* still */
-	assert_int_equal(kinds_after("CLIENT CACHING YES\r\n|+OK\r\n|GET k\r\n|$1\r\nv\r\n"), BOTH);
-	assert_int_equal(kinds_after("ASKING\r\n|+OK\r\n"), 0);
-	assert_int_equal(kinds_after("ASKING\r\n|+OK\r\n|GET k\r\n|$1\r\nv\r\n"), BOTH);
+	assert_int_equal(told_after(GET "CLIENT REPLY SKIP\r\n"), 0);
+	assert_int_equal(told_after(GET "CLIENT REPLY SKIP\r\nGET k\r\n") & TELL, TELL);
+	assert_int_equal(told_after("client caching yes\r\n|+OK\r\n"), 0);
+	assert_int_equal(told_after("CLIENT CACHING NO\r\n|+OK\r\n|CLIENT ID\r\n|:7\r\n"), 0);	/* still */
+	assert_int_equal(told_after("CLIENT CACHING YES\r\n|+OK\r\n|" GET), BOTH);
+	assert_int_equal(told_after("ASKING\r\n|+OK\r\n"), 0);
+	assert_int_equal(told_after("ASKING\r\n|+OK\r\n|" GET), BOTH);
 	/* The skipped command itself may be one of CLIENT's, which leaves CACHING standing. */
-	assert_int_equal(kinds_after("CLIENT CACHING YES\r\n|+OK\r\n|CLIENT REPLY SKIP\r\nCLIENT ID\r\n"), 0);
+	assert_int_equal(told_after("CLIENT CACHING YES\r\n|+OK\r\n|CLIENT REPLY SKIP\r\nCLIENT ID\r\n"), 0);
 	/* So does the client's own empty line use it up. */
-	assert_int_equal(kinds_after("ASKING\r\n|+OK\r\n|\r\n"), BOTH);
+	assert_int_equal(told_after("ASKING\r\n|+OK\r\n|\r\n"), BOTH);
 }
 
 static void
 test_asks_only_where_one_reply_is_certain(void **state)
 {
 	(void)state;
-	assert_int_equal(kinds_after("GET k\r\nGET k\r\n|$1\r\nv\r\n"), TELL);		/* one is outstanding */
-	assert_int_equal(kinds_after("GET k\r\n|-NOAUTH Authentication required.\r\n"), TELL);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n"), TELL);			/* QUEUED, one element more */
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|*0\r\n"), BOTH);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|*-1\r\n"), BOTH);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|DISCARD\r\n|+OK\r\n"), BOTH);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|-EXECABORT Transaction discarded\r\n"), BOTH);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|DISCARD\r\n|-NOPERM no\r\n"), TELL);
-	assert_int_equal(kinds_after("MULTI\r\nEXEC\r\nMULTI\r\n|+OK\r\n*0\r\n+OK\r\n"), TELL);
-	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"), TELL);
-	assert_int_equal(kinds_after("MONITOR\r\n|+OK\r\n"), TELL);
-	assert_int_equal(kinds_after("GET k\r\n|$1\r\nv\r\n|CLIENT REPLY OFF\r\n"), TELL);
-	assert_int_equal(kinds_after("GET k\r\n|$1\r\nv\r\n|CLIENT REPLY OFF\r\nGET k\r\nCLIENT REPLY ON\r\n|+OK\r\n"), BOTH);
-	assert_int_equal(kinds_after("RESET\r\n|+RESET\r\n"), TELL);			/* logged out, perhaps */
-	assert_int_equal(kinds_after("RESET\r\n|+RESET\r\n|GET k\r\n|$1\r\nv\r\n"), BOTH);
-	assert_int_equal(kinds_after("GET k\r\n|$1\r\nv\r\n+more\r\n"), TELL);		/* unasked for */
-	assert_int_equal(kinds_after("QUIT\r\n"), 0);
+	assert_int_equal(kinds_after("GET k\r\nGET k\r\n|$1\r\nv\r\n"), 0);		/* one is outstanding */
+	assert_int_equal(told_after("GET k\r\n|-NOAUTH Authentication required.\r\n"), TELL);
+	assert_int_equal(kinds_after("GET k\r\n|-NOAUTH Authentication required.\r\n"), 0);
+	assert_int_equal(told_after("MULTI\r\n|+OK\r\n"), TELL);			/* QUEUED, one element more */
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n"), 0);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|*0\r\n"), ASK);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|*-1\r\n"), ASK);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|DISCARD\r\n|+OK\r\n"), ASK);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|-EXECABORT Transaction discarded\r\n"), ASK);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|DISCARD\r\n|-NOPERM no\r\n"), 0);
+	assert_int_equal(kinds_after("MULTI\r\nEXEC\r\nMULTI\r\n|+OK\r\n*0\r\n+OK\r\n"), 0);
+	assert_int_equal(kinds_after("WATCH k\r\n|+OK\r\n"), ASK);
+	assert_int_equal(told_after("MONITOR\r\n|+OK\r\n"), TELL);
+	assert_int_equal(kinds_after("MONITOR\r\n|+OK\r\n"), 0);
+	assert_int_equal(told_after(GET "CLIENT REPLY OFF\r\n"), TELL);
+	assert_int_equal(kinds_after(GET "CLIENT REPLY OFF\r\nGET k\r\nCLIENT REPLY ON\r\n|+OK\r\n"), ASK);
+	assert_int_equal(kinds_after("RESET\r\n|+RESET\r\n"), 0);			/* logged out, perhaps */
+	assert_int_equal(kinds_after("RESET\r\n|+RESET\r\n|" GET), ASK);
+	assert_int_equal(kinds_after(GET "|+more\r\n"), 0);				/* unasked for */
+	assert_int_equal(told_after("QUIT\r\n|+OK\r\n"), 0);
+}
+
+static void
+test_resp2_subscriptions_are_counted(void **state)
+{
+#define SUBSCRIBED(n) "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:" n "\r\n"
+#define LEFT(n) "*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:" n "\r\n"
+
+	(void)state;
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n"), 0);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1")), ASK);	/* which proves a login, too */
+	assert_int_equal(kinds_after("SUBSCRIBE c d\r\n|" SUBSCRIBED("1")), 0);
+	assert_int_equal(kinds_after("GET k\r\nSUBSCRIBE c\r\n|$1\r\nv\r\n" SUBSCRIBED("1")), ASK);
+	/* An array that is the reply to a command sent before. */
+	assert_int_equal(kinds_after("LRANGE l 0 9\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1")), 0);
+	assert_int_equal(kinds_after("LRANGE l 0 9\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1") SUBSCRIBED("1")), ASK);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\n|" LEFT("0") "|" GET), ASK);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\nLRANGE l 0 9\r\n|" LEFT("0")), 0);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\nLRANGE l 0 9\r\n|" LEFT("0")
+	    "*2\r\n$7\r\nmessage\r\n$1\r\nx\r\n"), ASK);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE\r\n|" LEFT("0")), 0);	/* how many? */
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|-NOPERM no\r\n"), 0);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|SUBSCRIBE c\r\n|+QUEUED\r\n|EXEC\r\n|*1\r\n" SUBSCRIBED("1")), 0);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|RESET\r\n|+RESET\r\n|" GET), ASK);
+	assert_int_equal(kinds_after(GET "CLIENT REPLY OFF\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1")), 0);
+	assert_int_equal(kinds_after(GET "CLIENT REPLY SKIP\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1")), 0);
+	assert_int_equal(told_after(GET "SSUBSCRIBE c\r\n|*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n"), BOTH);
+	/* Its slot moved away. */
+	assert_int_equal(kinds_after(GET "SSUBSCRIBE c\r\n|*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n"
+	    "*3\r\n$12\r\nsunsubscribe\r\n$1\r\nc\r\n:0\r\n"), 0);
+}
+
+/* The debugger of scripts takes an empty line for an error, and PING for an unknown command. */
+static void
+test_a_debugger_is_left_alone(void **state)
+{
+	(void)state;
+	assert_string_equal(lost_after(GET "SCRIPT DEBUG YES\r\n"), "SCRIPT DEBUG");
+	assert_string_equal(lost_after(GET "*3\r\n$6\r\nscript\r\n$5\r\ndebug\r\n$4\r\nsync\r\n"), "SCRIPT DEBUG");
+	assert_int_equal(kinds_after(GET "SCRIPT DEBUG NO\r\n|+OK\r\n"), ASK);
+	assert_int_equal(kinds_after(GET "SCRIPT LOAD x\r\n|+sha\r\n"), ASK);
+}
+
+/* Lines of words as somebody types them. */
+static void
+test_quotes_are_understood(void **state)
+{
+	(void)state;
+	assert_int_equal(kinds_after("set a \"b c\"\r\n|+OK\r\n"), ASK);
+	assert_int_equal(kinds_after("set a 'b c'\r\n|+OK\r\n"), ASK);
+	assert_int_equal(kinds_after("set a \"b \\\" \\x22 c\"  \n|+OK\r\n"), ASK);
+	assert_int_equal(kinds_after("set a 'it\\'s' \\ x\"y z\"\r\n|+OK\r\n"), ASK);
+	assert_int_equal(kinds_after("set a 'x\\\\' '\r\n|+OK\r\n"), ASK);	/* the second backslash escapes the quote */
+	assert_int_equal(kinds_after("set a \"\"\r\n|+OK\r\n"), ASK);
+	assert_int_equal(kinds_after("\"\"\r\n|-ERR unknown command\r\n|" GET), ASK);	/* not an empty line */
+	assert_int_equal(kinds_after("mul\"ti\"\r\n|+OK\r\n"), 0);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|'exec'\r\n|*0\r\n"), ASK);
+	assert_int_equal(kinds_after("'client' reply \"skip\"\r\n"), 0);
+	assert_int_equal(kinds_after(GET "get \"a b\""), 0);
+	assert_non_null(lost_after("set a \"b c\r\n"));			/* the server closes */
+	assert_non_null(lost_after("set a 'b c\r\n"));
+	assert_non_null(lost_after("set a 'b\\'\r\n"));
+	assert_non_null(lost_after("set a \"b\"c\r\n"));
+	assert_non_null(lost_after("\"\\x4dULTI\"\r\n"));
 }
 
 /* A master takes a beat for a sign of the replica, which is to speak for itself. */
@@ -219,11 +408,14 @@ test_none_on_a_replication_link(void **state)
 #define PSYNC "REPLCONF capa eof\r\n|+OK\r\n|PSYNC ? -1\r\n"
 
 	(void)state;
-	assert_int_equal(kinds_after("REPLCONF capa eof\r\n|+OK\r\n"), BOTH);
-	assert_int_equal(kinds_after(PSYNC), 0);
-	assert_int_equal(kinds_after(PSYNC "|+FULLRESYNC x 0\r\n\n\n$3\r\nRDB|\n\n"), 0);
-	assert_int_equal(kinds_after(PSYNC "|+CONTINUE\r\n|*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n"), 0);
-	assert_int_equal(kinds_after("SYNC\r\n"), 0);
+	assert_int_equal(told_after("REPLCONF capa eof\r\n|+OK\r\n"), BOTH);
+	assert_int_equal(told_after(PSYNC), 0);
+	assert_int_equal(told_after(PSYNC "|+FULLRESYNC x 0\r\n\n\n$3\r\nRDB|\n\n"), 0);
+	assert_int_equal(told_after(PSYNC "|+CONTINUE\r\n|*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n"), 0);
+	assert_int_equal(told_after(GET "SYNC\r\n"), 0);
+	assert_int_equal(told_after(GET "CLUSTER SYNCSLOTS ESTABLISH x\r\n|+OK\r\n"), 0);
+	assert_int_equal(kinds_after(GET "CLUSTER INFO\r\n|+x\r\n"), ASK);
+	assert_int_equal(told_after(GET "DFLY FLOW x\r\n|+OK\r\n"), 0);
 }
 
 /* CLIENT REPLY OFF may have been refused: then what follows is answered after all. */
@@ -231,7 +423,7 @@ static void
 test_an_error_after_silence_ends_asking(void **state)
 {
 	(void)state;
-	assert_int_equal(kinds_after("GET k\r\n|$1\r\nv\r\n|CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|-NOPERM no\r\n"), TELL);
+	assert_int_equal(told_after(GET "CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|-NOPERM no\r\n"), TELL);
 }
 
 static void
@@ -241,19 +433,19 @@ test_resp3_subscriptions_are_counted(void **state)
 #define CONFIRM(c) ">3\r\n$9\r\nsubscribe\r\n$1\r\n" c "\r\n:1\r\n"
 
 	(void)state;
-	assert_int_equal(kinds_after(HELLO), BOTH);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n"), TELL);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a")), TELL);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") CONFIRM("b")), BOTH);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") ">3\r\n$7\r\nmessage\r\n+a\r\n+m\r\n" CONFIRM("b")), BOTH);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|-NOPERM no\r\n"), TELL);
-	assert_int_equal(kinds_after(HELLO "UNSUBSCRIBE\r\n"), TELL);
+	assert_int_equal(kinds_after(HELLO), ASK);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n"), 0);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a")), 0);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") CONFIRM("b")), ASK);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") ">3\r\n$7\r\nmessage\r\n+a\r\n+m\r\n" CONFIRM("b")), ASK);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|-NOPERM no\r\n"), 0);
+	assert_int_equal(kinds_after(HELLO "UNSUBSCRIBE\r\n"), 0);
 	/* In RESP2 again, and still subscribed: PING is answered by an array there. */
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), TELL);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 3\r\n|%1\r\n+proto\r\n:3\r\n"), BOTH);
-	assert_int_equal(kinds_after(HELLO "HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), BOTH);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|RESET\r\n|+RESET\r\n|GET k\r\n|$1\r\nv\r\n"), BOTH);
-	assert_int_equal(kinds_after(HELLO "PING\r\n|>2\r\n$10\r\ninvalidate\r\n_\r\n+PONG\r\n"), BOTH);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), 0);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 3\r\n|%1\r\n+proto\r\n:3\r\n"), ASK);
+	assert_int_equal(kinds_after(HELLO "HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), ASK);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|RESET\r\n|+RESET\r\n|GET k\r\n|$1\r\nv\r\n"), ASK);
+	assert_int_equal(kinds_after(HELLO "PING\r\n|>2\r\n$10\r\ninvalidate\r\n_\r\n+PONG\r\n"), ASK);
 }
 
 static void
@@ -266,7 +458,8 @@ test_it_lets_go_of_what_it_does_not_know(void **state)
 	assert_non_null(lost_after("*2\r\n:3\r\n"));
 	assert_non_null(lost_after("*x\r\n"));
 	assert_non_null(lost_after("*1\r\n$-1\r\n"));
-	assert_non_null(lost_after("set 'quoted' 1\r\n"));
+	assert_non_null(lost_after("PING\r\n|:irc.example 451 * :You have not registered\r\n"));
+	assert_non_null(lost_after("TIME\r\n|# a comment\r\n"));
 	assert_non_null(lost_after("MULTI\r\n|+OK\r\n|CLIENT REPLY OFF\r\n"));
 	assert_non_null(lost_after("GET k\r\n|HTTP/1.1 400 Bad Request\r\n"));
 	assert_non_null(lost_after("GET k\r\n|+no CR\n"));
@@ -284,7 +477,7 @@ test_doubt_waits_for_the_answer(void **state)
 	struct run r;
 
 	(void)state;
-	start(&r, NULL, "GET k\r\n|$1\r\nv\r\n");
+	start(&r, NULL, GET);
 	run_beat(&r, BACKEND, BEAT_ASK);
 	run_feed(&r, CLIENT, "*x\r\n", 4);
 	assert_null(r.lost);
@@ -297,17 +490,28 @@ test_doubt_waits_for_the_answer(void **state)
 }
 
 static void
-ask_and_hear(const char *reply, unsigned kinds, size_t got)
+ask_and_hear(const char *reply, const char *refused, size_t got)
 {
-	struct run r;
+	for (size_t cut = 0; cut < strlen(reply); cut++) {
+		struct run r;
 
-	start(&r, NULL, "GET k\r\n|$1\r\nv\r\n");
-	run_beat(&r, BACKEND, BEAT_ASK);
-	run_feed(&r, BACKEND, reply, strlen(reply));
-	assert_int_equal(r.answers[BACKEND], 1);
-	assert_int_equal(run_may_beat(&r, BACKEND), kinds);
-	assert_int_equal(r.got[CLIENT].len - 7, got);
-	run_end(&r);
+		start(&r, NULL, GET);
+		run_beat(&r, BACKEND, BEAT_ASK);
+		run_feed(&r, BACKEND, reply, cut);
+		run_feed(&r, BACKEND, reply + cut, strlen(reply) - cut);
+		assert_null(r.lost);
+		assert_int_equal(r.answers[BACKEND], 1);
+		assert_int_equal(r.got[CLIENT].len - 7, got);
+		assert_int_equal(refused == NULL, r.refused == NULL);
+		if (refused != NULL) {
+			assert_non_null(strstr(r.refused, refused));
+			assert_ptr_equal(codec_redis.why_none(r.state, BACKEND), r.refused);
+		}
+		talk(&r, "GET k\r\n|$1\r\nv\r\n");
+		assert_int_equal(r.got[CLIENT].len - 14, got);
+		assert_int_equal(run_may_beat(&r, BACKEND), refused == NULL ? ASK : 0);
+		run_end(&r);
+	}
 }
 
 /* Each refusal of PING is written down in the server's log of access: one is enough. */
@@ -315,26 +519,197 @@ static void
 test_a_refused_ping_is_not_repeated(void **state)
 {
 	(void)state;
-	ask_and_hear("+PONG\r\n", BOTH, 0);
-	ask_and_hear("-NOPERM this user has no permissions to run the 'ping' command\r\n", TELL, 0);
-	ask_and_hear("-LOADING Redis is loading the dataset in memory\r\n", BOTH, 0);
-	ask_and_hear("-MISCONF Redis is configured to save RDB snapshots\r\n", BOTH, 0);
-	ask_and_hear(">2\r\n+a\r\n+b\r\n+PONG\r\n>2\r\n+c\r\n+d\r\n", BOTH, 24);
+	ask_and_hear("+PONG\r\n", NULL, 0);
+	ask_and_hear("$4\r\nPONG\r\n", NULL, 0);
+	ask_and_hear("*2\r\n$4\r\npong\r\n$0\r\n\r\n", NULL, 0);
+	ask_and_hear("-NOPERM this user has no permissions to run the 'ping' command\r\n", "may not PING", 0);
+	ask_and_hear("-ERR unknown command 'PING'\r\n", "refused", 0);
+	ask_and_hear("-request not supported\r\n", "refused", 0);
+	ask_and_hear("-ERR upstream is down\r\n", NULL, 0);
+	ask_and_hear("-LOADING Redis is loading the dataset in memory\r\n", NULL, 0);
+	ask_and_hear("-MASTERDOWN Link with MASTER is down\r\n", NULL, 0);
+	ask_and_hear("-BUSY Redis is busy running a script\r\n", NULL, 0);
+	ask_and_hear("-MISCONF Redis is configured to save RDB snapshots\r\n", NULL, 0);
+	ask_and_hear(">2\r\n+a\r\n+b\r\n+PONG\r\n>2\r\n+c\r\n+d\r\n", NULL, 24);
+}
+
+/* With nothing outstanding it is ours whatever it says: passed on, each later reply would be taken for the one before. */
+static void
+test_another_line_in_place_of_the_answer_is_taken_out(void **state)
+{
+	(void)state;
+	ask_and_hear("+POxx\r\n", "something else", 0);
+	ask_and_hear("+OK\r\n", "something else", 0);
+	ask_and_hear(":1\r\n", "something else", 0);
+}
+
+/* But larger ones are not what PING draws: this is no state that is understood. */
+static void
+test_another_reply_in_place_of_the_answer_passes(void **state)
+{
+	static const char *const others[] = { "*2\r\n$4\r\npink\r\n$0\r\n\r\n", "$4\r\nPINK\r\n", "%1\r\n+a\r\n+b\r\n" };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct run r;
+
+		start(&r, NULL, GET);
+		run_beat(&r, BACKEND, BEAT_ASK);
+		run_feed(&r, BACKEND, others[i], strlen(others[i]));
+		assert_non_null(r.lost);
+		assert_int_equal(r.got[CLIENT].len, 7 + strlen(others[i]));
+		assert_memory_equal(r.got[CLIENT].data + 7, others[i], strlen(others[i]));
+		run_end(&r);
+	}
 }
 
 static void
-test_another_reply_in_place_of_the_answer_passes(void **state)
+test_errors_in_a_row_are_a_refusal(void **state)
 {
 	struct run r;
 
 	(void)state;
-	start(&r, NULL, "GET k\r\n|$1\r\nv\r\n");
-	run_beat(&r, BACKEND, BEAT_ASK);
-	run_feed(&r, BACKEND, "+POxx\r\n", 7);
-	assert_non_null(r.lost);
-	assert_int_equal(r.got[CLIENT].len, 14);
-	assert_memory_equal(r.got[CLIENT].data + 7, "+POxx\r\n", 7);
+	start(&r, NULL, GET);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(run_may_beat(&r, BACKEND), ASK);
+		run_beat(&r, BACKEND, BEAT_ASK);
+		talk(&r, i == 1 ? "|+PONG\r\n" : "|-ERR upstream is down\r\n");
+		assert_int_equal(r.refused != NULL, i == 3);
+	}
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
 	run_end(&r);
+}
+
+/* Logged out meanwhile: it is asked again once a command went well. */
+static void
+test_logged_out_is_no_refusal(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, NULL, GET);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	talk(&r, "|-NOAUTH Authentication required.\r\n");
+	assert_null(r.refused);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	talk(&r, "AUTH pw\r\n|+OK\r\n");
+	assert_int_equal(run_may_beat(&r, BACKEND), ASK);
+	run_end(&r);
+}
+
+/* --- replies to empty lines --- */
+
+static void
+test_a_reply_to_an_empty_line_is_taken_out(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &telling, GET);
+	run_beat(&r, BACKEND, BEAT_TELL);
+	run_beat(&r, BACKEND, BEAT_TELL);
+	talk(&r, "|-invalid request\r\n");
+	assert_non_null(r.refused);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	talk(&r, "|-invalid request\r\n");		/* the other one's */
+	assert_int_equal(r.got[CLIENT].len, 7);
+	talk(&r, GET "|-nothing was sent\r\n");
+	assert_int_equal(r.got[CLIENT].len, 14 + 19);
+	run_end(&r);
+}
+
+/* It crossed the client's next command: whose it was is seen too late, but there are no more. */
+static void
+test_a_reply_too_many_ends_empty_lines(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &telling, GET);
+	run_beat(&r, BACKEND, BEAT_TELL);
+	talk(&r, "GET k\r\n|-invalid request\r\n");
+	assert_null(r.refused);
+	talk(&r, "|$1\r\nv\r\n");
+	assert_non_null(r.refused);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(r.got[CLIENT].len, 7 + 18 + 7);
+	run_end(&r);
+}
+
+static void
+test_replies_that_may_be_the_client_s_own_pass(void **state)
+{
+	static const char *const talks[] = {
+		GET "CLIENT REPLY OFF\r\n|",			/* refused? */
+		"MONITOR\r\n|+OK\r\n|",
+		GET "*1\r\n$",				/* a protocol error */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct run r;
+		size_t before;
+
+		start(&r, &telling, i < 2 ? talks[i] : GET);
+		run_beat(&r, BACKEND, BEAT_TELL);
+		if (i == 2)
+			run_feed(&r, CLIENT, "*1\r\n$", 5);
+		before = r.got[CLIENT].len;
+		run_feed(&r, BACKEND, "-ERR no\r\n", 9);
+		assert_int_equal(r.got[CLIENT].len, before + 9);
+		run_end(&r);
+	}
+}
+
+/* --- ends --- */
+
+static void
+test_goodbyes(void **state)
+{
+	static const struct {
+		const char *talk;
+		bool client, backend;
+	} ends[] = {
+		{ GET, false, false },
+		{ GET "QUIT\r\n", true, true },
+		{ "|-ERR max number of clients reached\r\n", false, true },
+		{ "GET k\r\n|-DENIED Redis is running in protected mode\r\n", false, true },
+		{ GET "GET k\r\n|-ERR max number of clients reached\r\n", false, false },	/* a script's, perhaps */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		struct run r;
+
+		start(&r, NULL, ends[i].talk);
+		assert_int_equal(codec_redis.said_goodbye(r.state, CLIENT), ends[i].client);
+		assert_int_equal(codec_redis.said_goodbye(r.state, BACKEND), ends[i].backend);
+		run_end(&r);
+	}
+}
+
+static void
+test_each_state_says_why_there_is_none(void **state)
+{
+	static const char *const states[][2] = {
+		{ "", "no command" }, { GET "GET", "inside a command" }, { "GET k\r\n", "a command runs" },
+		{ "GET k\r\n|-NOAUTH no\r\n", "no login" }, { "MULTI\r\n|+OK\r\n", "transaction" },
+		{ "SYNC\r\n", "replication" }, { "MONITOR\r\n|+OK\r\n", "MONITOR" }, { "QUIT\r\n", "QUIT" },
+		{ GET "CLIENT REPLY OFF\r\n", "CLIENT REPLY OFF" }, { "ASKING\r\n|+OK\r\n", "the next one" },
+		{ GET "|+more\r\n", "counted" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		struct run r;
+
+		start(&r, NULL, states[i][0]);
+		assert_int_equal(run_may_beat(&r, BACKEND), 0);
+		if (strstr(codec_redis.why_none(r.state, BACKEND), states[i][1]) == NULL)
+			fail_msg("%s: %s", states[i][0], codec_redis.why_none(r.state, BACKEND));
+		assert_non_null(codec_redis.why_none(r.state, CLIENT));
+		run_end(&r);
+	}
 }
 
 /* --- to the client --- */
@@ -419,21 +794,35 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_commands_are_told_and_asked_between),
+		cmocka_unit_test(test_commands_are_asked_between),
 		cmocka_unit_test(test_other_conversations_stay_whole),
+		cmocka_unit_test(test_a_subscriber_in_resp2_is_asked),
 		cmocka_unit_test(test_replication_stays_whole),
 		cmocka_unit_test(test_streamed_replies_are_followed),
 		cmocka_unit_test(test_nothing_before_the_first_command),
 		cmocka_unit_test(test_no_beat_inside_a_command),
+		cmocka_unit_test(test_none_while_a_command_runs_unless_wanted),
+		cmocka_unit_test(test_pings_behind_a_command_are_in_one_place),
 		cmocka_unit_test(test_no_beat_behind_a_one_shot_flag),
 		cmocka_unit_test(test_asks_only_where_one_reply_is_certain),
+		cmocka_unit_test(test_resp2_subscriptions_are_counted),
+		cmocka_unit_test(test_a_debugger_is_left_alone),
+		cmocka_unit_test(test_quotes_are_understood),
 		cmocka_unit_test(test_none_on_a_replication_link),
 		cmocka_unit_test(test_an_error_after_silence_ends_asking),
 		cmocka_unit_test(test_resp3_subscriptions_are_counted),
 		cmocka_unit_test(test_it_lets_go_of_what_it_does_not_know),
 		cmocka_unit_test(test_doubt_waits_for_the_answer),
 		cmocka_unit_test(test_a_refused_ping_is_not_repeated),
+		cmocka_unit_test(test_another_line_in_place_of_the_answer_is_taken_out),
 		cmocka_unit_test(test_another_reply_in_place_of_the_answer_passes),
+		cmocka_unit_test(test_errors_in_a_row_are_a_refusal),
+		cmocka_unit_test(test_logged_out_is_no_refusal),
+		cmocka_unit_test(test_a_reply_to_an_empty_line_is_taken_out),
+		cmocka_unit_test(test_a_reply_too_many_ends_empty_lines),
+		cmocka_unit_test(test_replies_that_may_be_the_client_s_own_pass),
+		cmocka_unit_test(test_goodbyes),
+		cmocka_unit_test(test_each_state_says_why_there_is_none),
 		cmocka_unit_test(test_pushes_only_when_told_so_and_in_resp3),
 		cmocka_unit_test(test_farewell_answers_an_open_command),
 		cmocka_unit_test(test_state_is_small),
