@@ -20,6 +20,12 @@
  * and it gets one of them. No more than ASKED_MAX may be due, so that a peer
  * that never answers is not asked for ever.
  *
+ * A beat without an answer set for it is one that nobody should answer. If the
+ * peer does all the same ("unknown command"), its line is passed on: it looks
+ * like any other of the application's own, which may come unasked at any time,
+ * and taking out one of those would be worse than one too many. The operator
+ * who sees such lines sets beat_expect to them, or chooses another text.
+ *
  * A line that starts with TLS's first byte is TLS beginning (STARTTLS). From
  * there on no byte may be added, and as soon as nothing is held or due, the
  * codec lets go.
@@ -184,21 +190,35 @@ line_finish(void *state, enum side from, struct codec_out *out)
 	let_go(l, out);
 }
 
-static unsigned
-line_may_beat(const void *state, enum side to)
+static const char *
+line_why_none(const void *state, enum side to)
 {
 	const struct line *l = state;
 	const struct codec_bytes *send = &l->settings->beat_send[to];
 	const struct codec_bytes *expect = &l->settings->beat_expect[to];
-	const struct stream *s = &l->stream[to];
+	const struct stream *from = &l->stream[side_other(to)], *s = &l->stream[to];
 
-	if (l->stream[side_other(to)].inside || l->stream[side_other(to)].fin || l->is_tls)
-		return 0;
 	if (send->len == 0 || send->len > CODEC_BEAT_MAX || expect->len > EXPECT_MAX)
+		return "no text is set for this side";
+	if (l->is_tls)
+		return "TLS";
+	if (from->fin)
+		return "the other side has ended";
+	if (from->inside)
+		return "inside a line";
+	if (expect->len > 0 && (s->fin || s->due >= ASKED_MAX))
+		return "too many replies have not come";
+	return NULL;
+}
+
+static unsigned
+line_may_beat(const void *state, enum side to)
+{
+	const struct line *l = state;
+
+	if (line_why_none(state, to) != NULL)
 		return 0;
-	if (expect->len == 0)
-		return BEAT_TELL;
-	return s->due < ASKED_MAX && !s->fin ? BEAT_ASK : 0;
+	return l->settings->beat_expect[to].len > 0 ? BEAT_ASK : BEAT_TELL;
 }
 
 static size_t
@@ -225,5 +245,6 @@ const struct codec codec_line = {
 	.feed = line_feed,
 	.finish = line_finish,
 	.may_beat = line_may_beat,
+	.why_none = line_why_none,
 	.beat = line_beat,
 };

@@ -16,7 +16,7 @@ import pytest
 from servers.redis import Redis, command
 
 HERE = pathlib.Path(__file__).resolve().parent
-KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}	# asked where that is legal, else told
+KINDS = {"ask": {}, "busy": {"backend__heartbeat_while_busy": "on"}, "tell": {"backend__heartbeat_kind": "tell"}}
 NODE_DRIVERS = ["node-redis2", "node-redis3", "ioredis2", "ioredis3"]	# with their protocol
 IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 beats, at one each 2 ms
 PAUSE = 0.15	# seconds in which many beats go out
@@ -30,7 +30,7 @@ def route(stent, server, heartbeat="2ms", **keys):
 
 @pytest.fixture(params=KINDS)
 def through(stent, redis, request):
-    """stent before the server, with beats as often as it will, told or asked."""
+    """stent before the server, with beats as often as it will: asked, asked behind commands too, told."""
     redis.ask("FLUSHALL")
     return route(stent, redis, **KINDS[request.param])
 
@@ -38,7 +38,7 @@ def through(stent, redis, request):
 @pytest.fixture
 def told(stent, redis):
     redis.ask("FLUSHALL")
-    return route(stent, redis)
+    return route(stent, redis, **KINDS["tell"])
 
 
 class Session(harness.Peer):

@@ -180,6 +180,50 @@ test_a_mute_peer_is_not_asked_for_ever(void **unused)
 	run_end(&r);
 }
 
+static void
+expect_why(struct run *r, enum side to, const char *words)
+{
+	assert_int_equal(run_may_beat(r, to), 0);
+	assert_non_null(codec_line.why_none(r->state, to));
+	assert_non_null(strstr(codec_line.why_none(r->state, to), words));
+}
+
+static void
+test_it_says_why_there_is_none(void **unused)
+{
+	struct run r;
+
+	(void)unused;
+	run_start(&r, &codec_line, &asking);
+	assert_null(codec_line.why_none(r.state, BACKEND));
+	run_feed(&r, CLIENT, "GE", 2);
+	expect_why(&r, BACKEND, "inside a line");
+	run_feed(&r, CLIENT, "T\n\x16", 3);
+	expect_why(&r, BACKEND, "TLS");
+	run_end(&r);
+	run_start(&r, &codec_line, &poem);
+	expect_why(&r, CLIENT, "no text");
+	while (run_may_beat(&r, BACKEND) != 0)
+		run_beat(&r, BACKEND, BEAT_ASK);
+	expect_why(&r, BACKEND, "replies");
+	run_end(&r);
+}
+
+/* It looks like any other line of the application's. */
+static void
+test_a_reply_to_a_tell_passes(void **unused)
+{
+	struct run r;
+
+	(void)unused;
+	run_start(&r, &codec_line, &telling);
+	run_beat(&r, BACKEND, BEAT_TELL);
+	run_feed(&r, BACKEND, "unknown command\n", 16);
+	assert_int_equal(r.got[CLIENT].len, 16);
+	assert_null(r.refused);
+	run_end(&r);
+}
+
 /* No text, no beat; and the stream is still followed. */
 static void
 test_a_side_without_a_text_is_not_beaten(void **unused)
@@ -208,6 +252,8 @@ main(void)
 		cmocka_unit_test(test_beats_only_between_lines),
 		cmocka_unit_test(test_held_bytes_come_at_the_first_that_differs),
 		cmocka_unit_test(test_a_mute_peer_is_not_asked_for_ever),
+		cmocka_unit_test(test_it_says_why_there_is_none),
+		cmocka_unit_test(test_a_reply_to_a_tell_passes),
 		cmocka_unit_test(test_a_side_without_a_text_is_not_beaten),
 	};
 
