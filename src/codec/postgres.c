@@ -35,6 +35,9 @@ pg_init(void *state, const struct codec_settings *settings)
 	pg->wants[CLIENT] = settings->heartbeats[CLIENT];
 	pg->wants[BACKEND] = settings->heartbeats[BACKEND];
 	pg->in_transaction = settings->in_transaction;
+	pg->busy_client = settings->while_busy[CLIENT];
+	pg->busy_backend = settings->while_busy[BACKEND];
+	pg->chose_tell = settings->kind[BACKEND] == BEAT_TELL;
 }
 
 void
@@ -191,7 +194,7 @@ const struct codec codec_postgres = {
 	.state_size = sizeof(struct pg),
 	.leg = {
 		[CLIENT] = { .kinds = BEAT_TELL, .kind = BEAT_TELL, .interval_ms = 60000 },
-		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_TELL, .interval_ms = 60000 },
+		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
 	},
 	.init = pg_init,
 	.feed = pg_feed,
@@ -199,6 +202,8 @@ const struct codec codec_postgres = {
 	.unseen = pg_unseen,
 	.skipped = pg_skipped,
 	.may_beat = pg_may_beat,
+	.why_none = pg_why_none,
+	.said_goodbye = pg_said_goodbye,
 	.beat = pg_beat,
 	.farewell = pg_farewell,
 	.cancel = pg_cancel,

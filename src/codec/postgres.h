@@ -30,6 +30,7 @@ struct pg_ledger {
 	bool open : 1;		/* spilled: a batch without its Sync is last */
 	bool doubt : 1;		/* the count may be wrong */
 	bool alone : 1;		/* what was sent last was sent when nothing was under way */
+	bool skipping : 1;	/* a batch has failed: the server drops all up to the next Sync */
 	bool worked : 1;	/* a result has come since the last ReadyForQuery */
 	uint32_t spilled;	/* too much to be kept in order: so many ReadyForQuery are owed */
 };
@@ -103,14 +104,17 @@ struct pg {
 	uint8_t last_key;
 	uint8_t last_name[PG_NAME_MAX];
 	bool disarmed : 1;		/* our Flush will stop the server's idle timer */
-	bool copying_out : 1;
+	bool in_copy : 1;		/* either way, until its ReadyForQuery */
 	bool in_both : 1;		/* CopyBoth, until its ReadyForQuery */
 	bool both_from[2];		/* ... and that side has not sent its CopyDone */
 	bool has_standby : 1;
 	bool has_wal : 1;
 	bool ended : 1;			/* the client has said Terminate */
 	bool wants[2];			/* settings: beats to that side are on */
-	bool in_transaction : 1;
+	bool in_transaction : 1;	/* ... also inside a transaction */
+	bool busy_client : 1;		/* ... to that side also while a statement runs */
+	bool busy_backend : 1;
+	bool chose_tell : 1;		/* ... to the backend by the kind `tell` */
 	uint8_t last_param;		/* index of the last parameter reported, + 1 */
 	uint8_t param;			/* ... of the one to repeat, + 1; 0: none */
 	uint8_t value_len;		/* of its value, with the NUL */
@@ -161,6 +165,8 @@ void pg_end(struct pg *pg, enum side from);
 
 /* postgres_beat.c */
 unsigned pg_may_beat(const void *state, enum side to);
+const char *pg_why_none(const void *state, enum side to);
+bool pg_said_goodbye(const void *state, enum side from);
 size_t pg_beat(void *state, enum side to, enum beat_kind kind, uint8_t *buf);
 size_t pg_farewell(void *state, enum side to, const struct codec_obituary *o, uint8_t *buf);
 size_t pg_cancel(const void *state, uint8_t *buf);

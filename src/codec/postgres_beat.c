@@ -47,52 +47,115 @@ is_rearm_due(const struct pg *pg)
 	return pg->disarmed && !pg->ledger.doubt && pg_ledger_is_idle(&pg->ledger);
 }
 
+/*
+ * At rest a Sync, which is replied to: it finds a server that hangs, and a
+ * pooler lends a connection for it no longer than that takes. A Flush would
+ * keep the connection, so at rest it goes out only when it was chosen.
+ */
+static unsigned
+kinds_at_rest(const struct pg *pg)
+{
+	const unsigned ping = pg->asked == UINT8_MAX || pg->ledger.doubt ? 0 : BEAT_ASK;
+
+	if (pg->status != 'I' && !pg->in_transaction)
+		return is_rearm_due(pg) ? BEAT_TELL | BEAT_ASK : 0;
+	return ping | (pg->chose_tell || pg->status != 'I' ? BEAT_TELL : 0);
+}
+
 static unsigned
 backend_kinds(const struct pg *pg)
 {
-	const bool idle = pg_ledger_is_idle(&pg->ledger);
-	const bool waits_in_transaction = pg->status != 'I' && !pg->in_transaction;
-
 	if (!pg->saw_key || pg->is_pooler || pg->stream[CLIENT].fin)
 		return 0;
 	if (pg->in_both)
 		return pg->both_from[CLIENT] && pg->has_standby ? BEAT_TELL : 0;
-	if (idle && waits_in_transaction)
-		return is_rearm_due(pg) ? BEAT_TELL | BEAT_ASK : 0;
-	if (idle)
-		return BEAT_TELL | (pg->asked == UINT8_MAX || pg->ledger.doubt ? 0 : BEAT_ASK);
-	if (pg->is_walsender)
+	if (pg_ledger_is_idle(&pg->ledger))
+		return kinds_at_rest(pg);
+	/* In a COPY a pooler was seen to wait for ever behind a Flush. */
+	if (pg->is_walsender || !pg->busy_backend || pg->in_copy || pg->ledger.copying)
 		return 0;
 	/* It works. Without a ledger the timer could not be started again afterwards. */
 	return pg->ledger.doubt && !pg->in_transaction ? 0 : BEAT_TELL;
 }
 
 /*
- * A client that has sent its FIN is mostly one that was killed, and if so it
- * resets the connection when it is told something: then the work that nobody
- * waits for can be cancelled.
+ * While a statement runs the client may be watching the connection's silence
+ * (a read timeout). In a COPY many clients know no messages but those of the
+ * COPY, up to the ReadyForQuery behind it. One that has sent its FIN is mostly
+ * one that was killed: there is nothing to say to it at rest.
  */
 static unsigned
 client_kinds(const struct pg *pg)
 {
-	if (pg->stream[CLIENT].fin && pg_ledger_is_idle(&pg->ledger))
-		return 0;
-	if (pg->from_pooler && (pg->ledger.doubt || !pg_ledger_is_owed(&pg->ledger)))
+	const bool idle = pg_ledger_is_idle(&pg->ledger);
+
+	if (pg->stream[CLIENT].fin && idle)
 		return 0;
 	if (pg->in_both)
 		return pg->both_from[BACKEND] && pg->has_wal ? BEAT_TELL : 0;
-	return pg->param != 0 && !pg->copying_out ? BEAT_TELL : 0;
+	if (!idle && !pg->busy_client)
+		return 0;
+	if (pg->from_pooler && (pg->ledger.doubt || !pg_ledger_is_owed(&pg->ledger)))
+		return 0;
+	return pg->param != 0 && !pg->in_copy && !pg->ledger.copying ? BEAT_TELL : 0;
+}
+
+static bool
+is_closing(const struct pg *pg)
+{
+	return pg->ended || pg->stream[BACKEND].fin;
 }
 
 unsigned
 pg_may_beat(const void *state, enum side to)
 {
 	const struct pg *pg = state;
-	const bool closing = pg->ended || pg->stream[BACKEND].fin;
 
-	if (pg->phase != PG_READY || pg->reason != NULL || closing || !pg_at_boundary(&pg->stream[side_other(to)]))
+	if (pg->phase != PG_READY || pg->reason != NULL || is_closing(pg) || !pg_at_boundary(&pg->stream[side_other(to)]))
 		return 0;
 	return to == CLIENT ? client_kinds(pg) : backend_kinds(pg);
+}
+
+const char *
+pg_why_none(const void *state, enum side to)
+{
+	const struct pg *pg = state;
+
+	if (pg_may_beat(state, to) != 0)
+		return NULL;
+	if (pg->reason != NULL)
+		return pg->reason;
+	if (pg->phase == PG_OPAQUE)
+		return "a cancel request";
+	if (pg->phase != PG_READY)
+		return "the login is not over";
+	if (is_closing(pg))
+		return "the session is ending";
+	if (!pg_at_boundary(&pg->stream[side_other(to)]))
+		return "inside a message";
+	if (to == BACKEND && !pg->saw_key)
+		return "the server told no key: it may be a pooler";
+	if (to == BACKEND && pg->is_pooler)
+		return "a pooler behind";
+	if (to == CLIENT && pg->from_pooler)
+		return "the client is a pooler";
+	if (pg->in_both || pg->is_walsender)
+		return "replication, before its first report";
+	if (pg->in_copy || pg->ledger.copying)
+		return "a COPY runs";
+	if (!pg_ledger_is_idle(&pg->ledger))
+		return "a statement runs";
+	if (pg->status != 'I')
+		return "in a transaction";
+	return to == CLIENT ? "no parameter to repeat" : "replies cannot be told apart";
+}
+
+bool
+pg_said_goodbye(const void *state, enum side from)
+{
+	const struct pg *pg = state;
+
+	return from == CLIENT && pg->ended;
 }
 
 /* ---- beats ---- */

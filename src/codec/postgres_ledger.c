@@ -111,6 +111,8 @@ push(struct pg_ledger *l, enum run_kind kind)
 void
 pg_ledger_query(struct pg_ledger *l)
 {
+	if (l->skipping)
+		return;
 	if (l->copying)
 		l->doubt = true;	/* the server refuses it; what comes next is its affair */
 	if (last_is(l, RUN_OPEN))
@@ -121,6 +123,8 @@ pg_ledger_query(struct pg_ledger *l)
 void
 pg_ledger_extended(struct pg_ledger *l)
 {
+	if (l->skipping)
+		return;
 	if (l->copying)
 		l->doubt = true;
 	push(l, RUN_OPEN);
@@ -129,6 +133,7 @@ pg_ledger_extended(struct pg_ledger *l)
 void
 pg_ledger_sync(struct pg_ledger *l)
 {
+	l->skipping = false;
 	if (l->copying) {
 		l->eaten = true;
 		return;
@@ -144,6 +149,8 @@ pg_ledger_sync(struct pg_ledger *l)
 void
 pg_ledger_copy_end(struct pg_ledger *l)
 {
+	if (l->skipping)
+		return;
 	if (l->copying)
 		l->copying = false;
 	else if (l->n > 0 || l->spilled > 0)
@@ -203,6 +210,8 @@ pg_ledger_error(struct pg_ledger *l)
 	l->copying = false;
 	if (l->eaten)
 		l->doubt = true;	/* it may have failed before it read the Sync */
+	/* What the client sends from now on is dropped, a Query too, until its Sync; that one is answered. */
+	l->skipping = l->spilled == 0 && l->n == 1 && last_is(l, RUN_OPEN) && !l->eaten;
 }
 
 void
@@ -213,6 +222,7 @@ pg_ledger_ready(struct pg_ledger *l)
 
 	l->copying = false;
 	l->eaten = false;
+	l->skipping = false;
 	l->alone = false;
 	l->worked = false;
 	if (sure)

@@ -216,7 +216,7 @@ void
 pg_key_end(struct pg *pg)
 {
 	pg->saw_key = true;
-	if (pg->pid > PID_MAX)
+	if (pg->pid == 0 || pg->pid > PID_MAX)	/* no process has the number 0 */
 		pg->is_pooler = true;
 }
 

@@ -135,7 +135,7 @@ ready_end(struct pg *pg)
 		return;
 	}
 	pg_ledger_ready(&pg->ledger);
-	pg->copying_out = false;
+	pg->in_copy = false;
 	pg->in_both = false;
 	/* No transaction waits: no timer of one to arm. But what is still under way may open one, and our Flush is behind it. */
 	if (pg->status == 'I' && pg_ledger_is_idle(&pg->ledger))
@@ -158,13 +158,14 @@ result_begin(struct pg *pg)
 static void
 copy_in_begin(struct pg *pg)
 {
+	pg->in_copy = true;
 	pg_ledger_copy_in(&pg->ledger);
 }
 
 static void
 copy_out_begin(struct pg *pg)
 {
-	pg->copying_out = true;
+	pg->in_copy = true;
 }
 
 static void

@@ -497,7 +497,7 @@ redis_init(void *state, const struct codec_settings *settings)
 
 const struct codec codec_redis = {
 	.name = "redis",
-	.summary = "Redis, Valkey and their proxies: PING; or an empty line between two commands",
+	.summary = "Redis, Valkey, their proxies: PING, or an empty line between commands",
 	.state_size = sizeof(struct redis),
 	.leg = {
 		[CLIENT] = { .kinds = BEAT_TELL },

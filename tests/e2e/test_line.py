@@ -92,7 +92,9 @@ def test_no_beat_inside_a_line(stent, raw_backend):
 
 def test_a_program_that_hangs_is_found(stent, raw_backend):
     s = stent.route(raw_backend.text, **{**ASKING, "client__heartbeat": "off", "heartbeat_timeout": "100ms"})
-    with s.connect() as client, raw_backend.accept():
+    with s.connect() as client, raw_backend.accept() as backend:
+        assert backend.recv_exact(len(PING)) == PING
+        backend.send_all(PONG)			# only a peer that has replied before can miss a reply
         began = time.monotonic()
         assert s.flow_end()["reason"] == "backend-beat-timeout"
         assert time.monotonic() - began < (0.01 + 3 * 0.1 + 1) * harness.SLOW

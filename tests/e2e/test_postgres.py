@@ -19,6 +19,7 @@ PAUSE = 0.25	# seconds in which many beats go out
 
 
 def route(stent, server, heartbeat="5ms", **keys):
+    keys = {"heartbeat_while_busy": "on", **keys}
     return stent.route(server.port, protocol="postgres", heartbeat=heartbeat, **keys)
 
 

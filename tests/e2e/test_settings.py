@@ -352,7 +352,7 @@ def test_check_prints_every_default(printed):
             if leg + name in values and default and name not in ("workers", "user_timeout", "heartbeat"):
                 assert values[leg + name] == default, leg + name
     assert values["workers"] == str(len(os.sched_getaffinity(0)))
-    assert values["client.user_timeout"] == values["backend.user_timeout"] == "2m"
+    assert values["client.user_timeout"] == values["backend.user_timeout"] == "85s"
     assert values["client.heartbeat"] == values["backend.heartbeat"] == "off"
 
 

@@ -8,7 +8,10 @@
 #include "codec/codecs.h"
 #include "codec_run.h"
 
-static const struct codec_settings on = { .heartbeats = { true, true } };
+/* All that the settings allow outside of a transaction: one-way heartbeats at rest, and any while a statement runs. */
+static const struct codec_settings on = {
+	.heartbeats = { true, true }, .while_busy = { true, true }, .kind = { 0, BEAT_TELL },
+};
 
 #define TELL BEAT_TELL
 #define BOTH (BEAT_TELL | BEAT_ASK)

@@ -16,7 +16,9 @@
 #include "postgres_bytes.h"
 #include "postgres_transcripts.h"
 
-static const struct codec_settings even_in_transaction = { .heartbeats = { true, true }, .in_transaction = true };
+static const struct codec_settings even_in_transaction = {
+	.heartbeats = { true, true }, .while_busy = { true, true }, .kind = { 0, BEAT_TELL }, .in_transaction = true,
+};
 
 /* ---- recorded conversations ---- */
 
@@ -121,6 +123,48 @@ test_none_to_a_server_that_waits_in_a_transaction(void **state)
 	FEED(&r, BACKEND, DONE READY_T);
 	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
 	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	run_end(&r);
+}
+
+/* By default: a ping at rest, no one-way, and nothing to either side while a statement runs. */
+static void
+test_by_default_silence_is_kept_while_a_statement_runs(void **state)
+{
+	static const struct codec_settings defaults = { .heartbeats = { true, true } };
+	struct run r;
+
+	(void)state;
+	start(&r, &defaults);
+	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_ASK);
+	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	FEED(&r, CLIENT, SELECT);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	FEED(&r, BACKEND, DONE READY);
+	FEED(&r, CLIENT, PARSE);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_end(&r);
+}
+
+/* The server drops what comes behind a failed batch, a Query too, until the Sync. */
+static void
+test_a_query_inside_a_failed_batch_is_owed_nothing(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, PARSE);
+	FEED(&r, BACKEND, ERROR);
+	FEED(&r, CLIENT, SELECT PARSE EXECUTE);
+	assert_int_equal(run_may_beat(&r, BACKEND) & BEAT_ASK, 0);
+	FEED(&r, CLIENT, SYNC);
+	FEED(&r, BACKEND, READY);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	FEED(&r, CLIENT, SELECT);
+	FEED(&r, BACKEND, DONE READY_T);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -323,7 +367,7 @@ test_none_to_the_client_in_copy_out(void **state)
 	run_end(&r);
 }
 
-/* A Sync is not answered there. */
+/* A Sync is not answered there, poolers wait for ever behind a Flush, and clients know no other messages. */
 static void
 test_no_ask_in_a_copy(void **state)
 {
@@ -334,16 +378,19 @@ test_no_ask_in_a_copy(void **state)
 	FEED(&r, CLIENT, SELECT COPY_DATA COPY_DONE);	/* before the server has said that it copies */
 	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
 	FEED(&r, BACKEND, COPY_IN);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
 	FEED(&r, BACKEND, DONE READY);
 	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
 	FEED(&r, CLIENT, PARSE EXECUTE SYNC);
 	FEED(&r, BACKEND, COPY_IN);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
 	FEED(&r, CLIENT, COPY_DATA COPY_DONE);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);	/* triggers may run now */
 	FEED(&r, CLIENT, SYNC);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_beat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, DONE READY);
 	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
 	run_end(&r);
@@ -486,6 +533,8 @@ main(void)
 		cmocka_unit_test(test_a_refused_login_gets_no_beat),
 		cmocka_unit_test(test_beats_begin_with_the_first_ready_for_query),
 		cmocka_unit_test(test_none_to_a_server_that_waits_in_a_transaction),
+		cmocka_unit_test(test_by_default_silence_is_kept_while_a_statement_runs),
+		cmocka_unit_test(test_a_query_inside_a_failed_batch_is_owed_nothing),
 		cmocka_unit_test(test_the_timer_of_a_transaction_is_started_again),
 		cmocka_unit_test(test_the_timer_of_a_transaction_sent_ahead_is_started_again),
 		cmocka_unit_test(test_no_timer_is_started_outside_a_transaction),
