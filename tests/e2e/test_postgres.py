@@ -336,7 +336,7 @@ def test_encryption_refused_is_followed_in_the_clear(through):
 
 @pytest.mark.parametrize("sslmode", ["disable", "prefer"])
 def test_it_is_recognised_by_its_first_bytes(stent, postgres, sslmode):
-    s = stent.route(postgres.port, protocol="auto", heartbeat="5ms")
+    s = stent.route(postgres.port, protocol="auto", heartbeat="5ms", heartbeat_while_busy="on")
     assert psql(s, "-c", "select pg_sleep(0.3)", "-c", "select 7", sslmode=sslmode) == ("\n7\n", "", 0)
     client, backend = beats_of(s)
     assert client > 5 and backend > 5

@@ -25,12 +25,12 @@ IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 beats, at one each 2 ms
 
 @pytest.fixture(params=KINDS)
 def through(stent, postgres, request):
-    return stent.route(postgres.port, protocol="postgres", heartbeat="2ms", **KINDS[request.param])
+    return stent.route(postgres.port, protocol="postgres", heartbeat="2ms", heartbeat_while_busy="on", **KINDS[request.param])
 
 
 @pytest.fixture
 def quiet(stent, postgres):
-    return stent.route(postgres.port, protocol="postgres", heartbeat="2ms")
+    return stent.route(postgres.port, protocol="postgres", heartbeat="2ms", heartbeat_while_busy="on")
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,9 @@ def asking(stent, postgres):
 
 
 @contextlib.contextmanager
-def hung(pid):
-    """A server's process that hangs: its kernel answers probes, it answers nothing."""
+def hung(pid, s):
+    """A server's process that has replied before, and hangs: its kernel answers probes, it answers nothing."""
+    harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > 0, what="a reply")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -45,7 +46,7 @@ def test_the_farewell_is_an_error_of_the_protocol(asking):
     with Raw(asking.port, database="postgres") as c:
         c.until(b"Z")
         pid = int(c.ask("select pg_backend_pid()")[0][0][0])
-        with hung(pid):
+        with hung(pid, asking):
             said = error(c.until(b"E"))
             assert c.get() == b""
         assert said["S"] == "FATAL" and said["C"] == "08006" and said["M"].startswith(SENTENCE)
@@ -57,7 +58,7 @@ def test_psql_shows_a_sentence(asking, postgres):
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     p.stdin.write("select pg_backend_pid();\n")
     p.stdin.flush()
-    with hung(int(p.stdout.readline())):
+    with hung(int(p.stdout.readline()), asking):
         asking.flow_end(reason="backend-beat-timeout")
         out, _ = p.communicate("select 1;\n", timeout=20)
     assert "FATAL:  " + SENTENCE in out
@@ -66,7 +67,7 @@ def test_psql_shows_a_sentence(asking, postgres):
 def test_psycopg_shows_a_sentence(asking):
     """(psycopg2 shows none, nor does it when a server ends the session itself.)"""
     c = psycopg.connect(dsn(asking), autocommit=True)
-    with hung(c.execute("select pg_backend_pid()").fetchone()[0]):
+    with hung(c.execute("select pg_backend_pid()").fetchone()[0], asking):
         asking.flow_end(reason="backend-beat-timeout")
         with pytest.raises(psycopg.OperationalError) as told:
             c.execute("select 1")
@@ -79,7 +80,7 @@ def test_asyncpg_is_told_while_it_waits(asking):
     async def go():
         c = await asyncpg.connect(host=harness.HOST, port=asking.port, user="postgres", database="postgres", ssl=False)
         pid = await c.fetchval("select pg_backend_pid()")
-        with hung(pid):
+        with hung(pid, asking):
             for _ in range(500):
                 if c.is_closed():
                     break
@@ -133,7 +134,7 @@ def a_client_that_holds_a_lock(postgres, s):
 
 
 def test_a_killed_client_frees_its_lock(stent, postgres):
-    s = stent.route(postgres.port, protocol="postgres", client__heartbeat="50ms")
+    s = stent.route(postgres.port, protocol="postgres", client__heartbeat="50ms", heartbeat_while_busy="on")
     with a_client_that_holds_a_lock(postgres, s) as client:
         client.kill()
         harness.wait_for(lambda: lock_is_free(postgres), 5, "the lock to be free")
@@ -141,7 +142,7 @@ def test_a_killed_client_frees_its_lock(stent, postgres):
 
 
 def test_a_killed_client_keeps_its_lock_if_so_wished(stent, postgres):
-    s = stent.route(postgres.port, protocol="postgres", client__heartbeat="50ms", cancel_on_death="off")
+    s = stent.route(postgres.port, protocol="postgres", client__heartbeat="50ms", heartbeat_while_busy="on", cancel_on_death="off")
     with a_client_that_holds_a_lock(postgres, s) as client:
         client.kill()
         assert s.flow_end(reason="client-reset")

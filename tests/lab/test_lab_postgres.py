@@ -16,8 +16,8 @@ FIREWALL = {"client": "fwc", "backend": "fwb"}
 SECONDS = pytest.mark.parametrize("seconds", [9, pytest.param(20, marks=pytest.mark.long)])	# of a firewall's 4
 
 ROUTES = {
-    "beaten": (7001, "protocol = postgres\nheartbeat = 1s\n"),
-    "always": (7002, "protocol = postgres\nheartbeat = 1s\nbackend.heartbeat_in_transaction = on\n"),
+    "beaten": (7001, "protocol = postgres\nheartbeat = 1s\nheartbeat_while_busy = on\n"),
+    "always": (7002, "protocol = postgres\nheartbeat = 1s\nheartbeat_while_busy = on\nbackend.heartbeat_in_transaction = on\n"),
     "plain": (7003, "protocol = tcp\n"),
 }
 
