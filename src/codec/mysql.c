@@ -107,7 +107,7 @@ answer_ends(struct mysql *s, struct codec_out *out)
 	s->swallowing = false;
 	if (s->body[0] == 0xff && !s->no_ask) {
 		s->no_ask = true;
-		out->note = "the server refuses COM_STATISTICS: it is asked no more";
+		out->refused = "the server refuses COM_STATISTICS";
 	}
 }
 
@@ -260,12 +260,43 @@ mysql_may_beat(const void *state, enum side to)
 		return 0;
 	if (idle && s->in_transaction && !s->beat_in_transaction)
 		return 0;
-	if (idle || !s->suspect)
+	if (!idle && (!s->while_busy || s->suspect))
+		return 0;
+	/* At rest a server that is no MySQL may answer it by an error: only where that kind was chosen. */
+	if (!idle || s->tell_is_chosen)
 		kinds |= BEAT_TELL;
 	if (idle && !s->no_ask && s->asked < ASKED_MAX &&
 	    mysql_packet_boundary(&s->packet[BACKEND]))
 		kinds |= BEAT_ASK;
 	return kinds;
+}
+
+static const char *
+mysql_why_none(const void *state, enum side to)
+{
+	const struct mysql *s = state;
+
+	if (to == CLIENT)
+		return "the protocol has none";
+	if (mysql_may_beat(state, to) != 0)
+		return NULL;
+	if (s->why != NULL)
+		return s->why;
+	if (!takes_commands(s))
+		return "logging in, ending, or inside a command";
+	if (!mysql_is_idle(s))
+		return "a statement runs";
+	if (s->in_transaction && !s->beat_in_transaction)
+		return "in a transaction";
+	return s->no_ask ? "the server refused one" : "inside a reply";
+}
+
+static bool
+mysql_said_goodbye(const void *state, enum side from)
+{
+	const struct mysql *s = state;
+
+	return from == CLIENT && s->ended;
 }
 
 static size_t
@@ -336,6 +367,8 @@ mysql_init(void *state, const struct codec_settings *settings)
 	struct mysql *s = state;
 
 	s->beat_in_transaction = settings->in_transaction;
+	s->while_busy = settings->while_busy[BACKEND];
+	s->tell_is_chosen = settings->kind[BACKEND] == BEAT_TELL;
 }
 
 const struct codec codec_mysql = {
@@ -343,7 +376,7 @@ const struct codec codec_mysql = {
 	.summary = "MySQL, MariaDB: COM_STMT_CLOSE of no statement; or COM_STATISTICS",
 	.state_size = sizeof(struct mysql),
 	.leg = {
-		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_TELL, .interval_ms = 60000 },
+		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
 	},
 	.init = mysql_init,
 	.feed = mysql_feed,
@@ -351,6 +384,8 @@ const struct codec codec_mysql = {
 	.unseen = mysql_unseen,
 	.skipped = mysql_skipped,
 	.may_beat = mysql_may_beat,
+	.why_none = mysql_why_none,
+	.said_goodbye = mysql_said_goodbye,
 	.beat = mysql_beat,
 	.farewell = mysql_farewell,
 };

@@ -89,7 +89,9 @@ struct mysql {
 	bool holding;		/* the head at hand may be an answer's */
 	bool swallowing;	/* inside an answer */
 
-	bool beat_in_transaction;	/* setting */
+	bool beat_in_transaction;	/* settings */
+	bool while_busy;
+	bool tell_is_chosen;
 	bool in_transaction;	/* or it may be */
 	bool auth;		/* logging in, or changing the user */
 	bool logged_in;

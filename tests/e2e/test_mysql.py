@@ -21,7 +21,7 @@ import pytest
 from servers.mariadb import DATABASE, PASSWORD, USER
 
 HERE = pathlib.Path(__file__).resolve().parent
-KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}	# asked where that is legal, else told
+KINDS = {"tell": {"backend__heartbeat_kind": "tell"}, "ask": {}}	# asked where that is legal, else told
 IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 beats, at one each 2 ms
 PAUSE = 0.1	# seconds in which many beats go out
 FILE_TEXT = "".join(f"row {n}\n" for n in range(1000))
@@ -29,7 +29,7 @@ FILE_TEXT = "".join(f"row {n}\n" for n in range(1000))
 
 def route(stent, server, heartbeat="2ms", **keys):
     return stent.route(server.port, protocol="mysql", backend__heartbeat=heartbeat,
-                       **{"backend__heartbeat_in_transaction": "on", **keys})
+                       **{"backend__heartbeat_in_transaction": "on", "backend__heartbeat_while_busy": "on", **keys})
 
 
 @pytest.fixture(params=KINDS)
@@ -505,6 +505,7 @@ def test_every_client_shows_what_it_was_told(stent, mariadb):
     clients[0].stdin.write("select 'up';\n")
     clients[0].stdin.flush()
     assert [c.stdout.readline() for c in clients] == ["up\n"] * 3
+    harness.wait_for(lambda: all(f["backend"]["answers"] > 0 for f in s.ask("flows")), what="each server process to have replied")
     mariadb.process.send_signal(signal.SIGSTOP)
     try:
         time.sleep(0.3)

@@ -22,6 +22,15 @@
 static const struct codec_settings in_transaction = {
 	.heartbeats = { true, true },
 	.in_transaction = true,
+	.while_busy = { true, true },
+	.kind = { 0, BEAT_TELL },
+};
+
+/* One-way heartbeats at rest, and while a statement runs. */
+static const struct codec_settings all_kinds = {
+	.heartbeats = { true, true },
+	.while_busy = { true, true },
+	.kind = { 0, BEAT_TELL },
 };
 
 static struct tally
@@ -51,18 +60,30 @@ static void
 test_clients_are_told_and_asked_between_commands(void **state)
 {
 	(void)state;
-	beats_everywhere(CHECK(mysql_pymysql, NULL, NULL));
-	beats_everywhere(CHECK(mysql_libmariadb, NULL, NULL));
-	beats_everywhere(CHECK(mysql_mysql2, NULL, NULL));
-	beats_everywhere(CHECK(mysql_mariadb_js, NULL, NULL));
-	beats_everywhere(CHECK(mysql_statements, NULL, NULL));
-	beats_everywhere(CHECK(mysql_multi, NULL, NULL));
+	beats_everywhere(CHECK(mysql_pymysql, &all_kinds, NULL));
+	beats_everywhere(CHECK(mysql_libmariadb, &all_kinds, NULL));
+	beats_everywhere(CHECK(mysql_mysql2, &all_kinds, NULL));
+	beats_everywhere(CHECK(mysql_mariadb_js, &all_kinds, NULL));
+	beats_everywhere(CHECK(mysql_statements, &all_kinds, NULL));
+	beats_everywhere(CHECK(mysql_multi, &all_kinds, NULL));
+}
+
+/* By default a ping at rest, and silence while a statement runs: MariaDB takes unread bytes for a sign of its client's life. */
+static void
+test_by_default_silence_is_kept_while_a_statement_runs(void **state)
+{
+	static const struct codec_settings defaults = { .heartbeats = { true, true } };
+	struct tally t = CHECK(mysql_statements, &defaults, NULL);
+
+	(void)state;
+	assert_int_equal(t.moments[BACKEND][BEAT_TELL], 0);
+	assert_true(t.moments[BACKEND][BEAT_ASK] > 5);
 }
 
 static void
 test_a_file_is_loaded_whole(void **state)
 {
-	struct tally t = CHECK(mysql_load_data, NULL, NULL);
+	struct tally t = CHECK(mysql_load_data, &all_kinds, NULL);
 
 	(void)state;
 	assert_true(t.moments[BACKEND][BEAT_ASK] > 0);
@@ -71,7 +92,7 @@ test_a_file_is_loaded_whole(void **state)
 static void
 test_transactions_are_beaten_on_demand(void **state)
 {
-	struct tally without = CHECK(mysql_transaction, NULL, NULL);
+	struct tally without = CHECK(mysql_transaction, &all_kinds, NULL);
 	struct tally with = CHECK(mysql_transaction, &in_transaction, NULL);
 
 	(void)state;
@@ -83,17 +104,17 @@ static void
 test_logins_are_followed(void **state)
 {
 	(void)state;
-	assert_int_equal(CHECK(mysql_refused, NULL, NULL).moments[BACKEND][BEAT_TELL], 0);
-	CHECK(mysql_switch, NULL, NULL);
+	assert_int_equal(CHECK(mysql_refused, &all_kinds, NULL).moments[BACKEND][BEAT_TELL], 0);
+	CHECK(mysql_switch, &all_kinds, NULL);
 }
 
 static void
 test_it_lets_go_of_what_it_cannot_beat(void **state)
 {
 	(void)state;
-	assert_int_equal(CHECK(mysql_compressed, NULL, "compression").moments[BACKEND][BEAT_TELL], 0);
-	assert_int_equal(CHECK(mysql_tls, NULL, "TLS").moments[BACKEND][BEAT_TELL], 0);
-	CHECK(mysql_replica, NULL, "replication");
+	assert_int_equal(CHECK(mysql_compressed, &all_kinds, "compression").moments[BACKEND][BEAT_TELL], 0);
+	assert_int_equal(CHECK(mysql_tls, &all_kinds, "TLS").moments[BACKEND][BEAT_TELL], 0);
+	CHECK(mysql_replica, &all_kinds, "replication");
 }
 
 /* --- single moments: a login, then packets --- */
@@ -153,10 +174,10 @@ test_no_beat_before_the_login_is_done(void **state)
 	struct run r;
 
 	(void)state;
-	greet(&r, NULL);
+	greet(&r, &all_kinds);
 	assert_int_equal(kinds(&r), 0);
 	run_end(&r);
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	assert_int_equal(kinds(&r), BOTH);
 	SEND(&r, CLIENT, 0, "\21user\0\0");		/* CHANGE_USER: once more */
 	assert_int_equal(kinds(&r), 0);
@@ -171,7 +192,7 @@ test_no_beat_before_the_login_is_done(void **state)
 	assert_int_equal(kinds(&r), BOTH);
 	assert_null(r.lost);
 	run_end(&r);
-	greet(&r, NULL);
+	greet(&r, &all_kinds);
 	SEND(&r, CLIENT, 1, "\0\2\0\0" "0123456789012345678901234567");
 	SEND(&r, BACKEND, 2, ERROR);			/* the login itself: the server hangs up */
 	assert_int_equal(kinds(&r), 0);
@@ -185,7 +206,7 @@ test_a_running_statement_is_told_not_asked(void **state)
 	struct run r;
 
 	(void)state;
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	SEND(&r, CLIENT, 0, "\3load data local infile 'x' into table t");	/* but the client cannot */
 	assert_int_equal(kinds(&r), TELL);
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
@@ -207,7 +228,7 @@ test_no_beat_behind_what_may_load_a_file(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(suspects) / sizeof(suspects[0]); i++) {
-		log_in(&r, NULL, CAPS_LOCAL);
+		log_in(&r, &all_kinds, CAPS_LOCAL);
 		send_packet(&r, CLIENT, 0, suspects[i], strlen(suspects[i]));
 		assert_int_equal(kinds(&r), 0);
 		SEND(&r, BACKEND, 1, "\373file");
@@ -228,7 +249,7 @@ test_a_prepared_suspect_stays_one(void **state)
 	struct run r;
 
 	(void)state;
-	log_in(&r, NULL, CAPS_LOCAL);
+	log_in(&r, &all_kinds, CAPS_LOCAL);
 	SEND(&r, CLIENT, 0, "\26select 1");
 	SEND(&r, BACKEND, 1, "\0\1\0\0\0\0\0\0\0\0\0\0");
 	SEND(&r, CLIENT, 0, "\27\1\0\0\0\0\1\0\0\0");
@@ -252,11 +273,11 @@ test_a_long_statement_is_suspect(void **state)
 	(void)state;
 	memset(text, 'x', sizeof(text));
 	text[0] = 3;
-	log_in(&r, NULL, CAPS_LOCAL);
+	log_in(&r, &all_kinds, CAPS_LOCAL);
 	send_packet(&r, CLIENT, 0, text, sizeof(text));
 	assert_int_equal(kinds(&r), 0);
 	run_end(&r);
-	log_in(&r, NULL, CAPS_LOCAL);
+	log_in(&r, &all_kinds, CAPS_LOCAL);
 	send_packet(&r, CLIENT, 0, text, 4000);
 	assert_int_equal(kinds(&r), TELL);
 	run_end(&r);
@@ -271,7 +292,7 @@ test_no_beat_inside_a_continued_command(void **state)
 
 	(void)state;
 	text[0] = 3;
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	send_packet(&r, CLIENT, 0, text, sizeof(text));
 	assert_int_equal(kinds(&r), 0);
 	SEND(&r, CLIENT, 1, "the rest");
@@ -296,7 +317,7 @@ test_a_transaction_is_not_beaten_unless_told_so(void **state)
 
 	(void)state;
 	for (int beaten = 0; beaten < 2; beaten++) {
-		log_in(&r, beaten ? &in_transaction : NULL, CAPS_DEFAULT);
+		log_in(&r, beaten ? &in_transaction : &all_kinds, CAPS_DEFAULT);
 		SEND(&r, CLIENT, 0, "\3begin");
 		SEND(&r, BACKEND, 1, OK_IN_TRANS);
 		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
@@ -334,25 +355,25 @@ test_it_lets_go_of_the_unknown(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
-		log_in(&r, NULL, CAPS_DEFAULT);
+		log_in(&r, &all_kinds, CAPS_DEFAULT);
 		send_packet(&r, CLIENT, 0, &unknown[i].command, 1);
 		assert_non_null(r.lost);
 		assert_non_null(strstr(r.lost, unknown[i].why));
 		run_end(&r);
 	}
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	SEND(&r, CLIENT, 3, "\3select 1");		/* not the first packet of a command */
 	assert_non_null(r.lost);
 	run_end(&r);
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	SEND(&r, BACKEND, 0, ERROR);			/* the server's last words */
 	assert_string_equal(r.lost, "the server ended the session");
 	run_end(&r);
-	run_start(&r, &codec_mysql, NULL);
+	run_start(&r, &codec_mysql, &all_kinds);
 	run_feed(&r, CLIENT, "\26\3\1\0\5hello", 10);
 	assert_string_equal(r.lost, "TLS");
 	run_end(&r);
-	run_start(&r, &codec_mysql, NULL);
+	run_start(&r, &codec_mysql, &all_kinds);
 	run_feed(&r, BACKEND, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
 	assert_null(r.lost);				/* the first packet would be 5 MB long: not a beat meanwhile */
 	assert_int_equal(kinds(&r), 0);
@@ -365,7 +386,7 @@ test_too_many_commands_ahead_end_it(void **state)
 	struct run r;
 
 	(void)state;
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	for (int i = 0; i < 32 * 32; i++)
 		SEND(&r, CLIENT, 0, "\3select 1");
 	assert_null(r.lost);
@@ -393,7 +414,7 @@ test_the_answer_is_one_packet_with_its_number(void **state)
 	size_t got;
 
 	(void)state;
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	got = r.got[CLIENT].len;
 	run_beat(&r, BACKEND, BEAT_ASK);
 	SEND(&r, CLIENT, 0, "\3select 1");		/* in the same instant */
@@ -417,7 +438,7 @@ test_a_refusal_is_taken_out_and_not_repeated(void **state)
 	size_t got;
 
 	(void)state;
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	got = r.got[CLIENT].len;
 	run_beat(&r, BACKEND, BEAT_ASK);
 	SEND(&r, BACKEND, 1, ERROR);
@@ -444,7 +465,7 @@ test_farewell_answers_an_open_command(void **state)
 	size_t n;
 
 	(void)state;
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	assert_int_equal(farewell(&r, CLIENT, buf), 0);
 	SEND(&r, CLIENT, 0, "\3select 1");
 	n = farewell(&r, CLIENT, buf);
@@ -472,10 +493,10 @@ test_farewell_to_the_server_is_quit(void **state)
 	struct run r;
 
 	(void)state;
-	greet(&r, NULL);
+	greet(&r, &all_kinds);
 	assert_int_equal(farewell(&r, BACKEND, buf), 0);
 	run_end(&r);
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	assert_int_equal(farewell(&r, BACKEND, buf), 5);
 	assert_memory_equal(buf, "\1\0\0\0\1", 5);
 	SEND(&r, CLIENT, 0, "\3select sleep(100)");
@@ -489,7 +510,7 @@ test_beats_are_these_bytes(void **state)
 	struct run r;
 
 	(void)state;
-	log_in(&r, NULL, CAPS_DEFAULT);
+	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	run_beat(&r, BACKEND, BEAT_TELL);
 	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 9, "\5\0\0\0\31\376\377\377\377", 9);
 	run_beat(&r, BACKEND, BEAT_ASK);
@@ -503,6 +524,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_clients_are_told_and_asked_between_commands),
+		cmocka_unit_test(test_by_default_silence_is_kept_while_a_statement_runs),
 		cmocka_unit_test(test_a_file_is_loaded_whole),
 		cmocka_unit_test(test_transactions_are_beaten_on_demand),
 		cmocka_unit_test(test_logins_are_followed),
