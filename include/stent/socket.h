@@ -43,6 +43,11 @@ int socket_accept(int listener, struct address *peer);
 
 /* Starts to connect: descriptor or -errno. Finished when it is writable. */
 int socket_connect(const struct sockaddr *sa, socklen_t len);
+/*
+ * True when a socket is connected to itself: to a port on which nobody listens
+ * and from which the kernel let it leave (TCP's simultaneous open).
+ */
+bool socket_is_own_peer(int fd);
 /* Sets a leg's keepalive and TCP_USER_TIMEOUT on a connected socket. 0 or -errno. */
 int socket_keep_alive(int fd, const struct leg_settings *leg);
 

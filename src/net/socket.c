@@ -67,12 +67,22 @@ set_stream_options(int fd)
 	return set_options(fd, options, sizeof(options) / sizeof(options[0]));
 }
 
+bool
+socket_is_own_peer(int fd)
+{
+	struct sockaddr_storage own, peer;
+	socklen_t own_len = sizeof(own), peer_len = sizeof(peer);
+
+	return getsockname(fd, (struct sockaddr *)&own, &own_len) == 0 && getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 &&
+	    own.ss_family != AF_UNIX && own_len == peer_len && memcmp(&own, &peer, own_len) == 0;
+}
+
 int
 socket_keep_alive(int fd, const struct leg_settings *leg)
 {
 	const bool probes = leg->keepalive_idle_s > 0;
 	const struct option options[] = {
-		{ SOL_SOCKET, SO_KEEPALIVE, 1, probes },
+		{ SOL_SOCKET, SO_KEEPALIVE, probes, true },	/* off, too: a listener that was handed over may have had it on */
 		{ IPPROTO_TCP, TCP_KEEPIDLE, leg->keepalive_idle_s, probes },
 		{ IPPROTO_TCP, TCP_KEEPINTVL, leg->keepalive_interval_s, probes },
 		{ IPPROTO_TCP, TCP_KEEPCNT, leg->keepalive_probes, probes },

@@ -284,7 +284,10 @@ dial_event(struct flow *f, bool may_have_failed)
 {
 	/* An error is reported as readable and writable at once: writable alone needs no look. */
 	struct leg *l = leg_of(f, BACKEND);
-	const int err = may_have_failed ? socket_error(leg_fd(l)) : 0;
+	int err = may_have_failed ? socket_error(leg_fd(l)) : 0;
+
+	if (err == 0 && socket_is_own_peer(leg_fd(l)))
+		err = ECONNREFUSED;	/* nobody listens there: it has met itself */
 
 	/* A backend that spoke and reset at once did answer: its words go before its end. */
 	if (err != 0 && socket_unread(leg_fd(l)) > 0) {

@@ -60,7 +60,7 @@ on_event(evutil_socket_t fd, short what, void *arg)
 	uint8_t buf[256];
 
 	(void)what;
-	if (socket_error(fd) != 0) {
+	if (socket_error(fd) != 0 || (!e->sent && socket_is_own_peer(fd))) {
 		free_errand(e);
 		return;
 	}

@@ -1,0 +1,75 @@
+/* test_socket.c - facts about sockets that need no peer. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "stent/socket.h"
+
+static int
+bound(struct sockaddr_in *at)
+{
+	socklen_t len = sizeof(*at);
+	const int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)at, sizeof(*at)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)at, &len), 0);
+	return fd;
+}
+
+/* A connect to a free port may leave from that very port. */
+static void
+test_a_socket_that_met_itself_is_known(void **state)
+{
+	struct sockaddr_in own, other;
+	const int self = bound(&own), listener = bound(&other), client = socket(AF_INET, SOCK_STREAM, 0);
+
+	(void)state;
+	assert_int_equal(connect(self, (struct sockaddr *)&own, sizeof(own)), 0);
+	assert_true(socket_is_own_peer(self));
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&other, sizeof(other)), 0);
+	assert_false(socket_is_own_peer(client));
+	close(self);
+	close(listener);
+	close(client);
+}
+
+/* One that was handed over may have had it on. */
+static void
+test_keepalive_off_turns_it_off(void **state)
+{
+	static const struct leg_settings off = { .keepalive_idle_s = 0 };
+	struct sockaddr_in at;
+	const int fd = bound(&at), on = 1;
+	int found = -1;
+	socklen_t len = sizeof(found);
+
+	(void)state;
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(socket_adopt(fd, &off), 0);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &found, &len), 0);
+	assert_int_equal(found, 0);
+	close(fd);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_socket_that_met_itself_is_known),
+		cmocka_unit_test(test_keepalive_off_turns_it_off),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
