@@ -6,10 +6,12 @@
  * emitted when it is whole: until then nothing of that frame has gone out, so
  * the receiver still stands between two frames and may be beaten.
  *
- * Which pong is ours. Our ping carries a token that no program would choose: a
- * zero byte, our name and a serial. A pong is held back whole, 18 bytes, when
+ * Which pong is ours. Our ping carries a token that no program would choose: our
+ * name and a serial, in ASCII. A pong is held back whole, 18 bytes, when
  * it is as long as a token and such a ping is unanswered; it is taken out when
- * it carries an unanswered serial. Another stent in the same chain may ping
+ * it carries an unanswered serial, whatever its mask: there are clients that
+ * do not mask their pongs, or in name only, and servers that do. Our ping drew
+ * that fault, and the other side must not end the session for it. Another stent in the same chain may ping
  * with the very same token at the same time: then the two pongs are alike,
  * one is taken here and one there, and nobody can tell that they were swapped.
  *
@@ -56,7 +58,10 @@ enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PON
 #define CLOSE_GOING_AWAY 1001
 
 static const uint8_t our_key[4] = { 0x5b, 0xe9, 0x37, 0xc4 };
-static const uint8_t token_start[WS_TOKEN - 4] = { 0, 's', 't', 'e', 'n', 't', 0, 0xbe };
+/* Behind it the serial, 6 bits a character: all printable, so nobody who takes a payload for text changes it. */
+static const uint8_t token_start[WS_TOKEN - 4] = { 's', 't', 'e', 'n', 't', '-', 'h', 'b' };
+#define SERIAL_FIRST '0'	/* the character for 0 */
+#define SERIAL_MASK 0xffffffu	/* what four of them can tell */
 
 static bool
 is_masked(const uint8_t *head)
@@ -85,8 +90,7 @@ length_size(const uint8_t *head)
 static bool
 may_be_ours(const struct ws *ws, enum side from, const uint8_t *head)
 {
-	return head[0] == (FIN | OP_PONG) && ws->asks[from].open != 0 &&
-	    head[1] == (from == CLIENT ? MASKED | WS_TOKEN : WS_TOKEN);
+	return head[0] == (FIN | OP_PONG) && ws->asks[from].open != 0 && (head[1] & ~MASKED) == WS_TOKEN;
 }
 
 static size_t
@@ -136,13 +140,18 @@ take_answer(struct ws_asks *a, const uint8_t *token, struct codec_out *out)
 
 	if (memcmp(token, token_start, sizeof(token_start)) != 0)
 		return false;
-	serial = (uint32_t)read_number(token + sizeof(token_start), 4);
-	back = a->next - 1 - serial;
+	serial = 0;
+	for (size_t i = sizeof(token_start); i < WS_TOKEN; i++) {
+		if (token[i] < SERIAL_FIRST || token[i] >= SERIAL_FIRST + 64)
+			return false;
+		serial = serial << 6 | (uint32_t)(token[i] - SERIAL_FIRST);
+	}
+	back = (a->next - 1 - serial) & SERIAL_MASK;
 	if (back >= WINDOW || (a->open >> back & 1) == 0)
 		return false;
 	a->open &= ~(1u << back);
 	if (a->next - a->answered > back)
-		a->answered = serial + 1;
+		a->answered = a->next - back;
 	out->answers++;
 	return true;
 }
@@ -222,9 +231,11 @@ judge(struct ws *ws, enum side from, const uint8_t *head, struct codec_out *out,
 		const uint8_t *payload = head + head_size(head);
 		const uint8_t *key = payload - 4;
 
-		for (size_t i = 0; i < WS_TOKEN; i++)
-			token[i] = is_masked(head) ? payload[i] ^ key[i % 4] : payload[i];
-		if (take_answer(&ws->asks[from], token, out))
+		if (take_answer(&ws->asks[from], payload, out))
+			return VERDICT_OURS;
+		for (size_t i = 0; i < WS_TOKEN && is_masked(head); i++)
+			token[i] = payload[i] ^ key[i % 4];
+		if (is_masked(head) && take_answer(&ws->asks[from], token, out))
 			return VERDICT_OURS;
 	}
 	*why = head_fault(s, from, head, length);
@@ -396,7 +407,7 @@ ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT
 		return write_frame(buf, to, OP_PONG, "", 0);
 	memcpy(token, token_start, sizeof(token_start));
 	for (size_t i = 0; i < 4; i++)
-		token[sizeof(token_start) + i] = (uint8_t)(a->next >> (24 - 8 * i));
+		token[sizeof(token_start) + i] = (uint8_t)(SERIAL_FIRST + (a->next >> (18 - 6 * i) & 63));
 	a->open = a->open << 1 | 1;
 	a->next++;
 	return write_frame(buf, to, OP_PING, token, sizeof(token));

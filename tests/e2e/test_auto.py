@@ -25,7 +25,7 @@ def test_redis_is_found_and_told(stent, redis):
 
 
 def test_mysql_is_found_by_what_the_server_says(stent, mariadb):
-    s = route(stent, mariadb.port)
+    s = route(stent, mariadb.port, heartbeat_while_busy="on")
     session = mariadb.connect(port=s.port)
     with session.cursor() as cursor:
         cursor.execute("select sleep(0.3)")

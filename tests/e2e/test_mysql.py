@@ -476,7 +476,7 @@ def test_a_killed_session_ends_as_without_stent(through, mariadb):
 
 def test_a_dead_server_is_told_to_an_open_statement(stent, mariadb):
     s = route(stent, mariadb, heartbeat="50ms", backend__heartbeat_kind="ask", backend__heartbeat_timeout="500ms",
-              backend__heartbeat_misses=1)
+              backend__heartbeat_misses=1, backend__heartbeat_while_busy="off")
     session = mariadb.connect(port=s.port)
     time.sleep(0.1)
     mariadb.process.send_signal(signal.SIGSTOP)
@@ -496,7 +496,7 @@ def test_a_dead_server_is_told_to_an_open_statement(stent, mariadb):
 def test_every_client_shows_what_it_was_told(stent, mariadb):
     import MySQLdb
     s = route(stent, mariadb, heartbeat="50ms", backend__heartbeat_kind="ask", backend__heartbeat_timeout="1s",
-              backend__heartbeat_misses=1)
+              backend__heartbeat_misses=1, backend__heartbeat_while_busy="off")
     session = MySQLdb.connect(host=harness.HOST, port=s.port, user=USER, passwd=PASSWORD)
     commands = [["mariadb", "--no-defaults", "-h", harness.HOST, "-P", s.port, f"-u{USER}", f"-p{PASSWORD}", "--skip-ssl",
                  "-N", "--unbuffered"], *(["node", HERE / "clients" / "mysql.js", driver, s.port, 0] for driver in ("mysql2", "mariadb"))]

@@ -92,7 +92,7 @@ websocket_answer(const struct codec_settings *settings, enum side side, const ui
 static size_t
 websocket_like_answer(enum side side, const uint8_t *bytes, size_t len)
 {
-	static const uint8_t token[8] = { 0, 's', 't', 'e', 'n', 't', 0, 0xbe };
+	static const uint8_t token[8] = { 's', 't', 'e', 'n', 't', '-', 'h', 'b' };
 	size_t head = side == CLIENT ? 6 : 2;
 
 	if (len < head + 12 || bytes[0] != 0x8a || bytes[1] != (side == CLIENT ? 0x8c : 0x0c))
