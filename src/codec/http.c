@@ -354,8 +354,9 @@ may_beat_exchange(const struct http *h, enum side to)
 
 	if (!h->beats_http)
 		return 0;
-	if (to == CLIENT && at_chunk(x, BACKEND) && b->is_events && b->at_line_end)
-		return BEAT_TELL;	/* without a limit, so instead of ahead */
+	/* Where bytes sent ahead were asked for no comment goes: its reader may know none. */
+	if (to == CLIENT && !h->sends_ahead[CLIENT] && at_chunk(x, BACKEND) && b->is_events && b->at_line_end)
+		return BEAT_TELL;
 	if (!h->sends_ahead[to] || (to == BACKEND && x->expects))
 		return 0;	/* a body that waits for 100-continue may never come */
 	if (at_chunk(x, from))

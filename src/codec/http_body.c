@@ -20,7 +20,7 @@
 
 enum state {
 	S_NONE, S_COUNTED, S_UNTIL_CLOSE,
-	S_SIZE, S_EXTENSION, S_SIZE_LF, S_DATA, S_DATA_CR, S_DATA_LF,
+	S_SIZE, S_SIZE_BLANK, S_EXTENSION, S_SIZE_LF, S_DATA, S_DATA_CR, S_DATA_LF,
 	S_TRAILER, S_TRAILER_LINE, S_TRAILER_LF, S_LAST_LF,
 };
 
@@ -78,8 +78,18 @@ take_size(struct http_body *b, uint8_t c)
 		return BAD;
 	b->ahead = 0;
 	b->promised = false;
-	b->state = c == '\r' ? S_SIZE_LF : S_EXTENSION;
+	b->state = c == '\r' ? S_SIZE_LF : c == ';' ? S_EXTENSION : S_SIZE_BLANK;
 	return KEEP;
+}
+
+/* Behind a blank some readers go on with the size, others do not: only what all read alike may follow. */
+static enum taken
+take_size_blank(struct http_body *b, uint8_t c)
+{
+	if (c == ' ' || c == '\t')
+		return KEEP;
+	b->state = c == '\r' ? S_SIZE_LF : S_EXTENSION;
+	return c == '\r' || c == ';' ? KEEP : BAD;
 }
 
 static enum taken
@@ -145,6 +155,7 @@ static const struct {
 	const char *why;	/* it was bad */
 } takers[] = {
 	[S_SIZE] = { take_size, "bad chunk size" },
+	[S_SIZE_BLANK] = { take_size_blank, "bad chunk size" },
 	[S_EXTENSION] = { take_extension, "bad chunk extension" },
 	[S_SIZE_LF] = { take_size_lf, "bad end of a chunk size" },
 	[S_DATA_CR] = { take_data_cr, "bad end of a chunk" },

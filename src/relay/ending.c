@@ -50,7 +50,9 @@ ending_log(const struct flow *f)
 	struct flow_info i;
 	size_t n = 0;
 
-	if (!log_wants(LEVEL_INFO))
+	const enum log_level level = reason_is_death((enum close_reason)f->reason) ? LEVEL_WARN : LEVEL_INFO;
+
+	if (!log_wants(level))
 		return;
 	flow_describe(f, &i);
 	flow_info_ask(&i);
@@ -73,7 +75,7 @@ ending_log(const struct flow *f)
 		fields[n++] = LOG_RTT("backend_rtt_ms", i.leg[BACKEND].rtt_us);
 	fields[n++] = LOG_MS("client_quiet", i.leg[CLIENT].quiet_ms);
 	fields[n++] = LOG_MS("backend_quiet", i.leg[BACKEND].quiet_ms);
-	log_event(LEVEL_INFO, "flow end", fields, n);
+	log_event(level, "flow end", fields, n);
 }
 
 static void

@@ -30,7 +30,7 @@ static const char *const exchanges[][2] = {
 	{ "\r\nPOST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\r\n", OK("Content-Length: 0\r\n") },
 	{ "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n"
 	    "3;n=\"v\"\r\nabc\r\n0A \r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n",
-	    OK("Transfer-Encoding:chunked\r\n") "5;x\r\nabcde\r\n000\r\nTrailer: 1\r\nAnother: 2\r\n\r\n" },
+	    OK("Transfer-Encoding:chunked\r\n") "5;x\r\nabcde\r\n1 \t;y\r\nf\r\n1 \r\ng\r\n000\r\nTrailer: 1\r\nAnother: 2\r\n\r\n" },
 	{ GET, "HTTP/1.1 103 Early Hints\r\nLink: </s>\r\n\r\nHTTP/1.1 102 \r\n\r\n" OK("Content-Length: 1\r\n") "x" },
 	{ "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab" },
 	{ "POST / HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\nx", OK("Content-Length: 0\r\n") },
@@ -154,6 +154,8 @@ test_bodies_that_make_it_let_go(void **state)
 	check_lost(POST_CHUNKED "-1\r\n", "", "bad chunk size");
 	check_lost(POST_CHUNKED "ffffffffffffffff\r\n", "", "bad chunk size");
 	check_lost(POST_CHUNKED "00000000000000001\r\n", "", "bad chunk size");
+	check_lost(POST_CHUNKED "5 0\r\n", "", "bad chunk size");	/* 5 to one reader, 80 to another */
+	check_lost(POST_CHUNKED "5\t x\r\n", "", "bad chunk size");
 	check_lost(POST_CHUNKED "1\nab", "", "bad chunk size");
 	check_lost(POST_CHUNKED "1;a\nab", "", "bad chunk extension");
 	check_lost(POST_CHUNKED "1\ra", "", "bad end of a chunk size");
