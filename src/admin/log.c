@@ -1,23 +1,21 @@
 /*
- * log.c - where lines go.
+ * log.c - takes lines from every thread.
  *
- * A line is built on the caller's stack and leaves in one write() under one
- * lock. A relay must outlive its log: a full disk, a closed stderr or a reader
- * that has stopped may cost lines, never the process and never more than a
- * moment. So before a write the descriptor is asked whether it takes a line
- * (a line is at most PIPE_BUF, which is what poll() promises of a pipe);
- * sockets are written without waiting. The first line that finds no room waits
- * STUCK_MS, those after it do not wait at all until one has passed again. Lost
- * lines are counted, and the count is told as soon as a line passes.
+ * A relay must outlive its log: a full disk, a hung file system, a daemon or a
+ * reader that has stopped may cost lines, never the process and never a
+ * worker's time. So a line is built on the caller's stack and put into a
+ * buffer, and a thread of the log's own writes it. There are two buffers:
+ * callers fill one while the other is written, and drop what finds no room.
+ * Lost lines are counted, and the count is told as soon as a line passes.
  *
- * syslog is written here rather than by syslog(3), which blocks its caller for
- * as long as the daemon does not read.
+ * That thread is there from log_start_thread() to log_close(). Before it and
+ * after it a caller writes its line itself, with little patience.
  */
 #include "stent/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -25,100 +23,46 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <sys/un.h>
-#include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "admin/log_line.h"
+#include "admin/log_sink.h"
 
-#define STUCK_MS 200
-#define SYSLOG_PATH "/dev/log"
-#define SYSLOG_HEAD_MAX 64
+#define BUFFER_BYTES (256 * 1024)
+#define GATHER_MS 2	/* what comes meanwhile costs the thread no wake-up of its own */
+#define CLOSE_MS 1000	/* for the thread to write what there is */
 
 /* Read without the lock by every caller. */
 static atomic_int wanted = LEVEL_INFO;
 static atomic_int format = FORMAT_TEXT;
 static atomic_bool untimed;	/* syslog adds the time itself */
 
-static struct {
-	pthread_mutex_t lock;
-	enum log_target target;
-	char *path;
-	int fd;
-	bool is_socket;
-	bool stuck;		/* the last line found no room */
-	bool torn;		/* the last line was written in part: the next begins a new one */
-	uint64_t lost;
-} sink = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO };
-
-static const int syslog_levels[] = {
-	[LEVEL_ERROR] = LOG_ERR, [LEVEL_WARN] = LOG_WARNING, [LEVEL_INFO] = LOG_INFO,
-	[LEVEL_DEBUG] = LOG_DEBUG,
+/* A line as it lies in a buffer; its bytes follow. */
+struct entry {
+	uint16_t len;
+	uint8_t level;
 };
 
-static int
-open_file(const char *path)
-{
-	/* O_NONBLOCK: a FIFO that nobody reads is an error at once. It means nothing to a file. */
-	const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-	int fd = open(path, flags);
+struct buffer {
+	size_t len;
+	uint64_t dropped;	/* lines that came after what it holds, and found no room */
+	char data[BUFFER_BYTES];
+};
 
-	/* Only then O_CREAT: in /tmp it refuses even root a file of another's (fs.protected_regular), as ours is by then. */
-	if (fd < 0 && errno == ENOENT)
-		fd = open(path, flags | O_CREAT, 0640);
-	return fd < 0 ? -errno : fd;
-}
+/* Of the thread. */
+static struct {
+	pthread_t id;
+	pthread_cond_t wake;
+	bool runs;		/* the sink is its own, and lines go by the buffers */
+	atomic_bool stop, reopen;	/* wanted */
+	struct buffer *fill, *written;
+} writer;
 
-static int
-open_syslog(const char *path)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int r, fd;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* for the writer's fields; for the sink, while no writer runs */
+static uint64_t lost;		/* lines not written and not told of; whoever has the sink has it */
 
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(addr.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		r = -errno;
-		close(fd);
-		return r;
-	}
-	return fd;
-}
-
-static int
-open_target(enum log_target target, const char *path)
-{
-	switch (target) {
-	case TARGET_FILE:
-		return open_file(path);
-	case TARGET_SYSLOG:
-		return open_syslog(path);
-	case TARGET_STDERR:
-		break;
-	}
-	return STDERR_FILENO;
-}
-
-/* With the lock held. */
-static void
-use(int fd)
-{
-	struct stat st;
-
-	if (sink.fd != STDERR_FILENO)
-		close(sink.fd);
-	sink.fd = fd;
-	sink.is_socket = fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
-	sink.stuck = false;
-	sink.torn = false;
-}
+/* --- opening --- */
 
 /*
  * A closed descriptor 0-2 would be given to the next socket, and lines for
@@ -160,172 +104,51 @@ set_style(enum log_level level, enum log_format f, enum log_target target)
 int
 log_open(const struct log_settings *s)
 {
-	const char *path = s->target == TARGET_SYSLOG && s->path == NULL ? SYSLOG_PATH : s->path;
-	char *copy = NULL;
-	int fd;
+	int r;
 
 	fill_standard_descriptors();
 	ignore_signal(SIGPIPE);
 	ignore_signal(SIGXFSZ);
-	if (s->target == TARGET_FILE && path == NULL)
-		return -EINVAL;
-	if (s->target != TARGET_STDERR && (copy = strdup(path)) == NULL)
-		return -ENOMEM;
-	fd = open_target(s->target, path);
-	if (fd < 0) {
-		free(copy);
-		return fd;
-	}
-	pthread_mutex_lock(&sink.lock);
-	use(fd);
-	free(sink.path);
-	sink.path = copy;
-	sink.target = s->target;
-	pthread_mutex_unlock(&sink.lock);
-	set_style(s->level, s->format, s->target);
-	return 0;
+	pthread_mutex_lock(&lock);
+	assert(!writer.runs);
+	r = sink_open(s);
+	pthread_mutex_unlock(&lock);
+	if (r == 0)
+		set_style(s->level, s->format, s->target);
+	return r;
 }
 
-/*
- * Only a file that stands at its own path and under no other name: one who may
- * write to its folder could have put a link to somebody else's file there.
- */
-static bool
-is_plainly(int fd, const char *path)
+const char *
+log_open_hint(int err)
 {
-	struct stat st, there;
-
-	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 && lstat(path, &there) == 0 &&
-	    there.st_dev == st.st_dev && there.st_ino == st.st_ino;
+	switch (err) {
+	case ELOOP:
+		return "it is a link that another user can change, or lies behind one; name the file itself, or one in a folder that "
+		    "only root can change";
+	case EMLINK:
+		return "it has a second name (a hard link), in a folder that another user can change; name a file in a folder that "
+		    "only root can change";
+	case EPROTOTYPE:
+		return "it is no plain file, in a folder that another user can change; name a file in a folder that only root can "
+		    "change";
+	default:
+		return strerror(err);
+	}
 }
 
 int
 log_give(uid_t user, gid_t group)
 {
-	int r = 0;
+	int r;
 
-	pthread_mutex_lock(&sink.lock);
-	if (sink.target == TARGET_FILE && is_plainly(sink.fd, sink.path) && fchown(sink.fd, user, group) != 0)
-		r = -errno;
-	pthread_mutex_unlock(&sink.lock);
+	pthread_mutex_lock(&lock);
+	assert(!writer.runs);
+	r = sink_give(user, group);
+	pthread_mutex_unlock(&lock);
 	return r;
 }
 
-static void
-tell_reopen_failed(const char *path, int err)
-{
-	char hint[128] = "";
-
-	if (err == EACCES)
-		snprintf(hint, sizeof(hint), ": have it made for user %u before the signal, as logrotate's create does",
-		    (unsigned)geteuid());
-	log_say(LEVEL_ERROR, "log file %s: cannot open it again: %s; the old one stays in use%s", path, strerror(err),
-	    hint);
-}
-
-void
-log_reopen(void)
-{
-	int fd = -EINVAL;
-	char *path = NULL;
-
-	pthread_mutex_lock(&sink.lock);
-	if (sink.target == TARGET_FILE) {
-		fd = open_file(sink.path);
-		if (fd >= 0)
-			use(fd);
-		else
-			path = strdup(sink.path);
-	}
-	pthread_mutex_unlock(&sink.lock);
-	if (path != NULL)
-		tell_reopen_failed(path, -fd);
-	free(path);
-}
-
-void
-log_close(void)
-{
-	pthread_mutex_lock(&sink.lock);
-	use(STDERR_FILENO);
-	free(sink.path);
-	sink.path = NULL;
-	sink.target = TARGET_STDERR;
-	sink.lost = 0;
-	pthread_mutex_unlock(&sink.lock);
-	set_style(LEVEL_INFO, FORMAT_TEXT, TARGET_STDERR);
-}
-
-bool
-log_wants(enum log_level level)
-{
-	return (int)level <= atomic_load_explicit(&wanted, memory_order_relaxed);
-}
-
-/* True when the descriptor takes a whole line now, or soon. */
-static bool
-wait_for_room(void)
-{
-	struct pollfd p = { .fd = sink.fd, .events = POLLOUT };
-
-	return poll(&p, 1, sink.stuck ? 0 : STUCK_MS) == 1 && (p.revents & POLLOUT) != 0;
-}
-
-static bool
-write_stream(const struct log_line *l)
-{
-	struct iovec iov[2] = { { (char[]){ '\n' }, sink.torn }, { (void *)(uintptr_t)l->data, l->len } };
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
-	ssize_t n;
-
-	if (!wait_for_room()) {
-		sink.stuck = true;
-		return false;
-	}
-	do
-		n = sink.is_socket ? sendmsg(sink.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) :
-		    writev(sink.fd, iov, 2);
-	while (n < 0 && errno == EINTR);
-	sink.stuck = n < 0 && errno == EAGAIN;
-	if (n <= 0)
-		return false;
-	sink.torn = (size_t)n < iov[0].iov_len + l->len;
-	return !sink.torn;
-}
-
-static bool
-write_syslog(enum log_level level, const struct log_line *l)
-{
-	char head[SYSLOG_HEAD_MAX], date[32] = "";
-	struct iovec iov[2] = { { head, 0 }, { (void *)(uintptr_t)l->data, l->len - 1 } };	/* no newline */
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
-	time_t now = time(NULL);
-	struct tm tm;
-
-	if (localtime_r(&now, &tm) != NULL)
-		strftime(date, sizeof(date), "%b %e %H:%M:%S", &tm);
-	iov[0].iov_len = (size_t)snprintf(head, sizeof(head), "<%d>%s stent[%d]: ",
-	    LOG_DAEMON | syslog_levels[level], date, (int)getpid());
-	for (int tries = 0; tries < 2; tries++) {
-		int fd;
-
-		if (sendmsg(sink.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
-			return true;
-		if (errno == EAGAIN || errno == ENOBUFS)
-			return false;
-		fd = open_syslog(sink.path);	/* the daemon was started anew */
-		if (fd < 0)
-			return false;
-		use(fd);
-	}
-	return false;
-}
-
-static bool
-write_line(enum log_level level, const struct log_line *l)
-{
-	return sink.target == TARGET_SYSLOG ? write_syslog(level, l) : write_stream(l);
-}
+/* --- writing --- */
 
 static struct log_line_head
 head_of(enum log_level level)
@@ -340,28 +163,259 @@ head_of(enum log_level level)
 	return h;
 }
 
-/* With the lock held. */
 static void
-tell_lost(void)
+tell_lost(bool (*goes_on)(void))
 {
 	struct log_line_head h = head_of(LEVEL_WARN);
-	struct log_field lines = LOG_INT("lines", sink.lost);
+	struct log_field lines = LOG_INT("lines", lost);
 	struct log_line l;
 
+	if (lost == 0)
+		return;
 	log_line_event(&l, &h, "log lost", &lines, 1);
-	if (write_line(LEVEL_WARN, &l))
-		sink.lost = 0;
+	if (sink_write(LEVEL_WARN, l.data, l.len, goes_on))
+		lost = 0;
 }
 
 static void
-write_or_count(enum log_level level, const struct log_line *l)
+write_or_count(enum log_level level, const char *data, size_t len, bool (*goes_on)(void))
 {
-	pthread_mutex_lock(&sink.lock);
-	if (sink.lost > 0)
-		tell_lost();
-	if (sink.lost > 0 || !write_line(level, l))
-		sink.lost++;
-	pthread_mutex_unlock(&sink.lock);
+	tell_lost(goes_on);
+	if (lost > 0 || !sink_write(level, data, len, goes_on))
+		lost++;
+}
+
+/* By whoever has the sink; path: of the file, copied. */
+static void
+tell_reopen_failed(const char *path, int err)
+{
+	char hint[128] = "";
+
+	if (err == EACCES)
+		snprintf(hint, sizeof(hint), ": have it made for user %u before the signal, as logrotate's create does",
+		    (unsigned)geteuid());
+	log_say(LEVEL_ERROR, "log file %s: cannot open it again: %s; the old one stays in use%s", path, log_open_hint(err),
+	    hint);
+}
+
+/* --- the thread --- */
+
+static bool
+may_wait(void)
+{
+	return !atomic_load(&writer.stop) && !atomic_load(&writer.reopen);
+}
+
+static void
+reopen_if_wanted(void)
+{
+	int r;
+
+	if (!atomic_exchange(&writer.reopen, false))
+		return;
+	r = sink_reopen();
+	if (r != 0)
+		tell_reopen_failed(sink_path(), -r);
+}
+
+static void
+write_buffer(struct buffer *b)
+{
+	struct entry e;
+
+	for (size_t at = 0; at < b->len; at += e.len) {
+		memcpy(&e, b->data + at, sizeof(e));
+		at += sizeof(e);
+		assert(at + e.len <= b->len);
+		reopen_if_wanted();
+		write_or_count((enum log_level)e.level, b->data + at, e.len, may_wait);
+	}
+	if (b->dropped > 0) {
+		lost += b->dropped;
+		tell_lost(may_wait);
+	}
+	b->len = 0;
+	b->dropped = 0;
+}
+
+/* With the lock held: until there are lines, and then a moment for more of them. */
+static void
+wait_for_lines(void)
+{
+	struct timespec until;
+
+	while (writer.fill->len == 0 && may_wait())
+		pthread_cond_wait(&writer.wake, &lock);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += GATHER_MS * 1000000L;
+	if (until.tv_nsec >= 1000000000L) {
+		until.tv_nsec -= 1000000000L;
+		until.tv_sec++;
+	}
+	while (writer.fill->len < BUFFER_BYTES / 2 && may_wait() &&
+	    pthread_cond_timedwait(&writer.wake, &lock, &until) == 0)
+		;
+}
+
+static void *
+run(void *arg)
+{
+	struct buffer *b;
+
+	(void)arg;
+	pthread_setname_np(pthread_self(), "stent-log");
+	for (bool ends = false; !ends;) {
+		pthread_mutex_lock(&lock);
+		wait_for_lines();
+		ends = atomic_load(&writer.stop);
+		b = writer.fill;
+		writer.fill = writer.written;
+		writer.written = b;
+		assert(writer.fill->len == 0);
+		pthread_mutex_unlock(&lock);
+		reopen_if_wanted();
+		write_buffer(b);
+	}
+	return NULL;
+}
+
+/* With the lock held. A line that finds no room makes room for none behind it, so that their order holds. */
+static void
+enqueue(enum log_level level, const struct log_line *l)
+{
+	struct buffer *b = writer.fill;
+	const struct entry e = { .len = (uint16_t)l->len, .level = (uint8_t)level };
+	const size_t before = b->len;
+
+	if (b->dropped > 0 || b->len + sizeof(e) + l->len > sizeof(b->data)) {
+		b->dropped++;
+		return;
+	}
+	memcpy(b->data + b->len, &e, sizeof(e));
+	memcpy(b->data + b->len + sizeof(e), l->data, l->len);
+	b->len += sizeof(e) + l->len;
+	if (before == 0 || (before < BUFFER_BYTES / 2 && b->len >= BUFFER_BYTES / 2))
+		pthread_cond_signal(&writer.wake);
+}
+
+static void
+take(enum log_level level, const struct log_line *l)
+{
+	pthread_mutex_lock(&lock);
+	if (writer.runs)
+		enqueue(level, l);
+	else
+		write_or_count(level, l->data, l->len, NULL);
+	pthread_mutex_unlock(&lock);
+}
+
+/* Signals are the main thread's. */
+static int
+start_thread(void)
+{
+	pthread_condattr_t attr;
+	sigset_t all, before;
+	int r;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&writer.wake, &attr);
+	pthread_condattr_destroy(&attr);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = -pthread_create(&writer.id, NULL, run, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
+static void
+free_buffers(void)
+{
+	free(writer.fill);
+	free(writer.written);
+	writer.fill = writer.written = NULL;
+}
+
+int
+log_start_thread(void)
+{
+	int r = -ENOMEM;
+
+	pthread_mutex_lock(&lock);
+	assert(!writer.runs);
+	writer.fill = calloc(1, sizeof(*writer.fill));
+	writer.written = calloc(1, sizeof(*writer.written));
+	atomic_store(&writer.stop, false);
+	if (writer.fill != NULL && writer.written != NULL)
+		r = start_thread();
+	writer.runs = r == 0;
+	if (r != 0)
+		free_buffers();
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+/* False: it hangs in a write, and keeps the sink. */
+static bool
+stop_thread(void)
+{
+	struct timespec until;
+
+	atomic_store(&writer.stop, true);
+	pthread_mutex_lock(&lock);
+	pthread_cond_signal(&writer.wake);
+	pthread_mutex_unlock(&lock);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += CLOSE_MS / 1000;
+	if (pthread_timedjoin_np(writer.id, NULL, &until) != 0)
+		return false;
+	atomic_store(&writer.reopen, false);	/* telling of it would take the lock */
+	pthread_mutex_lock(&lock);
+	write_buffer(writer.fill);	/* what came at its very end */
+	writer.runs = false;
+	free_buffers();
+	pthread_mutex_unlock(&lock);
+	return true;
+}
+
+void
+log_close(void)
+{
+	if (writer.runs && !stop_thread())
+		return;
+	pthread_mutex_lock(&lock);
+	sink_close();
+	lost = 0;
+	pthread_mutex_unlock(&lock);
+	set_style(LEVEL_INFO, FORMAT_TEXT, TARGET_STDERR);
+}
+
+void
+log_reopen(void)
+{
+	char *path = NULL;
+	int r = 0;
+
+	pthread_mutex_lock(&lock);
+	if (writer.runs) {
+		atomic_store(&writer.reopen, true);
+		pthread_cond_signal(&writer.wake);
+	} else {
+		r = sink_reopen();
+		path = r != 0 ? strdup(sink_path()) : NULL;
+	}
+	pthread_mutex_unlock(&lock);
+	if (path != NULL)
+		tell_reopen_failed(path, -r);
+	free(path);
+}
+
+/* --- the callers' side --- */
+
+bool
+log_wants(enum log_level level)
+{
+	return (int)level <= atomic_load_explicit(&wanted, memory_order_relaxed);
 }
 
 void
@@ -379,7 +433,7 @@ log_say(enum log_level level, const char *fmt, ...)
 	va_start(args, fmt);
 	if (vsnprintf(sentence, sizeof(sentence), fmt, args) >= 0) {
 		log_line_sentence(&l, &h, sentence);
-		write_or_count(level, &l);
+		take(level, &l);
 	}
 	va_end(args);
 	errno = saved;
@@ -396,6 +450,6 @@ log_event(enum log_level level, const char *event, const struct log_field *field
 		return;
 	h = head_of(level);
 	log_line_event(&l, &h, event, fields, n);
-	write_or_count(level, &l);
+	take(level, &l);
 	errno = saved;
 }

@@ -137,6 +137,15 @@ stop(struct process *p)
 	libevent_global_shutdown();
 }
 
+static void
+start_log_thread(void)
+{
+	const int r = log_start_thread();
+
+	if (r != 0)
+		log_say(LEVEL_WARN, "no thread for the log: %s; a log that is stuck may delay flows", strerror(-r));
+}
+
 /* Takes config over. Returns the exit status. */
 static int
 relay_until_stopped(struct config *config)
@@ -146,9 +155,11 @@ relay_until_stopped(struct config *config)
 
 	if (r != 0)
 		fprintf(stderr, "stent: cannot open the log%s%s: %s\n", config->log.path != NULL ? " " : "",
-		    config->log.path != NULL ? config->log.path : "", strerror(-r));
+		    config->log.path != NULL ? config->log.path : "", log_open_hint(-r));
 	if (r == 0)
 		r = start_or_say(&p, config);
+	if (r == 0)
+		start_log_thread();
 	if (r == 0)
 		r = server_run(p.server);
 	stop(&p);

@@ -27,6 +27,7 @@ static void
 on_fatal(int err)
 {
 	log_say(LEVEL_ERROR, "libevent cannot go on (%d): stent ends here", err);
+	log_close();	/* writes it */
 	abort();
 }
 

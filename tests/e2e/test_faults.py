@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import resource
 import signal
 import socket
@@ -307,4 +308,4 @@ def test_flows_are_spread_over_the_workers_by_count(stent, echo):
     by_worker = [sum(1 for i in ids if i % 4 == w) for w in range(4)]
     assert by_worker == [10, 10, 10, 10]
     names = sorted(open(f"/proc/{s.pid}/task/{t}/comm").read().strip() for t in os.listdir(f"/proc/{s.pid}/task"))
-    assert [n for n in names if n.startswith("stent-")] == ["stent-0", "stent-1", "stent-2", "stent-3"]
+    assert [n for n in names if re.fullmatch(r"stent-\d+", n)] == ["stent-0", "stent-1", "stent-2", "stent-3"]

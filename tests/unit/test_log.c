@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -365,6 +366,147 @@ test_stuck_reader_costs_lines_not_time(void **state)
 	unlink(path);
 }
 
+static int64_t
+now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* What a FIFO gives until `needle` has come, appended to text. */
+static void
+read_until(int fd, char *text, size_t size, const char *needle)
+{
+	size_t got = strlen(text);
+	const int64_t until = now_ms() + 10000;
+
+	while (strstr(text, needle) == NULL) {
+		const ssize_t n = read(fd, text + got, size - 1 - got);
+
+		assert_true(now_ms() < until);
+		if (n > 0)
+			text[got += (size_t)n] = '\0';
+		else
+			usleep(1000);
+	}
+}
+
+/* With the thread nobody waits, nothing is lost in a short stall, and what is lost in a long one is told by itself. */
+static void
+test_thread_bears_the_stuck_reader(void **state)
+{
+	static char text[4 * 1024 * 1024];
+	const int lines = 20000;
+	int fd, next = 0;
+	char path[128];
+	int64_t began;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s", path_in_dir("fifo"));
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK);
+	open_file_log(path, FORMAT_TEXT, LEVEL_INFO);
+	assert_int_equal(log_start_thread(), 0);
+	began = now_ms();
+	for (int i = 0; i < 3000; i++)		/* more than the pipe holds */
+		log_say(LEVEL_INFO, "line %d of some", i);
+	assert_true(now_ms() - began < 1000);
+	usleep(300000);				/* longer than a caller would wait */
+	text[0] = '\0';
+	read_until(fd, text, sizeof(text), "line 2999 of some\n");
+	assert_null(strstr(text, "log lost"));
+
+	text[0] = '\0';
+	began = now_ms();
+	for (int i = 0; i < lines; i++)
+		log_say(LEVEL_INFO, "line %d of too many", i);
+	assert_true(now_ms() - began < 1000);
+	read_until(fd, text, sizeof(text), "log lost lines=");	/* not only with the next line */
+	log_say(LEVEL_INFO, "the end");
+	read_until(fd, text, sizeof(text), "the end\n");
+	for (char *s = text; (s = strchr(s, ' ')) != NULL; s++) {
+		if (strncmp(s, " info line ", 11) == 0)
+			assert_int_equal(atoi(s + 11), next++);		/* in order, with those that are told as lost */
+		else if (strncmp(s, " log lost lines=", 16) == 0)
+			next += atoi(s + 16);
+	}
+	assert_int_equal(next, lines);
+	log_close();
+	close(fd);
+	unlink(path);
+}
+
+static int hanging[2] = { -1, -1 };
+
+/* The file system hangs while there is a pipe to hang on. */
+ssize_t __real_writev(int fd, const struct iovec *iov, int n);
+ssize_t __wrap_writev(int fd, const struct iovec *iov, int n);
+ssize_t
+__wrap_writev(int fd, const struct iovec *iov, int n)
+{
+	char byte;
+
+	if (hanging[0] >= 0)
+		(void)!read(hanging[0], &byte, 1);
+	return __real_writev(fd, iov, n);
+}
+
+/* In a process of its own: the thread that hangs stays. */
+static int
+log_while_the_disk_hangs(void)
+{
+	int64_t began;
+
+	open_file_log(path_in_dir("hung"), FORMAT_TEXT, LEVEL_INFO);
+	if (log_start_thread() != 0 || pipe(hanging) != 0)
+		return 1;
+	began = now_ms();
+	for (int i = 0; i < 10000; i++)
+		log_say(LEVEL_INFO, "line %d that is not written", i);
+	log_reopen();
+	if (now_ms() - began > 1000)
+		return 2;
+	log_close();
+	return now_ms() - began < 3000 ? 0 : 3;
+}
+
+static void
+test_hung_disk_holds_nobody(void **state)
+{
+	const pid_t pid = fork();
+	int status;
+
+	(void)state;
+	if (pid == 0)
+		_exit(log_while_the_disk_hangs());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void
+test_thread_reopens_and_writes_all_at_the_end(void **state)
+{
+	char old[128], text[256];
+
+	(void)state;
+	snprintf(old, sizeof(old), "%s", path_in_dir("turned.1"));
+	open_file_log(path_in_dir("turned"), FORMAT_TEXT, LEVEL_INFO);
+	assert_int_equal(log_start_thread(), 0);
+	log_say(LEVEL_INFO, "before");
+	for (int i = 0; i < 1000 && read_text(path_in_dir("turned"), text, sizeof(text)) == 0; i++)
+		usleep(1000);
+	assert_int_equal(rename(path_in_dir("turned"), old), 0);
+	log_reopen();
+	log_say(LEVEL_INFO, "after");
+	log_close();
+	read_text(path_in_dir("turned"), text, sizeof(text));
+	assert_non_null(strstr(text, "Z info after\n"));
+	assert_null(strstr(text, "before"));
+	unlink(path_in_dir("turned"));
+}
+
 static void
 test_full_disk(void **state)
 {
@@ -540,7 +682,7 @@ static int
 remove_dir(void **state)
 {
 	static const char *const files[] = {
-		"level", "rotated", "rotated.1", "kept.1", "torn", "threads",
+		"level", "rotated", "rotated.1", "kept.1", "torn", "threads", "hung", "turned.1",
 	};
 
 	(void)state;
@@ -566,6 +708,9 @@ main(void)
 		cmocka_unit_test(test_reopen_that_fails_keeps_the_old_file),
 		cmocka_unit_test(test_open_tells_why_not),
 		cmocka_unit_test(test_stuck_reader_costs_lines_not_time),
+		cmocka_unit_test(test_thread_bears_the_stuck_reader),
+		cmocka_unit_test(test_hung_disk_holds_nobody),
+		cmocka_unit_test(test_thread_reopens_and_writes_all_at_the_end),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_torn_line),
 		cmocka_unit_test(test_closed_stderr),
