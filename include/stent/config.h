@@ -47,6 +47,7 @@ struct route {
 	enum on_dead on_dead;
 	bool urgent;			/* relay TCP's urgent mark */
 	bool cancel_on_death;
+	int unix_mode;			/* of the file of a UNIX listener */
 	int line;			/* of its section in the file */
 };
 

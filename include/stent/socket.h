@@ -9,26 +9,25 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
-#include <sys/types.h>
 
 #include "stent/config.h"
 #include "stent/endpoint.h"
+#include "stent/unix_file.h"
+
+#define SOCKET_BACKLOG 4096	/* connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn */
 
 /*
  * A listening socket for an endpoint of a route. The accepted sockets inherit
- * the options of the client leg, so that accepting sets none. Descriptor or -errno.
+ * the options of the client leg, so that accepting sets none. access is for the
+ * file of a UNIX socket (unix_file.h); :PORT is IPv4 alone where IPv6 is off.
+ * Descriptor, or -errno and why says what that means and what to do.
  */
-int socket_listen(const struct endpoint *ep, const struct leg_settings *client);
-/*
- * The file of a UNIX listener. Whoever comes next may have put a socket of its
- * own at the same path while we drained: that one is not ours to remove.
- */
-struct socket_file {
-	dev_t dev;
-	ino_t ino;
-};
-void socket_file_remember(struct socket_file *f, const char *path);	/* right after socket_listen() */
-void socket_file_remove(const struct socket_file *f, const char *path);
+int socket_listen(const struct endpoint *ep, const struct leg_settings *client, const struct unix_access *access,
+    const char **why);
+/* What net.core.somaxconn leaves of SOCKET_BACKLOG; -1: unknown. */
+int socket_backlog_limit(void);
+/* Nobody is accepted before it has sent something, or said nothing for so many seconds. */
+void socket_defer_accept(int listener, int seconds);
 /* Takes over a listening socket that was handed to the process (systemd). 0 or -errno. */
 int socket_adopt(int fd, const struct leg_settings *client);
 /*

@@ -38,33 +38,34 @@ static int
 open_control(struct admin *a, struct server *s, struct event_base *base)
 {
 	const struct config *c = server_config(s);
+	const char *why;
 	int r;
 
 	if (c->control == NULL)
 		return 0;
-	r = control_start(&a->control, s, base, c->control);
+	r = control_start(&a->control, s, base, c->control, &why);
 	if (r == 0)
 		return 0;
-	return tell_failure("control", c->control, r == -EADDRINUSE ? "another stent answers there" :
-	    r == -ENOENT ? "there is no such folder: make it, or name another" :
-	    r == -EEXIST ? "what is there is no socket" : NULL, r, c->control_is_default);
+	return tell_failure("control", c->control, r == -EADDRINUSE ? "another stent answers there; name another path" : why, r,
+	    c->control_is_default);
 }
 
 static int
 open_http(struct admin *a, struct server *s, struct event_base *base)
 {
 	const struct config *c = server_config(s);
+	const char *why;
 	int r;
 
 	if (c->admin == NULL)
 		return 0;
-	r = http_start(&a->http, s, base, c->admin);
+	r = http_start(&a->http, s, base, c->admin, &why);
 	if (r == 0) {
 		log_say(LEVEL_INFO, "status page on http://%s%s/", c->admin[0] == ':' ? "localhost" : "", c->admin);
 		return 0;
 	}
-	return tell_failure("admin", c->admin, r == -EINVAL ? "not HOST:PORT" :
-	    r == -EADDRINUSE ? "somebody listens there already; name another port, or off" : NULL, r, c->admin_is_default);
+	return tell_failure("admin", c->admin, r == -EADDRINUSE ? "somebody listens there already; name another port, or off" :
+	    why, r, c->admin_is_default);
 }
 
 int

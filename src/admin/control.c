@@ -11,7 +11,7 @@
  * What cannot be done is answered with {"error": "..."}.
  *
  * A socket left behind by a stent that died is told from a live one by
- * connecting to it (socket_listen() does): only when nobody accepts is it
+ * connecting to it (unix_file_bind() does): only when nobody accepts is it
  * replaced.
  */
 #include "admin/control.h"
@@ -30,6 +30,7 @@
 #include "admin/serve.h"
 #include "admin/view.h"
 #include "stent/endpoint.h"
+#include "stent/folder.h"
 #include "stent/server.h"
 #include "stent/socket.h"
 
@@ -41,7 +42,7 @@ struct control {
 	struct event *drain;	/* runs after the answer has gone out */
 	bool drain_now;
 	char *path;
-	struct socket_file file;
+	struct unix_file file;
 };
 
 /* --- the commands; words[0] is the command, the list ends in NULL --- */
@@ -209,53 +210,56 @@ static const struct serve_protocol protocol = {
 static void
 make_folder(const char *path)
 {
-	char folder[PATH_MAX];
+	char folder[PATH_MAX], name[NAME_MAX + 1];
 	const char *slash = strrchr(path, '/');
+	int above;
 
 	if (slash == NULL || slash == path || (size_t)(slash - path) >= sizeof(folder))
 		return;
 	memcpy(folder, path, (size_t)(slash - path));
 	folder[slash - path] = '\0';
-	mkdir(folder, 0755);	/* bind() will say what is wrong */
+	above = folder_open(folder, FOLDER_NO_LINK, name);
+	if (above < 0)
+		return;
+	(void)mkdirat(above, name, 0755);	/* bind() will say what is wrong */
+	close(above);
 }
 
-/* Returns a descriptor or -errno. */
+/* Returns a descriptor, or -errno and why. */
 static int
-open_socket(const char *path)
+open_socket(const char *path, const char **why)
 {
 	static const struct leg_settings no_options;
+	static const struct unix_access owner_alone = { .mode = 0600 };
 	struct endpoint ep = { .kind = ENDPOINT_UNIX, .addr_len = sizeof(struct sockaddr_un) };
 	struct sockaddr_un *sun = (struct sockaddr_un *)&ep.addr;
-	mode_t mask;
-	int fd;
 
+	*why = NULL;
 	if (strlen(path) >= sizeof(sun->sun_path))
 		return -ENAMETOOLONG;
 	sun->sun_family = AF_UNIX;
 	memcpy(sun->sun_path, path, strlen(path) + 1);
 	make_folder(path);
-	mask = umask(0177);	/* no other thread makes files */
-	fd = socket_listen(&ep, &no_options);
-	umask(mask);
-	return fd;
+	return socket_listen(&ep, &no_options, &owner_alone, why);
 }
 
 int
-control_start(struct control **ret, struct server *s, struct event_base *base, const char *path)
+control_start(struct control **ret, struct server *s, struct event_base *base, const char *path, const char **why)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	int r, fd;
 
+	*why = NULL;
 	if (c == NULL)
 		return -ENOMEM;
 	c->server = s;
-	fd = open_socket(path);
+	fd = open_socket(path, why);
 	if (fd < 0) {
 		free(c);
 		return fd;
 	}
 	r = -ENOMEM;
-	socket_file_remember(&c->file, path);
+	unix_file_remember(&c->file, path);
 	c->path = strdup(path);
 	c->drain = event_new(base, -1, 0, on_drain, c);
 	if (c->path != NULL && c->drain != NULL)
@@ -275,7 +279,7 @@ control_free(struct control *c)
 	if (c == NULL)
 		return;
 	if (c->path != NULL)
-		socket_file_remove(&c->file, c->path);
+		unix_file_remove(&c->file, c->path);
 	serve_free(c->serve);
 	if (c->drain != NULL)
 		event_free(c->drain);

@@ -6,8 +6,8 @@ struct control;
 struct event_base;
 struct server;
 
-/* 0 or -errno; -EADDRINUSE: another stent answers there; -EEXIST: what is there is no socket. */
-int control_start(struct control **ret, struct server *s, struct event_base *base, const char *path);
+/* 0, or -errno and why says what that means (static; NULL: what errno says). */
+int control_start(struct control **ret, struct server *s, struct event_base *base, const char *path, const char **why);
 void control_free(struct control *c);	/* removes the socket, if it is still ours; NULL is fine */
 
 #endif

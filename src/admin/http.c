@@ -275,32 +275,35 @@ static const struct serve_protocol protocol = {
 	.max_request = 16 * 1024, .deadline_ms = 10000, .measure = measure, .answer = on_request,
 };
 
-/* Returns a descriptor or -errno. */
+/* Returns a descriptor, or -errno and why. */
 static int
-open_socket(const char *where)
+open_socket(const char *where, const char **why)
 {
 	static const struct leg_settings no_options;
+	static const struct unix_access no_file;
 	struct endpoint ep;
-	const char *why;
-	int fd;
+	int fd = -EINVAL;
 
-	if (endpoint_parse(&ep, where, ENDPOINT_LISTEN, &why) < 0)
+	if (endpoint_parse(&ep, where, ENDPOINT_LISTEN, why) < 0)
 		return -EINVAL;
-	fd = ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY ? socket_listen(&ep, &no_options) : -EINVAL;
+	*why = "it is no HOST:PORT";
+	if (ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY)
+		fd = socket_listen(&ep, &no_options, &no_file, why);
 	endpoint_clear(&ep);
 	return fd;
 }
 
 int
-http_start(struct http **ret, struct server *s, struct event_base *base, const char *where)
+http_start(struct http **ret, struct server *s, struct event_base *base, const char *where, const char **why)
 {
 	struct http *h = calloc(1, sizeof(*h));
 	int r, fd;
 
+	*why = NULL;
 	if (h == NULL)
 		return -ENOMEM;
 	h->server = s;
-	fd = open_socket(where);
+	fd = open_socket(where, why);
 	if (fd < 0) {
 		free(h);
 		return fd;

@@ -3,24 +3,23 @@
  *
  * SIGTERM and SIGINT drain, a second one ends at once; SIGUSR1 opens the log
  * file again. The order of the start matters: everything that may need root
- * (ports, sockets, log file) is opened before root is given up.
+ * (ports, sockets, log file) is opened before root is given up; what a thread
+ * inherits (no_new_privs, its sets of capabilities) is set before there is one.
  */
 #include <errno.h>
 #include <event2/event.h>
 #include <getopt.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "stent/admin.h"
 #include "stent/cli.h"
 #include "stent/config.h"
 #include "stent/log.h"
 #include "stent/server.h"
+#include "stent/user.h"
 
 struct process {
 	struct event_base *base;
@@ -67,28 +66,36 @@ add_signals(struct process *p)
 	return 0;
 }
 
-/* From root to the user of the settings, for good. 0 or -errno. */
+/* All that may need root is open: gives it up. 0 or -errno. */
 static int
 give_up_root(const char *user)
 {
-	const struct passwd *pw;
+	uid_t uid;
+	gid_t gid;
 	int r;
 
-	if (user == NULL || geteuid() != 0)
-		return 0;
-	errno = 0;
-	pw = getpwnam(user);
-	if (pw == NULL)
-		return errno != 0 ? -errno : -ENOENT;
-	if (pw->pw_uid == 0)
-		return 0;
-	r = log_give(pw->pw_uid, pw->pw_gid);
+	if (user_is_to_change(user, &uid, &gid)) {
+		r = log_give(uid, gid);
+		if (r != 0)
+			log_say(LEVEL_WARN, "the log file cannot be given to user %s: %s; it cannot be opened again", user,
+			    strerror(-r));
+	}
+	r = user_become(user);
 	if (r != 0)
-		log_say(LEVEL_WARN, "the log file cannot be given to user %s: %s; it cannot be opened again", user,
-		    strerror(-r));
-	if (setgroups(0, NULL) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
-		return -errno;
-	return 0;
+		log_say(LEVEL_ERROR, "cannot become user %s: %s", user, strerror(-r));
+	return r;
+}
+
+/* Before there are threads. A kernel that knows no such limits is no reason not to relay. */
+static void
+confine(const char *user)
+{
+	uid_t uid;
+	gid_t gid;
+	const int r = user_confine(user_is_to_change(user, &uid, &gid));
+
+	if (r != 0)
+		log_say(LEVEL_WARN, "cannot set no_new_privs, or empty the sets of capabilities: %s", strerror(-r));
 }
 
 static int
@@ -99,17 +106,13 @@ start(struct process *p, const struct config *config)
 	p->base = event_base_new();
 	if (p->base == NULL)
 		return -ENOMEM;
+	confine(config->user);
 	r = add_signals(p);
 	if (r == 0)
 		r = server_start(&p->server, config, p->base);
 	if (r == 0)
 		r = admin_start(&p->admin, p->server, p->base);
-	if (r != 0)
-		return r;
-	r = give_up_root(config->user);
-	if (r != 0)
-		log_say(LEVEL_ERROR, "cannot become user %s: %s", config->user, strerror(-r));
-	return r;
+	return r == 0 ? give_up_root(config->user) : r;
 }
 
 /* Whoever starts it may look at stderr alone, and the log may be elsewhere. */

@@ -66,6 +66,8 @@ const struct key keys[] = {
 	{ ROUTE("listen", listen, listen),
 	  .help = "Where clients come in; several by comma. 0.0.0.0:PORT is IPv4, [::]:PORT IPv6, "
 	    ":PORT both; fd:NAME is a socket from systemd, unix:@NAME an abstract one" },
+	{ ROUTE("unix_mode", mode, unix_mode), .max = 0777, .def = "0660",
+	  .help = "Who may connect to a listener on unix:PATH, as chmod has it; the file belongs to user" },
 	{ ROUTE("backend", backend, backend),
 	  .help = "Where flows go; several by comma, tried in order. A name is looked up, and all its "
 	    "addresses are tried; original: where a redirected flow wanted to go" },

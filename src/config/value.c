@@ -187,6 +187,31 @@ print_count(const struct key *k, const void *field, FILE *out)
 
 const struct type type_count = { .form = "NUMBER", .parse = parse_count, .print = print_count };
 
+/* A file's mode: three octal digits, perhaps behind a 0. */
+static int
+parse_mode(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	const size_t len = strlen(text);
+	long mode;
+
+	if (len < 3 || len > 4 || strspn(text, "01234567") != len)
+		return spot_error(spot, "\"%s\" is no mode; write octal digits, such as 0660", text);
+	mode = strtol(text, NULL, 8);
+	if (mode > k->max)
+		return spot_error(spot, "\"%s\" is out of range; write 0000 to %04o, such as 0660", text, (unsigned)k->max);
+	*(int *)field = (int)mode;
+	return 0;
+}
+
+static void
+print_mode(const struct key *k, const void *field, FILE *out)
+{
+	(void)k;
+	fprintf(out, "%04o", (unsigned)*(const int *)field);
+}
+
+const struct type type_mode = { .form = "OCTAL", .parse = parse_mode, .print = print_mode };
+
 /* One of the two times of keepalive: whole seconds, for that is what the kernel counts. */
 static int
 parse_probe_time(int *seconds, const char *text, const char *what, const struct spot *spot)

@@ -17,13 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "stent/log.h"
 #include "stent/socket.h"
 #include "stent/spare.h"
 
-#define BACKLOG 4096		/* the kernel lowers it to net.core.somaxconn */
 #define SD_FIRST_FD 3		/* sd_listen_fds(3): SD_LISTEN_FDS_START */
 #define ORIGINAL_DST 80		/* SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST */
 
@@ -100,55 +99,60 @@ set_leg_options(int fd, const struct leg_settings *leg)
 	return r == 0 ? socket_keep_alive(fd, leg) : r;
 }
 
-/* A UNIX socket left behind by a process that is gone is replaced; a live one is not. */
+/* A number of /proc; -1: it is not there. */
 static int
-clear_stale_unix(const struct sockaddr_un *sun, socklen_t len)
+read_number(const char *path)
 {
-	struct stat st;
-	int fd, r = 0;
+	FILE *f = fopen(path, "re");
+	int n = -1;
 
-	if (sun->sun_path[0] == '\0' || lstat(sun->sun_path, &st) != 0)
-		return 0;
-	if (!S_ISSOCK(st.st_mode))
-		return -EEXIST;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)sun, len) == 0 || errno != ECONNREFUSED)
-		r = -EADDRINUSE;
-	else if (unlink(sun->sun_path) != 0)
-		r = -errno;
-	close(fd);
-	return r;
+	if (f != NULL && fscanf(f, "%d", &n) != 1)
+		n = -1;
+	if (f != NULL)
+		fclose(f);
+	return n;
+}
+
+static bool
+is_v6_disabled(void)
+{
+	return read_number("/proc/sys/net/ipv6/conf/all/disable_ipv6") == 1;
 }
 
 static int
-prepare_listener(int fd, const struct endpoint *ep, const struct leg_settings *client)
+bind_inet(int fd, const struct endpoint *ep, const struct leg_settings *client)
 {
-	int r = 0;
+	int r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 
-	if (ep->addr.ss_family == AF_UNIX)
-		return clear_stale_unix((const struct sockaddr_un *)&ep->addr, ep->addr_len);
-	r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (r == 0 && ep->addr.ss_family == AF_INET6)
 		r = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, ep->kind != ENDPOINT_ANY);
 	if (r == 0)
 		r = set_leg_options(fd, client);
+	if (r == 0 && bind(fd, (const struct sockaddr *)&ep->addr, ep->addr_len) != 0)
+		r = -errno;
 	return r;
 }
 
 static int
-listen_on(const struct endpoint *ep, const struct leg_settings *client)
+bind_unix(int fd, const struct endpoint *ep, const struct unix_access *access, const char **why)
+{
+	const struct sockaddr_un *sun = (const struct sockaddr_un *)&ep->addr;
+
+	if (sun->sun_path[0] != '\0')
+		return unix_file_bind(fd, sun, ep->addr_len, access, why);
+	return bind(fd, (const struct sockaddr *)sun, ep->addr_len) == 0 ? 0 : -errno;	/* an abstract one has no file */
+}
+
+static int
+listen_on(const struct endpoint *ep, const struct leg_settings *client, const struct unix_access *access, const char **why)
 {
 	int fd = socket(ep->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = prepare_listener(fd, ep, client);
-	if (r == 0 && bind(fd, (const struct sockaddr *)&ep->addr, ep->addr_len) != 0)
-		r = -errno;
-	if (r == 0 && listen(fd, BACKLOG) != 0)
+	r = ep->addr.ss_family == AF_UNIX ? bind_unix(fd, ep, access, why) : bind_inet(fd, ep, client);
+	if (r == 0 && listen(fd, SOCKET_BACKLOG) != 0)
 		r = -errno;
 	if (r == 0)
 		return fd;
@@ -156,12 +160,42 @@ listen_on(const struct endpoint *ep, const struct leg_settings *client)
 	return r;
 }
 
-int
-socket_listen(const struct endpoint *ep, const struct leg_settings *client)
+/* What the operator can do about an error of the kernel; NULL: it says enough by itself. */
+static const char *
+listen_hint(const struct endpoint *ep, int err)
 {
-	int r = listen_on(ep, client);
+	const bool is_v6 = ep->addr.ss_family == AF_INET6;
 
-	if (r == -EAFNOSUPPORT && ep->kind == ENDPOINT_ANY) {	/* a kernel without IPv6 */
+	switch (err) {
+	case EADDRINUSE:
+		return "somebody listens there already";
+	case EAFNOSUPPORT:
+		return is_v6 ? "this machine, or the sandbox around this process, has IPv6 off; write an IPv4 address, "
+		    "such as 0.0.0.0:PORT" : "the sandbox around this process does not allow this kind of address "
+		    "(RestrictAddressFamilies= of systemd)";
+	case EADDRNOTAVAIL:
+		return is_v6 && is_v6_disabled() ? "IPv6 is off (net.ipv6.conf.all.disable_ipv6); write an IPv4 address, such as "
+		    "127.0.0.1:PORT" : "no such address on this machine";
+	case EACCES:
+	case EPERM:
+		return ep->kind == ENDPOINT_UNIX ? "not permitted: the path needs a folder that we may write to" :
+		    "not permitted: a port below 1024 needs root or CAP_NET_BIND_SERVICE";
+	case ENOENT:
+		return ep->kind == ENDPOINT_UNIX ? "there is no such folder; make it, or name another path" : NULL;
+	default:
+		return NULL;
+	}
+}
+
+int
+socket_listen(const struct endpoint *ep, const struct leg_settings *client, const struct unix_access *access,
+    const char **why)
+{
+	int r;
+
+	*why = NULL;
+	r = listen_on(ep, client, access, why);
+	if ((r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL) && ep->kind == ENDPOINT_ANY) {
 		struct endpoint v4 = *ep;
 		struct sockaddr_in *sin = (struct sockaddr_in *)&v4.addr;
 
@@ -169,27 +203,27 @@ socket_listen(const struct endpoint *ep, const struct leg_settings *client)
 		sin->sin_family = AF_INET;
 		sin->sin_port = htons(ep->port);
 		v4.addr_len = sizeof(*sin);
-		r = listen_on(&v4, client);
+		r = listen_on(&v4, client, access, why);
+		if (r >= 0)
+			log_say(LEVEL_INFO, "IPv6 is off here: %s is every IPv4 address alone", ep->text);
 	}
+	if (r < 0 && *why == NULL)
+		*why = listen_hint(ep, -r);
+	if (r < 0 && *why == NULL)
+		*why = strerror(-r);
 	return r;
 }
 
-void
-socket_file_remember(struct socket_file *f, const char *path)
+int
+socket_backlog_limit(void)
 {
-	struct stat st = { 0 };
-
-	(void)lstat(path, &st);		/* 0 is no file's number: of one that cannot be seen none is removed */
-	*f = (struct socket_file){ st.st_dev, st.st_ino };
+	return read_number("/proc/sys/net/core/somaxconn");
 }
 
 void
-socket_file_remove(const struct socket_file *f, const char *path)
+socket_defer_accept(int listener, int seconds)
 {
-	struct stat st;
-
-	if (lstat(path, &st) == 0 && st.st_dev == f->dev && st.st_ino == f->ino)
-		(void)unlink(path);
+	(void)set_int(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds);
 }
 
 int

@@ -10,19 +10,22 @@
  * the flows that are open go on, those whose client is in get their backend
  * (spare.h), and one line says so, once, until nobody waits any more. Beyond
  * max_flows a client is told at once, by a reset.
+ *
+ * The file of a UNIX listener belongs to the user of the settings, with the
+ * mode of its route (unix_file.c).
  */
 #include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "stent/clock.h"
 #include "stent/log.h"
 #include "stent/socket.h"
 #include "stent/spare.h"
+#include "stent/user.h"
 #include "worker/acceptor.h"
 
 #define ACCEPTS_A_ROUND 64
@@ -33,13 +36,14 @@ struct listener {
 	const struct route *route;
 	const struct endpoint *endpoint;
 	struct event *ev;
-	struct socket_file file;	/* of a path */
+	struct unix_file file;	/* of a path */
 	int fd;
 };
 
 struct acceptor {
 	struct listener *listeners;
 	size_t n_listeners;
+	struct unix_access access;	/* of UNIX listeners, but for their mode */
 	struct worker **workers;
 	size_t n_workers;		/* 0: not started */
 	int max_flows;
@@ -170,38 +174,27 @@ has_path(const struct listener *l)
 	return l->endpoint->kind == ENDPOINT_UNIX && l->endpoint->host[0] != '@';
 }
 
-static int
-open_listener(struct listener *l)
+/* Whose the file of a UNIX listener is. */
+static struct unix_access
+access_of(const struct acceptor *a, const struct route *route)
 {
-	l->fd = socket_listen(l->endpoint, &l->route->leg[CLIENT]);
-	if (l->fd < 0)
-		return l->fd;
-	if (has_path(l)) {
-		socket_file_remember(&l->file, l->endpoint->host);
-		(void)chmod(l->endpoint->host, 0666);	/* as open as a port is */
-	}
-	return 0;
+	struct unix_access access = a->access;
+
+	access.mode = (mode_t)route->unix_mode;
+	return access;
 }
 
-static const char *
-listen_hint(const struct endpoint *ep, int err)
+static int
+open_listener(struct listener *l, const char **why)
 {
-	if (ep->kind == ENDPOINT_FD)
-		return err == ENOENT ? "systemd handed over no socket of this name (FileDescriptorName=)"
-		    : "what was handed over is no listening stream socket";
-	switch (err) {
-	case EADDRINUSE:
-		return "somebody listens there already";
-	case EADDRNOTAVAIL:
-		return "no such address on this machine";
-	case EACCES:
-	case EPERM:
-		return "not permitted: a port below 1024 needs root or CAP_NET_BIND_SERVICE, a path a directory that may be written";
-	case EEXIST:
-		return "a file that is no socket is in the way";
-	default:
-		return strerror(err);
-	}
+	const struct unix_access access = access_of(l->acceptor, l->route);
+
+	l->fd = socket_listen(l->endpoint, &l->route->leg[CLIENT], &access, why);
+	if (l->fd < 0)
+		return l->fd;
+	if (has_path(l))
+		unix_file_remember(&l->file, l->endpoint->host);
+	return 0;
 }
 
 /* A place for one more. NULL: out of memory. */
@@ -242,17 +235,20 @@ adopt_listeners(struct acceptor *a, const struct route *route, const struct endp
 static int
 add_listener(struct acceptor *a, const struct route *route, const struct endpoint *ep)
 {
+	const char *why = strerror(ENOMEM);
 	struct listener *l;
 	int r;
 
 	if (ep->kind == ENDPOINT_FD) {
 		r = adopt_listeners(a, route, ep);
+		why = r == -ENOENT ? "systemd handed over no socket of this name (FileDescriptorName=)"
+		    : "what was handed over is no listening stream socket";
 	} else {
 		l = new_listener(a, route, ep);
-		r = l != NULL ? open_listener(l) : -ENOMEM;
+		r = l != NULL ? open_listener(l, &why) : -ENOMEM;
 	}
 	if (r != 0)
-		log_say(LEVEL_ERROR, "route %s: cannot listen on %s: %s", route->name, ep->text, listen_hint(ep, -r));
+		log_say(LEVEL_ERROR, "route %s: cannot listen on %s: %s", route->name, ep->text, why);
 	return r;
 }
 
@@ -278,6 +274,21 @@ warn_of_unclaimed(const struct acceptor *a)
 			    "write listen = fd:%s, or take it out of the socket unit", name);
 }
 
+/* In a burst the clients beyond it try again after a second, or are told nothing at all. */
+static void
+warn_of_backlog(const struct acceptor *a)
+{
+	const int limit = socket_backlog_limit();
+	bool is_ours = false;
+
+	for (size_t i = 0; i < a->n_listeners; i++)
+		is_ours |= a->listeners[i].endpoint->kind != ENDPOINT_FD;	/* systemd's have their Backlog= */
+	if (is_ours && limit >= 0 && limit < SOCKET_BACKLOG)
+		log_say(LEVEL_WARN, "net.core.somaxconn = %d: no more than so many clients can wait to be accepted, and in a burst "
+		    "the others are delayed by a second or fail; set it to %d (sysctl, or --sysctl of a container)", limit,
+		    SOCKET_BACKLOG);
+}
+
 int
 acceptor_open(struct acceptor **ret, const struct config *c)
 {
@@ -286,6 +297,7 @@ acceptor_open(struct acceptor **ret, const struct config *c)
 
 	if (a == NULL)
 		return -ENOMEM;
+	a->access.is_given = user_is_to_change(c->user, &a->access.uid, &a->access.gid);
 	for (size_t i = 0; i < c->n_routes && r == 0; i++)
 		for (size_t k = 0; k < c->routes[i].n_listen && r == 0; k++)
 			r = add_listener(a, &c->routes[i], &c->routes[i].listen[k]);
@@ -294,6 +306,7 @@ acceptor_open(struct acceptor **ret, const struct config *c)
 		return r;
 	}
 	warn_of_unclaimed(a);
+	warn_of_backlog(a);
 	*ret = a;
 	return 0;
 }
@@ -379,7 +392,7 @@ acceptor_free(struct acceptor *a)
 			continue;	/* it could not be opened */
 		/* While it is open no other file can have its number. */
 		if (has_path(l))
-			socket_file_remove(&l->file, l->endpoint->host);
+			unix_file_remove(&l->file, l->endpoint->host);
 		close(l->fd);
 	}
 	free(a->listeners);

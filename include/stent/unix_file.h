@@ -1,0 +1,40 @@
+/*
+ * unix_file.h - the file of a UNIX socket that listens: made with its mode and
+ * owner, told from other users' files, and removed.
+ */
+#ifndef STENT_UNIX_FILE_H
+#define STENT_UNIX_FILE_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+struct unix_access {
+	mode_t mode;
+	bool is_given;		/* to the user below; else it stays the process's own */
+	uid_t uid;
+	gid_t gid;
+};
+
+/*
+ * Binds fd to a path. A socket that was left behind by a process that is gone
+ * is replaced, unless another user may have put it there. Sets the umask meanwhile:
+ * no other thread may make files then. 0 or -errno, and why says what that
+ * means (a static string; NULL: what errno says).
+ */
+int unix_file_bind(int fd, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access,
+    const char **why);
+
+/*
+ * Whoever comes next may have put a socket of its own at the same path while
+ * we drained: that one is not ours to remove.
+ */
+struct unix_file {
+	dev_t dev;
+	ino_t ino;
+};
+void unix_file_remember(struct unix_file *f, const char *path);	/* right after it was bound */
+void unix_file_remove(const struct unix_file *f, const char *path);
+
+#endif

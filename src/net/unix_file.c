@@ -1,0 +1,161 @@
+/*
+ * unix_file.c - the file of a UNIX socket that listens.
+ *
+ * The folder may belong to somebody else, who can put another file in the
+ * place of ours at any moment. So nothing is done to a file by its path: it
+ * gets its mode from the umask and its owner from the file system's user id of
+ * this thread, both while bind() makes it, and the user's rights decide there
+ * whether it may be made. Where only root may make files, in a folder that no
+ * other user can change, the file is given to the user afterwards. Elsewhere
+ * it stays root's, which is told.
+ */
+#include "stent/unix_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "stent/folder.h"
+#include "stent/log.h"
+
+static int
+fail(int err, const char *text, const char **why)
+{
+	*why = text;
+	return -err;
+}
+
+/* 0: nobody accepts from it any more. */
+static int
+try_connect(const struct sockaddr_un *sun, socklen_t len, const char **why)
+{
+	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)sun, len) != 0)
+		err = errno;
+	close(fd);
+	if (err == ECONNREFUSED || err == ENOENT)
+		return 0;
+	if (err == EACCES || err == EPERM)
+		return fail(EACCES, "another user's socket is there, and we are not permitted to connect to it: that user's "
+		    "program still has it, or left it behind (`ss -xl` tells); remove it then, or name another path", why);
+	return fail(EADDRINUSE, "somebody listens there already", why);
+}
+
+/* A socket left behind by a process that is gone is removed; a live one, and another's, is not. */
+static int
+clear_stale(int folder, const char *name, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access,
+    const char **why)
+{
+	struct stat st, again;
+	int r;
+
+	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return fail(EEXIST, "a file that is no socket is in the way", why);
+	r = try_connect(sun, len, why);
+	if (r != 0)
+		return r;
+	if (st.st_uid != geteuid() && !(access->is_given && st.st_uid == access->uid) && !folder_keeps(folder, &st))
+		return fail(EEXIST, "another user's socket is there, although nobody accepts from it; remove it if it was left "
+		    "behind, or name another path", why);
+	if (fstatat(folder, name, &again, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (again.st_dev != st.st_dev || again.st_ino != st.st_ino)
+		return fail(EBUSY, "somebody else changes what is there at this moment", why);
+	if (unlinkat(folder, name, 0) != 0)
+		return fail(errno, "a socket that was left behind is there, and we are not permitted to remove it", why);
+	return 0;
+}
+
+/* bind() with the file system's ids of the user. False: without the right to change them. */
+static bool
+bind_as_user(int fd, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access, int *ret)
+{
+	const int uid = setfsuid(access->uid), gid = setfsgid(access->gid);
+	const bool is_user = (uid_t)setfsuid((uid_t)-1) == access->uid && (gid_t)setfsgid((gid_t)-1) == access->gid;
+
+	if (is_user)
+		*ret = bind(fd, (const struct sockaddr *)sun, len) == 0 ? 0 : -errno;
+	setfsgid((gid_t)gid);
+	setfsuid((uid_t)uid);
+	return is_user;
+}
+
+static int
+bind_with_mode(int fd, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access)
+{
+	const mode_t before = umask(0777 & ~access->mode);
+	int r = -EACCES;
+
+	if (access->is_given && !bind_as_user(fd, sun, len, access, &r))
+		r = -EACCES;
+	if (r == -EACCES)
+		r = bind(fd, (const struct sockaddr *)sun, len) == 0 ? 0 : -errno;
+	umask(before);
+	return r;
+}
+
+/* What root made, for the user had no right to. */
+static void
+give(int folder, const char *name, const struct stat *st, const struct unix_access *access, const char *path)
+{
+	if (folder_keeps(folder, st) && fchownat(folder, name, access->uid, access->gid, AT_SYMLINK_NOFOLLOW) == 0)
+		return;
+	log_say(LEVEL_WARN, "unix:%s stays root's: the folder belongs to neither root nor the user of the settings (user); "
+	    "give it to that user", path);
+}
+
+int
+unix_file_bind(int fd, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access, const char **why)
+{
+	char name[NAME_MAX + 1];
+	int folder, r;
+	struct stat st;
+
+	*why = NULL;
+	folder = folder_open(sun->sun_path, FOLDER_NO_LINK, name);
+	if (folder == -ELOOP)
+		return fail(ELOOP, "the path leads over a link that another user can change; write the path without it", why);
+	if (folder < 0)
+		return folder;
+	r = clear_stale(folder, name, sun, len, access, why);
+	if (r == 0)
+		r = bind_with_mode(fd, sun, len, access);
+	/* It was not there before, and is now: unless a folder on the way was exchanged. */
+	if (r == 0 && (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISSOCK(st.st_mode)))
+		r = fail(EBUSY, "somebody else changes what is there at this moment", why);
+	else if (r == 0 && access->is_given && st.st_uid != access->uid)
+		give(folder, name, &st, access, sun->sun_path);
+	close(folder);
+	return r;
+}
+
+void
+unix_file_remember(struct unix_file *f, const char *path)
+{
+	struct stat st = { 0 };
+
+	(void)lstat(path, &st);		/* 0 is no file's number: of one that cannot be seen none is removed */
+	*f = (struct unix_file){ st.st_dev, st.st_ino };
+}
+
+void
+unix_file_remove(const struct unix_file *f, const char *path)
+{
+	char name[NAME_MAX + 1];
+	const int folder = folder_open(path, FOLDER_NO_LINK, name);
+	struct stat st;
+
+	if (folder < 0)
+		return;
+	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == f->dev && st.st_ino == f->ino)
+		(void)unlinkat(folder, name, 0);
+	close(folder);
+}

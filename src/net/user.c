@@ -1,0 +1,88 @@
+/*
+ * user.c - gives up root, and what could bring it back.
+ *
+ * setuid() empties a thread's permitted, effective and ambient capabilities,
+ * and the C library calls it in every thread. It leaves the inheritable and
+ * the bounding set, which only matter to a program that is started; stent
+ * starts none. Whoever gets to run code in here shall not either: no_new_privs
+ * takes the set-user-id bit and file capabilities away from it.
+ */
+#include "stent/user.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+bool
+user_is_to_change(const char *user, uid_t *uid, gid_t *gid)
+{
+	const struct passwd *pw = user != NULL && geteuid() == 0 ? getpwnam(user) : NULL;
+
+	if (pw == NULL || pw->pw_uid == 0)
+		return false;
+	*uid = pw->pw_uid;
+	*gid = pw->pw_gid;
+	return true;
+}
+
+static int
+empty_inheritable(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &head, data) != 0)
+		return -errno;
+	for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+		data[i].inheritable = 0;
+	return syscall(SYS_capset, &head, data) == 0 ? 0 : -errno;
+}
+
+/* EINVAL ends it: the kernel knows no more of them. */
+static int
+empty_bounding(void)
+{
+	int there;
+
+	for (unsigned long cap = 0; (there = prctl(PR_CAPBSET_READ, cap, 0, 0, 0)) >= 0; cap++)
+		if (there > 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
+			return -errno;
+	return 0;
+}
+
+int
+user_confine(bool give_up_root)
+{
+	int r;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return -errno;
+	if (!give_up_root)
+		return 0;
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	r = empty_inheritable();
+	return r == 0 ? empty_bounding() : r;
+}
+
+int
+user_become(const char *user)
+{
+	const struct passwd *pw;
+
+	if (user == NULL || geteuid() != 0)
+		return 0;
+	errno = 0;
+	pw = getpwnam(user);
+	if (pw == NULL)
+		return errno != 0 ? -errno : -ENOENT;
+	if (pw->pw_uid == 0)
+		return 0;
+	if (setgroups(0, NULL) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
+		return -errno;
+	return 0;
+}
