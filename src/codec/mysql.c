@@ -1,26 +1,33 @@
 /*
- * mysql.c - MySQL and MariaDB: the beats, and the answers taken out again.
+ * mysql.c - MySQL and MariaDB: the heartbeats, and the replies taken out again.
  *
- * Tell: COM_STMT_CLOSE of a statement that does not exist. It draws no reply
+ * Ping: COM_STATISTICS, the only command with a reply that a session of a real
+ * server cannot notice (COM_PING resets ROW_COUNT). Programs that merely speak
+ * the protocol often do not know it: they answer by an error, log it, or close.
+ * They are told by their greeting, and get COM_PING, which every client sends.
+ *
+ * COM_STATISTICS costs the server time for each of its sessions. Its reply
+ * says how many there are; with thousands of them most heartbeats are one-way.
+ *
+ * One-way: COM_STMT_CLOSE of a statement that does not exist. It draws no reply
  * and leaves row counts, insert ids, warnings, statements and the transaction
  * as they are. The id is fffffffe: MariaDB takes ffffffff for "the statement
- * prepared last" and closes that.
- *
- * Ask: COM_STATISTICS, the only command with a reply that a session cannot
- * notice (COM_PING resets ROW_COUNT). Its reply is one packet of text, known
- * by its place and its sequence number: so it is asked only when every command
- * was answered in full.
+ * prepared last" and closes that. Only for a real server, or where the setting
+ * names that kind: others answer it (Sphinx), by which every later reply would
+ * go to the wrong command.
  *
  * Both only between two commands of a client that is logged in, never while a
- * file is being loaded, and by default not to a session that idles inside a
- * transaction: there the server's own limit shall free its locks. While a
- * statement runs a tell is due all the same; the server reads it when it has
- * answered, and counts from then.
+ * file is being loaded, and by default not to a session that rests inside a
+ * transaction or with locks: there the server's own limit shall free them. Nor
+ * while a statement runs: MariaDB looks whether the client of a waiting
+ * statement is still there, and takes unread bytes for a sign of life; ProxySQL
+ * closes. Where that is wanted all the same, a real server gets them one-way.
  *
  * To the client nothing: no client expects a packet of its own accord. MariaDB
  * has progress reports, but few clients take them, and all sequence numbers
  * behind one would have to be rewritten.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,7 +36,6 @@
 
 #define ASKED_MAX 100
 #define ER_SERVER_SHUTDOWN 1053
-#define ANSWER_MAX 4096	/* bytes of text; a longer one is not COM_STATISTICS' */
 
 /* --- the queue: runs of commands of one kind --- */
 
@@ -78,40 +84,52 @@ mysql_queue_drop(struct mysql *s)
 static bool
 is_lost(const struct mysql *s)
 {
-	return s->why != NULL && s->asked == 0 && !s->swallowing;
+	return s->why != NULL && s->asked == 0 && !s->holding && !s->swallowing;
 }
 
-/*
- * The head of a packet that came while an answer is due. One with another
- * number is the server's own, such as its last words: the client's to read.
- */
+/* A packet begins that is kept back. */
 static void
-judge_head(struct mysql *s, struct codec_out *out)
+hold(struct mysql *s)
+{
+	s->holding = true;
+	s->body_got = 0;
+}
+
+/* What was kept back goes out. */
+static void
+release(struct mysql *s, struct codec_out *out)
 {
 	const struct mysql_packet *k = &s->packet[BACKEND];
 
+	assert(s->holding && s->body_got <= MYSQL_JUDGED);
+	codec_emit_copy(out, k->head, k->got);
+	codec_emit_copy(out, s->body, s->body_got);
 	s->holding = false;
-	if (k->head[3] == 1 && k->left > 0 && k->left <= ANSWER_MAX) {
-		s->swallowing = true;
-		s->asked--;
+}
+
+/* Enough of a packet has come to tell whether it is a reply to a heartbeat. */
+static void
+judge(struct mysql *s, struct codec_out *out)
+{
+	if (mysql_reply_is_ours(s, out)) {
 		out->answers++;
+		s->holding = false;
+		s->swallowing = true;
+		mysql_reply_read(s, s->body, s->body_got);
 		return;
 	}
-	codec_emit_copy(out, k->head, MYSQL_HEAD);
-	mysql_server_doubt(s, "a packet that no command asked for");
+	s->next_seq = (uint8_t)(s->packet[BACKEND].head[3] + 1);
+	release(s, out);
 }
 
+/* A whole packet has come. */
 static void
-answer_ends(struct mysql *s, struct codec_out *out)
+packet_ends(struct mysql *s)
 {
+	mysql_server_ends(s);
 	s->swallowing = false;
-	if (s->body[0] == 0xff && !s->no_ask) {
-		s->no_ask = true;
-		out->refused = "the server refuses COM_STATISTICS";
-	}
 }
 
-/* Bytes of a head that may be an answer's stay where they are gathered until it is whole. */
 static const uint8_t *
 read_head(struct mysql *s, const uint8_t *p, const uint8_t *end, struct codec_out *out)
 {
@@ -120,10 +138,11 @@ read_head(struct mysql *s, const uint8_t *p, const uint8_t *end, struct codec_ou
 	if (!mysql_packet_head(k, &p, end))
 		return p;
 	mysql_server_begins(s);
+	if (k->left > 0)
+		return p;
 	if (s->holding)
-		judge_head(s, out);
-	if (k->left == 0 && !is_lost(s))
-		mysql_server_ends(s);
+		judge(s, out);
+	packet_ends(s);
 	return p;
 }
 
@@ -133,13 +152,16 @@ read_payload(struct mysql *s, const uint8_t *p, const uint8_t *end, struct codec
 	struct mysql_packet *k = &s->packet[BACKEND];
 	size_t n = k->left < (size_t)(end - p) ? k->left : (size_t)(end - p);
 
+	if (s->holding && n > (size_t)(MYSQL_JUDGED - s->body_got))
+		n = (size_t)(MYSQL_JUDGED - s->body_got);
+	if (s->swallowing)
+		mysql_reply_read(s, p, n);
 	mysql_server_payload(s, p, n);
 	k->left -= (uint32_t)n;
-	if (k->left > 0)
-		return p + n;
-	mysql_server_ends(s);
-	if (s->swallowing)
-		answer_ends(s, out);
+	if (s->holding && (k->left == 0 || s->body_got == MYSQL_JUDGED))
+		judge(s, out);
+	if (k->left == 0)
+		packet_ends(s);
 	return p + n;
 }
 
@@ -166,7 +188,7 @@ feed_backend(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *
 	const struct mysql_packet *k = &s->packet[BACKEND];
 
 	while (p < end && !is_lost(s)) {
-		bool ours;
+		bool kept;
 
 		if (!codec_out_has_room(out))
 			break;
@@ -174,13 +196,13 @@ feed_backend(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *
 			p = skip_rows(s, p, end);
 		if (p == end)
 			break;
-		if (k->got == 0 && s->asked > 0)
-			s->holding = true;
-		ours = s->holding || s->swallowing;
-		if (ours)
+		if (mysql_packet_boundary(k) && mysql_reply_may_be_ours(s))
+			hold(s);
+		kept = s->holding || s->swallowing;
+		if (kept)
 			codec_emit(out, from, (size_t)(p - from));
 		p = k->got < MYSQL_HEAD ? read_head(s, p, end, out) : read_payload(s, p, end, out);
-		if (ours)
+		if (kept)
 			from = p;
 	}
 	codec_emit(out, from, (size_t)(p - from));
@@ -209,10 +231,8 @@ mysql_finish(void *state, enum side from, struct codec_out *out)
 {
 	struct mysql *s = state;
 
-	if (from == BACKEND && s->holding) {
-		codec_emit_copy(out, s->packet[BACKEND].head, s->packet[BACKEND].got);
-		s->holding = false;
-	}
+	if (from == BACKEND && s->holding)
+		release(s, out);
 }
 
 static uint64_t
@@ -225,7 +245,7 @@ mysql_unseen(const void *state, enum side from)
 		return 0;
 	if (from == CLIENT)
 		return mysql_client_unseen(s);
-	if (k->got < MYSQL_HEAD || k->left <= 1 || s->swallowing || s->phase == PHASE_GREETING ||
+	if (k->got < MYSQL_HEAD || k->left <= 1 || s->holding || s->swallowing || s->phase == PHASE_GREETING ||
 	    (!k->continued && s->body_got < MYSQL_BODY_MAX))
 		return 0;
 	return k->left - 1;
@@ -239,7 +259,7 @@ mysql_skipped(void *state, enum side from, uint64_t n)
 	s->packet[from].left -= (uint32_t)n;
 }
 
-/* --- beats --- */
+/* --- heartbeats --- */
 
 /* The server would read a command now, or next. */
 static bool
@@ -249,26 +269,15 @@ takes_commands(const struct mysql *s)
 	    !s->infile && mysql_packet_boundary(&s->packet[CLIENT]);
 }
 
-static unsigned
-mysql_may_beat(const void *state, enum side to)
+/* Why none may go to a server that works for its client. */
+static const char *
+why_none_busy(const struct mysql *s)
 {
-	const struct mysql *s = state;
-	unsigned kinds = 0;
-	bool idle = mysql_is_idle(s);
-
-	if (to == CLIENT || !takes_commands(s))
-		return 0;
-	if (idle && s->in_transaction && !s->beat_in_transaction)
-		return 0;
-	if (!idle && (!s->while_busy || s->suspect))
-		return 0;
-	/* At rest a server that is no MySQL may answer it by an error: only where that kind was chosen. */
-	if (!idle || s->tell_is_chosen)
-		kinds |= BEAT_TELL;
-	if (idle && !s->no_ask && s->asked < ASKED_MAX &&
-	    mysql_packet_boundary(&s->packet[BACKEND]))
-		kinds |= BEAT_ASK;
-	return kinds;
+	if (!s->while_busy)
+		return "statement running";
+	if (!s->is_full_server)
+		return "statement running, and the greeting is not that of a server which bears heartbeats then";
+	return s->suspect ? "statement running that may load a file" : NULL;
 }
 
 static const char *
@@ -278,17 +287,53 @@ mysql_why_none(const void *state, enum side to)
 
 	if (to == CLIENT)
 		return "the protocol has none";
-	if (mysql_may_beat(state, to) != 0)
-		return NULL;
 	if (s->why != NULL)
 		return s->why;
-	if (!takes_commands(s))
-		return "logging in, ending, or inside a command";
+	if (s->phase != PHASE_COMMANDS || s->auth)
+		return "logging in";
+	if (s->ended)
+		return "the session ends";
+	if (s->refused)
+		return "the server refused one";
+	if (s->infile)
+		return "loading a file";
+	if (!mysql_packet_boundary(&s->packet[CLIENT]))
+		return "inside a command";
 	if (!mysql_is_idle(s))
-		return "a statement runs";
-	if (s->in_transaction && !s->beat_in_transaction)
+		return why_none_busy(s);
+	if (s->beat_in_transaction)
+		return NULL;
+	if (s->in_transaction)
 		return "in a transaction";
-	return s->no_ask ? "the server refused one" : "inside a reply";
+	return mysql_holds_locks(s) ? "it may hold locks" : NULL;
+}
+
+static bool
+may_tell(const struct mysql *s)
+{
+	return s->is_full_server || (s->tell_is_chosen && mysql_is_idle(s));
+}
+
+static bool
+may_ask(const struct mysql *s)
+{
+	return mysql_is_idle(s) && s->spare == 0 && s->asked < ASKED_MAX && mysql_packet_boundary(&s->packet[BACKEND]);
+}
+
+static unsigned
+mysql_may_beat(const void *state, enum side to)
+{
+	const struct mysql *s = state;
+	unsigned kinds = 0;
+
+	if (mysql_why_none(state, to) != NULL)
+		return 0;
+	assert(takes_commands(s));
+	if (may_tell(s))
+		kinds |= BEAT_TELL;
+	if (may_ask(s))
+		kinds |= BEAT_ASK;
+	return kinds;
 }
 
 static bool
@@ -296,22 +341,27 @@ mysql_said_goodbye(const void *state, enum side from)
 {
 	const struct mysql *s = state;
 
-	return from == CLIENT && s->ended;
+	return s->goodbye[from];
 }
 
 static size_t
 mysql_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
 {
 	static const uint8_t close_none[] = { 5, 0, 0, 0, 0x19, 0xfe, 0xff, 0xff, 0xff };
-	static const uint8_t statistics[] = { 1, 0, 0, 0, 0x09 };
+	static const uint8_t statistics[] = { 1, 0, 0, 0, 0x09 }, ping[] = { 1, 0, 0, 0, 0x0e };
 	struct mysql *s = state;
 
+	assert(to == BACKEND);
 	(void)to;
 	if (kind == BEAT_ASK) {
 		s->asked++;
-		memcpy(buf, statistics, sizeof(statistics));
-		return sizeof(statistics);
+		memcpy(buf, s->is_full_server ? statistics : ping, sizeof(ping));
+		return sizeof(ping);
 	}
+	if (s->told < UINT8_MAX)
+		s->told++;
+	if (s->spare > 0)
+		s->spare--;
 	memcpy(buf, close_none, sizeof(close_none));
 	return sizeof(close_none);
 }
@@ -369,11 +419,12 @@ mysql_init(void *state, const struct codec_settings *settings)
 	s->beat_in_transaction = settings->in_transaction;
 	s->while_busy = settings->while_busy[BACKEND];
 	s->tell_is_chosen = settings->kind[BACKEND] == BEAT_TELL;
+	s->ask_is_chosen = settings->kind[BACKEND] == BEAT_ASK;
 }
 
 const struct codec codec_mysql = {
 	.name = "mysql",
-	.summary = "MySQL, MariaDB: COM_STMT_CLOSE of no statement; or COM_STATISTICS",
+	.summary = "MySQL, MariaDB: COM_STATISTICS or COM_PING; or COM_STMT_CLOSE of no statement",
 	.state_size = sizeof(struct mysql),
 	.leg = {
 		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },

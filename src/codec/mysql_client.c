@@ -5,20 +5,10 @@
  * login and while it sends a file's contents. The command's first byte says
  * what kind of reply it will draw, and it is queued for that; those of which
  * nothing is known, and replication, end our part.
- *
- * LOAD DATA LOCAL is the one statement whose reply makes the server read on:
- * what it reads next is taken for the file. A beat sent behind such a
- * statement, before the server's request for the file passed by, would end up
- * in it. So statements are searched for the words without which there can be
- * none: INFILE itself, and what may run a statement whose text is made
- * elsewhere (EXECUTE, CALL). One that has such a word, or is longer than is
- * searched, is suspect until it is answered.
  */
 #include <string.h>
 
 #include "codec/mysql.h"
-
-#define SCAN_MAX 4096	/* bytes of a statement that are searched */
 
 enum role { ROLE_LOGIN, ROLE_COMMAND, ROLE_DATA };
 
@@ -51,7 +41,8 @@ static const uint8_t commands[256] = {
 	[0xfa] = REPLY_KNOWN | KIND_QUERY,		/* STMT_BULK_EXECUTE (MariaDB) */
 };
 
-enum { COM_QUIT = 0x01, COM_QUERY = 0x03, COM_PREPARE = 0x16, COM_EXECUTE = 0x17, COM_BULK = 0xfa };
+enum { COM_QUIT = 0x01, COM_QUERY = 0x03, COM_PREPARE = 0x16, COM_EXECUTE = 0x17, COM_RESET = 0x1f,
+	COM_BULK = 0xfa };
 
 static bool
 is_replication(uint8_t command)
@@ -121,54 +112,15 @@ login_ends(struct mysql *s)
 
 /* --- commands --- */
 
-static uint8_t
-upper(uint8_t c)
-{
-	return c >= 'a' && c <= 'z' ? (uint8_t)(c - 'a' + 'A') : c;
-}
-
-/* The end of the window, as a number: as many bytes as the word has. */
-static bool
-ends_with(uint64_t window, const char *word)
-{
-	uint64_t wanted = 0, mask = 0;
-
-	for (; *word != '\0'; word++) {
-		wanted = wanted << 8 | (uint8_t)*word;
-		mask = mask << 8 | 0xff;
-	}
-	return (window & mask) == wanted;
-}
-
-static void
-scan(struct mysql *s, const uint8_t *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		uint8_t c = upper(p[i]);
-
-		s->window = s->window << 8 | c;
-		if ((c == 'E' && (ends_with(s->window, "INFILE") ||
-		    ends_with(s->window, "EXECUTE"))) ||
-		    (c == 'L' && ends_with(s->window, "CALL"))) {
-			s->scanning = false;
-			s->suspect = true;
-			return;
-		}
-	}
-	if (s->at + n > SCAN_MAX) {
-		s->scanning = false;
-		s->suspect = true;
-	}
-}
-
 static void
 command_begins(struct mysql *s, uint8_t command)
 {
 	bool local = (s->caps & CAP_LOCAL_FILES) != 0;
 
 	s->command = command;
-	s->window = 0;
-	s->scanning = local && (command == COM_QUERY || command == COM_PREPARE);
+	s->scan.on = false;
+	if (command == COM_QUERY || command == COM_PREPARE)
+		mysql_scan_begin(s);
 	if (local && (command == COM_EXECUTE || command == COM_BULK) && s->suspect_prepared)
 		s->suspect = true;
 	if (is_replication(command))
@@ -185,11 +137,14 @@ command_ends(struct mysql *s)
 	if (s->command == COM_PREPARE && s->suspect)
 		s->suspect_prepared = true;
 	if (s->command == COM_QUIT)
-		s->ended = true;
+		s->ended = s->goodbye[CLIENT] = true;
+	if (s->command == COM_RESET)
+		s->locks = (struct mysql_locks){ 0 };
 	if (mysql_is_idle(s))
 		s->next_seq = (uint8_t)(s->packet[CLIENT].head[3] + 1);
 	if ((known & REPLY_KNOWN) == 0)
 		return;
+	s->told_ahead |= s->told > 0;
 	mysql_queue_add(s, known & ~REPLY_KNOWN);
 	if ((known & ~REPLY_KNOWN) == KIND_AUTH)
 		s->auth = true;
@@ -230,8 +185,8 @@ packet_payload(struct mysql *s, const uint8_t *p, size_t n)
 		login_payload(s, p, n);
 	if (s->role == ROLE_COMMAND && s->at == 0)
 		command_begins(s, p[0]);
-	if (s->role == ROLE_COMMAND && s->scanning)
-		scan(s, p, n);
+	if (s->role == ROLE_COMMAND && s->scan.on)
+		mysql_scan(s, p, n);
 	s->at = s->at > UINT32_MAX / 2 ? s->at : s->at + (uint32_t)n;
 }
 
@@ -285,7 +240,7 @@ mysql_client_unseen(const struct mysql *s)
 {
 	const struct mysql_packet *k = &s->packet[CLIENT];
 
-	if (k->got < MYSQL_HEAD || k->left <= 1 || s->role == ROLE_LOGIN || s->scanning ||
+	if (k->got < MYSQL_HEAD || k->left <= 1 || s->role == ROLE_LOGIN || s->scan.on ||
 	    (s->role == ROLE_COMMAND && s->at == 0))
 		return 0;
 	return k->left - 1;

@@ -18,7 +18,13 @@
 #define STATUS_MORE_RESULTS 0x8u
 #define STATUS_CURSOR 0x40u
 
-enum { OK = 0x00, INFILE = 0xfb, EOF_OR_SWITCH = 0xfe, ERR = 0xff };
+/*
+ * Capabilities that every MySQL and MariaDB server names since 5.1, those that
+ * mean nothing any more included. A program that merely speaks the protocol
+ * names what it has.
+ */
+#define CAPS_FULL_SERVER (0x10u | 0x40u | 0x100u | 0x400u | 0x1000u | 0x4000u)	/* NO_SCHEMA, ODBC, IGNORE_SPACE,
+										 * INTERACTIVE, IGNORE_SIGPIPE, RESERVED */
 
 /* --- the greeting --- */
 
@@ -47,10 +53,11 @@ greeting_byte(struct mysql *s, uint8_t c)
 static void
 greeting_ends(struct mysql *s)
 {
-	if (s->body[0] == ERR && s->body_got > 0)
-		s->ended = true;	/* refused: too many connections, host blocked */
+	if (s->body[0] == MYSQL_ERR && s->body_got > 0)
+		s->ended = s->goodbye[BACKEND] = true;	/* too many connections, host blocked */
 	else if (s->body[0] != 10 || s->greeting_at < 21)
 		mysql_server_doubt(s, "a server that does not greet as MySQL does");
+	s->is_full_server = (s->caps & CAPS_FULL_SERVER) == CAPS_FULL_SERVER;
 	s->phase = PHASE_LOGIN;
 }
 
@@ -62,8 +69,10 @@ reply_ends(struct mysql *s)
 	mysql_queue_drop(s);
 	s->reply = REPLY_FIRST;
 	s->next_seq = 1;
-	if (mysql_is_idle(s))
-		s->suspect = false;
+	if (!mysql_is_idle(s))
+		return;
+	s->suspect = false;
+	s->tell_is_borne |= s->told_ahead;
 }
 
 static void
@@ -91,12 +100,16 @@ result_ends(struct mysql *s)
 static void
 error_ends(struct mysql *s)
 {
+	bool is_last = mysql_is_goodbye(s);
+
 	if ((s->status & STATUS_AUTOCOMMIT) == 0)
 		s->in_transaction = true;
 	if (mysql_queue_first(s) == KIND_AUTH) {
 		s->auth = false;
-		s->ended = !s->logged_in;	/* a change of user that is refused leaves the old one */
+		is_last |= !s->logged_in;	/* a change of user that is refused leaves the old one */
 	}
+	s->ended |= is_last;
+	s->goodbye[BACKEND] |= is_last;
 	reply_ends(s);
 }
 
@@ -139,7 +152,7 @@ read_eof(struct mysql *s)
 static bool
 is_eof(const struct mysql *s)
 {
-	if (s->body[0] != EOF_OR_SWITCH)
+	if (s->body[0] != MYSQL_EOF)
 		return false;
 	return (s->caps & CAP_DEPRECATE_EOF) != 0 ? s->body_len < MYSQL_FULL : s->body_len < 9;
 }
@@ -172,7 +185,7 @@ first_of_prepare(struct mysql *s)
 {
 	uint32_t columns, params;
 
-	if (s->body[0] != OK || s->body_got < 9) {
+	if (s->body[0] != MYSQL_OK || s->body_got < 9) {
 		mysql_server_doubt(s, "a reply that is no prepared statement");
 		return;
 	}
@@ -189,10 +202,10 @@ first_of_prepare(struct mysql *s)
 static void
 first_of_query(struct mysql *s)
 {
-	if (s->body[0] == OK) {
+	if (s->body[0] == MYSQL_OK) {
 		if (read_ok(s))
 			result_ends(s);
-	} else if (s->body[0] == INFILE) {
+	} else if (s->body[0] == MYSQL_INFILE) {
 		s->infile = true;
 	} else {
 		read_column_count(s);
@@ -202,10 +215,11 @@ first_of_query(struct mysql *s)
 static void
 first_of_auth(struct mysql *s)
 {
-	if (s->body[0] != OK)
+	if (s->body[0] != MYSQL_OK)
 		return;		/* more to and fro */
 	s->auth = false;
 	s->logged_in = true;
+	s->locks = (struct mysql_locks){ 0 };
 	if (read_ok(s))
 		reply_ends(s);
 }
@@ -222,9 +236,9 @@ read_row(struct mysql *s)
 static void
 first_of_single(struct mysql *s)
 {
-	bool ok = s->body[0] != OK || s->body_len < 7 || read_ok(s);
+	bool ok = s->body[0] != MYSQL_OK || s->body_len < 7 || read_ok(s);
 
-	if (ok && s->body[0] == EOF_OR_SWITCH && s->body_len >= 5)
+	if (ok && s->body[0] == MYSQL_EOF && s->body_len >= 5)
 		ok = read_eof(s);
 	if (ok)
 		reply_ends(s);
@@ -294,12 +308,13 @@ packet_came(struct mysql *s)
 {
 	if (s->phase == PHASE_GREETING) {
 		greeting_ends(s);
+	} else if (mysql_is_idle(s) && s->body[0] == MYSQL_ERR && s->body_got > 0) {
+		s->ended = s->goodbye[BACKEND] = true;	/* its last words: killed, idle for too long, shut down */
 	} else if (mysql_is_idle(s)) {
-		mysql_server_doubt(s, s->body[0] == ERR && s->body_got > 0 ?
-		    "the server ended the session" : "a packet that no command asked for");
+		mysql_server_doubt(s, "a packet that no command asked for");
 	} else if (s->infile || s->body_got == 0) {
 		mysql_server_doubt(s, "a reply that is none");
-	} else if (s->body[0] != ERR) {
+	} else if (s->body[0] != MYSQL_ERR) {
 		readers[s->reply](s);
 	} else if (!is_progress(s)) {
 		error_ends(s);

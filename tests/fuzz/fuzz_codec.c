@@ -201,6 +201,8 @@ play_whole(const struct codec *codec, bool beats, uint8_t settings, const uint8_
 	f.settings.in_transaction = (settings & 0x40) != 0;
 	f.settings.kind[CLIENT] = (enum beat_kind)kinds[settings & 7];
 	f.settings.kind[BACKEND] = (enum beat_kind)kinds[settings >> 3 & 7];
+	f.settings.while_busy[CLIENT] = (settings & 1) != 0;
+	f.settings.while_busy[BACKEND] = (settings >> 3 & 1) != 0;
 	run_start(&f.run, codec, &f.settings);
 	snprintf(f.run.what, sizeof(f.run.what), "the input at hand, %s beats", beats ? "with" : "without");
 	play(&f, p, end);

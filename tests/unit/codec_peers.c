@@ -131,19 +131,21 @@ mysql_answer(const struct codec_settings *settings, enum side side, const uint8_
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
 	(void)settings;
-	return side == BACKEND && IS(beat, len, "\1\0\0\0\x09") ?
-	    PUT(answer, "\x1d\0\0\1Uptime: 12  Threads: 1  Qs: 3") : 0;
+	if (side == BACKEND && IS(beat, len, "\1\0\0\0\x09"))
+		return PUT(answer, "\x1d\0\0\1Uptime: 12  Threads: 1  Qs: 3");
+	return side == BACKEND && IS(beat, len, "\1\0\0\0\x0e") ? PUT(answer, "\7\0\0\1\0\0\0\2\0\0\0") : 0;
 }
 
-/* Any packet that is the first of a reply, and not too large. */
+/* Any packet that is the first of a reply, known for one by its head and three bytes. */
 static size_t
 mysql_like_answer(enum side side, const uint8_t *bytes, size_t len)
 {
-	size_t whole = len < 4 ? 0 : 4 + (size_t)bytes[0] + ((size_t)bytes[1] << 8);
+	const size_t payload = len < 4 ? 0 : (size_t)bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16;
+	const size_t known_by = 4 + (payload < 3 ? payload : 3);
 
-	if (side != BACKEND || len < 4 || bytes[2] != 0 || bytes[3] != 1 || whole == 4 || whole > 4 + 4096)
+	if (side != BACKEND || len < known_by || bytes[3] != 1 || payload == 0xffffff)
 		return 0;
-	return whole < len ? whole : len;
+	return 4 + payload < len ? 4 + payload : len;
 }
 
 static size_t
@@ -209,7 +211,7 @@ static const struct codec_peer peers[] = {
 	    .like_answer = websocket_like_answer },
 	{ .codec = "postgres", .answer = postgres_answer, .may_overtake = postgres_overtakes,
 	    .like_answer = postgres_like_answer },
-	{ .codec = "mysql", .answer = mysql_answer, .known_by = 4, .like_answer = mysql_like_answer },
+	{ .codec = "mysql", .answer = mysql_answer, .known_by = 7, .like_answer = mysql_like_answer },
 	{ .codec = "redis", .answer = redis_answer, .may_overtake = redis_overtakes,
 	    .like_answer = redis_like_answer },
 	{ .codec = "auto", .answer = auto_answer, .like_answer = auto_like_answer },

@@ -68,16 +68,16 @@ test_clients_are_told_and_asked_between_commands(void **state)
 	beats_everywhere(CHECK(mysql_multi, &all_kinds, NULL));
 }
 
-/* By default a ping at rest, and silence while a statement runs: MariaDB takes unread bytes for a sign of its client's life. */
+/* While a statement runs MariaDB takes unread bytes for a sign of its client's life. */
 static void
 test_by_default_silence_is_kept_while_a_statement_runs(void **state)
 {
-	static const struct codec_settings defaults = { .heartbeats = { true, true } };
-	struct tally t = CHECK(mysql_statements, &defaults, NULL);
+	struct tally by_default = CHECK(mysql_statements, NULL, NULL), busy = CHECK(mysql_statements, &all_kinds, NULL);
 
 	(void)state;
-	assert_int_equal(t.moments[BACKEND][BEAT_TELL], 0);
-	assert_true(t.moments[BACKEND][BEAT_ASK] > 5);
+	assert_true(by_default.moments[BACKEND][BEAT_ASK] > 5);
+	assert_true(by_default.moments[BACKEND][BEAT_TELL] > 5);
+	assert_true(busy.moments[BACKEND][BEAT_TELL] > 2 * by_default.moments[BACKEND][BEAT_TELL]);
 }
 
 static void
@@ -122,6 +122,8 @@ test_it_lets_go_of_what_it_cannot_beat(void **state)
 #define CAPS_DEFAULT 0x200u			/* protocol 4.1 */
 #define CAPS_LOCAL 0x280u			/* and LOAD DATA LOCAL */
 
+static size_t piece = SIZE_MAX;	/* bytes that arrive together */
+
 static void
 send_packet(struct run *r, enum side from, uint8_t seq, const void *payload, size_t len)
 {
@@ -134,7 +136,10 @@ send_packet(struct run *r, enum side from, uint8_t seq, const void *payload, siz
 	p[2] = (uint8_t)(len >> 16);
 	p[3] = seq;
 	memcpy(p + 4, payload, len);
-	run_feed(r, from, p, len + 4);
+	for (size_t at = 0, n; at < len + 4; at += n) {
+		n = len + 4 - at < piece ? len + 4 - at : piece;
+		run_feed(r, from, p + at, n);
+	}
 	free(p);
 }
 
@@ -144,22 +149,40 @@ send_packet(struct run *r, enum side from, uint8_t seq, const void *payload, siz
 #define OK_NO_AUTOCOMMIT "\0\0\0\0\0\0\0"
 #define ERROR "\377\50\4#42000no"
 
+#define GREETING(caps) "\n10.11\0\1\0\0\0saltsalt\0" caps "\10\2\0\377\201\25\0\0\0\0\0\0\35\0\0\0"
+#define UNKNOWN_COMMAND "\377\27\4#08S01unknown command (code=25)"
+
 static void
 greet(struct run *r, const struct codec_settings *settings)
 {
 	run_start(r, &codec_mysql, settings);
-	SEND(r, BACKEND, 0, "\n10.11\0\1\0\0\0saltsalt\0\376\377\10\2\0\377\201\25\0\0\0\0\0\0\35\0\0\0");
+	SEND(r, BACKEND, 0, GREETING("\376\377"));
+}
+
+static void
+finish_login(struct run *r, uint32_t caps)
+{
+	uint8_t login[40] = { (uint8_t)caps, (uint8_t)(caps >> 8), (uint8_t)(caps >> 16), (uint8_t)(caps >> 24) };
+
+	send_packet(r, CLIENT, 1, login, sizeof(login));
+	assert_int_equal(run_may_beat(r, BACKEND), 0);
+	SEND(r, BACKEND, 2, OK_AUTOCOMMIT);
 }
 
 static void
 log_in(struct run *r, const struct codec_settings *settings, uint32_t caps)
 {
-	uint8_t login[40] = { (uint8_t)caps, (uint8_t)(caps >> 8), (uint8_t)(caps >> 16), (uint8_t)(caps >> 24) };
-
 	greet(r, settings);
-	send_packet(r, CLIENT, 1, login, sizeof(login));
-	assert_int_equal(run_may_beat(r, BACKEND), 0);
-	SEND(r, BACKEND, 2, OK_AUTOCOMMIT);
+	finish_login(r, caps);
+}
+
+/* To a server that names the capabilities of ProxySQL. */
+static void
+log_in_at_proxy(struct run *r, const struct codec_settings *settings)
+{
+	run_start(r, &codec_mysql, settings);
+	SEND(r, BACKEND, 0, GREETING("\17\262"));
+	finish_login(r, CAPS_DEFAULT);
 }
 
 static unsigned
@@ -366,8 +389,8 @@ test_it_lets_go_of_the_unknown(void **state)
 	assert_non_null(r.lost);
 	run_end(&r);
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
-	SEND(&r, BACKEND, 0, ERROR);			/* the server's last words */
-	assert_string_equal(r.lost, "the server ended the session");
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);		/* no heartbeat went out that could have drawn it */
+	assert_string_equal(r.lost, "a packet that no command asked for");
 	run_end(&r);
 	run_start(&r, &codec_mysql, &all_kinds);
 	run_feed(&r, CLIENT, "\26\3\1\0\5hello", 10);
@@ -403,48 +426,396 @@ test_too_many_commands_ahead_end_it(void **state)
 	run_end(&r);
 }
 
-/* --- answers --- */
+/* --- locks at rest --- */
+
+/* The server's limit on idle sessions shall free them, and no flag tells of them. */
+static void
+test_a_session_that_may_hold_locks_is_left_alone(void **state)
+{
+	static const struct {
+		const char *takes, *frees;
+	} locks[] = {
+		{ "\3lock  tables t\n write", "\3Unlock Tables" },
+		{ "\3LOCK TABLE t READ", "\3unlock\ttable" },
+		{ "\3flush tables with read lock", "\3unlock tables" },
+		{ "\3flush tables t for export", "\3unlock tables" },
+		{ "\3select get_lock('a', 10)", "\3do release_lock('a')" },
+		{ "\3do GET_LOCK('a', 1), GET_LOCK('b', 1)", "\3select release_all_locks()" },
+		{ "\26select get_lock(?, 1)", "\37" },
+		{ "\3backup stage start", "\3backup stage end" },
+		{ "\3backup lock t", "\3backup unlock" },
+		{ "\3lock instance for backup", "\3unlock instance" },
+		{ "\3handler t open", "\3handler t close" },
+	};
+	struct run r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(locks) / sizeof(locks[0]); i++) {
+		log_in(&r, NULL, CAPS_DEFAULT);
+		for (int round = 0; round < 2; round++) {
+			send_packet(&r, CLIENT, 0, locks[i].takes, strlen(locks[i].takes));
+			SEND(&r, BACKEND, 1, "\0\1\0\0\0\0\0\0\0\0\0\0");
+			assert_int_equal(kinds(&r), 0);
+			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "it may hold locks");
+			send_packet(&r, CLIENT, 0, locks[i].frees, strlen(locks[i].frees));
+			SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+			assert_int_equal(kinds(&r), BOTH);
+			assert_null(codec_mysql.why_none(r.state, BACKEND));
+		}
+		run_end(&r);
+		log_in(&r, &in_transaction, CAPS_DEFAULT);
+		send_packet(&r, CLIENT, 0, locks[i].takes, strlen(locks[i].takes));
+		SEND(&r, BACKEND, 1, "\0\1\0\0\0\0\0\0\0\0\0\0");
+		assert_int_equal(kinds(&r), BOTH);	/* as wanted */
+		run_end(&r);
+	}
+}
+
+static void
+test_a_lock_is_freed_as_often_as_it_was_taken(void **state)
+{
+	struct run r;
+
+	(void)state;
+	piece = 1;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	SEND(&r, CLIENT, 0, "\3do get_lock('a',1), get_lock('a',1)");
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	SEND(&r, CLIENT, 0, "\3do release_lock('a')");
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	assert_int_equal(kinds(&r), 0);
+	SEND(&r, CLIENT, 0, "\21user\0\0");		/* CHANGE_USER frees all */
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	assert_int_equal(kinds(&r), BOTH);
+	piece = SIZE_MAX;
+	run_end(&r);
+}
+
+/* Words that look alike. */
+static void
+test_what_takes_no_lock(void **state)
+{
+	static const char *const none[] = {
+		"\3select * from t lock in share mode", "\3alter table t add a int, lock=none", "\3unlock tables",
+		"\3create procedure p() begin declare exit handler for sqlexception begin end; open c; end",
+		"\3select is_used_lock('a')", "\3select is_free_lock('a')",
+	};
+	struct run r;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+		send_packet(&r, CLIENT, 0, none[i], strlen(none[i]));
+		SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+		assert_int_equal(kinds(&r), BOTH);
+	}
+	run_end(&r);
+}
+
+/* --- replies to heartbeats --- */
 
 #define STATISTICS "Uptime: 4  Threads: 1"
+
+/* Bytes of the client since the last call. */
+static size_t
+new_bytes(const struct run *r, size_t *seen)
+{
+	const size_t n = r->got[CLIENT].len - *seen;
+
+	*seen = r->got[CLIENT].len;
+	return n;
+}
 
 static void
 test_the_answer_is_one_packet_with_its_number(void **state)
 {
 	struct run r;
-	size_t got;
+	size_t seen;
 
 	(void)state;
-	log_in(&r, &all_kinds, CAPS_DEFAULT);
-	got = r.got[CLIENT].len;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	seen = r.got[CLIENT].len;
 	run_beat(&r, BACKEND, BEAT_ASK);
 	SEND(&r, CLIENT, 0, "\3select 1");		/* in the same instant */
 	SEND(&r, BACKEND, 1, STATISTICS);
 	assert_int_equal(r.answers[BACKEND], 1);
-	assert_int_equal(r.got[CLIENT].len, got);
+	assert_int_equal(new_bytes(&r, &seen), 0);
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
-	assert_int_equal(r.got[CLIENT].len, got + 11);
-	run_beat(&r, BACKEND, BEAT_ASK);
-	SEND(&r, BACKEND, 0, ERROR);			/* killed: not our answer, but the client's to read */
-	assert_non_null(r.lost);
-	assert_int_equal(r.got[CLIENT].len, got + 11 + 4 + sizeof(ERROR) - 1);
+	assert_int_equal(new_bytes(&r, &seen), 11);
+	assert_null(r.refused);
 	run_end(&r);
 }
 
-/* An error in place of the statistics would make the client take it for the next command's. */
+/* The server's own: killed, idle for too long. Not our reply, but the client's to read. */
 static void
-test_a_refusal_is_taken_out_and_not_repeated(void **state)
+test_last_words_are_the_client_s(void **state)
+{
+	static const struct {
+		uint8_t seq;
+		const char *words;
+	} last[] = { { 0, "\377\50\4#42000no" }, { 0, "\377\277\17#HY000idle" }, { 1, "\377\277\17#HY000idle" } };
+	struct run r;
+	size_t seen;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(last) / sizeof(last[0]); i++) {
+		for (int kind = 0; kind <= BEAT_ASK; kind++) {
+			if (kind == BEAT_ASK && last[i].seq == 1)
+				continue;	/* below */
+			log_in(&r, &all_kinds, CAPS_DEFAULT);
+			seen = r.got[CLIENT].len;
+			if (kind != 0)
+				run_beat(&r, BACKEND, (enum beat_kind)kind);
+			assert_false(codec_mysql.said_goodbye(r.state, BACKEND));
+			send_packet(&r, BACKEND, last[i].seq, last[i].words, strlen(last[i].words));
+			assert_int_equal(new_bytes(&r, &seen), 4 + strlen(last[i].words));
+			assert_true(codec_mysql.said_goodbye(r.state, BACKEND));
+			assert_false(codec_mysql.said_goodbye(r.state, CLIENT));
+			assert_int_equal(kinds(&r), 0);
+			assert_null(r.lost);
+			assert_null(r.refused);
+			run_end(&r);
+		}
+	}
+}
+
+/* A server that shuts down says so to a ping (TiDB), and serves on for a while. That is no word against pings. */
+static void
+test_a_ping_at_a_server_that_shuts_down(void **state)
 {
 	struct run r;
-	size_t got;
+	size_t seen;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	seen = r.got[CLIENT].len;
+	run_beat(&r, BACKEND, BEAT_ASK);
+	SEND(&r, BACKEND, 1, "\377\35\4#08S01Server shutdown in progress");
+	assert_int_equal(new_bytes(&r, &seen), 0);
+	assert_null(r.refused);
+	assert_int_equal(kinds(&r), 0);
+	SEND(&r, CLIENT, 0, "\3select 1");
+	run_end(&r);
+	log_in(&r, NULL, CAPS_DEFAULT);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	SEND(&r, CLIENT, 0, "\3select 1");
+	seen = r.got[CLIENT].len;
+	SEND(&r, BACKEND, 1, "\377\35\4#08S01Server shutdown in progress");
+	assert_int_equal(new_bytes(&r, &seen), 40);	/* the client waits for a word, and there will be none more */
+	assert_true(codec_mysql.said_goodbye(r.state, BACKEND));
+	run_end(&r);
+}
+
+static void
+test_who_said_goodbye(void **state)
+{
+	struct run r;
+
+	(void)state;
+	log_in(&r, NULL, CAPS_DEFAULT);
+	SEND(&r, CLIENT, 0, "\1");
+	assert_true(codec_mysql.said_goodbye(r.state, CLIENT));
+	assert_false(codec_mysql.said_goodbye(r.state, BACKEND));
+	run_end(&r);
+	log_in(&r, NULL, CAPS_DEFAULT);
+	SEND(&r, CLIENT, 0, "\3select sleep(9)");
+	SEND(&r, BACKEND, 1, "\377\207\7#70100Connection was killed");
+	assert_true(codec_mysql.said_goodbye(r.state, BACKEND));
+	assert_int_equal(kinds(&r), 0);
+	run_end(&r);
+	run_start(&r, &codec_mysql, NULL);
+	SEND(&r, BACKEND, 0, "\377\20\4Too many connections");
+	assert_true(codec_mysql.said_goodbye(r.state, BACKEND));
+	run_end(&r);
+}
+
+/* Whatever comes in place of the statistics would be taken for the reply to the next command. */
+static void
+test_what_answers_a_ping_is_taken_out_and_ends_heartbeats(void **state)
+{
+	static const struct {
+		const char *data;
+		size_t len;
+	} answers[] = { { ERROR, 10 }, { UNKNOWN_COMMAND, 36 }, { OK_AUTOCOMMIT, 7 }, { "\376\0\0\2\0", 5 }, { "", 0 }, { "\1", 1 } };
+	struct run r;
+	size_t seen;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		for (piece = 1; piece < 12; piece++) {
+			log_in(&r, NULL, CAPS_DEFAULT);
+			seen = r.got[CLIENT].len;
+			run_beat(&r, BACKEND, BEAT_ASK);
+			send_packet(&r, BACKEND, 1, answers[i].data, answers[i].len);
+			assert_int_equal(new_bytes(&r, &seen), 0);
+			assert_int_equal(r.answers[BACKEND], 1);
+			assert_non_null(r.refused);
+			assert_int_equal(kinds(&r), 0);		/* nor a one-way one */
+			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "the server refused one");
+			SEND(&r, CLIENT, 0, "\3select 1");
+			SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+			assert_int_equal(new_bytes(&r, &seen), 11);
+			assert_null(r.lost);
+			run_end(&r);
+		}
+	}
+	piece = SIZE_MAX;
+}
+
+/* A server that takes no notice of it: the client's own result is not ours. */
+static void
+test_a_result_is_no_reply_to_a_ping(void **state)
+{
+	struct run r;
+	size_t seen;
+
+	(void)state;
+	for (piece = 1; piece < 12; piece++) {
+		log_in(&r, NULL, CAPS_DEFAULT);
+		run_beat(&r, BACKEND, BEAT_ASK);
+		SEND(&r, CLIENT, 0, "\3select 1, ...");
+		seen = r.got[CLIENT].len;
+		SEND(&r, BACKEND, 1, "\55");		/* 45 columns, as a text might begin */
+		assert_int_equal(new_bytes(&r, &seen), 5);
+		assert_non_null(r.refused);
+		assert_int_equal(r.answers[BACKEND], 0);
+		run_end(&r);
+	}
+	piece = SIZE_MAX;
+}
+
+/* Sphinx does so. */
+static void
+test_what_answers_a_one_way_heartbeat_is_taken_out(void **state)
+{
+	struct run r;
+	size_t seen;
+
+	(void)state;
+	for (piece = 1; piece < 12; piece++) {
+		log_in_at_proxy(&r, &all_kinds);
+		seen = r.got[CLIENT].len;
+		for (int i = 0; i < 3; i++)
+			run_beat(&r, BACKEND, BEAT_TELL);
+		for (int i = 0; i < 3; i++) {
+			SEND(&r, BACKEND, 1, UNKNOWN_COMMAND);
+			assert_int_equal(new_bytes(&r, &seen), 0);
+			assert_int_equal(kinds(&r), 0);
+			assert_non_null(r.refused);
+		}
+		SEND(&r, CLIENT, 0, "\3select 1");
+		SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+		assert_int_equal(new_bytes(&r, &seen), 11);
+		assert_null(r.lost);
+		run_end(&r);
+	}
+	piece = SIZE_MAX;
+}
+
+/* The client's next query is on its way already: only the first reply can be ours, and only if no query draws it. */
+static void
+test_what_answers_a_one_way_heartbeat_behind_a_query(void **state)
+{
+	struct run r;
+	size_t seen;
+
+	(void)state;
+	for (piece = 1; piece < 12; piece++) {
+		log_in_at_proxy(&r, &all_kinds);
+		run_beat(&r, BACKEND, BEAT_TELL);
+		SEND(&r, CLIENT, 0, "\3select 1");
+		seen = r.got[CLIENT].len;
+		SEND(&r, BACKEND, 1, UNKNOWN_COMMAND);
+		assert_int_equal(new_bytes(&r, &seen), 0);
+		assert_non_null(r.refused);
+		SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+		assert_int_equal(new_bytes(&r, &seen), 11);
+		run_end(&r);
+		log_in_at_proxy(&r, &all_kinds);
+		run_beat(&r, BACKEND, BEAT_TELL);
+		seen = r.got[CLIENT].len;
+		for (int i = 0; i < 2; i++) {
+			SEND(&r, CLIENT, 0, "\3select 1");
+			if (i == 0)
+				SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+		}
+		SEND(&r, BACKEND, 1, UNKNOWN_COMMAND);	/* another has got its own reply meanwhile */
+		assert_int_equal(new_bytes(&r, &seen), 11 + 4 + sizeof(UNKNOWN_COMMAND) - 1);
+		assert_null(r.refused);
+		run_end(&r);
+	}
+	piece = SIZE_MAX;
+}
+
+/* Galera refuses every query by that number while a node is not ready. */
+static void
+test_an_error_of_a_real_server_is_the_client_s(void **state)
+{
+	struct run r;
+	size_t seen;
 
 	(void)state;
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
-	got = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
-	SEND(&r, BACKEND, 1, ERROR);
-	assert_int_equal(r.got[CLIENT].len, got);
-	assert_int_equal(kinds(&r), TELL);
+	run_beat(&r, BACKEND, BEAT_TELL);
+	SEND(&r, CLIENT, 0, "\3select 1");
+	seen = r.got[CLIENT].len;
+	SEND(&r, BACKEND, 1, UNKNOWN_COMMAND);
+	assert_int_equal(new_bytes(&r, &seen), 4 + sizeof(UNKNOWN_COMMAND) - 1);
+	assert_null(r.refused);
 	run_end(&r);
+}
+
+static void
+test_a_proxy_is_pinged_as_clients_do(void **state)
+{
+	struct run r;
+	size_t seen;
+
+	(void)state;
+	log_in_at_proxy(&r, NULL);
+	assert_int_equal(kinds(&r), BEAT_ASK);
+	seen = r.got[CLIENT].len;
+	run_beat(&r, BACKEND, BEAT_ASK);
+	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 5, "\1\0\0\0\16", 5);
+	SEND(&r, CLIENT, 0, "\3select 1");
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	assert_int_equal(new_bytes(&r, &seen), 0);
+	assert_int_equal(r.answers[BACKEND], 1);
+	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
+	assert_int_equal(new_bytes(&r, &seen), 11);
+	assert_null(r.refused);
+	run_end(&r);
+	log_in_at_proxy(&r, &all_kinds);
+	assert_int_equal(kinds(&r), BOTH);		/* one-way was chosen */
+	SEND(&r, CLIENT, 0, "\3select sleep(9)");
+	assert_int_equal(kinds(&r), 0);			/* ProxySQL closes, whatever was chosen */
+	run_end(&r);
+}
+
+/* COM_STATISTICS visits each session of the server. */
+static void
+test_pings_are_rarer_where_there_are_thousands_of_sessions(void **state)
+{
+	static const struct codec_settings ask = { .heartbeats = { true, true }, .kind = { 0, BEAT_ASK } };
+	struct run r;
+
+	(void)state;
+	for (int chosen = 0; chosen < 2; chosen++) {
+		log_in(&r, chosen ? &ask : NULL, CAPS_DEFAULT);
+		for (int round = 0; round < 2; round++) {
+			assert_int_equal(kinds(&r), BOTH);
+			run_beat(&r, BACKEND, BEAT_ASK);
+			piece = 1 + 5 * (size_t)round;
+			SEND(&r, BACKEND, 1, "Uptime: 123  Threads: 3456  Questions: 99999");
+			for (int i = 0; i < 3 && !chosen; i++) {
+				assert_int_equal(kinds(&r), TELL);
+				run_beat(&r, BACKEND, BEAT_TELL);
+			}
+		}
+		assert_int_equal(kinds(&r), BOTH);
+		piece = SIZE_MAX;
+		run_end(&r);
+	}
 }
 
 /* --- farewell --- */
@@ -516,7 +887,7 @@ test_beats_are_these_bytes(void **state)
 	run_beat(&r, BACKEND, BEAT_ASK);
 	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 5, "\1\0\0\0\11", 5);
 	run_end(&r);
-	assert_true(codec_mysql.state_size <= 160);
+	assert_true(codec_mysql.state_size <= 192);
 }
 
 int
@@ -538,8 +909,20 @@ main(void)
 		cmocka_unit_test(test_a_transaction_is_not_beaten_unless_told_so),
 		cmocka_unit_test(test_it_lets_go_of_the_unknown),
 		cmocka_unit_test(test_too_many_commands_ahead_end_it),
+		cmocka_unit_test(test_a_session_that_may_hold_locks_is_left_alone),
+		cmocka_unit_test(test_a_lock_is_freed_as_often_as_it_was_taken),
+		cmocka_unit_test(test_what_takes_no_lock),
 		cmocka_unit_test(test_the_answer_is_one_packet_with_its_number),
-		cmocka_unit_test(test_a_refusal_is_taken_out_and_not_repeated),
+		cmocka_unit_test(test_last_words_are_the_client_s),
+		cmocka_unit_test(test_a_ping_at_a_server_that_shuts_down),
+		cmocka_unit_test(test_who_said_goodbye),
+		cmocka_unit_test(test_what_answers_a_ping_is_taken_out_and_ends_heartbeats),
+		cmocka_unit_test(test_a_result_is_no_reply_to_a_ping),
+		cmocka_unit_test(test_what_answers_a_one_way_heartbeat_is_taken_out),
+		cmocka_unit_test(test_what_answers_a_one_way_heartbeat_behind_a_query),
+		cmocka_unit_test(test_an_error_of_a_real_server_is_the_client_s),
+		cmocka_unit_test(test_a_proxy_is_pinged_as_clients_do),
+		cmocka_unit_test(test_pings_are_rarer_where_there_are_thousands_of_sessions),
 		cmocka_unit_test(test_farewell_answers_an_open_command),
 		cmocka_unit_test(test_farewell_to_the_server_is_quit),
 		cmocka_unit_test(test_beats_are_these_bytes),

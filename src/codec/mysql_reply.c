@@ -1,0 +1,175 @@
+/*
+ * mysql_reply.c - tells the server's replies to our heartbeats from those to
+ * the client's commands.
+ *
+ * A server replies in order, and the first packet of each reply has the number
+ * 1. So the reply to a ping, which goes out only when no command is open, is
+ * the next packet with that number. COM_STATISTICS draws a text and COM_PING
+ * an OK; an error in their place is ours as well, and means that the server
+ * does not bear heartbeats. A result that comes instead belongs to the client,
+ * whose command was sent behind a ping that drew no reply at all.
+ *
+ * A one-way heartbeat draws none from a server that knows the command. Others
+ * answer it by an error: as long as the client has no command open, a packet
+ * with the number 1 can be nothing else. Behind it, before any command was seen
+ * to get its own reply, only the error "unknown command" is so taken; the text
+ * of a query never draws that.
+ *
+ * What a server says by itself, such as that it ends the session, has the
+ * number 0, or an error's number that says so: that is the client's to read.
+ */
+#include "codec/mysql.h"
+
+#define STATISTICS_MARK "Threads: "
+#define THREADS_AT_ONCE 1000	/* COM_STATISTICS visits them all; with more of them pings are rarer */
+#define TEXT_MIN 5		/* bytes; a number of columns is shorter */
+
+enum {
+	ER_UNKNOWN_COM_ERROR = 1047,
+	ER_SERVER_SHUTDOWN = 1053,
+	ER_ABORTING_CONNECTION = 1152,
+	ER_NEW_ABORTING_CONNECTION = 1184,
+	ER_UNKNOWN_STMT_HANDLER = 1243,
+	ER_CONNECTION_KILLED = 1927,		/* MariaDB */
+	ER_SESSION_WAS_KILLED = 3169,		/* MySQL */
+	ER_CLIENT_INTERACTION_TIMEOUT = 4031,	/* MySQL */
+};
+
+enum shape { SHAPE_TEXT, SHAPE_OK, SHAPE_ERROR, SHAPE_OTHER };
+
+static enum shape
+shape_of(const struct mysql *s)
+{
+	const uint8_t first = s->body[0];
+
+	if (s->body_got == 0)
+		return SHAPE_OTHER;
+	if (first == MYSQL_ERR)
+		return SHAPE_ERROR;
+	if (first == MYSQL_OK || (first == MYSQL_EOF && s->body_len < 9))
+		return SHAPE_OK;
+	return first >= ' ' && first <= '~' && s->body_len >= TEXT_MIN ? SHAPE_TEXT : SHAPE_OTHER;
+}
+
+static unsigned
+error_number(const struct mysql *s)
+{
+	return s->body_got >= 3 && s->body[0] == MYSQL_ERR ? s->body[1] | (unsigned)s->body[2] << 8 : 0;
+}
+
+bool
+mysql_is_goodbye(const struct mysql *s)
+{
+	switch (error_number(s)) {
+	case ER_SERVER_SHUTDOWN:
+	case ER_ABORTING_CONNECTION:
+	case ER_NEW_ABORTING_CONNECTION:
+	case ER_CONNECTION_KILLED:
+	case ER_SESSION_WAS_KILLED:
+	case ER_CLIENT_INTERACTION_TIMEOUT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void
+refuse(struct mysql *s, const char *why, struct codec_out *out)
+{
+	s->refused = true;
+	out->refused = why;
+}
+
+/* The first packet behind a ping. */
+static bool
+is_reply_to_ping(struct mysql *s, struct codec_out *out)
+{
+	const enum shape shape = shape_of(s), expected = s->is_full_server ? SHAPE_TEXT : SHAPE_OK;
+	const bool idle = mysql_is_idle(s), goodbye = mysql_is_goodbye(s);
+
+	if (s->packet[BACKEND].head[3] != 1 || s->body_len == MYSQL_FULL ||
+	    (!idle && shape != expected && (goodbye || (shape != SHAPE_OK && shape != SHAPE_ERROR)))) {
+		s->asked = 0;
+		if (!goodbye && s->packet[BACKEND].head[3] == 1)
+			refuse(s, "no reply to a ping", out);
+		return false;
+	}
+	s->asked--;
+	s->ended |= goodbye;
+	if (shape != expected && !goodbye)
+		refuse(s, shape == SHAPE_ERROR ? "an error as the reply to a ping" :
+		    "a reply to a ping that is none", out);
+	return true;
+}
+
+/* A packet that nobody waits for, or an error before any reply that is surely the client's. */
+static bool
+is_reply_to_tell(const struct mysql *s)
+{
+	const unsigned error = error_number(s);
+
+	if (s->packet[BACKEND].head[3] != 1 || s->body_len == MYSQL_FULL)
+		return false;
+	if (mysql_is_idle(s))
+		return !mysql_is_goodbye(s);
+	return mysql_queue_first(s) == KIND_QUERY &&
+	    (error == ER_UNKNOWN_COM_ERROR || error == ER_UNKNOWN_STMT_HANDLER);
+}
+
+/* A server that is known to bear one-way heartbeats may have errors of these numbers for the client. */
+static bool
+may_reply_to_tell(const struct mysql *s)
+{
+	if (s->told == 0 || s->why != NULL)
+		return false;
+	return mysql_is_idle(s) || (!s->is_full_server && !s->tell_is_borne && s->reply == REPLY_FIRST);
+}
+
+bool
+mysql_reply_may_be_ours(const struct mysql *s)
+{
+	return s->asked > 0 || may_reply_to_tell(s);
+}
+
+bool
+mysql_reply_is_ours(struct mysql *s, struct codec_out *out)
+{
+	s->mark_at = 0;
+	if (s->asked > 0)
+		return is_reply_to_ping(s, out);
+	if (!may_reply_to_tell(s) || !is_reply_to_tell(s))
+		return false;
+	s->told--;
+	refuse(s, "a reply to COM_STMT_CLOSE, which has none", out);
+	return true;
+}
+
+/* "Uptime: 12  Threads: 3  Questions: ...": how many sessions the server has. */
+static void
+read_statistics(struct mysql *s, uint8_t c)
+{
+	static const char mark[] = STATISTICS_MARK;
+	const uint8_t end = sizeof(mark) - 1;
+
+	if (s->mark_at < end) {
+		s->mark_at = c == (uint8_t)mark[s->mark_at] ? s->mark_at + 1 : c == (uint8_t)mark[0];
+		s->threads = 0;
+	} else if (s->mark_at == end && c >= '0' && c <= '9' && s->threads < UINT32_MAX / 20) {
+		s->threads = s->threads * 10 + (c - '0');
+	} else {
+		s->mark_at = end + 1;
+	}
+}
+
+void
+mysql_reply_read(struct mysql *s, const uint8_t *p, size_t n)
+{
+	uint32_t rounds;
+
+	if (!s->is_full_server)
+		return;
+	for (size_t i = 0; i < n; i++)
+		read_statistics(s, p[i]);
+	rounds = s->threads / THREADS_AT_ONCE;
+	s->spare = s->ask_is_chosen ? 0 : rounds < UINT8_MAX ? (uint8_t)rounds : UINT8_MAX;
+}
