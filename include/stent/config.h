@@ -59,6 +59,7 @@ struct config {
 	bool control_is_default;	/* not asked for: failing to have it is a warning */
 	char *admin;			/* HOST:PORT; NULL: off */
 	bool admin_is_default;
+	char *admin_hosts;		/* further names that it may be asked by, with commas between; NULL: none */
 	char *user;			/* given up to, when started as root; NULL: stay */
 	int max_flows;			/* 0: auto, from the limits on descriptors and watches */
 	int64_t drain_timeout_ms;

@@ -38,6 +38,8 @@ enum endpoint_use { ENDPOINT_LISTEN, ENDPOINT_BACKEND };
  */
 int endpoint_parse(struct endpoint *ep, const char *text, enum endpoint_use use, const char **why);
 void endpoint_clear(struct endpoint *ep);
+/* A host's name: letters, digits, - and _ in labels of 1 to 63 characters; a dot may end it. */
+bool endpoint_is_name(const char *name);
 /* True when two listeners cannot both be bound (a wildcard clashes with any address of its port). */
 bool endpoint_clash(const struct endpoint *a, const struct endpoint *b);
 

@@ -201,7 +201,7 @@ on_request(void *arg, char *request, struct evbuffer *out)
 }
 
 static const struct serve_protocol protocol = {
-	.max_request = 512, .deadline_ms = 10000, .measure = measure, .answer = on_request,
+	.max_request = 512, .request_ms = 2000, .answer_ms = 10000, .measure = measure, .answer = on_request,
 };
 
 /* --- the socket --- */

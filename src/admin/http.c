@@ -7,21 +7,20 @@
  *
  * A page from elsewhere may make a browser send requests here, but cannot read
  * the answers: there is no CORS. It could if its own name were made to resolve
- * to this address (DNS rebinding). So the Host header must be an address,
- * localhost, or a name without a dot (which no public site has, and which
- * containers call each other by).
+ * to this address: which names are answered to is hosts.c.
  */
 #include "admin/http.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
+#include "admin/hosts.h"
 #include "admin/metrics.h"
 #include "admin/page.h"
 #include "admin/serve.h"
@@ -132,28 +131,32 @@ static const struct {
 
 /* --- requests --- */
 
-static bool
-host_is_trusted(const char *host)
+/* By a name that is not ours: says what to do, and quotes nothing but a name. */
+static void
+reply_untrusted(struct reply *r, const char *name)
 {
-	char name[256];
-	struct in6_addr v6;
-	struct in_addr v4;
-	size_t len;
+	char text[2 * HOSTS_NAME_MAX + 256];
 
-	if (host[0] == '[') {
-		len = strcspn(++host, "]");
-		if (host[len] != ']' || (host[len + 1] != '\0' && host[len + 1] != ':') || len >= sizeof(name))
-			return false;
-		memcpy(name, host, len);
-		name[len] = '\0';
-		return inet_pton(AF_INET6, name, &v6) == 1;
-	}
-	len = strcspn(host, ":");
-	if (len == 0 || len >= sizeof(name))
-		return false;
-	memcpy(name, host, len);
-	name[len] = '\0';
-	return inet_pton(AF_INET, name, &v4) == 1 || strchr(name, '.') == NULL;
+	if (endpoint_is_name(name))
+		snprintf(text, sizeof(text), "\"%s\" is no name of this machine that stent knows of; write admin_hosts = %s in "
+		    "[stent], or ask by address, as localhost, or by a name without a dot", name, name);
+	else
+		snprintf(text, sizeof(text), "the Host header names no host: ask by address, as localhost, by a name of this "
+		    "machine, or by one of admin_hosts in [stent]");
+	reply_text(r, 403, text);
+}
+
+/* False: the reply says why not. */
+static bool
+judge_host(const struct http *h, const char *header, struct reply *r)
+{
+	char name[HOSTS_NAME_MAX] = "";
+	bool is_address;
+
+	if (hosts_read(header, name, &is_address) && (is_address || hosts_trust(name, server_config(h->server)->admin_hosts)))
+		return true;
+	reply_untrusted(r, name);
+	return false;
 }
 
 /* Reads a header line "Host: value" in place; NULL when it is another. */
@@ -205,10 +208,8 @@ answer_request(struct http *h, struct request *q, struct reply *r)
 		reply_text(r, 400, "a Host header is needed");
 		return;
 	}
-	if (q->host != NULL && !host_is_trusted(q->host)) {
-		reply_text(r, 403, "ask by address, as localhost, or by a name without a dot");
+	if (q->host != NULL && !judge_host(h, q->host, r))
 		return;
-	}
 	if (strcmp(q->method, "GET") != 0 && strcmp(q->method, "HEAD") != 0) {
 		r->extra = "Allow: GET, HEAD\r\n";
 		reply_text(r, 405, "only GET and HEAD: nothing can be changed over HTTP");
@@ -272,7 +273,7 @@ measure(const char *data, size_t len)
 }
 
 static const struct serve_protocol protocol = {
-	.max_request = 16 * 1024, .deadline_ms = 10000, .measure = measure, .answer = on_request,
+	.max_request = 16 * 1024, .request_ms = 2000, .answer_ms = 10000, .measure = measure, .answer = on_request,
 };
 
 /* Returns a descriptor, or -errno and why. */
@@ -289,6 +290,8 @@ open_socket(const char *where, const char **why)
 	*why = "it is no HOST:PORT";
 	if (ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY)
 		fd = socket_listen(&ep, &no_options, &no_file, why);
+	if (fd >= 0)
+		socket_defer_accept(fd, 1);	/* whoever asks for nothing takes no place meanwhile */
 	endpoint_clear(&ep);
 	return fd;
 }

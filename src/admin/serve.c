@@ -3,10 +3,14 @@
  *
  * A client sends a request, gets an answer and is done; it never has a second
  * request on its connection. That keeps every bound simple: so many clients,
- * so many bytes of a request, and one deadline for the whole of it, which
- * drops a stuck reader and a writer of one byte a second alike. When there are
- * as many clients as may be, or no descriptors are left, the others wait in
- * the kernel's queue: listening pauses.
+ * so many bytes of a request, one deadline for the whole of it and one for the
+ * answer, which drop a stuck reader and a writer of one byte a second alike.
+ *
+ * Nobody may keep the others out by doing nothing in numbers: a health check
+ * that gets no answer has stent started anew. So a new client is always let in,
+ * in the place of the oldest that has sent no whole request; and what it has
+ * sent is read at once, so that it need not last in its place. One descriptor
+ * is held in reserve for the day on which there are no others.
  *
  * After the answer our direction is closed and what still comes is thrown away
  * until the client closes too: a close with unread bytes would be a reset, and
@@ -14,27 +18,38 @@
  */
 #include "admin/serve.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define MAX_CLIENTS 32
+#define ACCEPTS_A_ROUND 16	/* then those that are in have their turn */
 
 static const struct timeval linger = { 2, 0 };
 static const struct timeval pause_time = { 1, 0 };
 
+/* In the order in which they are given up for a new client. */
+enum client_state {
+	READING,		/* its request is not whole yet */
+	LINGERING,		/* its answer is out */
+	WRITING,
+	CLIENT_STATES,
+};
+
 struct client {
-	LIST_ENTRY(client) link;
+	TAILQ_ENTRY(client) link;
 	struct serve *serve;
 	struct event *io, *end;
 	struct evbuffer *out;
 	int fd;
-	bool answered;
+	enum client_state state;
 	size_t got;
 	char request[];		/* max_request + 1 */
 };
@@ -44,19 +59,26 @@ struct serve {
 	void *arg;
 	struct event_base *base;
 	struct event *accept, *resume;
-	LIST_HEAD(client_list, client) clients;
+	TAILQ_HEAD(client_list, client) clients;	/* the oldest first */
 	size_t n_clients;
+	int reserve;		/* a descriptor; -1: it was given to a client */
 	int fd;
 };
+
+static void
+hold_reserve(struct serve *s)
+{
+	if (s->reserve < 0)
+		s->reserve = eventfd(0, EFD_CLOEXEC);
+}
 
 static void
 client_free(struct client *c)
 {
 	struct serve *s = c->serve;
 
-	LIST_REMOVE(c, link);
-	if (s->n_clients-- == MAX_CLIENTS)
-		event_add(s->accept, NULL);
+	TAILQ_REMOVE(&s->clients, c, link);
+	s->n_clients--;
 	if (c->io != NULL)
 		event_free(c->io);
 	if (c->end != NULL)
@@ -65,6 +87,22 @@ client_free(struct client *c)
 		evbuffer_free(c->out);
 	close(c->fd);
 	free(c);
+	hold_reserve(s);
+}
+
+/* Makes room for a new client. There must be one. */
+static void
+give_up_one(struct serve *s)
+{
+	struct client *c;
+
+	assert(s->n_clients > 0);
+	for (enum client_state state = READING; state < CLIENT_STATES; state++)
+		TAILQ_FOREACH(c, &s->clients, link)
+			if (c->state == state) {
+				client_free(c);
+				return;
+			}
 }
 
 static void
@@ -97,15 +135,23 @@ write_answer(struct client *c)
 			continue;
 		return errno == EAGAIN && wait_for(c, EV_WRITE) == 0;
 	}
+	c->state = LINGERING;
 	shutdown(c->fd, SHUT_WR);
 	event_add(c->end, &linger);
 	return wait_for(c, EV_READ) == 0;
 }
 
+static void
+set_deadline(struct client *c, int ms)
+{
+	event_add(c->end, &(struct timeval){ ms / 1000, ms % 1000 * 1000 });
+}
+
 static bool
 answer(struct client *c, char *request)
 {
-	c->answered = true;
+	c->state = WRITING;
+	set_deadline(c, c->serve->protocol->answer_ms);
 	c->serve->protocol->answer(c->serve->arg, request, c->out);
 	return write_answer(c);
 }
@@ -150,51 +196,91 @@ on_client(evutil_socket_t fd, short what, void *arg)
 	if (what & EV_WRITE)
 		goes_on = write_answer(c);
 	else
-		goes_on = c->answered ? throw_away(c) : read_request(c);
+		goes_on = c->state == READING ? read_request(c) : throw_away(c);
 	if (!goes_on)
 		client_free(c);
 }
 
-/* Takes fd in any case. */
-static void
+/* Takes fd in any case. NULL: out of memory. */
+static struct client *
 client_add(struct serve *s, int fd)
 {
 	struct client *c = calloc(1, sizeof(*c) + s->protocol->max_request + 1);
-	int ms = s->protocol->deadline_ms;
 
 	if (c == NULL) {
 		close(fd);
-		return;
+		return NULL;
 	}
 	c->serve = s;
 	c->fd = fd;
-	LIST_INSERT_HEAD(&s->clients, c, link);
-	if (++s->n_clients == MAX_CLIENTS)
-		event_del(s->accept);
+	c->state = READING;
+	TAILQ_INSERT_TAIL(&s->clients, c, link);
+	s->n_clients++;
 	c->out = evbuffer_new();
 	c->io = event_new(s->base, fd, EV_READ | EV_PERSIST, on_client, c);
 	c->end = event_new(s->base, -1, 0, on_deadline, c);
-	if (c->out == NULL || c->io == NULL || c->end == NULL || event_add(c->io, NULL) < 0 ||
-	    event_add(c->end, &(struct timeval){ ms / 1000, ms % 1000 * 1000 }) < 0)
+	if (c->out == NULL || c->io == NULL || c->end == NULL || event_add(c->io, NULL) < 0) {
 		client_free(c);
+		return NULL;
+	}
+	set_deadline(c, s->protocol->request_ms);
+	return c;
+}
+
+static bool
+is_shortage(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS;
+}
+
+/* Descriptor or -errno. Without descriptors: by that in reserve, or that of a client that is given up. */
+static int
+accept_one(struct serve *s)
+{
+	for (;;) {
+		const int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0)
+			return fd;
+		if (!is_shortage(errno))
+			return -errno;
+		if (s->reserve >= 0) {
+			close(s->reserve);
+			s->reserve = -1;
+		} else if (s->n_clients > 0) {
+			give_up_one(s);
+			if (s->reserve >= 0)
+				close(s->reserve);	/* the client's descriptor is for the next */
+			s->reserve = -1;
+		} else {
+			return -errno;
+		}
+	}
 }
 
 static void
-on_accept(evutil_socket_t fd, short what, void *arg)
+on_accept(evutil_socket_t listener, short what, void *arg)
 {
 	struct serve *s = arg;
-	int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+	(void)listener;
 	(void)what;
-	if (client >= 0) {
-		client_add(s, client);
-		return;
+	for (int i = 0; i < ACCEPTS_A_ROUND; i++) {
+		const int fd = accept_one(s);
+		struct client *c;
+
+		if (fd < 0 && is_shortage(-fd)) {	/* level-triggered: to go on listening would spin */
+			event_del(s->accept);
+			event_add(s->resume, &pause_time);
+		}
+		if (fd < 0)
+			return;
+		if (s->n_clients == MAX_CLIENTS)
+			give_up_one(s);
+		c = client_add(s, fd);
+		if (c != NULL && !read_request(c))
+			client_free(c);
 	}
-	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
-		return;
-	/* Level-triggered: to go on listening would spin. */
-	event_del(s->accept);
-	event_add(s->resume, &pause_time);
 }
 
 static void
@@ -204,8 +290,8 @@ on_resume(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (s->n_clients < MAX_CLIENTS)
-		event_add(s->accept, NULL);
+	hold_reserve(s);
+	event_add(s->accept, NULL);
 }
 
 int
@@ -218,8 +304,9 @@ serve_start(struct serve **ret, struct event_base *base, int fd, const struct se
 	s->protocol = p;
 	s->arg = arg;
 	s->base = base;
-	s->fd = -1;
-	LIST_INIT(&s->clients);
+	s->fd = -1;		/* the caller's, until nothing can fail */
+	s->reserve = -1;
+	TAILQ_INIT(&s->clients);
 	s->accept = event_new(base, fd, EV_READ | EV_PERSIST, on_accept, s);
 	s->resume = event_new(base, -1, 0, on_resume, s);
 	if (s->accept == NULL || s->resume == NULL || event_add(s->accept, NULL) < 0) {
@@ -227,6 +314,7 @@ serve_start(struct serve **ret, struct event_base *base, int fd, const struct se
 		return -ENOMEM;
 	}
 	s->fd = fd;
+	hold_reserve(s);
 	*ret = s;
 	return 0;
 }
@@ -236,8 +324,10 @@ serve_free(struct serve *s)
 {
 	if (s == NULL)
 		return;
-	while (!LIST_EMPTY(&s->clients))
-		client_free(LIST_FIRST(&s->clients));
+	while (!TAILQ_EMPTY(&s->clients))
+		client_free(TAILQ_FIRST(&s->clients));
+	if (s->reserve >= 0)
+		close(s->reserve);
 	if (s->accept != NULL)
 		event_free(s->accept);
 	if (s->resume != NULL)

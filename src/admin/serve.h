@@ -13,7 +13,8 @@ struct serve;
 
 struct serve_protocol {
 	size_t max_request;	/* bytes */
-	int deadline_ms;	/* for a client from its connect to its answer's last byte */
+	int request_ms;		/* for a client from its connect to the end of its request */
+	int answer_ms;		/* from there to its answer's last byte */
 
 	/* Length of the request that data begins with, 0 when it is not whole yet. data ends in a NUL. */
 	size_t (*measure)(const char *data, size_t len);

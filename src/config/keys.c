@@ -56,6 +56,9 @@ const struct key keys[] = {
 	  .help = "Socket for stent status, top, kill, drain and healthcheck" },
 	{ PROCESS("admin", admin, admin), .words = off, .def = "127.0.0.1:9464",
 	  .help = "Where the status page, /metrics, /healthz and /flows are served, without a password" },
+	{ PROCESS("admin_hosts", hosts, admin_hosts), .words = off, .def = "off",
+	  .help = "Names by which a browser or scraper may ask for them (the Host header), besides addresses, the "
+	    "machine's own names, and names without a dot" },
 	{ PROCESS("user", user, user), .words = off, .def = "nobody",
 	  .help = "The user that a stent started as root becomes; off: it stays root" },
 	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",

@@ -31,6 +31,18 @@ print_text(const struct key *k, const void *field, FILE *out)
 	fputs(text != NULL ? text : "off", out);
 }
 
+static char *
+trim(char *text)
+{
+	size_t len;
+
+	text += strspn(text, " \t");
+	for (len = strlen(text); len > 0 && strchr(" \t", text[len - 1]) != NULL; len--)
+		;
+	text[len] = '\0';
+	return text;
+}
+
 /* --- log --- */
 
 static int
@@ -112,6 +124,51 @@ parse_admin(const struct key *k, void *field, const char *text, const struct spo
 const struct type type_admin = { .form = "ADDRESS:PORT", .parse = parse_admin, .print = print_text };
 
 static int
+judge_host(const char *name, const struct spot *spot)
+{
+	if (*name == '\0')
+		return spot_error(spot, "there is nothing between two commas or behind the last; write a name there or leave "
+		    "the comma out");
+	if (strchr(name, ':') != NULL)
+		return spot_error(spot, "\"%s\" is more than a name; write it without http:// and port, such as db1.example", name);
+	if (!endpoint_is_name(name))
+		return spot_error(spot, "\"%s\" is no host's name; write letters, digits, - and dots, such as db1.example", name);
+	return 0;
+}
+
+/* Written anew as "a, b". */
+static int
+parse_hosts(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	char *copy, *more, *one, *list;
+	int r = 0;
+
+	(void)k;
+	if (strcmp(text, "off") == 0)
+		return 0;
+	more = copy = strdup(text);
+	list = calloc(2, strlen(text) + 1);	/* a blank behind each comma */
+	if (copy == NULL || list == NULL)
+		r = -ENOMEM;
+	while (r != -ENOMEM && (one = strsep(&more, ",")) != NULL) {
+		one = trim(one);
+		if (judge_host(one, spot) < 0)
+			r = -EINVAL;
+		else if (one[strlen(one) - 1] == '.')
+			one[strlen(one) - 1] = '\0';
+		strcat(strcat(list, *list != '\0' ? ", " : ""), one);
+	}
+	free(copy);
+	if (r == 0)
+		*(char **)field = list;
+	else
+		free(list);
+	return r;
+}
+
+const struct type type_hosts = { .form = "NAME, ...", .parse = parse_hosts, .print = print_text };
+
+static int
 parse_user(const struct key *k, void *field, const char *text, const struct spot *spot)
 {
 	(void)k;
@@ -144,18 +201,6 @@ add_endpoint(struct endpoint **list, size_t *n, const char *text, enum endpoint_
 		return r == -ENOMEM ? r : spot_error(spot, "\"%s\" %s", text, why);
 	(*n)++;
 	return 0;
-}
-
-static char *
-trim(char *text)
-{
-	size_t len;
-
-	text += strspn(text, " \t");
-	for (len = strlen(text); len > 0 && strchr(" \t", text[len - 1]) != NULL; len--)
-		;
-	text[len] = '\0';
-	return text;
 }
 
 /* Tells of every endpoint that is wrong, not of the first alone. */

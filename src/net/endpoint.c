@@ -126,9 +126,8 @@ parse_bracketed(struct endpoint *ep, char *text, const char **why)
 	return 0;
 }
 
-/* Letters, digits, - and _ in labels of 1 to 63 characters; a dot may end it. */
-static bool
-is_host_name(const char *name)
+bool
+endpoint_is_name(const char *name)
 {
 	size_t label = 0, len = strlen(name);
 
@@ -185,7 +184,7 @@ parse_host_port(struct endpoint *ep, char *text, enum endpoint_use use, const ch
 		return wrong(why, "has * for a host; write :PORT for every address");
 	if (strspn(text, "0123456789.") == strlen(text))
 		return wrong(why, "has no IPv4 address before the port; write four numbers from 0 to 255");
-	if (!is_host_name(text))
+	if (!endpoint_is_name(text))
 		return wrong(why, "has no host name before the port; write letters, digits, - and dots");
 	if (use == ENDPOINT_LISTEN)
 		return wrong(why, "has a name to listen on; write an address, such as 127.0.0.1:PORT or :PORT");

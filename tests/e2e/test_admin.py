@@ -1,11 +1,13 @@
 """The administration of a running stent: what it tells over the control socket and HTTP, and what it is told."""
 
+import contextlib
 import fcntl
 import http.client
 import json
 import os
 import pty
 import re
+import resource
 import select
 import shutil
 import signal
@@ -18,7 +20,7 @@ import threading
 import time
 
 import pytest
-from harness import HOST, RawBackend, connect, free_port, run_stent, stent_bin, wait_for
+from harness import HOST, SLOW, RawBackend, connect, free_port, run_stent, stent_bin, wait_for
 
 
 def ask(s, *words, status=0):
@@ -310,6 +312,48 @@ def test_clients_that_do_nothing_hold_up_nobody(stent, echo, web):
     assert web.get("/healthz") == (200, "ok\n")
 
 
+@pytest.mark.parametrize("says", [b"", b"GET /healthz HTTP/1.1\r\n", b"GET /flows HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+                         ids=["nothing", "half a request", "a request"])
+def test_a_hundred_that_hang_do_not_make_it_unhealthy(stent, echo, web, says):
+    """They come again as soon as they are dropped; whoever gets no answer has stent started anew."""
+    stent.route(echo.text, settings=web.settings)
+    stop = threading.Event()
+
+    def hang():
+        while not stop.is_set():
+            with contextlib.suppress(OSError), socket.create_connection((HOST, web.port), timeout=0.5) as sock:
+                sock.sendall(says)
+                stop.wait(0.5)
+
+    threads = [threading.Thread(target=hang) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    answers = {web.get("/healthz") for _ in range(5)}
+    took = time.monotonic() - began
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    assert answers == {(200, "ok\n")} and took < 2 * SLOW, (answers, took)
+
+
+def test_without_descriptors_it_still_answers(stent, echo, web):
+    s = stent.route(echo.text, settings=web.settings)
+    client = s.connect()
+    client.send_all(b"x")
+    client.recv_exact(1)
+    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (s.fds(), 20000))
+    for _ in range(3):
+        assert web.get("/healthz") == (200, "ok\n")
+        assert ask(s, "healthcheck") == "healthy\n"
+    hanging = [connect(web.port) for _ in range(3)]
+    for peer in hanging:
+        peer.sock.send(b"GET")
+    assert web.get("/healthz") == (200, "ok\n")
+    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (20000, 20000))
+
+
 def test_the_longest_listing_comes_whole(stent, echo):
     s = stent.route(echo.text)
     clients = [s.connect() for _ in range(1500)]
@@ -403,6 +447,22 @@ def test_http_reads_and_never_changes(stent, echo, web):
     client.half_close()
     client.expect_fin()
     assert s.wait() == 0
+
+
+def test_it_is_asked_by_the_names_of_its_machine(stent, echo, web, tmp_path):
+    """As Prometheus asks, by the full name. Another's name may have been made to lead here."""
+    hosts, resolv = tmp_path / "hosts", tmp_path / "resolv.conf"
+    hosts.write_text("127.0.0.1 localhost\n127.0.1.1\tdb1.corp.example db1 # db1.comment.example\n10.0.0.2 db2.corp.example\n")
+    resolv.write_text("nameserver 127.0.0.1\nsearch one.example two.example.\n")
+    stent.route(echo.text, settings={**web.settings, "admin_hosts": "status.example, b.example", "prefix": (
+        "unshare", "-mu", "bash", "-c", f'hostname db1 && mount --bind {hosts} /etc/hosts && mount --bind {resolv} '
+        '/etc/resolv.conf && exec "$@"', "bash")})
+    for name in ("db1", "db1.corp.example", "DB1.Corp.Example.", "db1.one.example", "db1.two.example", "status.example", "b.example"):
+        assert web.get("/healthz", Host=f"{name}:{web.port}")[0] == 200, name
+    for name in ("db1.evil.example", "db2.corp.example", "db1.comment.example", "corp.example", "one.example", "db1.one.example.evil.example",
+                 "xdb1.one.example"):
+        status, why = web.get("/healthz", Host=name)
+        assert status == 403 and f"admin_hosts = {name}" in why, (name, status, why)
 
 
 def browse(directory, url, *options):

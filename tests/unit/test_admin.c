@@ -448,12 +448,19 @@ test_a_request_may_come_byte_by_byte(void **state)
 	json_decref(j);
 }
 
-/* With as many clients as may be, the next one waits until one of them is gone. */
+static bool
+is_closed(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0;
+}
+
+/* With as many clients as may be, a new one is let in for the oldest that has not asked. */
 static void
-test_clients_are_bounded(void **state)
+test_who_asks_is_answered_among_those_that_do_not(void **state)
 {
 	int fds[32], fd;
-	char byte;
 	json_t *j;
 
 	(void)state;
@@ -461,18 +468,19 @@ test_clients_are_bounded(void **state)
 		fds[i] = connect_to(control);
 		turn();
 	}
+	assert_int_equal(send(fds[0], "heal", 4, 0), 4);	/* the oldest has begun to */
+	turn();
 	fd = connect_to(control);
 	assert_int_equal(send(fd, "health\n", 7, 0), 7);
-	for (int i = 0; i < 20; i++)
-		turn();
-	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), -1);
-	close(fds[7]);
+	turn();						/* at once, not in a round to come */
 	j = parse(receive(fd));
 	assert_true(json_is_true(json_object_get(j, "healthy")));
 	json_decref(j);
+	assert_true(is_closed(fds[0]));
+	for (size_t i = 1; i < 32; i++)
+		assert_false(is_closed(fds[i]));
 	for (size_t i = 0; i < 32; i++)
-		if (i != 7)
-			close(fds[i]);
+		close(fds[i]);
 	turn();
 }
 
@@ -666,6 +674,15 @@ test_hosts_that_may_be_asked_by(void **state)
 		    cases[i].host);
 		assert_status(ask_http(request), cases[i].status);
 	}
+	assert_non_null(strstr(ask_http("GET / HTTP/1.1\r\nHost: db1.example:1\r\n\r\n"),
+	    "write admin_hosts = db1.example in [stent]"));
+	assert_null(strchr(ask_http("GET / HTTP/1.1\r\nHost: \033[31m.example\r\n\r\n"), '\033'));
+	server.config.admin_hosts = "a.example, db1.example";
+	assert_status(ask_http("GET /healthz HTTP/1.1\r\nHost: DB1.example.:1\r\n\r\n"), 200);
+	assert_status(ask_http("GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n"), 200);
+	assert_status(ask_http("GET /healthz HTTP/1.1\r\nHost: example\r\n\r\n"), 200);
+	assert_status(ask_http("GET /healthz HTTP/1.1\r\nHost: b.example\r\n\r\n"), 403);
+	assert_status(ask_http("GET /healthz HTTP/1.1\r\nHost: a.example, db1.example\r\n\r\n"), 403);
 	assert_status(ask_http("GET /status HTTP/1.1\r\n\r\n"), 400);
 	assert_status(ask_http("GET /status HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"), 400);
 	assert_status(ask_http("GET /healthz HTTP/1.0\r\n\r\n"), 200);
@@ -755,45 +772,87 @@ large_answer(void *arg, char *request, struct evbuffer *out)
 		evbuffer_add(out, block, sizeof(block));
 }
 
+/* A listener of its own with a protocol of its own. */
+static struct serve *
+start_serving(const struct serve_protocol *protocol, int *answers, struct sockaddr_un *addr, socklen_t *len)
+{
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	struct serve *serve;
+
+	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	*len = sizeof(*addr);
+	assert_int_equal(bind(listener, (struct sockaddr *)addr, sizeof(sa_family_t)), 0);	/* a name of the kernel's */
+	assert_int_equal(getsockname(listener, (struct sockaddr *)addr, len), 0);
+	assert_int_equal(listen(listener, 100), 0);
+	assert_int_equal(serve_start(&serve, base, listener, protocol, answers), 0);
+	return serve;
+}
+
+static int
+connect_there(const struct sockaddr_un *addr, socklen_t len)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	assert_int_equal(connect(fd, (const struct sockaddr *)addr, len), 0);
+	return fd;
+}
+
 /* One that sends nothing, one that drips, and one that does not read its answer: all are dropped in time. */
 static void
 test_slow_clients_are_dropped(void **state)
 {
 	static const struct serve_protocol protocol = {
-		.max_request = 10, .deadline_ms = 200, .measure = whole_line, .answer = large_answer,
+		.max_request = 10, .request_ms = 200, .answer_ms = 400, .measure = whole_line, .answer = large_answer,
 	};
+	int64_t began = now_ms(), ended[3] = { 0 };
+	struct sockaddr_un addr;
 	struct serve *serve;
-	int pair[3], answers = 0, listener, ended = 0;
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	socklen_t len = sizeof(addr);
-	int64_t began;
+	int fds[3], answers = 0;
+	socklen_t len;
 
 	(void)state;
-	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(sa_family_t)), 0);	/* a name of the kernel's */
-	assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
-	assert_int_equal(listen(listener, 5), 0);
-	assert_int_equal(serve_start(&serve, base, listener, &protocol, &answers), 0);
-	for (size_t i = 0; i < 3; i++) {
-		pair[i] = socket(AF_UNIX, SOCK_STREAM, 0);
-		assert_int_equal(connect(pair[i], (struct sockaddr *)&addr, len), 0);
-	}
-	assert_int_equal(send(pair[2], "x\n", 2, 0), 2);
-	for (began = now_ms(); ended < 3 && now_ms() < began + 5000; usleep(20000)) {
-		turn();
-		send(pair[1], "y", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-		ended = 0;
-		for (size_t i = 0; i < 3; i++) {
-			struct pollfd p = { .fd = pair[i], .events = 0 };
-
-			poll(&p, 1, 0);
-			ended += (p.revents & POLLHUP) != 0;
-		}
-	}
-	assert_int_equal(ended, 3);
-	assert_true(now_ms() - began >= 150);
+	serve = start_serving(&protocol, &answers, &addr, &len);
 	for (size_t i = 0; i < 3; i++)
-		close(pair[i]);
+		fds[i] = connect_there(&addr, len);
+	assert_int_equal(send(fds[2], "x\n", 2, 0), 2);
+	for (; (ended[0] == 0 || ended[1] == 0 || ended[2] == 0) && now_ms() < began + 5000; usleep(20000)) {
+		turn();
+		send(fds[1], "y", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+		for (size_t i = 0; i < 3; i++)
+			if (ended[i] == 0 && is_closed(fds[i]))
+				ended[i] = now_ms() - began;
+	}
+	for (size_t i = 0; i < 3; i++) {
+		assert_true(ended[i] >= 150);
+		close(fds[i]);
+	}
+	assert_true(ended[2] >= 350);
+	serve_free(serve);
+}
+
+/* In numbers, too, and however long they had before they are dropped. */
+static void
+test_those_that_do_not_read_keep_nobody_out(void **state)
+{
+	static const struct serve_protocol protocol = {
+		.max_request = 10, .request_ms = 60000, .answer_ms = 60000, .measure = whole_line, .answer = large_answer,
+	};
+	struct sockaddr_un addr;
+	struct serve *serve;
+	int fds[100], answers = 0;
+	socklen_t len;
+
+	(void)state;
+	serve = start_serving(&protocol, &answers, &addr, &len);
+	for (int i = 0; i < 100; i++) {
+		fds[i] = connect_there(&addr, len);
+		assert_int_equal(send(fds[i], "x\n", 2, 0), 2);
+		turn();
+		turn();
+		assert_int_equal(answers, i + 1);
+	}
+	for (int i = 0; i < 100; i++)
+		close(fds[i]);
 	serve_free(serve);
 }
 
@@ -815,7 +874,7 @@ main(void)
 		FACT(test_health),
 		FACT(test_nonsense_is_answered_with_an_error),
 		FACT(test_a_request_may_come_byte_by_byte),
-		FACT(test_clients_are_bounded),
+		FACT(test_who_asks_is_answered_among_those_that_do_not),
 		FACT(test_socket_is_its_owners_alone),
 		FACT(test_live_socket_is_not_taken),
 		FACT(test_stale_socket_is_replaced),
@@ -831,6 +890,7 @@ main(void)
 		FACT(test_what_is_no_http),
 		FACT(test_admin_address_must_be_one),
 		FACT(test_slow_clients_are_dropped),
+		FACT(test_those_that_do_not_read_keep_nobody_out),
 	};
 
 	setvbuf(stdout, NULL, _IOLBF, 0);	/* a test that hangs can be named */

@@ -1,0 +1,19 @@
+/* hosts.h - by which names the status page may be asked for. */
+#ifndef STENT_ADMIN_HOSTS_H
+#define STENT_ADMIN_HOSTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define HOSTS_NAME_MAX 256
+
+/*
+ * Takes a Host header's value apart: the name without port, brackets and the
+ * dot at its end. False: it is none.
+ */
+bool hosts_read(const char *header, char name[HOSTS_NAME_MAX], bool *is_address);
+
+/* True for one of the list (by commas, may be NULL), a name without a dot, and the names of this machine. */
+bool hosts_trust(const char *name, const char *list);
+
+#endif
