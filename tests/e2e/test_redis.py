@@ -7,6 +7,7 @@ import pathlib
 import random
 import re
 import signal
+import socket
 import subprocess
 import time
 import warnings
@@ -78,6 +79,12 @@ def beats_of(s, timeout=5):
     end = s.flow_end(timeout)
     assert end["protocol"] == "redis", "the codec let go"
     return end["backend_beats"]
+
+
+def listed(s):
+    """The backend's leg of the one flow that is open."""
+    (flow,) = s.ask("flows")
+    return flow["backend"]
 
 
 # --- what a session sees ---
@@ -166,7 +173,7 @@ def test_a_subscription_in_resp3(through, session, redis):
 
 
 def test_a_subscription_that_goes_back_to_resp2(through, session):
-    """There PING is answered by an array, which is not ours to take out."""
+    """There PING is answered by an array, among messages that nobody counted."""
     session.hello3()
     session.expect(b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", "SUBSCRIBE", "c")
     session.rest()
@@ -267,7 +274,7 @@ def test_client_caching_keeps_its_key(through, session, redis):
     assert beats_of(through) > 3
 
 
-def test_before_a_password_only_tells(stent):
+def test_before_a_password_nothing_is_asked(stent):
     server = Redis("--requirepass", "pw")
     try:
         for kind in KINDS:
@@ -279,9 +286,11 @@ def test_before_a_password_only_tells(stent):
                 c.rest()
                 c.expect(b"$-1\r\n", "GET", "k")
                 c.end()
-            end = s.flow_end()
-            assert end["backend_answers" if kind == "ask" else "backend_beats"] > 3
-            assert end["protocol"] == "redis"
+            assert beats_of(s) > 3
+        with Session(server.port) as c:
+            c.expect(b"+OK\r\n", "AUTH", "pw")
+            c.send_all(command("INFO", "errorstats"))
+            assert b"NOAUTH:count=%d\r\n" % (len(KINDS) + 1) in c.recv_some(), "a PING drew an error"
     finally:
         server.close()
 
@@ -313,6 +322,66 @@ def test_behind_blocking_commands(through, session, redis):
     session.expect(b"$1\r\nv\r\n", "GET", "k")
     session.end()
     beats_of(through)
+
+
+@pytest.mark.parametrize("kind, beats", [("ask", False), ("tell", False), ("busy", True)])
+def test_none_while_a_command_runs_unless_wanted(stent, redis, kind, beats):
+    s = route(stent, redis, **KINDS[kind])
+    with Session(s.port) as c:
+        c.expect(b"$-1\r\n", "GET", "none")
+        c.send_all(command("BLPOP", "empty", 0))
+        time.sleep(0.02)
+        before = listed(s)["beats"]
+        c.rest()
+        flow = listed(s)
+        assert (flow["beats"] > before + 5) == beats
+        assert beats or flow["why_none"] == "a command runs"
+        redis.ask("LPUSH", "empty", "x")
+        c.expect(b"*2\r\n$5\r\nempty\r\n$1\r\nx\r\n")
+        c.rest()
+        c.end()
+    beats_of(s)
+
+
+def test_a_reply_that_is_held_up_is_late_and_not_lost(through, session, redis):
+    session.expect(b"+OK\r\n", "SET", "k", "v")
+    assert redis.ask("CLIENT", "PAUSE", 300, "ALL") == b"+OK\r\n"
+    session.rest(0.5)
+    session.expect(b"$1\r\nv\r\n", "GET", "k")
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_a_debugger_of_scripts_is_left_alone(stent, redis, tmp_path):
+    """It reads the connection by rules of its own: an empty line ends it, PING is an unknown command."""
+    script = tmp_path / "s.lua"
+    script.write_text("local a = 1\nlocal b = a + 1\nreturn b\n")
+    for kind in KINDS:
+        s = route(stent, redis, **KINDS[kind])
+        debugger = subprocess.Popen(["redis-cli", "-h", harness.HOST, "-p", str(s.port), "--ldb", "--eval", script],
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(0.2)
+        for line in ("step", "step", "continue"):
+            debugger.stdin.write(line + "\n")
+            debugger.stdin.flush()
+            time.sleep(PAUSE)
+        out, _ = debugger.communicate(timeout=20)
+        assert "rror" not in out and "(integer) 2" in out, out
+        assert s.logged("SCRIPT DEBUG")
+
+
+def test_commands_typed_by_hand(through, session):
+    session.send_all(b'set a "b c"\r\n')
+    session.expect(b"+OK\r\n")
+    session.rest()
+    session.send_all(b"set 'a b' 'it\\'s \"quoted\"' \n")
+    session.expect(b"+OK\r\n")
+    session.rest()
+    session.send_all(b"get a\n\n  GET 'a b'\r\n")
+    session.expect(b'$3\r\nb c\r\n$13\r\nit\'s "quoted"\r\n')
+    session.rest()
+    session.end()
+    assert beats_of(through) > 20
 
 
 def test_a_script_that_takes_its_time(through, session):
@@ -360,6 +429,76 @@ def test_what_is_not_redis_is_let_go(stent, raw_backend):
     assert backend.recv_exact(23) == b"\x16\x03\x01\x02\x00\x01rest of the hello"
     backend.expect_quiet()
     assert s.wait_logged("TLS")
+
+
+# --- proxies ---
+
+def is_open(port):
+    with socket.socket() as sock:
+        return sock.connect_ex((harness.HOST, port)) == 0
+
+
+@pytest.fixture
+def twemproxy(redis, tmp_path):
+    port = harness.free_port()
+    conf = tmp_path / "nutcracker.yml"
+    conf.write_text(f"a:\n  listen: {harness.HOST}:{port}\n  hash: fnv1a_64\n  distribution: ketama\n  redis: true\n"
+                    f"  servers:\n   - {harness.HOST}:{redis.port}:1\n")
+    proxy = subprocess.Popen(["nutcracker", "-c", conf, "-s", str(harness.free_port())], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    harness.wait_for(lambda: is_open(port), 20, "nutcracker to listen")
+    yield port
+    proxy.terminate()
+    proxy.wait(10)
+
+
+def test_twemproxy_is_asked(stent, redis, twemproxy):
+    """It closes at an empty line, as at every inline command."""
+    redis.ask("MSET", "a", 1, "b", 2)
+    s = stent.route(twemproxy, protocol="redis", backend__heartbeat="2ms")
+    with Session(s.port) as c:
+        for _ in range(2):
+            c.expect(b"$1\r\n1\r\n", "GET", "a")
+            c.rest()
+        c.expect(b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n", "MGET", "a", "b")
+        c.rest()
+        c.end()
+    assert beats_of(s) > 30
+
+
+def test_an_error_to_an_empty_line_shifts_no_reply(stent, raw_backend):
+    """Envoy and rcproxy reply by one: taken for the reply to the next command, all later ones would be off by one."""
+    s = stent.route(raw_backend.text, protocol="redis", backend__heartbeat="50ms", backend__heartbeat_kind="tell")
+    with Session(s.port) as c, raw_backend.accept() as backend:
+        for n in range(3):
+            c.send_all(command("GET", "k"))
+            assert backend.recv_exact(len(command("GET", "k"))) == command("GET", "k")
+            backend.send_all(b":%d\r\n" % n)
+            c.expect(b":%d\r\n" % n)
+            if n == 0:
+                assert backend.recv_exact(2) == b"\r\n"
+                backend.send_all(b"-invalid request\r\n")
+                c.rest()
+                backend.expect_quiet(0.2)	# it gets no more
+    assert "empty line" in s.next_event("heartbeat refused")["why"]
+
+
+# --- a server that hangs ---
+
+@pytest.mark.parametrize("words, reply", [
+    (["GET", "none"], b"$-1\r\n"),
+    (["SUBSCRIBE", "c"], b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"),
+])
+def test_a_stopped_server_is_found(stent, redis, words, reply):
+    s = route(stent, redis, heartbeat="50ms", backend__heartbeat_timeout="100ms")
+    with Session(s.port) as c:
+        c.expect(reply, *words)
+        harness.wait_for(lambda: listed(s)["answers"] > 1, 5, "it to have been asked")
+        redis.process.send_signal(signal.SIGSTOP)
+        try:
+            assert s.flow_end()["reason"] == "backend-beat-timeout"
+        finally:
+            redis.process.send_signal(signal.SIGCONT)
 
 
 # --- toward the client ---
