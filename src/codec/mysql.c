@@ -424,7 +424,7 @@ mysql_init(void *state, const struct codec_settings *settings)
 
 const struct codec codec_mysql = {
 	.name = "mysql",
-	.summary = "MySQL, MariaDB: COM_STATISTICS or COM_PING; or COM_STMT_CLOSE of no statement",
+	.summary = "MySQL, MariaDB: COM_STATISTICS, COM_PING or COM_STMT_CLOSE",
 	.state_size = sizeof(struct mysql),
 	.leg = {
 		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
