@@ -147,8 +147,10 @@ static void
 take_verdict(struct run *r, enum side from)
 {
 	r->answers[from] += r->out->answers;
-	if (r->out->refused != NULL)
+	if (r->out->refused != NULL) {
 		r->refused = r->out->refused;
+		r->has_refused[from] = true;
+	}
 	if (r->out->lost == NULL)
 		return;
 	r->lost = r->out->lost;

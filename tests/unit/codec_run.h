@@ -41,6 +41,7 @@ struct run {
 	bool reset;		/* it let go, and what was sent ahead never came: the relay resets the flow */
 	const char *lost;
 	const char *refused;	/* the last sign that a peer does not bear heartbeats */
+	bool has_refused[2];	/* by the side that gave one */
 	char what[256];		/* what is under way, for the line that reports a failure */
 };
 
