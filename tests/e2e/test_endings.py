@@ -71,7 +71,7 @@ def test_the_codec_lets_go_with_the_write_that_fails(stent, raw_backend):
         s.signal(signal.SIGCONT)
         client.expect_reset()
         assert s.flow_end()["reason"] == "backend-reset"
-    assert s.logged("TLS")
+    assert s.wait_logged("TLS")
 
 
 @SIDES

@@ -37,7 +37,7 @@ def test_out_of_descriptors_pauses_accepting_and_resumes(stent, echo, workers, l
     for _ in range(5):
         talk(first)                                     # open flows go on
         time.sleep(0.1)
-    assert len(s.logged("cannot accept")) == 1          # one line, however often it is tried
+    assert len(s.wait_logged("cannot accept")) == 1          # one line, however often it is tried
     resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (20000, 20000))
     s.wait_logged("accepting again")
     for peer in others:                                 # each waited; none was let in to be turned away
@@ -52,7 +52,7 @@ def test_max_flows_holds_and_says_so(stent, echo):
     for _ in range(5):
         s.expect_refusal()
     assert s.flow_end()["reason"] == "limit"
-    assert len(s.logged("max_flows = 3 reached")) == 1
+    assert len(s.wait_logged("max_flows = 3 reached")) == 1
     open_.pop().close()
     s.flow_end(reason="client-fin")
     talk(connected(s))

@@ -194,7 +194,7 @@ def test_backends_are_tried_in_order(stent, echo):
     s = stent.route(f"127.0.0.1:{dead}, {echo.text}")
     talk(s, s.address)
     assert s.flow_end()["backend"] == echo.text
-    assert s.logged("backend-refused")
+    assert s.wait_logged("backend-refused")
 
 
 def test_a_black_hole_in_front_does_not_hide_the_backend_behind(stent, echo):

@@ -138,7 +138,7 @@ def test_an_answer_that_fails_leaves_what_was_known(start, server, echoes, error
     time.sleep(2.1)
     for _ in range(5):
         assert talk(s)[0] == echoes[0].text
-    assert len(s.logged("cannot look up backend name one.test: using the addresses found before")) == 1
+    assert len(s.wait_logged("cannot look up backend name one.test: using the addresses found before")) == 1
 
 
 def test_a_name_that_was_never_known_ends_the_flow_in_time(start, server):

@@ -307,7 +307,7 @@ def test_a_user_who_may_not_ping_is_asked_once(stent, redis):
         c.end()
     assert s.flow_end()["backend_answers"] == 1
     assert redis.ask("ACL", "LOG").count(b"$4\r\nping\r\n") == 1
-    assert s.logged("heartbeat refused")
+    assert s.wait_logged("heartbeat refused")
 
 
 def test_behind_blocking_commands(through, session, redis):
@@ -367,7 +367,7 @@ def test_a_debugger_of_scripts_is_left_alone(stent, redis, tmp_path):
             time.sleep(PAUSE)
         out, _ = debugger.communicate(timeout=20)
         assert "rror" not in out and "(integer) 2" in out, out
-        assert s.logged("SCRIPT DEBUG")
+        assert s.wait_logged("SCRIPT DEBUG")
 
 
 def test_commands_typed_by_hand(through, session):

@@ -137,7 +137,7 @@ def test_a_peer_that_never_replies_lives_and_is_told(websocket, side):
     for _ in range(10):
         assert silent.read(timeout=2) == (PONG, b"")
     s.expect_no_event("flow end", seconds=0)
-    assert len(s.logged("has never replied to a heartbeat")) == 1
+    assert len(s.wait_logged("has never replied to a heartbeat")) == 1
     silent.send(TEXT, b"I am well")
     harness.wait_for(lambda: answering.messages, what="its message")
     assert answering.messages == [(TEXT, b"I am well")]
@@ -164,7 +164,7 @@ def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, sid
             other.expect_reset()
         s.flow_end()
     assert len(s.logged("heartbeat refused")) == 3
-    assert s.logged(f"heartbeats .tell. to the {side} are off")
+    assert s.wait_logged(f"heartbeats .tell. to the {side} are off")
     client, backend = s.connect(), raw_backend.accept()
     touchy = client if side == "client" else backend
     with pytest.raises(TimeoutError):
