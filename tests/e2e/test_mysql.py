@@ -23,7 +23,7 @@ from servers.mariadb import DATABASE, PASSWORD, USER
 HERE = pathlib.Path(__file__).resolve().parent
 KINDS = {"tell": {"backend__heartbeat_kind": "tell"}, "ask": {}}	# asked where that is legal, else told
 IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 beats, at one each 2 ms
-PAUSE = 0.1	# seconds in which many beats go out
+PAUSE = 0.1 * harness.SLOW	# seconds in which many beats go out
 FILE_TEXT = "".join(f"row {n}\n" for n in range(1000))
 
 
