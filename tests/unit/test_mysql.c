@@ -636,7 +636,10 @@ test_what_answers_a_ping_is_taken_out_and_ends_heartbeats(void **state)
 	static const struct {
 		const char *data;
 		size_t len;
-	} answers[] = { { ERROR, 10 }, { UNKNOWN_COMMAND, 36 }, { OK_AUTOCOMMIT, 7 }, { "\376\0\0\2\0", 5 }, { "", 0 }, { "\1", 1 } };
+	} answers[] = {
+		{ ERROR, sizeof(ERROR) - 1 }, { UNKNOWN_COMMAND, sizeof(UNKNOWN_COMMAND) - 1 },
+		{ OK_AUTOCOMMIT, sizeof(OK_AUTOCOMMIT) - 1 }, { "\376\0\0\2\0", 5 }, { "", 0 }, { "\1", 1 },
+	};
 	struct run r;
 	size_t seen;
 
