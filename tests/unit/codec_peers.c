@@ -88,19 +88,22 @@ websocket_answer(const struct codec_settings *settings, enum side side, const ui
 	return n;
 }
 
-/* A pong with a payload of ours, whatever its key. */
+/* A pong with a payload of ours, whatever its mask: none, its own, or one in name only. */
 static size_t
 websocket_like_answer(enum side side, const uint8_t *bytes, size_t len)
 {
 	static const uint8_t token[8] = { 's', 't', 'e', 'n', 't', '-', 'h', 'b' };
-	size_t head = side == CLIENT ? 6 : 2;
+	const size_t head = len >= 2 && (bytes[1] & 0x80) != 0 ? 6 : 2;
+	bool is_plain = true, is_masked = head == 6;
 
-	if (len < head + 12 || bytes[0] != 0x8a || bytes[1] != (side == CLIENT ? 0x8c : 0x0c))
+	(void)side;
+	if (len < head + 12 || bytes[0] != 0x8a || (bytes[1] & 0x7f) != 12)
 		return 0;
-	for (size_t i = 0; i < sizeof(token); i++)
-		if (token[i] != (side == CLIENT ? bytes[head + i] ^ bytes[2 + i % 4] : bytes[head + i]))
-			return 0;
-	return head + 12;
+	for (size_t i = 0; i < sizeof(token); i++) {
+		is_plain = is_plain && bytes[head + i] == token[i];
+		is_masked = is_masked && (bytes[head + i] ^ bytes[2 + i % 4]) == token[i];
+	}
+	return is_plain || is_masked ? head + 12 : 0;
 }
 
 static size_t
