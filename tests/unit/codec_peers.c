@@ -159,14 +159,21 @@ redis_answer(const struct codec_settings *settings, enum side side, const uint8_
 	return side == BACKEND && IS(beat, len, "*1\r\n$4\r\nPING\r\n") ? PUT(answer, "+PONG\r\n") : 0;
 }
 
-/* The server may refuse. */
+/* With nothing outstanding any line is a reply to us; PING has others too. */
 static size_t
 redis_like_answer(enum side side, const uint8_t *bytes, size_t len)
 {
-	const uint8_t *end = len > 0 && *bytes == '-' ? memchr(bytes, '\n', len) : NULL;
+	static const char *const pongs[] = { "*2\r\n$4\r\npong\r\n$0\r\n\r\n", "$4\r\nPONG\r\n" };
+	const uint8_t *end;
 
-	if (side != BACKEND || len == 0 || *bytes != '-')
+	if (side != BACKEND || len == 0)
 		return 0;
+	for (size_t i = 0; i < 2; i++)
+		if (len >= strlen(pongs[i]) && memcmp(bytes, pongs[i], strlen(pongs[i])) == 0)
+			return strlen(pongs[i]);
+	if (*bytes != '-' && *bytes != '+' && *bytes != ':')
+		return 0;
+	end = memchr(bytes, '\n', len);
 	return end != NULL ? (size_t)(end - bytes) + 1 : len;
 }
 
@@ -215,7 +222,7 @@ static const struct codec_peer peers[] = {
 	{ .codec = "postgres", .answer = postgres_answer, .may_overtake = postgres_overtakes,
 	    .like_answer = postgres_like_answer },
 	{ .codec = "mysql", .answer = mysql_answer, .known_by = 7, .like_answer = mysql_like_answer },
-	{ .codec = "redis", .answer = redis_answer, .may_overtake = redis_overtakes,
+	{ .codec = "redis", .answer = redis_answer, .may_overtake = redis_overtakes, .replies_to_tell = true,
 	    .like_answer = redis_like_answer },
 	{ .codec = "auto", .answer = auto_answer, .like_answer = auto_like_answer },
 };

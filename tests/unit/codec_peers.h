@@ -26,6 +26,9 @@ struct codec_peer {
 	 */
 	size_t known_by;
 
+	/* There are programs that reply to a one-way beat, by something that the codec knows for it. */
+	bool replies_to_tell;
+
 	/* The answer may come behind this message of the same side, which was sent after the beat. NULL: it never does. */
 	bool (*may_overtake)(enum side side, const uint8_t *message, size_t len);
 
