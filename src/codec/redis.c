@@ -77,8 +77,8 @@ is_stream(const struct redis *s)
 static bool
 owes_nothing(const struct redis *s)
 {
-	return s->sent == s->done && s->confirms == 0 && !s->unsure && !s->stream && !s->muted && !s->wary &&
-	    !s->hello_due;
+	return s->sent == s->done && s->confirms == 0 && s->leaving == 0 && !s->unsure &&
+	    !s->stream && !s->muted && !s->wary && !s->hello_due;
 }
 
 /* --- replies to what we sent --- */
@@ -365,7 +365,7 @@ why_no_ask(const struct redis *s)
 		return "in a transaction, where PING would be queued";
 	if (s->muted)
 		return "CLIENT REPLY OFF";
-	if (s->hello_due || s->confirms > 0)
+	if (s->hello_due || s->confirms > 0 || s->leaving > 0)
 		return "a command runs";
 	if (s->asked > 0 && (s->ask_at != s->sent || s->asked >= ASKED_MAX))
 		return "replies to PING are still to come";

@@ -43,6 +43,7 @@ enum redis_kind {
 	KIND_MULTI,
 	KIND_EXEC,	/* and DISCARD */
 	KIND_SUBSCRIBE,
+	KIND_UNSUBSCRIBE,
 	KIND_SUNSUBSCRIBE,
 	KIND_MONITOR,
 	KIND_SYNC,
@@ -125,6 +126,8 @@ struct redis {
 	uint32_t confirms;	/* confirmations of subscriptions, still to come */
 	uint32_t exec_at;	/* number of the reply to the last EXEC */
 	uint32_t hello_at;	/* number of the reply to HELLO or RESET */
+	uint32_t leave_at;	/* behind so many replies the last of `leaving` went out */
+	uint32_t wary_at;	/* behind so many replies comes the error that wary means */
 	uint32_t listen_at;	/* RESP2: behind so many replies messages may come */
 	uint32_t ask_at;	/* behind so many replies ours come */
 
@@ -133,6 +136,7 @@ struct redis {
 	uint8_t held_text;	/* ... and which of the texts it is */
 	uint8_t hold;		/* enum redis_hold */
 	uint8_t refusal;	/* enum redis_refusal */
+	uint8_t leaving;	/* UNSUBSCRIBE of all, each of which draws as many confirmations as there are */
 	uint8_t told;		/* empty lines of ours since the last command, with nothing outstanding */
 	bool while_busy[2];	/* setting: also while a command runs */
 	bool taking : 1;		/* inside a line that is a reply to us */
@@ -152,7 +156,7 @@ struct redis {
 	bool listening : 1;		/* RESP2: subscribed, or about to be; listen_at counts */
 	bool subscribed : 1;	/* it was, once */
 	bool muted : 1;		/* CLIENT REPLY OFF */
-	bool wary : 1;		/* an error reply might be to a command that is not counted */
+	bool wary : 1;		/* the next error reply might be to a command that is not counted; wary_at counts */
 	bool no_ask : 1;		/* never again */
 	bool no_push : 1;		/* never again */
 	bool unsure : 1;		/* the count of replies is not to be trusted */

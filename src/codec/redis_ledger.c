@@ -9,7 +9,7 @@
  *
  * Where a command might draw no reply, or several, or one whose form is not
  * known beforehand, the count is given up for good (unsure). Where its success
- * decides about that, an error reply is what gives it up (wary).
+ * decides about that, the next reply is what tells (wary).
  *
  * A subscriber gets messages, which nobody counts. In RESP2 they are arrays, as
  * are many replies, and only their first element tells them apart. A reply that
@@ -49,6 +49,26 @@ sent_exec(struct redis *s, uint32_t argc)
 	return 1;
 }
 
+/* Whether and how it will be confirmed is not known. */
+static void
+lose_confirmations(struct redis *s)
+{
+	s->unsure = true;
+	if (!s->resp3 && !s->hello_due)
+		s->stream = true;
+}
+
+static void
+listen(struct redis *s)
+{
+	if (!s->resp3 && !s->listening) {
+		s->listening = true;
+		s->listen_at = s->sent;
+	}
+	if (s->hello_due || s->in_multi || s->muted || s->unsure || s->confirms > INT32_MAX)
+		lose_confirmations(s);
+}
+
 /*
  * Each channel draws a confirmation: in RESP3 a push, in RESP2 an array, behind
  * which messages come as arrays too. A refusal is one error reply instead.
@@ -56,18 +76,28 @@ sent_exec(struct redis *s, uint32_t argc)
 static uint32_t
 sent_subscribe(struct redis *s, uint32_t argc)
 {
-	if (s->hello_due || s->in_multi || s->muted || argc < 2)
-		s->unsure = true;
-	if (s->unsure && !s->resp3 && !s->hello_due)
-		s->stream = true;
-	if (!s->resp3 && !s->listening) {
-		s->listening = true;
-		s->listen_at = s->sent;
-	}
+	if (argc < 2)
+		return 1;	/* an error */
 	s->subscribed = true;
 	s->confirms += argc - 1;
-	if (s->confirms > INT32_MAX)
-		s->unsure = true;
+	listen(s);
+	if (s->leaving > 0)
+		lose_confirmations(s);
+	return 0;
+}
+
+/* Without a channel: from all. So many confirmations come, but at least one; with the last subscription gone, it is the last. */
+static uint32_t
+sent_unsubscribe(struct redis *s, uint32_t argc)
+{
+	if (argc >= 2)
+		return sent_subscribe(s, argc);
+	listen(s);
+	if (s->confirms > 0 || s->leaving == UINT8_MAX)
+		lose_confirmations(s);
+	else
+		s->leaving++;
+	s->leave_at = s->sent;
 	return 0;
 }
 
@@ -164,13 +194,22 @@ sent_reply_on(struct redis *s, uint32_t argc)
 	return 1;
 }
 
+/* It may be refused. */
+static void
+doubt_silence(struct redis *s)
+{
+	if (!s->wary)
+		s->wary_at = s->sent;
+	s->wary = true;
+}
+
 static uint32_t
 sent_reply_off(struct redis *s, uint32_t argc)
 {
 	if (argc != 3)
 		return 1;
 	s->muted = true;
-	s->wary = true;
+	doubt_silence(s);
 	return 0;
 }
 
@@ -180,7 +219,7 @@ sent_reply_skip(struct redis *s, uint32_t argc)
 	if (argc != 3)
 		return 1;
 	s->hold |= HOLD_SKIP;
-	s->wary = true;
+	doubt_silence(s);
 	return 0;
 }
 
@@ -194,6 +233,7 @@ static const struct {
 	[KIND_MULTI] = { sent_multi },
 	[KIND_EXEC] = { sent_exec },
 	[KIND_SUBSCRIBE] = { sent_subscribe },
+	[KIND_UNSUBSCRIBE] = { sent_unsubscribe },
 	[KIND_SUNSUBSCRIBE] = { sent_sunsubscribe },
 	[KIND_MONITOR] = { sent_monitor },
 	[KIND_SYNC] = { sent_sync },
@@ -244,7 +284,7 @@ redis_command_sent(struct redis *s, enum redis_kind kind, uint32_t argc)
 		s->why = "CLIENT REPLY inside a transaction";
 		return;
 	}
-	if (!answered && (kind == KIND_SUBSCRIBE || kind == KIND_SUNSUBSCRIBE))
+	if (!answered && kind >= KIND_SUBSCRIBE && kind <= KIND_SUNSUBSCRIBE)
 		s->unsure = true;
 	replies = kinds[kind].sent(s, argc);
 	if (answered || (kinds[kind].speaks != 0 && kinds[kind].speaks == argc))
@@ -300,18 +340,22 @@ static bool
 confirmation_came(struct redis *s)
 {
 	const struct redis_word *w = &s->reply.word;
+	const bool is_last = head_is(s, "0\r");	/* it ends with the number of subscriptions that are left */
 
 	if (w->len < 9 || w->len >= REDIS_WORD_MAX ||
 	    memcmp(w->text + w->len - 9, "SUBSCRIBE", 9) != 0)
 		return false;
-	if (s->confirms == 0 || redis_word_is(w, "SUNSUBSCRIBE")) {
+	if (redis_word_is(w, "SUNSUBSCRIBE") || s->confirms + s->leaving == 0) {
 		s->unsure = true;
-	} else {
-		s->confirms--;
-		s->proved = true;
+		return true;
 	}
-	/* It ends with the number of subscriptions: without any, arrays are replies again. */
-	if (s->confirms == 0 && head_is(s, "0\r"))
+	s->proved = true;
+	if (s->confirms > 0)
+		s->confirms--;
+	else if (is_last)
+		s->leaving--;
+	/* Without any subscription, arrays are replies again. */
+	if (s->confirms == 0 && s->leaving == 0 && is_last)
 		s->listening = false;
 	return true;
 }
@@ -335,7 +379,7 @@ redis_is_listening(const struct redis *s)
 bool
 redis_is_busy(const struct redis *s)
 {
-	return !s->stream && !s->unsure && (s->sent != s->done || s->confirms > 0);
+	return !s->stream && !s->unsure && (s->sent != s->done || s->confirms > 0 || s->leaving > 0);
 }
 
 /* The server would not have this client: too many, or from outside. Then it closes. */
@@ -365,6 +409,15 @@ is_sane(const struct redis *s)
 	}
 }
 
+/* The first reply behind CLIENT REPLY OFF or SKIP: had that been refused, it would be the error that says so. */
+static void
+settle_silence(struct redis *s)
+{
+	s->wary = false;
+	if (s->reply.reply_type == '-')
+		s->unsure = true;
+}
+
 void
 redis_reply_came(struct redis *s)
 {
@@ -389,8 +442,12 @@ redis_reply_came(struct redis *s)
 	s->done++;
 	if (s->reply.reply_type != '-')
 		s->proved = true;
-	else if (s->wary || s->confirms > 0)
+	else if (s->confirms > 0)
 		s->unsure = true;
+	if (s->wary && (int32_t)(s->done - s->wary_at) > 0)
+		settle_silence(s);
+	if (s->leaving > 0 && (int32_t)(s->done - s->leave_at) > 0)
+		s->leaving = 0;		/* all that it drew has come before this */
 	if (s->exec_due && s->exec_at == s->done)
 		exec_answered(s);
 	if (s->hello_due && s->hello_at == s->done)

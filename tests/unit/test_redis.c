@@ -355,7 +355,18 @@ test_resp2_subscriptions_are_counted(void **state)
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\nLRANGE l 0 9\r\n|" LEFT("0")), 0);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\nLRANGE l 0 9\r\n|" LEFT("0")
 	    "*2\r\n$7\r\nmessage\r\n$1\r\nx\r\n"), ASK);
-	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE\r\n|" LEFT("0")), 0);	/* how many? */
+	/* From all: with none left it was the last confirmation, or else the reply behind it tells. */
+	assert_int_equal(kinds_after("SUBSCRIBE c d\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\n|" LEFT("1")), 0);
+	assert_int_equal(kinds_after("SUBSCRIBE c d\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\n|" LEFT("1") LEFT("0")), ASK);
+	assert_int_equal(kinds_after("UNSUBSCRIBE\r\n|*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"), ASK);
+	assert_int_equal(kinds_after("UNSUBSCRIBE\r\nPUNSUBSCRIBE\r\n|" LEFT("0")), 0);
+	assert_int_equal(kinds_after("UNSUBSCRIBE\r\nPUNSUBSCRIBE\r\n|" LEFT("0") LEFT("0")), ASK);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\nPSUBSCRIBE p\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\nPING\r\n|"
+	    LEFT("1")), 0);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\nPSUBSCRIBE p\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\nPING\r\n|"
+	    LEFT("1") "*2\r\n$4\r\npong\r\n$0\r\n\r\n"), ASK);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE\r\nSUBSCRIBE d\r\n|" LEFT("0") SUBSCRIBED("1")), 0);
+	assert_int_equal(kinds_after("SUBSCRIBE\r\n|-ERR wrong number of arguments\r\n|" GET), ASK);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|-NOPERM no\r\n"), 0);
 	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|SUBSCRIBE c\r\n|+QUEUED\r\n|EXEC\r\n|*1\r\n" SUBSCRIBED("1")), 0);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|RESET\r\n|+RESET\r\n|" GET), ASK);
@@ -424,6 +435,9 @@ test_an_error_after_silence_ends_asking(void **state)
 {
 	(void)state;
 	assert_int_equal(told_after(GET "CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|-NOPERM no\r\n"), TELL);
+	assert_int_equal(kinds_after(GET "CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|$1\r\nv\r\n"), ASK);
+	assert_int_equal(kinds_after(GET "CLIENT REPLY SKIP\r\nGET k\r\n" GET "SADD k\r\n|-WRONGTYPE no\r\n"), ASK);
+	assert_int_equal(kinds_after("SADD k\r\nCLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|-WRONGTYPE no\r\n$1\r\nv\r\n"), ASK);
 }
 
 static void
@@ -787,7 +801,7 @@ static void
 test_state_is_small(void **state)
 {
 	(void)state;
-	assert_true(codec_redis.state_size <= 176);
+	assert_true(codec_redis.state_size <= 184);
 }
 
 int
