@@ -434,9 +434,9 @@ redis_reply_came(struct redis *s)
 	if (s->reply.reply_type == '*' && redis_is_listening(s) && message_came(s))
 		return;
 	if (s->sent == s->done) {
-		s->unsure = true;
-		if (s->told_ever && s->refusal == REFUSED_NOT)
+		if (s->told_ever && s->refusal == REFUSED_NOT && !s->unsure && !s->wary)
 			s->refusal = REFUSED_LATE;
+		s->unsure = true;
 		return;
 	}
 	s->done++;
