@@ -15,6 +15,7 @@
 #include "stent/socket.h"
 
 #define ACK_DUE_US (5 * US_PER_S)	/* bytes that are not acknowledged by then raise doubt */
+#define ACK_DELAY_MOST_MS 200		/* Linux waits no longer with an acknowledgement (TCP_DELACK_MAX) */
 #define UNREAD_SHARE 3		/* of its widest window: a kernel tells of a window that is twice as wide again, so of one above this */
 #define UNREAD_UNIX (64 * 1024)	/* bytes as the kernel counts them, some hundreds a heartbeat */
 #define ACK_SLACK_US (20 * US_PER_MS)	/* TCP_INFO tells the time in ticks of the kernel */
@@ -418,6 +419,16 @@ is_alive(struct flow *f, enum side s, int64_t now_us)
 }
 
 /*
+ * Bytes in flight hold no reply back while the peer's kernel goes on acknowledging:
+ * it may wait a moment with each, so there are nearly always some.
+ */
+static bool
+acknowledges(struct relay *r, const struct socket_facts *facts)
+{
+	return kernel_tells(r, facts) && facts->retransmits == 0 && facts->last_ack_ms <= ACK_DELAY_MOST_MS;
+}
+
+/*
  * Heartbeats must not fill the buffer of a peer that does not read. What it
  * has not read narrows the window that its kernel offers; between UNIX
  * sockets it is counted as ours.
@@ -459,7 +470,7 @@ find_traffic(struct flow *f, enum side s, struct beat_facts *ret)
 		return;
 	socket_facts(leg_fd(l), &facts);
 	ret->busy = facts.unsent > 0 || (facts.unacked > 0 && facts.retransmits > 0);
-	ret->stuck |= facts.unsent > 0 || facts.unacked > 0;
+	ret->stuck |= facts.unsent > 0 || (facts.unacked > 0 && !acknowledges(f->relay, &facts));
 	find_unread(f, s, &facts, ret);
 	if (facts.is_tcp && v->path_us[s] == 0)
 		v->path_us[s] = facts.min_rtt_us;
