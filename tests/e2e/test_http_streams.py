@@ -286,7 +286,7 @@ def test_lines_of_a_protocol_of_ones_own(stent, backend_keys, client_keys):
                 if line == b"HERE?\n":
                     client.send_all(b"HERE!\n")
             assert line == b"= %d\n" % (i + i * i)
-            time.sleep(0.02)
+            time.sleep(0.05)	# some intervals at rest: one goes out only between two lines
         client.send_all(b"COUNT\n")
         while (line := lines.readline()) in (b"# beat\n", b"HERE?\n"):
             beats += 1
