@@ -12,6 +12,7 @@
 
 #include "stent/codec.h"
 #include "stent/endpoint.h"
+#include "stent/keepalive.h"
 #include "stent/log.h"
 #include "stent/side.h"
 
@@ -19,10 +20,7 @@ enum on_dead { ON_DEAD_FAREWELL, ON_DEAD_RESET, ON_DEAD_CLOSE };
 
 /* Every AUTO is resolved by the reader: these are plain numbers for the relay. Durations: ms, 0 is off. */
 struct leg_settings {
-	int keepalive_idle_s;		/* 0: no probes */
-	int keepalive_interval_s;
-	int keepalive_probes;
-	int64_t user_timeout_ms;	/* TCP_USER_TIMEOUT; 0: the kernel's own */
+	struct keepalive keepalive;
 	int64_t heartbeat_ms;		/* quiet time after which a beat goes out */
 	bool heartbeat_is_auto;		/* heartbeat = auto: the codec that is found decides (protocol = auto) */
 	unsigned heartbeat_kind;	/* enum beat_kind; 0: what the codec prefers (then heartbeat_misses: see there) */

@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "stent/config.h"
 #include "stent/endpoint.h"
+#include "stent/keepalive.h"
 #include "stent/unix_file.h"
 
 #define SOCKET_BACKLOG 4096	/* connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn */
@@ -22,14 +22,14 @@
  * file of a UNIX socket (unix_file.h); :PORT is IPv4 alone where IPv6 is off.
  * Descriptor, or -errno and why says what that means and what to do.
  */
-int socket_listen(const struct endpoint *ep, const struct leg_settings *client, const struct unix_access *access,
+int socket_listen(const struct endpoint *ep, const struct keepalive *keepalive, const struct unix_access *access,
     const char **why);
 /* What net.core.somaxconn leaves of SOCKET_BACKLOG; -1: unknown. */
 int socket_backlog_limit(void);
 /* Nobody is accepted before it has sent something, or said nothing for so many seconds. */
 void socket_defer_accept(int listener, int seconds);
 /* Takes over a listening socket that was handed to the process (systemd). 0 or -errno. */
-int socket_adopt(int fd, const struct leg_settings *client);
+int socket_adopt(int fd, const struct keepalive *keepalive);
 /*
  * The i-th descriptor that systemd handed over, and its name (sd_listen_fds(3));
  * -ENOENT: there are not so many. Several may have one name.
@@ -48,7 +48,7 @@ int socket_connect(const struct sockaddr *sa, socklen_t len);
  */
 bool socket_is_own_peer(int fd);
 /* Sets a leg's keepalive and TCP_USER_TIMEOUT on a connected socket. 0 or -errno. */
-int socket_keep_alive(int fd, const struct leg_settings *leg);
+int socket_keep_alive(int fd, const struct keepalive *keepalive);
 
 /* Changes the idle time before the first probe, of a socket that sends probes. */
 void socket_set_keepalive_idle(int fd, int seconds);

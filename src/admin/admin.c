@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "admin/control.h"
-#include "admin/http.h"
+#include "admin/http_server.h"
 #include "stent/log.h"
 #include "stent/server.h"
 

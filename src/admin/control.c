@@ -229,7 +229,7 @@ make_folder(const char *path)
 static int
 open_socket(const char *path, const char **why)
 {
-	static const struct leg_settings no_options;
+	static const struct keepalive no_options;
 	static const struct unix_access owner_alone = { .mode = 0600 };
 	struct endpoint ep = { .kind = ENDPOINT_UNIX, .addr_len = sizeof(struct sockaddr_un) };
 	struct sockaddr_un *sun = (struct sockaddr_un *)&ep.addr;

@@ -337,13 +337,13 @@ static json_t *
 leg_json(const struct leg_settings *l)
 {
 	static const char *const kinds[] = { [0] = "auto", [BEAT_TELL] = "tell", [BEAT_ASK] = "ask", [BEAT_AHEAD] = "ahead" };
-	json_t *keepalive = l->keepalive_idle_s == 0 ? json_null() :
-	    json_pack("{s:i, s:i, s:i}", "idle_seconds", l->keepalive_idle_s, "interval_seconds",
-	    l->keepalive_interval_s, "probes", l->keepalive_probes);
+	json_t *keepalive = l->keepalive.idle_s == 0 ? json_null() :
+	    json_pack("{s:i, s:i, s:i}", "idle_seconds", l->keepalive.idle_s, "interval_seconds",
+	    l->keepalive.interval_s, "probes", l->keepalive.probes);
 
 	return json_pack("{s:o, s:o, s:o, s:b, s:s, s:o, s:o}",
 	    "keepalive", keepalive,
-	    "user_timeout_seconds", seconds_or_off(l->user_timeout_ms),
+	    "user_timeout_seconds", seconds_or_off(l->keepalive.user_timeout_ms),
 	    "heartbeat_seconds", seconds_or_off(l->heartbeat_ms),
 	    "heartbeat_is_auto", (int)l->heartbeat_is_auto,
 	    "heartbeat_kind", l->heartbeat_kind <= BEAT_AHEAD && kinds[l->heartbeat_kind] != NULL ?

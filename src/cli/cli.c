@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "cli/ask.h"
-#include "config/nearest.h"
 #include "stent/cli.h"
+#include "stent/nearest.h"
 
 const struct command commands[] = {
 	{ "run", "[-c FILE]", "relay in the foreground",

@@ -1,9 +1,9 @@
 /* help.c - `stent help`: the commands, one of them, or the keys of the settings. */
 #include <string.h>
 
-#include "config/nearest.h"
 #include "stent/cli.h"
 #include "stent/config.h"
+#include "stent/nearest.h"
 
 static void
 print_commands(FILE *out)

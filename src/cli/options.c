@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "config/nearest.h"
 #include "stent/cli.h"
+#include "stent/nearest.h"
 
 static int
 tell_unknown(const char *command, const char *word, const struct cli_option *options)

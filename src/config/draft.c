@@ -2,7 +2,7 @@
  * draft.c - judges sections, keys and values one by one, and keeps them.
  *
  * Everything that can be said of a line by itself is said here; what needs
- * the whole file is left to resolve.c. A wrong name that is near a right one
+ * the whole file is left to defaults.c. A wrong name that is near a right one
  * is kept as that one, without a value: a mistyped "listen" is one error,
  * not also a missing listen.
  */
@@ -12,7 +12,7 @@
 
 #include "config/draft.h"
 #include "config/make.h"
-#include "config/nearest.h"
+#include "stent/nearest.h"
 
 #define ROUTE_NAME_MAX 40	/* inih cuts a section's name to 49 bytes; a log line should be short */
 

@@ -91,9 +91,9 @@ const struct key keys[] = {
 	  .help = "Tell the backend to stop the work of a client that is dead or was cut off (kill, "
 	    "idle_timeout), where the protocol can" },
 
-	{ LEG("keepalive", keepalive, keepalive_idle_s), .words = off, .def = "25s/10s/6",
+	{ LEG("keepalive", keepalive, keepalive), .words = off, .def = "25s/10s/6",
 	  .help = "TCP probes: after so long idle, so far apart, so many unanswered mean death" },
-	{ LEG("user_timeout", duration, user_timeout_ms), .min = 1, .max = USER_TIMEOUT_MAX,
+	{ LEG("user_timeout", duration, keepalive.user_timeout_ms), .min = 1, .max = USER_TIMEOUT_MAX,
 	  .words = automatic_or_off, .def = "auto",
 	  .help = "TCP_USER_TIMEOUT: bytes unacknowledged so long mean death; auto: idle + interval x "
 	    "probes of keepalive; off: the kernel's own limit" },

@@ -11,8 +11,8 @@
 #include <stdio.h>
 
 #include "config/errors.h"
-#include "config/nearest.h"
 #include "stent/config.h"
+#include "stent/nearest.h"
 #include "stent/side.h"
 
 enum scope {

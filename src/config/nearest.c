@@ -14,7 +14,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "config/nearest.h"
+#include "stent/nearest.h"
 
 static unsigned
 least(unsigned a, unsigned b)

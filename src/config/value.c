@@ -249,13 +249,12 @@ parse_probe_count(int *probes, const char *text, const struct spot *spot)
 static int
 parse_keepalive(const struct key *k, void *field, const char *text, const struct spot *spot)
 {
-	struct leg_settings *leg = (struct leg_settings *)(void *)
-	    ((char *)field - offsetof(struct leg_settings, keepalive_idle_s));
+	struct keepalive *ret = field;
 	int idle = 0, interval = 0, probes = 0, r;
 	char *idle_text, *interval_text, *probes_text, *more;
 
 	if (find_word(k, text) != NULL) {
-		leg->keepalive_idle_s = leg->keepalive_interval_s = leg->keepalive_probes = 0;
+		ret->idle_s = ret->interval_s = ret->probes = 0;
 		return 0;
 	}
 	more = idle_text = strdup(text);
@@ -275,9 +274,9 @@ parse_keepalive(const struct key *k, void *field, const char *text, const struct
 		r = -EINVAL;
 		goto out;
 	}
-	leg->keepalive_idle_s = idle;
-	leg->keepalive_interval_s = interval;
-	leg->keepalive_probes = probes;
+	ret->idle_s = idle;
+	ret->interval_s = interval;
+	ret->probes = probes;
 out:
 	free(idle_text);
 	return r;
@@ -286,16 +285,15 @@ out:
 static void
 print_keepalive(const struct key *k, const void *field, FILE *out)
 {
-	const struct leg_settings *leg = (const struct leg_settings *)(const void *)
-	    ((const char *)field - offsetof(struct leg_settings, keepalive_idle_s));
+	const struct keepalive *keepalive = field;
 	char idle[DURATION_TEXT_MAX], interval[DURATION_TEXT_MAX];
 
 	(void)k;
-	if (leg->keepalive_idle_s == 0)
+	if (keepalive->idle_s == 0)
 		fputs("off", out);
 	else
-		fprintf(out, "%s/%s/%d", duration_text(leg->keepalive_idle_s * INT64_C(1000), idle),
-		    duration_text(leg->keepalive_interval_s * INT64_C(1000), interval), leg->keepalive_probes);
+		fprintf(out, "%s/%s/%d", duration_text(keepalive->idle_s * INT64_C(1000), idle),
+		    duration_text(keepalive->interval_s * INT64_C(1000), interval), keepalive->probes);
 }
 
 const struct type type_keepalive = {

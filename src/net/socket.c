@@ -77,26 +77,26 @@ socket_is_own_peer(int fd)
 }
 
 int
-socket_keep_alive(int fd, const struct leg_settings *leg)
+socket_keep_alive(int fd, const struct keepalive *keepalive)
 {
-	const bool probes = leg->keepalive_idle_s > 0;
+	const bool probes = keepalive->idle_s > 0;
 	const struct option options[] = {
 		{ SOL_SOCKET, SO_KEEPALIVE, probes, true },	/* off, too: a listener that was handed over may have had it on */
-		{ IPPROTO_TCP, TCP_KEEPIDLE, leg->keepalive_idle_s, probes },
-		{ IPPROTO_TCP, TCP_KEEPINTVL, leg->keepalive_interval_s, probes },
-		{ IPPROTO_TCP, TCP_KEEPCNT, leg->keepalive_probes, probes },
-		{ IPPROTO_TCP, TCP_USER_TIMEOUT, (int)leg->user_timeout_ms, leg->user_timeout_ms > 0 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, keepalive->idle_s, probes },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, keepalive->interval_s, probes },
+		{ IPPROTO_TCP, TCP_KEEPCNT, keepalive->probes, probes },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT, (int)keepalive->user_timeout_ms, keepalive->user_timeout_ms > 0 },
 	};
 
 	return set_options(fd, options, sizeof(options) / sizeof(options[0]));
 }
 
 static int
-set_leg_options(int fd, const struct leg_settings *leg)
+set_leg_options(int fd, const struct keepalive *keepalive)
 {
 	const int r = set_stream_options(fd);
 
-	return r == 0 ? socket_keep_alive(fd, leg) : r;
+	return r == 0 ? socket_keep_alive(fd, keepalive) : r;
 }
 
 /* A number of /proc; -1: it is not there. */
@@ -120,14 +120,14 @@ is_v6_disabled(void)
 }
 
 static int
-bind_inet(int fd, const struct endpoint *ep, const struct leg_settings *client)
+bind_inet(int fd, const struct endpoint *ep, const struct keepalive *keepalive)
 {
 	int r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 
 	if (r == 0 && ep->addr.ss_family == AF_INET6)
 		r = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, ep->kind != ENDPOINT_ANY);
 	if (r == 0)
-		r = set_leg_options(fd, client);
+		r = set_leg_options(fd, keepalive);
 	if (r == 0 && bind(fd, (const struct sockaddr *)&ep->addr, ep->addr_len) != 0)
 		r = -errno;
 	return r;
@@ -144,14 +144,14 @@ bind_unix(int fd, const struct endpoint *ep, const struct unix_access *access, c
 }
 
 static int
-listen_on(const struct endpoint *ep, const struct leg_settings *client, const struct unix_access *access, const char **why)
+listen_on(const struct endpoint *ep, const struct keepalive *keepalive, const struct unix_access *access, const char **why)
 {
 	int fd = socket(ep->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = ep->addr.ss_family == AF_UNIX ? bind_unix(fd, ep, access, why) : bind_inet(fd, ep, client);
+	r = ep->addr.ss_family == AF_UNIX ? bind_unix(fd, ep, access, why) : bind_inet(fd, ep, keepalive);
 	if (r == 0 && listen(fd, SOCKET_BACKLOG) != 0)
 		r = -errno;
 	if (r == 0)
@@ -188,13 +188,13 @@ listen_hint(const struct endpoint *ep, int err)
 }
 
 int
-socket_listen(const struct endpoint *ep, const struct leg_settings *client, const struct unix_access *access,
+socket_listen(const struct endpoint *ep, const struct keepalive *keepalive, const struct unix_access *access,
     const char **why)
 {
 	int r;
 
 	*why = NULL;
-	r = listen_on(ep, client, access, why);
+	r = listen_on(ep, keepalive, access, why);
 	if ((r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL) && ep->kind == ENDPOINT_ANY) {
 		struct endpoint v4 = *ep;
 		struct sockaddr_in *sin = (struct sockaddr_in *)&v4.addr;
@@ -203,7 +203,7 @@ socket_listen(const struct endpoint *ep, const struct leg_settings *client, cons
 		sin->sin_family = AF_INET;
 		sin->sin_port = htons(ep->port);
 		v4.addr_len = sizeof(*sin);
-		r = listen_on(&v4, client, access, why);
+		r = listen_on(&v4, keepalive, access, why);
 		if (r >= 0)
 			log_say(LEVEL_INFO, "IPv6 is off here: %s is every IPv4 address alone", ep->text);
 	}
@@ -227,7 +227,7 @@ socket_defer_accept(int listener, int seconds)
 }
 
 int
-socket_adopt(int fd, const struct leg_settings *client)
+socket_adopt(int fd, const struct keepalive *keepalive)
 {
 	int listening = 0, domain = 0;
 	socklen_t len = sizeof(int);
@@ -242,7 +242,7 @@ socket_adopt(int fd, const struct leg_settings *client)
 	len = sizeof(int);
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0)
 		return -errno;
-	return domain == AF_UNIX ? 0 : set_leg_options(fd, client);
+	return domain == AF_UNIX ? 0 : set_leg_options(fd, keepalive);
 }
 
 int

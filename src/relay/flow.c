@@ -96,7 +96,7 @@ void
 flow_half_closed(struct flow *f)
 {
 	for (enum side s = CLIENT; s <= BACKEND; s++)
-		if (leg_settings(f, s)->keepalive_idle_s > HALF_CLOSED_IDLE_S)
+		if (leg_settings(f, s)->keepalive.idle_s > HALF_CLOSED_IDLE_S)
 			socket_set_keepalive_idle(leg_fd(leg_of(f, s)), HALF_CLOSED_IDLE_S);
 }
 
@@ -105,7 +105,7 @@ look_behind(struct flow *f)
 {
 	f->behind_us = 0;
 	if (!f->kept && f->backend.family != AF_UNIX)
-		(void)socket_keep_alive(leg_fd(leg_of(f, BACKEND)), leg_settings(f, BACKEND));
+		(void)socket_keep_alive(leg_fd(leg_of(f, BACKEND)), &leg_settings(f, BACKEND)->keepalive);
 	if (!f->kept && (leg_of(f, CLIENT)->fin || leg_of(f, BACKEND)->fin))
 		flow_half_closed(f);
 	f->kept = true;
@@ -230,7 +230,7 @@ flow_wake_at(struct flow *f, int64_t at_us)
 static int64_t
 watch_stall(struct flow *f, enum side s, int64_t now_us)
 {
-	const int64_t timeout_us = leg_settings(f, s)->user_timeout_ms * US_PER_MS;
+	const int64_t timeout_us = leg_settings(f, s)->keepalive.user_timeout_ms * US_PER_MS;
 	struct leg *l = leg_of(f, s);
 	struct socket_facts facts;
 	bool shut;
@@ -243,7 +243,7 @@ watch_stall(struct flow *f, enum side s, int64_t now_us)
 	shut = facts.unsent > 0 && facts.unacked == 0;
 	if (shut != l->stalled) {
 		l->stalled = shut;
-		socket_set_user_timeout(leg_fd(l), shut ? 0 : leg_settings(f, s)->user_timeout_ms);
+		socket_set_user_timeout(leg_fd(l), shut ? 0 : leg_settings(f, s)->keepalive.user_timeout_ms);
 	}
 	if (shut && facts.probes >= 2 && facts.last_ack_ms * (int64_t)US_PER_MS >= timeout_us) {
 		ending_on_death(f, s, reason_on_side(REASON_CLIENT_USER_TIMEOUT, s));

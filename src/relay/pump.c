@@ -25,7 +25,7 @@
 void
 pump_sent(struct flow *f, enum side to, int64_t now_us)
 {
-	const int64_t timeout_ms = leg_settings(f, to)->user_timeout_ms;
+	const int64_t timeout_ms = leg_settings(f, to)->keepalive.user_timeout_ms;
 	const int64_t look_us = now_us + timeout_ms * US_PER_MS / 2;
 
 	leg_of(f, to)->tx_us = now_us;

@@ -398,8 +398,8 @@ is_alive(struct flow *f, enum side s, int64_t now_us)
 {
 	const struct leg_settings *leg = leg_settings(f, s);
 	const struct leg *l = &f->leg[s];
-	const int64_t vouch_us = beat_vouch_us(leg->keepalive_idle_s * (int64_t)US_PER_S,
-	    leg->keepalive_interval_s * (int64_t)US_PER_S, policy_of(f, s).interval_us);
+	const int64_t vouch_us = beat_vouch_us(leg->keepalive.idle_s * (int64_t)US_PER_S,
+	    leg->keepalive.interval_s * (int64_t)US_PER_S, policy_of(f, s).interval_us);
 	struct socket_facts facts;
 	int64_t heard_us = l->rx_us;
 

@@ -189,7 +189,7 @@ open_listener(struct listener *l, const char **why)
 {
 	const struct unix_access access = access_of(l->acceptor, l->route);
 
-	l->fd = socket_listen(l->endpoint, &l->route->leg[CLIENT], &access, why);
+	l->fd = socket_listen(l->endpoint, &l->route->leg[CLIENT].keepalive, &access, why);
 	if (l->fd < 0)
 		return l->fd;
 	if (has_path(l))
@@ -224,7 +224,7 @@ adopt_listeners(struct acceptor *a, const struct route *route, const struct endp
 		if (strcmp(name, ep->host) != 0)
 			continue;
 		l = new_listener(a, route, ep);
-		r = l != NULL ? socket_adopt(fd, &route->leg[CLIENT]) : -ENOMEM;
+		r = l != NULL ? socket_adopt(fd, &route->leg[CLIENT].keepalive) : -ENOMEM;
 		if (r != 0)
 			break;
 		l->fd = fd;

@@ -16,8 +16,8 @@ static struct route routes[] = {
 		.name = "pg", .protocol = "postgres", .listen = listen_pg, .n_listen = 1,
 		.backend = backend_pg, .n_backend = 2,
 		.leg = {
-			[CLIENT] = { .keepalive_idle_s = 60, .keepalive_interval_s = 10, .keepalive_probes = 6,
-			    .user_timeout_ms = 120000, .heartbeat_ms = 60000, .heartbeat_kind = BEAT_TELL },
+			[CLIENT] = { .keepalive.idle_s = 60, .keepalive.interval_s = 10, .keepalive.probes = 6,
+			    .keepalive.user_timeout_ms = 120000, .heartbeat_ms = 60000, .heartbeat_kind = BEAT_TELL },
 			[BACKEND] = { .heartbeat_ms = 2500, .heartbeat_kind = BEAT_ASK, .heartbeat_limit_ms = 43200000 },
 		},
 	},

@@ -207,10 +207,10 @@ test_defaults(void **state)
 	for (int s = CLIENT; s <= BACKEND; s++) {
 		const struct leg_settings *leg = &r->leg[s];
 
-		assert_int_equal(leg->keepalive_idle_s, 25);
-		assert_int_equal(leg->keepalive_interval_s, 10);
-		assert_int_equal(leg->keepalive_probes, 6);
-		assert_int_equal(leg->user_timeout_ms, 85000);
+		assert_int_equal(leg->keepalive.idle_s, 25);
+		assert_int_equal(leg->keepalive.interval_s, 10);
+		assert_int_equal(leg->keepalive.probes, 6);
+		assert_int_equal(leg->keepalive.user_timeout_ms, 85000);
 		assert_int_equal(leg->heartbeat_ms, 0);		/* tcp has none */
 		assert_false(leg->heartbeat_is_auto);
 		assert_int_equal(leg->heartbeat_kind, 0);
@@ -317,18 +317,18 @@ test_keepalive(void **state)
 	struct config *c = good_route("keepalive = 1s/32767s/127\nbackend.keepalive = off\n");
 
 	(void)state;
-	assert_int_equal(c->routes->leg[CLIENT].keepalive_idle_s, 1);
-	assert_int_equal(c->routes->leg[CLIENT].keepalive_interval_s, 32767);
-	assert_int_equal(c->routes->leg[CLIENT].keepalive_probes, 127);
-	assert_int_equal(c->routes->leg[BACKEND].keepalive_idle_s, 0);
-	assert_int_equal(c->routes->leg[BACKEND].user_timeout_ms, 0);	/* auto, and no probes: the kernel's own */
+	assert_int_equal(c->routes->leg[CLIENT].keepalive.idle_s, 1);
+	assert_int_equal(c->routes->leg[CLIENT].keepalive.interval_s, 32767);
+	assert_int_equal(c->routes->leg[CLIENT].keepalive.probes, 127);
+	assert_int_equal(c->routes->leg[BACKEND].keepalive.idle_s, 0);
+	assert_int_equal(c->routes->leg[BACKEND].keepalive.user_timeout_ms, 0);	/* auto, and no probes: the kernel's own */
 	config_free(c);
 	c = good_route("keepalive = 2m/1.5m/3\nbackend.user_timeout = off\n");
-	assert_int_equal(c->routes->leg[CLIENT].user_timeout_ms, 120000 + 90000 * 3);
-	assert_int_equal(c->routes->leg[BACKEND].user_timeout_ms, 0);
+	assert_int_equal(c->routes->leg[CLIENT].keepalive.user_timeout_ms, 120000 + 90000 * 3);
+	assert_int_equal(c->routes->leg[BACKEND].keepalive.user_timeout_ms, 0);
 	config_free(c);
 	c = good_route("keepalive = 1s/32767s/127\n");	/* the kernel's int holds 24 days */
-	assert_int_equal(c->routes->leg[CLIENT].user_timeout_ms, INT32_MAX);
+	assert_int_equal(c->routes->leg[CLIENT].keepalive.user_timeout_ms, INT32_MAX);
 	config_free(c);
 
 	assert_error("keepalive = 500ms/10s/6\n", "4: keepalive: the idle time \"500ms\" is no whole second, and the "
@@ -592,8 +592,8 @@ test_from_args(void **state)
 	assert_int_equal(c->n_routes, 1);
 	assert_string_equal(c->routes->name, "relay");
 	assert_int_equal(c->routes->n_backend, 2);
-	assert_int_equal(c->routes->leg[CLIENT].keepalive_idle_s, 0);
-	assert_int_equal(c->routes->leg[BACKEND].keepalive_idle_s, 30);
+	assert_int_equal(c->routes->leg[CLIENT].keepalive.idle_s, 0);
+	assert_int_equal(c->routes->leg[BACKEND].keepalive.idle_s, 30);
 	assert_int_equal(c->routes->leg[BACKEND].heartbeat_ms, 50000);
 	assert_int_equal(c->workers, 2);
 	assert_null(c->admin);

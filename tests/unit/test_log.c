@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-#include "admin/log_line.h"
+#include "log/log_line.h"
 #include "stent/log.h"
 
 #define STAMP "2026-11-20T17:00:00.123Z"

@@ -48,7 +48,7 @@ test_a_socket_that_met_itself_is_known(void **state)
 static void
 test_keepalive_off_turns_it_off(void **state)
 {
-	static const struct leg_settings off = { .keepalive_idle_s = 0 };
+	static const struct keepalive off = { .idle_s = 0 };
 	struct sockaddr_in at;
 	const int fd = bound(&at), on = 1;
 	int found = -1;

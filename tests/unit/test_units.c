@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "config/nearest.h"
+#include "stent/nearest.h"
 #include "config/units.h"
 
 static const struct {

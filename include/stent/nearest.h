@@ -2,8 +2,8 @@
  * nearest.h - the right word nearest to a wrong one: "did you mean ...?".
  * Start, offer every right word, ask for the best.
  */
-#ifndef STENT_CONFIG_NEAREST_H
-#define STENT_CONFIG_NEAREST_H
+#ifndef STENT_NEAREST_H
+#define STENT_NEAREST_H
 
 #define NEAREST_MAX 64	/* bytes; longer words are near to nothing */
 

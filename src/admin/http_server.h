@@ -1,6 +1,6 @@
-/* http.h - the status page, /status, /flows, /metrics and /healthz. Reading only. */
-#ifndef STENT_ADMIN_HTTP_H
-#define STENT_ADMIN_HTTP_H
+/* http_server.h - the status page, /status, /flows, /metrics and /healthz. Reading only. */
+#ifndef STENT_ADMIN_HTTP_SERVER_H
+#define STENT_ADMIN_HTTP_SERVER_H
 
 struct event_base;
 struct http;

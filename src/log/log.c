@@ -26,8 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "admin/log_line.h"
-#include "admin/log_sink.h"
+#include "log/log_line.h"
+#include "log/log_sink.h"
 
 #define BUFFER_BYTES (256 * 1024)
 #define GATHER_MS 2	/* what comes meanwhile costs the thread no wake-up of its own */

@@ -11,7 +11,7 @@
  * line: everything after it is left out, room kept in reserve closes open
  * quotes, and the line says that it was cut. Cut JSON is still JSON.
  */
-#include "admin/log_line.h"
+#include "log/log_line.h"
 
 #include <inttypes.h>
 #include <stdint.h>

@@ -13,7 +13,7 @@
  * syslog is written here rather than by syslog(3), which blocks its caller for
  * as long as the daemon does not read.
  */
-#include "admin/log_sink.h"
+#include "log/log_sink.h"
 
 #include <errno.h>
 #include <fcntl.h>

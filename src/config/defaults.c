@@ -1,5 +1,5 @@
 /*
- * resolve.c - what needs more than one line: the autos, routes that lack
+ * defaults.c - what needs more than one line: the autos, routes that lack
  * something, listeners in each other's way.
  */
 #include <arpa/inet.h>
@@ -33,10 +33,10 @@ count_cores(void)
 static void
 resolve_user_timeout(struct leg_settings *leg)
 {
-	int64_t s = leg->keepalive_idle_s + (int64_t)leg->keepalive_interval_s * leg->keepalive_probes;
+	int64_t s = leg->keepalive.idle_s + (int64_t)leg->keepalive.interval_s * leg->keepalive.probes;
 
-	if (leg->user_timeout_ms < 0)
-		leg->user_timeout_ms = s * 1000 < INT32_MAX ? s * 1000 : INT32_MAX;	/* the kernel takes an int */
+	if (leg->keepalive.user_timeout_ms < 0)
+		leg->keepalive.user_timeout_ms = s * 1000 < INT32_MAX ? s * 1000 : INT32_MAX;	/* the kernel takes an int */
 }
 
 static void

@@ -1,5 +1,5 @@
 /*
- * http.c - HTTP as far as a browser, a scraper and a health check need it: GET
+ * http_server.c - HTTP as far as a browser, a scraper and a health check need it: GET
  * and HEAD, one request a connection, nothing that changes anything.
  *
  * libevent's evhttp would do, but has no bound on connections and no deadline
@@ -9,7 +9,7 @@
  * the answers: there is no CORS. It could if its own name were made to resolve
  * to this address: which names are answered to is hosts.c.
  */
-#include "admin/http.h"
+#include "admin/http_server.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -280,7 +280,7 @@ static const struct serve_protocol protocol = {
 static int
 open_socket(const char *where, const char **why)
 {
-	static const struct leg_settings no_options;
+	static const struct keepalive no_options;
 	static const struct unix_access no_file;
 	struct endpoint ep;
 	int fd = -EINVAL;
