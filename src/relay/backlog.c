@@ -7,12 +7,11 @@
  */
 #include <errno.h>
 #include <event2/buffer.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "relay/flow.h"
-#include "stent/socket.h"
+
+#define SPANS 8		/* of the bytes kept, at a call */
 
 struct backlog {
 	struct evbuffer *bytes;
@@ -91,6 +90,19 @@ backlog_free(struct relay *r, struct leg *l)
 }
 
 static ssize_t
+send_bytes(struct leg *l)
+{
+	struct evbuffer *bytes = l->backlog->bytes;
+	struct evbuffer_iovec spans[SPANS];
+	const int n_spans = evbuffer_peek(bytes, -1, NULL, spans, SPANS);
+	const ssize_t n = transport_write(&l->transport, spans, n_spans < SPANS ? (size_t)n_spans : SPANS);
+
+	if (n > 0)
+		evbuffer_drain(bytes, (size_t)n);
+	return n;
+}
+
+static ssize_t
 send_some(struct leg *l)
 {
 	struct backlog *b = l->backlog;
@@ -100,34 +112,34 @@ send_some(struct leg *l)
 		uint8_t byte;
 
 		evbuffer_copyout(b->bytes, &byte, 1);
-		n = socket_send_urgent(leg_fd(l), byte);
+		n = transport_write_urgent(&l->transport, byte);
 		if (n > 0)
 			evbuffer_drain(b->bytes, 1);
 		return n;
 	}
 	if (b->bytes != NULL && evbuffer_get_length(b->bytes) > 0)
-		return evbuffer_write(b->bytes, leg_fd(l));
-	n = splice(b->pipe->out, NULL, leg_fd(l), NULL, b->pipe->len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		return send_bytes(l);
+	n = transport_write_from_pipe(&l->transport, b->pipe->out, b->pipe->len);
 	if (n > 0)
 		b->pipe->len -= (size_t)n;
 	return n;
 }
 
-enum drained
+struct verdict
 backlog_drain(struct flow *f, enum side s)
 {
 	struct leg *l = leg_of(f, s);
 
 	while (backlog_len(l) > 0) {
-		ssize_t n = send_some(l);
+		const ssize_t n = send_some(l);
 
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return DRAINED_ERROR;
-		if (n < 0 && errno == EAGAIN)
-			return DRAINED_PART;
+		if (n == -EAGAIN)
+			return VERDICT(GO_ON);
+		if (n < 0)
+			return VERDICT_FAILED(s, (int)-n);
 		if (n > 0)
 			pump_sent(f, s, clock_us());
 	}
 	backlog_free(f->relay, l);
-	return DRAINED_ALL;
+	return VERDICT(GO_ON);
 }

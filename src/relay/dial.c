@@ -25,7 +25,9 @@ struct dial {
 	enum close_reason last;		/* why the last one failed */
 };
 
-static void step(struct flow *f);
+#define NOT_OPENED_BY(r) ((struct verdict){ .kind = NOT_OPENED, .reason = (uint8_t)(r) })
+
+static struct verdict step(struct flow *f);
 
 void
 dial_free(struct dial *d)
@@ -58,7 +60,7 @@ failure(int err)
 	case ENFILE:
 		return REASON_LIMIT;
 	default:
-		return reason_from_errno(BACKEND, err, -1, false);
+		return reason_from_errno(BACKEND, err, NULL, false);
 	}
 }
 
@@ -82,12 +84,11 @@ static void
 drop_attempt(struct flow *f)
 {
 	struct leg *l = leg_of(f, BACKEND);
-	const int fd = leg_fd(l);
 
-	if (fd < 0)
+	if (!transport_is_open(&l->transport))
 		return;
 	event_del(&l->ev);
-	socket_reset(fd);
+	transport_close(&l->transport, TRANSPORT_RESET);
 	flow_init_leg(f, BACKEND, -1);
 	l->readable = l->hup = false;
 }
@@ -134,7 +135,7 @@ set_port(struct sockaddr_storage *ss, uint16_t port)
 static int
 find_original(struct flow *f, struct sockaddr_storage *ret)
 {
-	const int fd = leg_fd(leg_of(f, CLIENT));
+	const int fd = leg_of(f, CLIENT)->transport.fd;
 	struct sockaddr_storage own;
 	struct address a, b;
 	socklen_t len = sizeof(own);
@@ -151,7 +152,7 @@ find_original(struct flow *f, struct sockaddr_storage *ret)
 }
 
 /* Goes on with what the lookup gave; NULL: nothing. */
-static void
+static struct verdict
 looked_up(struct flow *f, const struct host_addresses *list, const char *why_not)
 {
 	struct dial *d = f->dial;
@@ -161,19 +162,18 @@ looked_up(struct flow *f, const struct host_addresses *list, const char *why_not
 		note_failure(f, REASON_BACKEND_LOOKUP, why_not);
 		d->backend++;
 	} else if (set_found(d, list->at, list->n) != 0) {
-		ending_before_open(f, REASON_MEMORY);
-		return;
+		return NOT_OPENED_BY(REASON_MEMORY);
 	}
-	step(f);
+	return step(f);
 }
 
 static void
 on_looked_up(void *arg, const struct host_addresses *list)
 {
-	looked_up(arg, list, "the name is not known");
+	flow_settle(arg, looked_up(arg, list, "the name is not known"));
 }
 
-enum have { HAVE_ADDRESSES, HAVE_TO_WAIT, HAVE_NONE, HAVE_ENDED };
+enum have { HAVE_ADDRESSES, HAVE_TO_WAIT, HAVE_NONE, HAVE_DENIED };
 
 /* Finds the addresses of the backend being tried. */
 static enum have
@@ -202,8 +202,7 @@ find_addresses(struct flow *f)
 		log_say(LEVEL_WARN, "route %s: %s", f->route->name, r == -ELOOP
 		    ? "a client connected to the listener itself: backend = original takes redirected flows only"
 		    : "the client's flow was not redirected: no original destination");
-		ending_before_open(f, REASON_DENIED);
-		return HAVE_ENDED;
+		return HAVE_DENIED;
 	}
 	return set_found(d, &one, 1) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
 }
@@ -238,26 +237,24 @@ try_next(struct flow *f)
 }
 
 /* Goes on until something is under way or nothing is left. */
-static void
+static struct verdict
 step(struct flow *f)
 {
 	struct dial *d = f->dial;
 
-	while (f->state == FLOW_CONNECTING) {
+	for (;;) {
 		enum have have = HAVE_ADDRESSES;
 
-		if (d->backend >= f->route->n_backend) {
-			ending_before_open(f, d->last);
-			return;
-		}
+		if (d->backend >= f->route->n_backend)
+			return NOT_OPENED_BY(d->last);
 		if (d->found == NULL)
 			have = find_addresses(f);
-		if (have == HAVE_ENDED)
-			return;
+		if (have == HAVE_DENIED)
+			return NOT_OPENED_BY(REASON_DENIED);
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): HAVE_ADDRESSES says that they are found */
 		if (have == HAVE_TO_WAIT || (have == HAVE_ADDRESSES && d->next < d->found->n && try_next(f))) {
 			set_attempt(f);
-			return;
+			return VERDICT(GO_ON);
 		}
 		if (have == HAVE_ADDRESSES && d->next < d->found->n)
 			continue;
@@ -267,57 +264,53 @@ step(struct flow *f)
 	}
 }
 
-int
+struct verdict
 dial_start(struct flow *f)
 {
 	f->dial = calloc(1, sizeof(*f->dial));
 	if (f->dial == NULL)
-		return -ENOMEM;
+		return NOT_OPENED_BY(REASON_MEMORY);
 	f->dial->deadline_us = f->began_us + f->route->connect_timeout_ms * US_PER_MS;
 	f->dial->last = REASON_BACKEND_LOOKUP;
-	step(f);
-	return 0;
+	return step(f);
 }
 
-void
+struct verdict
 dial_event(struct flow *f, bool may_have_failed)
 {
 	/* An error is reported as readable and writable at once: writable alone needs no look. */
 	struct leg *l = leg_of(f, BACKEND);
-	int err = may_have_failed ? socket_error(leg_fd(l)) : 0;
+	int err = may_have_failed ? transport_take_error(&l->transport) : 0;
 
-	if (err == 0 && socket_is_own_peer(leg_fd(l)))
+	if (err == 0 && socket_is_own_peer(l->transport.fd))
 		err = ECONNREFUSED;	/* nobody listens there: it has met itself */
 
 	/* A backend that spoke and reset at once did answer: its words go before its end. */
-	if (err != 0 && socket_unread(leg_fd(l)) > 0) {
+	if (err != 0 && transport_unread(&l->transport) > 0) {
 		l->error = (uint8_t)err;
 	} else if (err != 0) {
 		note_failure(f, failure(err), strerror(err));
 		drop_attempt(f);
-		step(f);
-		return;
+		return step(f);
 	}
-	dial_free(f->dial);
-	f->dial = NULL;
-	flow_opened(f);
+	return VERDICT(OPENED);
 }
 
-int64_t
-dial_tick(struct flow *f, int64_t now_us)
+struct verdict
+dial_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 {
 	struct dial *d = f->dial;
+	struct verdict v = VERDICT(GO_ON);
 
-	if (now_us < d->attempt_us)
-		return d->attempt_us;
-	if (d->lookup != NULL) {
+	if (now_us >= d->attempt_us && d->lookup != NULL) {
 		lookup_cancel(d->lookup);
-		looked_up(f, resolver_known(f->relay->resolver, backend_of(f)->host, RESOLVER_ANY_AGE),
+		v = looked_up(f, resolver_known(f->relay->resolver, backend_of(f)->host, RESOLVER_ANY_AGE),
 		    "no answer from the resolver in time");
-	} else {
+	} else if (now_us >= d->attempt_us) {
 		note_failure(f, REASON_BACKEND_CONNECT_TIMEOUT, "no answer in time");
 		drop_attempt(f);
-		step(f);
+		v = step(f);
 	}
-	return f->state == FLOW_CONNECTING ? f->dial->attempt_us : INT64_MAX;
+	*again_us = d->attempt_us;
+	return v;
 }

@@ -1,23 +1,21 @@
 /*
- * flow.c - a flow from its opening to its last event.
+ * flow.c - the dispatcher of a flow: its events, its timer, and every change
+ * of its state. What the other files find out they return as a verdict.
  *
  * Both sockets are registered once, edge-triggered, for reading and writing:
  * no epoll_ctl follows until the end. An edge sets a flag ("there may be bytes
  * to read"); the pump clears it when the socket is empty. A socket that is
- * not being read (its peer is stalled, or it has said its last) still reports
+ * not being read (its peer is stalled, or half-closed) still reports
  * a reset by an edge: then its error is asked for.
  *
- * The one timer of a flow is lazy: traffic never moves it. When it fires it
- * looks at the stamps that traffic left and sets itself anew, or not at all:
- * a quiet plain flow has none.
+ * The one timer is lazy: traffic never moves it. When it fires it looks at the
+ * stamps that traffic left and is set again, or not: a quiet plain flow has none.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "relay/flow.h"
 #include "stent/log.h"
-#include "stent/socket.h"
-
-#define STALL_LOOK_MOST_US (5 * US_PER_S)	/* how often a stalled leg is looked at */
 
 #define HALF_CLOSED_IDLE_S 25	/* the most before the first probe, as the default of keepalive */
 #define BEHIND_US (20 * US_PER_MS)
@@ -31,6 +29,7 @@ flow_init_leg(struct flow *f, enum side s, int fd)
 	struct leg *l = leg_of(f, s);
 
 	l->side = (uint8_t)s;
+	transport_init(&l->transport, fd);
 	l->rx_us = l->tx_us = f->began_us;
 	event_assign(&l->ev, f->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event, l);
 	f->timer.fire = on_timer;
@@ -76,18 +75,6 @@ flow_look_behind(struct flow *f, enum side s, int64_t now_us)
 	flow_wake_at(f, f->behind_us);
 }
 
-/* The socket of a leg that is not being read may have died. False: the flow ends. */
-static bool
-check_unread_leg(struct flow *f, enum side s)
-{
-	int err = socket_error(leg_fd(leg_of(f, s)));
-
-	if (err == 0)
-		return true;
-	ending_on_error(f, s, err);
-	return false;
-}
-
 /*
  * Connection tracking forgets a half-closed connection sooner than an open one
  * (Linux: after 60 s), so its first probe must not wait longer than that.
@@ -97,68 +84,284 @@ flow_half_closed(struct flow *f)
 {
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		if (leg_settings(f, s)->keepalive.idle_s > HALF_CLOSED_IDLE_S)
-			socket_set_keepalive_idle(leg_fd(leg_of(f, s)), HALF_CLOSED_IDLE_S);
+			transport_set_keepalive_idle(&leg_of(f, s)->transport, HALF_CLOSED_IDLE_S);
+}
+
+void
+flow_wake_at(struct flow *f, int64_t at_us)
+{
+	if (f->timer.slot != 0 && f->timer.at_us <= at_us)
+		return;
+	if (timer_arm(f->relay->timers, &f->timer, at_us) == 0)
+		return;
+	f->doomed = true;	/* not at once: whoever calls is in the middle of something */
+	flow_again(f);
+}
+
+/* --- how it ends --- */
+
+static void
+close_leg(struct flow *f, enum side s, bool by_reset)
+{
+	struct leg *l = leg_of(f, s);
+
+	backlog_free(f->relay, l);
+	if (!transport_is_open(&l->transport))
+		return;
+	event_del(&l->ev);
+	if (!by_reset && l->guarded)
+		transport_reset_at_close(&l->transport, false);
+	transport_close(&l->transport, by_reset ? TRANSPORT_RESET : TRANSPORT_FIN);
+}
+
+/* The very end; the memory goes between two rounds of the loop (relay_work()), as the list of flows may be walked now. */
+static void
+finish(struct flow *f, bool reset_client, bool reset_backend)
+{
+	struct relay *r = f->relay;
+	const bool was_open = f->state != FLOW_CONNECTING;
+
+	if (f->state == FLOW_CONNECTING)
+		dial_free(f->dial);
+	else if (f->state == FLOW_ENDING)
+		free(f->ending);
+	f->dial = NULL;
+	if (was_open)
+		end_log(f);
+	else
+		end_log(f);
+	f->state = FLOW_ENDED;
+	timer_disarm(r->timers, &f->timer);
+	close_leg(f, CLIENT, reset_client);
+	close_leg(f, BACKEND, reset_backend);
+	session_free(f);
+	counter_add(&r->counters->flows_ended[f->reason], 1);
+	counter_add(&r->counters->flows_open, (uint64_t)-1);
+	if (r->list_next == f)
+		r->list_next = TAILQ_NEXT(f, link);
+	TAILQ_REMOVE(&r->flows, f, link);
+	TAILQ_INSERT_TAIL(&r->dead, f, link);
 }
 
 static void
-look_behind(struct flow *f)
+progress_ending(struct flow *f)
 {
-	f->behind_us = 0;
-	if (!f->kept && f->backend.family != AF_UNIX)
-		(void)socket_keep_alive(leg_fd(leg_of(f, BACKEND)), &leg_settings(f, BACKEND)->keepalive);
-	if (!f->kept && (leg_of(f, CLIENT)->fin || leg_of(f, BACKEND)->fin))
-		flow_half_closed(f);
-	f->kept = true;
-	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++) {
-		struct leg *l = leg_of(f, s);
-		const int more = l->read_short && !l->readable && !l->fin ? socket_has_more(leg_fd(l)) : 0;
+	struct ending *e = f->ending;
 
-		l->read_short = false;
-		if (more < 0) {
-			ending_on_error(f, s, -more);
-		} else if (more > 0) {
-			l->readable = true;
-			pump(f, s);
-		}
+	if (ending_look(f, e, clock_us()))
+		finish(f, e->reset[CLIENT], e->reset[BACKEND]);
+}
+
+/* The backend still works for a client that is dead, or cut off: have it stop. */
+static void
+cancel_work(struct flow *f)
+{
+	uint8_t buf[CODEC_BEAT_MAX];
+	const size_t n = f->route->cancel_on_death ? session_cancel(f, buf) : 0;
+
+	if (n > 0)
+		cancel_send(f->relay, f, buf, n);
+}
+
+/*
+ * Whose flow is cut off waits for its work no more than the dead do. A drain is
+ * no such case: this process ends with it, and could not send the cancel request.
+ */
+static bool
+has_work_cancelled(enum close_reason r)
+{
+	return r == REASON_ADMIN_KILL || r == REASON_CLIENT_IDLE || r == REASON_BACKEND_IDLE;
+}
+
+void
+flow_end(struct flow *f, enum close_reason reason)
+{
+	bool told[2];
+
+	if (f->state == FLOW_ENDED)
+		return;
+	if (f->state == FLOW_OPEN && has_work_cancelled(reason))
+		cancel_work(f);
+	f->reason = (uint8_t)reason;
+	if (f->state != FLOW_OPEN) {
+		finish(f, true, true);
+		return;
 	}
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		told[s] = ending_dismiss(f, s);
+	f->ending = malloc(sizeof(*f->ending));
+	if (f->ending == NULL) {
+		finish(f, !told[CLIENT], !told[BACKEND]);
+		return;
+	}
+	f->state = FLOW_ENDING;
+	ending_begin_forced(f->ending, told);
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		if (!told[s])
+			close_leg(f, s, true);
+	progress_ending(f);
+}
+
+/*
+ * A side that said its protocol's goodbye and then reset has left in order. Its
+ * kernel resets when bytes lie unread, and heartbeats of ours may be those.
+ */
+static bool
+is_reset_behind_goodbye(const struct flow *f, enum side s, enum close_reason reason)
+{
+	return reason == reason_on_side(REASON_CLIENT_RESET, s) && session_said_goodbye(f, s);
+}
+
+static enum on_dead
+how_to_tell(const struct flow *f, enum side dead, enum close_reason reason)
+{
+	if (reason_is_death(reason))
+		return f->route->on_dead;
+	return is_reset_behind_goodbye(f, dead, reason) && f->session->beat[dead].sent > 0 ? ON_DEAD_CLOSE : ON_DEAD_RESET;
+}
+
+/* A side of an open flow is gone. */
+static void
+lose_leg(struct flow *f, enum side dead, enum close_reason reason)
+{
+	struct leg *l = leg_of(f, dead);
+	const enum on_dead how = how_to_tell(f, dead, reason);
+
+	heartbeats_judge_end(f, dead, clock_us());
+	if (is_reset_behind_goodbye(f, dead, reason))
+		reason = reason_on_side(REASON_CLIENT_FIN, dead);
+	f->reason = (uint8_t)reason;
+	if (dead == CLIENT)
+		cancel_work(f);		/* a reset is a death too: nobody is left to wait for it */
+	f->ending = malloc(sizeof(*f->ending));
+	if (f->ending == NULL) {
+		finish(f, true, true);
+		return;
+	}
+	f->state = FLOW_ENDING;
+	ending_begin(f->ending, dead, how);
+	l->dead = true;
+	l->readable = !l->fin;		/* what it sent before is still there to be read */
+	backlog_free(f->relay, l);
+	progress_ending(f);
+}
+
+/* --- what is found on the way --- */
+
+static void
+opened(struct flow *f)
+{
+	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
+	const int64_t now = clock_us();
+
+	dial_free(f->dial);
+	f->dial = NULL;
+	f->state = FLOW_OPEN;
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		leg_of(f, s)->rx_us = leg_of(f, s)->tx_us = now;
+	if (log_wants(LEVEL_DEBUG))
+		log_event(LEVEL_DEBUG, "flow start", (struct log_field[]){
+		    LOG_INT("id", f->id),
+		    LOG_TEXT("route", f->route->name),
+		    LOG_TEXT("client", address_text(&f->client, client)),
+		    LOG_TEXT("backend", address_text(&f->backend, backend)),
+		}, 4);
+	if (f->route->codec != NULL && session_open(f, now) != 0) {
+		flow_end(f, REASON_MEMORY);
+		return;
+	}
+	f->behind_us = now + BEHIND_US;		/* the backend's keepalive is set then, if the flow lives so long */
+	flow_set_timer(f, now);
+	flow_work(f);
+}
+
+void
+flow_settle(struct flow *f, struct verdict v)
+{
+	struct leg *l = leg_of(f, v.side);
+
+	switch ((enum verdict_kind)v.kind) {
+	case GO_ON:
+	case NOTHING:
+		break;
+	case LEG_FAILED:
+		lose_leg(f, v.side, reason_from_errno(v.side, v.err, &l->transport, l->stalled));
+		break;
+	case LEG_DEAD:
+		lose_leg(f, v.side, (enum close_reason)v.reason);
+		break;
+	case CUT_OFF:
+	case NOT_OPENED:
+		flow_end(f, (enum close_reason)v.reason);
+		break;
+	case IN_ORDER:
+		finish(f, false, false);
+		break;
+	case OPENED:
+		opened(f);
+		break;
+	}
+}
+
+/* --- events --- */
+
+/* Lets side `from` run, if the flow is still open. */
+static void
+run(struct flow *f, enum side from)
+{
+	if (f->state == FLOW_OPEN)
+		flow_settle(f, pump(f, from));
+}
+
+void
+flow_work(struct flow *f)
+{
+	if (f->doomed)
+		flow_end(f, REASON_MEMORY);
+	else if (f->state == FLOW_ENDING)
+		progress_ending(f);
+	run(f, CLIENT);
+	run(f, BACKEND);
+}
+
+static void
+drain(struct flow *f, enum side s)
+{
+	flow_settle(f, backlog_drain(f, s));
+	if (leg_of(f, s)->backlog == NULL)
+		run(f, side_other(s));	/* also passes on a FIN that waited */
 }
 
 static void
 event_while_open(struct flow *f, enum side s, short what)
 {
-	const struct leg *l = leg_of(f, s), *to = leg_of(f, side_other(s));
+	struct leg *l = leg_of(f, s), *to = leg_of(f, side_other(s));
 
-	if ((what & EV_WRITE) && l->backlog != NULL) {
-		switch (backlog_drain(f, s)) {
-		case DRAINED_ERROR:
-			ending_on_error(f, s, errno);
-			return;
-		case DRAINED_ALL:
-			pump(f, side_other(s));	/* also passes on a FIN that waited */
-			break;
-		case DRAINED_PART:
-			break;
-		}
+	if ((what & EV_WRITE) && l->backlog != NULL)
+		drain(f, s);
+	/* The socket of a leg that is not being read may have died. */
+	if ((what & EV_READ) && f->state == FLOW_OPEN && (l->fin || to->backlog != NULL)) {
+		const int err = transport_take_error(&l->transport);
+
+		if (err != 0)
+			flow_settle(f, VERDICT_FAILED(s, err));
 	}
-	if (f->state != FLOW_OPEN)
-		return;
-	if ((what & EV_READ) && (l->fin || to->backlog != NULL) && !check_unread_leg(f, s))
-		return;
-	pump(f, s);
+	run(f, s);
 }
 
 static void
 event_while_connecting(struct flow *f, enum side s, short what)
 {
+	const struct transport *client = &leg_of(f, CLIENT)->transport;
 	int err;
 
 	if (s == BACKEND) {
-		dial_event(f, what & EV_READ);
+		flow_settle(f, dial_event(f, what & EV_READ));
 		return;
 	}
-	err = (what & EV_READ) ? socket_error(leg_fd(leg_of(f, CLIENT))) : 0;
+	err = (what & EV_READ) ? transport_take_error(client) : 0;
 	if (err != 0)
-		ending_before_open(f, reason_from_errno(CLIENT, err, leg_fd(leg_of(f, CLIENT)), false));
+		flow_end(f, reason_from_errno(CLIENT, err, client, false));
 }
 
 static void
@@ -177,98 +380,31 @@ on_event(evutil_socket_t fd, short what, void *arg)
 	else if (f->state == FLOW_CONNECTING)
 		event_while_connecting(f, l->side, what);
 	else if (f->state == FLOW_ENDING)
-		ending_progress(f, clock_us());
+		progress_ending(f);
 }
 
-void
-flow_opened(struct flow *f)
-{
-	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
-	int64_t now = clock_us();
+/* --- the timer --- */
 
-	f->state = FLOW_OPEN;
-	for (enum side s = CLIENT; s <= BACKEND; s++)
-		leg_of(f, s)->rx_us = leg_of(f, s)->tx_us = now;
-	if (log_wants(LEVEL_DEBUG))
-		log_event(LEVEL_DEBUG, "flow start", (struct log_field[]){
-		    LOG_INT("id", f->id),
-		    LOG_TEXT("route", f->route->name),
-		    LOG_TEXT("client", address_text(&f->client, client)),
-		    LOG_TEXT("backend", address_text(&f->backend, backend)),
-		}, 4);
-	if (f->route->codec != NULL && vital_open(f, now) != 0) {
-		ending_by_force(f, REASON_MEMORY);
-		return;
-	}
-	f->behind_us = now + BEHIND_US;		/* the backend's keepalive is set then, if the flow lives so long */
-	flow_set_timer(f, now);
-	if (f->state == FLOW_OPEN)
-		pump(f, CLIENT);
-	if (f->state == FLOW_OPEN)
-		pump(f, BACKEND);
-}
-
-void
-flow_wake_at(struct flow *f, int64_t at_us)
-{
-	if (f->timer.slot != 0 && f->timer.at_us <= at_us)
-		return;
-	if (timer_arm(f->relay->timers, &f->timer, at_us) == 0)
-		return;
-	f->doomed = true;	/* not at once: whoever calls is in the middle of something */
-	flow_again(f);
-}
-
-/*
- * TCP_USER_TIMEOUT ends a connection whose peer keeps its window shut for so
- * long, even one that acknowledges every window probe: the kernel counts from
- * the first probe. A reader that pauses is not dead. So while a window is
- * shut the timeout is off, and the same is judged here: unanswered probes
- * and no acknowledgement for so long. Returns when to look again;
- * INT64_MAX: all that was written has been acknowledged.
- */
-static int64_t
-watch_stall(struct flow *f, enum side s, int64_t now_us)
-{
-	const int64_t timeout_us = leg_settings(f, s)->keepalive.user_timeout_ms * US_PER_MS;
-	struct leg *l = leg_of(f, s);
-	struct socket_facts facts;
-	bool shut;
-
-	if (timeout_us == 0 || l->dead)
-		return INT64_MAX;
-	socket_facts(leg_fd(l), &facts);
-	if (!facts.is_tcp)
-		return INT64_MAX;
-	shut = facts.unsent > 0 && facts.unacked == 0;
-	if (shut != l->stalled) {
-		l->stalled = shut;
-		socket_set_user_timeout(leg_fd(l), shut ? 0 : leg_settings(f, s)->keepalive.user_timeout_ms);
-	}
-	if (shut && facts.probes >= 2 && facts.last_ack_ms * (int64_t)US_PER_MS >= timeout_us) {
-		ending_on_death(f, s, reason_on_side(REASON_CLIENT_USER_TIMEOUT, s));
-		return INT64_MAX;
-	}
-	if (facts.unsent == 0 && facts.unacked == 0)
-		return INT64_MAX;
-	return now_us + (timeout_us / 4 < STALL_LOOK_MOST_US ? timeout_us / 4 : STALL_LOOK_MOST_US);
-}
-
-/* Looks at the legs' queues at that time, at the latest. */
 static void
-flow_watch(struct flow *f, int64_t at_us)
+look_behind(struct flow *f)
 {
-	if (at_us != INT64_MAX && (f->watch_us == 0 || at_us < f->watch_us))
-		f->watch_us = at_us;
-}
+	f->behind_us = 0;
+	if (!f->kept && f->backend.family != AF_UNIX)
+		(void)transport_set_keepalive(&leg_of(f, BACKEND)->transport, &leg_settings(f, BACKEND)->keepalive);
+	if (!f->kept && (leg_of(f, CLIENT)->fin || leg_of(f, BACKEND)->fin))
+		flow_half_closed(f);
+	f->kept = true;
+	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++) {
+		struct leg *l = leg_of(f, s);
+		const int more = l->read_short && !l->readable && !l->fin ? transport_has_more(&l->transport) : 0;
 
-/* When side s has been idle too long; INT64_MAX: never. */
-static int64_t
-idle_at(struct flow *f, enum side s)
-{
-	const int64_t idle_ms = leg_settings(f, s)->idle_timeout_ms;
-
-	return idle_ms == 0 ? INT64_MAX : vital_app_us(f, s) + idle_ms * US_PER_MS;
+		l->read_short = false;
+		if (more < 0)
+			flow_settle(f, VERDICT_FAILED(s, -more));
+		l->readable |= more > 0;
+		if (more > 0)
+			run(f, s);
+	}
 }
 
 static int64_t
@@ -277,31 +413,55 @@ earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/* When side s has been idle too long; INT64_MAX: never. */
+static int64_t
+idle_at(const struct flow *f, enum side s)
+{
+	const int64_t idle_ms = leg_settings(f, s)->idle_timeout_ms;
+
+	return idle_ms == 0 ? INT64_MAX : session_app_us(f, s) + idle_ms * US_PER_MS;
+}
+
+/* Looks at one leg of an open flow; *again_us: when to look again. */
+static struct verdict
+tick_leg(struct flow *f, enum side s, bool is_watched, int64_t now_us, int64_t *again_us)
+{
+	struct verdict v = VERDICT(GO_ON);
+	int64_t watch_us = INT64_MAX;
+
+	*again_us = idle_at(f, s);
+	if (*again_us <= now_us)
+		return VERDICT_CUT_OFF(reason_on_side(REASON_CLIENT_IDLE, s));
+	if (is_watched)
+		v = window_watch(f, s, now_us, &watch_us);
+	if (watch_us != INT64_MAX && (f->watch_us == 0 || watch_us < f->watch_us))
+		f->watch_us = watch_us;
+	return v;
+}
+
 /* Does what is due on an open flow; returns when to look again. */
 static int64_t
 tick_open(struct flow *f, int64_t now_us)
 {
-	int64_t at = INT64_MAX, watch_us = f->watch_us;
+	const bool is_watched = f->watch_us != 0 && f->watch_us <= now_us;
+	int64_t at = INT64_MAX, again = INT64_MAX;
 
 	if (f->behind_us != 0 && f->behind_us <= now_us)
 		look_behind(f);
-	if (watch_us != 0 && watch_us <= now_us)
+	if (is_watched)
 		f->watch_us = 0;	/* unless a leg below, or a write, sets it again */
 	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++) {
-		if (idle_at(f, s) <= now_us) {
-			ending_by_force(f, reason_on_side(REASON_CLIENT_IDLE, s));
-			return INT64_MAX;
-		}
-		at = earlier(at, idle_at(f, s));
-		if (watch_us != 0 && watch_us <= now_us)
-			flow_watch(f, watch_stall(f, s, now_us));
+		flow_settle(f, tick_leg(f, s, is_watched, now_us, &again));
+		at = earlier(at, again);
+	}
+	if (f->state == FLOW_OPEN && f->session != NULL) {
+		flow_settle(f, heartbeats_tick(f, now_us, &again));
+		at = earlier(at, again);
 	}
 	if (f->watch_us != 0)
 		at = earlier(at, f->watch_us);
 	if (f->behind_us != 0)
 		at = earlier(at, f->behind_us);
-	if (f->state == FLOW_OPEN && f->vital != NULL)
-		at = earlier(at, vital_tick(f, now_us));
 	return at;
 }
 
@@ -312,16 +472,16 @@ flow_set_timer(struct flow *f, int64_t now_us)
 
 	switch (f->state) {
 	case FLOW_CONNECTING:
-		at = dial_tick(f, now_us);
+		flow_settle(f, dial_tick(f, now_us, &at));
 		break;
 	case FLOW_OPEN:
 		at = tick_open(f, now_us);
 		break;
 	case FLOW_ENDING:
-		at = ending_tick(f, now_us);
+		progress_ending(f);	/* sets it itself */
 		break;
 	}
-	if (at != INT64_MAX && f->state != FLOW_ENDED)
+	if (at != INT64_MAX && (f->state == FLOW_CONNECTING || f->state == FLOW_OPEN))
 		flow_wake_at(f, at > now_us ? at : now_us + US_PER_MS);
 }
 
@@ -329,73 +489,4 @@ static void
 on_timer(struct timer *t, int64_t now_us)
 {
 	flow_set_timer((struct flow *)(void *)((char *)t - offsetof(struct flow, timer)), now_us);
-}
-
-void
-flow_describe(const struct flow *f, struct flow_info *info)
-{
-	const int64_t now = clock_us();
-
-	*info = (struct flow_info){
-		.flow = f,
-		.id = f->id,
-		.route = f->route,
-		.client = f->client,
-		.backend = f->backend,
-		.backend_text = f->state == FLOW_CONNECTING ? NULL : f->route->backend[f->backend_index].text,
-		.protocol = vital_protocol(f),
-		.connecting = f->state == FLOW_CONNECTING,
-		.age_ms = (now - f->began_us) / US_PER_MS,
-	};
-	for (enum side s = CLIENT; s <= BACKEND; s++) {
-		const struct leg *l = &f->leg[s];
-		const struct beat_leg *b = f->vital != NULL ? &f->vital->beat[s] : NULL;
-
-		info->leg[s].bytes = l->bytes;
-		info->leg[s].quiet_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
-		info->leg[s].why_none = vital_why_none(f, s);
-		info->leg[s].fin = l->fin;
-		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
-		if (b == NULL)
-			continue;
-		info->leg[s].misses = b->misses;
-		info->leg[s].misses_max = leg_settings(f, s)->heartbeat_misses < 0 ? BEAT_MISSES_AUTO
-		    : (unsigned)leg_settings(f, s)->heartbeat_misses;
-		info->leg[s].asking = b->since_us != 0;
-		info->leg[s].refused = b->refused;
-		info->leg[s].beats = b->sent;
-		info->leg[s].asks = b->asks;
-		info->leg[s].answers = b->answered;
-		if (b->worst_us > 0) {
-			info->leg[s].rtt_us = b->rtt_us;
-			info->leg[s].srtt_us = b->srtt_us;
-			info->leg[s].worst_us = b->worst_us;
-		}
-	}
-}
-
-void
-flow_info_ask(struct flow_info *info)
-{
-	const struct flow *f = info->flow;
-
-	for (enum side s = CLIENT; s <= BACKEND; s++) {
-		const int fd = leg_fd(&f->leg[s]);
-		/* Acknowledgements of single segments are delayed: with one-way heartbeats the estimate tells of that delay. */
-		const bool is_blurred = info->leg[s].beats > 0;
-		struct socket_facts facts = { 0 };
-
-		if (fd >= 0)
-			socket_facts(fd, &facts);
-		if (!facts.is_tcp)
-			continue;
-		if (f->relay->kernel_tells && facts.last_ack_ms < info->leg[s].heard_ms)
-			info->leg[s].heard_ms = facts.last_ack_ms;
-		if (info->leg[s].rtt_us >= 0)
-			continue;
-		if (!is_blurred)
-			info->leg[s].rtt_us = facts.rtt_us;
-		else if (f->vital != NULL && f->vital->path_us[s] != 0)
-			info->leg[s].rtt_us = f->vital->path_us[s];
-	}
 }

@@ -1,19 +1,18 @@
 /*
  * flow.h - the inside of a flow, shared by the files of src/relay alone.
  *
- * What each file does:
- *   relay.c   the relay of one worker: its flows, shared buffers, counters
- *   flow.c    a flow's life: opening, events, its one timer
- *   dial.c    finding and connecting the backend
- *   pump.c    bytes from one leg to the other
- *   backlog.c what a socket did not take
- *   ending.c  how a flow ends: delivered, told, logged
- *   vital.c   the codec and the beats of a flow
- *   errand.c  a cancel request on a connection of its own
- *   reason.c  close reasons
- *
- * A flow is never freed while code runs that may still look at it: ending
- * puts it on the relay's list of the dead, emptied between two rounds of the loop.
+ *   relay.c       the relay of one worker: its flows, shared buffers, counters
+ *   flow.c        the dispatcher: events, the one timer, and every change of a flow's state
+ *   dial.c        finding and connecting the backend
+ *   pump.c        bytes from one leg to the other
+ *   backlog.c     what a socket did not take
+ *   session.c     the codec over these bytes
+ *   heartbeats.c  when a leg gets one, and whether it is alive
+ *   signs.c       what the kernel tells of a leg
+ *   window.c      a leg whose window is shut
+ *   ending.c      the last bytes, and how the peers are told
+ *   cancel.c      a cancel request on a connection of its own
+ *   listing.c, end_log.c, reason.c   what the operator sees
  */
 #ifndef STENT_RELAY_FLOW_H
 #define STENT_RELAY_FLOW_H
@@ -32,6 +31,7 @@
 #include "stent/relay.h"
 #include "stent/resolve.h"
 #include "stent/timers.h"
+#include "stent/transport.h"
 #include "stent/trial.h"
 
 #define RELAY_BUFFER (128 * 1024)	/* bytes read at once; all that a direction may hold in memory */
@@ -39,7 +39,7 @@
 
 struct backlog;
 struct dial;
-struct vital;
+struct session;
 
 struct leg {
 	struct event ev;	/* both directions, edge-triggered: set up once, no epoll_ctl later */
@@ -57,7 +57,35 @@ struct leg {
 	bool stalled : 1;	/* its window is shut: TCP_USER_TIMEOUT is off meanwhile */
 	bool dead : 1;		/* its socket is of no use any more, but for reading what is left */
 	bool guarded : 1;	/* bytes were sent ahead to it: its socket resets when this process is killed */
+	struct transport transport;
 };
+
+/*
+ * What came of a step on the data path. Whoever finds it returns it, up to the dispatcher in flow.c, which alone
+ * ends a flow, changes its state, or lets its other side run: no function has to fear that its flow is gone.
+ */
+enum verdict_kind {
+	GO_ON,
+	NOTHING,		/* nothing to read now */
+	LEG_FAILED,		/* the socket of `side` reported `err`: an errno */
+	LEG_DEAD,		/* `side` was found dead, though its socket reports nothing: `reason` */
+	CUT_OFF,		/* the flow cannot go on, or shall not: `reason` */
+	IN_ORDER,		/* both directions are closed */
+	OPENED,			/* dial.c: the backend leg stands */
+	NOT_OPENED,		/* dial.c: nor will it: `reason` */
+};
+
+struct verdict {
+	uint8_t kind;		/* enum verdict_kind */
+	uint8_t side;
+	uint8_t reason;		/* enum close_reason */
+	int err;
+};
+
+#define VERDICT(k) ((struct verdict){ .kind = (k) })
+#define VERDICT_FAILED(s, e) ((struct verdict){ .kind = LEG_FAILED, .side = (uint8_t)(s), .err = (e) })
+#define VERDICT_DEAD(s, r) ((struct verdict){ .kind = LEG_DEAD, .side = (uint8_t)(s), .reason = (uint8_t)(r) })
+#define VERDICT_CUT_OFF(r) ((struct verdict){ .kind = CUT_OFF, .reason = (uint8_t)(r) })
 
 enum flow_state {
 	FLOW_CONNECTING,
@@ -73,7 +101,7 @@ struct flow {
 	TAILQ_ENTRY(flow) link;	/* all flows, or the dead */
 	STAILQ_ENTRY(flow) again_link;
 	struct timer timer;
-	struct vital *vital;	/* NULL: plain */
+	struct session *session;	/* NULL: plain */
 	union {
 		struct dial *dial;	/* FLOW_CONNECTING */
 		struct ending *ending;	/* FLOW_ENDING */
@@ -127,7 +155,7 @@ struct relay {
 	STAILQ_HEAD(, flow) again;
 	SLIST_HEAD(, pipe) pipes;	/* idle */
 	size_t n_pipes;			/* all there are */
-	TAILQ_HEAD(, errand) errands;
+	TAILQ_HEAD(, cancel) cancels;
 	struct codec_out out;
 	uint64_t last_id;
 	struct flow *list_next;		/* where a listing goes on; NULL: nowhere */
@@ -156,12 +184,6 @@ leg_of(struct flow *f, enum side s)
 	return &f->leg[s];
 }
 
-static inline int
-leg_fd(const struct leg *l)
-{
-	return event_get_fd(&l->ev);
-}
-
 static inline const struct leg_settings *
 leg_settings(const struct flow *f, enum side s)
 {
@@ -170,62 +192,64 @@ leg_settings(const struct flow *f, enum side s)
 
 void flow_init_leg(struct flow *f, enum side s, int fd);
 int flow_listen_to(struct flow *f, enum side s);	/* 0 or -ENOMEM */
-void flow_opened(struct flow *f);		/* both legs stand */
+void flow_settle(struct flow *f, struct verdict v);	/* acts on it; for what does not begin in flow.c: a lookup's end */
+void flow_end(struct flow *f, enum close_reason reason);	/* by force: see ending.c */
+void flow_work(struct flow *f);			/* goes on where it stopped for others' sake */
 void flow_set_timer(struct flow *f, int64_t now_us);
 void flow_wake_at(struct flow *f, int64_t at_us);	/* at the latest; never ends the flow while it runs */
 void flow_half_closed(struct flow *f);		/* a FIN was passed on */
 void flow_again(struct flow *f);
 void flow_look_behind(struct flow *f, enum side s, int64_t now_us);	/* a moment from now */
-void flow_describe(const struct flow *f, struct flow_info *info);
 
-/* dial.c: connects the backend; ends the flow when it cannot. */
-int dial_start(struct flow *f);
-void dial_event(struct flow *f, bool may_have_failed);
-int64_t dial_tick(struct flow *f, int64_t now_us);	/* when to call again */
+/* dial.c: connects the backend */
+struct verdict dial_start(struct flow *f);
+struct verdict dial_event(struct flow *f, bool may_have_failed);
+struct verdict dial_tick(struct flow *f, int64_t now_us, int64_t *again_us);	/* when to call again */
 void dial_free(struct dial *d);
 
 /* pump.c */
-void pump(struct flow *f, enum side from);
-/* One read from side `from`, while the flow is open or ending. False: nothing to read now. */
-bool pump_once(struct flow *f, enum side from);
-/*
- * Sends to side `to`, keeping what its socket does not take. False: the flow
- * has begun to end.
- */
-bool pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_t now_us);
+/* Reads from side `from` while there is more and the other side takes it, for some rounds. */
+struct verdict pump(struct flow *f, enum side from);
+/* One read, while the flow is open or ending. */
+struct verdict pump_once(struct flow *f, enum side from);
+/* Sends to side `to`, keeping what its socket does not take. */
+struct verdict pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_t now_us);
 /* Stamps what side `to` was sent, and has the timer look whether it arrived. */
 void pump_sent(struct flow *f, enum side to, int64_t now_us);
 
 /* backlog.c */
-enum drained { DRAINED_ALL, DRAINED_PART, DRAINED_ERROR };
 int backlog_add(struct leg *l, const uint8_t *data, size_t len);	/* 0 or -ENOMEM */
 int backlog_add_pipe(struct leg *l, struct pipe *p);			/* takes p; 0 or -ENOMEM */
 int backlog_add_urgent(struct leg *l, uint8_t byte);
-enum drained backlog_drain(struct flow *f, enum side s);		/* errno set on error */
+struct verdict backlog_drain(struct flow *f, enum side s);		/* GO_ON: l->backlog tells whether all went */
 size_t backlog_len(const struct leg *l);
 void backlog_free(struct relay *r, struct leg *l);
 
-/* ending.c */
-/* A leg's socket reported an error. The flow ends, or has ended, when this returns. */
-void ending_on_error(struct flow *f, enum side s, int err);
-/* Side s is proved dead by something that its socket has not reported. */
-void ending_on_death(struct flow *f, enum side s, enum close_reason reason);
-/* Both directions were closed in good order. */
-void ending_in_order(struct flow *f);
-/*
- * Ends it: what is queued is dropped, each side gets a farewell, and a moment to close, or a reset. Called again, it
- * ends at once.
- */
-bool ending_is_forced(const struct flow *f);	/* that was called, and a side is waited for */
-void ending_by_force(struct flow *f, enum close_reason reason);
-/* The flow never opened. */
-void ending_before_open(struct flow *f, enum close_reason reason);
-void ending_log(const struct flow *f);	/* the line that tells of its end */
-void ending_progress(struct flow *f, int64_t now_us);
-int64_t ending_tick(struct flow *f, int64_t now_us);
+/* window.c */
+/* Judges a leg whose window may be shut; *again_us: when to look again, INT64_MAX: all was acknowledged. */
+struct verdict window_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us);
 
-/* vital.c */
-struct vital {
+/* ending.c */
+struct ending {
+	enum side dead, to;	/* to: the side that lives and is told */
+	enum on_dead how;
+	bool forced;		/* nobody is dead: see waits_for */
+	bool told;		/* farewell and FIN are out to `to` */
+	bool waits_for[2];	/* forced: a side that has been told, and has not closed yet */
+	bool reset[2];		/* at the very end: how to close */
+	size_t left;		/* bytes not delivered at the last look */
+	int64_t progress_us;	/* when that last became less */
+};
+
+void ending_begin(struct ending *e, enum side dead, enum on_dead how);	/* by the death of one side */
+void ending_begin_forced(struct ending *e, const bool told[2]);
+/* The protocol's goodbye and a FIN to side s. False: not legal now; it gets a reset instead. */
+bool ending_dismiss(struct flow *f, enum side s);
+/* True: nothing is waited for any more, close the legs as e->reset says. */
+bool ending_look(struct flow *f, struct ending *e, int64_t now_us);
+
+/* session.c */
+struct session {
 	const struct codec *codec;	/* NULL: it let go */
 	const char *lost;		/* why it did */
 	struct beat_leg beat[2];
@@ -235,29 +259,48 @@ struct vital {
 	_Alignas(8) uint8_t state[];
 };
 
-int vital_open(struct flow *f, int64_t now_us);	/* 0 or -ENOMEM */
-bool vital_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len);
-bool vital_finish(struct flow *f, enum side from);
-uint64_t vital_unseen(const struct flow *f, enum side from);
-void vital_skipped(struct flow *f, enum side from, uint64_t n);
-bool vital_is_ahead(const struct flow *f, enum side to);
-/* Side s has ended, by a FIN, a reset or an error: is it a heartbeat's doing? */
-void vital_judge_end(struct flow *f, enum side s, int64_t now_us);
-bool vital_said_goodbye(const struct flow *f, enum side s);
-const char *vital_why_none(const struct flow *f, enum side s);	/* why side s gets no heartbeats now; NULL: it does */
-void vital_free(struct flow *f);
-int64_t vital_tick(struct flow *f, int64_t now_us);
-int64_t vital_app_us(const struct flow *f, enum side s);
-const char *vital_protocol(const struct flow *f);
-size_t vital_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_FAREWELL_MAX]);
+int session_open(struct flow *f, int64_t now_us);	/* 0 or -ENOMEM */
+void session_free(struct flow *f);
+struct verdict session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len);
+struct verdict session_finish(struct flow *f, enum side from);	/* its FIN was read, or nothing more will come */
+uint64_t session_unseen(const struct flow *f, enum side from);
+void session_skipped(struct flow *f, enum side from, uint64_t n);
+bool session_is_ahead(const struct flow *f, enum side to);
+void session_guard(struct flow *f, enum side to);	/* see there; whenever what is ahead may have changed */
+bool session_said_goodbye(const struct flow *f, enum side s);
+const struct codec *session_codec(const struct session *v);	/* behind `auto`, the one it found */
+int64_t session_app_us(const struct flow *f, enum side s);
+const char *session_protocol(const struct flow *f);
+size_t session_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_FAREWELL_MAX]);
+size_t session_cancel(const struct flow *f, uint8_t buf[CODEC_BEAT_MAX]);
 
-/* errand.c */
-void errand_run(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t len);
-void errand_free_all(struct relay *r);
+/* heartbeats.c */
+void heartbeats_open(struct flow *f, int64_t now_us);
+struct verdict heartbeats_tick(struct flow *f, int64_t now_us, int64_t *again_us);
+void heartbeats_refused(struct flow *f, enum side s, const char *why);
+bool heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us);
+/* Side s has ended, by a FIN, a reset or an error: is it a heartbeat's doing? */
+void heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us);
+void heartbeats_withdraw_trials(struct flow *f);	/* without a verdict */
+const char *heartbeats_why_none(const struct flow *f, enum side s);	/* why side s gets none now; NULL: it does */
+
+/* signs.c */
+/* interval_us: between two heartbeats to that side, 0 where it gets none. */
+bool signs_of_life(struct flow *f, enum side s, int64_t interval_us, int64_t now_us);
+void signs_of_traffic(struct flow *f, enum side s, struct beat_facts *ret);
+
+/* cancel.c */
+void cancel_send(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t len);
+void cancel_free_all(struct relay *r);
+
+/* listing.c, end_log.c */
+void flow_describe(const struct flow *f, struct flow_info *info);
+void end_log(const struct flow *f);
 
 /* reason.c */
 enum close_reason reason_on_side(enum close_reason client_reason, enum side s);
-enum close_reason reason_from_errno(enum side s, int err, int fd, bool was_stalled);
+/* t: for what the socket still tells; NULL: it never connected. */
+enum close_reason reason_from_errno(enum side s, int err, const struct transport *t, bool was_stalled);
 bool reason_is_death(enum close_reason r);
 
 #endif

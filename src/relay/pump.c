@@ -11,12 +11,8 @@
  * pooled pipe, without coming to user space.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/socket.h>
 
 #include "relay/flow.h"
-#include "stent/socket.h"
 
 #define ROUNDS 4			/* before others have their turn */
 #define SPLICE_LEAST (16 * 1024)	/* less than this is no bulk any more */
@@ -52,19 +48,7 @@ store_rest(struct leg *l, const struct iovec *v, size_t n, size_t skip)
 	return r;
 }
 
-static ssize_t
-send_spans(int fd, const struct iovec *v, size_t n)
-{
-	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = n };
-	ssize_t r;
-
-	do
-		r = n == 1 ? send(fd, v[0].iov_base, v[0].iov_len, MSG_NOSIGNAL) : sendmsg(fd, &m, MSG_NOSIGNAL);
-	while (r < 0 && errno == EINTR);
-	return r;
-}
-
-bool
+struct verdict
 pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_t now_us)
 {
 	struct leg *l = leg_of(f, to);
@@ -74,21 +58,17 @@ pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_
 	for (size_t i = 0; i < n; i++)
 		total += v[i].iov_len;
 	if (total == 0)
-		return true;
+		return VERDICT(GO_ON);
 	if (l->backlog == NULL) {
-		r = send_spans(leg_fd(l), v, n);
-		if (r < 0 && errno != EAGAIN) {
-			ending_on_error(f, to, errno);
-			return false;
-		}
+		r = transport_write(&l->transport, v, n);
+		if (r < 0 && r != -EAGAIN)
+			return VERDICT_FAILED(to, (int)-r);
 	}
 	if (r > 0)
 		pump_sent(f, to, now_us);
-	if (r < (ssize_t)total && store_rest(l, v, n, r > 0 ? (size_t)r : 0) != 0) {
-		ending_by_force(f, REASON_MEMORY);
-		return false;
-	}
-	return true;
+	if (r < (ssize_t)total && store_rest(l, v, n, r > 0 ? (size_t)r : 0) != 0)
+		return VERDICT_CUT_OFF(REASON_MEMORY);
+	return VERDICT(GO_ON);
 }
 
 static void
@@ -100,7 +80,7 @@ received(struct flow *f, enum side from, uint64_t n)
 	counter_add(&f->relay->counters->bytes[from], n);
 }
 
-static void
+static struct verdict
 read_fin(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
@@ -109,185 +89,187 @@ read_fin(struct flow *f, enum side from)
 	l->readable = false;
 	if (f->reason == REASON_NONE)
 		f->reason = (uint8_t)reason_on_side(REASON_CLIENT_FIN, from);
+	if (f->session == NULL)
+		return VERDICT(NOTHING);
 	if (f->state == FLOW_OPEN)
-		vital_judge_end(f, from, clock_us());
-	if (f->vital != NULL)
-		vital_finish(f, from);
+		heartbeats_judge_end(f, from, clock_us());
+	return session_finish(f, from);
 }
 
-/* A read that gave no bytes: the end, an error, or nothing now. */
-static void
+/* A read that gave no bytes: the end (0), nothing now, or an error. */
+static struct verdict
 read_nothing(struct flow *f, enum side from, ssize_t n)
 {
-	if (n == 0 && leg_of(f, from)->error != 0)
-		ending_on_error(f, from, leg_of(f, from)->error);
-	else if (n == 0)
-		read_fin(f, from);
-	else if (errno == EAGAIN)
-		leg_of(f, from)->readable = false;
-	else if (errno != EINTR)
-		ending_on_error(f, from, errno);
+	struct leg *l = leg_of(f, from);
+
+	if (n == 0)
+		return l->error != 0 ? VERDICT_FAILED(from, l->error) : read_fin(f, from);
+	if (n != -EAGAIN)
+		return VERDICT_FAILED(from, (int)-n);
+	l->readable = false;
+	return VERDICT(NOTHING);
 }
 
 /* The urgent byte alone, marked as such. */
-static bool
+static struct verdict
 pump_urgent(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
 	uint8_t byte;
-	ssize_t n = recv(leg_fd(l), &byte, 1, 0);
+	ssize_t n = transport_read(&l->transport, &byte, 1);
 
-	if (n != 1) {
-		read_nothing(f, from, n);
-		return false;
-	}
+	if (n != 1)
+		return read_nothing(f, from, n);
 	l->rx_us = clock_us();
 	received(f, from, 1);
-	n = socket_send_urgent(leg_fd(to), byte);
+	n = transport_write_urgent(&to->transport, byte);
 	if (n == 1)
 		pump_sent(f, to->side, l->rx_us);
-	else if (errno != EAGAIN)
-		ending_on_error(f, to->side, errno);
+	else if (n != -EAGAIN)
+		return VERDICT_FAILED(to->side, (int)-n);
 	else if (backlog_add_urgent(to, byte) != 0)
-		ending_by_force(f, REASON_MEMORY);
-	return true;
+		return VERDICT_CUT_OFF(REASON_MEMORY);
+	return VERDICT(GO_ON);
 }
 
 /* Moves what is in the pipe on to side `to`; what it does not take becomes its backlog. */
-static void
+static struct verdict
 splice_out(struct flow *f, enum side to, struct pipe *p)
 {
 	struct leg *l = leg_of(f, to);
+	struct verdict v = VERDICT(GO_ON);
 
-	while (p->len > 0) {
-		ssize_t n = splice(p->out, NULL, leg_fd(l), NULL, p->len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	while (p->len > 0 && v.kind == GO_ON) {
+		const ssize_t n = transport_write_from_pipe(&l->transport, p->out, p->len);
 
 		if (n > 0) {
 			p->len -= (size_t)n;
 			pump_sent(f, to, leg_of(f, side_other(to))->rx_us);
-		} else if (n < 0 && errno == EAGAIN) {
+		} else if (n == -EAGAIN) {
 			if (backlog_add_pipe(l, p) == 0)
-				return;
-			ending_by_force(f, REASON_MEMORY);
-			break;
-		} else if (n == 0 || errno != EINTR) {
-			ending_on_error(f, to, n == 0 ? EPIPE : errno);
-			break;
+				return v;
+			v = VERDICT_CUT_OFF(REASON_MEMORY);
+		} else {
+			v = VERDICT_FAILED(to, n == 0 ? EPIPE : (int)-n);
 		}
 	}
 	relay_give_pipe(f->relay, p);
+	return v;
 }
 
 /* What splice() says of the socket, not of the pipe or of the call. */
 static bool
-is_socket_error(int err)
+is_socket_error(ssize_t n)
 {
-	return err != EAGAIN && err != EINTR && err != EINVAL && err != ENOMEM;
+	return n < 0 && n != -EAGAIN && n != -EINVAL && n != -ENOMEM;
 }
 
-/* False: nothing came by splice; read instead. */
-static bool
+/* NOTHING: nothing came by splice; read instead. */
+static struct verdict
 pump_splice(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
-	uint64_t most = f->vital != NULL ? vital_unseen(f, from) : UINT64_MAX;
+	uint64_t most = f->session != NULL ? session_unseen(f, from) : UINT64_MAX;
 	struct pipe *p;
 	ssize_t n;
 
 	if (most < SPLICE_LEAST)
-		return false;
+		return VERDICT(NOTHING);
 	p = relay_take_pipe(f->relay);
 	if (p == NULL)
-		return false;
-	n = splice(leg_fd(l), NULL, p->in, NULL, most < PIPE_BYTES ? (size_t)most : PIPE_BYTES,
-	    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		return VERDICT(NOTHING);
+	n = transport_read_into_pipe(&l->transport, p->in, most < PIPE_BYTES ? (size_t)most : PIPE_BYTES);
 	if (n < SPLICE_LEAST)
 		l->bulk = false;
 	if (n <= 0) {
 		/*
-		 * The end, nothing, or an urgent byte that splice() will not pass:
-		 * recv() tells. An error it does not tell again: it would find the end.
+		 * The end, nothing, or an urgent byte that splice() will not pass: a
+		 * read tells. An error it does not tell again: it would find the end.
 		 */
-		if (n < 0 && is_socket_error(errno))
-			l->error = (uint8_t)errno;
+		if (is_socket_error(n))
+			l->error = (uint8_t)-n;
 		relay_give_pipe(f->relay, p);
-		return false;
+		return VERDICT(NOTHING);
 	}
 	p->len = (size_t)n;
 	l->rx_us = clock_us();
 	received(f, from, (uint64_t)n);
-	if (f->vital != NULL)
-		vital_skipped(f, from, (uint64_t)n);
-	splice_out(f, side_other(from), p);
-	return true;
+	if (f->session != NULL)
+		session_skipped(f, from, (uint64_t)n);
+	return splice_out(f, side_other(from), p);
 }
 
-bool
+struct verdict
 pump_once(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
 	uint8_t *buf = f->relay->buf;
+	struct verdict v;
 	ssize_t n;
 
-	if (f->route->urgent && socket_at_urgent(leg_fd(l)))
+	if (f->route->urgent && transport_at_urgent(&l->transport))
 		return pump_urgent(f, from);
-	if (l->bulk && !f->route->urgent && pump_splice(f, from))
-		return true;
-	n = recv(leg_fd(l), buf, RELAY_BUFFER, 0);
-	if (n <= 0) {
-		read_nothing(f, from, n);
-		return false;
+	if (l->bulk && !f->route->urgent) {
+		v = pump_splice(f, from);
+		if (v.kind != NOTHING)
+			return v;
 	}
+	n = transport_read(&l->transport, buf, RELAY_BUFFER);
+	if (n <= 0)
+		return read_nothing(f, from, n);
 	l->rx_us = clock_us();
 	l->bulk = n >= BULK_LEAST;
 	if (n < RELAY_BUFFER && !l->hup && !f->route->urgent)
 		l->readable = false;
-	if (f->vital != NULL) {
-		vital_forward(f, from, buf, (size_t)n);
+	if (f->session != NULL) {
+		v = session_forward(f, from, buf, (size_t)n);
 	} else {
 		received(f, from, (uint64_t)n);
-		pump_write(f, side_other(from), &(struct iovec){ buf, (size_t)n }, 1, l->rx_us);
+		v = pump_write(f, side_other(from), &(struct iovec){ buf, (size_t)n }, 1, l->rx_us);
 	}
-	if (!l->readable)
+	if (v.kind == GO_ON && !l->readable)
 		flow_look_behind(f, from, l->rx_us);
-	return true;
+	return v;
 }
 
 /* What side `from` sent has all been passed on, and it has said its last. */
-static void
+static struct verdict
 pass_fin(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
+	int r;
 
-	if (f->vital != NULL && vital_is_ahead(f, to->side)) {
-		/* A FIN behind a promise would make a stub look whole. */
-		ending_by_force(f, f->reason);
-		return;
-	}
+	/* A FIN behind bytes that were sent ahead would make a stub look whole. */
+	if (f->session != NULL && session_is_ahead(f, to->side))
+		return VERDICT_CUT_OFF(f->reason);
 	to->shut = true;
-	if (l->shut) {
-		ending_in_order(f);	/* closing sends the FIN */
-		return;
-	}
-	if (shutdown(leg_fd(to), SHUT_WR) != 0 && errno != ENOTCONN)
-		ending_on_error(f, to->side, errno);
-	else
-		flow_half_closed(f);
+	if (l->shut)
+		return VERDICT(IN_ORDER);	/* closing sends the FIN */
+	r = transport_shutdown(&to->transport);
+	if (r != 0 && r != -ENOTCONN)
+		return VERDICT_FAILED(to->side, -r);
+	flow_half_closed(f);
+	return VERDICT(GO_ON);
 }
 
-void
+struct verdict
 pump(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
 	int rounds = ROUNDS;
 
-	while (f->state == FLOW_OPEN && l->readable && !l->fin && to->backlog == NULL) {
+	while (l->readable && !l->fin && to->backlog == NULL) {
+		struct verdict v;
+
 		if (rounds-- == 0) {
 			flow_again(f);
-			return;
+			return VERDICT(GO_ON);
 		}
-		pump_once(f, from);
+		v = pump_once(f, from);
+		if (v.kind != GO_ON && v.kind != NOTHING)
+			return v;
 	}
-	if (f->state == FLOW_OPEN && l->fin && !to->shut && to->backlog == NULL)
-		pass_fin(f, from);
+	if (l->fin && !to->shut && to->backlog == NULL)
+		return pass_fin(f, from);
+	return VERDICT(GO_ON);
 }

@@ -3,7 +3,6 @@
 
 #include "relay/flow.h"
 #include "stent/relay.h"
-#include "stent/socket.h"
 
 static const char *const texts[REASON_COUNT] = {
 	[REASON_NONE] = "-",
@@ -52,25 +51,26 @@ reason_on_side(enum close_reason client_reason, enum side s)
  * them mean silence. Neither is left after a window that stayed shut.
  */
 static enum close_reason
-timeout_reason(int fd, bool was_stalled)
+timeout_reason(const struct transport *t, bool was_stalled)
 {
-	struct socket_facts facts;
+	struct socket_facts facts = { 0 };
 
-	socket_facts(fd, &facts);
+	if (t != NULL)
+		transport_facts(t, &facts);
 	if (!was_stalled && facts.retransmits == 0 && facts.probes > 0)
 		return REASON_CLIENT_PROBE_TIMEOUT;
 	return REASON_CLIENT_USER_TIMEOUT;
 }
 
 enum close_reason
-reason_from_errno(enum side s, int err, int fd, bool was_stalled)
+reason_from_errno(enum side s, int err, const struct transport *t, bool was_stalled)
 {
 	switch (err) {
 	case ECONNRESET:
 	case EPIPE:
 		return reason_on_side(REASON_CLIENT_RESET, s);
 	case ETIMEDOUT:
-		return reason_on_side(timeout_reason(fd, was_stalled), s);
+		return reason_on_side(timeout_reason(t, was_stalled), s);
 	case EHOSTUNREACH:
 	case ENETUNREACH:
 	case EHOSTDOWN:

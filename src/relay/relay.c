@@ -14,8 +14,6 @@
 #include "stent/log.h"
 #include "stent/socket.h"
 
-#define SLICE_US 200		/* of a listing: so long no byte is passed on */
-
 struct relay_shared *
 relay_shared_new(const struct config *config)
 {
@@ -82,7 +80,7 @@ relay_new(struct event_base *base, const struct config *config, struct relay_sha
 	r->on_end_arg = arg;
 	TAILQ_INIT(&r->flows);
 	TAILQ_INIT(&r->dead);
-	TAILQ_INIT(&r->errands);
+	TAILQ_INIT(&r->cancels);
 	STAILQ_INIT(&r->again);
 	SLIST_INIT(&r->pipes);
 	r->timers = timers_new(base);
@@ -111,9 +109,9 @@ relay_free(struct relay *r)
 	if (r == NULL)
 		return;
 	while (!TAILQ_EMPTY(&r->flows))
-		ending_by_force(TAILQ_FIRST(&r->flows), REASON_DRAIN);	/* the second call ends those that wait */
+		flow_end(TAILQ_FIRST(&r->flows), REASON_DRAIN);	/* the second call ends those that wait */
 	relay_work(r);
-	errand_free_all(r);
+	cancel_free_all(r);
 	while ((p = SLIST_FIRST(&r->pipes)) != NULL) {
 		SLIST_REMOVE_HEAD(&r->pipes, link);
 		free_pipe(r, p);
@@ -192,7 +190,7 @@ relay_refuse(struct relay *r, int fd, const struct route *route, const struct ad
 	init_flow(&f, r, fd, route, client);
 	if (reason == REASON_MEMORY)
 		log_say(LEVEL_ERROR, "out of memory for a new flow of route %s: reset", route->name);
-	ending_log(&f);
+	end_log(&f);
 	counter_add(&r->counters->flows_ended[reason], 1);
 	socket_reset(fd);
 }
@@ -210,8 +208,10 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	init_flow(f, r, fd, route, client);
 	counter_add(&r->counters->flows_open, 1);
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
-	if (flow_listen_to(f, CLIENT) != 0 || dial_start(f) != 0)
-		ending_before_open(f, REASON_MEMORY);
+	if (flow_listen_to(f, CLIENT) == 0)
+		flow_settle(f, dial_start(f));
+	else
+		flow_end(f, REASON_MEMORY);
 }
 
 bool
@@ -232,15 +232,7 @@ relay_work(struct relay *r)
 	while ((f = STAILQ_FIRST(&now)) != NULL) {
 		STAILQ_REMOVE_HEAD(&now, again_link);
 		f->again = false;
-		if (f->doomed) {
-			ending_by_force(f, REASON_MEMORY);
-		} else if (f->state == FLOW_OPEN) {
-			pump(f, CLIENT);
-			if (f->state == FLOW_OPEN)
-				pump(f, BACKEND);
-		} else if (f->state == FLOW_ENDING) {
-			ending_progress(f, clock_us());
-		}
+		flow_work(f);
 	}
 	while ((f = TAILQ_FIRST(&r->dead)) != NULL && !f->again) {
 		TAILQ_REMOVE(&r->dead, f, link);
@@ -250,34 +242,13 @@ relay_work(struct relay *r)
 }
 
 bool
-relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *info, void *arg), void *arg)
-{
-	const int64_t until_us = clock_us() + SLICE_US;
-	struct flow_info info;
-
-	if (anew) {
-		r->list_next = TAILQ_FIRST(&r->flows);
-		r->list_last_id = r->last_id;
-	}
-	while (r->list_next != NULL && clock_us() < until_us) {
-		/* Flows stand in the order of their ids. Those that came later would make a long list longer for ever. */
-		if (r->list_next->id > r->list_last_id)
-			return false;
-		flow_describe(r->list_next, &info);
-		r->list_next = TAILQ_NEXT(r->list_next, link);
-		visit(&info, arg);
-	}
-	return r->list_next != NULL;
-}
-
-bool
 relay_kill(struct relay *r, uint64_t id, enum close_reason reason)
 {
 	struct flow *f;
 
 	TAILQ_FOREACH(f, &r->flows, link)
 		if (f->id == id) {
-			ending_by_force(f, reason);
+			flow_end(f, reason);
 			return true;
 		}
 	return false;
@@ -290,9 +261,9 @@ relay_kill_all(struct relay *r, enum close_reason reason)
 
 	for (struct flow *next, *f = TAILQ_FIRST(&r->flows); f != NULL; f = next) {
 		next = TAILQ_NEXT(f, link);
-		if (ending_is_forced(f))
+		if (f->state == FLOW_ENDING && f->ending->forced)
 			continue;
-		ending_by_force(f, reason);
+		flow_end(f, reason);
 		n++;
 	}
 	return n;

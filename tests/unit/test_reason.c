@@ -55,8 +55,8 @@ test_errors_find_their_reason(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
-		assert_int_equal(reason_from_errno(CLIENT, expected[i].err, -1, false), expected[i].client);
-		assert_int_equal(reason_from_errno(BACKEND, expected[i].err, -1, false), expected[i].backend);
+		assert_int_equal(reason_from_errno(CLIENT, expected[i].err, NULL, false), expected[i].client);
+		assert_int_equal(reason_from_errno(BACKEND, expected[i].err, NULL, false), expected[i].backend);
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
- * errand.c - a few bytes to a backend on a connection of their own: a cancel
- * request for a client that died. Sends them, waits for the backend to
+ * cancel.c - a cancel request for a client that died, on a connection of its
+ * own. Sends them, waits for the backend to
  * close, and gives up after five seconds.
  */
 #include <netinet/in.h>
@@ -13,10 +13,10 @@
 #include "stent/log.h"
 #include "stent/socket.h"
 
-#define ERRAND_US (5 * US_PER_S)
+#define CANCEL_US (5 * US_PER_S)
 
-struct errand {
-	TAILQ_ENTRY(errand) link;
+struct cancel {
+	TAILQ_ENTRY(cancel) link;
 	struct relay *relay;
 	struct event ev;
 	struct timer timer;
@@ -26,53 +26,53 @@ struct errand {
 };
 
 static void
-free_errand(struct errand *e)
+free_cancel(struct cancel *c)
 {
-	const int fd = event_get_fd(&e->ev);
+	const int fd = event_get_fd(&c->ev);
 
-	event_del(&e->ev);
+	event_del(&c->ev);
 	close(fd);
-	timer_disarm(e->relay->timers, &e->timer);
-	TAILQ_REMOVE(&e->relay->errands, e, link);
-	free(e);
+	timer_disarm(c->relay->timers, &c->timer);
+	TAILQ_REMOVE(&c->relay->cancels, c, link);
+	free(c);
 }
 
 void
-errand_free_all(struct relay *r)
+cancel_free_all(struct relay *r)
 {
-	struct errand *e;
+	struct cancel *c;
 
-	while ((e = TAILQ_FIRST(&r->errands)) != NULL)
-		free_errand(e);
+	while ((c = TAILQ_FIRST(&r->cancels)) != NULL)
+		free_cancel(c);
 }
 
 static void
 on_timeout(struct timer *t, int64_t now_us)
 {
 	(void)now_us;
-	free_errand((struct errand *)(void *)((char *)t - offsetof(struct errand, timer)));
+	free_cancel((struct cancel *)(void *)((char *)t - offsetof(struct cancel, timer)));
 }
 
 static void
 on_event(evutil_socket_t fd, short what, void *arg)
 {
-	struct errand *e = arg;
+	struct cancel *c = arg;
 	uint8_t buf[256];
 
 	(void)what;
-	if (socket_error(fd) != 0 || (!e->sent && socket_is_own_peer(fd))) {
-		free_errand(e);
+	if (socket_error(fd) != 0 || (!c->sent && socket_is_own_peer(fd))) {
+		free_cancel(c);
 		return;
 	}
-	if (!e->sent) {
-		if (send(fd, e->bytes, e->len, MSG_NOSIGNAL) != (ssize_t)e->len)
-			free_errand(e);
+	if (!c->sent) {
+		if (send(fd, c->bytes, c->len, MSG_NOSIGNAL) != (ssize_t)c->len)
+			free_cancel(c);
 		else
-			e->sent = true;
+			c->sent = true;
 		return;
 	}
 	if (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) == 0)
-		free_errand(e);
+		free_cancel(c);
 }
 
 /* The address that the flow's backend leg is connected to. */
@@ -101,24 +101,24 @@ backend_sockaddr(const struct flow *f, struct sockaddr_storage *ss)
 }
 
 void
-errand_run(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t len)
+cancel_send(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t len)
 {
-	struct errand *e = calloc(1, sizeof(*e));
+	struct cancel *c = calloc(1, sizeof(*c));
 	struct sockaddr_storage ss;
 	const socklen_t ss_len = backend_sockaddr(f, &ss);
-	int fd = e != NULL ? socket_connect((struct sockaddr *)&ss, ss_len) : -1;
+	int fd = c != NULL ? socket_connect((struct sockaddr *)&ss, ss_len) : -1;
 
 	if (fd < 0) {
 		log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a client that is gone", f->route->name);
-		free(e);
+		free(c);
 		return;
 	}
-	e->relay = r;
-	e->len = len;
-	memcpy(e->bytes, bytes, len);
-	e->timer.fire = on_timeout;
-	TAILQ_INSERT_TAIL(&r->errands, e, link);
-	event_assign(&e->ev, r->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, e);
-	if (event_add(&e->ev, NULL) != 0 || timer_arm(r->timers, &e->timer, clock_us() + ERRAND_US) != 0)
-		free_errand(e);
+	c->relay = r;
+	c->len = len;
+	memcpy(c->bytes, bytes, len);
+	c->timer.fire = on_timeout;
+	TAILQ_INSERT_TAIL(&r->cancels, c, link);
+	event_assign(&c->ev, r->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, c);
+	if (event_add(&c->ev, NULL) != 0 || timer_arm(r->timers, &c->timer, clock_us() + CANCEL_US) != 0)
+		free_cancel(c);
 }

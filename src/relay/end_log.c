@@ -1,0 +1,42 @@
+/* end_log.c - the line that tells of a flow's end. */
+#include "relay/flow.h"
+#include "stent/log.h"
+
+/* Round trips are known in microseconds and logged in milliseconds. */
+#define LOG_RTT(name, us) LOG_MS(name, us)
+
+void
+end_log(const struct flow *f)
+{
+	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
+	struct log_field fields[17];
+	struct flow_info i;
+	size_t n = 0;
+
+	const enum log_level level = reason_is_death((enum close_reason)f->reason) ? LEVEL_WARN : LEVEL_INFO;
+
+	if (!log_wants(level))
+		return;
+	flow_describe(f, &i);
+	flow_info_ask(&i);
+	fields[n++] = LOG_INT("id", i.id);
+	fields[n++] = LOG_TEXT("route", i.route->name);
+	fields[n++] = LOG_TEXT("protocol", i.protocol);
+	fields[n++] = LOG_TEXT("client", address_text(&i.client, client));
+	fields[n++] = LOG_TEXT("backend", address_text(&i.backend, backend));
+	fields[n++] = LOG_TEXT("reason", reason_text((enum close_reason)f->reason));
+	fields[n++] = LOG_MS("seconds", i.age_ms);
+	fields[n++] = LOG_INT("client_bytes", i.leg[CLIENT].bytes);
+	fields[n++] = LOG_INT("backend_bytes", i.leg[BACKEND].bytes);
+	fields[n++] = LOG_INT("client_beats", i.leg[CLIENT].beats);
+	fields[n++] = LOG_INT("client_answers", i.leg[CLIENT].answers);
+	fields[n++] = LOG_INT("backend_beats", i.leg[BACKEND].beats);
+	fields[n++] = LOG_INT("backend_answers", i.leg[BACKEND].answers);
+	if (i.leg[CLIENT].rtt_us >= 0)
+		fields[n++] = LOG_RTT("client_rtt_ms", i.leg[CLIENT].rtt_us);
+	if (i.leg[BACKEND].rtt_us >= 0)
+		fields[n++] = LOG_RTT("backend_rtt_ms", i.leg[BACKEND].rtt_us);
+	fields[n++] = LOG_MS("client_quiet", i.leg[CLIENT].quiet_ms);
+	fields[n++] = LOG_MS("backend_quiet", i.leg[BACKEND].quiet_ms);
+	log_event(level, "flow end", fields, n);
+}

@@ -1,0 +1,325 @@
+/*
+ * heartbeats.c - when a leg of a flow gets a heartbeat, what is held against
+ * heartbeats, and when a leg is given up: the seam between the engine (time),
+ * the codec (what is legal) and the signs of life. It runs from the flow's timer, never while bytes pass.
+ */
+#include "relay/flow.h"
+#include "stent/log.h"
+
+/* The kind that `auto` means. A protocol of one's own (line) asks where its settings name an answer. */
+static unsigned
+preferred_kind(const struct flow *f, enum side s, const struct codec *codec)
+{
+	if (codec->leg[s].kind != 0)
+		return codec->leg[s].kind;
+	return f->route->codec_settings.beat_expect[s].len > 0 ? BEAT_ASK : BEAT_TELL;
+}
+
+static struct beat_policy
+policy_of(const struct flow *f, enum side s)
+{
+	const struct leg_settings *leg = leg_settings(f, s);
+	const struct codec *codec = session_codec(f->session);
+	const int64_t interval_ms = leg->heartbeat_is_auto ? codec->leg[s].interval_ms : leg->heartbeat_ms;
+
+	return (struct beat_policy){
+		.interval_us = interval_ms * US_PER_MS,
+		.timeout_us = leg->heartbeat_timeout_ms * US_PER_MS,
+		.limit_us = leg->heartbeat_limit_ms * US_PER_MS,
+		/* A protocol that was found (auto, an upgrade) may lack the kind altogether: then it has its own way. */
+		.kind = leg->heartbeat_kind & codec->leg[s].kinds,
+		.preferred = preferred_kind(f, s, codec),
+		.misses = leg->heartbeat_misses < 0 ? BEAT_MISSES_AUTO : (unsigned)leg->heartbeat_misses,
+	};
+}
+
+void
+heartbeats_open(struct flow *f, int64_t now_us)
+{
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		const struct beat_policy p = policy_of(f, s);
+
+		beat_init(&f->session->beat[s], &p, now_us, relay_random(f->relay));
+		f->session->app_us[s] = now_us;
+	}
+}
+
+void
+heartbeats_withdraw_trials(struct flow *f)
+{
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		struct beat_leg *b = &f->session->beat[s];
+
+		if (b->trying != 0)
+			trial_undecided(&relay_route(f)->trial[s], b->trying);
+		b->trying = 0;
+	}
+}
+
+static const char *
+kind_name(unsigned kind)
+{
+	return kind == BEAT_ASK ? "ask" : kind == BEAT_TELL ? "tell" : "ahead";
+}
+
+/* Side s reacted to a heartbeat as no peer does that bears them. */
+void
+heartbeats_refused(struct flow *f, enum side s, const char *why)
+{
+	struct beat_leg *b = &f->session->beat[s];
+	struct trial *t = &relay_route(f)->trial[s];
+	const unsigned kind = b->trying != 0 ? b->trying : b->last_kind;
+	char client[ADDRESS_TEXT_MAX];
+	bool is_off;
+
+	if (b->refused || kind == 0)
+		return;
+	is_off = b->trying != 0 ? trial_refused(t, kind) : trial_refused_later(t, kind);
+	beat_refused(b);
+	counter_add(&f->relay->counters->refused[s], 1);
+	log_event(LEVEL_INFO, "heartbeat refused", (struct log_field[]){
+	    LOG_INT("id", f->id),
+	    LOG_TEXT("route", f->route->name),
+	    LOG_TEXT("client", address_text(&f->client, client)),
+	    LOG_TEXT("protocol", session_protocol(f)),
+	    LOG_TEXT("side", side_name(s)),
+	    LOG_TEXT("kind", kind_name(kind)),
+	    LOG_TEXT("why", why),
+	}, 7);
+	if (is_off)
+		log_say(LEVEL_WARN, "route %s: heartbeats (%s) to the %s are off: too many flows reacted to their first one, the last "
+		    "by: %s; all flows live by TCP probes. Set %s.heartbeat = off to say so, or try another %s.heartbeat_kind",
+		    f->route->name, kind_name(kind), side_name(s), why, side_name(s), side_name(s));
+}
+
+/* The last heartbeat to side s went out a moment ago, and nothing of the other side has been sent to it since. */
+bool
+heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
+{
+	const struct beat_leg *b = &f->session->beat[s];
+	const struct beat_policy p = policy_of(f, s);
+
+	return b->sent > 0 && f->session->app_us[side_other(s)] <= b->last_us &&
+	    now_us - b->last_us <= beat_trial_us(&p, (b->borne & b->last_kind) != 0);
+}
+
+void
+heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us)
+{
+	if (f->session == NULL || f->session->codec == NULL || !heartbeats_are_fresh(f, s, now_us))
+		return;
+	if (!session_said_goodbye(f, s))
+		heartbeats_refused(f, s, "it closed right behind one");
+}
+
+static struct verdict
+send_beat(struct flow *f, enum side s, const struct beat_policy *p, enum beat_kind kind, int64_t now_us)
+{
+	struct session *v = f->session;
+	uint8_t buf[CODEC_BEAT_MAX];
+	const size_t n = v->codec->beat(v->state, s, kind, buf);
+
+	beat_sent(&v->beat[s], p, kind, now_us, relay_random(f->relay));
+	counter_add(&f->relay->counters->beats[s], 1);
+	session_guard(f, s);
+	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
+}
+
+/* An answer may still come from side s. */
+static bool
+is_owed(const struct flow *f, enum side s)
+{
+	const struct session *v = f->session;
+
+	const bool asked = v->beat[s].since_us != 0;
+
+	if (f->leg[s].fin)
+		return false;
+	return v->codec->owes != NULL ? v->codec->owes(v->state, s, asked) : asked;
+}
+
+/* Why a heartbeat that the engine would send is not: in words for the operator. */
+static const char *
+hold_text(const struct beat_leg *b)
+{
+	switch ((enum beat_hold)b->hold) {
+	case BEAT_HOLD_UNREAD:
+		return "it does not read";
+	case BEAT_HOLD_OTHER:
+		return "the other side gives no sign of life";
+	case BEAT_HOLD_LIMIT:
+		return "heartbeat_limit is over";
+	case BEAT_HOLD_REFUSED:
+		return "it refused one";
+	case BEAT_HOLD_ROUTE:
+		return "refused on this route";
+	case BEAT_HOLD_TRIAL:
+		return "other flows try first";
+	case BEAT_HOLD_MUTE:
+		return "it never replied";
+	default:
+		return NULL;	/* bytes or a reply are under way: it is not unprotected */
+	}
+}
+
+const char *
+heartbeats_why_none(const struct flow *f, enum side s)
+{
+	const struct session *v = f->session;
+	const char *why = NULL;
+
+	if (v == NULL)
+		return "protocol = tcp";
+	if (v->codec == NULL)
+		return v->lost;
+	if (v->beat[s].refused)
+		return hold_text(&v->beat[s]);
+	if (policy_of(f, s).interval_us == 0)
+		return leg_settings(f, s)->heartbeat_is_auto ? "the protocol has none" : "heartbeat = off";
+	if (f->leg[s].shut)
+		return "half-closed";
+	if (v->codec->why_none != NULL)
+		why = v->codec->why_none(v->state, s);
+	return why != NULL ? why : hold_text(&v->beat[s]);
+}
+
+/* A leg that stays without heartbeats is told of once a route and cause: the listing has it of each flow. */
+static void
+note_hold(const struct flow *f, enum side s)
+{
+	const char *why = heartbeats_why_none(f, s);
+
+	if (why == NULL || f->session->beat[s].hold == BEAT_HOLD_TRIAL || !relay_say_once(f, why))
+		return;
+	log_event(LEVEL_INFO, "no heartbeats", (struct log_field[]){
+	    LOG_INT("id", f->id),
+	    LOG_TEXT("route", f->route->name),
+	    LOG_TEXT("protocol", session_protocol(f)),
+	    LOG_TEXT("side", side_name(s)),
+	    LOG_TEXT("why", why),
+	}, 5);
+}
+
+static void
+note_miss(const struct flow *f, enum side s, const struct beat_policy *p)
+{
+	char client[ADDRESS_TEXT_MAX];
+
+	log_event(LEVEL_INFO, "heartbeat missed", (struct log_field[]){
+	    LOG_INT("id", f->id),
+	    LOG_TEXT("route", f->route->name),
+	    LOG_TEXT("client", address_text(&f->client, client)),
+	    LOG_TEXT("side", side_name(s)),
+	    LOG_INT("misses", f->session->beat[s].misses),
+	    LOG_INT("of", p->misses),
+	}, 6);
+}
+
+static void
+note_mute(const struct flow *f, enum side s)
+{
+	if (relay_say_once(f, s == CLIENT ? "mute client" : "mute backend"))
+		log_say(LEVEL_INFO, "route %s: the %s of flow %llu has never replied to a heartbeat: it is asked no more, nor given "
+		    "up for it, and told instead where the protocol can; said once a route", f->route->name, side_name(s),
+		    (unsigned long long)f->id);
+}
+
+/* The first heartbeat of a kind on this flow: it waits while enough other flows try it. */
+static bool
+may_try(struct flow *f, enum side s, unsigned kind)
+{
+	const struct beat_leg *b = &f->session->beat[s];
+
+	if ((b->borne & kind) != 0 || b->trying == kind)
+		return true;
+	return b->trying == 0 && trial_begin(&relay_route(f)->trial[s], kind);
+}
+
+static void
+gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct beat_facts *ret)
+{
+	const struct session *v = f->session;
+	const unsigned allowed = trial_allowed(&relay_route(f)->trial[s], legal);
+
+	ret->route_allows = allowed != 0;
+	ret->legal = allowed != 0 ? allowed : legal;
+	signs_of_traffic(f, s, ret);
+	ret->listens = v->codec->listens != NULL && v->codec->listens(v->state, s);
+	ret->other_alive = signs_of_life(f, side_other(s), policy_of(f, side_other(s)).interval_us, now_us);
+	ret->other_app_us = leg_of(f, side_other(s))->rx_us;
+	ret->rx_us = leg_of(f, s)->rx_us;
+}
+
+static int64_t
+due_us(const struct flow *f, enum side s, const struct beat_policy *p)
+{
+	return beat_due_us(&f->session->beat[s], p, f->leg[s].rx_us, f->leg[s].tx_us);
+}
+
+/* Looks at one leg; *again_us: when to look again. */
+static struct verdict
+tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
+{
+	const struct beat_policy p = policy_of(f, s);
+	struct session *v = f->session;
+	struct beat_leg *b = &v->beat[s];
+	struct leg *l = leg_of(f, s);
+	struct beat_facts facts = { 0 };
+	const unsigned borne = beat_settle_trial(b, &p, now_us);
+	struct verdict verdict = VERDICT(GO_ON);
+	struct beat_outcome o;
+	unsigned legal;
+
+	*again_us = INT64_MAX;
+	if (borne != 0)
+		trial_borne(&relay_route(f)->trial[s], borne);
+	if (l->shut)
+		return verdict;
+	*again_us = due_us(f, s, &p);
+	if (*again_us > now_us)
+		return verdict;
+	legal = v->codec->may_beat(v->state, s);
+	facts.owed = is_owed(f, s);
+	if (l->fin)
+		legal &= ~(unsigned)BEAT_ASK;	/* it can answer no more */
+	if (beat_is_hopeless(b, legal, facts.owed)) {
+		b->hold = BEAT_HOLD_STATE;
+		note_hold(f, s);
+		*again_us = beat_hopeless_us(&p, now_us);
+		return verdict;
+	}
+	gather_facts(f, s, legal, now_us, &facts);
+	o = beat_decide(b, &p, &facts, now_us);
+	*again_us = o.again_us;
+	if (o.missed && b->misses == 1)
+		note_miss(f, s, &p);
+	if (o.went_mute)
+		note_mute(f, s);
+	if (o.verdict == BEAT_DEAD)
+		return VERDICT_DEAD(s, reason_on_side(REASON_CLIENT_BEAT_TIMEOUT, s));
+	if (o.verdict == BEAT_SEND && may_try(f, s, o.kind)) {
+		verdict = send_beat(f, s, &p, (enum beat_kind)o.kind, now_us);
+		*again_us = due_us(f, s, &p);
+	} else if (o.verdict == BEAT_SEND) {
+		b->hold = BEAT_HOLD_TRIAL;
+		*again_us = now_us + beat_trial_us(&p, false);
+	} else {
+		note_hold(f, s);
+	}
+	return verdict;
+}
+
+struct verdict
+heartbeats_tick(struct flow *f, int64_t now_us, int64_t *again_us)
+{
+	struct verdict v = VERDICT(GO_ON);
+
+	*again_us = INT64_MAX;
+	for (enum side s = CLIENT; s <= BACKEND && v.kind == GO_ON && f->session->codec != NULL; s++) {
+		int64_t at;
+
+		v = tick_leg(f, s, now_us, &at);
+		*again_us = at < *again_us ? at : *again_us;
+	}
+	return v;
+}

@@ -1,0 +1,94 @@
+/* listing.c - flows as the operator sees them. */
+#include "relay/flow.h"
+
+#define SLICE_US 200	/* so long no byte is passed on */
+
+void
+flow_describe(const struct flow *f, struct flow_info *info)
+{
+	const int64_t now = clock_us();
+
+	*info = (struct flow_info){
+		.flow = f,
+		.id = f->id,
+		.route = f->route,
+		.client = f->client,
+		.backend = f->backend,
+		.backend_text = f->state == FLOW_CONNECTING ? NULL : f->route->backend[f->backend_index].text,
+		.protocol = session_protocol(f),
+		.connecting = f->state == FLOW_CONNECTING,
+		.age_ms = (now - f->began_us) / US_PER_MS,
+	};
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		const struct leg *l = &f->leg[s];
+		const struct beat_leg *b = f->session != NULL ? &f->session->beat[s] : NULL;
+
+		info->leg[s].bytes = l->bytes;
+		info->leg[s].quiet_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
+		info->leg[s].why_none = heartbeats_why_none(f, s);
+		info->leg[s].fin = l->fin;
+		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
+		if (b == NULL)
+			continue;
+		info->leg[s].misses = b->misses;
+		info->leg[s].misses_max = leg_settings(f, s)->heartbeat_misses < 0 ? BEAT_MISSES_AUTO
+		    : (unsigned)leg_settings(f, s)->heartbeat_misses;
+		info->leg[s].asking = b->since_us != 0;
+		info->leg[s].refused = b->refused;
+		info->leg[s].beats = b->sent;
+		info->leg[s].asks = b->asks;
+		info->leg[s].answers = b->answered;
+		if (b->worst_us > 0) {
+			info->leg[s].rtt_us = b->rtt_us;
+			info->leg[s].srtt_us = b->srtt_us;
+			info->leg[s].worst_us = b->worst_us;
+		}
+	}
+}
+
+void
+flow_info_ask(struct flow_info *info)
+{
+	const struct flow *f = info->flow;
+
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		const struct transport *t = &f->leg[s].transport;
+		/* Acknowledgements of single segments are delayed: with one-way heartbeats the estimate tells of that delay. */
+		const bool is_blurred = info->leg[s].beats > 0;
+		struct socket_facts facts = { 0 };
+
+		if (transport_is_open(t))
+			transport_facts(t, &facts);
+		if (!facts.is_tcp)
+			continue;
+		if (f->relay->kernel_tells && facts.last_ack_ms < info->leg[s].heard_ms)
+			info->leg[s].heard_ms = facts.last_ack_ms;
+		if (info->leg[s].rtt_us >= 0)
+			continue;
+		if (!is_blurred)
+			info->leg[s].rtt_us = facts.rtt_us;
+		else if (f->session != NULL && f->session->path_us[s] != 0)
+			info->leg[s].rtt_us = f->session->path_us[s];
+	}
+}
+
+bool
+relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *info, void *arg), void *arg)
+{
+	const int64_t until_us = clock_us() + SLICE_US;
+	struct flow_info info;
+
+	if (anew) {
+		r->list_next = TAILQ_FIRST(&r->flows);
+		r->list_last_id = r->last_id;
+	}
+	while (r->list_next != NULL && clock_us() < until_us) {
+		/* Flows stand in the order of their ids. Those that came later would make a long list longer for ever. */
+		if (r->list_next->id > r->list_last_id)
+			return false;
+		flow_describe(r->list_next, &info);
+		r->list_next = TAILQ_NEXT(r->list_next, link);
+		visit(&info, arg);
+	}
+	return r->list_next != NULL;
+}

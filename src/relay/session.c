@@ -1,0 +1,266 @@
+/*
+ * session.c - the codec of a flow over its bytes: what it lets through is
+ * passed on, and the replies to heartbeats stay out.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "relay/flow.h"
+#include "stent/log.h"
+
+const struct codec *
+session_codec(const struct session *v)
+{
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): asked only while there is a codec */
+	const struct codec *inner = v->codec->actual != NULL ? v->codec->actual(v->state) : NULL;
+
+	return inner != NULL ? inner : v->codec;
+}
+
+int
+session_open(struct flow *f, int64_t now_us)
+{
+	const struct codec *codec = f->route->codec;
+
+	f->session = calloc(1, sizeof(*f->session) + codec->state_size);
+	if (f->session == NULL)
+		return -ENOMEM;
+	f->session->codec = codec;
+	codec->init(f->session->state, &f->route->codec_settings);
+	heartbeats_open(f, now_us);
+	return 0;
+}
+
+void
+session_free(struct flow *f)
+{
+	if (f->session != NULL)
+		heartbeats_withdraw_trials(f);
+	free(f->session);
+	f->session = NULL;
+}
+
+static uint64_t
+emitted(const struct codec_out *out)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < out->n_spans; i++)
+		n += out->spans[i].iov_len;
+	return n;
+}
+
+static void
+let_go(struct flow *f, enum side from, const struct codec_out *out)
+{
+	char client[ADDRESS_TEXT_MAX];
+
+	counter_add(&f->relay->counters->codec_lost, 1);
+	log_event(LEVEL_INFO, "codec let go", (struct log_field[]){
+	    LOG_INT("id", f->id),
+	    LOG_TEXT("route", f->route->name),
+	    LOG_TEXT("client", address_text(&f->client, client)),
+	    LOG_TEXT("protocol", session_codec(f->session)->name),
+	    LOG_TEXT("why", out->lost),
+	    LOG_TEXT("from", side_name(from)),
+	    LOG_INT("offset", f->leg[from].bytes + emitted(out) + out->early),
+	}, 7);
+	f->session->codec = NULL;
+	f->session->lost = out->lost;
+}
+
+/*
+ * Whatever ends this process while bytes sent ahead are not covered, the kernel
+ * resets that leg: a FIN would make a whole message of them.
+ */
+void
+session_guard(struct flow *f, enum side to)
+{
+	struct leg *l = leg_of(f, to);
+	const bool is_ahead = session_is_ahead(f, to);
+
+	if (l->guarded == is_ahead)
+		return;
+	l->guarded = is_ahead;
+	transport_reset_at_close(&l->transport, is_ahead);
+}
+
+/* Passes on what a codec let through. */
+static struct verdict
+pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now_us)
+{
+	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
+	const uint64_t n = emitted(out);
+	struct verdict v;
+
+	if (out->answers > 0) {
+		beat_answered(&f->session->beat[from], out->answers, now_us);
+		counter_add(&f->relay->counters->answers[from], out->answers);
+	}
+	if (out->refused != NULL)
+		heartbeats_refused(f, from, out->refused);
+	if (n + out->early == 0)
+		return VERDICT(GO_ON);
+	l->bytes += n + out->early;
+	counter_add(&f->relay->counters->bytes[from], n + out->early);
+	f->session->app_us[from] = now_us;
+	v = pump_write(f, side_other(from), out->spans, out->n_spans, now_us);
+	if (v.kind == GO_ON && to->guarded && to->backlog == NULL)
+		session_guard(f, side_other(from));
+	return v;
+}
+
+/* Bytes that the codec saw, or need not see any more. */
+static struct verdict
+pass_plain(struct flow *f, enum side from, const uint8_t *buf, size_t len, int64_t now_us)
+{
+	struct codec_out *out = &f->relay->out;
+
+	codec_out_clear(out);
+	codec_emit(out, buf, len);
+	return pass_on(f, from, out, now_us);
+}
+
+static void
+note(struct flow *f, const struct codec_out *out)
+{
+	if (out->note != NULL)
+		log_event(LEVEL_INFO, "codec note", (struct log_field[]){
+		    LOG_INT("id", f->id), LOG_TEXT("route", f->route->name), LOG_TEXT("note", out->note) }, 3);
+}
+
+/*
+ * A codec that lets go is not asked again. Where what was sent ahead to a side
+ * will not come as promised, only a reset is honest.
+ */
+static struct verdict
+settle_doubt(struct flow *f, enum side from, const struct codec_out *out)
+{
+	bool is_ahead;
+
+	if (out->lost == NULL)
+		return VERDICT(GO_ON);
+	is_ahead = session_is_ahead(f, CLIENT) || session_is_ahead(f, BACKEND);
+	if (heartbeats_are_fresh(f, from, clock_us()))
+		heartbeats_refused(f, from, out->lost);
+	heartbeats_withdraw_trials(f);
+	let_go(f, from, out);
+	return is_ahead ? VERDICT_CUT_OFF(reason_on_side(REASON_CLIENT_ERROR, from)) : VERDICT(GO_ON);
+}
+
+/* What one call of the codec gave. */
+static struct verdict
+settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_us)
+{
+	struct verdict v;
+
+	note(f, out);
+	v = settle_doubt(f, from, out);
+	return v.kind == GO_ON ? pass_on(f, from, out, now_us) : v;
+}
+
+struct verdict
+session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
+{
+	struct session *v = f->session;
+	struct codec_out *out = &f->relay->out;
+	const int64_t now_us = leg_of(f, from)->rx_us;
+
+	while (len > 0 && v->codec != NULL) {
+		struct verdict verdict;
+		size_t used;
+
+		codec_out_clear(out);
+		used = v->codec->feed(v->state, from, buf, len, out);
+		buf += used;
+		len -= used;
+		verdict = settle(f, from, out, now_us);
+		if (verdict.kind != GO_ON)
+			return verdict;
+	}
+	return len == 0 ? VERDICT(GO_ON) : pass_plain(f, from, buf, len, now_us);
+}
+
+struct verdict
+session_finish(struct flow *f, enum side from)
+{
+	struct session *v = f->session;
+	struct codec_out *out = &f->relay->out;
+
+	if (v->codec == NULL || v->codec->finish == NULL)
+		return VERDICT(NOTHING);
+	codec_out_clear(out);
+	v->codec->finish(v->state, from, out);
+	return settle(f, from, out, clock_us());
+}
+
+uint64_t
+session_unseen(const struct flow *f, enum side from)
+{
+	const struct session *v = f->session;
+
+	if (v->codec == NULL)
+		return UINT64_MAX;
+	return v->codec->unseen != NULL ? v->codec->unseen(v->state, from) : 0;
+}
+
+void
+session_skipped(struct flow *f, enum side from, uint64_t n)
+{
+	struct session *v = f->session;
+
+	v->app_us[from] = leg_of(f, from)->rx_us;
+	if (v->codec != NULL)
+		v->codec->skipped(v->state, from, n);
+}
+
+bool
+session_is_ahead(const struct flow *f, enum side to)
+{
+	const struct session *v = f->session;
+
+	return v->codec != NULL && v->codec->is_ahead != NULL && v->codec->is_ahead(v->state, to);
+}
+
+bool
+session_said_goodbye(const struct flow *f, enum side s)
+{
+	const struct session *v = f->session;
+
+	return v != NULL && v->codec != NULL && v->codec->said_goodbye != NULL && v->codec->said_goodbye(v->state, s);
+}
+
+int64_t
+session_app_us(const struct flow *f, enum side s)
+{
+	return f->session != NULL ? f->session->app_us[s] : f->leg[s].rx_us;
+}
+
+const char *
+session_protocol(const struct flow *f)
+{
+	return f->session != NULL && f->session->codec != NULL ? session_codec(f->session)->name : "tcp";
+}
+
+size_t
+session_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_FAREWELL_MAX])
+{
+	struct session *v = f->session;
+	const struct codec_obituary o = {
+		.dead = dead,
+		.reason = reason_text((enum close_reason)f->reason),
+		.quiet_ms = (clock_us() - leg_of(f, dead)->rx_us) / US_PER_MS,
+	};
+
+	if (v == NULL || v->codec == NULL || v->codec->farewell == NULL || session_is_ahead(f, to))
+		return 0;
+	return v->codec->farewell(v->state, to, &o, buf);
+}
+
+size_t
+session_cancel(const struct flow *f, uint8_t buf[CODEC_BEAT_MAX])
+{
+	const struct session *v = f->session;
+
+	return v != NULL && v->codec != NULL && v->codec->cancel != NULL ? v->codec->cancel(v->state, buf) : 0;
+}

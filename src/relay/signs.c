@@ -1,0 +1,123 @@
+/*
+ * signs.c - signs of life and of traffic on a leg: its bytes, and what the
+ * kernel tells of its peer. They cost a system call, so they are asked for
+ * only when a heartbeat is due.
+ */
+#include "relay/flow.h"
+
+#define ACK_DUE_US (5 * US_PER_S)	/* bytes that are not acknowledged by then raise doubt */
+#define ACK_DELAY_MOST_MS 200		/* Linux waits no longer with an acknowledgement (TCP_DELACK_MAX) */
+#define UNREAD_SHARE 3		/* of its widest window: a kernel tells of a window that is twice as wide again, so of one above this */
+#define UNREAD_UNIX (64 * 1024)	/* bytes as the kernel counts them, some hundreds a heartbeat */
+#define ACK_SLACK_US (20 * US_PER_MS)	/* TCP_INFO tells the time in ticks of the kernel */
+
+/* What was sent to side s a while ago has been heard of: heard_us is the last sign of it. */
+static bool
+has_answered(const struct leg *l, int64_t heard_us, int64_t now_us)
+{
+	return heard_us + ACK_SLACK_US >= l->tx_us || now_us - l->tx_us <= ACK_DUE_US;
+}
+
+static bool
+leg_is_unix(const struct flow *f, enum side s)
+{
+	return (s == CLIENT ? &f->client : &f->backend)->family == AF_UNIX;
+}
+
+/*
+ * Times that this kernel does not tell are zero, as is a moment just past. One
+ * that is not zero shows that it tells them; until then zero is no sign of life.
+ */
+static bool
+kernel_tells(struct relay *r, const struct socket_facts *facts)
+{
+	r->kernel_tells |= facts->last_ack_ms != 0 || facts->last_sent_ms != 0;
+	return facts->is_tcp && r->kernel_tells;
+}
+
+/*
+ * Side s is vouched for by bytes, or by what the kernel heard: acknowledgements
+ * of probes too. But not by an old sign, when bytes sent since have none.
+ */
+bool
+signs_of_life(struct flow *f, enum side s, int64_t interval_us, int64_t now_us)
+{
+	const struct keepalive *keepalive = &leg_settings(f, s)->keepalive;
+	const struct leg *l = &f->leg[s];
+	const int64_t vouch_us = beat_vouch_us(keepalive->idle_s * (int64_t)US_PER_S,
+	    keepalive->interval_s * (int64_t)US_PER_S, interval_us);
+	struct socket_facts facts;
+	int64_t heard_us = l->rx_us;
+
+	if (l->dead)
+		return false;
+	if (now_us - heard_us <= vouch_us && has_answered(l, heard_us, now_us))
+		return true;
+	transport_facts(&l->transport, &facts);
+	if (!facts.is_tcp && leg_is_unix(f, s))
+		return true;		/* the end of its program would have closed it */
+	if (kernel_tells(f->relay, &facts) && heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
+		heard_us = now_us - facts.last_ack_ms * (int64_t)US_PER_MS;
+	if (now_us - heard_us > vouch_us)
+		return false;
+	/* Behind a window that is shut bytes wait here: its reader pauses, and answers window probes in their own time. */
+	return (facts.unsent > 0 && facts.unacked == 0) || has_answered(l, heard_us, now_us);
+}
+
+/*
+ * Bytes in flight hold no reply back while the peer's kernel goes on acknowledging:
+ * it may wait a moment with each, so there are nearly always some.
+ */
+static bool
+acknowledges(struct relay *r, const struct socket_facts *facts)
+{
+	return kernel_tells(r, facts) && facts->retransmits == 0 && facts->last_ack_ms <= ACK_DELAY_MOST_MS;
+}
+
+/*
+ * Heartbeats must not fill the buffer of a peer that does not read. What it
+ * has not read narrows the window that its kernel offers; between UNIX
+ * sockets it is counted as ours.
+ */
+static void
+find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struct beat_facts *ret)
+{
+	uint32_t *widest = &f->session->window[s];
+
+	if (!facts->is_tcp && leg_is_unix(f, s)) {
+		ret->unread = transport_unacked(&f->leg[s].transport) > UNREAD_UNIX;
+		return;
+	}
+	ret->blind = !kernel_tells(f->relay, facts) || facts->window == UINT32_MAX;
+	if (ret->blind)
+		return;
+	if (facts->window > *widest)
+		*widest = facts->window;
+	ret->unread = facts->window < *widest / UNREAD_SHARE;
+}
+
+/* What is under way to side s, or cannot come from it. */
+void
+signs_of_traffic(struct flow *f, enum side s, struct beat_facts *ret)
+{
+	const struct leg *l = &f->leg[s];
+	struct session *v = f->session;
+	const struct beat_leg *b = &v->beat[s];
+	struct socket_facts facts;
+
+	/* While the other side does not take its bytes we do not read it. */
+	ret->stuck = l->readable || f->leg[side_other(s)].backlog != NULL;
+	if (l->backlog != NULL) {
+		ret->busy = ret->stuck = true;
+		return;
+	}
+	/* The last that came was its answer to a beat, and nothing was sent since: it has read all. */
+	if (l->tx_us <= b->last_us && l->rx_us >= l->tx_us && f->session->app_us[s] < l->rx_us)
+		return;
+	transport_facts(&l->transport, &facts);
+	ret->busy = facts.unsent > 0 || (facts.unacked > 0 && facts.retransmits > 0);
+	ret->stuck |= facts.unsent > 0 || (facts.unacked > 0 && !acknowledges(f->relay, &facts));
+	find_unread(f, s, &facts, ret);
+	if (facts.is_tcp && v->path_us[s] == 0)
+		v->path_us[s] = facts.min_rtt_us;
+}

@@ -1,0 +1,39 @@
+/*
+ * window.c - a leg whose window is shut.
+ *
+ * TCP_USER_TIMEOUT ends a connection whose peer keeps its window shut for so
+ * long, even one that acknowledges every window probe: the kernel counts from
+ * the first probe. A reader that pauses is not dead. So while a window is
+ * shut the timeout is off, and the same is judged here: unanswered probes
+ * and no acknowledgement for so long.
+ */
+#include "relay/flow.h"
+
+#define LOOK_MOST_US (5 * US_PER_S)	/* how often such a leg is looked at */
+
+struct verdict
+window_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
+{
+	const int64_t timeout_ms = leg_settings(f, s)->keepalive.user_timeout_ms;
+	const int64_t timeout_us = timeout_ms * US_PER_MS;
+	struct leg *l = leg_of(f, s);
+	struct socket_facts facts;
+	bool shut;
+
+	*again_us = INT64_MAX;
+	if (timeout_us == 0 || l->dead)
+		return VERDICT(GO_ON);
+	transport_facts(&l->transport, &facts);
+	if (!facts.is_tcp)
+		return VERDICT(GO_ON);
+	shut = facts.unsent > 0 && facts.unacked == 0;
+	if (shut != l->stalled) {
+		l->stalled = shut;
+		transport_set_user_timeout(&l->transport, shut ? 0 : timeout_ms);
+	}
+	if (shut && facts.probes >= 2 && facts.last_ack_ms >= timeout_ms)
+		return VERDICT_DEAD(s, reason_on_side(REASON_CLIENT_USER_TIMEOUT, s));
+	if (facts.unsent > 0 || facts.unacked > 0)
+		*again_us = now_us + (timeout_us / 4 < LOOK_MOST_US ? timeout_us / 4 : LOOK_MOST_US);
+	return VERDICT(GO_ON);
+}
