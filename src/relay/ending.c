@@ -102,12 +102,17 @@ end(struct flow *f, bool reset_client, bool reset_backend)
 {
 	struct relay *r = f->relay;
 
+	const bool was_open = f->state != FLOW_CONNECTING;
+
 	if (f->state == FLOW_CONNECTING)
 		dial_free(f->dial);
 	else if (f->state == FLOW_ENDING)
 		free(f->ending);
 	f->dial = NULL;
-	ending_log(f);
+	if (was_open)
+		ending_log(f);
+	else
+		(void)refusal_log(f);
 	f->state = FLOW_ENDED;
 	timer_disarm(r->timers, &f->timer);
 	close_leg(f, CLIENT, reset_client);

@@ -10,6 +10,7 @@
  *   ending.c  how a flow ends: delivered, told, logged
  *   vital.c   the codec and the beats of a flow
  *   errand.c  a cancel request on a connection of its own
+ *   refusals.c the log lines of flows that never opened
  *   reason.c  close reasons
  *
  * A flow is never freed while code runs that may still look at it: ending
@@ -120,6 +121,7 @@ struct relay {
 	bool kernel_tells;		/* TCP_INFO was seen to tell times: see is_alive() */
 	struct timers *timers;
 	struct resolver *resolver;
+	struct refusals *refusals;
 	struct relay_counters *counters;
 	void (*on_end)(void *arg);	/* a flow is gone */
 	void *on_end_arg;
@@ -254,6 +256,11 @@ size_t vital_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[
 /* errand.c */
 void errand_run(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t len);
 void errand_free_all(struct relay *r);
+
+/* refusals.c */
+int refusals_init(struct relay *r);	/* 0 or -ENOMEM */
+void refusals_free(struct relay *r);	/* tells what is untold */
+bool refusal_log(struct flow *f);	/* the line of a flow that never opened; false: it was only counted, for a line later */
 
 /* reason.c */
 enum close_reason reason_on_side(enum close_reason client_reason, enum side s);
