@@ -292,7 +292,8 @@ begin(struct flow *f, enum side dead, enum close_reason reason)
 	const enum side to = side_other(dead);
 	const enum on_dead how = how_to_tell(f, dead, reason);
 
-	vital_judge_end(f, dead, clock_us());
+	if (!reason_is_death(reason))
+		vital_judge_end(f, dead, clock_us());
 	if (is_reset_behind_goodbye(f, dead, reason))
 		reason = reason_on_side(REASON_CLIENT_FIN, dead);
 	f->reason = (uint8_t)reason;

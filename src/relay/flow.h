@@ -243,7 +243,7 @@ bool vital_finish(struct flow *f, enum side from);
 uint64_t vital_unseen(const struct flow *f, enum side from);
 void vital_skipped(struct flow *f, enum side from, uint64_t n);
 bool vital_is_ahead(const struct flow *f, enum side to);
-/* Side s has ended, by a FIN, a reset or an error: is it a heartbeat's doing? */
+/* Side s has closed, by a FIN or a reset: is it a heartbeat's doing? */
 void vital_judge_end(struct flow *f, enum side s, int64_t now_us);
 bool vital_said_goodbye(const struct flow *f, enum side s);
 const char *vital_why_none(const struct flow *f, enum side s);	/* why side s gets no heartbeats now; NULL: it does */
