@@ -39,7 +39,7 @@ play(struct stage *s, struct event_base *base, bool with_web)
 	if (r == 0 && with_web)
 		r = web_open(&w, s);
 	if (r != 0) {
-		fprintf(stderr, "stent demo: cannot set the stage: %s\n", strerror(-r));
+		cli_tell("stent demo: cannot set the stage: %s", strerror(-r));
 		return CLI_FAILED;
 	}
 	screen_open(s);
@@ -79,7 +79,7 @@ cli_demo(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	base = event_base_new();
 	if (base == NULL) {
-		fprintf(stderr, "stent demo: out of memory\n");
+		cli_tell("stent demo: out of memory");
 		return CLI_FAILED;
 	}
 	r = play(&stage, base, with_web);
