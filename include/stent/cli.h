@@ -46,6 +46,9 @@ struct cli_option {
  */
 int cli_options(int argc, char **argv, const struct cli_option *options, int max_words);
 
+/* A line on stderr, which may quote words and files: what in it is not fit to be shown is escaped. */
+void cli_tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /* "stent COMMAND ARGS", and what it does. */
 void cli_print_help(const struct command *c, FILE *out);
 

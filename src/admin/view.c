@@ -22,6 +22,7 @@
 #include "stent/endpoint.h"
 #include "stent/relay.h"
 #include "stent/server.h"
+#include "stent/utf8.h"
 #include "stent/worker.h"
 
 struct gathered {
@@ -213,23 +214,27 @@ view_sum(const struct server *s, struct relay_counters *ret)
 
 /* --- as JSON --- */
 
-/* Words of the settings file may hold any bytes, JSON only UTF-8. NULL stays NULL. */
+/* Words of the settings file may hold any bytes: what is not fit to be shown becomes a question mark. NULL stays NULL. */
 static json_t *
 text_json(const char *text)
 {
 	json_t *j;
-	char *ascii;
+	char *fit;
 
 	if (text == NULL)
 		return json_null();
-	j = json_string(text);
-	if (j != NULL || (ascii = strdup(text)) == NULL)
-		return j;
-	for (char *s = ascii; *s != '\0'; s++)
-		if ((unsigned char)*s >= 0x80)
+	fit = strdup(text);
+	if (fit == NULL)
+		return NULL;
+	for (char *s = fit; *s != '\0';) {
+		const size_t len = utf8_fit(s);
+
+		if (len == 0)
 			*s = '?';
-	j = json_string(ascii);
-	free(ascii);
+		s += len > 0 ? len : 1;
+	}
+	j = json_string(fit);
+	free(fit);
 	return j;
 }
 

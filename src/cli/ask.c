@@ -37,7 +37,7 @@ from_named_file(const char *command, const char *file)
 		return NULL;
 	path = config->control != NULL ? strdup(config->control) : NULL;
 	if (config->control == NULL)
-		fprintf(stderr, "stent %s: %s has control = off, so that nobody can ask\n", command, file);
+		cli_tell("stent %s: %s has control = off, so that nobody can ask", command, file);
 	config_free(config);
 	return path;
 }
@@ -254,7 +254,7 @@ ask(const char *command, const struct ask_where *where, const char *request, int
 	}
 	j = ask_try(path, request, why);
 	if (j == NULL)
-		fprintf(stderr, "stent %s: %s\n", command, why);
+		cli_tell("stent %s: %s", command, why);
 	*status = j == NULL ? CLI_FAILED : CLI_DONE;
 	free(path);
 	return j;

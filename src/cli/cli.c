@@ -98,9 +98,9 @@ tell_unknown(const char *name)
 	nearest_offer(&n, "--help");
 	nearest_offer(&n, "--version");
 	if (nearest_best(&n) != NULL)
-		fprintf(stderr, "stent: unknown %s \"%s\"; did you mean \"%s\"?\n", what, name, nearest_best(&n));
+		cli_tell("stent: unknown %s \"%s\"; did you mean \"%s\"?", what, name, nearest_best(&n));
 	else
-		fprintf(stderr, "stent: unknown %s \"%s\"; `stent help` tells them all\n", what, name);
+		cli_tell("stent: unknown %s \"%s\"; `stent help` tells them all", what, name);
 	return CLI_WRONG;
 }
 
@@ -153,7 +153,7 @@ cli_main(int argc, char **argv)
 
 	/* What was printed may not have arrived: a full disk is a failure too. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
-		fprintf(stderr, "stent: cannot write: %s\n", strerror(errno));
+		cli_tell("stent: cannot write: %s", strerror(errno));
 		return status == CLI_DONE ? CLI_FAILED : status;
 	}
 	return status;

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "stent/utf8.h"
+
 const char *
 figure_count(char buf[FIGURE_MAX], uint64_t n)
 {
@@ -53,8 +55,12 @@ figure_rtt(char buf[FIGURE_MAX], double ms)
 char *
 figure_harmless(char *text)
 {
-	for (char *s = text; *s != '\0'; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+	for (char *s = text; *s != '\0';) {
+		const size_t len = utf8_fit(s);
+
+		if (len == 0)
 			*s = '?';
+		s += len > 0 ? len : 1;
+	}
 	return text;
 }

@@ -28,7 +28,7 @@ cli_healthcheck(int argc, char **argv)
 		return CLI_FAILED;
 	healthy = json_is_true(json_object_get(j, "healthy"));
 	if (!healthy)
-		fprintf(stderr, "stent healthcheck: %s\n",
+		cli_tell("stent healthcheck: %s",
 		    json_is_string(json_object_get(j, "why")) ?
 		    json_string_value(json_object_get(j, "why")) : "not healthy");
 	else

@@ -40,9 +40,9 @@ tell_unknown(const char *topic)
 	for (const struct command *c = commands; c->name != NULL; c++)
 		nearest_offer(&n, c->name);
 	if (nearest_best(&n) != NULL)
-		fprintf(stderr, "stent help: there is no help on \"%s\"; did you mean \"%s\"?\n", topic, nearest_best(&n));
+		cli_tell("stent help: there is no help on \"%s\"; did you mean \"%s\"?", topic, nearest_best(&n));
 	else
-		fprintf(stderr, "stent help: there is no help on \"%s\"; `stent help` tells what there is\n", topic);
+		cli_tell("stent help: there is no help on \"%s\"; `stent help` tells what there is", topic);
 	return CLI_WRONG;
 }
 

@@ -5,11 +5,32 @@
  * the nearest right one.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "stent/cli.h"
 #include "stent/nearest.h"
+#include "stent/utf8.h"
+
+void
+cli_tell(const char *fmt, ...)
+{
+	char *text;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	utf8_print(text, stderr);
+	putc('\n', stderr);
+	free(text);
+}
 
 static int
 tell_unknown(const char *command, const char *word, const struct cli_option *options)
@@ -21,9 +42,9 @@ tell_unknown(const char *command, const char *word, const struct cli_option *opt
 		nearest_offer(&n, o->name);
 	nearest_offer(&n, "--help");
 	if (nearest_best(&n) != NULL)
-		fprintf(stderr, "stent %s: unknown option \"%s\"; did you mean \"%s\"?\n", command, word, nearest_best(&n));
+		cli_tell("stent %s: unknown option \"%s\"; did you mean \"%s\"?", command, word, nearest_best(&n));
 	else
-		fprintf(stderr, "stent %s: unknown option \"%s\"; `stent %s --help` tells them all\n", command, word, command);
+		cli_tell("stent %s: unknown option \"%s\"; `stent %s --help` tells them all", command, word, command);
 	return -EINVAL;
 }
 
@@ -54,13 +75,13 @@ read_option(int argc, char **argv, int *i, const struct cli_option *options)
 		*o->flag = true;
 		if (value == NULL)
 			return 0;
-		fprintf(stderr, "stent %s: %s takes no value; write it alone\n", argv[0], o->name);
+		cli_tell("stent %s: %s takes no value; write it alone", argv[0], o->name);
 		return -EINVAL;
 	}
 	if (value == NULL && *i + 1 < argc)
 		value = argv[++*i];
 	if (value == NULL || *value == '\0') {
-		fprintf(stderr, "stent %s: %s has no value; write one behind it\n", argv[0], word);
+		cli_tell("stent %s: %s has no value; write one behind it", argv[0], word);
 		return -EINVAL;
 	}
 	*o->value = value;
@@ -80,7 +101,7 @@ cli_options(int argc, char **argv, const struct cli_option *options, int max_wor
 			if (read_option(argc, argv, &i, options) < 0)
 				return -EINVAL;
 		} else if (words == max_words) {
-			fprintf(stderr, "stent %s: \"%s\" is one word too many; see `stent %s --help`\n", argv[0],
+			cli_tell("stent %s: \"%s\" is one word too many; see `stent %s --help`", argv[0],
 			    argv[i], argv[0]);
 			return -EINVAL;
 		} else {

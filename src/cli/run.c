@@ -122,7 +122,7 @@ start_or_say(struct process *p, const struct config *config)
 	const int r = start(p, config);
 
 	if (r != 0 && config->log.target != TARGET_STDERR)
-		fprintf(stderr, "stent: did not start; %s%s says why\n", config->log.path != NULL ? "the log " : "syslog",
+		cli_tell("stent: did not start; %s%s says why", config->log.path != NULL ? "the log " : "syslog",
 		    config->log.path != NULL ? config->log.path : "");
 	return r;
 }
@@ -157,7 +157,7 @@ relay_until_stopped(struct config *config)
 	int r = log_open(&config->log);
 
 	if (r != 0)
-		fprintf(stderr, "stent: cannot open the log%s%s: %s\n", config->log.path != NULL ? " " : "",
+		cli_tell("stent: cannot open the log%s%s: %s", config->log.path != NULL ? " " : "",
 		    config->log.path != NULL ? config->log.path : "", log_open_hint(-r));
 	if (r == 0)
 		r = start_or_say(&p, config);
@@ -194,7 +194,7 @@ cli_relay(int argc, char **argv)
 	struct config *config;
 
 	if (argc < 3 || argv[1][0] == '-' || argv[2][0] == '-') {
-		fprintf(stderr, "stent relay: needs LISTEN and BACKEND first, as in: stent relay :6432 db1:5432\n");
+		cli_tell("stent relay: needs LISTEN and BACKEND first, as in: stent relay :6432 db1:5432");
 		return CLI_WRONG;
 	}
 	if (config_from_args(&config, argv[1], argv[2], argv + 3, (size_t)argc - 3, stderr) != 0)

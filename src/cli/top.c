@@ -226,7 +226,7 @@ print_once(const struct screen *s)
 	json_t *flows = ask_flows(s->path, s->order, LISTING_LIMIT, why);
 
 	if (flows == NULL) {
-		fprintf(stderr, "stent top: %s\n", why);
+		cli_tell("stent top: %s", why);
 		return CLI_FAILED;
 	}
 	top_print_table(stdout, flows, LISTING_LIMIT, 0, "\n");
@@ -242,7 +242,7 @@ find_order(const char *name, size_t *ret)
 			*ret = i;
 			return 0;
 		}
-	fprintf(stderr, "stent top: --sort takes age, new, bytes, quiet or rtt\n");
+	cli_tell("stent top: --sort takes age, new, bytes, quiet or rtt");
 	return -EINVAL;
 }
 

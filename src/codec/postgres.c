@@ -12,7 +12,8 @@
  *
  * To the client goes a ParameterStatus that repeats what the server reported:
  * legal at any time, also while a query runs, and every driver ignores it; but
- * not in COPY OUT, where asyncpg was seen to lose rows. To the server goes a
+ * not in COPY OUT, where asyncpg was seen to lose rows, nor where notifications
+ * are waited for (see pg->wary), where pgjdbc takes nothing else. To the server goes a
  * Flush, which asks for nothing: it has sent all it has. A Sync is an ask. In
  * replication (CopyBoth) each side gets its peer's own last report again.
  *
@@ -96,6 +97,8 @@ step(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 		return 1;
 	}
 	n = s->left < len ? s->left : len;
+	if (pg_reads_text(pg, from))
+		pg_read_text(pg, p, n);
 	s->left -= (uint32_t)n;
 	if (s->left == 0)
 		pg_end(pg, from);
@@ -172,7 +175,7 @@ pg_unseen(const void *state, enum side from)
 
 	if (is_blind(pg, from))
 		return UINT64_MAX;
-	return s->look > 0 || s->ours ? 0 : s->left;
+	return s->look > 0 || s->ours || pg_reads_text(pg, from) ? 0 : s->left;
 }
 
 static void

@@ -56,6 +56,9 @@ enum pg_phase {
 	PG_OPAQUE,	/* a cancel request: nothing more to follow */
 };
 
+/* Why the client may take none but the messages that it waits for. */
+enum pg_wary { PG_NOT_WARY, PG_LISTENS, PG_CALLS_FUNCTIONS };
+
 enum pg_note { PG_NOTE_NONE, PG_NOTE_POOLER, PG_NOTE_NO_KEY, PG_NOTE_FROM_POOLER, PG_NOTE_SAID };
 
 /* One direction: the message that its last byte belongs to. */
@@ -65,6 +68,7 @@ struct pg_stream {
 	uint16_t off;		/* bytes of its body looked at */
 	uint8_t type;		/* 0: the packet without one */
 	uint8_t got;		/* of its head */
+	bool reads;		/* its text is read as it passes */
 	bool ours;		/* it is the answer to our Sync: not forwarded */
 	bool fin;
 	uint8_t head[8];
@@ -86,11 +90,13 @@ struct pg {
 	uint8_t phase;			/* enum pg_phase */
 	uint8_t status;			/* of the last ReadyForQuery: I, T, E */
 	uint8_t note;			/* enum pg_note */
+	uint8_t wary;			/* enum pg_wary */
 	uint8_t asked;			/* so many of the next ReadyForQuery are ours */
 	/* A string that is compared as it passes. */
 	uint8_t scan_fits;		/* the names that it may still be, as bits */
 	uint8_t scan_len;
 	int8_t scan_order;		/* in the StartupMessage: whether it sorts before (-1) or behind the name before it */
+	uint8_t word_len;		/* of the word LISTEN, so many letters have passed */
 	bool scan_in_value : 1;
 	bool saw_key : 1;
 	bool is_pooler : 1;		/* the server is one */
@@ -102,7 +108,6 @@ struct pg {
 	bool as_pgbouncer : 1;		/* in the order of that */
 	bool as_pgpool : 1;
 	uint8_t last_key;
-	uint8_t last_name[PG_NAME_MAX];
 	bool disarmed : 1;		/* our Flush will stop the server's idle timer */
 	bool in_copy : 1;		/* either way, until its ReadyForQuery */
 	bool in_both : 1;		/* CopyBoth, until its ReadyForQuery */
@@ -119,7 +124,10 @@ struct pg {
 	uint8_t param;			/* ... of the one to repeat, + 1; 0: none */
 	uint8_t value_len;		/* of its value, with the NUL */
 	char value[PG_VALUE_MAX];
-	uint8_t standby[PG_STANDBY_LEN];
+	union {
+		uint8_t last_name[PG_NAME_MAX];		/* in the StartupMessage */
+		uint8_t standby[PG_STANDBY_LEN];	/* in CopyBoth */
+	};
 	uint8_t wal[PG_WAL_LEN];
 	uint8_t wal_kind;		/* of the message at hand: w (WAL), k (keepalive), 0 */
 	uint32_t wal_data;		/* bytes of WAL in it */
@@ -162,6 +170,9 @@ void pg_begin(struct pg *pg, enum side from);
 void pg_look(struct pg *pg, enum side from, uint8_t byte);
 /* A message is whole. */
 void pg_end(struct pg *pg, enum side from);
+/* The text of the message at hand is read as it passes. */
+bool pg_reads_text(const struct pg *pg, enum side from);
+void pg_read_text(struct pg *pg, const uint8_t *p, size_t len);
 
 /* postgres_beat.c */
 unsigned pg_may_beat(const void *state, enum side to);

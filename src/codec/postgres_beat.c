@@ -97,7 +97,7 @@ client_kinds(const struct pg *pg)
 		return 0;
 	if (pg->from_pooler && (pg->ledger.doubt || !pg_ledger_is_owed(&pg->ledger)))
 		return 0;
-	return pg->param != 0 && !pg->in_copy && !pg->ledger.copying ? BEAT_TELL : 0;
+	return pg->param != 0 && pg->wary == PG_NOT_WARY && !pg->in_copy && !pg->ledger.copying ? BEAT_TELL : 0;
 }
 
 static bool
@@ -139,6 +139,8 @@ pg_why_none(const void *state, enum side to)
 		return "a pooler behind";
 	if (to == CLIENT && pg->from_pooler)
 		return "the client is a pooler";
+	if (to == CLIENT && pg->wary != PG_NOT_WARY && !pg->in_both)
+		return pg->wary == PG_LISTENS ? "it listens for notifications" : "it calls functions by their number";
 	if (pg->in_both || pg->is_walsender)
 		return "replication, before its first report";
 	if (pg->in_copy || pg->ledger.copying)

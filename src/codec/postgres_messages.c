@@ -20,6 +20,7 @@ struct message {
 	void (*begin)(struct pg *pg);
 	void (*at)(struct pg *pg, uint16_t off, uint8_t byte);
 	void (*end)(struct pg *pg);
+	bool text;		/* SQL, in which LISTEN may stand */
 };
 
 static uint64_t
@@ -35,6 +36,53 @@ put64(uint8_t *p, uint64_t v)
 		p[i] = (uint8_t)v;
 }
 
+/* ---- who waits for a few messages only ---- */
+
+/*
+ * pgjdbc waits for notifications by a loop of its own, in which a ParameterStatus
+ * is an error that ends the connection. A statement that begins to listen has the
+ * word LISTEN in it, wherever: it may be one of several, or inside of DO. A
+ * function may listen as well, of which the first notification tells.
+ */
+static void
+client_listens(struct pg *pg)
+{
+	pg->wary = PG_LISTENS;
+}
+
+/* Of a word, too: letters beyond ASCII are. */
+static bool
+is_of_word(uint8_t byte)
+{
+	const uint8_t lower = byte | 0x20;
+
+	return (lower >= 'a' && lower <= 'z') || (byte >= '0' && byte <= '9') || byte == '_' || byte == '$' || byte >= 0x80;
+}
+
+bool
+pg_reads_text(const struct pg *pg, enum side from)
+{
+	return from == CLIENT && pg->stream[CLIENT].reads && pg->wary == PG_NOT_WARY;
+}
+
+void
+pg_read_text(struct pg *pg, const uint8_t *p, size_t len)
+{
+	static const char word[] = "listen";
+
+	for (size_t i = 0; i < len; i++) {
+		if (!is_of_word(p[i])) {
+			if (pg->word_len == sizeof(word) - 1)
+				client_listens(pg);
+			pg->word_len = 0;
+		} else if (pg->word_len < sizeof(word) - 1 && (p[i] | 0x20) == word[pg->word_len]) {
+			pg->word_len++;
+		} else {
+			pg->word_len = UINT8_MAX;	/* another one */
+		}
+	}
+}
+
 /* ---- from the client ---- */
 
 static void
@@ -48,6 +96,15 @@ query_begin(struct pg *pg)
 {
 	client_works(pg);
 	pg_ledger_query(&pg->ledger);
+}
+
+/* Before 42.2.24, pgjdbc takes no ParameterStatus in the reply, such as those that came before the call. */
+static void
+function_begin(struct pg *pg)
+{
+	if (pg->wary == PG_NOT_WARY)
+		pg->wary = PG_CALLS_FUNCTIONS;
+	query_begin(pg);
 }
 
 static void
@@ -250,9 +307,9 @@ server_copy_data_end(struct pg *pg)
 static const struct message messages[2][128] = {
 	[CLIENT] = {
 		[0] = { .at = pg_startup_at, .end = pg_startup_end },
-		['Q'] = { DATA(5), .begin = query_begin },
-		['F'] = { DATA(14), .begin = query_begin },
-		['P'] = { DATA(8), .begin = extended_begin },
+		['Q'] = { DATA(5), .begin = query_begin, .text = true },
+		['F'] = { DATA(14), .begin = function_begin },
+		['P'] = { DATA(8), .begin = extended_begin, .text = true },
 		['B'] = { DATA(10), .begin = extended_begin },
 		['D'] = { SMALL(6), .begin = extended_begin },
 		['E'] = { SMALL(9), .begin = extended_begin },
@@ -273,7 +330,7 @@ static const struct message messages[2][128] = {
 		['v'] = { SMALL(12) },
 		['E'] = { DATA(5), .begin = error_begin },
 		['N'] = { DATA(5) },
-		['A'] = { DATA(10) },
+		['A'] = { DATA(10), .begin = client_listens },
 		['T'] = { DATA(6) },
 		['D'] = { DATA(6) },
 		['V'] = { DATA(8) },
@@ -325,6 +382,9 @@ begin_typed(struct pg *pg, enum side from)
 	}
 	s->left = len - 4;
 	s->look = s->left < m->look ? (uint16_t)s->left : m->look;
+	s->reads = m->text;
+	if (m->text)
+		pg->word_len = 0;
 	if (m->begin != NULL)
 		m->begin(pg);
 	if (s->left == 0)
@@ -339,6 +399,7 @@ pg_begin(struct pg *pg, enum side from)
 	s->off = 0;
 	s->look = 0;
 	s->left = 0;
+	s->reads = false;
 	if (pg->phase == PG_ANSWER) {
 		pg_begin_answer(pg);
 	} else if (pg->phase == PG_FIRST) {

@@ -8,10 +8,12 @@
  * errors too, on a file that has others.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/make.h"
+#include "stent/utf8.h"
 
 static void
 route_clear(struct route *r)
@@ -128,6 +130,13 @@ set_all(struct config *c, const struct draft *d)
 	return r;
 }
 
+static void
+tell_of_file(const char *path, const char *what, FILE *errors)
+{
+	utf8_print(path, errors);
+	fprintf(errors, ": %s\n", what);
+}
+
 int
 config_make(struct config **ret, struct draft *d, FILE *errors)
 {
@@ -142,7 +151,7 @@ config_make(struct config **ret, struct draft *d, FILE *errors)
 	if (r == 0)
 		r = told;
 	if (r == -ENOMEM)
-		fprintf(errors, "%s: not enough memory to read the settings\n", d->errors.path);
+		tell_of_file(d->errors.path, "not enough memory to read the settings", errors);
 	draft_clear(d);
 	if (r < 0) {
 		config_free(c);
@@ -157,9 +166,11 @@ config_read(struct config **ret, const char *path, FILE *errors)
 {
 	struct draft d = { .errors.path = path };
 	int r = draft_read(&d, path);
+	char why[160];
 
 	if (r < 0) {
-		fprintf(errors, "%s: cannot be read: %s; name another file with -c\n", path, strerror(-r));
+		snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(-r));
+		tell_of_file(path, why, errors);
 		draft_clear(&d);
 		return r;
 	}

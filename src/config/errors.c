@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "config/errors.h"
+#include "stent/utf8.h"
 
 static int
 keep(struct errors *e, int line, char *text)
@@ -65,18 +66,6 @@ compare(const void *a, const void *b)
 	return x->order < y->order ? -1 : 1;
 }
 
-static void
-print_text(const char *text, FILE *out)
-{
-	for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
-		if (*p < 0x20 || *p == 0x7f)
-			fprintf(out, "\\x%02x", *p);
-		else
-			putc(*p, out);
-	}
-	putc('\n', out);
-}
-
 int
 errors_tell(struct errors *e, FILE *out)
 {
@@ -85,11 +74,13 @@ errors_tell(struct errors *e, FILE *out)
 	if (e->n > 1)
 		qsort(e->list, e->n, sizeof(*e->list), compare);
 	for (size_t i = 0; i < e->n; i++) {
+		utf8_print(e->path, out);
 		if (e->words != NULL)
-			fprintf(out, "%s: ", e->path);
+			fputs(": ", out);
 		else
-			fprintf(out, "%s:%d: ", e->path, e->list[i].line);
-		print_text(e->list[i].text, out);
+			fprintf(out, ":%d: ", e->list[i].line);
+		utf8_print(e->list[i].text, out);
+		putc('\n', out);
 		free(e->list[i].text);
 	}
 	free(e->list);

@@ -210,5 +210,6 @@ config_print_keys(FILE *out, bool markdown)
 	}
 	print_protocols(markdown, out);
 	print_wrapped("A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
-	    "begins with ; or #; behind a value with a blank and ;.", 0, out);
+	    "begins with ; or #; behind a value with a blank and ;. A path may stand in quotes, with the escapes of beat_send.",
+	    0, out);
 }

@@ -10,6 +10,8 @@
 #include <sys/un.h>
 
 #include "config/keys.h"
+#include "config/quote.h"
+#include "stent/utf8.h"
 
 static int
 set_text(char **field, const char *text)
@@ -28,7 +30,7 @@ print_text(const struct key *k, const void *field, FILE *out)
 	const char *text = *(char *const *)field;
 
 	(void)k;
-	fputs(text != NULL ? text : "off", out);
+	utf8_print(text != NULL ? text : "off", out);
 }
 
 static char *
@@ -59,7 +61,7 @@ parse_log(const struct key *k, void *field, const char *text, const struct spot 
 		if (text[5] == '\0')
 			return spot_error(spot, "\"file:\" has no path; write such as file:/var/log/stent.log");
 		log->target = TARGET_FILE;
-		return set_text(&log->path, text + 5);
+		return quote_read(&log->path, text + 5, spot);
 	} else {
 		return spot_error(spot, "\"%s\" is no place for a log; write stderr, syslog or file:PATH", text);
 	}
@@ -72,10 +74,9 @@ print_log(const struct key *k, const void *field, FILE *out)
 	const struct log_settings *log = field;
 
 	(void)k;
+	fputs(log->target == TARGET_FILE ? "file:" : log->target == TARGET_SYSLOG ? "syslog" : "stderr", out);
 	if (log->target == TARGET_FILE)
-		fprintf(out, "file:%s", log->path);
-	else
-		fputs(log->target == TARGET_SYSLOG ? "syslog" : "stderr", out);
+		quote_print_path(log->path, out);
 }
 
 const struct type type_log = { .form = "stderr | syslog | file:PATH", .parse = parse_log, .print = print_log };
@@ -83,22 +84,50 @@ const struct type type_log = { .form = "stderr | syslog | file:PATH", .parse = p
 /* --- control, admin, user --- */
 
 static int
-parse_path(const struct key *k, void *field, const char *text, const struct spot *spot)
+judge_path(const char *path, const struct spot *spot)
 {
 	struct sockaddr_un un;
+
+	if (strchr(path, '/') == NULL)
+		return spot_error(spot, "\"%s\" is no path; write such as /run/stent/control.sock, or off", path);
+	if (strlen(path) >= sizeof(un.sun_path))
+		return spot_error(spot, "\"%s\" is too long; a socket's path has at most %zu bytes", path,
+		    sizeof(un.sun_path) - 1);
+	return 0;
+}
+
+static int
+parse_path(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	char *path = NULL;
+	int r;
 
 	(void)k;
 	if (strcmp(text, "off") == 0)
 		return 0;
-	if (strchr(text, '/') == NULL)
-		return spot_error(spot, "\"%s\" is no path; write such as /run/stent/control.sock, or off", text);
-	if (strlen(text) >= sizeof(un.sun_path))
-		return spot_error(spot, "\"%s\" is too long; a socket's path has at most %zu bytes", text,
-		    sizeof(un.sun_path) - 1);
-	return set_text(field, text);
+	r = quote_read(&path, text, spot);
+	if (r == 0)
+		r = judge_path(path, spot);
+	if (r == 0)
+		*(char **)field = path;
+	else
+		free(path);
+	return r;
 }
 
-const struct type type_path = { .form = "PATH", .parse = parse_path, .print = print_text };
+static void
+print_path_or_off(const struct key *k, const void *field, FILE *out)
+{
+	const char *path = *(char *const *)field;
+
+	(void)k;
+	if (path != NULL)
+		quote_print_path(path, out);
+	else
+		fputs("off", out);
+}
+
+const struct type type_path = { .form = "PATH", .parse = parse_path, .print = print_path_or_off };
 
 static int
 parse_admin(const struct key *k, void *field, const char *text, const struct spot *spot)
@@ -185,22 +214,73 @@ const struct type type_user = { .form = "NAME", .parse = parse_user, .print = pr
 
 /* --- listen, backend --- */
 
+/* The length of "unix:" or "fd:" before a path or name; 0: it is an address. */
+static size_t
+prefix_len(const char *text)
+{
+	return strncmp(text, "unix:", 5) == 0 ? 5 : strncmp(text, "fd:", 3) == 0 ? 3 : 0;
+}
+
+/* The next of several by comma, or NULL. A comma in quotes parts nothing. */
+static char *
+next_item(char **more)
+{
+	char *item = *more, *p = item;
+
+	if (item == NULL)
+		return NULL;
+	item += strspn(item, " \t");
+	p = item + prefix_len(item);
+	if (p > item && *p == '"') {
+		for (p++; *p != '\0' && *p != '"'; p++)
+			p += *p == '\\' && p[1] != '\0';
+	}
+	p += strcspn(p, ",");
+	*more = *p == ',' ? p + 1 : NULL;
+	*p = '\0';
+	return trim(item);
+}
+
+/* Without quotes and escapes: unix:"/a" is unix:/a. *ret is the caller's. */
+static int
+plain_endpoint(char **ret, const char *text, const struct spot *spot)
+{
+	const size_t len = prefix_len(text);
+	char *path, *plain;
+	int r = quote_read(&path, text + len, spot);
+
+	if (r < 0)
+		return r;
+	plain = malloc(len + strlen(path) + 1);
+	if (plain != NULL)
+		strcpy((char *)memcpy(plain, text, len) + len, path);
+	free(path);
+	*ret = plain;
+	return plain != NULL ? 0 : -ENOMEM;
+}
+
 static int
 add_endpoint(struct endpoint **list, size_t *n, const char *text, enum endpoint_use use,
     const struct spot *spot)
 {
 	struct endpoint *grown = realloc(*list, (*n + 1) * sizeof(**list));
 	const char *why;
+	char *plain;
 	int r;
 
 	if (grown == NULL)
 		return -ENOMEM;
 	*list = grown;
-	r = endpoint_parse(&grown[*n], text, use, &why);
+	r = plain_endpoint(&plain, text, spot);
 	if (r < 0)
-		return r == -ENOMEM ? r : spot_error(spot, "\"%s\" %s", text, why);
-	(*n)++;
-	return 0;
+		return r;
+	r = endpoint_parse(&grown[*n], plain, use, &why);
+	if (r == 0)
+		(*n)++;
+	else if (r != -ENOMEM)
+		r = spot_error(spot, "\"%s\" %s", plain, why);
+	free(plain);
+	return r;
 }
 
 /* Tells of every endpoint that is wrong, not of the first alone. */
@@ -214,8 +294,7 @@ parse_endpoints(struct endpoint **list, size_t *n, const char *text, enum endpoi
 
 	if (copy == NULL)
 		return -ENOMEM;
-	while ((one = strsep(&more, ",")) != NULL && r != -ENOMEM) {
-		one = trim(one);
+	while ((one = next_item(&more)) != NULL && r != -ENOMEM) {
 		if (*one == '\0')
 			one_r = spot_error(spot, "there is nothing between two commas or behind the last; "
 			    "write HOST:PORT there or leave the comma out");
@@ -235,8 +314,15 @@ parse_endpoints(struct endpoint **list, size_t *n, const char *text, enum endpoi
 static void
 print_endpoints(const struct endpoint *list, size_t n, FILE *out)
 {
-	for (size_t i = 0; i < n; i++)
-		fprintf(out, "%s%s", i > 0 ? ", " : "", list[i].text);
+	for (size_t i = 0; i < n; i++) {
+		const size_t len = prefix_len(list[i].text);
+
+		fprintf(out, "%s%.*s", i > 0 ? ", " : "", (int)len, list[i].text);
+		if (len > 0)
+			quote_print_path(list[i].text + len, out);
+		else
+			utf8_print(list[i].text, out);
+	}
 }
 
 static int
@@ -312,61 +398,6 @@ const struct type type_protocol = { .form = "NAME", .parse = parse_protocol, .pr
 
 /* --- beat_send, beat_expect --- */
 
-/* Of a hexadecimal digit. */
-static unsigned
-digit_value(char c)
-{
-	return (unsigned)(isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10);
-}
-
-/*
- * Reads one escape behind its backslash; returns how many characters it has,
- * 0: it is none. \012 would be one byte in C and three here: it is none.
- */
-static size_t
-read_escape(const char *p, uint8_t *byte)
-{
-	static const char letters[] = "nrt0\\\"", bytes[] = "\n\r\t\0\\\"";
-	const char *letter = *p != '\0' ? strchr(letters, *p) : NULL;
-
-	if (*p == '0' && isdigit((unsigned char)p[1]))
-		return 0;
-	if (letter != NULL) {
-		*byte = (uint8_t)bytes[letter - letters];
-		return 1;
-	}
-	if (*p != 'x' || !isxdigit((unsigned char)p[1]) || !isxdigit((unsigned char)p[2]))
-		return 0;
-	*byte = (uint8_t)(digit_value(p[1]) << 4 | digit_value(p[2]));
-	return 3;
-}
-
-/* Reads text with escapes up to its end or, when quoted, to the closing quote, which must end it. */
-static int
-unescape(uint8_t *data, size_t *len, const char *text, const struct spot *spot)
-{
-	bool quoted = *text == '"';
-	const char *p = text + (quoted ? 1 : 0);
-	size_t n;
-
-	for (*len = 0; *p != '\0' && !(quoted && *p == '"'); (*len)++) {
-		if (*p != '\\') {
-			data[*len] = (uint8_t)*p++;
-			continue;
-		}
-		n = read_escape(p + 1, &data[*len]);
-		if (n == 0)
-			return spot_error(spot, "\"\\%.3s\" is no escape; there are \\n \\r \\t \\0 \\xHH \\\\ \\\"", p + 1);
-		p += 1 + n;
-	}
-	if (quoted && *p == '\0')
-		return spot_error(spot, "%s has no closing quote; write one (a \" ;\" inside is a comment: write \\x3b)",
-		    text);
-	if (quoted && p[1] != '\0')
-		return spot_error(spot, "%s has text behind the closing quote; write a quote inside as \\\"", text);
-	return 0;
-}
-
 static int
 judge_beat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
 {
@@ -389,7 +420,7 @@ parse_beat(struct codec_bytes *bytes, const char *text, bool is_line, const stru
 
 	if (data == NULL)
 		return -ENOMEM;
-	r = unescape(data, &len, text, spot);
+	r = quote_unescape(data, &len, text, spot);
 	if (r == 0)
 		r = judge_beat(data, len, text, is_line, spot);
 	if (r < 0) {
@@ -417,23 +448,10 @@ parse_line(const struct key *k, void *field, const char *text, const struct spot
 static void
 print_bytes(const struct key *k, const void *field, FILE *out)
 {
-	static const char letters[] = "nrt\\\"", escaped[] = "\n\r\t\\\"";
 	const struct codec_bytes *bytes = field;
 
 	(void)k;
-	putc('"', out);
-	for (size_t i = 0; i < bytes->len; i++) {
-		uint8_t c = bytes->data[i];
-		const char *letter = c != 0 ? strchr(escaped, c) : NULL;
-
-		if (letter != NULL)
-			fprintf(out, "\\%c", letters[letter - escaped]);
-		else if (c < 0x20 || c >= 0x7f || c == ';')	/* ; could begin a comment */
-			fprintf(out, "\\x%02x", c);
-		else
-			putc(c, out);
-	}
-	putc('"', out);
+	quote_print(bytes->data, bytes->len, out);
 }
 
 static bool

@@ -18,6 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "stent/utf8.h"
+
 #define TAIL_ROOM 32	/* kept for `","cut":true}` and a newline */
 
 static const char *const level_names[] = {
@@ -53,41 +55,13 @@ put_tail(struct log_line *l, const char *text)
 	l->len += len;
 }
 
-/* Length of the UTF-8 character that s begins with, 0 if it is none (RFC 3629: shortest form, no surrogates). */
-static size_t
-utf8_read(const unsigned char *s, uint32_t *code)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t len = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 :
-	    (s[0] & 0xf8) == 0xf0 ? 4 : 0;
-
-	if (len == 0)
-		return 0;
-	*code = len == 1 ? s[0] : s[0] & (0x7fU >> len);
-	for (size_t i = 1; i < len; i++) {
-		if ((s[i] & 0xc0) != 0x80)	/* stops at the NUL too */
-			return 0;
-		*code = *code << 6 | (s[i] & 0x3fU);
-	}
-	if (*code < least[len] || *code > 0x10ffff || (*code >= 0xd800 && *code <= 0xdfff))
-		return 0;
-	return len;
-}
-
-static bool
-is_harmful(uint32_t code)
-{
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029 ||
-	    (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
-}
-
 /* Escapes the character at s into buf; returns the escape's length, 0 when it may stand as it is. */
 static size_t
 escape(enum log_format format, bool quoted, const char *s, size_t *taken, char buf[8])
 {
 	static const char short_from[] = "\n\r\t", short_to[] = "nrt";
 	uint32_t code = 0;
-	size_t len = utf8_read((const unsigned char *)s, &code);
+	size_t len = utf8_read(s, &code);
 	const char *known;
 
 	*taken = len > 0 ? len : 1;
@@ -96,7 +70,7 @@ escape(enum log_format format, bool quoted, const char *s, size_t *taken, char b
 		    snprintf(buf, 8, "\\x%02x", (unsigned char)*s));
 	if (code == '\\' || (code == '"' && quoted))
 		return (size_t)snprintf(buf, 8, "\\%c", (char)code);
-	if (!is_harmful(code))
+	if (!utf8_is_harmful(code))
 		return 0;
 	known = memchr(short_from, (int)code, sizeof(short_from) - 1);
 	if (code < 0x80 && known != NULL)

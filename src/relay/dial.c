@@ -173,6 +173,13 @@ on_looked_up(void *arg, const struct host_addresses *list)
 	flow_settle(arg, looked_up(arg, list, "the name is not known"));
 }
 
+static void
+note_denied(const struct flow *f, const char *why)
+{
+	if (relay_say_once(f, why))
+		log_say(LEVEL_WARN, "route %s: %s; said once a route", f->route->name, why);
+}
+
 enum have { HAVE_ADDRESSES, HAVE_TO_WAIT, HAVE_NONE, HAVE_DENIED };
 
 /* Finds the addresses of the backend being tried. */
@@ -199,7 +206,7 @@ find_addresses(struct flow *f)
 	else
 		one = ep->addr;
 	if (r != 0) {
-		log_say(LEVEL_WARN, "route %s: %s", f->route->name, r == -ELOOP
+		note_denied(f, r == -ELOOP
 		    ? "a client connected to the listener itself: backend = original takes redirected flows only"
 		    : "the client's flow was not redirected: no original destination");
 		return HAVE_DENIED;

@@ -129,7 +129,7 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	if (was_open)
 		end_log(f);
 	else
-		end_log(f);
+		(void)refusal_log(f);
 	f->state = FLOW_ENDED;
 	timer_disarm(r->timers, &f->timer);
 	close_leg(f, CLIENT, reset_client);
@@ -227,7 +227,8 @@ lose_leg(struct flow *f, enum side dead, enum close_reason reason)
 	struct leg *l = leg_of(f, dead);
 	const enum on_dead how = how_to_tell(f, dead, reason);
 
-	heartbeats_judge_end(f, dead, clock_us());
+	if (!reason_is_death(reason))
+		heartbeats_judge_end(f, dead, clock_us());
 	if (is_reset_behind_goodbye(f, dead, reason))
 		reason = reason_on_side(REASON_CLIENT_FIN, dead);
 	f->reason = (uint8_t)reason;

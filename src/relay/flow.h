@@ -12,7 +12,7 @@
  *   window.c      a leg whose window is shut
  *   ending.c      the last bytes, and how the peers are told
  *   cancel.c      a cancel request on a connection of its own
- *   listing.c, end_log.c, reason.c   what the operator sees
+ *   listing.c, end_log.c, refusals.c, reason.c   what the operator sees
  */
 #ifndef STENT_RELAY_FLOW_H
 #define STENT_RELAY_FLOW_H
@@ -148,6 +148,7 @@ struct relay {
 	bool kernel_tells;		/* TCP_INFO was seen to tell times: see is_alive() */
 	struct timers *timers;
 	struct resolver *resolver;
+	struct refusals *refusals;
 	struct relay_counters *counters;
 	void (*on_end)(void *arg);	/* a flow is gone */
 	void *on_end_arg;
@@ -279,7 +280,7 @@ void heartbeats_open(struct flow *f, int64_t now_us);
 struct verdict heartbeats_tick(struct flow *f, int64_t now_us, int64_t *again_us);
 void heartbeats_refused(struct flow *f, enum side s, const char *why);
 bool heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us);
-/* Side s has ended, by a FIN, a reset or an error: is it a heartbeat's doing? */
+/* Side s has closed, by a FIN or a reset: is it a heartbeat's doing? */
 void heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us);
 void heartbeats_withdraw_trials(struct flow *f);	/* without a verdict */
 const char *heartbeats_why_none(const struct flow *f, enum side s);	/* why side s gets none now; NULL: it does */
@@ -296,6 +297,11 @@ void cancel_free_all(struct relay *r);
 /* listing.c, end_log.c */
 void flow_describe(const struct flow *f, struct flow_info *info);
 void end_log(const struct flow *f);
+
+/* refusals.c */
+int refusals_init(struct relay *r);	/* 0 or -ENOMEM */
+void refusals_free(struct relay *r);	/* tells what is untold */
+bool refusal_log(struct flow *f);	/* the line of a flow that never opened; false: it was only counted, for a line later */
 
 /* reason.c */
 enum close_reason reason_on_side(enum close_reason client_reason, enum side s);

@@ -92,14 +92,21 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 		    f->route->name, kind_name(kind), side_name(s), why, side_name(s), side_name(s));
 }
 
-/* The last heartbeat to side s went out a moment ago, and nothing of the other side has been sent to it since. */
+/*
+ * What side s does now may be its reaction to a heartbeat: the last one went out a moment ago, has had no reply, and
+ * nothing of the other side has been sent to it since, nor has the other side ended.
+ */
 bool
 heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
 {
 	const struct beat_leg *b = &f->session->beat[s];
 	const struct beat_policy p = policy_of(f, s);
 
-	return b->sent > 0 && f->session->app_us[side_other(s)] <= b->last_us &&
+	if (b->sent == 0 || f->leg[s].shut || session_said_goodbye(f, side_other(s)))
+		return false;
+	if (b->last_kind == BEAT_ASK && b->since_us == 0)
+		return false;	/* it has replied: it bears them */
+	return f->session->app_us[side_other(s)] <= b->last_us &&
 	    now_us - b->last_us <= beat_trial_us(&p, (b->borne & b->last_kind) != 0);
 }
 

@@ -85,7 +85,7 @@ relay_new(struct event_base *base, const struct config *config, struct relay_sha
 	SLIST_INIT(&r->pipes);
 	r->timers = timers_new(base);
 	r->resolver = resolver_new(base);
-	if (r->timers == NULL || r->resolver == NULL) {
+	if (r->timers == NULL || r->resolver == NULL || refusals_init(r) != 0) {
 		relay_free(r);
 		return NULL;
 	}
@@ -116,6 +116,7 @@ relay_free(struct relay *r)
 		SLIST_REMOVE_HEAD(&r->pipes, link);
 		free_pipe(r, p);
 	}
+	refusals_free(r);
 	resolver_free(r->resolver);
 	timers_free(r->timers);
 	free(r);
@@ -188,7 +189,7 @@ relay_refuse(struct relay *r, int fd, const struct route *route, const struct ad
 	struct flow f = { .state = FLOW_CONNECTING, .reason = (uint8_t)reason };	/* as if it had been one */
 
 	init_flow(&f, r, fd, route, client);
-	if (reason == REASON_MEMORY)
+	if (refusal_log(&f) && reason == REASON_MEMORY)
 		log_say(LEVEL_ERROR, "out of memory for a new flow of route %s: reset", route->name);
 	end_log(&f);
 	counter_add(&r->counters->flows_ended[reason], 1);

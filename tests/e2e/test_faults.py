@@ -60,6 +60,33 @@ def test_max_flows_holds_and_says_so(stent, echo):
         talk(peer)
 
 
+@pytest.mark.parametrize("reason", ["limit", "denied", "backend-refused"])
+def test_a_flood_of_refused_clients_is_counted_not_listed(stent, echo, reason):
+    backend = {"limit": echo.text, "denied": "original", "backend-refused": harness.free_port()}[reason]
+    s = stent.route(backend, settings={"max_flows": 1} if reason == "limit" else None)
+    kept = connected(s) if reason == "limit" else None
+    for _ in range(200):
+        s.expect_refusal()
+
+    def told():
+        counts = [r["flows"] for r in s.logged("^flows refused$") if r["route"] == "t" and r["reason"] == reason]
+        whole = [r for r in s.logged("^flow end$") if r["reason"] == reason]
+        return len(whole) + sum(counts) == 200 and (len(whole), len(counts))
+    whole, counts = harness.wait_for(told, what="all of them to be told of")
+    assert 0 < whole < 60 and counts < 40               # some whole ones, then two lines a second at most
+    assert len(s.records) < 150
+    if kept is not None:
+        talk(kept)
+
+
+def test_the_last_refused_clients_are_told_of_before_the_end(stent):
+    s = stent.route(harness.free_port())
+    for _ in range(30):
+        s.expect_refusal()
+    s.stop()
+    assert len(s.logged("^flow end$")) + sum(r["flows"] for r in s.logged("^flows refused$")) == 30
+
+
 @pytest.mark.lab
 def test_max_flows_is_what_the_watches_of_epoll_allow(stent, echo, tmp_path):
     watches = tmp_path / "max_user_watches"

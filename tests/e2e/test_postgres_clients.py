@@ -265,16 +265,19 @@ def test_asyncpg_mix(through):
 
     async def go():
         heard = []
-        c = await asyncpg.connect(host=harness.HOST, port=through.port, user="postgres", database="postgres", ssl=False)
-        await c.add_listener("chx", lambda *what: heard.append(what[3]))
+        c, listener = [await asyncpg.connect(host=harness.HOST, port=through.port, user="postgres", database="postgres",
+                                             ssl=False) for _ in range(2)]
+        await listener.add_listener("chx", lambda *what: heard.append(what[3]))
         await c.execute("create temp table q(a int)")
         for i in range(20):
             await asyncpg_round(c, i)
         assert await c.fetchval("select count(*) from q") == 20 * 50
         await c.close()
+        assert await listener.fetchval("select 7") == 7
+        await listener.close()
         assert heard == [str(i) for i in range(20)]
     asyncio.run(go())
-    client, backend = total_beats(through)
+    client, backend = total_beats(through, flows=2)
     assert client > 10 and backend > 10
 
 
@@ -339,6 +342,12 @@ def test_listen_and_notify(through, postgres):
         assert c.notifies.pop().payload == str(i)
     assert c.notices == []
     c.close()
+
+
+def test_pgjdbc_listens(quiet, postgres):
+    """Waiting for notifications it takes nothing else: a ParameterStatus is an "Unknown Response Type" to it."""
+    pgjdbc(quiet, "listen", postgres.port)
+    total_beats(quiet, flows=3)
 
 
 # --- long ---

@@ -172,6 +172,51 @@ def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, sid
         touchy.sock.recv(1)
 
 
+@SIDES
+@pytest.mark.parametrize("how", ["fin", "reset"])
+def test_a_close_behind_a_reply_is_no_evidence(websocket, side, how):
+    """Who has replied to a heartbeat bears it, whatever he does next."""
+    s, a, b = websocket(heartbeat="off", **{f"{side}__heartbeat": "2s"})
+    leaving, other = (a, b) if side == "client" else (b, a)
+    leaving.send(PONG, leaving.read_until_ping())
+    if how == "fin":
+        leaving.peer.close()
+        other.peer.expect_fin()
+        other.peer.close()
+    else:
+        leaving.peer.reset()
+        other.peer.expect_reset()
+    assert s.flow_end()[f"{side}_answers"] == 1
+    assert not s.logged("heartbeat refused")
+
+
+@SIDES
+def test_a_close_that_answers_the_other_sides_end_is_no_evidence(stent, raw_backend, side):
+    """A heartbeat, the other side's FIN, and the close that it calls for, all within a moment."""
+    s = stent.route(raw_backend.text, protocol="line", heartbeat="2s", **{f"{side}__beat_send": r"PING\n"})
+    client, backend = s.connect(), raw_backend.accept()
+    leaving, other = (client, backend) if side == "client" else (backend, client)
+    assert leaving.recv_exact(5) == b"PING\n"
+    other.half_close()
+    leaving.expect_fin()
+    leaving.close()
+    other.expect_fin()
+    s.flow_end()
+    assert not s.logged("heartbeat refused")
+
+
+@SIDES
+def test_a_death_behind_a_heartbeat_is_no_close(websocket, side):
+    """Whoever hangs has not closed: what is held against him is no evidence against heartbeats."""
+    s, a, b = websocket(heartbeat=ms(2 * TICK), heartbeat_timeout=ms(TICK / 4), heartbeat_misses=1)
+    hung, other = (a, b) if side == "client" else (b, a)
+    answering = other.answer_in_background()
+    hung.send(PONG, hung.read_until_ping())
+    assert s.flow_end()["reason"] == f"{side}-beat-timeout"
+    assert answering.wait_end() == "fin"
+    assert not s.logged("heartbeat refused")
+
+
 def test_few_flows_try_first(stent, raw_backend):
     """When all flows of a route would die of their first heartbeat three do."""
     s = stent.route(raw_backend.text, protocol="line", heartbeat="400ms", backend__beat_send=r"PING\n")

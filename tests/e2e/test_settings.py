@@ -52,7 +52,7 @@ def printed(tmp_path):
     """What `stent check` prints of a good file."""
 
     def printed(text):
-        done = check_bytes(tmp_path, text.encode())
+        done = check_bytes(tmp_path, text if isinstance(text, bytes) else text.encode())
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -270,6 +270,19 @@ def test_messages_cannot_act_on_a_terminal(errors_of):
     for byte in list(range(1, 9)) + list(range(11, 32)) + [127]:
         (error,) = errors_of(ROUTE.encode() + b"x" + bytes([byte]) + b"= 1\n")
         assert error == f"4: there is a control byte 0x{byte:02x} in the line; take it out"
+    for raw, shown in ((b"\xff", "\\xff"), (b"\x9b", "\\x9b"), (b"\xc2\x9b", "\\xc2\\x9b"), (b"\xe2\x80\xae", "\\xe2\\x80\\xae")):
+        (error,) = errors_of(ROUTE.encode() + b"protocol = x" + raw + b"y\n")
+        assert error.startswith(f'4: protocol: unknown protocol "x{shown}y"; known are tcp')
+        (error,) = errors_of(ROUTE.encode() + b"a" + raw + b"b = 1\n")
+        assert error.startswith(f'4: unknown key "a{shown}b"')
+
+
+def test_words_of_the_command_line_cannot_act_on_a_terminal_either(tmp_path):
+    for words in (["check", "-c", tmp_path / "\x1b[31m"], ["\x1b[31m"], ["check", "--\x1b[31m"], ["check", "\x1b[31m"],
+                  ["help", "\x1b[31m"], ["status", "--control", "/\x1b[31m"], ["relay", "\x1b[31m", "a:1"]):
+        done = harness.run_stent(*words)
+        assert done.returncode != 0
+        assert "\x1b" not in done.stderr and "\\x1b[31m" in done.stderr, words
 
 
 # --- what is good ---
@@ -333,6 +346,29 @@ GOOD = {
 def test_what_check_prints_means_the_same(name, printed):
     once = printed(GOOD[name])
     assert printed(once) == once
+
+
+@pytest.mark.parametrize("path", [
+    b"/a\xff", b"/\xc2\x9b31m", b"/\xe2\x80\xae", b'"/a b"', b'"/\\x1b[31m\\n\\\\ \\"\\x3b,\\xff"', b'"/\xc3\xa9"', b"/\xc3\xa9\\n",
+    b'"/a ,"', b'/a"b', b"/a,b",
+])
+def test_a_path_reads_back_and_its_bytes_are_not_shown_raw(path, printed):
+    texts = [b"[stent]\nlog = file:" + path + b"\ncontrol = " + path + b"\n" + ROUTE.encode()]
+    if b" " not in path and b"," not in path:
+        texts.append(b"[route r]\nlisten = 127.0.0.1:1, unix:" + path + b"\nbackend = a:1\n")
+        texts.append(b"[route r]\nlisten = 127.0.0.1:1\nbackend = unix:" + path + b", a:1\n")
+    for text in texts:
+        once = printed(text)
+        assert printed(once) == once
+        assert all(c == "\n" or c.isprintable() for c in once), once
+
+
+def test_a_path_in_quotes_is_that_path(printed, tmp_path):
+    once = printed(f'[stent]\nlog = file:"/a\\x2cb"\ncontrol = "/c"\n[route r]\nlisten = unix:"/d,e" , fd:"f"\nbackend = unix:"/g",a:1\n')
+    assert 'log = file:"/a,b"\n' in once
+    assert "control = /c\n" in once
+    assert 'listen = unix:"/d,e", fd:f\n' in once
+    assert "backend = unix:/g, a:1\n" in once
 
 
 def test_each_protocol_reads_back(printed, protocols):

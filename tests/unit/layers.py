@@ -24,7 +24,7 @@ ALLOWED = {
     "log": "",
 }
 # Headers without a source file of their name. "": types that all may use.
-OWNER = {"side": "", "clock": "", "keepalive": "net", "demo": "demo"}
+OWNER = {"side": "", "clock": "", "utf8": "", "keepalive": "net", "demo": "demo"}
 
 
 def owner_of(name, root):

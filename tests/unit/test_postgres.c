@@ -447,6 +447,73 @@ test_no_ask_while_a_failure_leaves_the_count_open(void **state)
 	run_end(&r);
 }
 
+/* Whether a session still gets heartbeats to its client after a statement, cut in two at each place. */
+static bool
+is_told_after(const char *statement, size_t len)
+{
+	bool is_told = true;
+
+	for (size_t cut = 1; cut < len; cut++) {
+		struct run r;
+
+		start(&r, &on);
+		run_feed(&r, CLIENT, statement, cut);
+		run_feed(&r, CLIENT, statement + cut, len - cut);
+		FEED(&r, CLIENT, SYNC);
+		FEED(&r, BACKEND, DONE READY READY);
+		is_told = run_may_beat(&r, CLIENT) != 0;
+		assert_true(is_told == (codec_postgres.why_none(r.state, CLIENT) == NULL));
+		run_end(&r);
+	}
+	return is_told;
+}
+
+/* pgjdbc, waiting for notifications, takes no ParameterStatus. */
+static void
+test_none_to_a_client_that_listens(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t len;
+		bool is_told;
+	} t[] = {
+#define STATEMENT(bytes, is_told) { (bytes), sizeof(bytes) - 1, (is_told) }
+		STATEMENT("Q\0\0\0\x0eLISTEN ch\0", false),
+		STATEMENT("Q\0\0\0\x14;/**/listen\"ch\"\0", false),
+		STATEMENT("P\0\0\0\x11\0Listen ch\0\0\0", false),
+		STATEMENT("Q\0\0\0\x0cxlisten\0", true),
+		STATEMENT("Q\0\0\0\x10unlisten ch\0", true),
+		STATEMENT("Q\0\0\0\x12listeners lis\0", true),
+#undef STATEMENT
+	};
+	struct run r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++)
+		assert_true(is_told_after(t[i].bytes, t[i].len) == t[i].is_told);
+
+	/* A function may have done it. */
+	start(&r, &on);
+	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	FEED(&r, BACKEND, "A\0\0\0\x0b\0\0\0\1c\0\0");
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	run_end(&r);
+}
+
+static void
+test_none_to_a_client_that_calls_functions_by_their_number(void **state)
+{
+	struct run r;
+
+	(void)state;
+	start(&r, &on);
+	FEED(&r, CLIENT, "F\0\0\0\x0e\0\0\0\1\0\0\0\0\0\0");
+	FEED(&r, BACKEND, "V\0\0\0\x08\xff\xff\xff\xff" READY);
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_end(&r);
+}
+
 static void
 test_ledger_counts_what_it_cannot_keep_in_order(void **state)
 {
@@ -548,6 +615,8 @@ main(void)
 		cmocka_unit_test(test_no_ask_in_a_copy),
 		cmocka_unit_test(test_the_end_of_a_copy_that_failed_counts_for_nothing),
 		cmocka_unit_test(test_no_ask_while_a_failure_leaves_the_count_open),
+		cmocka_unit_test(test_none_to_a_client_that_listens),
+		cmocka_unit_test(test_none_to_a_client_that_calls_functions_by_their_number),
 		cmocka_unit_test(test_ledger_counts_what_it_cannot_keep_in_order),
 		cmocka_unit_test(test_ledger_doubts_a_copy_among_what_it_only_counted),
 		cmocka_unit_test(test_ledger_takes_several_copies_of_one_query),

@@ -1,4 +1,7 @@
-/* Pgjdbc.java - pgjdbc through stent. PORT idle MS: quiet for so long, then used. PORT mix ROUNDS: all sorts of work. */
+/*
+ * Pgjdbc.java - pgjdbc through stent. PORT idle MS: quiet for so long, then used. PORT mix ROUNDS: all sorts of work.
+ * PORT listen SERVER: waits for notifications, in each way that it has, which come from a session at that port.
+ */
 import java.io.StringReader;
 import java.io.StringWriter;
 import java.sql.Connection;
@@ -8,6 +11,7 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import org.postgresql.PGConnection;
+import org.postgresql.PGNotification;
 
 public class Pgjdbc {
 	static void check(boolean holds, String what) throws Exception {
@@ -66,10 +70,52 @@ public class Pgjdbc {
 		check(g.getCopyAPI().copyIn("copy q from stdin", new StringReader("1\n2\n3\n")) == 3, "COPY IN");
 	}
 
+	static Connection connect(String port, String more) throws Exception {
+		return DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + port +
+		    "/postgres?user=postgres&sslmode=disable&gssEncMode=disable" + more);
+	}
+
+	/* Waits for one notification that is sent a while later; timeout: as getNotifications() takes it, -1: polled. */
+	static void hear(Connection c, Connection other, int timeout, String what) throws Exception {
+		PGConnection g = c.unwrap(PGConnection.class);
+		PGNotification[] got = null;
+		Thread sender = new Thread(() -> {
+			try (Statement s = other.createStatement()) {
+				Thread.sleep(300);
+				s.execute("notify ch, '" + what + "'");
+			} catch (Exception e) {
+				e.printStackTrace();
+			}
+		});
+
+		sender.start();
+		for (int i = 0; i < 2000 && (got == null || got.length == 0); i++) {
+			got = timeout < 0 ? g.getNotifications() : g.getNotifications(timeout);
+			if (timeout < 0)
+				Thread.sleep(5);
+		}
+		sender.join();
+		check(got != null && got.length == 1 && got[0].getParameter().equals(what), "not notified of " + what);
+	}
+
+	static void listen(String port, String server, String more) throws Exception {
+		try (Connection c = connect(port, more); Connection other = connect(server, ""); Statement s = c.createStatement()) {
+			s.execute("listen ch");
+			Thread.sleep(200);
+			hear(c, other, 0, "blocking");
+			hear(c, other, 20, "with a timeout");
+			hear(c, other, -1, "polled");
+			check(number(c, "select 7") == 7, "a query");
+			hear(c, other, 0, "after a query");
+		}
+	}
+
 	public static void main(String[] a) throws Exception {
-		Connection c = DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + a[0] +
-		    "/postgres?user=postgres&sslmode=disable&gssEncMode=disable");
-		if (a[1].equals("idle"))
+		Connection c = connect(a[0], "");
+		if (a[1].equals("listen")) {
+			listen(a[0], a[2], "");
+			listen(a[0], a[2], "&preferQueryMode=simple");
+		} else if (a[1].equals("idle"))
 			idle(c, Integer.parseInt(a[2]));
 		else
 			for (int i = 0; i < Integer.parseInt(a[2]); i++)

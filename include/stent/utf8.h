@@ -1,0 +1,70 @@
+/*
+ * utf8.h - reads texts that somebody else wrote, so that they can be shown:
+ * none of their bytes may steer a terminal, or turn the direction of what
+ * stands behind them.
+ */
+#ifndef STENT_UTF8_H
+#define STENT_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Length of the UTF-8 character that s begins with, 0 if it is none (RFC 3629: shortest form, no surrogates). */
+static inline size_t
+utf8_read(const char *text, uint32_t *code)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	const unsigned char *s = (const unsigned char *)text;
+	const size_t len = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 :
+	    (s[0] & 0xf8) == 0xf0 ? 4 : 0;
+
+	if (len == 0)
+		return 0;
+	*code = len == 1 ? s[0] : s[0] & (0x7fU >> len);
+	for (size_t i = 1; i < len; i++) {
+		if ((s[i] & 0xc0) != 0x80)	/* stops at the NUL too */
+			return 0;
+		*code = *code << 6 | (s[i] & 0x3fU);
+	}
+	if (*code < least[len] || *code > 0x10ffff || (*code >= 0xd800 && *code <= 0xdfff))
+		return 0;
+	return len;
+}
+
+/* A control character (C0, DEL, C1), an end of line, or a mark that turns the direction of text. */
+static inline bool
+utf8_is_harmful(uint32_t code)
+{
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x061c || code == 0x200e || code == 0x200f ||
+	    code == 0x2028 || code == 0x2029 || (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+}
+
+/* Length of the character that may be shown as it is; 0: the byte that text begins with is to be escaped. */
+static inline size_t
+utf8_fit(const char *text)
+{
+	uint32_t code = 0;
+	const size_t len = utf8_read(text, &code);
+
+	return utf8_is_harmful(code) ? 0 : len;
+}
+
+/* What is not fit becomes \xHH. */
+static inline void
+utf8_print(const char *text, FILE *out)
+{
+	while (*text != '\0') {
+		size_t fit = 0;
+
+		for (size_t len; text[fit] != '\0' && (len = utf8_fit(text + fit)) > 0; fit += len)
+			;
+		fwrite(text, 1, fit, out);
+		text += fit;
+		if (*text != '\0')
+			fprintf(out, "\\x%02x", (unsigned char)*text++);
+	}
+}
+
+#endif

@@ -1,0 +1,117 @@
+/*
+ * refusals.c - the log lines of flows that never opened.
+ *
+ * Whoever can connect can have flows refused as fast as a kernel completes
+ * handshakes, and a line each would fill a disk. So for each route and close
+ * reason some lines are written whole, and then one a second that says how
+ * many flows it stands for. With every quiet second there is room for a whole
+ * line again.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "relay/flow.h"
+#include "stent/log.h"
+
+#define WHOLE_LINES 20		/* before flows are only counted */
+#define TELL_US US_PER_S
+
+struct kind {
+	int64_t filled_us;	/* when `room` was last added to */
+	uint64_t untold;	/* flows counted since the last line */
+	uint8_t room;		/* whole lines that may be written */
+};
+
+struct refusals {
+	struct timer timer;	/* armed while a flow is untold */
+	struct relay *relay;
+	struct kind kinds[];	/* of each route, REASON_COUNT */
+};
+
+static void
+tell(struct relay *r, size_t i)
+{
+	const enum close_reason reason = (enum close_reason)(i % REASON_COUNT);
+	struct kind *k = &r->refusals->kinds[i];
+
+	if (k->untold == 0)
+		return;
+	log_event(reason_is_death(reason) ? LEVEL_WARN : LEVEL_INFO, "flows refused", (struct log_field[]){
+	    LOG_TEXT("route", r->config->routes[i / REASON_COUNT].name),
+	    LOG_TEXT("reason", reason_text(reason)),
+	    LOG_INT("flows", k->untold),
+	}, 3);
+	k->untold = 0;
+}
+
+static void
+tell_all(struct relay *r)
+{
+	for (size_t i = 0; i < r->config->n_routes * REASON_COUNT; i++)
+		tell(r, i);
+}
+
+static void
+on_timer(struct timer *t, int64_t now_us)
+{
+	(void)now_us;
+	tell_all(((struct refusals *)(void *)((char *)t - offsetof(struct refusals, timer)))->relay);
+}
+
+int
+refusals_init(struct relay *r)
+{
+	const size_t n = r->config->n_routes * REASON_COUNT;
+	struct refusals *all = calloc(1, sizeof(*all) + n * sizeof(all->kinds[0]));
+
+	if (all == NULL)
+		return -ENOMEM;
+	all->relay = r;
+	all->timer.fire = on_timer;
+	for (size_t i = 0; i < n; i++)
+		all->kinds[i].room = WHOLE_LINES;
+	r->refusals = all;
+	return 0;
+}
+
+void
+refusals_free(struct relay *r)
+{
+	if (r->refusals == NULL)
+		return;
+	tell_all(r);
+	timer_disarm(r->timers, &r->refusals->timer);
+	free(r->refusals);
+	r->refusals = NULL;
+}
+
+static void
+fill(struct kind *k, int64_t now_us)
+{
+	const int64_t n = (now_us - k->filled_us) / US_PER_S;
+
+	if (n <= 0)
+		return;
+	k->filled_us = n < WHOLE_LINES ? k->filled_us + n * US_PER_S : now_us;
+	k->room = n < WHOLE_LINES - k->room ? (uint8_t)(k->room + n) : WHOLE_LINES;
+}
+
+bool
+refusal_log(struct flow *f)
+{
+	struct relay *r = f->relay;
+	struct kind *k = &r->refusals->kinds[(size_t)(f->route - r->config->routes) * REASON_COUNT + f->reason];
+	const int64_t now_us = clock_us();
+
+	fill(k, now_us);
+	if (k->room > 0 && k->untold == 0) {
+		k->room--;
+		end_log(f);
+		return true;
+	}
+	k->untold++;
+	if (r->refusals->timer.slot == 0 && timer_arm(r->timers, &r->refusals->timer, now_us + TELL_US) != 0)
+		tell_all(r);
+	return false;
+}
