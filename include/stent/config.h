@@ -31,6 +31,7 @@ struct leg_settings {
 };
 
 struct route {
+	const struct config *config;	/* that it is part of */
 	char *name;
 	char *protocol;			/* as written; "tcp" for none */
 	const struct codec *codec;	/* NULL: tcp */
@@ -49,7 +50,12 @@ struct route {
 	int line;			/* of its section in the file */
 };
 
+/*
+ * Immutable once it was read, and counted: whoever keeps a pointer into it (a flow, a listener, a listing) holds
+ * it, so that it can be replaced while they go on.
+ */
 struct config {
+	unsigned holders;
 	char *path;			/* NULL: not from a file */
 	int workers;			/* threads that relay, >= 1 */
 	struct log_settings log;
@@ -66,7 +72,7 @@ struct config {
 };
 
 /*
- * Reads a file. On success returns 0 and *ret is the caller's (config_free()).
+ * Reads a file. On success returns 0 and *ret is held by the caller (config_release()).
  * Else every error has been written to `errors` as FILE:LINE: what, one a
  * line, and -EINVAL (the file is wrong) or -errno (cannot be read) is returned.
  */
@@ -86,6 +92,8 @@ void config_print(const struct config *c, FILE *out);
 /* Prints the table of keys: for `stent help keys` and, as Markdown, for the README. */
 void config_print_keys(FILE *out, bool markdown);
 
-void config_free(struct config *c);	/* NULL is fine */
+/* From any thread; NULL is fine. Who reads a file, or makes one of words, holds it. */
+const struct config *config_hold(const struct config *c);
+void config_release(const struct config *c);
 
 #endif

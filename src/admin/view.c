@@ -140,7 +140,16 @@ copy_flow(struct flow_info *info, void *arg)
 	}
 	if (g->asks)
 		flow_info_ask(info);
+	config_hold(info->route->config);	/* it is read when the flow may be gone, with its settings */
 	g->flows[g->n++] = *info;
+}
+
+/* Leaves the first n. */
+static void
+drop_flows(struct gathered *g, size_t n)
+{
+	while (g->n > n)
+		config_release(g->flows[--g->n].route->config);
 }
 
 static int
@@ -161,6 +170,8 @@ ask_about_flow(struct flow_info *info, void *arg)
 	if (f == NULL)
 		return;
 	flow_info_ask(info);
+	config_hold(info->route->config);
+	config_release(f->route->config);
 	*f = *info;
 }
 
@@ -183,7 +194,7 @@ gather(struct gathered *g, const struct server *s, const struct flow_query *q)
 		return;
 	qsort_r(g->flows, g->n, sizeof(g->flows[0]), compare, order);
 	if (g->n > q->limit)
-		g->n = q->limit;
+		drop_flows(g, q->limit);
 	if (g->asks)
 		return;
 	qsort(g->flows, g->n, sizeof(g->flows[0]), compare_ids);
@@ -320,6 +331,7 @@ view_flows(struct server *s, const struct flow_query *q)
 	gather(&g, s, q);
 	for (size_t i = 0; i < g.n && !g.failed; i++)
 		g.failed = json_array_append_new(list, flow_json(&g.flows[i])) < 0;
+	drop_flows(&g, 0);
 	free(g.flows);
 	if (g.failed) {
 		json_decref(list);

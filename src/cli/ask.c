@@ -38,7 +38,7 @@ from_named_file(const char *command, const char *file)
 	path = config->control != NULL ? strdup(config->control) : NULL;
 	if (config->control == NULL)
 		cli_tell("stent %s: %s has control = off, so that nobody can ask", command, file);
-	config_free(config);
+	config_release(config);
 	return path;
 }
 
@@ -56,7 +56,7 @@ from_default_file(void)
 	if (config_read(&config, CLI_CONFIG_PATH, unread) == 0) {
 		if (config->control != NULL)
 			path = strdup(config->control);
-		config_free(config);
+		config_release(config);
 	}
 	fclose(unread);
 	free(errors);

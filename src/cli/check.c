@@ -17,6 +17,6 @@ cli_check(int argc, char **argv)
 	if (config_read(&config, path, stderr) < 0)
 		return CLI_WRONG;
 	config_print(config, stdout);
-	config_free(config);
+	config_release(config);
 	return CLI_DONE;
 }

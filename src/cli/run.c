@@ -169,7 +169,7 @@ relay_until_stopped(struct config *config)
 	if (r == 0)
 		log_say(LEVEL_INFO, "stopped");
 	log_close();
-	config_free(config);
+	config_release(config);
 	return r == 0 ? CLI_DONE : CLI_FAILED;
 }
 

@@ -7,6 +7,7 @@
  * gives way to the default, so that the cross checks can run, and tell their
  * errors too, on a file that has others.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,11 +33,9 @@ route_clear(struct route *r)
 	free(r->name);
 }
 
-void
+static void
 config_free(struct config *c)
 {
-	if (c == NULL)
-		return;
 	for (size_t i = 0; i < c->n_routes; i++)
 		route_clear(&c->routes[i]);
 	free(c->routes);
@@ -49,10 +48,45 @@ config_free(struct config *c)
 	free(c);
 }
 
+/* const to its users; the count is not for them. */
+static unsigned *
+holders(const struct config *c)
+{
+	return &((struct config *)(uintptr_t)c)->holders;
+}
+
+const struct config *
+config_hold(const struct config *c)
+{
+	if (c != NULL)
+		__atomic_add_fetch(holders(c), 1, __ATOMIC_RELAXED);
+	return c;
+}
+
+void
+config_release(const struct config *c)
+{
+	if (c == NULL)
+		return;
+	assert(*holders(c) > 0);
+	if (__atomic_sub_fetch(holders(c), 1, __ATOMIC_ACQ_REL) == 0)
+		config_free((struct config *)(uintptr_t)c);
+}
+
+static struct config *
+config_new(void)
+{
+	struct config *c = calloc(1, sizeof(*c));
+
+	if (c != NULL)
+		c->holders = 1;
+	return c;
+}
+
 int
 value_judge(const struct key *k, const char *text, const struct spot *spot)
 {
-	struct config *c = calloc(1, sizeof(*c));
+	struct config *c = config_new();
 	struct route r = { 0 };
 	int result;
 
@@ -63,7 +97,7 @@ value_judge(const struct key *k, const char *text, const struct spot *spot)
 	else
 		result = k->type->parse(k, key_field(k, &r, CLIENT), text, spot);
 	route_clear(&r);
-	config_free(c);
+	config_release(c);
 	return result;
 }
 
@@ -124,8 +158,10 @@ set_all(struct config *c, const struct draft *d)
 	for (size_t i = 0; i < d->n && r == 0; i++) {
 		const struct section *s = &d->sections[i];
 
-		if (s->kind == SECTION_ROUTE && !s->is_faulty)
-			r = set_route(&c->routes[c->n_routes++], d, s);
+		if (s->kind != SECTION_ROUTE || s->is_faulty)
+			continue;
+		c->routes[c->n_routes].config = c;
+		r = set_route(&c->routes[c->n_routes++], d, s);
 	}
 	return r;
 }
@@ -140,7 +176,7 @@ tell_of_file(const char *path, const char *what, FILE *errors)
 int
 config_make(struct config **ret, struct draft *d, FILE *errors)
 {
-	struct config *c = calloc(1, sizeof(*c));
+	struct config *c = config_new();
 	int r = c != NULL ? set_all(c, d) : -ENOMEM, told;
 
 	if (r == 0) {
@@ -154,7 +190,7 @@ config_make(struct config **ret, struct draft *d, FILE *errors)
 		tell_of_file(d->errors.path, "not enough memory to read the settings", errors);
 	draft_clear(d);
 	if (r < 0) {
-		config_free(c);
+		config_release(c);
 		return r;
 	}
 	*ret = c;

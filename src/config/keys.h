@@ -35,7 +35,7 @@ int spot_error(const struct spot *s, const char *fmt, ...) __attribute__((format
 
 struct key;
 
-/* A kind of value. Fields start zeroed; what they own is freed by config_free(). */
+/* A kind of value. Fields start zeroed; what they own is freed with the settings. */
 struct type {
 	const char *form;	/* for the help; NULL: made from the words */
 	/* 0, -EINVAL (told to the spot) or -ENOMEM; writes the field only on success. */

@@ -1,6 +1,6 @@
 /*
  * text.c - the types of values that are texts: places, paths, users,
- * protocols, bytes. Their fields own memory, which config_free() frees.
+ * protocols, bytes. Their fields own memory, which goes with the settings.
  */
 #include <ctype.h>
 #include <errno.h>

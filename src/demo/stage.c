@@ -158,7 +158,7 @@ stage_close(struct stage *s)
 		struct lane *l = &s->lane[i];
 
 		asker_free(l->asker);
-		config_free(l->config);
+		config_release(l->config);
 		middlebox_free(l->box);
 	}
 	clock_server_free(s->clock);

@@ -97,7 +97,7 @@ enum flow_state {
 struct flow {
 	struct leg leg[2];
 	struct relay *relay;
-	const struct route *route;
+	const struct route *route;	/* held through its settings */
 	TAILQ_ENTRY(flow) link;	/* all flows, or the dead */
 	STAILQ_ENTRY(flow) again_link;
 	struct timer timer;

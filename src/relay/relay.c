@@ -71,7 +71,7 @@ relay_new(struct event_base *base, const struct config *config, struct relay_sha
 	if (r == NULL)
 		return NULL;
 	r->base = base;
-	r->config = config;
+	r->config = config_hold(config);
 	r->shared = shared;
 	r->counters = counters;
 	r->last_id = (uint64_t)index;	/* ids are unique in the process: see relay_open() */
@@ -119,6 +119,7 @@ relay_free(struct relay *r)
 	refusals_free(r);
 	resolver_free(r->resolver);
 	timers_free(r->timers);
+	config_release(r->config);
 	free(r);
 }
 
@@ -206,6 +207,7 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 		r->on_end(r->on_end_arg);
 		return;
 	}
+	config_hold(route->config);
 	init_flow(f, r, fd, route, client);
 	counter_add(&r->counters->flows_open, 1);
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
@@ -237,6 +239,7 @@ relay_work(struct relay *r)
 	}
 	while ((f = TAILQ_FIRST(&r->dead)) != NULL && !f->again) {
 		TAILQ_REMOVE(&r->dead, f, link);
+		config_release(f->route->config);
 		free(f);
 		r->on_end(r->on_end_arg);
 	}

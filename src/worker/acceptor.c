@@ -208,6 +208,7 @@ new_listener(struct acceptor *a, const struct route *route, const struct endpoin
 	a->listeners = list;
 	list += a->n_listeners++;
 	*list = (struct listener){ .acceptor = a, .route = route, .endpoint = ep, .fd = -1 };
+	config_hold(route->config);
 	return list;
 }
 
@@ -388,6 +389,7 @@ acceptor_free(struct acceptor *a)
 	for (size_t i = 0; i < a->n_listeners; i++) {
 		const struct listener *l = &a->listeners[i];
 
+		config_release(l->route->config);
 		if (l->fd < 0)
 			continue;	/* it could not be opened */
 		/* While it is open no other file can have its number. */

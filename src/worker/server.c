@@ -142,7 +142,7 @@ server_start(struct server **ret, const struct config *config, struct event_base
 		return -ENOMEM;
 	event_log_adopt();
 	spare_hold(descriptors / SPARE_SHARE + 1);
-	s->config = config;
+	s->config = config_hold(config);
 	s->base = base;
 	s->began_us = clock_us();
 	s->max_flows = find_max_flows(config, descriptors);
@@ -207,6 +207,7 @@ server_free(struct server *s)
 	acceptor_free(s->acceptor);
 	if (s->drained != NULL)
 		event_free(s->drained);
+	config_release(s->config);
 	free(s);
 }
 

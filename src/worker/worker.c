@@ -23,7 +23,7 @@
 
 struct given {
 	int fd;
-	const struct route *route;
+	const struct route *route;	/* held through its settings */
 	struct address client;
 };
 
@@ -75,8 +75,10 @@ take_given(struct worker *w)
 	w->n_given = w->room_given = 0;
 	w->stopping = w->stop;
 	pthread_mutex_unlock(&w->lock);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		relay_open(w->relay, list[i].fd, list[i].route, &list[i].client);
+		config_release(list[i].route->config);
+	}
 	free(list);
 }
 
@@ -149,8 +151,10 @@ free_worker(struct worker *w)
 	}
 	if (w->wake_fd >= 0)
 		close(w->wake_fd);
-	for (size_t i = 0; i < w->n_given; i++)
+	for (size_t i = 0; i < w->n_given; i++) {
 		socket_reset(w->given[i].fd);
+		config_release(w->given[i].route->config);
+	}
 	free(w->given);
 	pthread_mutex_destroy(&w->lock);
 	pthread_cond_destroy(&w->call_done);
@@ -240,8 +244,10 @@ worker_give(struct worker *w, int fd, const struct route *route, const struct ad
 			w->room_given = room;
 		}
 	}
-	if (kept)
+	if (kept) {
+		config_hold(route->config);
 		w->given[w->n_given++] = (struct given){ fd, route, *client };
+	}
 	pthread_mutex_unlock(&w->lock);
 	if (!kept) {
 		on_flow_end(w);

@@ -111,7 +111,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	judge_errors(told, path, n_lines);
 	free(told);
 	if (c == NULL || has_long_line(data, size)) {
-		config_free(c);
+		config_release(c);
 		return 0;
 	}
 	first = print(c, &first_size);
@@ -120,8 +120,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	demand(again != NULL, told, first);
 	second = print(again, &second_size);
 	demand(strcmp(first, second) == 0, first, second);
-	config_free(c);
-	config_free(again);
+	config_release(c);
+	config_release(again);
 	free(first);
 	free(second);
 	free(told);

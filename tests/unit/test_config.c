@@ -220,7 +220,7 @@ test_defaults(void **state)
 		assert_int_equal(leg->idle_timeout_ms, 0);
 		assert_false(r->codec_settings.heartbeats[s]);
 	}
-	config_free(c);
+	config_release(c);
 }
 
 static void
@@ -244,14 +244,14 @@ test_process_keys(void **state)
 	assert_string_equal(c->user, "root");
 	assert_int_equal(c->max_flows, 500);
 	assert_int_equal(c->drain_timeout_ms, 0);
-	config_free(c);
+	config_release(c);
 
 	c = read_text("[stent]\nlog = syslog\nadmin = off\nuser = off\n[route r]\nlisten = :80\nbackend = db:80\n");
 	assert_non_null(c);
 	assert_int_equal(c->log.target, TARGET_SYSLOG);
 	assert_null(c->admin);
 	assert_null(c->user);
-	config_free(c);
+	config_release(c);
 }
 
 /* --- what wins --- */
@@ -286,7 +286,7 @@ test_what_wins(void **state)
 			assert_non_null(c);
 			assert_int_equal(c->routes->leg[CLIENT].idle_timeout_ms, rows[i].client);
 			assert_int_equal(c->routes->leg[BACKEND].idle_timeout_ms, rows[i].backend);
-			config_free(c);
+			config_release(c);
 		}
 	}
 }
@@ -306,7 +306,7 @@ test_routes_are_apart(void **state)
 	assert_int_equal(c->routes[1].n_listen, 2);
 	assert_string_equal(c->routes[1].backend[1].text, "db:3");
 	assert_int_equal(c->routes[1].line, 7);
-	config_free(c);
+	config_release(c);
 }
 
 /* --- probes --- */
@@ -322,14 +322,14 @@ test_keepalive(void **state)
 	assert_int_equal(c->routes->leg[CLIENT].keepalive.probes, 127);
 	assert_int_equal(c->routes->leg[BACKEND].keepalive.idle_s, 0);
 	assert_int_equal(c->routes->leg[BACKEND].keepalive.user_timeout_ms, 0);	/* auto, and no probes: the kernel's own */
-	config_free(c);
+	config_release(c);
 	c = good_route("keepalive = 2m/1.5m/3\nbackend.user_timeout = off\n");
 	assert_int_equal(c->routes->leg[CLIENT].keepalive.user_timeout_ms, 120000 + 90000 * 3);
 	assert_int_equal(c->routes->leg[BACKEND].keepalive.user_timeout_ms, 0);
-	config_free(c);
+	config_release(c);
 	c = good_route("keepalive = 1s/32767s/127\n");	/* the kernel's int holds 24 days */
 	assert_int_equal(c->routes->leg[CLIENT].keepalive.user_timeout_ms, INT32_MAX);
-	config_free(c);
+	config_release(c);
 
 	assert_error("keepalive = 500ms/10s/6\n", "4: keepalive: the idle time \"500ms\" is no whole second, and the "
 	    "kernel counts whole seconds; write 1s");
@@ -403,7 +403,7 @@ test_heartbeats(void **state)
 			assert_int_equal(c->routes->codec_settings.heartbeats[s], leg->heartbeat_ms > 0);
 			assert_int_equal(c->routes->codec_settings.kind[s], leg->heartbeat_kind);
 		}
-		config_free(c);
+		config_release(c);
 	}
 }
 
@@ -419,7 +419,7 @@ test_heartbeats_of_a_protocol_to_be_found(void **state)
 	assert_true(c->routes->codec_settings.heartbeats[CLIENT]);
 	assert_false(c->routes->leg[BACKEND].heartbeat_is_auto);
 	assert_int_equal(c->routes->leg[BACKEND].heartbeat_ms, 5000);
-	config_free(c);
+	config_release(c);
 }
 
 static void
@@ -489,7 +489,7 @@ test_defaults_give_way(void **state)
 	assert_false(c->routes[1].codec_settings.in_transaction);	/* it has none */
 	assert_int_equal(c->routes[2].leg[CLIENT].heartbeat_kind, 0);	/* no beat_expect: it tells */
 	assert_true(c->routes[3].codec_settings.in_transaction);	/* it may turn out to have them */
-	config_free(c);
+	config_release(c);
 }
 
 static void
@@ -500,7 +500,7 @@ test_misses(void **state)
 	(void)state;
 	assert_int_equal(c->routes->leg[CLIENT].heartbeat_misses, 5);
 	assert_int_equal(c->routes->leg[BACKEND].heartbeat_misses, 0);
-	config_free(c);
+	config_release(c);
 }
 
 /* --- bytes --- */
@@ -518,7 +518,7 @@ assert_bytes(const char *written, const void *data, size_t len)
 	assert_int_equal(expected->len, len);
 	assert_memory_equal(expected->data, data, len);
 	assert_int_equal(c->routes->codec_settings.beat_expect[CLIENT].len, 0);
-	config_free(c);
+	config_release(c);
 }
 
 static void
@@ -599,10 +599,10 @@ test_from_args(void **state)
 	assert_null(c->admin);
 	assert_false(c->admin_is_default);
 	assert_true(c->control_is_default);
-	config_free(c);
+	config_release(c);
 	c = read_args(":80", "db:80", none);
 	assert_non_null(c);
-	config_free(c);
+	config_release(c);
 }
 
 static void
@@ -671,8 +671,8 @@ test_printed_settings_read_back(void **state)
 		assert_string_equal(first, second);
 		free(first);
 		free(second);
-		config_free(c);
-		config_free(again);
+		config_release(c);
+		config_release(again);
 	}
 }
 
@@ -688,7 +688,7 @@ test_lines_end_as_they_like(void **state)
 	if (c == NULL)
 		fail_msg("%s", told);
 	assert_string_equal(c->routes->backend[0].text, "db:80");
-	config_free(c);
+	config_release(c);
 }
 
 /* A section without keys, a name as long as may be, a line as long as may be: nothing is cut. */
@@ -710,7 +710,7 @@ test_nothing_is_cut(void **state)
 	assert_string_equal(c->routes->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN");
 	assert_true(c->routes->n_backend > 150);
 	assert_string_equal(c->routes->backend[c->routes->n_backend - 1].text, strrchr(list, ',') + 1);
-	config_free(c);
+	config_release(c);
 }
 
 static void
@@ -724,14 +724,14 @@ test_long_lines_are_refused(void **state)
 
 		snprintf(text, sizeof(text), "[route r]\nlisten = :80\nbackend = db:80 ;%*s\n", n - 17, "x");
 		c = read_text(text);
-		config_free(c);
+		config_release(c);
 		if (n <= 4094)
 			assert_non_null(c);
 		else
 			assert_non_null(strstr(told, ":3: the line has "));
 	}
 	snprintf(text, sizeof(text), "[route r]\nlisten = :80\nbackend = db:80\n;%*s\n", 8000, "x");
-	config_free(read_text(text));
+	config_release(read_text(text));
 	assert_string_equal(told, "");		/* a comment may be as long as it likes */
 }
 

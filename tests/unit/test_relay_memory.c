@@ -319,7 +319,7 @@ fail_each(char *protocol, char *heartbeat, bool for_good)
 		fault.for_good = for_good;
 		fault.left = n++;
 	} while (run_once());
-	config_free(config);
+	config_release(config);
 	assert_true(n > 20);
 }
 

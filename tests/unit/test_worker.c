@@ -76,7 +76,7 @@ test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused
 	close(pair[1]);
 	worker_stop(w);
 	relay_shared_free(shared);
-	config_free(config);
+	config_release(config);
 }
 
 /* --- listing --- */
@@ -193,7 +193,7 @@ test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(void **state)
 
 	relay_free(r);
 	relay_shared_free(shared);
-	config_free(config);
+	config_release(config);
 	event_base_free(base);
 	for (size_t i = 0; i < FLOWS + 5; i++)
 		close(ends[i]);
