@@ -65,6 +65,8 @@ struct config {
 	int64_t drain_timeout_ms;
 	struct route *routes;
 	size_t n_routes;
+	char **warnings;		/* "FILE:LINE: warning: ...", fit to be shown; for whoever uses the settings to tell */
+	size_t n_warnings;
 };
 
 /*

@@ -432,6 +432,45 @@ def test_run_tells_all_errors_of_its_file_too(tmp_path):
         f'{path}:3: backend: "a" has no port; write HOST:PORT, [V6]:PORT or unix:PATH']
 
 
+HASTY = [
+    ("heartbeat = 20ms", '4: warning: heartbeat: after "20ms" a quiet flow costs at least 360000 packets an hour on each such leg; '
+     "write 1s or more, such as 25s"),
+    ("backend.heartbeat = 0.999s", '4: warning: backend.heartbeat: after "0.999s" a quiet flow costs at least 7207 packets'),
+    ("heartbeat_timeout = 5ms", '4: warning: heartbeat_timeout: after "5ms" a peer that is slow or hangs is asked again, which '
+     "costs up to 1440000 packets an hour"),
+]
+
+
+@pytest.mark.parametrize("key, warning", HASTY)
+def test_a_period_that_costs_packets_is_warned_of(key, warning, tmp_path, stent):
+    path = tmp_path / "stent.ini"
+    path.write_text(ROUTE + f"{key}\nprotocol = redis\n[route s]\nlisten = 127.0.0.1:3\nbackend = a:1\n")
+    done = harness.run_stent("check", "-c", path)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert done.stderr.startswith(f"{path}:{warning}")
+    s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = 127.0.0.1:1\n{key}\nprotocol = redis\n")
+    (told,) = s.wait_logged("warning: ")
+    assert told["level"] == "warn" and warning.split(": after ")[1] in told["message"]
+    assert s.other_lines == []
+
+
+def test_periods_that_cost_little_are_not_warned_of(printed):
+    printed(ROUTE + "protocol = redis\nheartbeat = 1s\nheartbeat_timeout = 1s\n")
+    printed("[defaults]\nheartbeat = 20ms\nheartbeat_timeout = 1ms\n" + ROUTE)          # a protocol without heartbeats
+
+
+def test_a_warning_stands_beside_the_errors(errors_of):
+    errors = errors_of(ROUTE + "protocol = redis\nheartbeat = 1ms\nurgent = no\n")
+    assert [e.split(" ")[1] for e in errors] == ["warning:", "urgent:"]
+
+
+def test_one_line_is_warned_of_once(tmp_path):
+    path = tmp_path / "stent.ini"
+    path.write_text("[defaults]\nheartbeat = 1ms\nprotocol = redis\n" +
+                    "".join(f"[route r{i}]\nlisten = 127.0.0.1:{i}\nbackend = a:1\n" for i in range(1, 9)))
+    assert harness.run_stent("check", "-c", path).stderr.count("\n") == 1
+
+
 def test_relay_tells_all_errors_of_its_words():
     done = harness.run_stent("relay", ":0", "db:5432", "--keepalve=off", "--client.heartbeat=25", "--workers=2",
                              "--workers=3", "--urgent")
