@@ -43,6 +43,7 @@ struct route {
 	struct leg_settings leg[2];
 	struct codec_settings codec_settings;
 	int64_t connect_timeout_ms;	/* for all backends and their addresses together */
+	int64_t failover_after_ms;	/* the next backend is tried beside one that is silent; 0: off */
 	int64_t lookup_age_ms;		/* an address found by name is used so long */
 	enum on_dead on_dead;
 	bool urgent;			/* relay TCP's urgent mark */

@@ -40,8 +40,11 @@ int socket_from_systemd(int i, char name[SYSTEMD_NAME_MAX]);
 /* Accepts one: descriptor or -errno. */
 int socket_accept(int listener, struct address *peer);
 
-/* Starts to connect: descriptor or -errno. Finished when it is writable. */
-int socket_connect(const struct sockaddr *sa, socklen_t len);
+/*
+ * Starts to connect: descriptor or -errno. Finished when it is writable. When no descriptor is left, a client
+ * that has been accepted gets one that was held back (spare.h): may_take_spare.
+ */
+int socket_connect(const struct sockaddr *sa, socklen_t len, bool may_take_spare);
 /*
  * True when a socket is connected to itself: to a port on which nobody listens
  * and from which the kernel let it leave (TCP's simultaneous open).

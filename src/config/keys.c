@@ -72,13 +72,16 @@ const struct key keys[] = {
 	{ ROUTE("unix_mode", mode, unix_mode), .max = 0777, .def = "0660",
 	  .help = "Who may connect to a listener on unix:PATH, as chmod has it; the file belongs to user" },
 	{ ROUTE("backend", backend, backend),
-	  .help = "Where flows go; several by comma, tried in order. A name is looked up, and all its "
-	    "addresses are tried; original: where a redirected flow wanted to go" },
+	  .help = "Where flows go; several by comma, tried in order; one that did not answer, last for 15 s. A name is "
+	    "looked up, and all its addresses are tried; original: where a redirected flow wanted to go" },
 	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
 	  .help = "What is spoken, which decides the heartbeats; tcp: plain bytes, TCP probes alone; "
 	    "auto: found out from the first bytes" },
 	{ ROUTE("connect_timeout", duration, connect_timeout_ms), .min = 1, .max = DAYS(1), .def = "5s",
 	  .help = "For all the backends of a flow and their addresses together" },
+	{ ROUTE("failover_after", duration, failover_after_ms), .min = 1, .max = DAYS(1), .words = off, .def = "250ms",
+	  .help = "A backend that has not answered for so long has the next one tried beside it, and the first to answer gets "
+	    "the flow; off: the next is tried when it has failed, or has used up its share of connect_timeout" },
 	{ ROUTE("lookup_age", duration, lookup_age_ms), .max = DAYS(1), .def = "10s",
 	  .help = "How long an address that was looked up is used before it is looked up again; it stays "
 	    "in use while no name server answers" },

@@ -276,22 +276,21 @@ socket_accept(int listener, struct address *peer)
 	return fd;
 }
 
-/* Whoever it is for has been accepted: when no descriptor is left, it gets one that was held back. */
 static int
-backend_socket(int family)
+backend_socket(int family, bool may_take_spare)
 {
 	int fd;
 
 	do
 		fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && spare_give());
+	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && may_take_spare && spare_give());
 	return fd < 0 ? -errno : fd;
 }
 
 int
-socket_connect(const struct sockaddr *sa, socklen_t len)
+socket_connect(const struct sockaddr *sa, socklen_t len, bool may_take_spare)
 {
-	int fd = backend_socket(sa->sa_family);
+	int fd = backend_socket(sa->sa_family, may_take_spare);
 	int r = 0;
 
 	if (fd < 0)

@@ -106,7 +106,7 @@ errand_run(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t l
 	struct errand *e = calloc(1, sizeof(*e));
 	struct sockaddr_storage ss;
 	const socklen_t ss_len = backend_sockaddr(f, &ss);
-	int fd = e != NULL ? socket_connect((struct sockaddr *)&ss, ss_len) : -1;
+	int fd = e != NULL ? socket_connect((struct sockaddr *)&ss, ss_len, false) : -1;
 
 	if (fd < 0) {
 		log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a client that is gone", f->route->name);

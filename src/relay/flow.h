@@ -5,6 +5,7 @@
  *   relay.c   the relay of one worker: its flows, shared buffers, counters
  *   flow.c    a flow's life: opening, events, its one timer
  *   dial.c    finding and connecting the backend
+ *   failed.c  addresses that are tried last for a while
  *   pump.c    bytes from one leg to the other
  *   backlog.c what a socket did not take
  *   ending.c  how a flow ends: delivered, told, logged
@@ -114,6 +115,17 @@ struct relay_shared {
 	struct route_shared *routes;	/* as in the settings */
 };
 
+/* failed.c */
+#define FAILED_MOST 64
+
+struct failed {
+	int64_t until_us;		/* none counts after it */
+	struct failed_address {
+		struct address address;
+		int64_t until_us;	/* 0: a free place */
+	} list[FAILED_MOST];
+};
+
 struct relay {
 	struct event_base *base;
 	const struct config *config;
@@ -136,6 +148,7 @@ struct relay {
 	uint64_t list_last_id;		/* where it ends */
 	uint32_t random;
 	int64_t warned_us;		/* the last warning about a backend */
+	struct failed failed;
 	uint8_t buf[RELAY_BUFFER];
 };
 
@@ -185,6 +198,11 @@ int dial_start(struct flow *f);
 void dial_event(struct flow *f, bool may_have_failed);
 int64_t dial_tick(struct flow *f, int64_t now_us);	/* when to call again */
 void dial_free(struct dial *d);
+
+/* failed.c: of one worker */
+void failed_add(struct failed *all, const struct address *a, int64_t now_us);
+bool failed_lately(struct failed *all, const struct address *a, int64_t now_us);
+void failed_forget(struct failed *all, const struct address *a, int64_t now_us);	/* it has answered */
 
 /* pump.c */
 void pump(struct flow *f, enum side from);

@@ -197,13 +197,94 @@ def test_backends_are_tried_in_order(stent, echo):
     assert s.wait_logged("backend-refused")
 
 
-def test_a_black_hole_in_front_does_not_hide_the_backend_behind(stent, echo):
+def seconds_to_talk(s):
+    began = time.monotonic()
+    talk(s, s.address)
+    return time.monotonic() - began
+
+
+def test_a_black_hole_in_front_costs_a_moment_once(stent, echo):
     with harness.BlackHole() as hole:
-        s = stent.route(f"{hole.text}, {echo.text}", connect_timeout="2s")
-        began = time.monotonic()
-        talk(s, s.address)
-        assert 0.5 < time.monotonic() - began < 3 * harness.SLOW
+        s = stent.route(f"{hole.text}, {echo.text}")
+        assert 0.25 <= seconds_to_talk(s) < 1 * harness.SLOW
         assert s.flow_end()["backend"] == echo.text
+        for _ in range(3):
+            assert seconds_to_talk(s) < 0.25 * harness.SLOW
+            assert s.flow_end()["backend"] == echo.text
+        assert s.wait_logged(f"backend {hole.text}: backend-connect-timeout .*no answer in time")
+
+
+def test_of_two_backends_that_are_slow_the_first_to_answer_gets_the_flow(stent):
+    """The first one answers its second SYN, after a second, while the other is a black hole, too."""
+    with harness.BlackHole() as slow, harness.BlackHole() as hole:
+        s = stent.route(f"{slow.text}, {hole.text}", connect_timeout="10s")
+        with s.connect() as client:
+            client.send_all(b"x")
+            harness.wait_for(lambda: syn_sent_to(hole.port), what="the attempt beside the first")
+            slow.open()
+            with slow.accept() as backend:
+                assert backend.recv_exact(1) == b"x"
+            harness.wait_for(lambda: not syn_sent_to(hole.port), what="the end of the attempt that lost")
+        assert s.flow_end()["backend"] == slow.text
+
+
+def syn_sent_to(port):
+    """Attempts under way to a port of loopback, by the kernel's table; the fillers of a BlackHole are one."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "02" for row in rows) - 1
+
+
+def test_a_standby_waits_for_its_share_where_failover_after_is_off(stent, echo):
+    with harness.BlackHole() as hole:
+        s = stent.route(f"{hole.text}, {echo.text}", connect_timeout="2s", failover_after="off")
+        assert 1 <= seconds_to_talk(s) < 3 * harness.SLOW
+        assert s.flow_end()["backend"] == echo.text
+        assert seconds_to_talk(s) < 0.25 * harness.SLOW		# it is tried last now
+
+
+def test_what_was_tried_last_is_tried_all_the_same(stent, echo):
+    with harness.BlackHole() as hole:
+        dead = harness.free_port()
+        s = stent.route(f"{hole.text}, 127.0.0.1:{dead}", connect_timeout="600ms")
+        s.expect_refusal(timeout=5)
+        assert s.flow_end()["reason"] == "backend-connect-timeout"
+        hole.open()
+        with s.connect() as client:
+            client.send_all(b"x")
+            assert hole.accept().recv_exact(1) == b"x"
+
+
+@pytest.mark.lab
+def test_the_next_address_of_a_name_is_tried_beside_one_that_is_silent(stent, tmp_path):
+    hosts = tmp_path / "hosts"
+    with harness.EchoBackend(host="127.0.0.2") as good, harness.BlackHole(host="127.0.0.3", port=good.port), \
+            harness.BlackHole(host="::1", port=good.port):
+        hosts.write_text("127.0.0.3 db.test\n::1 db.test\n127.0.0.2 db.test\n")
+        s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.test:{good.port}\nfailover_after = off\n",
+                  prefix=harness.privately("/etc/hosts", hosts))
+        assert seconds_to_talk(s) < 1.5 * harness.SLOW
+        assert s.flow_end()["backend"] == good.text
+        assert seconds_to_talk(s) < 0.25 * harness.SLOW
+        assert s.flow_end()["backend"] == good.text
+
+
+@pytest.mark.lab
+def test_no_local_port_is_left(stent, tmp_path):
+    """One local port in a network of its own: the first client's flow has it."""
+    port = harness.free_port()
+    with harness.RawBackend(path=tmp_path / "backend") as backend:
+        s = stent(f"[route out]\nlisten = unix:{tmp_path / 'out'}\nbackend = 127.0.0.1:{port}\n"
+                  f"[route in]\nlisten = 127.0.0.1:{port}\nbackend = {backend.text}\n",
+                  prefix=("unshare", "-n", "bash", "-c", "ip link set lo up && "
+                          "echo 33000 33000 >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"", "bash"))
+        with harness.connect(f"unix:{tmp_path / 'out'}") as first:
+            first.send_all(b"x")
+            with backend.accept() as peer:
+                assert peer.recv_exact(1) == b"x"
+                with harness.connect(f"unix:{tmp_path / 'out'}") as second:
+                    second.expect_fin()		# a UNIX socket knows no reset
+                assert s.wait_logged(f"no local port toward 127.0.0.1:{port}: ")
 
 
 def test_no_backend_answers_in_time(stent):
