@@ -103,7 +103,7 @@ client_kinds(const struct pg *pg)
 static bool
 is_closing(const struct pg *pg)
 {
-	return pg->ended || pg->stream[BACKEND].fin;
+	return pg->ended || pg->took_leave || pg->stream[BACKEND].fin;
 }
 
 unsigned
@@ -157,7 +157,7 @@ pg_said_goodbye(const void *state, enum side from)
 {
 	const struct pg *pg = state;
 
-	return from == CLIENT && pg->ended;
+	return from == CLIENT ? pg->ended : pg->took_leave;
 }
 
 /* ---- beats ---- */
