@@ -42,9 +42,10 @@ int socket_accept(int listener, struct address *peer);
 
 /*
  * Starts to connect: descriptor or -errno. Finished when it is writable. When no descriptor is left, a client
- * that has been accepted gets one that was held back (spare.h): may_take_spare.
+ * that has been accepted gets one that was held back (spare.h): may_take_spare. Fills in the local end, of family 0
+ * for a UNIX socket. -ECONNREFUSED also for one that met itself.
  */
-int socket_connect(const struct sockaddr *sa, socklen_t len, bool may_take_spare);
+int socket_connect(const struct sockaddr *sa, socklen_t len, bool may_take_spare, struct address *local);
 /*
  * True when a socket is connected to itself: to a port on which nobody listens
  * and from which the kernel let it leave (TCP's simultaneous open).
@@ -58,6 +59,9 @@ void socket_set_keepalive_idle(int fd, int seconds);
 
 /* Takes the pending error: 0 or an errno. */
 int socket_error(int fd);
+
+/* True when the client of a UNIX socket is this process. */
+bool socket_is_from_ourselves(int fd);
 
 /* Where a redirected flow wanted to go. 0 or -errno. */
 int socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len);

@@ -149,6 +149,7 @@ config_make(struct config **ret, struct draft *d, FILE *errors)
 	if (r == 0) {
 		resolve_routes(c, d);
 		resolve_listeners(c, d);
+		resolve_loops(c, d);
 	}
 	told = errors_tell(&d->errors, errors);
 	if (r == 0)

@@ -287,8 +287,30 @@ backend_socket(int family, bool may_take_spare)
 	return fd < 0 ? -errno : fd;
 }
 
+static uint16_t
+port_of(const struct sockaddr *sa)
+{
+	return address_from_sockaddr(sa).port;
+}
+
+/* -ECONNREFUSED: nobody listens there, it has met itself. */
+static int
+find_local(int fd, const struct sockaddr *to, struct address *local)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	memset(local, 0, sizeof(*local));
+	if (to->sa_family == AF_UNIX)
+		return 0;
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
+		return -errno;
+	*local = address_from_sockaddr((struct sockaddr *)&ss);
+	return local->port == port_of(to) && socket_is_own_peer(fd) ? -ECONNREFUSED : 0;
+}
+
 int
-socket_connect(const struct sockaddr *sa, socklen_t len, bool may_take_spare)
+socket_connect(const struct sockaddr *sa, socklen_t len, bool may_take_spare, struct address *local)
 {
 	int fd = backend_socket(sa->sa_family, may_take_spare);
 	int r = 0;
@@ -302,6 +324,8 @@ socket_connect(const struct sockaddr *sa, socklen_t len, bool may_take_spare)
 	if (r == 0 && connect(fd, sa, len) != 0 && errno != EINPROGRESS)
 		r = -errno;
 	if (r == 0)
+		r = find_local(fd, sa, local);
+	if (r == 0)
 		return fd;
 	close(fd);
 	return r;
@@ -314,6 +338,15 @@ socket_error(int fd)
 	socklen_t len = sizeof(err);
 
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+bool
+socket_is_from_ourselves(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == getpid();
 }
 
 int

@@ -24,6 +24,7 @@
 
 #include "relay/flow.h"
 #include "stent/log.h"
+#include "stent/own_ends.h"
 #include "stent/socket.h"
 
 #define NEXT_ADDRESS_US (250 * US_PER_MS)	/* RFC 8305's Connection Attempt Delay */
@@ -411,6 +412,7 @@ start(struct flow *f, struct target *t)
 	struct dial *d = f->dial;
 	const struct endpoint *ep = &f->route->backend[t->backend];
 	socklen_t len = t->at.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	struct address local;
 	int fd;
 
 	if (t->at.ss_family == AF_UNIX)
@@ -422,11 +424,13 @@ start(struct flow *f, struct target *t)
 	}
 	f->backend = t->address;
 	f->backend_index = (uint16_t)t->backend;
-	fd = socket_connect((struct sockaddr *)&t->at, len, !is_any_under_way(f));
+	fd = socket_connect((struct sockaddr *)&t->at, len, !is_any_under_way(f), &local);
 	if (fd < 0) {
 		attempt_failed(f, &(struct attempt){ .target = *t, .began_us = clock_us() }, -fd);
 		return false;
 	}
+	if (local.family != 0)
+		own_ends_add(&local, &t->address, (struct own_end){ relay_route_index(f), f->hops });
 	if (add_attempt(f, fd, t) == 0)
 		return true;
 	if (leg_fd(leg_of(f, BACKEND)) == fd)
@@ -579,8 +583,6 @@ outcome(int fd, bool may_have_failed, uint8_t *later)
 	/* An error is reported as readable and writable at once: writable alone needs no look. */
 	const int err = may_have_failed ? socket_error(fd) : 0;
 
-	if (err == 0 && socket_is_own_peer(fd))
-		return ECONNREFUSED;	/* nobody listens there: it has met itself */
 	if (err != 0 && socket_unread(fd) > 0) {
 		*later = (uint8_t)err;
 		return 0;

@@ -11,6 +11,7 @@
 
 #include "relay/flow.h"
 #include "stent/log.h"
+#include "stent/own_ends.h"
 #include "stent/socket.h"
 
 #define ERRAND_US (5 * US_PER_S)
@@ -60,7 +61,7 @@ on_event(evutil_socket_t fd, short what, void *arg)
 	uint8_t buf[256];
 
 	(void)what;
-	if (socket_error(fd) != 0 || (!e->sent && socket_is_own_peer(fd))) {
+	if (socket_error(fd) != 0) {
 		free_errand(e);
 		return;
 	}
@@ -106,13 +107,15 @@ errand_run(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t l
 	struct errand *e = calloc(1, sizeof(*e));
 	struct sockaddr_storage ss;
 	const socklen_t ss_len = backend_sockaddr(f, &ss);
-	int fd = e != NULL ? socket_connect((struct sockaddr *)&ss, ss_len, false) : -1;
+	struct address local;
+	int fd = e != NULL ? socket_connect((struct sockaddr *)&ss, ss_len, false, &local) : -1;
 
 	if (fd < 0) {
 		log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a client that is gone", f->route->name);
 		free(e);
 		return;
 	}
+	own_ends_add(&local, &f->backend, (struct own_end){ 0, OWN_ENDS_HOPS_MAX });
 	e->relay = r;
 	e->len = len;
 	memcpy(e->bytes, bytes, len);

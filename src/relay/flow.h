@@ -88,6 +88,7 @@ struct flow {
 	uint16_t backend_index;	/* of the route */
 	uint8_t reason;		/* enum close_reason */
 	uint8_t state;		/* enum flow_state */
+	uint8_t hops;		/* so many flows of ours came before it in a chain of routes */
 	bool kept : 1;		/* the backend leg has its keepalive: set when the flow has lived for a moment */
 	bool again : 1;		/* on the relay's list of flows with more to pump */
 	bool doomed : 1;	/* no memory for its timer: it ends between two rounds of the loop */
@@ -148,12 +149,14 @@ struct relay {
 	uint64_t list_last_id;		/* where it ends */
 	uint32_t random;
 	int64_t warned_us;		/* the last warning about a backend */
+	int64_t denied_us;		/* the last flow of our own that came back */
 	struct failed failed;
 	uint8_t buf[RELAY_BUFFER];
 };
 
 /* relay.c */
 struct route_shared *relay_route(const struct flow *f);
+uint16_t relay_route_index(const struct flow *f);
 bool relay_say_once(const struct flow *f, const char *what);	/* true: nobody said it of this route before */
 uint32_t relay_random(struct relay *r);
 struct pipe *relay_take_pipe(struct relay *r);	/* empty; NULL: none to be had */

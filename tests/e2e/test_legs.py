@@ -336,6 +336,57 @@ def test_what_the_resolver_says_is_a_log_line(stent, tmp_path):
     assert s.other_lines == []
 
 
+def ends(s, *names):
+    """Clients reset each: how all the flows ended that came of one."""
+    found = []
+    for _ in names:
+        found.append(s.flow_end()["reason"])
+    assert sorted(found) == sorted(names)
+    s.expect_no_event("flow end")
+
+
+@pytest.mark.lab
+def test_a_flow_that_a_name_leads_home_is_denied(stent, tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 home\n")
+    port = harness.free_port()
+    s = stent(f"[route t]\nlisten = :{port}\nbackend = home:{port}\n", prefix=harness.privately("/etc/hosts", hosts))
+    s.expect_refusal()
+    ends(s, "denied", "backend-reset")
+    assert s.wait_logged("route t: a flow of our own came back from 127.0.0.1:.*Name another backend")
+
+
+@pytest.mark.lab
+def test_a_flow_that_a_redirection_leads_home_is_denied(stent, tmp_path):
+    """And not the one of another route before it."""
+    port = harness.free_port()
+    s = stent(f"[route out]\nlisten = unix:{tmp_path / 'out'}\nbackend = 127.0.0.9:{port}\n"
+              f"[route in]\nlisten = 127.0.0.1:{port}\nbackend = original\n",
+              prefix=("unshare", "-n", "bash", "-c", "ip link set lo up && nft 'table ip t { chain out { "
+                      f"type nat hook output priority -100; ip daddr 127.0.0.9 tcp dport {port} redirect to :{port}; }}; }}' "
+                      '&& exec "$@"', "bash"))
+    with harness.connect(f"unix:{tmp_path / 'out'}") as client:
+        client.expect_fin()		# a UNIX socket knows no reset
+    ends(s, "denied", "backend-reset", "backend-reset")
+
+
+def test_a_unix_listener_that_is_reached_by_another_path_is_denied(stent, tmp_path):
+    (tmp_path / "alias").symlink_to(tmp_path / "real")
+    s = stent(f"[route t]\nlisten = unix:{tmp_path / 'real'}\nbackend = unix:{tmp_path / 'alias'}\n")
+    with harness.connect(f"unix:{tmp_path / 'real'}") as client:
+        client.expect_fin()
+    assert s.flow_end(reason="denied")
+
+
+def test_one_route_may_lead_to_another(stent, echo, tmp_path):
+    ports = [harness.free_port() for _ in range(3)]
+    s = stent(f"[route a]\nlisten = 127.0.0.1:{ports[0]}\nbackend = 127.0.0.1:{ports[1]}\n"
+              f"[route b]\nlisten = :{ports[1]}\nbackend = unix:{tmp_path / 'c'}\n"
+              f"[route c]\nlisten = unix:{tmp_path / 'c'}\nbackend = localhost:{ports[2]}\n"
+              f"[route d]\nlisten = 127.0.0.1:{ports[2]}\nbackend = {echo.text}\n")
+    talk(s, f"127.0.0.1:{ports[0]}")
+
+
 def test_a_listener_that_is_taken_is_an_error_that_says_so(stent, echo):
     run = harness.run_stent("relay", echo.text, "127.0.0.1:1", "--user=root", "--admin=off", "--control=off")
     assert run.returncode == 1

@@ -200,7 +200,29 @@ WRONG = {
         '4: listen: "unix:/x/y" clashes with control = /x/y (line 2); change one of them',
     "[route r]\nlisten = :1\nbackend = 127.0.0.1:1\n":
         '2: listen: ":1" is the route\'s own backend "127.0.0.1:1"; give one another port',
+    # routes that lead round
+    "[route r]\nlisten = 127.0.0.1:9\nbackend = db:9, LocalHost:9\n":
+        '2: listen: "127.0.0.1:9" is the route\'s own backend "LocalHost:9"; give one another port',
+    "[route r]\nlisten = [::]:9\nbackend = localhost:9\n":
+        '2: listen: "[::]:9" is the route\'s own backend "localhost:9"; give one another port',
+    "[route r]\nlisten = 127.0.0.1:9\nbackend = [::ffff:127.0.0.1]:9\n":
+        '2: listen: "127.0.0.1:9" is the route\'s own backend "[::ffff:127.0.0.1]:9"; give one another port',
+    "[route r]\nlisten = 127.0.0.1:9\nbackend = 0.0.0.0:9\n":
+        '2: listen: "127.0.0.1:9" is the route\'s own backend "0.0.0.0:9"; give one another port',
+    "[route r]\nlisten = 0.0.0.0:9\nbackend = 127.1.2.3:9\n":
+        '2: listen: "0.0.0.0:9" is the route\'s own backend "127.1.2.3:9"; give one another port',
+    "[route a]\nlisten = :1\nbackend = 127.0.0.1:2\n[route b]\nlisten = 127.0.0.1:2\nbackend = db:1, unix:/c\n"
+    "[route c]\nlisten = unix:/c\nbackend = localhost:1\n":
+        '9: backend: "localhost:1" of [route c] leads back to ":1" of [route a] (line 2), round and round: a > b > c > a; '
+        "name another backend in one of them",
 }
+
+
+def test_routes_that_lead_to_others_but_not_round(printed):
+    """Also of one port, where the address is not the listener's, or not of its family, or not known from the file."""
+    printed("[route a]\nlisten = 127.0.0.1:1\nbackend = localhost:2\n[route b]\nlisten = :2\nbackend = unix:/c, localhost:3\n"
+            "[route c]\nlisten = unix:/c\nbackend = db:3\n[route d]\nlisten = 127.0.0.1:3\nbackend = 127.0.0.2:3\n"
+            "[route e]\nlisten = [::]:4\nbackend = 127.0.0.1:4\n[route f]\nlisten = 0.0.0.0:5\nbackend = 192.0.2.1:5\n")
 
 
 @pytest.mark.parametrize("text", WRONG, ids=[error for error in WRONG.values()])
