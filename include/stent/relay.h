@@ -66,11 +66,14 @@ struct flow_info {
 		int64_t worst_us;
 		int64_t quiet_ms;	/* since the last bytes from this side */
 		int64_t heard_ms;	/* since its last sign of life that we know of: bytes, or an acknowledgement if asked for */
+		int64_t vouch_ms;	/* a sign of life older than this says nothing any more; 0: any says something */
+		unsigned probes, probes_max;	/* TCP probes unanswered in a row, where one is overdue; as many mean death */
 		unsigned misses, misses_max;	/* replies missed in a row; as many mean death; 0: any number does not */
 		bool asking;		/* a reply is waited for */
 		bool refused;		/* it reacted to heartbeats, and gets no more */
 		const char *why_none;	/* why it gets no heartbeats now; NULL: it does */
 		bool fin;		/* this side has said its last */
+		bool dead;		/* proved: what it sent before is being delivered */
 	} leg[2];
 };
 

@@ -355,6 +355,11 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		info->leg[s].quiet_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
 		info->leg[s].why_none = vital_why_none(f, s);
 		info->leg[s].fin = l->fin;
+		info->leg[s].dead = l->dead;
+		info->leg[s].probes_max = (unsigned)leg_settings(f, s)->keepalive_probes;
+		/* The end of a program closes its UNIX socket: there silence says nothing. */
+		if ((s == CLIENT ? &f->client : &f->backend)->family != AF_UNIX)
+			info->leg[s].vouch_ms = vital_vouch_us(f, s) / US_PER_MS;
 		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
 		if (b == NULL)
 			continue;
@@ -381,8 +386,6 @@ flow_info_ask(struct flow_info *info)
 
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
 		const int fd = leg_fd(&f->leg[s]);
-		/* Acknowledgements of single segments are delayed: with one-way heartbeats the estimate tells of that delay. */
-		const bool is_blurred = info->leg[s].beats > 0;
 		struct socket_facts facts = { 0 };
 
 		if (fd >= 0)
@@ -391,11 +394,18 @@ flow_info_ask(struct flow_info *info)
 			continue;
 		if (f->relay->kernel_tells && facts.last_ack_ms < info->leg[s].heard_ms)
 			info->leg[s].heard_ms = facts.last_ack_ms;
+		/* One that went out just now has had no time to be answered; with bytes unsent they ask for the window. */
+		if (facts.unsent == 0 && info->leg[s].heard_ms > (leg_settings(f, s)->keepalive_idle_s + 1) * INT64_C(1000))
+			info->leg[s].probes = facts.probes;
 		if (info->leg[s].rtt_us >= 0)
 			continue;
-		if (!is_blurred)
-			info->leg[s].rtt_us = facts.rtt_us;
-		else if (f->vital != NULL && f->vital->path_us[s] != 0)
+		/*
+		 * The acknowledgement of a single segment, as a heartbeat is one, is delayed: the kernel's average tells of that
+		 * delay, its least does not, until it has seen nothing else for minutes.
+		 */
+		if (f->vital != NULL && f->vital->path_us[s] != 0)
 			info->leg[s].rtt_us = f->vital->path_us[s];
+		else if (facts.min_rtt_us != 0 && (info->leg[s].beats == 0 || f->vital == NULL))
+			info->leg[s].rtt_us = facts.min_rtt_us;
 	}
 }

@@ -270,6 +270,7 @@ bool vital_said_goodbye(const struct flow *f, enum side s);
 const char *vital_why_none(const struct flow *f, enum side s);	/* why side s gets no heartbeats now; NULL: it does */
 void vital_free(struct flow *f);
 int64_t vital_tick(struct flow *f, int64_t now_us);
+int64_t vital_vouch_us(const struct flow *f, enum side s);	/* how old a sign of life of side s may be */
 int64_t vital_app_us(const struct flow *f, enum side s);
 const char *vital_protocol(const struct flow *f);
 size_t vital_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_FAREWELL_MAX]);

@@ -396,6 +396,16 @@ kernel_tells(struct relay *r, const struct socket_facts *facts)
 	return facts->is_tcp && r->kernel_tells;
 }
 
+int64_t
+vital_vouch_us(const struct flow *f, enum side s)
+{
+	const struct leg_settings *leg = leg_settings(f, s);
+	const bool beats = f->vital != NULL && f->vital->codec != NULL;
+
+	return beat_vouch_us(leg->keepalive_idle_s * (int64_t)US_PER_S, leg->keepalive_interval_s * (int64_t)US_PER_S,
+	    beats ? policy_of(f, s).interval_us : 0);
+}
+
 /*
  * Side s is vouched for by bytes, or by what the kernel heard: acknowledgements
  * of probes too. But not by an old sign, when bytes sent since have none.
@@ -403,10 +413,8 @@ kernel_tells(struct relay *r, const struct socket_facts *facts)
 static bool
 is_alive(struct flow *f, enum side s, int64_t now_us)
 {
-	const struct leg_settings *leg = leg_settings(f, s);
 	const struct leg *l = &f->leg[s];
-	const int64_t vouch_us = beat_vouch_us(leg->keepalive_idle_s * (int64_t)US_PER_S,
-	    leg->keepalive_interval_s * (int64_t)US_PER_S, policy_of(f, s).interval_us);
+	const int64_t vouch_us = vital_vouch_us(f, s);
 	struct socket_facts facts;
 	int64_t heard_us = l->rx_us;
 
