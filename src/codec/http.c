@@ -429,6 +429,15 @@ farewell(void *state, enum side to, const struct codec_obituary *o,
 	return ws_farewell(&h->ws, to, o, buf);
 }
 
+/* Whoever sent a Close may close its socket with heartbeats unread, which is a reset. */
+static bool
+said_goodbye(const void *state, enum side from)
+{
+	const struct http *h = state;
+
+	return h->is_websocket && ws_said_goodbye(&h->ws, from);
+}
+
 /* After the upgrade the flow is one of the row `websocket`, and beaten as such. */
 static const struct codec *
 actual(const void *state)
@@ -453,6 +462,7 @@ actual(const void *state)
 	.unseen = unseen, \
 	.skipped = skipped, \
 	.may_beat = may_beat, \
+	.said_goodbye = said_goodbye, \
 	.beat = beat, \
 	.owes = owes, \
 	.listens = listens, \
@@ -478,6 +488,7 @@ const struct codec codec_websocket = {
 	.unseen = unseen,
 	.skipped = skipped,
 	.may_beat = may_beat,
+	.said_goodbye = said_goodbye,
 	.beat = beat,
 	.owes = owes,
 	.is_ahead = is_ahead,

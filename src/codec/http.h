@@ -102,7 +102,8 @@ struct ws_stream {		/* the frames that one side sends */
 	uint8_t opcode;
 	uint8_t at;		/* control payload so far, for the key */
 	bool in_message;	/* between the fragments of a message */
-	bool is_closed;		/* a Close has passed */
+	bool is_closed;		/* a Close has passed, or nothing whole can follow */
+	bool said_close;	/* a Close of its own has begun to pass */
 };
 
 struct ws_asks {		/* pings that one side owes an answer to */
@@ -129,6 +130,7 @@ void ws_skipped(struct ws *ws, enum side from, uint64_t n);
 unsigned ws_may_beat(const struct ws *ws, enum side to);
 /* A pong is still to come from that side, for a ping of ours or of the application. After a Close none need be. */
 bool ws_owes(const struct ws *ws, enum side by);
+bool ws_said_goodbye(const struct ws *ws, enum side from);
 size_t ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]);
 size_t ws_farewell(struct ws *ws, enum side to, const struct codec_obituary *o,
     uint8_t buf[CODEC_FAREWELL_MAX]);

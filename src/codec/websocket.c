@@ -192,7 +192,7 @@ begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 		return;
 	}
 	if (s->opcode == OP_CLOSE)
-		s->is_closed = true;
+		s->is_closed = s->said_close = true;
 	s->hash = HASH_START;
 	s->at = 0;
 	memset(s->key, 0, sizeof(s->key));
@@ -375,6 +375,12 @@ ws_owes(const struct ws *ws, enum side by)
 	if (ws->stream[by].is_closed || ws->stream[side_other(by)].is_closed)
 		return false;
 	return a->app_open || a->answered != a->next;
+}
+
+bool
+ws_said_goodbye(const struct ws *ws, enum side from)
+{
+	return ws->stream[from].said_close;
 }
 
 /* Writes a control frame, masked toward the backend. */
