@@ -85,11 +85,14 @@ struct relay_counters {
 	uint64_t bytes[2];		/* received from that side and forwarded */
 	uint64_t beats[2], answers[2];	/* sent to, answered by that side */
 	uint64_t codec_lost;		/* codecs that let go */
+	uint64_t errands;		/* cancel requests under way */
 	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
 };
 
 struct event_base;
 struct relay;
+
+#define RELAY_ERRANDS 64	/* cancel requests that a relay has under way at once, with a descriptor each */
 
 /*
  * So many pipes for splice() a relay has at most, with two descriptors each,

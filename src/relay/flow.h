@@ -142,7 +142,12 @@ struct relay {
 	STAILQ_HEAD(, flow) again;
 	SLIST_HEAD(, pipe) pipes;	/* idle */
 	size_t n_pipes;			/* all there are */
-	TAILQ_HEAD(, errand) errands;
+	struct {
+		TAILQ_HEAD(, errand) running, waiting;
+		size_t n_running, n_waiting;
+		uint64_t dropped;
+		int64_t said_us;	/* when that was told last */
+	} errands;
 	struct codec_out out;
 	uint64_t last_id;
 	struct flow *list_next;		/* where a listing goes on; NULL: nowhere */
@@ -276,7 +281,7 @@ const char *vital_protocol(const struct flow *f);
 size_t vital_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_FAREWELL_MAX]);
 
 /* errand.c */
-void errand_run(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t len);
+void errand_run(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len);
 void errand_free_all(struct relay *r);
 
 /* refusals.c */

@@ -89,7 +89,8 @@ relay_new(struct event_base *base, const struct config *config, struct relay_sha
 	r->on_end_arg = arg;
 	TAILQ_INIT(&r->flows);
 	TAILQ_INIT(&r->dead);
-	TAILQ_INIT(&r->errands);
+	TAILQ_INIT(&r->errands.running);
+	TAILQ_INIT(&r->errands.waiting);
 	STAILQ_INIT(&r->again);
 	SLIST_INIT(&r->pipes);
 	r->timers = timers_new(base);
