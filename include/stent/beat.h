@@ -65,7 +65,7 @@ struct beat_policy {
 /* What the relay knows when a leg is due. */
 struct beat_facts {
 	unsigned legal;		/* kinds that the codec allows now */
-	bool owed;		/* an answer may still come from this peer, to us or to the other side's own question */
+	bool owed;		/* an answer to us may still come from this peer */
 	bool route_allows;	/* the kinds that are legal are not all off on the route */
 	bool unread;		/* the kernel tells that the peer does not read */
 	bool blind;		/* the kernel does not tell */

@@ -53,6 +53,7 @@ struct codec_out {
 	size_t n_spans;
 	size_t scratch_used;
 	unsigned answers;	/* answers to our beats taken out by this call */
+	unsigned strays;	/* ... and those that count for nothing: repeated, or too late to be waited for */
 	unsigned early;		/* bytes left out by this call, having been sent ahead */
 	const char *refused;	/* set when what came shows that this peer does not bear our heartbeats: a static string. See feed() */
 	const char *lost;	/* set once, when the codec lets go: the reason, a static string */
@@ -66,6 +67,7 @@ codec_out_clear(struct codec_out *out)
 	out->n_spans = 0;
 	out->scratch_used = 0;
 	out->answers = 0;
+	out->strays = 0;
 	out->early = 0;
 	out->refused = NULL;
 	out->lost = NULL;
@@ -117,6 +119,9 @@ struct codec {
 
 	/* The state comes zeroed. */
 	void (*init)(void *state, const struct codec_settings *settings);
+
+	/* Behind init(): a random number for this flow, by which its heartbeats are told from those of others. NULL: needs none. */
+	void (*seed)(void *state, uint64_t random);
 
 	/*
 	 * Looks at the next len > 0 bytes that `from` sent, cut wherever they were
@@ -173,10 +178,11 @@ struct codec {
 	    uint8_t buf[CODEC_BEAT_MAX]);
 
 	/*
-	 * An answer may still come from side `by`: to an ask of ours, or to one of
-	 * the other side's own that keeps us from asking. asked: an ask of ours has
-	 * had no answer so far; without this call that alone counts. Called for
-	 * a side that has not sent its FIN.
+	 * An answer to an ask of ours may still come from side `by`, and it
+	 * alone is to blame if none does: not so where it may answer the other
+	 * side's own question in its place. asked: an ask of ours has had no
+	 * answer so far; without this call that alone counts. Called for a side
+	 * that has not sent its FIN.
 	 */
 	bool (*owes)(const void *state, enum side by, bool asked);
 

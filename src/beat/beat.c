@@ -11,8 +11,8 @@
  * the end of what it is saying. Nor while bytes are stuck on the way: then TCP
  * judges (TCP_USER_TIMEOUT), and a paused reader lives on.
  *
- * Where the codec would ask, but the peer has yet to answer the application's
- * own question, that answer is waited for in the same way.
+ * What the peer owes the application alone is none of ours: many answer some
+ * of its questions only, and are well.
  *
  * An answer moves no timer: the leg is looked at after an interval in any case.
  */
@@ -136,7 +136,7 @@ static void
 judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us,
     struct beat_outcome *o)
 {
-	if (!f->owed) {		/* also: it has answered the application */
+	if (!f->owed) {		/* also: it may have answered the application in our place */
 		b->asked_us = b->since_us = 0;
 		b->misses = 0;
 		return;
@@ -173,8 +173,8 @@ beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_f
 	judge_answer(b, p, f, now_us, &o);
 	if (o.verdict == BEAT_DEAD)
 		return o;
-	if (b->asked_us == 0 && f->owed && !b->mute && wish(p) == BEAT_ASK && (legal & BEAT_ASK) == 0)
-		b->asked_us = now_us;	/* it owes one to the application */
+	if (b->asked_us == 0 && f->owed && b->since_us != 0 && !b->mute && wish(p) == BEAT_ASK && (legal & BEAT_ASK) == 0)
+		b->asked_us = now_us;	/* it cannot be asked anew: the reply to the last ask is waited for once more */
 	if (b->asked_us != 0 || b->mute)
 		legal &= ~(unsigned)BEAT_ASK;
 	o.kind = choose_kind(p, legal);

@@ -165,6 +165,7 @@ struct look {			/* until the protocol is known */
 struct finder {
 	const struct codec *inner;	/* the codec found; NULL: none yet */
 	const char *guess;		/* what to say if that was wrong; NULL: it was no guess, or a good one */
+	uint64_t random;		/* for the codec that is found */
 	union {
 		struct look look;
 		uint64_t inner_state[INNER_MAX / sizeof(uint64_t)];
@@ -180,6 +181,14 @@ auto_init(void *state, const struct codec_settings *settings)
 	struct finder *f = state;
 
 	f->look.settings = settings;
+}
+
+static void
+auto_seed(void *state, uint64_t random)
+{
+	struct finder *f = state;
+
+	f->random = random;
 }
 
 /* ---- looking ---- */
@@ -267,6 +276,8 @@ hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 	f->inner = inner;
 	memset(f->inner_state, 0, sizeof(f->inner_state));
 	inner->init(f->inner_state, seen.settings);
+	if (inner->seed != NULL)
+		inner->seed(f->inner_state, f->random);
 	if (!replay(f, &seen, out) && out->lost == NULL)
 		out->lost = UNKNOWN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
@@ -466,6 +477,7 @@ const struct codec codec_auto = {
 		[BACKEND] = { .kinds = ALL_KINDS, .interval_ms = 25000 },
 	},
 	.init = auto_init,
+	.seed = auto_seed,
 	.feed = auto_feed,
 	.finish = auto_finish,
 	.unseen = auto_unseen,

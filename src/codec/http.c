@@ -55,13 +55,14 @@ struct http {
 	bool beats_http;	/* beats before an upgrade: not in the row `websocket` */
 	bool tells_events;	/* comment chunks to the client */
 	bool sends_ahead[2];	/* to that side */
+	uint32_t nonce;		/* random: for heartbeats behind an upgrade */
 	union {
 		struct exchange exchange;
 		struct ws ws;
 	};
 };
 
-_Static_assert(sizeof(struct http) <= 160, "memory of idle flows counts");
+_Static_assert(sizeof(struct http) <= 176, "memory of idle flows counts");
 
 static const char version_prefix[HTTP_AHEAD_MAX] = "HTTP/1.";
 static const char comment_chunk[] = "2\r\n:\n\r\n";
@@ -82,6 +83,14 @@ init_http(void *state, const struct codec_settings *settings)
 	h->tells_events = settings->heartbeats[CLIENT];
 	for (enum side to = CLIENT; to <= BACKEND; to++)
 		h->sends_ahead[to] = settings->kind[to] == BEAT_AHEAD;
+}
+
+static void
+seed(void *state, uint64_t random)
+{
+	struct http *h = state;
+
+	h->nonce = (uint32_t)random;
 }
 
 /* A request's head has ended. */
@@ -117,6 +126,7 @@ upgrade(struct http *h)
 	if (x->part[CLIENT] != PART_START)
 		return "101 before the request has ended";
 	memset(&h->ws, 0, sizeof(h->ws));
+	h->ws.nonce = h->nonce;
 	h->is_websocket = true;
 	return NULL;
 }
@@ -457,6 +467,7 @@ actual(const void *state)
 		[BACKEND] = { ALL_KINDS, BEAT_ASK, 25000 },	/* legal behind an upgrade */ \
 	}, \
 	.init = init_http, \
+	.seed = seed, \
 	.feed = feed, \
 	.finish = finish, \
 	.unseen = unseen, \
@@ -483,6 +494,7 @@ const struct codec codec_websocket = {
 		[BACKEND] = { BEAT_TELL | BEAT_ASK, BEAT_ASK, 25000 },
 	},
 	.init = init_websocket,
+	.seed = seed,
 	.feed = feed,
 	.finish = finish,
 	.unseen = unseen,

@@ -89,7 +89,7 @@ void http_body_send_zero(struct http_body *b);
 
 /* ---- WebSocket frames, behind a 101 ---- */
 
-#define WS_TOKEN 12	/* bytes of payload in a ping of ours */
+#define WS_TOKEN 15	/* bytes of payload in a ping of ours */
 #define WS_HOLD (2 + 4 + WS_TOKEN)
 
 struct ws_stream {		/* the frames that one side sends */
@@ -106,29 +106,35 @@ struct ws_stream {		/* the frames that one side sends */
 	bool said_close;	/* a Close of its own has begun to pass */
 };
 
-struct ws_asks {		/* pings that one side owes an answer to */
-	uint32_t next;		/* serial of our next ping */
+struct ws_asks {		/* pings that one side owes a reply to */
 	uint32_t open;		/* bit i: the pong for serial next - 1 - i has not come */
-	uint32_t answered;	/* serials before this one are answered */
 	uint32_t app_hash;	/* payload of the application's last ping to this side */
-	bool app_open;		/* that one is unanswered */
+	uint16_t next;		/* serial of our next ping */
+	uint16_t answered;	/* serials before this one are settled */
+	uint16_t before_app;	/* serials before this one were sent before the application's last ping */
+	uint8_t app_due;	/* the application's pings less the pongs that were passed on */
+	uint8_t app_waits;	/* heartbeats without a reply sent while app_open */
+	bool app_open;		/* the application's last ping is unanswered */
+	bool has_asked;		/* one of ours was sent */
+	bool knows_pongs;	/* a pong of this side without our token is its own: it returns tokens, or pongs unasked */
 };
 
 struct ws {
 	struct ws_stream stream[2];	/* by the side that sends */
 	struct ws_asks asks[2];		/* by the side that is asked */
+	uint32_t nonce;			/* makes our tokens those of this flow */
 };
 
 size_t ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why);
 /* Emits what is held of that direction. */
 void ws_release(struct ws *ws, enum side from, struct codec_out *out);
-/* Nothing of that direction is held, and no answer of ours is to come in it. */
+/* Nothing of that direction is held, and no reply to us is to come in it. */
 bool ws_is_settled(const struct ws *ws, enum side from);
 uint64_t ws_unseen(const struct ws *ws, enum side from);
 void ws_skipped(struct ws *ws, enum side from, uint64_t n);
 unsigned ws_may_beat(const struct ws *ws, enum side to);
-/* A pong is still to come from that side, for a ping of ours or of the application. After a Close none need be. */
+/* A pong for a ping of ours is still to come from that side. After a Close none need be, nor while the application's own ping comes first. */
 bool ws_owes(const struct ws *ws, enum side by);
 bool ws_said_goodbye(const struct ws *ws, enum side from);
 size_t ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]);

@@ -67,6 +67,8 @@ vital_open(struct flow *f, int64_t now_us)
 		return -ENOMEM;
 	f->vital->codec = codec;
 	codec->init(f->vital->state, &f->route->codec_settings);
+	if (codec->seed != NULL)
+		codec->seed(f->vital->state, (uint64_t)relay_random(f->relay) << 32 | relay_random(f->relay));
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
 		const struct beat_policy p = policy_of(f, s);
 

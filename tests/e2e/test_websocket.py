@@ -160,6 +160,68 @@ def test_a_frame_right_behind_the_head(stent, raw_backend):
     assert WebSocket(client, masks=True).read_message() == (TEXT, b"early")
 
 
+MANGLED = {
+    "twice": lambda ws, p: ws.frame(PONG, p) * 2,
+    "empty": lambda ws, p: ws.frame(PONG),
+    "cut": lambda ws, p: ws.frame(PONG, p[:4]),
+    "upper case": lambda ws, p: ws.frame(PONG, p.upper()),
+    "a NUL behind it": lambda ws, p: ws.frame(PONG, p + b"\0"),
+    "mask on the wrong side": lambda ws, p: WebSocket(ws.peer, not ws.masks).frame(PONG, p),
+    "mask not applied": lambda ws, p: bytes([0x80 | PONG, 0x80 | len(p)]) + b"\x12\x34\x56\x78" + p,
+}
+
+
+@SIDES
+@pytest.mark.parametrize("how", MANGLED)
+def test_whatever_a_peer_makes_of_our_ping_is_taken_out(by_hand, side, how):
+    s, a, b = by_hand(heartbeat="off", **{f"{side}__heartbeat": "20ms"})
+    peer, other = (a, b) if side == "client" else (b, a)
+    for _ in range(5):
+        peer.peer.send_all(MANGLED[how](peer, peer.read_until_ping()))
+    peer.send(TEXT, b"hello")
+    assert other.read() == (TEXT, b"hello"), "nothing else came to the other side"
+    other.send(TEXT, b"and bye")
+    while (frame := peer.read())[0] == PING:
+        pass
+    assert frame == (TEXT, b"and bye")
+    a.peer.close()
+    b.peer.close()
+    assert s.flow_end()[f"{side}_answers"] >= 5
+    assert not s.logged("codec let go")
+
+
+@SIDES
+@pytest.mark.parametrize("how", ["empty", "cut", "upper case"])
+def test_the_applications_own_pongs_arrive_from_a_peer_that_mangles(by_hand, side, how):
+    """Each of its pings gets its one pong, whatever came of it, beside ours on the same leg."""
+    s, a, b = by_hand(heartbeat="off", **{f"{side}__heartbeat": "20ms"})
+    peer, other = (a, b) if side == "client" else (b, a)
+    for i in range(20):
+        other.send(PING, b"app ping %d" % i)
+        while True:
+            opcode, payload = peer.read()
+            if opcode == PING:
+                peer.peer.send_all(MANGLED[how](peer, payload))
+            if opcode == PING and payload.startswith(b"app"):
+                break
+        opcode, payload = other.read()
+        assert opcode == PONG and payload.lower() == {"empty": b"", "cut": b"app ", "upper case": b"app ping %d" % i}[how]
+    peer.send(TEXT, b"hello")
+    assert other.read() == (TEXT, b"hello")
+
+
+def test_each_flow_has_a_token_of_its_own(stent, raw_backend):
+    s = route(stent, raw_backend.text, "20ms")
+    tokens, ends = [], []
+    for _ in range(3):
+        client, backend = s.connect(), raw_backend.accept()
+        ends += [client, backend]
+        upgrade(client, backend)
+        tokens.append([WebSocket(client, masks=True).read_until_ping(), WebSocket(backend, masks=False).read_until_ping()])
+    assert len({token[:12] for pair in tokens for token in pair}) == 3
+    assert all(token.isascii() and token.decode().isprintable() and len(token) <= 16 for pair in tokens for token in pair)
+
+
 @SIDES
 def test_a_stopped_program_is_found_and_the_other_side_told(stent, side):
     """Its kernel answers all that TCP asks. interval + timeout x misses = 300 + 3 x 300 ms; a second is for the rest."""

@@ -182,7 +182,7 @@ check(const struct fuzz *f, enum side from)
 {
 	enum side to = side_other(from);
 	struct asked asked = { f, from };
-	struct match m = { .sent = &f->run.in[from], .answers = f->run.answers[from],
+	struct match m = { .sent = &f->run.in[from], .answers = f->run.answers[from] + f->run.strays[from],
 	    .answer_at = answer_at, .arg = &asked, .is_cut = f->run.reset };
 	size_t at;
 

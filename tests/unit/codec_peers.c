@@ -88,22 +88,16 @@ websocket_answer(const struct codec_settings *settings, enum side side, const ui
 	return n;
 }
 
-/* A pong with a payload of ours, whatever its mask: none, its own, or one in name only. */
+/* Any pong, whatever its mask: there are peers that mangle what they return. */
 static size_t
 websocket_like_answer(enum side side, const uint8_t *bytes, size_t len)
 {
-	static const uint8_t token[8] = { 's', 't', 'e', 'n', 't', '-', 'h', 'b' };
 	const size_t head = len >= 2 && (bytes[1] & 0x80) != 0 ? 6 : 2;
-	bool is_plain = true, is_masked = head == 6;
 
 	(void)side;
-	if (len < head + 12 || bytes[0] != 0x8a || (bytes[1] & 0x7f) != 12)
+	if (len < head || bytes[0] != 0x8a || (bytes[1] & 0x7f) > 125 || len < head + (bytes[1] & 0x7f))
 		return 0;
-	for (size_t i = 0; i < sizeof(token); i++) {
-		is_plain = is_plain && bytes[head + i] == token[i];
-		is_masked = is_masked && (bytes[head + i] ^ bytes[2 + i % 4]) == token[i];
-	}
-	return is_plain || is_masked ? head + 12 : 0;
+	return head + (bytes[1] & 0x7f);
 }
 
 static size_t
@@ -214,11 +208,11 @@ static const struct codec_peer peers[] = {
 	{ .codec = "line", .answer = line_answer, .may_overtake = line_overtakes,
 	    .like_answer = line_like_answer, .settings = &line_settings },
 	{ .codec = "websocket", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer },
+	    .like_answer = websocket_like_answer, .tell_is_alike = true },
 	{ .codec = "http", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer },
+	    .like_answer = websocket_like_answer, .tell_is_alike = true },
 	{ .codec = "sse", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer },
+	    .like_answer = websocket_like_answer, .tell_is_alike = true },
 	{ .codec = "postgres", .answer = postgres_answer, .may_overtake = postgres_overtakes,
 	    .like_answer = postgres_like_answer },
 	{ .codec = "mysql", .answer = mysql_answer, .known_by = 7, .like_answer = mysql_like_answer },

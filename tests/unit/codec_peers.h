@@ -26,6 +26,9 @@ struct codec_peer {
 	 */
 	size_t known_by;
 
+	/* A one-way beat looks as a reply may that was mangled: of two stents in a row one may take the other's for that. */
+	bool tell_is_alike;
+
 	/* There are programs that reply to a one-way beat, by something that the codec knows for it. */
 	bool replies_to_tell;
 
