@@ -23,6 +23,7 @@
 #define RETRY_LEAST_US (5 * US_PER_MS)
 #define RETRY_MOST_US (5 * US_PER_S)
 #define JITTER_PERCENT 20
+#define ASK_TRIAL_TIMEOUTS 10
 #define UNASKED_US (60 * (int64_t)US_PER_S)
 
 static int64_t
@@ -66,8 +67,10 @@ beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us
 	/* Only an ask brings bytes back. Of a peer that acknowledges what it gets, a tell brings no more than that. */
 	quiet_us = wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us;
 	due_us = max64(quiet_us, b->last_us) + b->gap_us;
-	if (b->trying != 0)
+	if ((b->trying & ~(unsigned)BEAT_ASK) != 0)
 		due_us = min64(due_us, b->trial_us + beat_trial_us(p, false));
+	if ((b->trying & BEAT_ASK) != 0)
+		due_us = min64(due_us, b->since_us + ASK_TRIAL_TIMEOUTS * p->timeout_us);
 	return b->asked_us != 0 ? min64(due_us, b->asked_us + p->timeout_us) : due_us;
 }
 
@@ -151,9 +154,8 @@ judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_
 		miss(b, p, o);
 }
 
-/* When a leg that is held is looked at again: as seldom as that can change without its due time moving, too. */
-static int64_t
-look_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
+int64_t
+beat_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
 {
 	int64_t at = beat_hopeless_us(p, now_us);
 
@@ -187,7 +189,7 @@ beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_f
 	if (b->hold == BEAT_HOLD_NONE)
 		o.verdict = BEAT_SEND;
 	else
-		o.again_us = look_again_us(b, p, now_us);
+		o.again_us = beat_again_us(b, p, now_us);
 	return o;
 }
 
@@ -200,9 +202,10 @@ beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_
 	b->last_kind = (uint8_t)kind;
 	if (b->unread < BEAT_UNREAD_MAX)
 		b->unread++;
-	if ((b->borne & kind) == 0 && b->trying == 0) {
-		b->trying = (uint8_t)kind;
-		b->trial_us = now_us;
+	if (((b->borne | b->trying) & kind) == 0) {
+		b->trying |= (uint8_t)kind;
+		if (kind != BEAT_ASK)
+			b->trial_us = now_us;
 	}
 	if (kind != BEAT_ASK)
 		return;
@@ -221,21 +224,26 @@ beat_refused(struct beat_leg *b)
 	b->asked_us = b->since_us = 0;
 }
 
-void
+unsigned
 beat_answered(struct beat_leg *b, unsigned n, int64_t now_us)
 {
+	const unsigned borne = b->trying & BEAT_ASK;
+
+	b->borne |= (uint8_t)borne;
+	b->trying &= (uint8_t)~BEAT_ASK;
 	b->answered += n;
 	b->misses = 0;
 	b->unread = 0;
 	b->asked_us = 0;
 	b->mute = false;
 	if (b->since_us == 0)
-		return;		/* another one was answered before it */
+		return borne;		/* another one was answered before it */
 	b->rtt_us = (uint32_t)min64(now_us - b->since_us, UINT32_MAX);
 	b->srtt_us = b->srtt_us == 0 ? b->rtt_us : b->srtt_us - b->srtt_us / 8 + b->rtt_us / 8;
 	if (b->rtt_us > b->worst_us)
 		b->worst_us = b->rtt_us;
 	b->since_us = 0;
+	return borne;
 }
 
 int64_t
@@ -247,13 +255,24 @@ beat_trial_us(const struct beat_policy *p, bool is_borne)
 unsigned
 beat_settle_trial(struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
 {
-	const uint8_t kind = b->trying;
+	const unsigned kind = b->trying & ~(unsigned)BEAT_ASK;
 
 	if (kind == 0 || now_us < b->trial_us + beat_trial_us(p, false))
 		return 0;
-	b->borne |= kind;
-	b->trying = 0;
+	b->borne |= (uint8_t)kind;
+	b->trying &= BEAT_ASK;
 	return kind;
+}
+
+bool
+beat_drop_ask(struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t now_us)
+{
+	if ((b->trying & BEAT_ASK) == 0)
+		return false;
+	if (b->since_us != 0 && !(b->mute && rx_us > b->since_us) && now_us < b->since_us + ASK_TRIAL_TIMEOUTS * p->timeout_us)
+		return false;
+	b->trying &= (uint8_t)~BEAT_ASK;
+	return true;
 }
 
 int64_t

@@ -109,15 +109,21 @@ let_go(struct flow *f, enum side from, const struct codec_out *out)
 
 /* Ends what is on trial, without a verdict. */
 static void
+withdraw_trial(struct flow *f, enum side s)
+{
+	struct beat_leg *b = &f->vital->beat[s];
+
+	for (unsigned kind = BEAT_TELL; kind <= BEAT_AHEAD; kind <<= 1)
+		if ((b->trying & kind) != 0)
+			trial_undecided(&relay_route(f)->trial[s], kind);
+	b->trying = 0;
+}
+
+static void
 withdraw_trials(struct flow *f)
 {
-	for (enum side s = CLIENT; s <= BACKEND; s++) {
-		struct beat_leg *b = &f->vital->beat[s];
-
-		if (b->trying != 0)
-			trial_undecided(&relay_route(f)->trial[s], b->trying);
-		b->trying = 0;
-	}
+	withdraw_trial(f, CLIENT);
+	withdraw_trial(f, BACKEND);
 }
 
 void
@@ -135,19 +141,30 @@ kind_name(unsigned kind)
 	return kind == BEAT_ASK ? "ask" : kind == BEAT_TELL ? "tell" : "ahead";
 }
 
+/* The kind that a reaction is held against. */
+static unsigned
+kind_to_blame(const struct beat_leg *b)
+{
+	if (b->trying == 0 || (b->trying & b->last_kind) != 0)
+		return b->last_kind;
+	return (b->trying & BEAT_ASK) != 0 ? BEAT_ASK : b->trying;
+}
+
 /* Side s reacted to a heartbeat as no peer does that bears them. */
 static void
 refuse(struct flow *f, enum side s, const char *why)
 {
 	struct beat_leg *b = &f->vital->beat[s];
 	struct trial *t = &relay_route(f)->trial[s];
-	const unsigned kind = b->trying != 0 ? b->trying : b->last_kind;
+	const unsigned kind = kind_to_blame(b);
 	char client[ADDRESS_TEXT_MAX];
 	bool is_off;
 
 	if (b->refused || kind == 0)
 		return;
-	is_off = b->trying != 0 ? trial_refused(t, kind) : trial_refused_later(t, kind);
+	is_off = (b->trying & kind) != 0 ? trial_refused(t, kind) : trial_refused_later(t, kind);
+	b->trying &= (uint8_t)~kind;
+	withdraw_trial(f, s);
 	beat_refused(b);
 	counter_add(&f->relay->counters->refused[s], 1);
 	log_event(LEVEL_INFO, "heartbeat refused", (struct log_field[]){
@@ -183,13 +200,25 @@ is_right_behind_heartbeat(const struct flow *f, enum side s, int64_t now_us)
 	    now_us - b->last_us <= beat_trial_us(&p, (b->borne & b->last_kind) != 0);
 }
 
+/* A pooler that had no server to lend for it may close a while later. Whoever is silent for longer than a reply takes may just be so. */
+static bool
+closes_on_first_ping(const struct flow *f, int64_t now_us)
+{
+	const struct beat_leg *b = &f->vital->beat[BACKEND];
+
+	return (b->trying & BEAT_ASK) != 0 && b->since_us != 0 && now_us - b->since_us <= policy_of(f, BACKEND).timeout_us &&
+	    f->vital->app_us[CLIENT] <= b->since_us && !f->leg[BACKEND].shut && !vital_said_goodbye(f, CLIENT);
+}
+
 void
 vital_judge_end(struct flow *f, enum side s, int64_t now_us)
 {
-	if (f->vital == NULL || f->vital->codec == NULL || !is_right_behind_heartbeat(f, s, now_us))
+	if (f->vital == NULL || f->vital->codec == NULL || vital_said_goodbye(f, s))
 		return;
-	if (!vital_said_goodbye(f, s))
+	if (is_right_behind_heartbeat(f, s, now_us))
 		refuse(f, s, "it closed right behind one");
+	else if (s == BACKEND && closes_on_first_ping(f, now_us))
+		refuse(f, s, "it closed instead of replying to its first one");
 }
 
 bool
@@ -227,7 +256,10 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	const uint64_t n = emitted(out);
 
 	if (out->answers > 0) {
-		beat_answered(&f->vital->beat[from], out->answers, now_us);
+		const unsigned borne = beat_answered(&f->vital->beat[from], out->answers, now_us);
+
+		if (borne != 0)
+			trial_borne(&relay_route(f)->trial[from], borne);
 		counter_add(&f->relay->counters->answers[from], out->answers);
 	}
 	if (out->refused != NULL)
@@ -612,9 +644,20 @@ may_try(struct flow *f, enum side s, unsigned kind)
 {
 	const struct beat_leg *b = &f->vital->beat[s];
 
-	if ((b->borne & kind) != 0 || b->trying == kind)
+	if (((b->borne | b->trying) & kind) != 0)
 		return true;
-	return b->trying == 0 && trial_begin(&relay_route(f)->trial[s], kind);
+	if (kind != BEAT_ASK && (b->trying & ~(unsigned)BEAT_ASK) != 0)
+		return false;
+	return trial_begin(&relay_route(f)->trial[s], kind);
+}
+
+/* While pings of other flows wait for their replies this one is told, where the protocol can. 0: it waits as well. */
+static unsigned
+kind_to_send(struct flow *f, enum side s, const struct beat_policy *p, unsigned kind, unsigned legal)
+{
+	if (may_try(f, s, kind))
+		return kind;
+	return kind == BEAT_ASK && p->kind == 0 && (legal & BEAT_TELL) != 0 && may_try(f, s, BEAT_TELL) ? BEAT_TELL : 0;
 }
 
 static void
@@ -653,6 +696,8 @@ tick_leg(struct flow *f, enum side s, int64_t now_us)
 
 	if (borne != 0)
 		trial_borne(&relay_route(f)->trial[s], borne);
+	if (beat_drop_ask(b, &p, l->rx_us, now_us))
+		trial_undecided(&relay_route(f)->trial[s], BEAT_ASK);
 	if (l->shut)
 		return INT64_MAX;
 	if (due_us(f, s, &p) > now_us)
@@ -676,11 +721,12 @@ tick_leg(struct flow *f, enum side s, int64_t now_us)
 		ending_on_death(f, s, reason_on_side(REASON_CLIENT_BEAT_TIMEOUT, s));
 		return INT64_MAX;
 	}
-	if (o.verdict == BEAT_SEND && may_try(f, s, o.kind))
-		return send_beat(f, s, &p, (enum beat_kind)o.kind, now_us) ? due_us(f, s, &p) : INT64_MAX;
 	if (o.verdict == BEAT_SEND) {
+		o.kind = kind_to_send(f, s, &p, o.kind, facts.legal);
+		if (o.kind != 0)
+			return send_beat(f, s, &p, (enum beat_kind)o.kind, now_us) ? due_us(f, s, &p) : INT64_MAX;
 		b->hold = BEAT_HOLD_TRIAL;
-		return now_us + beat_trial_us(&p, false);
+		return beat_again_us(b, &p, now_us);
 	}
 	note_hold(f, s);
 	return o.again_us;

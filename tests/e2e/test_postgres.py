@@ -3,6 +3,7 @@ PostgreSQL's heartbeats, where each was found legal or dangerous: nothing that
 a session can see changes. Each test with a danger's name is that danger's.
 """
 
+import socket
 import struct
 import subprocess
 import threading
@@ -296,6 +297,78 @@ def test_a_pooler_in_front_is_told_only_while_a_query_runs(through):
     through.wait_logged("the client looks like a connection pooler")
     client, backend = beats_of(through)
     assert 3 < client < 100 and backend > 50
+
+
+class SlowPooler(harness.RawBackend):
+    """Looks like a server, and lets each Sync wait until it is told otherwise: it has no connection to lend for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.sessions = []
+
+    def login(self, s):
+        """One more session through stent; its client."""
+        c = Raw(s.port, database="postgres")
+        peer = self.accept()
+        peer.recv_some()
+        peer.send_all(message(b"R", bytes(4)) + message(b"S", b"integer_datetimes\0on\0")
+                      + message(b"K", struct.pack(">II", 4711, 1)) + message(b"Z", b"I"))
+        c.until(b"Z")
+        self.sessions.append(peer)
+        return c
+
+    def waiting(self):
+        """The sessions from which a Sync has come."""
+        def has_come(peer):
+            peer.sock.settimeout(0)
+            try:
+                return peer.sock.recv(1, socket.MSG_PEEK) != b""
+            except BlockingIOError:
+                return False
+        return [peer for peer in self.sessions if has_come(peer)]
+
+
+TRIAL_FLOWS = 3
+
+
+def test_an_exhausted_pooler_is_asked_by_few(stent):
+    """As long as none of them has been replied to the others wait. It ends those that wait: no more die of it."""
+    with SlowPooler() as pooler:
+        s = stent.route(pooler.text, protocol="postgres", backend__heartbeat="200ms", client__heartbeat="off",
+                        backend__heartbeat_timeout="300ms")
+        clients = [pooler.login(s) for _ in range(8)]
+        harness.wait_for(lambda: len(pooler.waiting()) >= TRIAL_FLOWS, what="the first pings")
+        s.wait_logged("has never replied")
+        time.sleep(3 * PAUSE)
+        waiting = pooler.waiting()
+        assert len(waiting) == TRIAL_FLOWS
+        assert all(peer.recv_some() == SYNC for peer in waiting), "more than one heartbeat"
+        for peer in waiting:
+            peer.send_all(message(b"E", b"SFATAL\0C08P01\0Mquery_wait_timeout\0\0"))
+            peer.close()
+            pooler.sessions.remove(peer)
+        s.wait_logged("heartbeats \\(ask\\) to the backend are off")
+        time.sleep(3 * PAUSE)
+        assert pooler.waiting() == []
+        codes = [error(got)["C"] for got in (c.get(timeout=0.01) for c in clients) if got]
+        assert codes == ["08P01"] * TRIAL_FLOWS
+
+
+def test_a_server_that_hangs_at_its_first_pings_is_asked_on(stent):
+    """The replies come late: they were borne, and the others are asked, too."""
+    with SlowPooler() as server:
+        s = stent.route(server.text, protocol="postgres", backend__heartbeat="200ms", client__heartbeat="off",
+                        backend__heartbeat_timeout="300ms")
+        clients = [server.login(s) for _ in range(6)]
+        s.wait_logged("has never replied")
+        harness.wait_for(lambda: len(server.waiting()) == TRIAL_FLOWS, what="the first pings")
+
+        def reply():
+            for peer in server.waiting():
+                peer.send_all(message(b"Z", b"I") * (len(peer.recv_some()) // len(SYNC)))
+            return all(flow["backend"]["answers"] > 1 for flow in s.ask("flows"))
+        harness.wait_for(reply, what="replies on every flow")
+        assert all(c.get(timeout=0.01) is None for c in clients)
 
 
 @pytest.mark.parametrize("role", ["scram", "md5", "clear"])

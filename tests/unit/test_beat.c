@@ -412,6 +412,52 @@ test_a_kind_is_on_trial_for_a_moment(void **state)
 	assert_int_equal(beat_trial_us(&p, true), S / 100);
 }
 
+/* A ping is borne when it has been replied to: a pooler may keep it waiting, and its sender with it. */
+static void
+test_a_ping_is_on_trial_until_its_reply(void **state)
+{
+	const struct beat_policy p = asking;
+	struct beat_leg b = { 0 };
+
+	(void)state;
+	beat_init(&b, &p, 0, 0);
+	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	assert_int_equal(beat_settle_trial(&b, &p, 1000 * S), 0);
+	assert_false(beat_drop_ask(&b, &p, 0, 26 * S));
+	beat_sent(&b, &p, BEAT_TELL, 30 * S, 0);	/* one of another kind beside it */
+	assert_int_equal(beat_settle_trial(&b, &p, 32 * S), BEAT_TELL);
+	assert_int_equal(b.trying, BEAT_ASK);
+	assert_int_equal(beat_answered(&b, 1, 200 * S), BEAT_ASK);
+	assert_int_equal(b.trying, 0);
+	assert_int_equal(b.borne, BEAT_TELL | BEAT_ASK);
+	beat_sent(&b, &p, BEAT_ASK, 250 * S, 0);
+	assert_int_equal(b.trying, 0);
+	assert_int_equal(beat_answered(&b, 1, 250 * S + 1), 0);
+}
+
+/* One that is never replied to does not keep the others waiting for ever. */
+static void
+test_a_ping_that_is_not_replied_to_is_no_verdict(void **state)
+{
+	const struct beat_policy p = asking;
+	struct beat_leg b = { 0 };
+
+	(void)state;
+	beat_init(&b, &p, 0, 0);
+	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	assert_false(beat_drop_ask(&b, &p, 0, 25 * S + 10 * p.timeout_us - 1));
+	assert_true(beat_drop_ask(&b, &p, 0, 25 * S + 10 * p.timeout_us));
+	assert_false(beat_drop_ask(&b, &p, 0, 1000 * S));
+	assert_int_equal(b.borne, 0);
+
+	/* Nor one that the peer has passed over. */
+	b = (struct beat_leg){ 0 };
+	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	assert_false(beat_drop_ask(&b, &p, 26 * S, 27 * S));
+	b.mute = true;
+	assert_true(beat_drop_ask(&b, &p, 26 * S, 27 * S));
+}
+
 /* Few flows of a route try a kind at once, until some have borne it. */
 static void
 test_few_flows_try_first(void **state)
@@ -558,6 +604,8 @@ main(void)
 		cmocka_unit_test(test_a_leg_at_its_limit_is_looked_at_seldom),
 		cmocka_unit_test(test_a_refused_leg_is_never_due),
 		cmocka_unit_test(test_a_kind_is_on_trial_for_a_moment),
+		cmocka_unit_test(test_a_ping_is_on_trial_until_its_reply),
+		cmocka_unit_test(test_a_ping_that_is_not_replied_to_is_no_verdict),
 		cmocka_unit_test(test_few_flows_try_first),
 		cmocka_unit_test(test_a_kind_that_is_refused_is_off),
 		cmocka_unit_test(test_the_kind_of_a_beat),
