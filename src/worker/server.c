@@ -19,7 +19,7 @@
 #define DRAIN_LOOK_MS 20
 #define MAX_FLOWS 10000000
 #define RESERVED 96			/* descriptors: log, administration, listeners */
-#define WORKERS_OWN (8 + 2 * RELAY_PIPES + RELAY_ERRANDS)	/* a worker's: its loop and resolver, pipes, cancel requests */
+#define WORKERS_OWN (16 + 2 * RELAY_PIPES + RELAY_ERRANDS)	/* a worker's: its loop and questions, pipes, cancel requests */
 #define SPARE_SHARE 16			/* where there are few descriptors one of so many is spare */
 
 struct server {

@@ -324,14 +324,13 @@ def test_hosts_is_read_again_when_it_changes(stent, tmp_path):
 
 
 @pytest.mark.lab
-def test_what_the_resolver_says_is_a_log_line(stent, tmp_path):
-    """libevent's own word on a name server that it cannot read."""
+def test_a_name_server_that_is_no_address_is_a_log_line(stent, tmp_path):
     resolv = tmp_path / "resolv.conf"
     resolv.write_text("nameserver nobody\n")
     s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.invalid:5432\nconnect_timeout = 500ms\n",
               prefix=harness.privately("/etc/resolv.conf", resolv))
     s.expect_refusal()
-    assert s.wait_logged("libevent: .*nobody")[0]["level"] == "warn"
+    assert s.wait_logged("/etc/resolv.conf: nameserver nobody is no IP address")[0]["level"] == "warn"
     s.stop()
     assert s.other_lines == []
 
