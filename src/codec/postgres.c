@@ -15,7 +15,7 @@
  * not in COPY OUT, where asyncpg was seen to lose rows, nor where notifications
  * are waited for (see pg->wary), where pgjdbc takes nothing else. To the server goes a
  * Flush, which asks for nothing: it has sent all it has. A Sync is an ask. In
- * replication (CopyBoth) each side gets its peer's own last report again.
+ * replication (CopyBoth), if at all, each side gets its peer's own last report again.
  *
  * A pooler behind us is not beaten: a Sync takes a server's connection out of
  * the pool, a Flush even keeps it (see param_named(), key_end()). One in front
