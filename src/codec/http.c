@@ -7,7 +7,8 @@
  * at most one may be open, so one head is read at a time and both directions
  * share its memory. What the two sides may disagree about (pipelining, two
  * lengths, an answer in place of 100-continue) makes the codec let go. A 101
- * to websocket replaces all this by the frames of websocket.c, in place.
+ * to websocket replaces all this by the frames of websocket.c, in place; frames
+ * that the client sent before it came are followed meanwhile, and pass as they come.
  *
  * Beats before an upgrade (rows `http` and `sse` only):
  *   tell   to the client, a chunk with an empty comment, between two chunks of
@@ -45,6 +46,8 @@ struct exchange {
 	bool expects;			/* ... it said Expect; neither 100 nor its body came yet */
 	bool asks_upgrade;		/* ... to something */
 	bool asks_websocket;
+	bool has_early;			/* ... and the client did not wait for the answer: */
+	struct ws_early early;
 };
 
 struct http {
@@ -65,6 +68,7 @@ struct http {
 _Static_assert(sizeof(struct http) <= 176, "memory of idle flows counts");
 
 static const char version_prefix[HTTP_AHEAD_MAX] = "HTTP/1.";
+#define BEHIND_UPGRADE "bytes behind a request to upgrade"
 static const char comment_chunk[] = "2\r\n:\n\r\n";
 
 static void
@@ -107,6 +111,8 @@ open_exchange(struct http *h)
 	x->expects = (x->head.facts & FACT_EXPECT) != 0;
 	x->asks_upgrade = (x->head.facts & upgrade) != 0;
 	x->asks_websocket = (x->head.facts & FACT_UPGRADE_WS) != 0;
+	x->has_early = false;
+	memset(&x->early, 0, sizeof(x->early));
 	return http_body_start(&x->body[CLIENT], &x->head);
 }
 
@@ -116,6 +122,7 @@ upgrade(struct http *h)
 {
 	struct exchange *x = &h->exchange;
 	unsigned facts = x->head.facts;
+	const struct ws_early early = x->early;
 
 	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) == FACT_UPGRADE_H2C)
 		return "upgrade to h2c (HTTP/2)";
@@ -127,6 +134,8 @@ upgrade(struct http *h)
 		return "101 before the request has ended";
 	memset(&h->ws, 0, sizeof(h->ws));
 	h->ws.nonce = h->nonce;
+	h->ws.stream[CLIENT] = early.stream;
+	h->ws.asks[BACKEND] = early.asks;
 	h->is_websocket = true;
 	return NULL;
 }
@@ -147,6 +156,8 @@ answer_exchange(struct http *h)
 		http_body_none(&x->body[BACKEND]);
 		return NULL;
 	}
+	if (x->has_early)
+		return BEHIND_UPGRADE;
 	if (x->expects && !http_body_is_done(&x->body[CLIENT]))
 		return "an answer in place of 100-continue";
 	why = http_body_start(&x->body[BACKEND], &x->head);
@@ -164,7 +175,7 @@ static const char *
 start_message(struct exchange *x, enum side from, uint8_t c)
 {
 	if (from == CLIENT && x->is_open)
-		return x->asks_upgrade ? "bytes behind a request to upgrade" : "pipelined requests";
+		return x->asks_upgrade ? BEHIND_UPGRADE : "pipelined requests";
 	if (from == BACKEND && !x->is_open)
 		return c == 0x16 ? "TLS" : "a response without a request";
 	http_head_start(&x->head, from == CLIENT);
@@ -206,6 +217,22 @@ feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct
 	return n;
 }
 
+/*
+ * Behind a request to upgrade to WebSocket the client may send frames at once. They pass as they come, and are
+ * followed as if the answer were a 101; any other answer makes them doubt.
+ */
+static size_t
+feed_early(struct exchange *x, const uint8_t *buf, size_t len, struct codec_out *out, const char **why)
+{
+	const size_t n = ws_feed_early(&x->early, buf, len, why);
+
+	x->has_early = true;
+	codec_emit(out, buf, n);
+	if (*why != NULL)
+		*why = BEHIND_UPGRADE;
+	return n;
+}
+
 static size_t
 feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why)
@@ -215,10 +242,14 @@ feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
 
 	switch (x->part[from]) {
 	case PART_START:
+		if (from == CLIENT && x->has_early)
+			return feed_early(x, buf, len, out, why);
 		if (from == CLIENT && (*buf == '\r' || *buf == '\n')) {
 			codec_emit(out, buf, 1);
 			return 1;
 		}
+		if (from == CLIENT && x->is_open && x->asks_websocket)
+			return feed_early(x, buf, len, out, why);
 		*why = start_message(x, from, *buf);
 		return 0;
 	case PART_HEAD:

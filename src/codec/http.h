@@ -98,6 +98,7 @@ struct ws_stream {		/* the frames that one side sends */
 	uint8_t key[4];		/* its masking key; zeros where there is none */
 	uint8_t held[WS_HOLD];	/* start of a frame that is not yet emitted */
 	uint8_t n_held;
+	uint8_t n_passed;	/* of those, bytes that have gone out all the same: see ws_feed_early() */
 	uint8_t state;
 	uint8_t opcode;
 	uint8_t at;		/* control payload so far, for the key */
@@ -124,6 +125,18 @@ struct ws {
 	struct ws_asks asks[2];		/* by the side that is asked */
 	uint32_t nonce;			/* makes our tokens those of this flow */
 };
+
+/* What the client sends before its upgrade is granted: part of a struct ws to come. */
+struct ws_early {
+	struct ws_stream stream;	/* of the client */
+	struct ws_asks asks;		/* of the backend */
+};
+
+/*
+ * Follows it, the caller having passed it on already. Returns how many bytes were frames: less than len with *why set.
+ * The struct ws behind the 101 begins with its two parts.
+ */
+size_t ws_feed_early(struct ws_early *e, const uint8_t *buf, size_t len, const char **why);
 
 size_t ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why);

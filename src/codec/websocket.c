@@ -99,7 +99,8 @@ length_size(const uint8_t *head)
 static bool
 may_be_ours(const struct ws *ws, enum side from, const uint8_t *head)
 {
-	return head[0] == (FIN | OP_PONG) && ws->asks[from].has_asked && length_size(head) == 0;
+	return head[0] == (FIN | OP_PONG) && ws->asks[from].has_asked && length_size(head) == 0 &&
+	    ws->stream[from].n_passed == 0;
 }
 
 /* How much of its payload is needed for that. */
@@ -377,9 +378,9 @@ gather(struct ws *ws, enum side from, uint8_t c, struct codec_out *out, const ch
 	case VERDICT_FRAME:
 		/* a pong that proved not to be ours is held with its payload */
 		size = head_size(s->held);
-		codec_emit_copy(out, s->held, s->n_held);
+		codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
 		count_payload(ws, from, s->held + size, s->n_held - size);
-		s->n_held = 0;
+		s->n_held = s->n_passed = 0;
 		break;
 	case VERDICT_OURS:
 		s->n_held = 0;
@@ -444,14 +445,14 @@ ws_release(struct ws *ws, enum side from, struct codec_out *out)
 
 	if (s->n_held > 0)
 		s->is_closed = true;	/* within a frame that will not go on: nothing of ours may follow */
-	codec_emit_copy(out, s->held, s->n_held);
-	s->n_held = 0;
+	codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
+	s->n_held = s->n_passed = 0;
 }
 
 bool
 ws_is_settled(const struct ws *ws, enum side from)
 {
-	return ws->stream[from].n_held == 0 && ws->stream[from].state != S_DROP &&
+	return ws->stream[from].n_held == ws->stream[from].n_passed && ws->stream[from].state != S_DROP &&
 	    ws->asks[from].answered == ws->asks[from].next;
 }
 
@@ -471,6 +472,30 @@ ws_skipped(struct ws *ws, enum side from, uint64_t n)
 		s->state = S_HEAD;
 }
 
+size_t
+ws_feed_early(struct ws_early *e, const uint8_t *buf, size_t len, const char **why)
+{
+	struct ws ws = { .stream[CLIENT] = e->stream, .asks[BACKEND] = e->asks };
+	struct codec_out passed;
+	size_t n = 0;
+
+	while (n < len && *why == NULL) {
+		codec_out_clear(&passed);
+		n += ws_feed(&ws, CLIENT, buf + n, len - n, &passed, why);
+	}
+	e->stream = ws.stream[CLIENT];
+	e->stream.n_passed = e->stream.n_held;
+	e->asks = ws.asks[BACKEND];
+	return n;
+}
+
+/* Nothing has gone out of a frame from that side that has not gone out whole. */
+static bool
+is_between_frames(const struct ws_stream *s)
+{
+	return s->state == S_HEAD && s->n_passed == 0;
+}
+
 /* The application's own ping keeps us from asking. */
 static bool
 app_comes_first(const struct ws_asks *a)
@@ -485,7 +510,7 @@ ws_may_beat(const struct ws *ws, enum side to)
 	const struct ws_asks *a = &ws->asks[to];
 	unsigned kinds = 0;
 
-	if (ws->stream[from].state != S_HEAD || ws->stream[from].is_closed || ws->stream[to].is_closed)
+	if (!is_between_frames(&ws->stream[from]) || ws->stream[from].is_closed || ws->stream[to].is_closed)
 		return 0;
 	if (!ws->asks[from].app_open)
 		kinds |= BEAT_TELL;
@@ -551,7 +576,7 @@ ws_farewell(struct ws *ws, enum side to, const struct codec_obituary *o,
 	struct ws_stream *s = &ws->stream[side_other(to)];
 	char payload[CONTROL_MAX + 1] = { CLOSE_GOING_AWAY >> 8, (char)(CLOSE_GOING_AWAY & 0xff) };
 
-	if (s->state != S_HEAD || s->is_closed)
+	if (!is_between_frames(s) || s->is_closed)
 		return 0;
 	s->is_closed = true;
 	snprintf(payload + 2, sizeof(payload) - 2, "stent: %s, %s quiet for %lld s", o->reason,

@@ -11,7 +11,7 @@ import time
 import chromium
 import harness
 import pytest
-from frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocket, upgrade
+from frames import BINARY, CLOSE, CONTINUATION, PING, PONG, REQUEST, RESPONSE, TEXT, WebSocket, upgrade
 from programs import PYTHON, Program
 
 SERVERS = {"ws": ["node", "servers/websocket.js"], "websockets": [PYTHON, "servers/websocket_python.py"]}
@@ -158,6 +158,39 @@ def test_a_frame_right_behind_the_head(stent, raw_backend):
     client, backend = s.connect(), raw_backend.accept()
     upgrade(client, backend, behind=b"\x81\x05early")
     assert WebSocket(client, masks=True).read_message() == (TEXT, b"early")
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "http", "auto"])
+def test_frames_before_the_101(stent, raw_backend, protocol):
+    """A client may send frames together with its request; the rest of one may come behind the 101. Both sides stay protected."""
+    s = stent.route(raw_backend.text, protocol=protocol, heartbeat="20ms")
+    client, backend = s.connect(), raw_backend.accept()
+    a, b = WebSocket(client, masks=True), WebSocket(backend, masks=False)
+    frame = a.frame(TEXT, b"early")
+    client.send_all(REQUEST + a.frame(PING, b"mine") + frame[:7])
+    sent = backend.recv_exact(len(REQUEST) + 10 + 7)
+    assert sent.startswith(REQUEST) and sent.endswith(frame[:7]), "passed on at once"
+    backend.send_all(RESPONSE + b.frame(PONG, b"mine"))
+    assert client.recv_exact(len(RESPONSE)) == RESPONSE
+    assert a.read_until(PONG) == (PONG, b"mine")
+    assert a.read_until_ping()
+    client.send_all(frame[7:])
+    assert backend.recv_exact(len(frame) - 7) == frame[7:], "no heartbeat within the frame"
+    assert b.read_until_ping()
+    b.send(TEXT, b"late")
+    assert a.read_message() == (TEXT, b"late")
+    assert not s.logged("codec let go")
+
+
+def test_frames_behind_a_request_that_is_refused(stent, raw_backend):
+    s = route(stent, raw_backend.text, heartbeat="20ms")
+    client, backend = s.connect(), raw_backend.accept()
+    sent = REQUEST + WebSocket(client, masks=True).frame(TEXT, b"early")
+    client.send_all(sent)
+    assert backend.recv_exact(len(sent)) == sent
+    backend.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+    assert client.recv_exact(len(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")).endswith(b"no")
+    assert s.wait_logged("bytes behind a request to upgrade")
 
 
 MANGLED = {

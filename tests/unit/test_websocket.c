@@ -194,6 +194,70 @@ test_frames_right_behind_the_heads(void **state)
 	script_free(&s);
 }
 
+/* A client need not wait for the 101. */
+static void
+test_frames_right_behind_the_request(void **state)
+{
+	static const struct codec *const codecs[] = { &codec_websocket, &codec_http, &codec_auto };
+	uint8_t text[1024];
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct script s = { 0 };
+		struct tally tally;
+		size_t n = strlen(WS_REQUEST);
+
+		memcpy(text, WS_REQUEST, n);
+		n += ws_frame(text + n, CLIENT, TEXT, "early", 5);
+		n += ws_frame(text + n, CLIENT, PING, "ping", 4);
+		script_bytes(&s, CLIENT, text, n);
+		script_frame(&s, CLIENT, TEXT_PART, bulk, 200);
+		script_say(&s, BACKEND, "HTTP/1.1 102 Processing\r\n\r\n");
+		script_frame(&s, CLIENT, LAST_PART, "", 0);
+		n = strlen(WS_ACCEPT);
+		memcpy(text, WS_ACCEPT, n);
+		n += ws_frame(text + n, BACKEND, TEXT, "welcome", 7);
+		script_bytes(&s, BACKEND, text, n);
+		script_frame(&s, BACKEND, PONG, "ping", 4);
+		script_frame(&s, CLIENT, TEXT, "hello", 5);
+		tally = script_check(&s, "frames behind the request", codecs[i], NULL, NULL);
+		assert_true(tally.moments[CLIENT][BEAT_ASK] > 5 && tally.moments[BACKEND][BEAT_ASK] > 3);
+		script_free(&s);
+	}
+}
+
+/* The 101 comes in the middle of a frame, wherever that is cut: no heartbeat goes into it. */
+static void
+test_the_101_comes_within_an_early_frame(void **state)
+{
+	static const uint8_t ops[] = { TEXT, PING, PONG };
+	uint8_t frame[WS_FRAME_MAX(300)], pong[WS_HOLD];
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(ops); i++) {
+		const size_t len = ws_frame(frame, CLIENT, ops[i / 2], bulk, i % 2 == 0 ? 15 : ops[i / 2] == TEXT ? 300 : 0);
+
+		for (size_t cut = 1; cut <= len; cut++) {
+			struct run r;
+
+			run_start(&r, &codec_websocket, NULL);
+			run_say(&r, CLIENT, WS_REQUEST);
+			run_feed(&r, CLIENT, frame, cut);
+			assert_true(run_ends(&r, BACKEND, frame, cut));	/* at once */
+			run_say(&r, BACKEND, WS_ACCEPT);
+			assert_true(run_may_beat(&r, CLIENT) & BEAT_ASK);
+			assert_true((run_may_beat(&r, BACKEND) != 0) == (cut == len));
+			ask(&r, CLIENT, pong);
+			run_feed(&r, CLIENT, frame + cut, len - cut);
+			assert_true(run_ends(&r, BACKEND, frame, len));
+			assert_int_equal(run_may_beat(&r, BACKEND), ops[i / 2] == PING ? BEAT_TELL : BEAT_TELL | BEAT_ASK);
+			assert_true(is_taken(&r, CLIENT, pong, 6 + WS_TOKEN));
+			assert_null(r.lost);
+			run_end(&r);
+		}
+	}
+}
+
 static void
 test_other_requests_come_first(void **state)
 {
@@ -277,6 +341,9 @@ test_handshakes_that_make_it_let_go(void **state)
 {
 	(void)state;
 	check_lost_in_handshake(WS_REQUEST "early", WS_ACCEPT, "bytes behind a request to upgrade");
+	check_lost_in_handshake(WS_REQUEST "\x81\x80\1\2\3\4" "GET / HTTP/1.1\r\n\r\n", WS_ACCEPT, "bytes behind a request to upgrade");
+	check_lost_in_handshake(WS_REQUEST "\x81\x82\1\2\3\4" "a", "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno",
+	    "bytes behind a request to upgrade");
 	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
 	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "upgrade to h2c");
 	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: websocket, foo\r\n\r\n",
@@ -749,6 +816,8 @@ main(void)
 		cmocka_unit_test(test_fragments_with_control_frames_between),
 		cmocka_unit_test(test_long_payload_is_not_seen),
 		cmocka_unit_test(test_frames_right_behind_the_heads),
+		cmocka_unit_test(test_frames_right_behind_the_request),
+		cmocka_unit_test(test_the_101_comes_within_an_early_frame),
 		cmocka_unit_test(test_other_requests_come_first),
 		cmocka_unit_test(test_frames_that_make_it_let_go),
 		cmocka_unit_test(test_handshakes_that_make_it_let_go),
