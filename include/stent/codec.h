@@ -116,6 +116,7 @@ struct codec {
 		enum beat_kind kind;	/* what `auto` means; 0 where it means off */
 		uint32_t interval_ms;	/* what `heartbeat = auto` means; 0: off */
 	} leg[2];		/* indexed by the side that receives the beat */
+	bool client_speaks;	/* a client that has closed before its first byte wants nothing, whoever speaks first */
 
 	/* The state comes zeroed. */
 	void (*init)(void *state, const struct codec_settings *settings);

@@ -60,6 +60,13 @@ void socket_set_keepalive_idle(int fd, int seconds);
 /* Takes the pending error: 0 or an errno. */
 int socket_error(int fd);
 
+/* What a socket has to tell, without taking it; a set of these. */
+enum socket_news {
+	SOCKET_DEAD = 1,	/* reset, or an error; of a UNIX socket: the peer has closed */
+	SOCKET_FIN = 2,		/* the peer's FIN is here */
+};
+unsigned socket_look(int fd);
+
 /* True when the client of a UNIX socket is this process. */
 bool socket_is_from_ourselves(int fd);
 

@@ -491,6 +491,7 @@ actual(const void *state)
 #define ALL_KINDS (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
 #define HTTP_ROW(row_name, what) { \
 	.name = row_name, \
+	.client_speaks = true, \
 	.summary = what, \
 	.state_size = sizeof(struct http), \
 	.leg = { \
@@ -518,6 +519,7 @@ const struct codec codec_sse = HTTP_ROW("sse", "server-sent events: the same as 
 
 const struct codec codec_websocket = {
 	.name = "websocket",
+	.client_speaks = true,
 	.summary = "WebSocket (RFC 6455), from its HTTP/1.1 request on",
 	.state_size = sizeof(struct http),
 	.leg = {

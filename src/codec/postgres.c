@@ -227,6 +227,7 @@ pg_skipped(void *state, enum side from, uint64_t n)
 
 const struct codec codec_postgres = {
 	.name = "postgres",
+	.client_speaks = true,
 	.summary = "PostgreSQL, protocol 3",
 	.state_size = sizeof(struct pg),
 	.leg = {

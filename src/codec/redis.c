@@ -498,6 +498,7 @@ redis_init(void *state, const struct codec_settings *settings)
 
 const struct codec codec_redis = {
 	.name = "redis",
+	.client_speaks = true,
 	.summary = "Redis, Valkey, their proxies: PING, or an empty line between commands",
 	.state_size = sizeof(struct redis),
 	.leg = {

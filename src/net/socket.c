@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -338,6 +339,21 @@ socket_error(int fd)
 	socklen_t len = sizeof(err);
 
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+unsigned
+socket_look(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	unsigned news = 0;
+
+	if (poll(&p, 1, 0) <= 0)
+		return 0;
+	if (p.revents & (POLLERR | POLLHUP))
+		news |= SOCKET_DEAD;
+	if (p.revents & POLLRDHUP)
+		news |= SOCKET_FIN;
+	return news;
 }
 
 bool

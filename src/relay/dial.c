@@ -159,6 +159,9 @@ attempt_failed(struct flow *f, const struct attempt *a, int err)
 		snprintf(text, sizeof(text), "no local port toward %s: %s", to, a->target.address.family == AF_INET6
 		    ? "all of net.ipv4.ip_local_port_range are taken, or this machine has no IPv6 address"
 		    : "all of net.ipv4.ip_local_port_range are taken; widen it, or give the backend further addresses");
+	else if (err == EAFNOSUPPORT)
+		snprintf(text, sizeof(text), "%s: this machine has no such kind of address, or the sandbox around this process does "
+		    "not allow it (RestrictAddressFamilies= of systemd)", to);
 	else
 		snprintf(text, sizeof(text), "%s: %s", to, err == ETIMEDOUT ? "no answer in time" : strerror(err));
 	note_failure(f, &f->route->backend[a->target.backend], failure(err), text);

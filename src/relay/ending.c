@@ -139,6 +139,13 @@ ending_before_open(struct flow *f, enum close_reason reason)
 	end(f, true, true);
 }
 
+void
+ending_unwanted(struct flow *f)
+{
+	f->reason = REASON_CLIENT_FIN;
+	end(f, false, true);
+}
+
 /* Sends the farewell if there is one and nothing stands before it. */
 static bool
 say_farewell(struct flow *f, enum side to)

@@ -147,18 +147,32 @@ event_while_open(struct flow *f, enum side s, short what)
 	pump(f, s);
 }
 
+/*
+ * A FIN alone does not say that the client has gone: it may have closed its half
+ * and wait for what the server says. But in most protocols nobody is served who
+ * has not said a word. A UNIX socket tells when both halves are closed.
+ */
+bool
+flow_client_is_gone(struct flow *f, unsigned news)
+{
+	const int fd = leg_fd(leg_of(f, CLIENT));
+	const bool is_unix = f->client.family == AF_UNIX, speaks = f->route->codec != NULL && f->route->codec->client_speaks;
+	const int err = (news & SOCKET_DEAD) ? socket_error(fd) : 0;
+
+	if (err != 0)
+		ending_before_open(f, reason_from_errno(CLIENT, err, fd, false));
+	else if (((speaks && (news & SOCKET_FIN)) || (is_unix && (news & SOCKET_DEAD))) && socket_unread(fd) == 0)
+		ending_unwanted(f);
+	return f->state != FLOW_CONNECTING;
+}
+
 static void
 event_while_connecting(struct flow *f, enum side s, short what)
 {
-	int err;
-
-	if (s == BACKEND) {
+	if (s == BACKEND)
 		dial_event(f, what & EV_READ);
-		return;
-	}
-	err = (what & EV_READ) ? socket_error(leg_fd(leg_of(f, CLIENT))) : 0;
-	if (err != 0)
-		ending_before_open(f, reason_from_errno(CLIENT, err, leg_fd(leg_of(f, CLIENT)), false));
+	else if (what & EV_READ)
+		(void)flow_client_is_gone(f, socket_look(leg_fd(leg_of(f, CLIENT))));
 }
 
 static void

@@ -201,6 +201,12 @@ void flow_again(struct flow *f);
 void flow_look_behind(struct flow *f, enum side s, int64_t now_us);	/* a moment from now */
 void flow_describe(const struct flow *f, struct flow_info *info);
 
+/*
+ * While there is no backend yet: what the kernel says of the client. True: it is gone, and the flow has ended. Most such
+ * clients are a balancer's checks.
+ */
+bool flow_client_is_gone(struct flow *f, unsigned news);
+
 /* dial.c: connects the backend; ends the flow when it cannot. */
 int dial_start(struct flow *f);
 void dial_event(struct flow *f, bool may_have_failed);
@@ -248,6 +254,7 @@ bool ending_is_forced(const struct flow *f);	/* that was called, and a side is w
 void ending_by_force(struct flow *f, enum close_reason reason);
 /* The flow never opened. */
 void ending_before_open(struct flow *f, enum close_reason reason);
+void ending_unwanted(struct flow *f);	/* nor does its client want anything any more: it closed in good order */
 void ending_log(const struct flow *f);	/* the line that tells of its end */
 void ending_progress(struct flow *f, int64_t now_us);
 int64_t ending_tick(struct flow *f, int64_t now_us);

@@ -272,7 +272,7 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
 	if (has_come_back(f))
 		deny(f);
-	else if (flow_listen_to(f, CLIENT) != 0 || dial_start(f) != 0)
+	else if (!flow_client_is_gone(f, socket_look(fd)) && (flow_listen_to(f, CLIENT) != 0 || dial_start(f) != 0))
 		ending_before_open(f, REASON_MEMORY);
 }
 

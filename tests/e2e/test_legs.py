@@ -335,6 +335,86 @@ def test_a_name_server_that_is_no_address_is_a_log_line(stent, tmp_path):
     assert s.other_lines == []
 
 
+def stop_it(s):
+    """All its threads."""
+    def states():
+        for task in os.listdir(f"/proc/{s.pid}/task"):
+            with open(f"/proc/{s.pid}/task/{task}/stat") as f:
+                yield f.read().rsplit(")", 1)[1].split()[0]
+    s.signal(signal.SIGSTOP)
+    harness.wait_for(lambda: set(states()) == {"T"}, what="stent to stop")
+
+
+def come_and_go(s, how, n=3):
+    """Clients that are gone before stent accepts them, as a balancer's checks may be."""
+    stop_it(s)
+    for _ in range(n):
+        client = s.connect()
+        client.reset() if how == "reset" else client.close()
+    s.signal(signal.SIGCONT)
+    return [s.flow_end()["reason"] for _ in range(n)]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "auto", "mysql"])
+def test_nobody_is_dialled_for_a_client_that_has_reset(stent, protocol):
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text, protocol=protocol)
+        assert set(come_and_go(s, "reset")) == {"client-reset"}
+        backend.expect_no_connection()
+
+
+@pytest.mark.parametrize("protocol", ["postgres", "mysql", "redis", "websocket", "sse"])
+def test_nobody_is_dialled_for_a_client_that_closed_where_clients_have_to_speak(stent, protocol):
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text, protocol=protocol)
+        assert set(come_and_go(s, "fin")) == {"client-fin"}
+        backend.expect_no_connection()
+
+
+def test_a_client_that_closes_its_half_at_once_hears_the_servers_first_word(stent):
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text)
+        stop_it(s)
+        with s.connect() as client:
+            client.half_close()
+            s.signal(signal.SIGCONT)
+            with backend.accept() as server:
+                server.send_all(b"220 hello")
+            assert client.recv_all() == b"220 hello"
+
+
+def test_a_client_that_sent_its_words_and_a_fin_is_served(stent):
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text, protocol="redis")
+        stop_it(s)
+        with s.connect() as client:
+            client.send_all(b"PING\r\n")
+            client.half_close()
+            s.signal(signal.SIGCONT)
+            with backend.accept() as server:
+                assert server.recv_all() == b"PING\r\n"
+
+
+def test_a_client_that_closes_while_its_backend_is_dialled(stent):
+    with harness.BlackHole() as hole:
+        s = stent.route(hole.text, protocol="mysql")
+        client = s.connect()
+        harness.wait_for(lambda: syn_sent_to(hole.port), what="the attempt")
+        client.close()
+        assert s.flow_end()["reason"] == "client-fin"
+        harness.wait_for(lambda: not syn_sent_to(hole.port), what="its end")
+
+
+def test_a_unix_client_that_has_gone(stent, tmp_path):
+    with harness.RawBackend() as backend:
+        s = stent(f"[route t]\nlisten = unix:{tmp_path / 's'}\nbackend = {backend.text}\n")
+        stop_it(s)
+        harness.connect(f"unix:{tmp_path / 's'}").close()
+        s.signal(signal.SIGCONT)
+        assert s.flow_end()["reason"] == "client-fin"
+        backend.expect_no_connection()
+
+
 def ends(s, *names):
     """Clients reset each: how all the flows ended that came of one."""
     found = []
