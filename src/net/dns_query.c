@@ -17,8 +17,8 @@
  * addresses is asked for again as it is written, and a server that needed that is
  * asked so from then on.
  *
- * A reply that is cut short is asked for again by TCP, on the same place of the
- * list. If that fails with all servers, the addresses that fitted in will do.
+ * A reply that is cut short is asked for again by TCP. Where that is refused, or
+ * not answered in WAIT_MS, the addresses that fitted in will do: they are the right host's.
  */
 #include <assert.h>
 #include <errno.h>
@@ -276,6 +276,7 @@ on_reply(struct asked *a, const uint8_t *reply, size_t len)
 			q->fitted = found;
 		hang_up(a);
 		a->state = BY_TCP;
+		wait_for(q, WAIT_MS);
 		if (start_socket(a, SOCK_STREAM, EV_WRITE, on_tcp) != 0)
 			fail(a, false);
 		break;
@@ -411,7 +412,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	a->was_dead |= a->state == BY_UDP;
-	if (q->sent < ROUNDS * n)
+	if (q->sent < ROUNDS * n && q->fitted.n == 0)
 		send_next(q);
 	else
 		finish(q, DNS_FAILED, NULL);

@@ -36,28 +36,30 @@ class NameServer:
     them, or the name that a CNAME points to (as "=NAME"). The attributes are for the test to set.
     """
 
-    def __init__(self, host=harness.HOST, **names):
+    def __init__(self, tcp=True, **names):
         self.names = {f"{name}.test": address for name, address in names.items()}
         self.silent, self.error = False, 0
         self.silent_for = set()		# (name, kind)
         self.error_for = {}		# (name, kind): rcode
         self.keeps_case = self.ignores_case = True
         self.udp_max = 65535		# bytes; what is longer is cut, to be asked for by TCP
+        self.answers_tcp = tcp
         self.forge = None		# query, answer -> packets that go out before the answer
         self.asked = []			# names, one an IPv4 question
         self.questions = []		# (name as it was spelled, kind, port, by TCP), one a question
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self.sock.bind((host, harness.free_port()))
+        self.sock.bind((harness.HOST, harness.free_port()))
         self.tcp.bind(self.sock.getsockname())
-        self.tcp.listen()
+        if tcp:
+            self.tcp.listen()
         self.address = "{}:{}".format(*self.sock.getsockname())
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
     def _serve(self):
         while True:
-            ready, _, _ = select.select([self.sock, self.tcp], [], [])
+            ready, _, _ = select.select([self.sock, self.tcp] if self.answers_tcp else [self.sock], [], [])
             if self.tcp in ready:
                 self._serve_tcp()
             if self.sock not in ready:
@@ -69,7 +71,9 @@ class NameServer:
             if answer is None:
                 continue
             if len(answer) > self.udp_max:
-                answer = answer[:2] + bytes([answer[2] | 2]) + answer[3:6] + bytes(6) + answer[12:answer.index(b"\0", 12) + 5]
+                end = answer.index(b"\0", 12) + 5
+                fit = (self.udp_max - end) // 16		# records of A
+                answer = answer[:2] + bytes([answer[2] | 2]) + answer[3:6] + struct.pack(">HHH", fit, 0, 0) + answer[12:end + fit * 16]
             for packet in self.forge(query, answer) if self.forge else []:
                 self.sock.sendto(packet, client)
             self.sock.sendto(answer, client)
@@ -420,6 +424,16 @@ def test_an_answer_too_long_for_udp_comes_by_tcp(start, server, echoes):
     backend, took = talk(start("many"))
     assert backend == echoes[0].text and took < WAIT
     assert [by_tcp for _, kind, _, by_tcp in server.questions if kind == A] == [False, True]
+
+
+@pytest.mark.parametrize("tcp", ["refused", "silent"])
+def test_where_there_is_no_tcp_the_addresses_that_fitted_in_serve(start, resolv, echoes, tcp):
+    with contextlib.closing(NameServer(tcp=tcp == "silent", many=["127.0.0.2"] * 50)) as server:
+        server.udp_max, server.answers_tcp = 512, False
+        resolv.write_text(f"nameserver {server.address}\n")
+        backend, took = talk(start("many"))
+        assert backend == echoes[0].text
+        assert took < WAIT * (0.9 if tcp == "refused" else 2)
 
 
 def forgeries(query, answer):
