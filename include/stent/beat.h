@@ -29,6 +29,7 @@ enum beat_hold {
 	BEAT_HOLD_TRIAL,	/* other flows of the route try first */
 	BEAT_HOLD_MUTE,		/* the peer never replied, and the protocol has no one-way kind now */
 	BEAT_HOLD_REPLY,	/* a reply is waited for */
+	BEAT_HOLD_MESSAGE,	/* the end of the message that it is being sent is waited for, one interval more */
 };
 
 /* The beats of one leg. Zeroed, then beat_init(). */
@@ -74,7 +75,8 @@ struct beat_facts {
 	bool stuck;		/* bytes are on their way, to it or from it, that keep an answer from coming */
 	bool other_alive;	/* the other side has proved itself lately */
 	int64_t other_app_us;	/* last sign of the other side's application */
-	int64_t rx_us;		/* last bytes from this leg's peer */
+	int64_t rx_us, tx_us;	/* last bytes from this leg's peer, and to it */
+	bool in_message;	/* a heartbeat is legal, but within a message that is being sent to the peer: better behind it */
 };
 
 enum beat_verdict {

@@ -161,6 +161,13 @@ struct codec {
 	unsigned (*may_beat)(const void *state, enum side to);
 
 	/*
+	 * A heartbeat may go to side `to`, but would be within a message that is
+	 * sent to it in several parts: legal, yet better behind its end, if that
+	 * comes within an interval. NULL: never.
+	 */
+	bool (*in_message)(const void *state, enum side to);
+
+	/*
 	 * Why no heartbeat may go to side `to` in the state that the flow is in
 	 * now, in a few words for the operator ("statement running", "in a
 	 * transaction", "inside a message", "pooler behind"): a static string.

@@ -387,6 +387,14 @@ auto_may_beat(const void *state, enum side to)
 	return f->inner != NULL ? f->inner->may_beat(f->inner_state, to) : 0;
 }
 
+static bool
+auto_in_message(const void *state, enum side to)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->in_message != NULL && f->inner->in_message(f->inner_state, to);
+}
+
 static const char *
 auto_why_none(const void *state, enum side to)
 {
@@ -483,6 +491,7 @@ const struct codec codec_auto = {
 	.unseen = auto_unseen,
 	.skipped = auto_skipped,
 	.may_beat = auto_may_beat,
+	.in_message = auto_in_message,
 	.why_none = auto_why_none,
 	.said_goodbye = auto_said_goodbye,
 	.beat = auto_beat,

@@ -428,6 +428,14 @@ owes(const void *state, enum side by, bool asked)
 	return h->is_websocket && h->doubt == NULL && ws_owes(&h->ws, by);
 }
 
+static bool
+in_message(const void *state, enum side to)
+{
+	const struct http *h = state;
+
+	return h->is_websocket && ws_in_message(&h->ws, to);
+}
+
 /* Before an upgrade the client is told in the midst of events alone: a stream that it reads to its end. */
 static bool
 listens(const void *state, enum side to)
@@ -505,6 +513,7 @@ actual(const void *state)
 	.unseen = unseen, \
 	.skipped = skipped, \
 	.may_beat = may_beat, \
+	.in_message = in_message, \
 	.said_goodbye = said_goodbye, \
 	.beat = beat, \
 	.owes = owes, \
@@ -533,6 +542,7 @@ const struct codec codec_websocket = {
 	.unseen = unseen,
 	.skipped = skipped,
 	.may_beat = may_beat,
+	.in_message = in_message,
 	.said_goodbye = said_goodbye,
 	.beat = beat,
 	.owes = owes,

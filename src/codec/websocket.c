@@ -520,6 +520,12 @@ ws_may_beat(const struct ws *ws, enum side to)
 }
 
 bool
+ws_in_message(const struct ws *ws, enum side to)
+{
+	return ws->stream[side_other(to)].in_message;
+}
+
+bool
 ws_owes(const struct ws *ws, enum side by)
 {
 	const struct ws_asks *a = &ws->asks[by];

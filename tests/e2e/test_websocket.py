@@ -350,6 +350,24 @@ def test_a_beat_never_goes_inside_a_frame(by_hand, side):
 
 
 @SIDES
+def test_a_ping_waits_for_the_end_of_a_message(by_hand, side):
+    """Between two frames of one message it is legal, but some programs cannot bear it: it waits an interval more."""
+    interval = 0.5 * harness.SLOW
+    s, a, b = by_hand(heartbeat="off", **{f"{side}__heartbeat": f"{round(interval * 1000)}ms"})
+    reader, sender = (a, b) if side == "client" else (b, a)
+    reader.send(PONG, reader.read_until_ping())
+    sender.send_part(TEXT, b"first")
+    time.sleep(1.2 * interval)
+    sender.send(CONTINUATION, b" second")
+    assert [reader.read()[0] for _ in range(3)] == [TEXT, CONTINUATION, PING]
+    sender.send_part(TEXT, b"no end")	# in sight
+    began = time.monotonic()
+    assert reader.read()[0] == TEXT
+    assert reader.read(timeout=3)[0] in (PING, PONG)
+    assert time.monotonic() - began > 1.5 * interval
+
+
+@SIDES
 def test_the_farewell_to_the_byte(by_hand, side):
     """A Close with 1001 (going away) and who, why and after how long; then a FIN."""
     s, a, b = by_hand(heartbeat="100ms", heartbeat_timeout="100ms", heartbeat_misses=1)

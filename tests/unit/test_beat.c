@@ -209,6 +209,37 @@ test_a_leg_that_waits_is_told_meanwhile(void **state)
 	assert_int_equal(b.misses, 1);
 }
 
+/* Within a message of several frames one waits an interval more for its end. */
+static void
+test_a_beat_waits_for_the_end_of_a_message(void **state)
+{
+	const struct beat_policy *const policies[] = { &asking, &telling };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		const struct beat_policy *const p = policies[i];
+		struct beat_leg b = { 0 };
+		struct beat_facts f = all_well;
+		struct beat_outcome o;
+
+		init(&b, p);
+		f.in_message = true;
+		f.tx_us = 10 * S;
+		f.rx_us = 10 * S;
+		assert_int_equal(beat_due_us(&b, p, f.rx_us, f.tx_us), 35 * S);
+		o = beat_decide(&b, p, &f, 35 * S);
+		assert_int_equal(o.verdict, BEAT_WAIT);
+		assert_int_equal(b.hold, BEAT_HOLD_MESSAGE);
+		assert_true(o.again_us > 35 * S && o.again_us <= 60 * S);
+		assert_int_equal(decide(&b, p, &f, 59 * S), 0);
+		assert_int_equal(decide(&b, p, &f, 60 * S), p->preferred);	/* it has no end */
+		f.in_message = false;
+		f.rx_us = f.tx_us = 61 * S;
+		assert_int_equal(decide(&b, p, &f, beat_due_us(&b, p, f.rx_us, f.tx_us)), p->preferred);
+		assert_true(b.last_us <= 86 * S);
+	}
+}
+
 /* Many peers answer some questions of the application's only: what they owe it alone is no miss. */
 static void
 test_what_a_peer_owes_the_application_is_no_miss(void **state)
@@ -593,6 +624,7 @@ main(void)
 		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_speaks_or_cannot),
 		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_owes_nothing),
 		cmocka_unit_test(test_a_leg_that_waits_is_told_meanwhile),
+		cmocka_unit_test(test_a_beat_waits_for_the_end_of_a_message),
 		cmocka_unit_test(test_what_a_peer_owes_the_application_is_no_miss),
 		cmocka_unit_test(test_an_answer_to_the_application_settles_the_misses),
 		cmocka_unit_test(test_no_beat_behind_unsent_bytes),
