@@ -331,7 +331,7 @@ looked_up(struct flow *f, const struct host_addresses *list, const char *why_not
 static void
 on_looked_up(void *arg, const struct host_addresses *list)
 {
-	looked_up(arg, list, "the name is not known");
+	looked_up(arg, list, "its name could not be looked up");
 }
 
 static void
