@@ -76,7 +76,7 @@ struct beat_facts {
 	bool other_alive;	/* the other side has proved itself lately */
 	int64_t other_app_us;	/* last sign of the other side's application */
 	int64_t rx_us, tx_us;	/* last bytes from this leg's peer, and to it */
-	bool in_message;	/* a heartbeat is legal, but within a message that is being sent to the peer: better behind it */
+	bool may_wait;		/* a heartbeat is legal, but a better place is near: behind the message that is being sent to the peer */
 };
 
 enum beat_verdict {

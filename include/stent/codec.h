@@ -161,19 +161,19 @@ struct codec {
 	unsigned (*may_beat)(const void *state, enum side to);
 
 	/*
-	 * A heartbeat may go to side `to`, but would be within a message that is
-	 * sent to it in several parts: legal, yet better behind its end, if that
-	 * comes within an interval. NULL: never.
-	 */
-	bool (*in_message)(const void *state, enum side to);
-
-	/*
 	 * Why no heartbeat may go to side `to` in the state that the flow is in
 	 * now, in a few words for the operator ("statement running", "in a
 	 * transaction", "inside a message", "pooler behind"): a static string.
 	 * NULL: one may. This function itself may be NULL: nothing to say.
 	 */
 	const char *(*why_none)(const void *state, enum side to);
+
+	/*
+	 * A heartbeat to side `to` is legal here, but a better place is near (it
+	 * is within a message that is sent in several parts): one interval more
+	 * is let pass before it goes out here. NULL: never.
+	 */
+	bool (*may_wait)(const void *state, enum side to);
 
 	/* Side `from` said goodbye in its protocol: its end is in order, even by a reset. NULL: it has no goodbye. */
 	bool (*said_goodbye)(const void *state, enum side from);

@@ -166,7 +166,7 @@ judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_
 static int64_t
 message_wait_us(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f)
 {
-	return f->in_message ? quiet_since_us(b, p, f->rx_us, f->tx_us) + 2 * b->gap_us : 0;
+	return f->may_wait ? quiet_since_us(b, p, f->rx_us, f->tx_us) + 2 * b->gap_us : 0;
 }
 
 int64_t

@@ -388,11 +388,11 @@ auto_may_beat(const void *state, enum side to)
 }
 
 static bool
-auto_in_message(const void *state, enum side to)
+auto_may_wait(const void *state, enum side to)
 {
 	const struct finder *f = state;
 
-	return f->inner != NULL && f->inner->in_message != NULL && f->inner->in_message(f->inner_state, to);
+	return f->inner != NULL && f->inner->may_wait != NULL && f->inner->may_wait(f->inner_state, to);
 }
 
 static const char *
@@ -491,7 +491,7 @@ const struct codec codec_auto = {
 	.unseen = auto_unseen,
 	.skipped = auto_skipped,
 	.may_beat = auto_may_beat,
-	.in_message = auto_in_message,
+	.may_wait = auto_may_wait,
 	.why_none = auto_why_none,
 	.said_goodbye = auto_said_goodbye,
 	.beat = auto_beat,

@@ -428,8 +428,23 @@ owes(const void *state, enum side by, bool asked)
 	return h->is_websocket && h->doubt == NULL && ws_owes(&h->ws, by);
 }
 
+static const char *
+why_none(const void *state, enum side to)
+{
+	const struct http *h = state;
+
+	if (h->doubt != NULL)
+		return h->doubt;
+	if (!h->is_websocket)
+		return h->beats_http ? NULL : "before the upgrade";
+	if (h->is_finished[to])
+		return "it has closed its half";
+	return ws_why_none(&h->ws, to);
+}
+
+/* Between the frames of a message. */
 static bool
-in_message(const void *state, enum side to)
+may_wait(const void *state, enum side to)
 {
 	const struct http *h = state;
 
@@ -513,7 +528,8 @@ actual(const void *state)
 	.unseen = unseen, \
 	.skipped = skipped, \
 	.may_beat = may_beat, \
-	.in_message = in_message, \
+	.why_none = why_none, \
+	.may_wait = may_wait, \
 	.said_goodbye = said_goodbye, \
 	.beat = beat, \
 	.owes = owes, \
@@ -542,7 +558,8 @@ const struct codec codec_websocket = {
 	.unseen = unseen,
 	.skipped = skipped,
 	.may_beat = may_beat,
-	.in_message = in_message,
+	.why_none = why_none,
+	.may_wait = may_wait,
 	.said_goodbye = said_goodbye,
 	.beat = beat,
 	.owes = owes,

@@ -147,6 +147,7 @@ bool ws_is_settled(const struct ws *ws, enum side from);
 uint64_t ws_unseen(const struct ws *ws, enum side from);
 void ws_skipped(struct ws *ws, enum side from, uint64_t n);
 unsigned ws_may_beat(const struct ws *ws, enum side to);
+const char *ws_why_none(const struct ws *ws, enum side to);	/* NULL: one may */
 bool ws_in_message(const struct ws *ws, enum side to);	/* between its frames, too */
 /* A pong for a ping of ours is still to come from that side. After a Close none need be, nor while the application's own ping comes first. */
 bool ws_owes(const struct ws *ws, enum side by);

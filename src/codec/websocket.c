@@ -519,6 +519,16 @@ ws_may_beat(const struct ws *ws, enum side to)
 	return kinds;
 }
 
+const char *
+ws_why_none(const struct ws *ws, enum side to)
+{
+	if (ws->stream[CLIENT].is_closed || ws->stream[BACKEND].is_closed)
+		return "closing handshake";
+	if (!is_between_frames(&ws->stream[side_other(to)]))
+		return "inside a frame";
+	return ws_may_beat(ws, to) == 0 ? "the applications' own pings come first" : NULL;
+}
+
 bool
 ws_in_message(const struct ws *ws, enum side to)
 {

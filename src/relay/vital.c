@@ -572,7 +572,7 @@ hold_text(const struct beat_leg *b)
 	case BEAT_HOLD_MUTE:
 		return "it never replied";
 	case BEAT_HOLD_MESSAGE:
-		return "within a message";
+		return "inside a message";
 	default:
 		return NULL;	/* bytes or a reply are under way: it is not unprotected */
 	}
@@ -671,7 +671,7 @@ gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct
 	ret->route_allows = allowed != 0;
 	ret->legal = allowed != 0 ? allowed : legal;
 	find_traffic(f, s, ret);
-	ret->in_message = v->codec->in_message != NULL && v->codec->in_message(v->state, s);
+	ret->may_wait = v->codec->may_wait != NULL && v->codec->may_wait(v->state, s);
 	ret->listens = v->codec->listens != NULL && v->codec->listens(v->state, s);
 	ret->other_alive = is_alive(f, side_other(s), now_us);
 	ret->other_app_us = leg_of(f, side_other(s))->rx_us;

@@ -223,7 +223,7 @@ test_a_beat_waits_for_the_end_of_a_message(void **state)
 		struct beat_outcome o;
 
 		init(&b, p);
-		f.in_message = true;
+		f.may_wait = true;
 		f.tx_us = 10 * S;
 		f.rx_us = 10 * S;
 		assert_int_equal(beat_due_us(&b, p, f.rx_us, f.tx_us), 35 * S);
@@ -233,7 +233,7 @@ test_a_beat_waits_for_the_end_of_a_message(void **state)
 		assert_true(o.again_us > 35 * S && o.again_us <= 60 * S);
 		assert_int_equal(decide(&b, p, &f, 59 * S), 0);
 		assert_int_equal(decide(&b, p, &f, 60 * S), p->preferred);	/* it has no end */
-		f.in_message = false;
+		f.may_wait = false;
 		f.rx_us = f.tx_us = 61 * S;
 		assert_int_equal(decide(&b, p, &f, beat_due_us(&b, p, f.rx_us, f.tx_us)), p->preferred);
 		assert_true(b.last_us <= 86 * S);

@@ -440,6 +440,59 @@ test_no_beat_inside_a_frame_nor_after_a_close(void **state)
 	run_end(&r);
 }
 
+/* The operator is told why a leg gets none now; there is a reason exactly where none may go. */
+static void
+check_why(struct run *r, enum side to, const char *why)
+{
+	const char *said = r->codec->why_none(r->state, to);
+
+	assert_true((said == NULL) == (run_may_beat(r, to) != 0));
+	if (why == NULL)
+		assert_null(said);
+	else
+		assert_string_equal(said, why);
+}
+
+static void
+test_why_there_is_none(void **state)
+{
+	static const struct codec *const codecs[] = { &codec_websocket, &codec_auto };
+	struct run r;
+
+	(void)state;
+	run_start(&r, &codec_websocket, NULL);
+	check_why(&r, CLIENT, "before the upgrade");
+	run_say(&r, CLIENT, WS_REQUEST);
+	check_why(&r, BACKEND, "before the upgrade");
+	run_end(&r);
+	for (size_t i = 0; i < 2; i++) {
+		run_start(&r, codecs[i], NULL);
+		run_say(&r, CLIENT, WS_REQUEST);
+		run_say(&r, BACKEND, WS_ACCEPT);
+		check_why(&r, CLIENT, NULL);
+		run_feed(&r, BACKEND, "\x01\2", 2);
+		check_why(&r, CLIENT, "inside a frame");
+		check_why(&r, BACKEND, NULL);
+		assert_false(r.codec->may_wait(r.state, BACKEND));
+		run_say(&r, BACKEND, "ab");
+		check_why(&r, CLIENT, NULL);
+		assert_true(r.codec->may_wait(r.state, CLIENT));
+		run_feed(&r, BACKEND, "\x80\0", 2);
+		assert_false(r.codec->may_wait(r.state, CLIENT));
+		run_frame(&r, CLIENT, PING, "a", 1);
+		run_frame(&r, BACKEND, PING, "b", 1);
+		check_why(&r, CLIENT, "the applications' own pings come first");
+		run_frame(&r, CLIENT, PONG, "b", 1);
+		check_why(&r, CLIENT, NULL);
+		assert_false(r.codec->said_goodbye(r.state, CLIENT));
+		run_frame(&r, CLIENT, CLOSE, "\x03\xe8", 2);
+		check_why(&r, CLIENT, "closing handshake");
+		check_why(&r, BACKEND, "closing handshake");
+		assert_true(r.codec->said_goodbye(r.state, CLIENT) && !r.codec->said_goodbye(r.state, BACKEND));
+		run_end(&r);
+	}
+}
+
 /* A pong of ours is known by the letters of this flow; of pongs for one ping the first counts. */
 static void
 test_only_our_pong_is_taken(void **state)
@@ -824,6 +877,7 @@ main(void)
 		cmocka_unit_test(test_answer_is_taken_out_before_it_lets_go),
 		cmocka_unit_test(test_beats_as_they_are_on_the_wire),
 		cmocka_unit_test(test_no_beat_inside_a_frame_nor_after_a_close),
+		cmocka_unit_test(test_why_there_is_none),
 		cmocka_unit_test(test_only_our_pong_is_taken),
 		cmocka_unit_test(test_a_mangled_pong_is_the_reply_where_only_we_wait),
 		cmocka_unit_test(test_a_mangled_pong_is_never_taken_from_the_application),
