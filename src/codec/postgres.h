@@ -33,6 +33,7 @@ struct pg_ledger {
 	bool alone : 1;		/* what was sent last was sent when nothing was under way */
 	bool skipping : 1;	/* a batch has failed: the server drops all up to the next Sync */
 	bool worked : 1;	/* a result has come since the last ReadyForQuery */
+	uint16_t done;		/* extended messages that the server has settled since then */
 	uint32_t spilled;	/* too much to be kept in order: so many ReadyForQuery are owed */
 };
 
@@ -41,6 +42,7 @@ void pg_ledger_extended(struct pg_ledger *l);	/* Parse, Bind, Describe, Execute,
 void pg_ledger_sync(struct pg_ledger *l);
 void pg_ledger_copy_end(struct pg_ledger *l);	/* CopyDone, CopyFail */
 void pg_ledger_copy_in(struct pg_ledger *l);	/* CopyInResponse, CopyBothResponse */
+void pg_ledger_step(struct pg_ledger *l);	/* what settles an extended message: ParseComplete, ... */
 void pg_ledger_result(struct pg_ledger *l);	/* CommandComplete, EmptyQueryResponse */
 void pg_ledger_error(struct pg_ledger *l);
 void pg_ledger_ready(struct pg_ledger *l);

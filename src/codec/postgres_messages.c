@@ -200,8 +200,15 @@ ready_end(struct pg *pg)
 }
 
 static void
+step_begin(struct pg *pg)
+{
+	pg_ledger_step(&pg->ledger);
+}
+
+static void
 result_begin(struct pg *pg)
 {
+	pg_ledger_step(&pg->ledger);
 	pg_ledger_result(&pg->ledger);
 }
 
@@ -326,16 +333,16 @@ static const struct message messages[2][128] = {
 		['E'] = { DATA(5), .look = ERROR_LOOK, .begin = pg_error_begin, .at = pg_error_at, .end = pg_error_end },
 		['N'] = { DATA(5) },
 		['A'] = { DATA(10), .begin = client_listens },
-		['T'] = { DATA(6) },
+		['T'] = { DATA(6), .begin = step_begin },
 		['D'] = { DATA(6) },
 		['V'] = { DATA(8) },
 		['C'] = { SMALL(5), .begin = result_begin },
 		['I'] = { FIXED(4), .begin = result_begin },
-		['1'] = { FIXED(4) },
-		['2'] = { FIXED(4) },
-		['3'] = { FIXED(4) },
-		['n'] = { FIXED(4) },
-		['s'] = { FIXED(4) },
+		['1'] = { FIXED(4), .begin = step_begin },
+		['2'] = { FIXED(4), .begin = step_begin },
+		['3'] = { FIXED(4), .begin = step_begin },
+		['n'] = { FIXED(4), .begin = step_begin },
+		['s'] = { FIXED(4), .begin = step_begin },
 		['t'] = { SMALL(6) },
 		['G'] = { SMALL(7), .begin = copy_in_begin },
 		['H'] = { SMALL(7), .begin = copy_out_begin },

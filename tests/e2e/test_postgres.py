@@ -3,6 +3,7 @@ PostgreSQL's heartbeats, where each was found legal or dangerous: nothing that
 a session can see changes. Each test with a danger's name is that danger's.
 """
 
+import random
 import socket
 import struct
 import subprocess
@@ -12,7 +13,7 @@ import time
 import harness
 import psycopg2
 import pytest
-from pgwire import (BIND, COPY_DONE, EXECUTE, FLUSH, SYNC, Raw, bind, copy_data, error, execute, message, parse, query)
+from pgwire import (BIND, COPY_DONE, DESCRIBE, EXECUTE, FLUSH, SYNC, Raw, bind, copy_data, error, execute, message, parse, query)
 from servers.postgres import PgBouncer
 
 KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}
@@ -98,6 +99,30 @@ def test_sync_in_a_failed_batch_would_execute_the_rest(through, table):
         c.until(b"Z")
         assert c.kinds().endswith("EZ")
     assert table.value("select count(*) from t") == 0
+
+
+PIECES = [parse("select 1"), parse("bogus"), parse("select 1 / 0") + BIND, BIND, EXECUTE, DESCRIBE, query("select 1; select 2"), query("bogus"),
+          query("select 1; select 1 / 0"), SYNC, FLUSH]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pipelines_of_all_sorts_leave_no_reply_uncounted(stent, postgres, seed):
+    """What a server drops behind an error is dropped from the count of what it owes, and no more: asked at rest, it replies as without stent."""
+    random.seed(seed)
+    s = route(stent, postgres, heartbeat="10ms", client__heartbeat="off")
+    with Raw(s.port, database="postgres") as c, Raw(postgres.port, database="postgres") as straight:
+        for each in (c, straight):
+            each.until(b"Z")
+        for _ in range(12):
+            pipeline = b"".join(random.choices(PIECES, k=random.randrange(2, 9))) + SYNC + query("select 'end'")
+            for each in (c, straight):
+                each.send(pipeline)
+                while b"end" not in each.until(b"D"):
+                    pass
+                each.until(b"Z")
+            answers = s.ask("flows")[0]["backend"]["answers"]
+            harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > answers + 1, what=f"a reply behind {pipeline}")
+        assert c.kinds() == straight.kinds()
 
 
 def test_a_suspended_portal_outside_a_transaction_lives_on(through):

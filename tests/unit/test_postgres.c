@@ -629,6 +629,36 @@ test_ledger_counts_what_it_cannot_keep_in_order(void **state)
 	assert_false(l.doubt);
 }
 
+/* All in one go: what fails decides whether the Query is answered. */
+static void
+test_a_query_pipelined_into_a_batch_is_owed_as_the_server_takes_it(void **state)
+{
+	static const struct {
+		const char *reply;
+		size_t len;
+	} t[] = {
+#define BYTES(s) { (s), sizeof(s) - 1 }
+		BYTES(ERROR READY),						/* of Parse: Query and Execute are dropped */
+		BYTES("1\0\0\0\4" ERROR READY READY),				/* of Query: its batch and the Sync behind it are not */
+		BYTES("1\0\0\0\4" DONE READY DONE READY),
+		BYTES("1\0\0\0\4" DONE READY ERROR READY),
+#undef BYTES
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct run r;
+
+		start(&r, &on);
+		FEED(&r, CLIENT, PARSE SELECT EXECUTE SYNC);
+		run_feed(&r, BACKEND, t[i].reply, t[i].len - 1);
+		assert_int_equal(run_may_beat(&r, BACKEND) & BEAT_ASK, 0);
+		run_feed(&r, BACKEND, t[i].reply + t[i].len - 1, 1);
+		assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+		run_end(&r);
+	}
+}
+
 static void
 test_ledger_doubts_a_copy_among_what_it_only_counted(void **state)
 {
@@ -707,6 +737,7 @@ main(void)
 		cmocka_unit_test(test_none_to_a_client_that_listens),
 		cmocka_unit_test(test_none_to_a_client_that_calls_functions_by_their_number),
 		cmocka_unit_test(test_ledger_counts_what_it_cannot_keep_in_order),
+		cmocka_unit_test(test_a_query_pipelined_into_a_batch_is_owed_as_the_server_takes_it),
 		cmocka_unit_test(test_ledger_doubts_a_copy_among_what_it_only_counted),
 		cmocka_unit_test(test_ledger_takes_several_copies_of_one_query),
 	};
