@@ -56,6 +56,7 @@ struct codec_out {
 	unsigned strays;	/* ... and those that count for nothing: repeated, or too late to be waited for */
 	unsigned early;		/* bytes left out by this call, having been sent ahead */
 	const char *refused;	/* set when what came shows that this peer does not bear our heartbeats: a static string. See feed() */
+	const char *complaint;	/* set when a goodbye of `from` passed that names a fault of what it was sent: a static string. Right behind a heartbeat it is evidence against that */
 	const char *lost;	/* set once, when the codec lets go: the reason, a static string */
 	const char *note;	/* set once, what the operator should know of a flow that goes on (no beats to a pooler): a static string, logged at info */
 	uint8_t scratch[CODEC_SCRATCH];
@@ -70,6 +71,7 @@ codec_out_clear(struct codec_out *out)
 	out->strays = 0;
 	out->early = 0;
 	out->refused = NULL;
+	out->complaint = NULL;
 	out->lost = NULL;
 	out->note = NULL;
 }

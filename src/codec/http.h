@@ -94,7 +94,7 @@ void http_body_send_zero(struct http_body *b);
 
 struct ws_stream {		/* the frames that one side sends */
 	uint64_t left;		/* payload to come */
-	uint32_t hash;		/* of a control frame's payload so far */
+	uint32_t hash;		/* of a control frame's payload so far; of a Close its code */
 	uint8_t key[4];		/* its masking key; zeros where there is none */
 	uint8_t held[WS_HOLD];	/* start of a frame that is not yet emitted */
 	uint8_t n_held;

@@ -241,11 +241,39 @@ take_pong(struct ws *ws, enum side from, const uint8_t *payload, size_t len, str
 	return true;
 }
 
+/* Payload of a control frame: hashed; of a Close the status code is kept instead. */
 static void
-hash_payload(struct ws_stream *s, const uint8_t *p, size_t n)
+read_control(struct ws_stream *s, const uint8_t *p, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		s->hash = (s->hash ^ p[i] ^ s->key[s->at++ & 3]) * HASH_PRIME;
+	for (size_t i = 0; i < n; i++) {
+		const uint8_t c = p[i] ^ s->key[s->at & 3];
+
+		if (s->opcode != OP_CLOSE)
+			s->hash = (s->hash ^ c) * HASH_PRIME;
+		else if (s->at < 2)
+			s->hash = s->hash << 8 | c;
+		s->at++;
+	}
+}
+
+/* A Close that complains: its sender did not bear what it got. */
+static const char *
+complaint_of(uint32_t code)
+{
+	switch (code) {
+	case 1002:
+		return "Close 1002 (protocol error)";
+	case 1003:
+		return "Close 1003 (unsupported data)";
+	case 1007:
+		return "Close 1007 (invalid payload)";
+	case 1008:
+		return "Close 1008 (policy violation)";
+	case 1011:
+		return "Close 1011 (internal error)";
+	default:
+		return NULL;
+	}
 }
 
 /* A ping of the application's has gone to side `to`. */
@@ -280,7 +308,7 @@ note_app_pong(struct ws_asks *a, uint32_t hash)
 
 /* A control frame of the application has passed whole. */
 static void
-end_control(struct ws *ws, enum side from)
+end_control(struct ws *ws, enum side from, struct codec_out *out)
 {
 	const struct ws_stream *s = &ws->stream[from];
 
@@ -288,6 +316,8 @@ end_control(struct ws *ws, enum side from)
 		note_app_ping(&ws->asks[side_other(from)], s->hash);
 	else if (s->opcode == OP_PONG)
 		note_app_pong(&ws->asks[from], s->hash);
+	else
+		out->complaint = complaint_of(s->hash);
 }
 
 /* A frame's head lies at `head`, whole and without fault: the frame begins. */
@@ -305,7 +335,7 @@ begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 	}
 	if (s->opcode == OP_CLOSE)
 		s->is_closed = s->said_close = true;
-	s->hash = HASH_START;
+	s->hash = s->opcode == OP_CLOSE ? 0 : HASH_START;
 	s->at = 0;
 	memset(s->key, 0, sizeof(s->key));
 	if (is_masked(head))
@@ -314,17 +344,17 @@ begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 
 /* Notes len more bytes of payload; the end of the frame is noted even without any. */
 static void
-count_payload(struct ws *ws, enum side from, const uint8_t *buf, size_t len)
+count_payload(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
 {
 	struct ws_stream *s = &ws->stream[from];
 
 	if (s->state == S_CONTROL)
-		hash_payload(s, buf, len);
+		read_control(s, buf, len);
 	s->left -= len;
 	if (s->left > 0)
 		return;
 	if (s->state == S_CONTROL)
-		end_control(ws, from);
+		end_control(ws, from, out);
 	s->state = S_HEAD;
 }
 
@@ -379,7 +409,7 @@ gather(struct ws *ws, enum side from, uint8_t c, struct codec_out *out, const ch
 		/* a pong that proved not to be ours is held with its payload */
 		size = head_size(s->held);
 		codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
-		count_payload(ws, from, s->held + size, s->n_held - size);
+		count_payload(ws, from, s->held + size, s->n_held - size, out);
 		s->n_held = s->n_passed = 0;
 		break;
 	case VERDICT_OURS:
@@ -413,7 +443,7 @@ take_frame(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct
 	size = head_size(buf);
 	run = s->left < len - size ? (size_t)s->left : len - size;
 	codec_emit(out, buf, size + run);
-	count_payload(ws, from, buf + size, run);
+	count_payload(ws, from, buf + size, run, out);
 	return size + run;
 }
 
@@ -432,7 +462,7 @@ ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct co
 		run = s->left < len - n ? (size_t)s->left : len - n;
 		if (s->state != S_DROP)
 			codec_emit(out, buf + n, run);
-		count_payload(ws, from, buf + n, run);
+		count_payload(ws, from, buf + n, run, out);
 		n += run;
 	}
 	return n;

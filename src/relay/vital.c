@@ -264,6 +264,8 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	}
 	if (out->refused != NULL)
 		refuse(f, from, out->refused);
+	if (out->complaint != NULL && is_right_behind_heartbeat(f, from, now_us))
+		refuse(f, from, out->complaint);
 	if (n + out->early == 0)
 		return true;
 	l->bytes += n + out->early;

@@ -12,7 +12,7 @@ import time
 
 import harness
 import pytest
-from frames import BINARY, PING, PONG, TEXT, WebSocket, upgrade
+from frames import BINARY, CLOSE, PING, PONG, TEXT, WebSocket, upgrade
 
 SIDES = pytest.mark.parametrize("side", ["client", "backend"])
 TICK = 0.1 * harness.SLOW	# seconds; the timeout of an answer in most tests here
@@ -170,6 +170,29 @@ def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, sid
     with pytest.raises(TimeoutError):
         touchy.sock.settimeout(1)
         touchy.sock.recv(1)
+
+
+@SIDES
+def test_peers_that_complain_of_a_ping_get_no_more(stent, raw_backend, side):
+    """A WebSocket peer that takes a ping for an error says so by a Close: three of those, and the route has none any more."""
+    s = stent.route(raw_backend.text, protocol="websocket", heartbeat="off", **{f"{side}__heartbeat": "300ms"})
+    for code in (1002, 1008, 1011):
+        client, backend = s.connect(), raw_backend.accept()
+        upgrade(client, backend)
+        touchy, other = (WebSocket(client, True), WebSocket(backend, False))[::1 if side == "client" else -1]
+        touchy.read_until_ping()
+        touchy.send(CLOSE, code.to_bytes(2, "big"))
+        assert other.read() == (CLOSE, code.to_bytes(2, "big"))
+        other.send(CLOSE, b"\x03\xe8")
+        assert touchy.read() == (CLOSE, b"\x03\xe8")
+        client.close()
+        backend.close()
+        s.flow_end()
+    assert [r["why"][:10] for r in s.logged("heartbeat refused")] == ["Close 1002", "Close 1008", "Close 1011"]
+    assert s.wait_logged(f"heartbeats .ask. to the {side} are off")
+    client, backend = s.connect(), raw_backend.accept()
+    upgrade(client, backend)
+    (client if side == "client" else backend).expect_quiet(0.8)
 
 
 @SIDES

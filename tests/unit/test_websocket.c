@@ -783,6 +783,39 @@ test_an_unanswered_ping_of_the_application(void **state)
 
 /* ---- the end ---- */
 
+/* A Close may be the reaction to a ping: the codec names the fault, the relay knows the time. */
+static void
+test_a_close_that_complains(void **state)
+{
+	static const struct { const char *payload; size_t len; const char *says; } closes[] = {
+		{ "\x03\xea", 2, "Close 1002 (protocol error)" },
+		{ "\x03\xeftext", 6, "Close 1007 (invalid payload)" },
+		{ "\x03\xf3", 2, "Close 1011 (internal error)" },
+		{ "\x03\xe8", 2, NULL }, { "\x03\xe9gone", 6, NULL }, { "\x10\xe1", 2, NULL }, { "", 0, NULL },
+	};
+	uint8_t frame[WS_FRAME_MAX(8)];
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(closes) / sizeof(closes[0]); i++) {
+		const enum side from = (enum side)(i % 2);
+		const size_t len = ws_frame(frame, from, CLOSE, closes[i / 2].payload, closes[i / 2].len);
+
+		for (size_t cut = 0; cut < len; cut++) {
+			struct run r;
+
+			start(&r);
+			run_feed(&r, from, frame, cut);
+			run_feed(&r, from, frame + cut, len - cut);
+			if (closes[i / 2].says == NULL)
+				assert_null(r.out->complaint);
+			else
+				assert_string_equal(r.out->complaint, closes[i / 2].says);
+			assert_true(run_ends(&r, side_other(from), frame, len));
+			run_end(&r);
+		}
+	}
+}
+
 static size_t
 say_farewell(struct run *r, enum side to, uint8_t buf[CODEC_FAREWELL_MAX])
 {
@@ -888,6 +921,7 @@ main(void)
 		cmocka_unit_test(test_no_ask_while_the_application_waits),
 		cmocka_unit_test(test_two_in_a_chain),
 		cmocka_unit_test(test_an_unanswered_ping_of_the_application),
+		cmocka_unit_test(test_a_close_that_complains),
 		cmocka_unit_test(test_farewell),
 		cmocka_unit_test(test_no_farewell_where_none_is_legal),
 		cmocka_unit_test(test_after_a_fin),
