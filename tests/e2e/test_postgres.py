@@ -14,7 +14,7 @@ import harness
 import psycopg2
 import pytest
 from pgwire import (BIND, COPY_DONE, DESCRIBE, EXECUTE, FLUSH, SYNC, Raw, bind, copy_data, error, execute, message, parse, query)
-from servers.postgres import PgBouncer
+from servers.postgres import PgBouncer, PgPool
 
 KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}
 PAUSE = 0.25	# seconds in which many beats go out
@@ -394,6 +394,41 @@ def test_a_server_that_hangs_at_its_first_pings_is_asked_on(stent):
             return all(flow["backend"]["answers"] > 1 for flow in s.ask("flows"))
         harness.wait_for(reply, what="replies on every flow")
         assert all(c.get(timeout=0.01) is None for c in clients)
+
+
+@pytest.fixture
+def pgpool(postgres):
+    pooler = PgPool(postgres.port)
+    yield pooler
+    pooler.close()
+
+
+def test_a_pgpool_behind_is_asked_as_a_server(stent, pgpool):
+    """It passes on what it is sent, in order: no session waits for another."""
+    s = stent.route(pgpool.port, protocol="postgres", heartbeat="20ms")
+    with Raw(s.port, database="postgres") as c, Raw(s.port, database="postgres") as other:
+        for each in (c, other):
+            each.until(b"Z")
+        assert other.ask("begin")[1] == "T"
+        harness.wait_for(lambda: sum(flow["backend"]["answers"] for flow in s.ask("flows")) > 20, what="replies")
+        for i in range(5):
+            assert c.ask(f"select {i} from pg_sleep(0.05)") == ([[str(i)]], "I")
+            assert other.ask("select 1") == ([["1"]], "T")
+    assert "FATAL" not in pgpool.log_path.read_text()
+
+
+def test_a_pgpool_in_front_is_told_nothing_at_rest(stent, postgres):
+    s = stent.route(postgres.port, protocol="postgres", heartbeat="20ms")
+    pooler = PgPool(s.port)
+    try:
+        with Raw(pooler.port, database="postgres") as c:
+            c.until(b"Z")
+            first = c.ask("select pg_backend_pid()")
+            assert state_after(c, 3 * PAUSE) is None
+            assert c.ask("select pg_backend_pid()") == first
+    finally:
+        pooler.close()
+    s.wait_logged("the client looks like a connection pooler")
 
 
 @pytest.mark.parametrize("role", ["scram", "md5", "clear"])
