@@ -37,6 +37,7 @@ enum beat_kind {
 
 #define CODEC_STATE_MAX 512	/* bytes; a state with all that it holds back */
 #define CODEC_BEAT_MAX 256	/* bytes; room that beat() and cancel() may fill */
+#define CODEC_COMMENT_MAX 200	/* bytes; of struct codec_settings */
 #define CODEC_FAREWELL_MAX 512	/* bytes; room that farewell() may fill */
 
 /*
@@ -99,6 +100,8 @@ struct codec_settings {
 	enum beat_kind kind[2];			/* kind configured for the beats to a side; 0: auto */
 	bool heartbeats[2];			/* beats to that side are on */
 	bool in_transaction;			/* beat the backend inside a transaction too */
+	struct codec_bytes comment;		/* into event streams: ":words\n", with or without an empty line behind it; empty: by the stream */
+	bool comment_at_start;			/* ... also before the first byte of one */
 	bool while_busy[2];			/* heartbeats to that side also while a statement or command runs */
 };
 
@@ -172,7 +175,7 @@ struct codec {
 
 	/*
 	 * A heartbeat to side `to` is legal here, but a better place is near (it
-	 * is within a message that is sent in several parts): one interval more
+	 * is within a message or event whose rest may come): one interval more
 	 * is let pass before it goes out here. NULL: never.
 	 */
 	bool (*may_wait)(const void *state, enum side to);
@@ -207,6 +210,12 @@ struct codec {
 
 	/* Bytes sent ahead to side `to` have not come yet: a FIN to it now would lie. NULL: never. */
 	bool (*is_ahead)(const void *state, enum side to);
+
+	/*
+	 * What side `to` is being sent has no other end than a FIN: with one that the
+	 * sender did not send a part would pass for the whole. NULL: never.
+	 */
+	bool (*ends_at_fin)(const void *state, enum side to);
 
 	/*
 	 * The protocol's own goodbye to side `to`, the other side being dead.

@@ -455,6 +455,14 @@ auto_is_ahead(const void *state, enum side to)
 	return f->inner != NULL && f->inner->is_ahead != NULL && f->inner->is_ahead(f->inner_state, to);
 }
 
+static bool
+auto_ends_at_fin(const void *state, enum side to)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->ends_at_fin != NULL && f->inner->ends_at_fin(f->inner_state, to);
+}
+
 static size_t
 auto_farewell(void *state, enum side to, const struct codec_obituary *o,
     uint8_t buf[CODEC_FAREWELL_MAX])
@@ -499,6 +507,7 @@ const struct codec codec_auto = {
 	.listens = auto_listens,
 	.actual = auto_actual,
 	.is_ahead = auto_is_ahead,
+	.ends_at_fin = auto_ends_at_fin,
 	.farewell = auto_farewell,
 	.cancel = auto_cancel,
 };

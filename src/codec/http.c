@@ -11,11 +11,12 @@
  * that the client sent before it came are followed meanwhile, and pass as they come.
  *
  * Beats before an upgrade (rows `http` and `sse` only):
- *   tell   to the client, a chunk with an empty comment, between two chunks of
- *          server-sent events, where a line of the decoded text has ended; so
- *          also before the text begins, while a model thinks. (A server that
- *          sends its head, falls silent and then begins with a byte order
- *          mark would lose the name of its first line. None is known.)
+ *   tell   to the client, a comment into a stream of server-sent events
+ *          (http_events.c), between two events or, when one stays cut, between
+ *          two of its lines. It is a chunk of its own between two chunks; in a
+ *          body that ends with the connection (HTTP/1.0) it is bare. Before
+ *          the first byte only where the settings ask for it: a client may
+ *          time that byte, and a byte order mark may still come.
  *   ahead  where the settings ask for it: a leading zero of the next chunk's
  *          size (either direction), or the next byte of "HTTP/1." while a
  *          whole request waits for the first byte of its response. What then
@@ -39,6 +40,7 @@ enum part { PART_START, PART_HEAD, PART_BODY };
 struct exchange {
 	struct http_head head;		/* the one being read, of either side */
 	struct http_body body[2];	/* by the side that sends it */
+	struct http_events events;	/* where the text of a response of events stands */
 	uint8_t part[2];
 	uint8_t prefix;			/* bytes of "HTTP/1." that the client got ahead */
 	bool is_open;			/* a request has been read whose response has not ended */
@@ -56,20 +58,20 @@ struct http {
 	bool is_finished[2];	/* that side has sent its FIN */
 	bool is_websocket;
 	bool beats_http;	/* beats before an upgrade: not in the row `websocket` */
-	bool tells_events;	/* comment chunks to the client */
+	bool tells_events;	/* comments to the client */
 	bool sends_ahead[2];	/* to that side */
 	uint32_t nonce;		/* random: for heartbeats behind an upgrade */
+	const struct codec_settings *settings;	/* NULL in the row `websocket` */
 	union {
 		struct exchange exchange;
 		struct ws ws;
 	};
 };
 
-_Static_assert(sizeof(struct http) <= 176, "memory of idle flows counts");
+_Static_assert(sizeof(struct http) <= 184, "memory of idle flows counts");
 
 static const char version_prefix[HTTP_AHEAD_MAX] = "HTTP/1.";
 #define BEHIND_UPGRADE "bytes behind a request to upgrade"
-static const char comment_chunk[] = "2\r\n:\n\r\n";
 
 static void
 init_websocket(void *state, const struct codec_settings *settings)
@@ -84,7 +86,9 @@ init_http(void *state, const struct codec_settings *settings)
 	struct http *h = state;
 
 	h->beats_http = true;
-	h->tells_events = settings->heartbeats[CLIENT];
+	h->settings = settings;
+	/* Where bytes sent ahead were asked for no comment goes: its reader may know none. */
+	h->tells_events = settings->heartbeats[CLIENT] && settings->kind[CLIENT] != BEAT_AHEAD;
 	for (enum side to = CLIENT; to <= BACKEND; to++)
 		h->sends_ahead[to] = settings->kind[to] == BEAT_AHEAD;
 }
@@ -161,11 +165,12 @@ answer_exchange(struct http *h)
 	if (x->expects && !http_body_is_done(&x->body[CLIENT]))
 		return "an answer in place of 100-continue";
 	why = http_body_start(&x->body[BACKEND], &x->head);
+	memset(&x->events, 0, sizeof(x->events));
 	if (why == NULL && (x->is_head || status == 204 || status == 304))
 		http_body_none(&x->body[BACKEND]);
 	if (why == NULL && http_body_is_done(&x->body[BACKEND]))
 		x->is_open = false;
-	if (!h->tells_events)
+	if (!h->tells_events || status > 299)
 		x->body[BACKEND].is_events = false;	/* then its bytes need not be seen */
 	return why;
 }
@@ -257,7 +262,7 @@ feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
 	default:
 		if (from == CLIENT)
 			x->expects = false;
-		n = http_body_feed(&x->body[from], buf, len, out, why);
+		n = http_body_feed(&x->body[from], from == BACKEND ? &x->events : NULL, buf, len, out, why);
 		end_body(x, from);
 		return n;
 	}
@@ -386,6 +391,31 @@ awaits_response(const struct exchange *x)
 	return x->is_open && x->part[BACKEND] == PART_START && x->part[CLIENT] == PART_START;
 }
 
+/* A response whose body is a stream of events is under way. */
+static bool
+is_in_events(const struct http *h)
+{
+	return !h->is_websocket && h->exchange.part[BACKEND] == PART_BODY && h->exchange.body[BACKEND].is_events;
+}
+
+/* Why no comment may go into the stream of events now; NULL: one may. */
+static const char *
+why_no_comment(const struct http *h)
+{
+	const struct http_body *b = &h->exchange.body[BACKEND];
+
+	if (!http_body_ends_at_fin(b) && !http_body_at_chunk(b))
+		return "in the middle of a chunk";
+	switch (http_events_place(&h->exchange.events)) {
+	case PLACE_START:
+		return h->settings->comment_at_start ? NULL : "no event has come yet";
+	case PLACE_IN_LINE:
+		return "in the middle of a line";
+	default:
+		return NULL;
+	}
+}
+
 static unsigned
 may_beat_exchange(const struct http *h, enum side to)
 {
@@ -395,9 +425,8 @@ may_beat_exchange(const struct http *h, enum side to)
 
 	if (!h->beats_http)
 		return 0;
-	/* Where bytes sent ahead were asked for no comment goes: its reader may know none. */
-	if (to == CLIENT && !h->sends_ahead[CLIENT] && at_chunk(x, BACKEND) && b->is_events && b->at_line_end)
-		return BEAT_TELL;
+	if (to == CLIENT && is_in_events(h))
+		return why_no_comment(h) == NULL ? BEAT_TELL : 0;
 	if (!h->sends_ahead[to] || (to == BACKEND && x->expects))
 		return 0;	/* a body that waits for 100-continue may never come */
 	if (at_chunk(x, from))
@@ -419,13 +448,35 @@ may_beat(const void *state, enum side to)
 	return ws_may_beat(&h->ws, to);
 }
 
-static bool
-owes(const void *state, enum side by, bool asked)
+/* Why a response gets no comments at all. */
+static const char *
+why_no_events(const struct http_head *head)
 {
-	const struct http *h = state;
+	if ((head->facts & (FACT_EVENTS | FACT_TYPE_OTHER)) != FACT_EVENTS || head->status > 299)
+		return "response is no event stream";
+	if ((head->facts & (FACT_ENCODED | FACT_CODING_OTHER)) != 0)
+		return "compressed event stream";
+	return "event stream of a length that was told";
+}
 
-	(void)asked;
-	return h->is_websocket && h->doubt == NULL && ws_owes(&h->ws, by);
+static const char *
+why_none_in_exchange(const struct http *h, enum side to)
+{
+	const struct exchange *x = &h->exchange;
+
+	if (!h->beats_http)
+		return "before the upgrade";
+	if (may_beat_exchange(h, to) != 0)
+		return NULL;
+	if (h->sends_ahead[to])
+		return "no byte is certain to come next";
+	if (to == BACKEND)
+		return "HTTP has none for a server";
+	if (is_in_events(h))
+		return why_no_comment(h);
+	if (x->part[BACKEND] == PART_BODY)
+		return why_no_events(&x->head);
+	return x->is_open ? "request under way" : "no request under way";
 }
 
 static const char *
@@ -436,19 +487,40 @@ why_none(const void *state, enum side to)
 	if (h->doubt != NULL)
 		return h->doubt;
 	if (!h->is_websocket)
-		return h->beats_http ? NULL : "before the upgrade";
+		return why_none_in_exchange(h, to);
 	if (h->is_finished[to])
 		return "it has closed its half";
 	return ws_why_none(&h->ws, to);
 }
 
-/* Between the frames of a message. */
+/* Between the frames of a message, or the lines of an event. */
 static bool
 may_wait(const void *state, enum side to)
 {
 	const struct http *h = state;
 
-	return h->is_websocket && ws_in_message(&h->ws, to);
+	if (h->is_websocket)
+		return ws_in_message(&h->ws, to);
+	return to == CLIENT && is_in_events(h) && http_events_place(&h->exchange.events) == PLACE_IN_EVENT;
+}
+
+static bool
+ends_at_fin(const void *state, enum side to)
+{
+	const struct http *h = state;
+	const enum side from = side_other(to);
+
+	return !h->is_websocket && !h->is_finished[from] && h->exchange.part[from] == PART_BODY &&
+	    http_body_ends_at_fin(&h->exchange.body[from]);
+}
+
+static bool
+owes(const void *state, enum side by, bool asked)
+{
+	const struct http *h = state;
+
+	(void)asked;
+	return h->is_websocket && h->doubt == NULL && ws_owes(&h->ws, by);
 }
 
 /* Before an upgrade the client is told in the midst of events alone: a stream that it reads to its end. */
@@ -468,10 +540,8 @@ beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]
 
 	if (h->is_websocket)
 		return ws_beat(&h->ws, to, kind, buf);
-	if (kind == BEAT_TELL) {
-		memcpy(buf, comment_chunk, sizeof(comment_chunk) - 1);
-		return sizeof(comment_chunk) - 1;
-	}
+	if (kind == BEAT_TELL)
+		return http_body_comment(&x->body[BACKEND], &x->events, &h->settings->comment, buf);
 	if (at_chunk(x, side_other(to))) {
 		http_body_send_zero(&x->body[side_other(to)]);
 		buf[0] = '0';
@@ -536,6 +606,7 @@ actual(const void *state)
 	.listens = listens, \
 	.actual = actual, \
 	.is_ahead = is_ahead, \
+	.ends_at_fin = ends_at_fin, \
 	.farewell = farewell, \
 }
 
@@ -564,5 +635,6 @@ const struct codec codec_websocket = {
 	.beat = beat,
 	.owes = owes,
 	.is_ahead = is_ahead,
+	.ends_at_fin = ends_at_fin,
 	.farewell = farewell,
 };

@@ -55,6 +55,31 @@ void http_head_start(struct http_head *h, bool is_request);
 size_t http_head_feed(struct http_head *h, const uint8_t *buf, size_t len, const char **why);
 bool http_head_is_done(const struct http_head *h);
 
+/* ---- the text of server-sent events ---- */
+
+#define HTTP_COMMENT_MAX (CODEC_COMMENT_MAX + 4)	/* each line end may have two bytes, and a NUL */
+
+struct http_events {
+	uint8_t line;		/* what the present line is */
+	uint8_t line_end;	/* how this stream ends its lines */
+	bool is_behind_cr;	/* of which the LF may still come */
+	bool has_begun;		/* a byte has come */
+	bool is_open;		/* an event has begun whose empty line has not come */
+	bool has_ids;		/* an event had an id */
+};
+
+enum http_place {
+	PLACE_START,		/* nothing has come yet */
+	PLACE_IN_LINE,		/* or its line end may not be whole */
+	PLACE_IN_EVENT,		/* between two lines of it */
+	PLACE_BETWEEN_EVENTS,
+};
+
+void http_events_feed(struct http_events *e, const uint8_t *buf, size_t len);
+enum http_place http_events_place(const struct http_events *e);
+/* Writes the comment for the present place, which is not in a line. text: as in struct codec_settings. Returns its length. */
+size_t http_events_comment(const struct http_events *e, const struct codec_bytes *text, char buf[HTTP_COMMENT_MAX]);
+
 /* ---- bodies ---- */
 
 #define HTTP_AHEAD_MAX 7	/* bytes sent ahead in one gap */
@@ -66,8 +91,7 @@ struct http_body {
 	uint8_t digits_sent;	/* ... and as they went out, with those sent ahead */
 	uint8_t ahead;		/* zeros sent ahead that nothing has covered yet */
 	bool promised;		/* zeros were sent ahead of a size line that has not been read whole */
-	bool is_events;		/* server-sent events that a comment chunk may join */
-	bool at_line_end;	/* the decoded text so far ends with LF, or is empty */
+	bool is_events;		/* server-sent events that a comment may join */
 };
 
 /* Starts the body that a head announces (RFC 9112, 6.3). Returns why not, or NULL. */
@@ -76,14 +100,22 @@ const char *http_body_start(struct http_body *b, const struct http_head *head);
 void http_body_none(struct http_body *b);
 bool http_body_is_done(const struct http_body *b);
 
-/* Follows the body to its end and emits it, less the zeros that were sent ahead of it. */
-size_t http_body_feed(struct http_body *b, const uint8_t *buf, size_t len, struct codec_out *out,
-    const char **why);
+/*
+ * Follows the body to its end and emits it, less the zeros that were sent ahead of it. events: of a response, for its
+ * text where that is of events; else NULL.
+ */
+size_t http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *buf, size_t len,
+    struct codec_out *out, const char **why);
 uint64_t http_body_unseen(const struct http_body *b);
 void http_body_skipped(struct http_body *b, uint64_t n);
 
 /* The next byte begins a chunk, and nothing of its size line has come. */
 bool http_body_at_chunk(const struct http_body *b);
+/* It lasts until the connection ends: no other end can be told. */
+bool http_body_ends_at_fin(const struct http_body *b);
+/* Writes the comment that may go out now, as a chunk where the body has chunks. Returns its length. */
+size_t http_body_comment(const struct http_body *b, const struct http_events *events, const struct codec_bytes *text,
+    uint8_t buf[CODEC_BEAT_MAX]);
 /* Notes that one zero of the next size line goes out now. */
 void http_body_send_zero(struct http_body *b);
 

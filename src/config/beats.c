@@ -273,6 +273,31 @@ warn_of_haste(const struct beats *b, const struct leg_beats *l, const struct dra
 		    timeout->name, timeout->text, packets_an_hour(leg->heartbeat_timeout_ms));
 }
 
+/* Event streams are spoken there, or may be. */
+static bool
+has_events(const struct beats *b)
+{
+	return b->is_auto || strcmp(b->route->protocol, "http") == 0 || strcmp(b->route->protocol, "sse") == 0;
+}
+
+/* heartbeat_text and heartbeat_at_start belong to event streams. */
+static void
+judge_comments(struct beats *b, const struct draft *d, const struct section *s)
+{
+	const struct codec_settings *settings = &b->route->codec_settings;
+	const char *const names[] = {
+		settings->comment.len > 0 ? "heartbeat_text" : NULL, settings->comment_at_start ? "heartbeat_at_start" : NULL,
+	};
+
+	for (size_t i = 0; i < 2; i++) {
+		const struct entry *e = names[i] != NULL ? decides(d, s, names[i], CLIENT) : NULL;
+
+		if (e != NULL && !has_events(b) && section_owns(s, e))
+			errors_add(b->errors, e->line, "%s: with protocol = %s there are no event streams; leave this out, or write "
+			    "protocol = http", e->name, b->route->protocol);
+	}
+}
+
 /* What came from [defaults] and has no use here: it would be an error where a printed file has it. */
 static void
 drop_useless(struct beats *b)
@@ -281,6 +306,11 @@ drop_useless(struct beats *b)
 
 	if (!has_transactions(b))
 		settings->in_transaction = false;
+	if (!has_events(b)) {
+		free(settings->comment.data);
+		settings->comment = (struct codec_bytes){ 0 };
+		settings->comment_at_start = false;
+	}
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		struct codec_bytes *texts[] = { &settings->beat_send[side], &settings->beat_expect[side] };
 
@@ -319,6 +349,7 @@ resolve_beats(struct route *r, struct draft *d, const struct section *s)
 	judge_lines(&b, s);
 	judge_line_route(&b, d, s);
 	judge_transaction(&b, d, s);
+	judge_comments(&b, d, s);
 	judge_urgent(r, d, s, b.errors);
 	drop_useless(&b);
 	for (int side = CLIENT; side <= BACKEND; side++) {

@@ -26,6 +26,7 @@ route_clear(struct route *r)
 		free(r->codec_settings.beat_send[side].data);
 		free(r->codec_settings.beat_expect[side].data);
 	}
+	free(r->codec_settings.comment.data);
 	free(r->listen);
 	free(r->backend);
 	free(r->protocol);

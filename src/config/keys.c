@@ -89,7 +89,7 @@ const struct key keys[] = {
 	  .help = "Carry TCP's urgent mark over (Telnet, rlogin, old FTP)" },
 	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "farewell",
 	  .help = "What the living side gets when the other is dead: the protocol's own goodbye where it "
-	    "has one, a reset, or a plain end" },
+	    "has one, a reset, or a plain end (a reset where the end alone would make a part of a response look whole)" },
 	{ ROUTE("cancel_on_death", flag, cancel_on_death), .def = "on",
 	  .help = "Tell the backend to stop the work of a client that is dead or was cut off (kill, "
 	    "idle_timeout), where the protocol can" },
@@ -125,6 +125,13 @@ const struct key keys[] = {
 	{ LEG_BYTES("beat_expect", bytes, beat_expect),
 	  .help = "With protocol = line: the answer, which is taken out: a line that the application itself never "
 	    "gets; without it nobody answers" },
+	{ .name = "heartbeat_text", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_comment,
+	  .offset = offsetof(struct route, codec_settings.comment), .words = automatic, .def = "auto",
+	  .help = "The comment that is the heartbeat in an event stream, such as \":stent\\n\\n\", with or without the empty line "
+	    "behind it; \\n: as the stream ends its lines; auto: \":\\n\\n\", and \":\\n\" in a stream whose events have ids" },
+	{ .name = "heartbeat_at_start", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_flag,
+	  .offset = offsetof(struct route, codec_settings.comment_at_start), .def = "off",
+	  .help = "Heartbeats into an event stream begin before its first byte: for a server that thinks for long" },
 	{ .name = "heartbeat_in_transaction", .scope = SCOPE_LEG, .legs = BACKEND_LEG, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.in_transaction), .def = "off",
 	  .help = "Heartbeats to a database go on inside a transaction, which keeps its locks" },

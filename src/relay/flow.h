@@ -104,7 +104,7 @@ struct pipe {
 TAILQ_HEAD(flow_list, flow);
 
 /* Facts about a route that are told to the operator once, by any worker; a set of static strings. */
-#define ROUTE_SAID 16
+#define ROUTE_SAID 24
 
 /* What the workers share of a route: nothing that the data path looks at. */
 struct route_shared {
@@ -276,6 +276,7 @@ bool vital_finish(struct flow *f, enum side from);
 uint64_t vital_unseen(const struct flow *f, enum side from);
 void vital_skipped(struct flow *f, enum side from, uint64_t n);
 bool vital_is_ahead(const struct flow *f, enum side to);
+bool vital_ends_at_fin(const struct flow *f, enum side to);	/* a FIN that the sender did not send would tell `to` that it has the whole */
 /* Side s has closed, by a FIN or a reset: is it a heartbeat's doing? */
 void vital_judge_end(struct flow *f, enum side s, int64_t now_us);
 bool vital_said_goodbye(const struct flow *f, enum side s);

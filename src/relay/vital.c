@@ -374,6 +374,14 @@ vital_skipped(struct flow *f, enum side from, uint64_t n)
 }
 
 bool
+vital_ends_at_fin(const struct flow *f, enum side to)
+{
+	const struct vital *v = f->vital;
+
+	return v != NULL && v->codec != NULL && v->codec->ends_at_fin != NULL && v->codec->ends_at_fin(v->state, to);
+}
+
+bool
 vital_is_ahead(const struct flow *f, enum side to)
 {
 	const struct vital *v = f->vital;
@@ -606,15 +614,16 @@ static void
 note_hold(const struct flow *f, enum side s)
 {
 	const char *why = vital_why_none(f, s);
+	const bool is_state = f->vital->beat[s].hold == BEAT_HOLD_STATE;	/* then the codec says why */
 
 	if (why == NULL || f->vital->beat[s].hold == BEAT_HOLD_TRIAL || !relay_say_once(f, why))
 		return;
-	log_event(LEVEL_INFO, "no heartbeats", (struct log_field[]){
+	log_event(LEVEL_INFO, is_state ? "codec note" : "no heartbeats", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),
 	    LOG_TEXT("protocol", vital_protocol(f)),
 	    LOG_TEXT("side", side_name(s)),
-	    LOG_TEXT("why", why),
+	    LOG_TEXT(is_state ? "note" : "why", why),
 	}, 5);
 }
 

@@ -20,7 +20,7 @@ SIOCOUTQNSD = 0x894B
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-COMMENT = b"2\r\n:\n\r\n"
+COMMENT = b"3\r\n:\n\n\r\n"
 EVENT = b"9\r\ndata: x\n\n\r\n"
 
 
@@ -329,7 +329,7 @@ def test_a_slow_answer_does_not_leave_the_path_quiet(websocket):
 
 def test_comments_into_a_silent_stream_have_no_end(stream):
     """Its reader says nothing for hours, and reads all the same."""
-    s, client, backend = stream(EVENT_STREAM, client__heartbeat="1ms", heartbeat_limit="off")
+    s, client, backend = stream(EVENT_STREAM, client__heartbeat="1ms", client__heartbeat_at_start="on", heartbeat_limit="off")
     assert client.recv_exact(1100 * len(COMMENT), timeout=30) == COMMENT * 1100
     backend.send_all(EVENT)
     got = client.recv_some()
@@ -354,8 +354,8 @@ def test_comments_go_on_behind_a_half_close(stent, raw_backend):
     client.send_all(REQUEST)
     client.half_close()
     assert backend.recv_all() == REQUEST
-    backend.send_all(EVENT_STREAM)
-    assert client.recv_exact(len(EVENT_STREAM + COMMENT * 5)) == EVENT_STREAM + COMMENT * 5
+    backend.send_all(EVENT_STREAM + EVENT)
+    assert client.recv_exact(len(EVENT_STREAM + EVENT + COMMENT * 5)) == EVENT_STREAM + EVENT + COMMENT * 5
 
 
 def test_no_beat_behind_unsent_bytes(websocket):

@@ -159,6 +159,12 @@ WRONG = {
        f"{6 if more else 5}: backend.heartbeat_in_transaction: with protocol = {name} no transaction holds heartbeats up; "
        "leave this out" for name, more in (("redis", ""), ("websocket", ""), ("http", ""), ("sse", ""),
                                            ("line", "beat_send = noop\\n\n"))},
+    **{ROUTE + f"protocol = {name}\nclient.{key} = {value}\n": f"5: client.{key}: with protocol = {name} there are no event "
+       "streams; leave this out, or write protocol = http" for name in ("redis", "websocket")
+       for key, value in (("heartbeat_text", r":\n"), ("heartbeat_at_start", "on"))},
+    ROUTE + "protocol = sse\nclient.heartbeat_text = \"data: x\\n\\n\"\n":
+        '5: client.heartbeat_text: "data: x\\n\\n" does not begin with a colon, as a comment in an event stream does; write '
+        'such as ":stent\\n\\n"',
     "[stent]\nworkers = 0\n" + ROUTE: '2: workers: "0" is out of range; write 1 to 256',
     "[stent]\nworkers = many\n" + ROUTE: '2: workers: "many" is no whole number; write digits alone',
     "[stent]\nlog = /var/log/x\n" + ROUTE:
@@ -360,7 +366,7 @@ GOOD = {
     "process": "[stent]\nworkers = 256\nlog = file:/tmp/a b.log\nlog_format = json\nlog_level = error\ncontrol = off\n"
         "admin = :1\nuser = root\nmax_flows = 10\ndrain_timeout = 0\n[route r]\nlisten = :2\nbackend = a:2\n",
     "defaults": "[route a]\nlisten = :1\n[defaults]\nbackend = a:1\nheartbeat = 3s\nheartbeat_kind = ask\n"
-        "beat_send = x\\n\nheartbeat_in_transaction = on\n[route b]\nlisten = :2\nurgent = on\n",
+        "beat_send = x\\n\nheartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n[route b]\nlisten = :2\nurgent = on\n",
 }
 
 

@@ -206,6 +206,7 @@ static void
 play_whole(const struct codec *codec, bool beats, uint8_t settings, const uint8_t *p, const uint8_t *end)
 {
 	static const unsigned kinds[8] = { [BEAT_TELL] = BEAT_TELL, [BEAT_ASK] = BEAT_ASK, [BEAT_AHEAD] = BEAT_AHEAD };
+	static char comment[] = ": hi\n\n";
 	struct fuzz f = { .peer = codec_peer_of(codec), .beats = beats };
 
 	if (f.peer->settings != NULL)
@@ -215,6 +216,10 @@ play_whole(const struct codec *codec, bool beats, uint8_t settings, const uint8_
 	f.settings.in_transaction = (settings & 0x40) != 0;
 	f.settings.kind[CLIENT] = (enum beat_kind)kinds[settings & 7];
 	f.settings.kind[BACKEND] = (enum beat_kind)kinds[settings >> 3 & 7];
+	/* These numbers name no kind. */
+	f.settings.comment_at_start = (settings & 7) == 3 || (settings & 7) == 5;
+	if ((settings & 7) >= 5)
+		f.settings.comment = (struct codec_bytes){ .data = (uint8_t *)comment, .len = (settings & 7) == 7 ? 6 : 5 };
 	f.settings.while_busy[CLIENT] = (settings & 1) != 0;
 	f.settings.while_busy[BACKEND] = (settings >> 3 & 1) != 0;
 	run_start(&f.run, codec, &f.settings);

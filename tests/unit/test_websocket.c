@@ -890,7 +890,7 @@ static void
 test_memory_of_an_idle_flow(void **state)
 {
 	(void)state;
-	assert_true(codec_websocket.state_size <= 176);
+	assert_true(codec_websocket.state_size <= 184);
 }
 
 int
