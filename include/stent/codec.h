@@ -54,7 +54,7 @@ struct codec_out {
 	size_t n_spans;
 	size_t scratch_used;
 	unsigned answers;	/* answers to our beats taken out by this call */
-	unsigned strays;	/* ... and those that count for nothing: repeated, or too late to be waited for */
+	unsigned strays;	/* ... and those that count for nothing: repeated, too late to be waited for, or errors in the place of one */
 	unsigned early;		/* bytes left out by this call, having been sent ahead */
 	const char *refused;	/* set when what came shows that this peer does not bear our heartbeats: a static string. See feed() */
 	const char *complaint;	/* set when a goodbye of `from` passed that names a fault of what it was sent: a static string. Right behind a heartbeat it is evidence against that */

@@ -94,6 +94,13 @@ give_back_error(struct pg *pg, struct codec_out *out)
 	codec_emit_copy(out, pg->held, s->off);
 }
 
+static void
+leave_out_error(struct pg_stream *s, struct codec_out *out)
+{
+	s->ours = false;
+	out->strays++;
+}
+
 /* The message that was left out is whole, or turns out to be none of ours. */
 static void
 settle_ours(struct pg *pg, unsigned asked, struct codec_out *out)
@@ -105,8 +112,8 @@ settle_ours(struct pg *pg, unsigned asked, struct codec_out *out)
 			return;
 		if (pg->error.severity == PG_FATAL || (s->left == 0 && pg->error.severity == PG_UNKNOWN))
 			give_back_error(pg, out);
-		else
-			s->ours = s->left > 0;
+		else if (s->left == 0)
+			leave_out_error(s, out);
 		return;
 	}
 	s->ours = false;
@@ -195,7 +202,9 @@ pg_finish(void *state, enum side from, struct codec_out *out)
 		codec_emit_copy(out, s->head, s->got);
 	else if (s->ours && s->left > 0 && s->type == 'E' && pg->error.severity == PG_UNKNOWN)
 		give_back_error(pg, out);
-	else if (s->ours && s->left > 0 && s->type != 'E')
+	else if (s->ours && s->left > 0 && s->type == 'E')
+		leave_out_error(s, out);
+	else if (s->ours && s->left > 0)
 		codec_emit_copy(out, s->head, PG_HEAD_TYPED);
 	s->ours = false;
 	s->fin = true;
