@@ -323,20 +323,6 @@ drop_useless(struct beats *b)
 	}
 }
 
-/* A codec has to see every byte in its place; the urgent one goes a way of its own. */
-static void
-judge_urgent(struct route *r, struct draft *d, const struct section *s, struct errors *errors)
-{
-	const struct entry *e = draft_decides(d, s, key_find("urgent"), CLIENT);
-
-	if (!r->urgent || r->codec == NULL)
-		return;
-	r->urgent = false;
-	if (e != NULL && section_owns(s, e))
-		errors_add(errors, e->line, "urgent: protocol = %s has no urgent bytes; leave this out, or write protocol = tcp",
-		    r->protocol);
-}
-
 void
 resolve_beats(struct route *r, struct draft *d, const struct section *s)
 {
@@ -350,7 +336,6 @@ resolve_beats(struct route *r, struct draft *d, const struct section *s)
 	judge_line_route(&b, d, s);
 	judge_transaction(&b, d, s);
 	judge_comments(&b, d, s);
-	judge_urgent(r, d, s, b.errors);
 	drop_useless(&b);
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		struct leg_settings *leg = &r->leg[side];

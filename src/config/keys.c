@@ -85,8 +85,9 @@ const struct key keys[] = {
 	{ ROUTE("lookup_age", duration, lookup_age_ms), .max = DAYS(1), .def = "10s",
 	  .help = "How long an address that was looked up is used before it is looked up again; it stays "
 	    "in use while no name server answers" },
-	{ ROUTE("urgent", flag, urgent), .def = "off",
-	  .help = "Carry TCP's urgent mark over (Telnet, rlogin, old FTP)" },
+	{ ROUTE("urgent", flag, urgent), .def = "on",
+	  .help = "Carry TCP's urgent bytes over (Oracle's break, Telnet, rlogin, old FTP); off: they are left out, as for a "
+	    "program that does not ask for them" },
 	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "farewell",
 	  .help = "What the living side gets when the other is dead: the protocol's own goodbye where it "
 	    "has one, a reset, or a plain end (a reset where the end alone would make a part of a response look whole)" },

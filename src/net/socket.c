@@ -5,9 +5,9 @@
  * each accepted socket (and arms its keepalive timer), which saves seven
  * system calls a connection. The backend leg gets its keepalive from the relay
  * when its flow has lived for a moment, for the same reason: a flow that ends
- * before needs none. Urgent bytes are always taken in line
- * (SO_OOBINLINE): without it the kernel would leave one byte out of the stream.
- * UNIX sockets have them since Linux 5.15, but do not inherit the option.
+ * before needs none. Urgent bytes that are carried over are taken in line (SO_OOBINLINE), in their place; the
+ * kernel leaves others out of the stream, as for a program that does not ask for them. UNIX sockets have urgent
+ * bytes since Linux 5.15, but do not inherit the option.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +23,7 @@
 #include "stent/log.h"
 #include "stent/socket.h"
 #include "stent/spare.h"
+#include "stent/urgent.h"
 
 #define SD_FIRST_FD 3		/* sd_listen_fds(3): SD_LISTEN_FDS_START */
 #define ORIGINAL_DST 80		/* SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST */
@@ -49,22 +50,20 @@ set_options(int fd, const struct option *o, size_t n)
 	return r;
 }
 
-static void
-take_urgent_in_line(int fd)
-{
-	(void)set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);		/* where it is refused there are no urgent bytes */
-}
-
 /* What has to hold from the first byte. */
 static int
 set_stream_options(int fd)
 {
-	const struct option options[] = {
-		{ IPPROTO_TCP, TCP_NODELAY, 1, true },
-		{ SOL_SOCKET, SO_OOBINLINE, 1, true },
-	};
+	return set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
 
-	return set_options(fd, options, sizeof(options) / sizeof(options[0]));
+void
+socket_take_urgent(int fd, bool in_line, bool is_inherited)
+{
+	if (!is_inherited)
+		(void)set_int(fd, SOL_SOCKET, SO_OOBINLINE, in_line);	/* where it is refused there are no urgent bytes */
+	if (in_line)
+		urgent_watch(fd);
 }
 
 bool
@@ -272,19 +271,17 @@ socket_accept(int listener, struct address *peer)
 	if (fd < 0)
 		return -errno;
 	*peer = address_from_sockaddr((struct sockaddr *)&ss);
-	if (peer->family == AF_UNIX)
-		take_urgent_in_line(fd);
 	return fd;
 }
 
 static int
-backend_socket(int family, bool may_take_spare)
+backend_socket(int family, unsigned how)
 {
 	int fd;
 
 	do
 		fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && may_take_spare && spare_give());
+	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && (how & SOCKET_TAKES_SPARE) && spare_give());
 	return fd < 0 ? -errno : fd;
 }
 
@@ -311,17 +308,17 @@ find_local(int fd, const struct sockaddr *to, struct address *local)
 }
 
 int
-socket_connect(const struct sockaddr *sa, socklen_t len, bool may_take_spare, struct address *local)
+socket_connect(const struct sockaddr *sa, socklen_t len, unsigned how, struct address *local)
 {
-	int fd = backend_socket(sa->sa_family, may_take_spare);
+	int fd = backend_socket(sa->sa_family, how);
 	int r = 0;
 
 	if (fd < 0)
 		return fd;
-	if (sa->sa_family == AF_UNIX)
-		take_urgent_in_line(fd);
-	else
+	if (sa->sa_family != AF_UNIX)
 		r = set_stream_options(fd);
+	if (how & SOCKET_CARRIES_URGENT)
+		socket_take_urgent(fd, true, false);
 	if (r == 0 && connect(fd, sa, len) != 0 && errno != EINPROGRESS)
 		r = -errno;
 	if (r == 0)
@@ -344,7 +341,7 @@ socket_error(int fd)
 unsigned
 socket_look(int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP | POLLPRI };
 	unsigned news = 0;
 
 	if (poll(&p, 1, 0) <= 0)
@@ -353,6 +350,8 @@ socket_look(int fd)
 		news |= SOCKET_DEAD;
 	if (p.revents & POLLRDHUP)
 		news |= SOCKET_FIN;
+	if (p.revents & POLLPRI)
+		news |= SOCKET_URGENT;
 	return news;
 }
 

@@ -415,6 +415,7 @@ start(struct flow *f, struct target *t)
 	struct dial *d = f->dial;
 	const struct endpoint *ep = &f->route->backend[t->backend];
 	socklen_t len = t->at.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	const unsigned how = (is_any_under_way(f) ? 0 : SOCKET_TAKES_SPARE) | (f->route->urgent ? SOCKET_CARRIES_URGENT : 0);
 	struct address local;
 	int fd;
 
@@ -427,7 +428,7 @@ start(struct flow *f, struct target *t)
 	}
 	f->backend = t->address;
 	f->backend_index = (uint16_t)t->backend;
-	fd = socket_connect((struct sockaddr *)&t->at, len, !is_any_under_way(f), &local);
+	fd = socket_connect((struct sockaddr *)&t->at, len, how, &local);
 	if (fd < 0) {
 		attempt_failed(f, &(struct attempt){ .target = *t, .began_us = clock_us() }, -fd);
 		return false;

@@ -88,7 +88,7 @@ start(struct errand *e)
 {
 	struct relay *r = e->relay;
 	struct address local, to = address_from_sockaddr((struct sockaddr *)&e->to);
-	const int fd = socket_connect((struct sockaddr *)&e->to, e->to_len, false, &local);
+	const int fd = socket_connect((struct sockaddr *)&e->to, e->to_len, 0, &local);
 
 	if (fd < 0) {
 		say_dropped(r, e->route, strerror(-fd));

@@ -159,6 +159,7 @@ flow_client_is_gone(struct flow *f, unsigned news)
 	const bool is_unix = f->client.family == AF_UNIX, speaks = f->route->codec != NULL && f->route->codec->client_speaks;
 	const int err = (news & SOCKET_DEAD) ? socket_error(fd) : 0;
 
+	leg_of(f, CLIENT)->urgent |= f->route->urgent && (news & SOCKET_URGENT);	/* it came before its signal was watched for */
 	if (err != 0)
 		ending_before_open(f, reason_from_errno(CLIENT, err, fd, false));
 	else if (((speaks && (news & SOCKET_FIN)) || (is_unix && (news & SOCKET_DEAD))) && socket_unread(fd) == 0)

@@ -58,6 +58,7 @@ struct leg {
 	bool bulk : 1;		/* it has much to be read at once: splice */
 	bool stalled : 1;	/* its window is shut: TCP_USER_TIMEOUT is off meanwhile */
 	bool dead : 1;		/* its socket is of no use any more, but for reading what is left */
+	bool urgent : 1;	/* an urgent byte is among those to be read */
 	bool guarded : 1;	/* bytes were sent ahead to it: its socket resets when this process is killed */
 };
 
@@ -88,6 +89,7 @@ struct flow {
 	uint16_t backend_index;	/* of the route */
 	uint8_t reason;		/* enum close_reason */
 	uint8_t state;		/* enum flow_state */
+	uint8_t urgent_seen;	/* of the worker's signals of urgent data, as many as fit, when its legs were asked */
 	uint8_t hops;		/* so many flows of ours came before it in a chain of routes */
 	bool kept : 1;		/* the backend leg has its keepalive: set when the flow has lived for a moment */
 	bool again : 1;		/* on the relay's list of flows with more to pump */
@@ -154,6 +156,8 @@ struct relay {
 	uint64_t list_last_id;		/* where it ends */
 	uint32_t random;
 	int64_t warned_us;		/* the last warning about a backend */
+	unsigned urgent_signals;	/* that have been seen */
+	int64_t urgent_until_us;	/* so long each read asks whether it begins with an urgent byte */
 	int64_t denied_us;		/* the last flow of our own that came back */
 	struct failed failed;
 	uint8_t buf[RELAY_BUFFER];

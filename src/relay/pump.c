@@ -17,9 +17,11 @@
 
 #include "relay/flow.h"
 #include "stent/socket.h"
+#include "stent/urgent.h"
 
 #define ROUNDS 4			/* before others have their turn */
 #define SPLICE_LEAST (16 * 1024)	/* less than this is no bulk any more */
+#define URGENT_ASK_US (10 * US_PER_S)	/* an urgent byte is waited for so long, once it was announced */
 #define BULK_LEAST (64 * 1024)		/* read at once: from now on by splice() */
 
 void
@@ -129,7 +131,32 @@ read_nothing(struct flow *f, enum side from, ssize_t n)
 		ending_on_error(f, from, errno);
 }
 
-/* The urgent byte alone, marked as such. */
+/*
+ * The next read may begin with an urgent byte: one is there, or was signalled a while ago, of any flow of this
+ * worker, and may still be under way. Where none ever was this costs nothing.
+ */
+static bool
+may_be_urgent(struct flow *f, const struct leg *l)
+{
+	const unsigned signals = urgent_signals();
+	struct relay *r = f->relay;
+
+	if (!f->route->urgent || signals == 0)
+		return l->urgent;
+	if (r->urgent_signals != signals) {
+		r->urgent_signals = signals;
+		r->urgent_until_us = clock_us() + URGENT_ASK_US;
+	}
+	if (f->urgent_seen != (uint8_t)signals) {
+		f->urgent_seen = (uint8_t)signals;
+		for (enum side s = CLIENT; s <= BACKEND; s++)
+			if (leg_fd(leg_of(f, s)) >= 0)
+				leg_of(f, s)->urgent |= (socket_look(leg_fd(leg_of(f, s))) & SOCKET_URGENT) != 0;
+	}
+	return l->urgent || clock_us() < r->urgent_until_us;
+}
+
+/* The urgent byte alone, marked as such. A codec does not see it: whoever does not ask for it has it not in the stream. */
 static bool
 pump_urgent(struct flow *f, enum side from)
 {
@@ -141,7 +168,10 @@ pump_urgent(struct flow *f, enum side from)
 		read_nothing(f, from, n);
 		return false;
 	}
+	l->urgent = false;
 	l->rx_us = clock_us();
+	if (f->vital != NULL)
+		f->vital->app_us[from] = l->rx_us;
 	received(f, from, 1);
 	n = socket_send_urgent(leg_fd(to), byte);
 	if (n == 1)
@@ -227,11 +257,12 @@ pump_once(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
 	uint8_t *buf = f->relay->buf;
+	const bool urgent = may_be_urgent(f, l);
 	ssize_t n;
 
-	if (f->route->urgent && socket_at_urgent(leg_fd(l)))
+	if (urgent && socket_at_urgent(leg_fd(l)))
 		return pump_urgent(f, from);
-	if (l->bulk && !f->route->urgent && pump_splice(f, from))
+	if (l->bulk && pump_splice(f, from))		/* which stops before an urgent byte, too */
 		return true;
 	n = recv(leg_fd(l), buf, RELAY_BUFFER, 0);
 	if (n <= 0) {
@@ -240,7 +271,7 @@ pump_once(struct flow *f, enum side from)
 	}
 	l->rx_us = clock_us();
 	l->bulk = n >= BULK_LEAST;
-	if (n < RELAY_BUFFER && !l->hup && !f->route->urgent)
+	if (n < RELAY_BUFFER && !l->hup && !urgent)
 		l->readable = false;
 	if (f->vital != NULL) {
 		vital_forward(f, from, buf, (size_t)n);

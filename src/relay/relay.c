@@ -270,6 +270,8 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	init_flow(f, r, fd, route, client);
 	counter_add(&r->counters->flows_open, 1);
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
+	if (route->urgent)
+		socket_take_urgent(fd, true, client->family != AF_UNIX);
 	if (has_come_back(f))
 		deny(f);
 	else if (!flow_client_is_gone(f, socket_look(fd)) && (flow_listen_to(f, CLIENT) != 0 || dial_start(f) != 0))

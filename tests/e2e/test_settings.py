@@ -81,8 +81,6 @@ WRONG = {
     ROUTE + "on_dead = explode\n": '4: on_dead: "explode" is unknown; write one of farewell | reset | close',
     "[stent]\nlog_level = warning\n" + ROUTE:
         '2: log_level: "warning" is not one of error | warn | info | debug; did you mean "warn"?',
-    ROUTE + "protocol = websocket\nurgent = on\n": "5: urgent: protocol = websocket has no urgent bytes; leave this out, "
-        "or write protocol = tcp",
     # sections
     "[stnet]\nworkers = 3\n" + ROUTE: "1: unknown section [stnet]; did you mean [stent]?",
     "[default]\nconnect_timeout = 3s\n" + ROUTE: "1: unknown section [default]; did you mean [defaults]?",
@@ -109,8 +107,8 @@ WRONG = {
         "2: listen is no key of this section; write it in a [route NAME] or in [defaults]",
     ROUTE + "log_level = debug\n": "4: log_level is no key of this section; write it in [stent]",
     ROUTE + "urgent = on\n\nurgent = off\n": "6: urgent is there a second time (first: line 4); leave one of them out",
-    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or leave the line out for the default off",
-    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or leave the line out for the default off",
+    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or leave the line out for the default on",
+    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or leave the line out for the default on",
     "[route r]\nlisten =\nbackend = a:1\n":
         "2: listen: has no value; write ADDRESS:PORT | :PORT | unix:PATH | fd:NAME, ...",
     # a route that lacks something

@@ -201,7 +201,7 @@ test_defaults(void **state)
 	assert_int_equal(r->connect_timeout_ms, 5000);
 	assert_int_equal(r->lookup_age_ms, 10000);
 	assert_int_equal(r->on_dead, ON_DEAD_FAREWELL);
-	assert_false(r->urgent);
+	assert_true(r->urgent);
 	assert_true(r->cancel_on_death);
 	assert_false(r->codec_settings.in_transaction);
 	assert_int_equal(r->codec_settings.comment.len, 0);
