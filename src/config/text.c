@@ -225,7 +225,7 @@ prefix_len(const char *text)
 static char *
 next_item(char **more)
 {
-	char *item = *more, *p = item;
+	char *item = *more, *p;
 
 	if (item == NULL)
 		return NULL;

@@ -69,7 +69,7 @@ socket_take_urgent(int fd, bool in_line, bool is_inherited)
 bool
 socket_is_own_peer(int fd)
 {
-	struct sockaddr_storage own, peer;
+	struct sockaddr_storage own = { 0 }, peer;
 	socklen_t own_len = sizeof(own), peer_len = sizeof(peer);
 
 	return getsockname(fd, (struct sockaddr *)&own, &own_len) == 0 && getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 &&
@@ -104,10 +104,11 @@ static int
 read_number(const char *path)
 {
 	FILE *f = fopen(path, "re");
+	char text[32] = "";
 	int n = -1;
 
-	if (f != NULL && fscanf(f, "%d", &n) != 1)
-		n = -1;
+	if (f != NULL && fgets(text, sizeof(text), f) != NULL)
+		n = (int)strtol(text, NULL, 10);
 	if (f != NULL)
 		fclose(f);
 	return n;
