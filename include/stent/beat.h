@@ -29,6 +29,7 @@ enum beat_hold {
 	BEAT_HOLD_TRIAL,	/* other flows of the route try first */
 	BEAT_HOLD_MUTE,		/* the peer never replied, and the protocol has no one-way kind now */
 	BEAT_HOLD_REPLY,	/* a reply is waited for */
+	BEAT_HOLD_MESSAGE,	/* the end of the message that it is being sent is waited for, one interval more */
 };
 
 /* The beats of one leg. Zeroed, then beat_init(). */
@@ -37,7 +38,7 @@ struct beat_leg {
 	int64_t asked_us;	/* the answer that is waited for is due timeout_us after this; 0: none is waited for */
 	int64_t since_us;	/* when the oldest ask without an answer went out; 0: there is none */
 	int64_t gap_us;		/* quiet time until the next: the interval less its jitter */
-	int64_t trial_us;	/* when the first heartbeat of the kind on trial went out */
+	int64_t trial_us;	/* when the first heartbeat of the one-way kind on trial went out */
 	uint32_t sent;
 	uint32_t asks;		/* of those, the ones that are replied to */
 	uint32_t answered;
@@ -47,7 +48,7 @@ struct beat_leg {
 	uint8_t hold;		/* enum beat_hold: why none went out when the leg was last due */
 	uint8_t borne;		/* kinds that this peer has borne; a set of enum beat_kind */
 	uint8_t last_kind;	/* that was sent; 0: none yet */
-	uint8_t trying;		/* the kind on trial; 0: none */
+	uint8_t trying;		/* kinds on trial, a set: pings, and at most one other */
 	bool refused;		/* the peer does not bear heartbeats: it gets no more */
 	bool mute;		/* it was asked, and never replied: it is not asked again */
 };
@@ -65,7 +66,7 @@ struct beat_policy {
 /* What the relay knows when a leg is due. */
 struct beat_facts {
 	unsigned legal;		/* kinds that the codec allows now */
-	bool owed;		/* an answer may still come from this peer, to us or to the other side's own question */
+	bool owed;		/* an answer to us may still come from this peer */
 	bool route_allows;	/* the kinds that are legal are not all off on the route */
 	bool unread;		/* the kernel tells that the peer does not read */
 	bool blind;		/* the kernel does not tell */
@@ -74,7 +75,8 @@ struct beat_facts {
 	bool stuck;		/* bytes are on their way, to it or from it, that keep an answer from coming */
 	bool other_alive;	/* the other side has proved itself lately */
 	int64_t other_app_us;	/* last sign of the other side's application */
-	int64_t rx_us;		/* last bytes from this leg's peer */
+	int64_t rx_us, tx_us;	/* last bytes from this leg's peer, and to it */
+	bool may_wait;		/* a heartbeat is legal, but a better place is near: behind the message that is being sent to the peer */
 };
 
 enum beat_verdict {
@@ -104,12 +106,16 @@ struct beat_outcome {
 	bool went_mute;		/* a peer that never replied was given its time: it is asked no more */
 };
 
+/* When a leg that is held is looked at again: as seldom as that can change without its due time moving, too. */
+int64_t beat_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now_us);
+
 /* For any other leg that is due. */
 struct beat_outcome beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us);
 
 /* random: any number, spreads the next beat over 80..100 % of the interval. */
 void beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_t now_us, uint32_t random);
-void beat_answered(struct beat_leg *b, unsigned n, int64_t now_us);
+/* Returns the kind that was on trial and is borne, as it was replied to; 0: none was. */
+unsigned beat_answered(struct beat_leg *b, unsigned n, int64_t now_us);
 
 /* The peer reacted to a heartbeat by something else than a reply: no more for it. */
 void beat_refused(struct beat_leg *b);
@@ -120,8 +126,13 @@ void beat_refused(struct beat_leg *b);
  * kind before: then a tenth of the interval, since closes fall there by chance, too.
  */
 int64_t beat_trial_us(const struct beat_policy *p, bool is_borne);
-/* The kind on trial has had its time, and nothing spoke against it: it is borne. Returns that kind; 0: none yet. */
+/* The one-way kind on trial has had its time, and nothing spoke against it: it is borne. Returns that kind; 0: none yet. */
 unsigned beat_settle_trial(struct beat_leg *b, const struct beat_policy *p, int64_t now_us);
+/*
+ * A ping is on trial until it has been replied to: a pooler may keep it waiting for a server, and its sender with it. True: it
+ * is so no more, with no verdict, as the peer has passed it over or has had ten times the time for it.
+ */
+bool beat_drop_ask(struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t now_us);
 
 /* How long ago a sign of life may be and still vouch for its side. */
 int64_t beat_vouch_us(int64_t probe_idle_us, int64_t probe_interval_us, int64_t interval_us);

@@ -37,6 +37,7 @@ enum beat_kind {
 
 #define CODEC_STATE_MAX 512	/* bytes; a state with all that it holds back */
 #define CODEC_BEAT_MAX 256	/* bytes; room that beat() and cancel() may fill */
+#define CODEC_COMMENT_MAX 200	/* bytes; of struct codec_settings */
 #define CODEC_FAREWELL_MAX 512	/* bytes; room that farewell() may fill */
 
 /*
@@ -53,8 +54,10 @@ struct codec_out {
 	size_t n_spans;
 	size_t scratch_used;
 	unsigned answers;	/* answers to our beats taken out by this call */
+	unsigned strays;	/* ... and those that count for nothing: repeated, too late to be waited for, or errors in the place of one */
 	unsigned early;		/* bytes left out by this call, having been sent ahead */
 	const char *refused;	/* set when what came shows that this peer does not bear our heartbeats: a static string. See feed() */
+	const char *complaint;	/* set when a goodbye of `from` passed that names a fault of what it was sent: a static string. Right behind a heartbeat it is evidence against that */
 	const char *lost;	/* set once, when the codec lets go: the reason, a static string */
 	const char *note;	/* set once, what the operator should know of a flow that goes on (no beats to a pooler): a static string, logged at info */
 	uint8_t scratch[CODEC_SCRATCH];
@@ -66,8 +69,10 @@ codec_out_clear(struct codec_out *out)
 	out->n_spans = 0;
 	out->scratch_used = 0;
 	out->answers = 0;
+	out->strays = 0;
 	out->early = 0;
 	out->refused = NULL;
+	out->complaint = NULL;
 	out->lost = NULL;
 	out->note = NULL;
 }
@@ -95,6 +100,8 @@ struct codec_settings {
 	enum beat_kind kind[2];			/* kind configured for the beats to a side; 0: auto */
 	bool heartbeats[2];			/* beats to that side are on */
 	bool in_transaction;			/* beat the backend inside a transaction too */
+	struct codec_bytes comment;		/* into event streams: ":words\n", with or without an empty line behind it; empty: by the stream */
+	bool comment_at_start;			/* ... also before the first byte of one */
 	bool while_busy[2];			/* heartbeats to that side also while a statement or command runs */
 };
 
@@ -114,9 +121,13 @@ struct codec {
 		enum beat_kind kind;	/* what `auto` means; 0 where it means off */
 		uint32_t interval_ms;	/* what `heartbeat = auto` means; 0: off */
 	} leg[2];		/* indexed by the side that receives the beat */
+	bool client_speaks;	/* a client that has closed before its first byte wants nothing, whoever speaks first */
 
 	/* The state comes zeroed. */
 	void (*init)(void *state, const struct codec_settings *settings);
+
+	/* Behind init(): a random number for this flow, by which its heartbeats are told from those of others. NULL: needs none. */
+	void (*seed)(void *state, uint64_t random);
 
 	/*
 	 * Looks at the next len > 0 bytes that `from` sent, cut wherever they were
@@ -162,6 +173,13 @@ struct codec {
 	 */
 	const char *(*why_none)(const void *state, enum side to);
 
+	/*
+	 * A heartbeat to side `to` is legal here, but a better place is near (it
+	 * is within a message or event whose rest may come): one interval more
+	 * is let pass before it goes out here. NULL: never.
+	 */
+	bool (*may_wait)(const void *state, enum side to);
+
 	/* Side `from` said goodbye in its protocol: its end is in order, even by a reset. NULL: it has no goodbye. */
 	bool (*said_goodbye)(const void *state, enum side from);
 
@@ -173,10 +191,11 @@ struct codec {
 	    uint8_t buf[CODEC_BEAT_MAX]);
 
 	/*
-	 * An answer may still come from side `by`: to an ask of ours, or to one of
-	 * the other side's own that keeps us from asking. asked: an ask of ours has
-	 * had no answer so far; without this call that alone counts. Called for
-	 * a side that has not sent its FIN.
+	 * An answer to an ask of ours may still come from side `by`, and it
+	 * alone is to blame if none does: not so where it may answer the other
+	 * side's own question in its place. asked: an ask of ours has had no
+	 * answer so far; without this call that alone counts. Called for a side
+	 * that has not sent its FIN.
 	 */
 	bool (*owes)(const void *state, enum side by, bool asked);
 
@@ -191,6 +210,12 @@ struct codec {
 
 	/* Bytes sent ahead to side `to` have not come yet: a FIN to it now would lie. NULL: never. */
 	bool (*is_ahead)(const void *state, enum side to);
+
+	/*
+	 * What side `to` is being sent has no other end than a FIN: with one that the
+	 * sender did not send a part would pass for the whole. NULL: never.
+	 */
+	bool (*ends_at_fin)(const void *state, enum side to);
 
 	/*
 	 * The protocol's own goodbye to side `to`, the other side being dead.

@@ -42,6 +42,7 @@ struct route {
 	struct leg_settings leg[2];
 	struct codec_settings codec_settings;
 	int64_t connect_timeout_ms;	/* for all backends and their addresses together */
+	int64_t failover_after_ms;	/* the next backend is tried beside one that is silent; 0: off */
 	int64_t lookup_age_ms;		/* an address found by name is used so long */
 	enum on_dead on_dead;
 	bool urgent;			/* relay TCP's urgent mark */
@@ -69,6 +70,8 @@ struct config {
 	int64_t drain_timeout_ms;
 	struct route *routes;
 	size_t n_routes;
+	char **warnings;		/* "FILE:LINE: warning: ...", fit to be shown; for whoever uses the settings to tell */
+	size_t n_warnings;
 };
 
 /*

@@ -66,11 +66,14 @@ struct flow_info {
 		int64_t worst_us;
 		int64_t quiet_ms;	/* since the last bytes from this side */
 		int64_t heard_ms;	/* since its last sign of life that we know of: bytes, or an acknowledgement if asked for */
+		int64_t vouch_ms;	/* a sign of life older than this says nothing any more; 0: any says something */
+		unsigned probes, probes_max;	/* TCP probes unanswered in a row, where one is overdue; as many mean death */
 		unsigned misses, misses_max;	/* replies missed in a row; as many mean death; 0: any number does not */
 		bool asking;		/* a reply is waited for */
 		bool refused;		/* it reacted to heartbeats, and gets no more */
 		const char *why_none;	/* why it gets no heartbeats now; NULL: it does */
 		bool fin;		/* this side has said its last */
+		bool dead;		/* proved: what it sent before is being delivered */
 	} leg[2];
 };
 
@@ -82,11 +85,14 @@ struct relay_counters {
 	uint64_t bytes[2];		/* received from that side and forwarded */
 	uint64_t beats[2], answers[2];	/* sent to, answered by that side */
 	uint64_t codec_lost;		/* codecs that let go */
+	uint64_t cancels;		/* cancel requests under way */
 	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
 };
 
 struct event_base;
 struct relay;
+
+#define RELAY_CANCELS 64	/* cancel requests that a relay has under way at once, with a descriptor each */
 
 /*
  * So many pipes for splice() a relay has at most, with two descriptors each,

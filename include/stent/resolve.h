@@ -1,9 +1,9 @@
 /*
  * resolve.h - host names to addresses without blocking, remembered for a while.
  *
- * One a worker. libevent's evdns does the asking: /etc/hosts first, then the
- * servers of /etc/resolv.conf (Docker's own resolver is one). Both files are
- * read again when they change.
+ * One a worker. /etc/hosts first, then the servers and the search list of
+ * /etc/resolv.conf (Docker's own resolver is one). Both files are read anew for
+ * each question. A name that was not found is not asked for again for 2 s.
  */
 #ifndef STENT_RESOLVE_H
 #define STENT_RESOLVE_H
@@ -17,7 +17,7 @@ struct event_base;
 struct resolver;
 struct lookup;			/* one question under way */
 
-/* What a name stands for; the ports are not filled in. */
+/* What a name stands for, the best first (RFC 6724); the ports are not filled in. */
 struct host_addresses {
 	size_t n;
 	struct sockaddr_storage at[];

@@ -40,8 +40,15 @@ int socket_from_systemd(int i, char name[SYSTEMD_NAME_MAX]);
 /* Accepts one: descriptor or -errno. */
 int socket_accept(int listener, struct address *peer);
 
-/* Starts to connect: descriptor or -errno. Finished when it is writable. */
-int socket_connect(const struct sockaddr *sa, socklen_t len);
+enum socket_how {
+	SOCKET_TAKES_SPARE = 1,		/* when no descriptor is left, one that was held back (spare.h): its client is in */
+	SOCKET_CARRIES_URGENT = 2,	/* see socket_take_urgent() */
+};
+/*
+ * Starts to connect: descriptor or -errno. Finished when it is writable. Fills in the local end, of family 0 for a
+ * UNIX socket. -ECONNREFUSED also for one that met itself.
+ */
+int socket_connect(const struct sockaddr *sa, socklen_t len, unsigned how, struct address *local);
 /*
  * True when a socket is connected to itself: to a port on which nobody listens
  * and from which the kernel let it leave (TCP's simultaneous open).
@@ -56,6 +63,17 @@ void socket_set_keepalive_idle(int fd, int seconds);
 /* Takes the pending error: 0 or an errno. */
 int socket_error(int fd);
 
+/* What a socket has to tell, without taking it; a set of these. */
+enum socket_news {
+	SOCKET_DEAD = 1,	/* reset, or an error; of a UNIX socket: the peer has closed */
+	SOCKET_FIN = 2,		/* the peer's FIN is here */
+	SOCKET_URGENT = 4,	/* an urgent byte is here, and was not read yet */
+};
+unsigned socket_look(int fd);
+
+/* True when the client of a UNIX socket is this process. */
+bool socket_is_from_ourselves(int fd);
+
 /* Where a redirected flow wanted to go. 0 or -errno. */
 int socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len);
 
@@ -66,6 +84,11 @@ void socket_set_reset_at_close(int fd, bool on);
 
 void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's own */
 
+/*
+ * in_line: urgent bytes are read in their place, and urgent.h tells this thread of them from now on. Else the kernel
+ * leaves them out. A listener's TCP sockets have inherited that.
+ */
+void socket_take_urgent(int fd, bool in_line, bool is_inherited);
 /* True when the next byte to read is an urgent one. */
 bool socket_at_urgent(int fd);
 /* Sends one byte, as an urgent one where the socket knows of such. As send(2). */

@@ -42,6 +42,8 @@ ssize_t transport_write(struct transport *t, const struct iovec *v, size_t n);
 ssize_t transport_read_into_pipe(struct transport *t, int pipe, size_t len);
 ssize_t transport_write_from_pipe(struct transport *t, int pipe, size_t len);
 
+/* What it has to tell, without taking it: a set of SOCKET_ bits. */
+unsigned transport_look(const struct transport *t);
 /* The next byte to read is an urgent one; sends one byte as such. */
 bool transport_at_urgent(const struct transport *t);
 ssize_t transport_write_urgent(struct transport *t, uint8_t byte);

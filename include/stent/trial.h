@@ -3,7 +3,7 @@
  *
  * The peers of a route may never have met a heartbeat before. So the first
  * ones are a trial: few flows at once try a kind, and the others wait until
- * some have borne it. A peer that reacts to a heartbeat by an error, or by a
+ * some have borne it: a ping when it is replied to, others after a moment. A peer that reacts to a heartbeat by an error, or by a
  * close right behind it, is evidence against that kind: after a few such flows
  * the kind is off on the route for the life of the process.
  *

@@ -268,13 +268,22 @@ milliseconds(int64_t us)
 	return us < 0 ? json_null() : json_real((double)us / 1000);
 }
 
-/* What is known of a side: "alive", it said so lately; "asking", replies are missed; "closed", it has said its last. */
+/*
+ * What is known of a side: "alive", it gave a sign lately; "asking", replies were missed, or TCP probes; "silent", its
+ * last sign is too old to say anything; "closed", it has said its last; "dead", that is proved, and the flow ends.
+ */
 static const char *
 verdict(const struct flow_info *f, enum side side)
 {
+	if (f->connecting && side == BACKEND)
+		return "connecting";
+	if (f->leg[side].dead)
+		return "dead";
 	if (f->leg[side].fin)
 		return "closed";
-	return f->leg[side].misses > 0 ? "asking" : "alive";
+	if (f->leg[side].misses > 0 || f->leg[side].probes > 0)
+		return "asking";
+	return f->leg[side].vouch_ms != 0 && f->leg[side].heard_ms > f->leg[side].vouch_ms ? "silent" : "alive";
 }
 
 static json_t *
@@ -283,11 +292,13 @@ flow_leg(const struct flow_info *f, enum side side)
 	const struct address *address = side == CLIENT ? &f->client : &f->backend;
 	char text[ADDRESS_TEXT_MAX];
 
-	return json_pack("{s:s, s:o, s:I, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b}",
+	return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b}",
 	    "verdict", verdict(f, side),
 	    "last_sign_seconds", seconds(f->leg[side].heard_ms),
 	    "misses", (json_int_t)f->leg[side].misses,
 	    "misses_max", (json_int_t)f->leg[side].misses_max,
+	    "probes", (json_int_t)f->leg[side].probes,
+	    "probes_max", (json_int_t)f->leg[side].probes_max,
 	    "why_none", text_json(f->leg[side].why_none),
 	    "address", address_text(address, text),
 	    "bytes", (json_int_t)f->leg[side].bytes,

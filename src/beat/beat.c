@@ -11,8 +11,8 @@
  * the end of what it is saying. Nor while bytes are stuck on the way: then TCP
  * judges (TCP_USER_TIMEOUT), and a paused reader lives on.
  *
- * Where the codec would ask, but the peer has yet to answer the application's
- * own question, that answer is waited for in the same way.
+ * What the peer owes the application alone is none of ours: many answer some
+ * of its questions only, and are well.
  *
  * An answer moves no timer: the leg is looked at after an interval in any case.
  */
@@ -23,6 +23,7 @@
 #define RETRY_LEAST_US (5 * US_PER_MS)
 #define RETRY_MOST_US (5 * US_PER_S)
 #define JITTER_PERCENT 20
+#define ASK_TRIAL_TIMEOUTS 10
 #define UNASKED_US (60 * (int64_t)US_PER_S)
 
 static int64_t
@@ -56,18 +57,28 @@ wish(const struct beat_policy *p)
 	return p->kind != 0 ? p->kind : p->preferred;
 }
 
+/*
+ * The leg has been quiet since. Only an ask brings bytes back; of a peer that
+ * acknowledges what it gets, a tell brings no more than that.
+ */
+static int64_t
+quiet_since_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t tx_us)
+{
+	return max64(wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us, b->last_us);
+}
+
 int64_t
 beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t tx_us)
 {
-	int64_t quiet_us, due_us;
+	int64_t due_us;
 
 	if (p->interval_us == 0 || b->refused)
 		return INT64_MAX;
-	/* Only an ask brings bytes back. Of a peer that acknowledges what it gets, a tell brings no more than that. */
-	quiet_us = wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us;
-	due_us = max64(quiet_us, b->last_us) + b->gap_us;
-	if (b->trying != 0)
+	due_us = quiet_since_us(b, p, rx_us, tx_us) + b->gap_us;
+	if ((b->trying & ~(unsigned)BEAT_ASK) != 0)
 		due_us = min64(due_us, b->trial_us + beat_trial_us(p, false));
+	if ((b->trying & BEAT_ASK) != 0)
+		due_us = min64(due_us, b->since_us + ASK_TRIAL_TIMEOUTS * p->timeout_us);
 	return b->asked_us != 0 ? min64(due_us, b->asked_us + p->timeout_us) : due_us;
 }
 
@@ -136,7 +147,7 @@ static void
 judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us,
     struct beat_outcome *o)
 {
-	if (!f->owed) {		/* also: it has answered the application */
+	if (!f->owed) {		/* also: it may have answered the application in our place */
 		b->asked_us = b->since_us = 0;
 		b->misses = 0;
 		return;
@@ -151,9 +162,15 @@ judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_
 		miss(b, p, o);
 }
 
-/* When a leg that is held is looked at again: as seldom as that can change without its due time moving, too. */
+/* Some peers cannot bear a ping within a message of several frames, though it is legal: one waits an interval more for its end. */
 static int64_t
-look_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
+message_wait_us(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f)
+{
+	return f->may_wait ? quiet_since_us(b, p, f->rx_us, f->tx_us) + 2 * b->gap_us : 0;
+}
+
+int64_t
+beat_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
 {
 	int64_t at = beat_hopeless_us(p, now_us);
 
@@ -173,8 +190,8 @@ beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_f
 	judge_answer(b, p, f, now_us, &o);
 	if (o.verdict == BEAT_DEAD)
 		return o;
-	if (b->asked_us == 0 && f->owed && !b->mute && wish(p) == BEAT_ASK && (legal & BEAT_ASK) == 0)
-		b->asked_us = now_us;	/* it owes one to the application */
+	if (b->asked_us == 0 && f->owed && b->since_us != 0 && !b->mute && wish(p) == BEAT_ASK && (legal & BEAT_ASK) == 0)
+		b->asked_us = now_us;	/* it cannot be asked anew: the reply to the last ask is waited for once more */
 	if (b->asked_us != 0 || b->mute)
 		legal &= ~(unsigned)BEAT_ASK;
 	o.kind = choose_kind(p, legal);
@@ -184,10 +201,14 @@ beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_f
 		b->hold = b->mute ? BEAT_HOLD_MUTE : b->asked_us != 0 ? BEAT_HOLD_REPLY : BEAT_HOLD_STATE;
 	else
 		b->hold = (uint8_t)find_hold(b, p, f, now_us);
+	if (b->hold == BEAT_HOLD_NONE && now_us < message_wait_us(b, p, f))
+		b->hold = BEAT_HOLD_MESSAGE;
 	if (b->hold == BEAT_HOLD_NONE)
 		o.verdict = BEAT_SEND;
 	else
-		o.again_us = look_again_us(b, p, now_us);
+		o.again_us = beat_again_us(b, p, now_us);
+	if (b->hold == BEAT_HOLD_MESSAGE)
+		o.again_us = min64(o.again_us, message_wait_us(b, p, f));
 	return o;
 }
 
@@ -200,9 +221,10 @@ beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_
 	b->last_kind = (uint8_t)kind;
 	if (b->unread < BEAT_UNREAD_MAX)
 		b->unread++;
-	if ((b->borne & kind) == 0 && b->trying == 0) {
-		b->trying = (uint8_t)kind;
-		b->trial_us = now_us;
+	if (((b->borne | b->trying) & kind) == 0) {
+		b->trying |= (uint8_t)kind;
+		if (kind != BEAT_ASK)
+			b->trial_us = now_us;
 	}
 	if (kind != BEAT_ASK)
 		return;
@@ -221,21 +243,26 @@ beat_refused(struct beat_leg *b)
 	b->asked_us = b->since_us = 0;
 }
 
-void
+unsigned
 beat_answered(struct beat_leg *b, unsigned n, int64_t now_us)
 {
+	const unsigned borne = b->trying & BEAT_ASK;
+
+	b->borne |= (uint8_t)borne;
+	b->trying &= (uint8_t)~BEAT_ASK;
 	b->answered += n;
 	b->misses = 0;
 	b->unread = 0;
 	b->asked_us = 0;
 	b->mute = false;
 	if (b->since_us == 0)
-		return;		/* another one was answered before it */
+		return borne;		/* another one was answered before it */
 	b->rtt_us = (uint32_t)min64(now_us - b->since_us, UINT32_MAX);
 	b->srtt_us = b->srtt_us == 0 ? b->rtt_us : b->srtt_us - b->srtt_us / 8 + b->rtt_us / 8;
 	if (b->rtt_us > b->worst_us)
 		b->worst_us = b->rtt_us;
 	b->since_us = 0;
+	return borne;
 }
 
 int64_t
@@ -247,13 +274,24 @@ beat_trial_us(const struct beat_policy *p, bool is_borne)
 unsigned
 beat_settle_trial(struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
 {
-	const uint8_t kind = b->trying;
+	const unsigned kind = b->trying & ~(unsigned)BEAT_ASK;
 
 	if (kind == 0 || now_us < b->trial_us + beat_trial_us(p, false))
 		return 0;
-	b->borne |= kind;
-	b->trying = 0;
+	b->borne |= (uint8_t)kind;
+	b->trying &= BEAT_ASK;
 	return kind;
+}
+
+bool
+beat_drop_ask(struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t now_us)
+{
+	if ((b->trying & BEAT_ASK) == 0)
+		return false;
+	if (b->since_us != 0 && !(b->mute && rx_us > b->since_us) && now_us < b->since_us + ASK_TRIAL_TIMEOUTS * p->timeout_us)
+		return false;
+	b->trying &= (uint8_t)~BEAT_ASK;
+	return true;
 }
 
 int64_t

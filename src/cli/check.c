@@ -16,6 +16,8 @@ cli_check(int argc, char **argv)
 		return CLI_WRONG;
 	if (config_read(&config, path, stderr) < 0)
 		return CLI_WRONG;
+	for (size_t i = 0; i < config->n_warnings; i++)
+		cli_tell("%s", config->warnings[i]);
 	config_print(config, stdout);
 	config_release(config);
 	return CLI_DONE;

@@ -159,6 +159,8 @@ relay_until_stopped(struct config *config)
 	if (r != 0)
 		cli_tell("stent: cannot open the log%s%s: %s", config->log.path != NULL ? " " : "",
 		    config->log.path != NULL ? config->log.path : "", log_open_hint(-r));
+	for (size_t i = 0; i < config->n_warnings && r == 0; i++)
+		log_say(LEVEL_WARN, "%s", config->warnings[i]);
 	if (r == 0)
 		r = start_or_say(&p, config);
 	if (r == 0)

@@ -97,23 +97,36 @@ put_bytes(const json_t *flow, const json_t *leg, char *buf)
 	figure_count(buf, (uint64_t)json_integer_value(json_object_get(leg, "bytes")));
 }
 
-/* What is known of the side: when it last gave a sign of life, or which of its missed replies is waited for. */
+/* "asking 2 of 3"; most is 0 where none is the last. */
+static void
+put_count_of(char *buf, const char *what, long long n, long long most)
+{
+	if (most > 0)
+		snprintf(buf, CELL_MAX, "%s %lld of %lld", what, n, most);
+	else
+		snprintf(buf, CELL_MAX, "%s %lld", what, n);
+}
+
+/* What is known of the side: when it last gave a sign of life, or which reply or probe in a row is waited for. */
 static void
 put_verdict(const json_t *flow, const json_t *leg, char *buf)
 {
 	const char *verdict = json_string_value(json_object_get(leg, "verdict"));
-	const long long misses_max = json_integer_value(json_object_get(leg, "misses_max"));
-	char time[FIGURE_MAX], of[FIGURE_MAX] = "";
+	const long long misses = json_integer_value(json_object_get(leg, "misses"));
+	char time[FIGURE_MAX];
 
 	(void)flow;
-	if (misses_max > 0)
-		snprintf(of, sizeof(of), " of %lld", misses_max);
-	if (verdict != NULL && strcmp(verdict, "asking") == 0)
-		snprintf(buf, CELL_MAX, "asking %lld%s", (long long)json_integer_value(json_object_get(leg, "misses")) + 1, of);
-	else if (verdict != NULL && strcmp(verdict, "closed") == 0)
-		snprintf(buf, CELL_MAX, "closed");
+	if (verdict == NULL)
+		strcpy(buf, "-");
+	else if (strcmp(verdict, "asking") == 0 && misses > 0)
+		put_count_of(buf, "asking", misses + 1, json_integer_value(json_object_get(leg, "misses_max")));
+	else if (strcmp(verdict, "asking") == 0)
+		put_count_of(buf, "probing", json_integer_value(json_object_get(leg, "probes")),
+		    json_integer_value(json_object_get(leg, "probes_max")));
+	else if (strcmp(verdict, "alive") == 0 || strcmp(verdict, "silent") == 0)
+		snprintf(buf, CELL_MAX, "%s %s", verdict, figure_time(time, real(leg, "last_sign_seconds")));
 	else
-		snprintf(buf, CELL_MAX, "alive %s", figure_time(time, real(leg, "last_sign_seconds")));
+		put_string(leg, "verdict", buf);
 }
 
 /* Beats sent; of those that are replied to, how many were. */
@@ -127,7 +140,7 @@ put_beats(const json_t *flow, const json_t *leg, char *buf)
 
 	(void)flow;
 	if (asks > 0)
-		snprintf(buf, CELL_MAX, "%s/%s", figure_count(a, answers), figure_count(b, asks));
+		snprintf(buf, CELL_MAX, "%s of %s replied", figure_count(a, answers), figure_count(b, asks));
 	else
 		snprintf(buf, CELL_MAX, "%s", figure_count(a, beats));
 }
@@ -141,21 +154,21 @@ static const struct column {
 } columns[] = {
 	{ "ID", CLIENT, put_id, 12, false },
 	{ "ROUTE", CLIENT, put_route, 8, true },
-	{ "PROTOCOL", CLIENT, put_protocol, 4, true },
-	{ "STATE", CLIENT, put_state, 5, true },
+	{ "PROTOCOL", CLIENT, put_protocol, 3, true },
+	{ "STATE", CLIENT, put_state, 4, true },
 	{ "OPEN", CLIENT, put_age, 7, false },
 	{ "CLIENT", CLIENT, put_address, 11, true },
-	{ "QUIET", CLIENT, put_quiet, 9, false },
-	{ "SIGN", CLIENT, put_verdict, 1, true },
+	{ "QUIET", CLIENT, put_quiet, 1, false },
+	{ "SIGN", CLIENT, put_verdict, 9, true },
 	{ "RTT", CLIENT, put_rtt, 2, false },
-	{ "BYTES", CLIENT, put_bytes, 6, false },
-	{ "BEATS", CLIENT, put_beats, 3, false },
+	{ "BYTES", CLIENT, put_bytes, 5, false },
+	{ "BEATS", CLIENT, put_beats, 6, false },
 	{ "BACKEND", BACKEND, put_address, 10, true },
-	{ "QUIET", BACKEND, put_quiet, 9, false },
-	{ "SIGN", BACKEND, put_verdict, 1, true },
+	{ "QUIET", BACKEND, put_quiet, 1, false },
+	{ "SIGN", BACKEND, put_verdict, 9, true },
 	{ "RTT", BACKEND, put_rtt, 2, false },
-	{ "BYTES", BACKEND, put_bytes, 6, false },
-	{ "BEATS", BACKEND, put_beats, 3, false },
+	{ "BYTES", BACKEND, put_bytes, 5, false },
+	{ "BEATS", BACKEND, put_beats, 6, false },
 };
 
 #define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))

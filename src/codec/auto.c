@@ -165,6 +165,7 @@ struct look {			/* until the protocol is known */
 struct finder {
 	const struct codec *inner;	/* the codec found; NULL: none yet */
 	const char *guess;		/* what to say if that was wrong; NULL: it was no guess, or a good one */
+	uint64_t random;		/* for the codec that is found */
 	union {
 		struct look look;
 		uint64_t inner_state[INNER_MAX / sizeof(uint64_t)];
@@ -180,6 +181,14 @@ auto_init(void *state, const struct codec_settings *settings)
 	struct finder *f = state;
 
 	f->look.settings = settings;
+}
+
+static void
+auto_seed(void *state, uint64_t random)
+{
+	struct finder *f = state;
+
+	f->random = random;
 }
 
 /* ---- looking ---- */
@@ -267,6 +276,8 @@ hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 	f->inner = inner;
 	memset(f->inner_state, 0, sizeof(f->inner_state));
 	inner->init(f->inner_state, seen.settings);
+	if (inner->seed != NULL)
+		inner->seed(f->inner_state, f->random);
 	if (!replay(f, &seen, out) && out->lost == NULL)
 		out->lost = UNKNOWN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
@@ -376,6 +387,14 @@ auto_may_beat(const void *state, enum side to)
 	return f->inner != NULL ? f->inner->may_beat(f->inner_state, to) : 0;
 }
 
+static bool
+auto_may_wait(const void *state, enum side to)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->may_wait != NULL && f->inner->may_wait(f->inner_state, to);
+}
+
 static const char *
 auto_why_none(const void *state, enum side to)
 {
@@ -436,6 +455,14 @@ auto_is_ahead(const void *state, enum side to)
 	return f->inner != NULL && f->inner->is_ahead != NULL && f->inner->is_ahead(f->inner_state, to);
 }
 
+static bool
+auto_ends_at_fin(const void *state, enum side to)
+{
+	const struct finder *f = state;
+
+	return f->inner != NULL && f->inner->ends_at_fin != NULL && f->inner->ends_at_fin(f->inner_state, to);
+}
+
 static size_t
 auto_farewell(void *state, enum side to, const struct codec_obituary *o,
     uint8_t buf[CODEC_FAREWELL_MAX])
@@ -466,11 +493,13 @@ const struct codec codec_auto = {
 		[BACKEND] = { .kinds = ALL_KINDS, .interval_ms = 25000 },
 	},
 	.init = auto_init,
+	.seed = auto_seed,
 	.feed = auto_feed,
 	.finish = auto_finish,
 	.unseen = auto_unseen,
 	.skipped = auto_skipped,
 	.may_beat = auto_may_beat,
+	.may_wait = auto_may_wait,
 	.why_none = auto_why_none,
 	.said_goodbye = auto_said_goodbye,
 	.beat = auto_beat,
@@ -478,6 +507,7 @@ const struct codec codec_auto = {
 	.listens = auto_listens,
 	.actual = auto_actual,
 	.is_ahead = auto_is_ahead,
+	.ends_at_fin = auto_ends_at_fin,
 	.farewell = auto_farewell,
 	.cancel = auto_cancel,
 };

@@ -7,14 +7,16 @@
  * at most one may be open, so one head is read at a time and both directions
  * share its memory. What the two sides may disagree about (pipelining, two
  * lengths, an answer in place of 100-continue) makes the codec let go. A 101
- * to websocket replaces all this by the frames of websocket.c, in place.
+ * to websocket replaces all this by the frames of websocket.c, in place; frames
+ * that the client sent before it came are followed meanwhile, and pass as they come.
  *
  * Beats before an upgrade (rows `http` and `sse` only):
- *   tell   to the client, a chunk with an empty comment, between two chunks of
- *          server-sent events, where a line of the decoded text has ended; so
- *          also before the text begins, while a model thinks. (A server that
- *          sends its head, falls silent and then begins with a byte order
- *          mark would lose the name of its first line. None is known.)
+ *   tell   to the client, a comment into a stream of server-sent events
+ *          (http_events.c), between two events or, when one stays cut, between
+ *          two of its lines. It is a chunk of its own between two chunks; in a
+ *          body that ends with the connection (HTTP/1.0) it is bare. Before
+ *          the first byte only where the settings ask for it: a client may
+ *          time that byte, and a byte order mark may still come.
  *   ahead  where the settings ask for it: a leading zero of the next chunk's
  *          size (either direction), or the next byte of "HTTP/1." while a
  *          whole request waits for the first byte of its response. What then
@@ -38,6 +40,7 @@ enum part { PART_START, PART_HEAD, PART_BODY };
 struct exchange {
 	struct http_head head;		/* the one being read, of either side */
 	struct http_body body[2];	/* by the side that sends it */
+	struct http_events events;	/* where the text of a response of events stands */
 	uint8_t part[2];
 	uint8_t prefix;			/* bytes of "HTTP/1." that the client got ahead */
 	bool is_open;			/* a request has been read whose response has not ended */
@@ -45,6 +48,8 @@ struct exchange {
 	bool expects;			/* ... it said Expect; neither 100 nor its body came yet */
 	bool asks_upgrade;		/* ... to something */
 	bool asks_websocket;
+	bool has_early;			/* ... and the client did not wait for the answer: */
+	struct ws_early early;
 };
 
 struct http {
@@ -53,18 +58,20 @@ struct http {
 	bool is_finished[2];	/* that side has sent its FIN */
 	bool is_websocket;
 	bool beats_http;	/* beats before an upgrade: not in the row `websocket` */
-	bool tells_events;	/* comment chunks to the client */
+	bool tells_events;	/* comments to the client */
 	bool sends_ahead[2];	/* to that side */
+	uint32_t nonce;		/* random: for heartbeats behind an upgrade */
+	const struct codec_settings *settings;	/* NULL in the row `websocket` */
 	union {
 		struct exchange exchange;
 		struct ws ws;
 	};
 };
 
-_Static_assert(sizeof(struct http) <= 160, "memory of idle flows counts");
+_Static_assert(sizeof(struct http) <= 184, "memory of idle flows counts");
 
 static const char version_prefix[HTTP_AHEAD_MAX] = "HTTP/1.";
-static const char comment_chunk[] = "2\r\n:\n\r\n";
+#define BEHIND_UPGRADE "bytes behind a request to upgrade"
 
 static void
 init_websocket(void *state, const struct codec_settings *settings)
@@ -79,9 +86,19 @@ init_http(void *state, const struct codec_settings *settings)
 	struct http *h = state;
 
 	h->beats_http = true;
-	h->tells_events = settings->heartbeats[CLIENT];
+	h->settings = settings;
+	/* Where bytes sent ahead were asked for no comment goes: its reader may know none. */
+	h->tells_events = settings->heartbeats[CLIENT] && settings->kind[CLIENT] != BEAT_AHEAD;
 	for (enum side to = CLIENT; to <= BACKEND; to++)
 		h->sends_ahead[to] = settings->kind[to] == BEAT_AHEAD;
+}
+
+static void
+seed(void *state, uint64_t random)
+{
+	struct http *h = state;
+
+	h->nonce = (uint32_t)random;
 }
 
 /* A request's head has ended. */
@@ -98,6 +115,8 @@ open_exchange(struct http *h)
 	x->expects = (x->head.facts & FACT_EXPECT) != 0;
 	x->asks_upgrade = (x->head.facts & upgrade) != 0;
 	x->asks_websocket = (x->head.facts & FACT_UPGRADE_WS) != 0;
+	x->has_early = false;
+	memset(&x->early, 0, sizeof(x->early));
 	return http_body_start(&x->body[CLIENT], &x->head);
 }
 
@@ -107,6 +126,7 @@ upgrade(struct http *h)
 {
 	struct exchange *x = &h->exchange;
 	unsigned facts = x->head.facts;
+	const struct ws_early early = x->early;
 
 	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) == FACT_UPGRADE_H2C)
 		return "upgrade to h2c (HTTP/2)";
@@ -117,6 +137,9 @@ upgrade(struct http *h)
 	if (x->part[CLIENT] != PART_START)
 		return "101 before the request has ended";
 	memset(&h->ws, 0, sizeof(h->ws));
+	h->ws.nonce = h->nonce;
+	h->ws.stream[CLIENT] = early.stream;
+	h->ws.asks[BACKEND] = early.asks;
 	h->is_websocket = true;
 	return NULL;
 }
@@ -137,14 +160,17 @@ answer_exchange(struct http *h)
 		http_body_none(&x->body[BACKEND]);
 		return NULL;
 	}
+	if (x->has_early)
+		return BEHIND_UPGRADE;
 	if (x->expects && !http_body_is_done(&x->body[CLIENT]))
 		return "an answer in place of 100-continue";
 	why = http_body_start(&x->body[BACKEND], &x->head);
+	memset(&x->events, 0, sizeof(x->events));
 	if (why == NULL && (x->is_head || status == 204 || status == 304))
 		http_body_none(&x->body[BACKEND]);
 	if (why == NULL && http_body_is_done(&x->body[BACKEND]))
 		x->is_open = false;
-	if (!h->tells_events)
+	if (!h->tells_events || status > 299)
 		x->body[BACKEND].is_events = false;	/* then its bytes need not be seen */
 	return why;
 }
@@ -154,7 +180,7 @@ static const char *
 start_message(struct exchange *x, enum side from, uint8_t c)
 {
 	if (from == CLIENT && x->is_open)
-		return x->asks_upgrade ? "bytes behind a request to upgrade" : "pipelined requests";
+		return x->asks_upgrade ? BEHIND_UPGRADE : "pipelined requests";
 	if (from == BACKEND && !x->is_open)
 		return c == 0x16 ? "TLS" : "a response without a request";
 	http_head_start(&x->head, from == CLIENT);
@@ -196,6 +222,22 @@ feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct
 	return n;
 }
 
+/*
+ * Behind a request to upgrade to WebSocket the client may send frames at once. They pass as they come, and are
+ * followed as if the answer were a 101; any other answer makes them doubt.
+ */
+static size_t
+feed_early(struct exchange *x, const uint8_t *buf, size_t len, struct codec_out *out, const char **why)
+{
+	const size_t n = ws_feed_early(&x->early, buf, len, why);
+
+	x->has_early = true;
+	codec_emit(out, buf, n);
+	if (*why != NULL)
+		*why = BEHIND_UPGRADE;
+	return n;
+}
+
 static size_t
 feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why)
@@ -205,10 +247,14 @@ feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
 
 	switch (x->part[from]) {
 	case PART_START:
+		if (from == CLIENT && x->has_early)
+			return feed_early(x, buf, len, out, why);
 		if (from == CLIENT && (*buf == '\r' || *buf == '\n')) {
 			codec_emit(out, buf, 1);
 			return 1;
 		}
+		if (from == CLIENT && x->is_open && x->asks_websocket)
+			return feed_early(x, buf, len, out, why);
 		*why = start_message(x, from, *buf);
 		return 0;
 	case PART_HEAD:
@@ -216,7 +262,7 @@ feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
 	default:
 		if (from == CLIENT)
 			x->expects = false;
-		n = http_body_feed(&x->body[from], buf, len, out, why);
+		n = http_body_feed(&x->body[from], from == BACKEND ? &x->events : NULL, buf, len, out, why);
 		end_body(x, from);
 		return n;
 	}
@@ -345,6 +391,31 @@ awaits_response(const struct exchange *x)
 	return x->is_open && x->part[BACKEND] == PART_START && x->part[CLIENT] == PART_START;
 }
 
+/* A response whose body is a stream of events is under way. */
+static bool
+is_in_events(const struct http *h)
+{
+	return !h->is_websocket && h->exchange.part[BACKEND] == PART_BODY && h->exchange.body[BACKEND].is_events;
+}
+
+/* Why no comment may go into the stream of events now; NULL: one may. */
+static const char *
+why_no_comment(const struct http *h)
+{
+	const struct http_body *b = &h->exchange.body[BACKEND];
+
+	if (!http_body_ends_at_fin(b) && !http_body_at_chunk(b))
+		return "in the middle of a chunk";
+	switch (http_events_place(&h->exchange.events)) {
+	case PLACE_START:
+		return h->settings->comment_at_start ? NULL : "no event has come yet";
+	case PLACE_IN_LINE:
+		return "in the middle of a line";
+	default:
+		return NULL;
+	}
+}
+
 static unsigned
 may_beat_exchange(const struct http *h, enum side to)
 {
@@ -354,9 +425,8 @@ may_beat_exchange(const struct http *h, enum side to)
 
 	if (!h->beats_http)
 		return 0;
-	/* Where bytes sent ahead were asked for no comment goes: its reader may know none. */
-	if (to == CLIENT && !h->sends_ahead[CLIENT] && at_chunk(x, BACKEND) && b->is_events && b->at_line_end)
-		return BEAT_TELL;
+	if (to == CLIENT && is_in_events(h))
+		return why_no_comment(h) == NULL ? BEAT_TELL : 0;
 	if (!h->sends_ahead[to] || (to == BACKEND && x->expects))
 		return 0;	/* a body that waits for 100-continue may never come */
 	if (at_chunk(x, from))
@@ -376,6 +446,72 @@ may_beat(const void *state, enum side to)
 	if (h->is_finished[to])
 		return 0;	/* it has left without a Close, and can answer no ping */
 	return ws_may_beat(&h->ws, to);
+}
+
+/* Why a response gets no comments at all. */
+static const char *
+why_no_events(const struct http_head *head)
+{
+	if ((head->facts & (FACT_EVENTS | FACT_TYPE_OTHER)) != FACT_EVENTS || head->status > 299)
+		return "response is no event stream";
+	if ((head->facts & (FACT_ENCODED | FACT_CODING_OTHER)) != 0)
+		return "compressed event stream";
+	return "event stream of a length that was told";
+}
+
+static const char *
+why_none_in_exchange(const struct http *h, enum side to)
+{
+	const struct exchange *x = &h->exchange;
+
+	if (!h->beats_http)
+		return "before the upgrade";
+	if (may_beat_exchange(h, to) != 0)
+		return NULL;
+	if (h->sends_ahead[to])
+		return "no byte is certain to come next";
+	if (to == BACKEND)
+		return "HTTP has none for a server";
+	if (is_in_events(h))
+		return why_no_comment(h);
+	if (x->part[BACKEND] == PART_BODY)
+		return why_no_events(&x->head);
+	return x->is_open ? "request under way" : "no request under way";
+}
+
+static const char *
+why_none(const void *state, enum side to)
+{
+	const struct http *h = state;
+
+	if (h->doubt != NULL)
+		return h->doubt;
+	if (!h->is_websocket)
+		return why_none_in_exchange(h, to);
+	if (h->is_finished[to])
+		return "it has closed its half";
+	return ws_why_none(&h->ws, to);
+}
+
+/* Between the frames of a message, or the lines of an event. */
+static bool
+may_wait(const void *state, enum side to)
+{
+	const struct http *h = state;
+
+	if (h->is_websocket)
+		return ws_in_message(&h->ws, to);
+	return to == CLIENT && is_in_events(h) && http_events_place(&h->exchange.events) == PLACE_IN_EVENT;
+}
+
+static bool
+ends_at_fin(const void *state, enum side to)
+{
+	const struct http *h = state;
+	const enum side from = side_other(to);
+
+	return !h->is_websocket && !h->is_finished[from] && h->exchange.part[from] == PART_BODY &&
+	    http_body_ends_at_fin(&h->exchange.body[from]);
 }
 
 static bool
@@ -404,10 +540,8 @@ beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]
 
 	if (h->is_websocket)
 		return ws_beat(&h->ws, to, kind, buf);
-	if (kind == BEAT_TELL) {
-		memcpy(buf, comment_chunk, sizeof(comment_chunk) - 1);
-		return sizeof(comment_chunk) - 1;
-	}
+	if (kind == BEAT_TELL)
+		return http_body_comment(&x->body[BACKEND], &x->events, &h->settings->comment, buf);
 	if (at_chunk(x, side_other(to))) {
 		http_body_send_zero(&x->body[side_other(to)]);
 		buf[0] = '0';
@@ -429,6 +563,15 @@ farewell(void *state, enum side to, const struct codec_obituary *o,
 	return ws_farewell(&h->ws, to, o, buf);
 }
 
+/* Whoever sent a Close may close its socket with heartbeats unread, which is a reset. */
+static bool
+said_goodbye(const void *state, enum side from)
+{
+	const struct http *h = state;
+
+	return h->is_websocket && ws_said_goodbye(&h->ws, from);
+}
+
 /* After the upgrade the flow is one of the row `websocket`, and beaten as such. */
 static const struct codec *
 actual(const void *state)
@@ -441,6 +584,7 @@ actual(const void *state)
 #define ALL_KINDS (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
 #define HTTP_ROW(row_name, what) { \
 	.name = row_name, \
+	.client_speaks = true, \
 	.summary = what, \
 	.state_size = sizeof(struct http), \
 	.leg = { \
@@ -448,16 +592,21 @@ actual(const void *state)
 		[BACKEND] = { ALL_KINDS, BEAT_ASK, 25000 },	/* legal behind an upgrade */ \
 	}, \
 	.init = init_http, \
+	.seed = seed, \
 	.feed = feed, \
 	.finish = finish, \
 	.unseen = unseen, \
 	.skipped = skipped, \
 	.may_beat = may_beat, \
+	.why_none = why_none, \
+	.may_wait = may_wait, \
+	.said_goodbye = said_goodbye, \
 	.beat = beat, \
 	.owes = owes, \
 	.listens = listens, \
 	.actual = actual, \
 	.is_ahead = is_ahead, \
+	.ends_at_fin = ends_at_fin, \
 	.farewell = farewell, \
 }
 
@@ -466,6 +615,7 @@ const struct codec codec_sse = HTTP_ROW("sse", "server-sent events: the same as 
 
 const struct codec codec_websocket = {
 	.name = "websocket",
+	.client_speaks = true,
 	.summary = "WebSocket (RFC 6455), from its HTTP/1.1 request on",
 	.state_size = sizeof(struct http),
 	.leg = {
@@ -473,13 +623,18 @@ const struct codec codec_websocket = {
 		[BACKEND] = { BEAT_TELL | BEAT_ASK, BEAT_ASK, 25000 },
 	},
 	.init = init_websocket,
+	.seed = seed,
 	.feed = feed,
 	.finish = finish,
 	.unseen = unseen,
 	.skipped = skipped,
 	.may_beat = may_beat,
+	.why_none = why_none,
+	.may_wait = may_wait,
+	.said_goodbye = said_goodbye,
 	.beat = beat,
 	.owes = owes,
 	.is_ahead = is_ahead,
+	.ends_at_fin = ends_at_fin,
 	.farewell = farewell,
 };

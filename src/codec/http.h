@@ -55,6 +55,31 @@ void http_head_start(struct http_head *h, bool is_request);
 size_t http_head_feed(struct http_head *h, const uint8_t *buf, size_t len, const char **why);
 bool http_head_is_done(const struct http_head *h);
 
+/* ---- the text of server-sent events ---- */
+
+#define HTTP_COMMENT_MAX (CODEC_COMMENT_MAX + 4)	/* each line end may have two bytes, and a NUL */
+
+struct http_events {
+	uint8_t line;		/* what the present line is */
+	uint8_t line_end;	/* how this stream ends its lines */
+	bool is_behind_cr;	/* of which the LF may still come */
+	bool has_begun;		/* a byte has come */
+	bool is_open;		/* an event has begun whose empty line has not come */
+	bool has_ids;		/* an event had an id */
+};
+
+enum http_place {
+	PLACE_START,		/* nothing has come yet */
+	PLACE_IN_LINE,		/* or its line end may not be whole */
+	PLACE_IN_EVENT,		/* between two lines of it */
+	PLACE_BETWEEN_EVENTS,
+};
+
+void http_events_feed(struct http_events *e, const uint8_t *buf, size_t len);
+enum http_place http_events_place(const struct http_events *e);
+/* Writes the comment for the present place, which is not in a line. text: as in struct codec_settings. Returns its length. */
+size_t http_events_comment(const struct http_events *e, const struct codec_bytes *text, char buf[HTTP_COMMENT_MAX]);
+
 /* ---- bodies ---- */
 
 #define HTTP_AHEAD_MAX 7	/* bytes sent ahead in one gap */
@@ -66,8 +91,7 @@ struct http_body {
 	uint8_t digits_sent;	/* ... and as they went out, with those sent ahead */
 	uint8_t ahead;		/* zeros sent ahead that nothing has covered yet */
 	bool promised;		/* zeros were sent ahead of a size line that has not been read whole */
-	bool is_events;		/* server-sent events that a comment chunk may join */
-	bool at_line_end;	/* the decoded text so far ends with LF, or is empty */
+	bool is_events;		/* server-sent events that a comment may join */
 };
 
 /* Starts the body that a head announces (RFC 9112, 6.3). Returns why not, or NULL. */
@@ -76,59 +100,90 @@ const char *http_body_start(struct http_body *b, const struct http_head *head);
 void http_body_none(struct http_body *b);
 bool http_body_is_done(const struct http_body *b);
 
-/* Follows the body to its end and emits it, less the zeros that were sent ahead of it. */
-size_t http_body_feed(struct http_body *b, const uint8_t *buf, size_t len, struct codec_out *out,
-    const char **why);
+/*
+ * Follows the body to its end and emits it, less the zeros that were sent ahead of it. events: of a response, for its
+ * text where that is of events; else NULL.
+ */
+size_t http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *buf, size_t len,
+    struct codec_out *out, const char **why);
 uint64_t http_body_unseen(const struct http_body *b);
 void http_body_skipped(struct http_body *b, uint64_t n);
 
 /* The next byte begins a chunk, and nothing of its size line has come. */
 bool http_body_at_chunk(const struct http_body *b);
+/* It lasts until the connection ends: no other end can be told. */
+bool http_body_ends_at_fin(const struct http_body *b);
+/* Writes the comment that may go out now, as a chunk where the body has chunks. Returns its length. */
+size_t http_body_comment(const struct http_body *b, const struct http_events *events, const struct codec_bytes *text,
+    uint8_t buf[CODEC_BEAT_MAX]);
 /* Notes that one zero of the next size line goes out now. */
 void http_body_send_zero(struct http_body *b);
 
 /* ---- WebSocket frames, behind a 101 ---- */
 
-#define WS_TOKEN 12	/* bytes of payload in a ping of ours */
+#define WS_TOKEN 15	/* bytes of payload in a ping of ours */
 #define WS_HOLD (2 + 4 + WS_TOKEN)
 
 struct ws_stream {		/* the frames that one side sends */
 	uint64_t left;		/* payload to come */
-	uint32_t hash;		/* of a control frame's payload so far */
+	uint32_t hash;		/* of a control frame's payload so far; of a Close its code */
 	uint8_t key[4];		/* its masking key; zeros where there is none */
 	uint8_t held[WS_HOLD];	/* start of a frame that is not yet emitted */
 	uint8_t n_held;
+	uint8_t n_passed;	/* of those, bytes that have gone out all the same: see ws_feed_early() */
 	uint8_t state;
 	uint8_t opcode;
 	uint8_t at;		/* control payload so far, for the key */
 	bool in_message;	/* between the fragments of a message */
-	bool is_closed;		/* a Close has passed */
+	bool is_closed;		/* a Close has passed, or nothing whole can follow */
+	bool said_close;	/* a Close of its own has begun to pass */
 };
 
-struct ws_asks {		/* pings that one side owes an answer to */
-	uint32_t next;		/* serial of our next ping */
+struct ws_asks {		/* pings that one side owes a reply to */
 	uint32_t open;		/* bit i: the pong for serial next - 1 - i has not come */
-	uint32_t answered;	/* serials before this one are answered */
 	uint32_t app_hash;	/* payload of the application's last ping to this side */
-	bool app_open;		/* that one is unanswered */
+	uint16_t next;		/* serial of our next ping */
+	uint16_t answered;	/* serials before this one are settled */
+	uint16_t before_app;	/* serials before this one were sent before the application's last ping */
+	uint8_t app_due;	/* the application's pings less the pongs that were passed on */
+	uint8_t app_waits;	/* heartbeats without a reply sent while app_open */
+	bool app_open;		/* the application's last ping is unanswered */
+	bool has_asked;		/* one of ours was sent */
+	bool knows_pongs;	/* a pong of this side without our token is its own: it returns tokens, or pongs unasked */
 };
 
 struct ws {
 	struct ws_stream stream[2];	/* by the side that sends */
 	struct ws_asks asks[2];		/* by the side that is asked */
+	uint32_t nonce;			/* makes our tokens those of this flow */
 };
+
+/* What the client sends before its upgrade is granted: part of a struct ws to come. */
+struct ws_early {
+	struct ws_stream stream;	/* of the client */
+	struct ws_asks asks;		/* of the backend */
+};
+
+/*
+ * Follows it, the caller having passed it on already. Returns how many bytes were frames: less than len with *why set.
+ * The struct ws behind the 101 begins with its two parts.
+ */
+size_t ws_feed_early(struct ws_early *e, const uint8_t *buf, size_t len, const char **why);
 
 size_t ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why);
 /* Emits what is held of that direction. */
 void ws_release(struct ws *ws, enum side from, struct codec_out *out);
-/* Nothing of that direction is held, and no answer of ours is to come in it. */
+/* Nothing of that direction is held, and no reply to us is to come in it. */
 bool ws_is_settled(const struct ws *ws, enum side from);
 uint64_t ws_unseen(const struct ws *ws, enum side from);
 void ws_skipped(struct ws *ws, enum side from, uint64_t n);
 unsigned ws_may_beat(const struct ws *ws, enum side to);
-/* A pong is still to come from that side, for a ping of ours or of the application. After a Close none need be. */
+const char *ws_why_none(const struct ws *ws, enum side to);	/* NULL: one may */
+bool ws_in_message(const struct ws *ws, enum side to);	/* between its frames, too */
+/* A pong for a ping of ours is still to come from that side. After a Close none need be, nor while the application's own ping comes first. */
 bool ws_owes(const struct ws *ws, enum side by);
+bool ws_said_goodbye(const struct ws *ws, enum side from);
 size_t ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]);
 size_t ws_farewell(struct ws *ws, enum side to, const struct codec_obituary *o,
     uint8_t buf[CODEC_FAREWELL_MAX]);

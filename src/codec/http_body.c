@@ -2,10 +2,8 @@
  * http_body.c - follows the body of an HTTP/1.1 message to its end.
  *
  * A body is counted (Content-Length), cut into chunks, or lasts until the
- * connection ends; then nothing more can be known and it is passed blindly.
- * Payload is counted and never looked at, but for the last byte of a chunk of
- * server-sent events: a comment may only follow a line feed. (Not a CR: with
- * the LF still to come it would be torn from its line end.)
+ * connection ends. Payload is counted and never looked at, but for that of
+ * server-sent events (http_events.c).
  *
  * Zeros sent ahead: a chunk's size may have leading zeros, so they can go out
  * before the size is known. When the size line comes and begins with zeros of
@@ -14,6 +12,7 @@
  * that proves to be no size line, leaves `promised` set: what was sent cannot
  * be taken back, and only a reset is honest then.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "codec/http.h"
@@ -183,15 +182,14 @@ http_body_start(struct http_body *b, const struct http_head *head)
 			return "Transfer-Encoding without chunked";
 		else
 			b->state = S_UNTIL_CLOSE;
-		b->is_events = (facts & (FACT_CHUNKED | FACT_CODING_OTHER | FACT_EVENTS |
-		    FACT_TYPE_OTHER | FACT_ENCODED)) == (FACT_CHUNKED | FACT_EVENTS);
-		b->at_line_end = true;
 	} else if ((facts & FACT_LENGTH) != 0) {
 		b->left = head->length;
 		b->state = b->left > 0 ? S_COUNTED : S_NONE;
 	} else {
 		b->state = head->is_request ? S_NONE : S_UNTIL_CLOSE;
 	}
+	b->is_events = !head->is_request && (b->state == S_SIZE || b->state == S_UNTIL_CLOSE) &&
+	    (facts & (FACT_CODING_OTHER | FACT_EVENTS | FACT_TYPE_OTHER | FACT_ENCODED)) == FACT_EVENTS;
 	return NULL;
 }
 
@@ -207,14 +205,12 @@ http_body_is_done(const struct http_body *b)
 	return b->state == S_NONE;
 }
 
-/* Counts n bytes of payload, of which the last one is `last`. */
 static void
-count_payload(struct http_body *b, uint64_t n, uint8_t last)
+count_payload(struct http_body *b, uint64_t n)
 {
 	if (b->state == S_UNTIL_CLOSE || n == 0)
 		return;
 	b->left -= n;
-	b->at_line_end = last == '\n';
 	if (b->left == 0)
 		b->state = b->state == S_DATA ? S_DATA_CR : S_NONE;
 }
@@ -231,8 +227,8 @@ payload_run(const struct http_body *b, size_t len)
 }
 
 size_t
-http_body_feed(struct http_body *b, const uint8_t *buf, size_t len, struct codec_out *out,
-    const char **why)
+http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *buf, size_t len,
+    struct codec_out *out, const char **why)
 {
 	size_t n = 0;
 
@@ -241,7 +237,9 @@ http_body_feed(struct http_body *b, const uint8_t *buf, size_t len, struct codec
 		enum taken taken = KEEP;
 
 		if (run > 0) {
-			count_payload(b, run, buf[n + run - 1]);
+			if (b->is_events)
+				http_events_feed(events, buf + n, run);
+			count_payload(b, run);
 		} else {
 			const char *bad = takers[b->state].why;
 
@@ -264,13 +262,14 @@ http_body_feed(struct http_body *b, const uint8_t *buf, size_t len, struct codec
 uint64_t
 http_body_unseen(const struct http_body *b)
 {
+	if (b->is_events)
+		return 0;
 	switch (b->state) {
 	case S_UNTIL_CLOSE:
 		return UINT64_MAX;
 	case S_COUNTED:
+	case S_DATA:
 		return b->left;
-	case S_DATA:	/* whether its last byte ends a line must be seen */
-		return b->is_events ? b->left - 1 : b->left;
 	default:
 		return 0;
 	}
@@ -279,13 +278,33 @@ http_body_unseen(const struct http_body *b)
 void
 http_body_skipped(struct http_body *b, uint64_t n)
 {
-	count_payload(b, n, 0);
+	count_payload(b, n);
 }
 
 bool
 http_body_at_chunk(const struct http_body *b)
 {
 	return b->state == S_SIZE && b->digits == 0;
+}
+
+bool
+http_body_ends_at_fin(const struct http_body *b)
+{
+	return b->state == S_UNTIL_CLOSE;
+}
+
+size_t
+http_body_comment(const struct http_body *b, const struct http_events *events, const struct codec_bytes *text,
+    uint8_t buf[CODEC_BEAT_MAX])
+{
+	char comment[HTTP_COMMENT_MAX];
+	const size_t n = http_events_comment(events, text, comment);
+
+	if (b->state == S_UNTIL_CLOSE) {
+		memcpy(buf, comment, n);
+		return n;
+	}
+	return (size_t)snprintf((char *)buf, CODEC_BEAT_MAX, "%zx\r\n%s\r\n", n, comment);
 }
 
 void

@@ -424,6 +424,7 @@ mysql_init(void *state, const struct codec_settings *settings)
 
 const struct codec codec_mysql = {
 	.name = "mysql",
+	.client_speaks = true,
 	.summary = "MySQL, MariaDB: COM_STATISTICS, COM_PING or COM_STMT_CLOSE",
 	.state_size = sizeof(struct mysql),
 	.leg = {

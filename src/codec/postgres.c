@@ -15,7 +15,7 @@
  * not in COPY OUT, where asyncpg was seen to lose rows, nor where notifications
  * are waited for (see pg->wary), where pgjdbc takes nothing else. To the server goes a
  * Flush, which asks for nothing: it has sent all it has. A Sync is an ask. In
- * replication (CopyBoth) each side gets its peer's own last report again.
+ * replication (CopyBoth), if at all, each side gets its peer's own last report again.
  *
  * A pooler behind us is not beaten: a Sync takes a server's connection out of
  * the pool, a Flush even keeps it (see param_named(), key_end()). One in front
@@ -72,7 +72,7 @@ gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 		return 0;
 	}
 	if (s->got == 0)
-		s->ours = from == BACKEND && pg->asked > 0 && *p == 'Z';
+		s->ours = from == BACKEND && pg->asked > 0 && (*p == 'Z' || *p == 'E');
 	n = size - s->got < len ? size - s->got : len;
 	memcpy(s->head + s->got, p, n);
 	s->got = (uint8_t)(s->got + n);
@@ -81,6 +81,46 @@ gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 		pg_begin(pg, from);
 	}
 	return n;
+}
+
+/* An error in place of our answer that is for the client all the same: what was held of it goes first. */
+static void
+give_back_error(struct pg *pg, struct codec_out *out)
+{
+	struct pg_stream *s = &pg->stream[BACKEND];
+
+	s->ours = false;
+	codec_emit_copy(out, s->head, PG_HEAD_TYPED);
+	codec_emit_copy(out, pg->held, s->off);
+}
+
+static void
+leave_out_error(struct pg_stream *s, struct codec_out *out)
+{
+	s->ours = false;
+	out->strays++;
+}
+
+/* The message that was left out is whole, or turns out to be none of ours. */
+static void
+settle_ours(struct pg *pg, unsigned asked, struct codec_out *out)
+{
+	struct pg_stream *s = &pg->stream[BACKEND];
+
+	if (pg->asked == asked) {
+		if (s->type != 'E' || s->got > 0)
+			return;
+		if (pg->error.severity == PG_FATAL || (s->left == 0 && pg->error.severity == PG_UNKNOWN))
+			give_back_error(pg, out);
+		else if (s->left == 0)
+			leave_out_error(s, out);
+		return;
+	}
+	s->ours = false;
+	if (s->off > 0)
+		out->answers++;
+	else
+		codec_emit_copy(out, s->head, PG_HEAD_TYPED);	/* it is none */
 }
 
 /* Takes some of the bytes, all of one part of one message. Returns how many. */
@@ -135,13 +175,7 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 		if (s->ours) {
 			codec_emit(out, kept, (size_t)(p - kept));
 			kept = p + n;
-			if (pg->asked < asked) {
-				s->ours = false;
-				if (s->off > 0)
-					out->answers++;
-				else
-					codec_emit_copy(out, s->head, PG_HEAD_TYPED);	/* it is none */
-			}
+			settle_ours(pg, asked, out);
 		}
 		p += n;
 	}
@@ -149,6 +183,9 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 		p = end;
 	codec_emit(out, kept, (size_t)(p - kept));
 	tell_note(pg, out);
+	if (pg->refuses)
+		out->refused = "it replied to a Sync by something else than a ReadyForQuery";
+	pg->refuses = false;
 	if (pg->reason != NULL && pg->asked == 0)
 		out->lost = pg->reason;
 	return (size_t)(p - buf);
@@ -161,8 +198,14 @@ pg_finish(void *state, enum side from, struct codec_out *out)
 	struct pg_stream *s = &pg->stream[from];
 
 	/* Half an answer is none: the server's last bytes, then. */
-	if (s->ours && !pg_at_boundary(s))
-		codec_emit_copy(out, s->head, s->left > 0 ? PG_HEAD_TYPED : s->got);
+	if (s->ours && s->got > 0)
+		codec_emit_copy(out, s->head, s->got);
+	else if (s->ours && s->left > 0 && s->type == 'E' && pg->error.severity == PG_UNKNOWN)
+		give_back_error(pg, out);
+	else if (s->ours && s->left > 0 && s->type == 'E')
+		leave_out_error(s, out);
+	else if (s->ours && s->left > 0)
+		codec_emit_copy(out, s->head, PG_HEAD_TYPED);
 	s->ours = false;
 	s->fin = true;
 }
@@ -193,6 +236,7 @@ pg_skipped(void *state, enum side from, uint64_t n)
 
 const struct codec codec_postgres = {
 	.name = "postgres",
+	.client_speaks = true,
 	.summary = "PostgreSQL, protocol 3",
 	.state_size = sizeof(struct pg),
 	.leg = {

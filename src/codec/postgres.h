@@ -4,6 +4,7 @@
  *   postgres.c           follows both streams: message by message, at any cut
  *   postgres_login.c     who is at the two ends, and whether it can be followed
  *   postgres_messages.c  what each message means to the state
+ *   postgres_error.c     how it ends a session, or refuses our Sync
  *   postgres_ledger.c    which ReadyForQuery the server still owes
  *   postgres_beat.c      beats, farewells, the cancel request
  */
@@ -32,6 +33,7 @@ struct pg_ledger {
 	bool alone : 1;		/* what was sent last was sent when nothing was under way */
 	bool skipping : 1;	/* a batch has failed: the server drops all up to the next Sync */
 	bool worked : 1;	/* a result has come since the last ReadyForQuery */
+	uint16_t done;		/* extended messages that the server has settled since then */
 	uint32_t spilled;	/* too much to be kept in order: so many ReadyForQuery are owed */
 };
 
@@ -40,6 +42,7 @@ void pg_ledger_extended(struct pg_ledger *l);	/* Parse, Bind, Describe, Execute,
 void pg_ledger_sync(struct pg_ledger *l);
 void pg_ledger_copy_end(struct pg_ledger *l);	/* CopyDone, CopyFail */
 void pg_ledger_copy_in(struct pg_ledger *l);	/* CopyInResponse, CopyBothResponse */
+void pg_ledger_step(struct pg_ledger *l);	/* what settles an extended message: ParseComplete, ... */
 void pg_ledger_result(struct pg_ledger *l);	/* CommandComplete, EmptyQueryResponse */
 void pg_ledger_error(struct pg_ledger *l);
 void pg_ledger_ready(struct pg_ledger *l);
@@ -69,9 +72,19 @@ struct pg_stream {
 	uint8_t type;		/* 0: the packet without one */
 	uint8_t got;		/* of its head */
 	bool reads;		/* its text is read as it passes */
-	bool ours;		/* it is the answer to our Sync: not forwarded */
+	bool ours;		/* it is the answer to our Sync, or an error in its place: not forwarded */
 	bool fin;
 	uint8_t head[8];
+};
+
+enum pg_severity { PG_UNKNOWN, PG_ERROR, PG_FATAL };
+
+/* The ErrorResponse at hand. */
+struct pg_error {
+	uint8_t field;		/* letter of the field at hand; NUL: between two */
+	uint8_t len;		/* of word */
+	uint8_t severity;	/* enum pg_severity */
+	char word[6];		/* first bytes of the field, with a NUL */
 };
 
 #define PG_KEY_MAX 32
@@ -115,6 +128,8 @@ struct pg {
 	bool has_standby : 1;
 	bool has_wal : 1;
 	bool ended : 1;			/* the client has said Terminate */
+	bool refuses : 1;		/* it has reacted to our Sync by something else than its reply; until that is told */
+	bool took_leave : 1;		/* the server has ended the session by an error of its own */
 	bool wants[2];			/* settings: beats to that side are on */
 	bool in_transaction : 1;	/* ... also inside a transaction */
 	bool busy_client : 1;		/* ... to that side also while a statement runs */
@@ -127,8 +142,12 @@ struct pg {
 	union {
 		uint8_t last_name[PG_NAME_MAX];		/* in the StartupMessage */
 		uint8_t standby[PG_STANDBY_LEN];	/* in CopyBoth */
+		uint8_t held[PG_STANDBY_LEN];		/* of an error in place of our Sync's reply: its first bytes */
 	};
-	uint8_t wal[PG_WAL_LEN];
+	union {
+		uint8_t wal[PG_WAL_LEN];		/* in CopyBoth; an error ends it */
+		struct pg_error error;
+	};
 	uint8_t wal_kind;		/* of the message at hand: w (WAL), k (keepalive), 0 */
 	uint32_t wal_data;		/* bytes of WAL in it */
 };
@@ -157,6 +176,11 @@ void pg_param_at(struct pg *pg, uint16_t off, uint8_t byte);
 void pg_param_end(struct pg *pg);
 /* The parameter to repeat: its name. */
 const char *pg_param_name(const struct pg *pg);
+
+/* postgres_error.c: as above */
+void pg_error_begin(struct pg *pg);
+void pg_error_at(struct pg *pg, uint16_t off, uint8_t byte);
+void pg_error_end(struct pg *pg);
 
 /* postgres_messages.c */
 #define PG_HEAD_TYPED 5

@@ -12,7 +12,9 @@
  * again. The timer may thus start late by one interval, and never stays off.
  *
  * A walsender reads what comes while it starts to stream as part of the
- * stream, and would die of a Flush: it is told nothing while it works.
+ * stream, and would die of a Flush: it is told nothing while it works. While
+ * it streams each end watches for the other's own keepalives (wal_sender_timeout,
+ * wal_receiver_timeout), so ours go out only with heartbeat_while_busy.
  */
 #include <stdio.h>
 #include <string.h>
@@ -68,7 +70,7 @@ backend_kinds(const struct pg *pg)
 	if (!pg->saw_key || pg->is_pooler || pg->stream[CLIENT].fin)
 		return 0;
 	if (pg->in_both)
-		return pg->both_from[CLIENT] && pg->has_standby ? BEAT_TELL : 0;
+		return pg->busy_backend && pg->both_from[CLIENT] && pg->has_standby ? BEAT_TELL : 0;
 	if (pg_ledger_is_idle(&pg->ledger))
 		return kinds_at_rest(pg);
 	/* In a COPY a pooler was seen to wait for ever behind a Flush. */
@@ -92,7 +94,7 @@ client_kinds(const struct pg *pg)
 	if (pg->stream[CLIENT].fin && idle)
 		return 0;
 	if (pg->in_both)
-		return pg->both_from[BACKEND] && pg->has_wal ? BEAT_TELL : 0;
+		return pg->busy_client && pg->both_from[BACKEND] && pg->has_wal ? BEAT_TELL : 0;
 	if (!idle && !pg->busy_client)
 		return 0;
 	if (pg->from_pooler && (pg->ledger.doubt || !pg_ledger_is_owed(&pg->ledger)))
@@ -103,7 +105,7 @@ client_kinds(const struct pg *pg)
 static bool
 is_closing(const struct pg *pg)
 {
-	return pg->ended || pg->stream[BACKEND].fin;
+	return pg->ended || pg->took_leave || pg->stream[BACKEND].fin;
 }
 
 unsigned
@@ -141,8 +143,8 @@ pg_why_none(const void *state, enum side to)
 		return "the client is a pooler";
 	if (to == CLIENT && pg->wary != PG_NOT_WARY && !pg->in_both)
 		return pg->wary == PG_LISTENS ? "it listens for notifications" : "it calls functions by their number";
-	if (pg->in_both || pg->is_walsender)
-		return "replication, before its first report";
+	if (pg->in_both)
+		return "replication: its two ends send their own";
 	if (pg->in_copy || pg->ledger.copying)
 		return "a COPY runs";
 	if (!pg_ledger_is_idle(&pg->ledger))
@@ -157,7 +159,7 @@ pg_said_goodbye(const void *state, enum side from)
 {
 	const struct pg *pg = state;
 
-	return from == CLIENT && pg->ended;
+	return from == CLIENT ? pg->ended : pg->took_leave;
 }
 
 /* ---- beats ---- */

@@ -200,15 +200,15 @@ ready_end(struct pg *pg)
 }
 
 static void
-error_begin(struct pg *pg)
+step_begin(struct pg *pg)
 {
-	pg->both_from[BACKEND] = false;
-	pg_ledger_error(&pg->ledger);
+	pg_ledger_step(&pg->ledger);
 }
 
 static void
 result_begin(struct pg *pg)
 {
+	pg_ledger_step(&pg->ledger);
 	pg_ledger_result(&pg->ledger);
 }
 
@@ -300,6 +300,8 @@ server_copy_data_end(struct pg *pg)
 
 /* ---- the tables ---- */
 
+#define ERROR_LOOK 64	/* bytes in which its severity and its code come, whatever the language */
+
 #define FIXED(n) .min = (n), .max = (n)
 #define SMALL(n) .min = (n), .max = SMALL_LEN
 #define DATA(n) .min = (n), .max = ANY_LEN
@@ -328,19 +330,19 @@ static const struct message messages[2][128] = {
 		['S'] = { SMALL(6), .look = UINT16_MAX, .begin = pg_param_begin, .at = pg_param_at, .end = pg_param_end },
 		['Z'] = { FIXED(5), .look = 1, .at = ready_at, .end = ready_end },
 		['v'] = { SMALL(12) },
-		['E'] = { DATA(5), .begin = error_begin },
+		['E'] = { DATA(5), .look = ERROR_LOOK, .begin = pg_error_begin, .at = pg_error_at, .end = pg_error_end },
 		['N'] = { DATA(5) },
 		['A'] = { DATA(10), .begin = client_listens },
-		['T'] = { DATA(6) },
+		['T'] = { DATA(6), .begin = step_begin },
 		['D'] = { DATA(6) },
 		['V'] = { DATA(8) },
 		['C'] = { SMALL(5), .begin = result_begin },
 		['I'] = { FIXED(4), .begin = result_begin },
-		['1'] = { FIXED(4) },
-		['2'] = { FIXED(4) },
-		['3'] = { FIXED(4) },
-		['n'] = { FIXED(4) },
-		['s'] = { FIXED(4) },
+		['1'] = { FIXED(4), .begin = step_begin },
+		['2'] = { FIXED(4), .begin = step_begin },
+		['3'] = { FIXED(4), .begin = step_begin },
+		['n'] = { FIXED(4), .begin = step_begin },
+		['s'] = { FIXED(4), .begin = step_begin },
 		['t'] = { SMALL(6) },
 		['G'] = { SMALL(7), .begin = copy_in_begin },
 		['H'] = { SMALL(7), .begin = copy_out_begin },
@@ -379,6 +381,11 @@ begin_typed(struct pg *pg, enum side from)
 		pg_doubt(pg, from, from == CLIENT ? "the client sent a message of an impossible length" :
 		    "the server sent a message of an impossible length");
 		return;
+	}
+	/* Replies come in order, so what belongs to the client's next message says that our Sync was dropped. */
+	if (from == BACKEND && pg->asked > 0 && strchr("ZENAS", s->type) == NULL) {
+		pg->asked = 0;
+		pg->refuses = true;
 	}
 	s->left = len - 4;
 	s->look = s->left < m->look ? (uint16_t)s->left : m->look;

@@ -304,6 +304,7 @@ redis_finish(void *state, enum side from, struct codec_out *out)
 	if (from == BACKEND && s->held > 0) {
 		codec_emit_copy(out, pongs[s->held_text], s->held);
 		s->held = 0;
+		s->unsure = true;	/* the client is inside a reply: no farewell follows */
 	}
 }
 
@@ -497,6 +498,7 @@ redis_init(void *state, const struct codec_settings *settings)
 
 const struct codec codec_redis = {
 	.name = "redis",
+	.client_speaks = true,
 	.summary = "Redis, Valkey, their proxies: PING, or an empty line between commands",
 	.state_size = sizeof(struct redis),
 	.leg = {

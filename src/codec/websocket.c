@@ -6,24 +6,25 @@
  * emitted when it is whole: until then nothing of that frame has gone out, so
  * the receiver still stands between two frames and may be beaten.
  *
- * Which pong is ours. Our ping carries a token that no program would choose: our
- * name and a serial, in ASCII. A pong is held back whole, 18 bytes, when
- * it is as long as a token and such a ping is unanswered; it is taken out when
- * it carries an unanswered serial, whatever its mask: there are clients that
- * do not mask their pongs, or in name only, and servers that do. Our ping drew
- * that fault, and the other side must not end the session for it. Another stent in the same chain may ping
- * with the very same token at the same time: then the two pongs are alike,
- * one is taken here and one there, and nobody can tell that they were swapped.
+ * Which pong is ours. Our ping carries a token: our name, letters drawn at random for this flow, and a serial; all of
+ * it short printable ASCII without a difference of case that matters, so that little can happen to it on the way. A
+ * pong is held back until so many of its bytes are here, and
+ *   - one that carries the token is ours, at any time: late, repeated, cut behind the first random letters, with more
+ *     behind it, and whatever its mask. There are clients that do not mask their pongs, or in name only, and servers
+ *     that do: our ping drew that fault, and the other side must not end the session for it. Another stent in the same
+ *     chain has other letters.
+ *   - one that may be what a peer made of the token (nothing, its first bytes, some bytes replaced) is taken for the
+ *     reply where no ping of the application's can be meant: we wait for a reply, each of its pings has had a pong,
+ *     and this peer has neither returned a token whole nor sent pongs that nobody asked for. Elsewhere it is passed
+ *     on, and what we have asked of a peer that mangles counts neither as replied to nor as missed.
  *
  * "An endpoint MAY elect to send a Pong frame for only the most recently
  * processed Ping frame" (5.5.3). Hence:
- *   - A pong of ours answers all our pings before its own. Those may still be
- *     answered one by one, so their serials stay known, in a window of 32.
- *   - While the peer owes an answer to the application's own ping we do not
- *     ask: it might answer ours and leave the application waiting.
- *   - An application's ping that goes out behind ours may swallow the answer
- *     to ours in the same way. That is one answer missed of a peer that is
- *     seen to live; the next ping of ours makes up for it.
+ *   - A pong of ours answers all our pings before its own, and the pong for a
+ *     ping of the application's those before that. They may still be answered one by one, so 32 serials stay known.
+ *   - While the peer owes a reply to the application's own ping we do not
+ *     ask: it might reply to ours and leave the application waiting. Nor is that held against it: many reply to some
+ *     pings only. Once it has left that ping unanswered for two heartbeats it will not reply any more, and we do ask.
  * The application's last ping is remembered by a hash of its payload. Pings
  * with equal payloads are taken for answered at the first pong; if that is
  * wrong, it only lets us ask a little early.
@@ -34,14 +35,15 @@
  *
  * Masking is there to keep a hostile script from choosing the bytes that a
  * browser puts on the wire (10.3). Our payloads are chosen by us alone, so any
- * key does: one fixed key for pings and Close, zeros for the empty pong.
+ * key does: zeros, with which a server that forgets to unmask returns them unharmed.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/http.h"
 
-enum state { S_HEAD, S_DATA, S_CONTROL };
+enum state { S_HEAD, S_DATA, S_CONTROL, S_DROP /* what is left of a pong of ours */ };
 
 enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PONG };
 
@@ -57,11 +59,17 @@ enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PON
 
 #define CLOSE_GOING_AWAY 1001
 
-static const uint8_t our_key[4] = { 0x5b, 0xe9, 0x37, 0xc4 };
-/* Behind it the serial, 6 bits a character: all printable, so nobody who takes a payload for text changes it. */
-static const uint8_t token_start[WS_TOKEN - 4] = { 's', 't', 'e', 'n', 't', '-', 'h', 'b' };
-#define SERIAL_FIRST '0'	/* the character for 0 */
-#define SERIAL_MASK 0xffffffu	/* what four of them can tell */
+#define NAME_LEN 6
+#define NONCE_LEN 6	/* random letters of this flow */
+#define FIXED_LEN (NAME_LEN + NONCE_LEN)
+#define SURE_LEN (NAME_LEN + 3)		/* so many of its first bytes are nobody else's */
+#define MOST_REPLACED 3			/* bytes of a token: more, and it might be another stent's */
+#define LETTERS 32u
+#define SERIAL_MASK (LETTERS * LETTERS * LETTERS - 1)	/* what three letters can tell */
+#define PATIENCE 2	/* heartbeats for which the application's own ping may wait before it is given up */
+
+static const char name[NAME_LEN + 1] = "stent-";
+static const char letters[LETTERS + 1] = "abcdefghijklmnopqrstuvwxyz234567";
 
 static bool
 is_masked(const uint8_t *head)
@@ -87,10 +95,21 @@ length_size(const uint8_t *head)
 	return length == 126 ? 2 : length == 127 ? 8 : 0;
 }
 
+/* A pong that may be for a ping of ours: it is judged by the start of its payload. */
 static bool
 may_be_ours(const struct ws *ws, enum side from, const uint8_t *head)
 {
-	return head[0] == (FIN | OP_PONG) && ws->asks[from].open != 0 && (head[1] & ~MASKED) == WS_TOKEN;
+	return head[0] == (FIN | OP_PONG) && ws->asks[from].has_asked && length_size(head) == 0 &&
+	    ws->stream[from].n_passed == 0;
+}
+
+/* How much of its payload is needed for that. */
+static size_t
+judged_len(const uint8_t *head)
+{
+	const size_t length = head[1] & ~MASKED;
+
+	return length < WS_TOKEN ? length : WS_TOKEN;
 }
 
 static size_t
@@ -103,7 +122,7 @@ head_size(const uint8_t *head)
 static size_t
 bytes_needed(const struct ws *ws, enum side from, const uint8_t *head)
 {
-	return head_size(head) + (may_be_ours(ws, from, head) ? WS_TOKEN : 0);
+	return head_size(head) + (may_be_ours(ws, from, head) ? judged_len(head) : 0);
 }
 
 /* Why no frame may begin so; NULL: it may. */
@@ -132,50 +151,173 @@ head_fault(const struct ws_stream *s, enum side from, const uint8_t *head, uint6
 	return NULL;
 }
 
-/* Takes the pong for a token of ours out of the books. False: it is none. */
-static bool
-take_answer(struct ws_asks *a, const uint8_t *token, struct codec_out *out)
+static void
+write_token(const struct ws *ws, uint16_t serial, uint8_t token[WS_TOKEN])
 {
-	uint32_t serial, back;
+	memcpy(token, name, NAME_LEN);
+	for (unsigned i = 0; i < NONCE_LEN; i++)
+		token[NAME_LEN + i] = (uint8_t)letters[ws->nonce >> (5 * i) & (LETTERS - 1)];
+	for (unsigned i = 0; i < WS_TOKEN - FIXED_LEN; i++)
+		token[FIXED_LEN + i] = (uint8_t)letters[serial >> (10 - 5 * i) & (LETTERS - 1)];
+}
 
-	if (memcmp(token, token_start, sizeof(token_start)) != 0)
-		return false;
-	serial = 0;
-	for (size_t i = sizeof(token_start); i < WS_TOKEN; i++) {
-		if (token[i] < SERIAL_FIRST || token[i] >= SERIAL_FIRST + 64)
-			return false;
-		serial = serial << 6 | (uint32_t)(token[i] - SERIAL_FIRST);
+/* The serial at the end of a whole token; -1: there is none. */
+static int
+read_serial(const uint8_t *p)
+{
+	int serial = 0;
+
+	for (unsigned i = 0; i < WS_TOKEN - FIXED_LEN; i++) {
+		const char *at = p[i] != '\0' ? strchr(letters, tolower(p[i])) : NULL;
+
+		if (at == NULL)
+			return -1;
+		serial = serial * (int)LETTERS + (int)(at - letters);
 	}
-	back = (a->next - 1 - serial) & SERIAL_MASK;
-	if (back >= WINDOW || (a->open >> back & 1) == 0)
+	return serial;
+}
+
+enum likeness { UNLIKE, MANGLED, CARRIES };
+
+/* What a pong's payload has of our token. len: of the payload; judged_len() bytes of it lie here. */
+static enum likeness
+likeness_of(const struct ws *ws, const uint8_t *p, size_t len)
+{
+	const size_t n = len < FIXED_LEN ? len : FIXED_LEN;
+	uint8_t token[WS_TOKEN];
+	size_t same = 0;
+
+	write_token(ws, 0, token);
+	for (size_t i = 0; i < n; i++)
+		same += tolower(p[i]) == token[i];
+	if (same == n)
+		return n >= SURE_LEN ? CARRIES : MANGLED;
+	return len == WS_TOKEN && same + MOST_REPLACED >= FIXED_LEN ? MANGLED : UNLIKE;
+}
+
+/* A reply without a serial that is known is to all that we have asked. False: there was nothing. */
+static bool
+settle_all(struct ws_asks *a)
+{
+	if (a->answered == a->next)
 		return false;
-	a->open &= ~(1u << back);
-	if (a->next - a->answered > back)
-		a->answered = a->next - back;
-	out->answers++;
+	a->answered = a->next;
+	a->open = 0;
 	return true;
 }
 
-static void
-hash_payload(struct ws_stream *s, const uint8_t *p, size_t n)
+/* A reply that carries this serial. False: it was known before. */
+static bool
+settle_one(struct ws_asks *a, unsigned serial)
 {
-	for (size_t i = 0; i < n; i++)
-		s->hash = (s->hash ^ p[i] ^ s->key[s->at++ & 3]) * HASH_PRIME;
+	const unsigned back = (a->next - 1u - serial) & SERIAL_MASK;
+
+	if (back >= WINDOW || (a->open >> back & 1) == 0)
+		return false;
+	a->open &= ~(1u << back);
+	if ((uint16_t)(a->next - a->answered) > back)
+		a->answered = (uint16_t)(a->next - back);
+	return true;
+}
+
+/* Is this pong for a ping of ours? Then it is in the books. */
+static bool
+take_pong(struct ws *ws, enum side from, const uint8_t *payload, size_t len, struct codec_out *out)
+{
+	struct ws_asks *a = &ws->asks[from];
+	const enum likeness like = likeness_of(ws, payload, len);
+	int serial = -1;
+
+	if (like == UNLIKE || (like == MANGLED && (a->knows_pongs || a->app_due > 0 || a->answered == a->next)))
+		return false;
+	if (like == CARRIES)
+		a->knows_pongs = true;
+	if (like == CARRIES && len >= WS_TOKEN)
+		serial = read_serial(payload + FIXED_LEN);
+	if (serial >= 0 ? settle_one(a, (unsigned)serial) : settle_all(a))
+		out->answers++;
+	else
+		out->strays++;
+	return true;
+}
+
+/* Payload of a control frame: hashed; of a Close the status code is kept instead. */
+static void
+read_control(struct ws_stream *s, const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const uint8_t c = p[i] ^ s->key[s->at & 3];
+
+		if (s->opcode != OP_CLOSE)
+			s->hash = (s->hash ^ c) * HASH_PRIME;
+		else if (s->at < 2)
+			s->hash = s->hash << 8 | c;
+		s->at++;
+	}
+}
+
+/* A Close that complains: its sender did not bear what it got. */
+static const char *
+complaint_of(uint32_t code)
+{
+	switch (code) {
+	case 1002:
+		return "Close 1002 (protocol error)";
+	case 1003:
+		return "Close 1003 (unsupported data)";
+	case 1007:
+		return "Close 1007 (invalid payload)";
+	case 1008:
+		return "Close 1008 (policy violation)";
+	case 1011:
+		return "Close 1011 (internal error)";
+	default:
+		return NULL;
+	}
+}
+
+/* A ping of the application's has gone to side `to`. */
+static void
+note_app_ping(struct ws_asks *a, uint32_t hash)
+{
+	a->app_open = true;
+	a->app_hash = hash;
+	a->app_waits = 0;
+	a->before_app = a->next;
+	if (a->app_due < UINT8_MAX)	/* past that it is not known any more, and stays there */
+		a->app_due++;
+}
+
+/* A pong that is not taken for ours has come from a side. */
+static void
+note_app_pong(struct ws_asks *a, uint32_t hash)
+{
+	if (a->app_due == 0 && !a->has_asked)
+		a->knows_pongs = true;	/* nobody asked for it: there will be more */
+	if (a->app_due > 0 && a->app_due < UINT8_MAX)
+		a->app_due--;
+	if (a->app_open && a->app_hash == hash) {
+		a->app_open = false;
+		if ((uint16_t)(a->next - a->answered) > (uint16_t)(a->next - a->before_app))
+			a->answered = a->before_app;
+	} else if (!a->knows_pongs) {
+		a->app_open = false;	/* for whatever ping: of a peer that mangles it cannot be told */
+		a->answered = a->next;
+	}
 }
 
 /* A control frame of the application has passed whole. */
 static void
-end_control(struct ws *ws, enum side from)
+end_control(struct ws *ws, enum side from, struct codec_out *out)
 {
 	const struct ws_stream *s = &ws->stream[from];
-	struct ws_asks *a = &ws->asks[s->opcode == OP_PING ? side_other(from) : from];
 
-	if (s->opcode == OP_PING) {
-		a->app_open = true;
-		a->app_hash = s->hash;
-	} else if (s->opcode == OP_PONG && a->app_hash == s->hash) {
-		a->app_open = false;
-	}
+	if (s->opcode == OP_PING)
+		note_app_ping(&ws->asks[side_other(from)], s->hash);
+	else if (s->opcode == OP_PONG)
+		note_app_pong(&ws->asks[from], s->hash);
+	else
+		out->complaint = complaint_of(s->hash);
 }
 
 /* A frame's head lies at `head`, whole and without fault: the frame begins. */
@@ -192,8 +334,8 @@ begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 		return;
 	}
 	if (s->opcode == OP_CLOSE)
-		s->is_closed = true;
-	s->hash = HASH_START;
+		s->is_closed = s->said_close = true;
+	s->hash = s->opcode == OP_CLOSE ? 0 : HASH_START;
 	s->at = 0;
 	memset(s->key, 0, sizeof(s->key));
 	if (is_masked(head))
@@ -202,41 +344,48 @@ begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 
 /* Notes len more bytes of payload; the end of the frame is noted even without any. */
 static void
-count_payload(struct ws *ws, enum side from, const uint8_t *buf, size_t len)
+count_payload(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
 {
 	struct ws_stream *s = &ws->stream[from];
 
 	if (s->state == S_CONTROL)
-		hash_payload(s, buf, len);
+		read_control(s, buf, len);
 	s->left -= len;
 	if (s->left > 0)
 		return;
 	if (s->state == S_CONTROL)
-		end_control(ws, from);
+		end_control(ws, from, out);
 	s->state = S_HEAD;
 }
 
 enum verdict { VERDICT_FRAME, VERDICT_OURS, VERDICT_FAULT };
 
-/* bytes_needed() bytes lie at `head`. A pong that is as long as ours is whole. */
+static bool
+take_ours(struct ws *ws, enum side from, const uint8_t *head, struct codec_out *out)
+{
+	const uint8_t *payload = head + head_size(head);
+	const size_t len = head[1] & ~MASKED, n = judged_len(head);
+	uint8_t plain[WS_TOKEN];
+
+	if (take_pong(ws, from, payload, len, out))
+		return true;
+	for (size_t i = 0; i < n && is_masked(head); i++)
+		plain[i] = payload[i] ^ (payload - 4)[i % 4];
+	return is_masked(head) && take_pong(ws, from, plain, len, out);
+}
+
+/* bytes_needed() bytes lie at `head`. Of a pong that is ours they are consumed, and what is left of it will be dropped. */
 static enum verdict
 judge(struct ws *ws, enum side from, const uint8_t *head, struct codec_out *out, const char **why)
 {
 	struct ws_stream *s = &ws->stream[from];
 	size_t n = length_size(head);
 	uint64_t length = n > 0 ? read_number(head + 2, n) : head[1] & 0x7f;
-	uint8_t token[WS_TOKEN];
 
-	if (may_be_ours(ws, from, head)) {
-		const uint8_t *payload = head + head_size(head);
-		const uint8_t *key = payload - 4;
-
-		if (take_answer(&ws->asks[from], payload, out))
-			return VERDICT_OURS;
-		for (size_t i = 0; i < WS_TOKEN && is_masked(head); i++)
-			token[i] = payload[i] ^ key[i % 4];
-		if (is_masked(head) && take_answer(&ws->asks[from], token, out))
-			return VERDICT_OURS;
+	if (may_be_ours(ws, from, head) && take_ours(ws, from, head, out)) {
+		s->left = length - judged_len(head);
+		s->state = s->left > 0 ? S_DROP : S_HEAD;
+		return VERDICT_OURS;
 	}
 	*why = head_fault(s, from, head, length);
 	if (*why != NULL)
@@ -259,9 +408,9 @@ gather(struct ws *ws, enum side from, uint8_t c, struct codec_out *out, const ch
 	case VERDICT_FRAME:
 		/* a pong that proved not to be ours is held with its payload */
 		size = head_size(s->held);
-		codec_emit_copy(out, s->held, s->n_held);
-		count_payload(ws, from, s->held + size, s->n_held - size);
-		s->n_held = 0;
+		codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
+		count_payload(ws, from, s->held + size, s->n_held - size, out);
+		s->n_held = s->n_passed = 0;
 		break;
 	case VERDICT_OURS:
 		s->n_held = 0;
@@ -294,7 +443,7 @@ take_frame(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct
 	size = head_size(buf);
 	run = s->left < len - size ? (size_t)s->left : len - size;
 	codec_emit(out, buf, size + run);
-	count_payload(ws, from, buf + size, run);
+	count_payload(ws, from, buf + size, run, out);
 	return size + run;
 }
 
@@ -311,8 +460,9 @@ ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct co
 			continue;
 		}
 		run = s->left < len - n ? (size_t)s->left : len - n;
-		codec_emit(out, buf + n, run);
-		count_payload(ws, from, buf + n, run);
+		if (s->state != S_DROP)
+			codec_emit(out, buf + n, run);
+		count_payload(ws, from, buf + n, run, out);
 		n += run;
 	}
 	return n;
@@ -325,14 +475,15 @@ ws_release(struct ws *ws, enum side from, struct codec_out *out)
 
 	if (s->n_held > 0)
 		s->is_closed = true;	/* within a frame that will not go on: nothing of ours may follow */
-	codec_emit_copy(out, s->held, s->n_held);
-	s->n_held = 0;
+	codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
+	s->n_held = s->n_passed = 0;
 }
 
 bool
 ws_is_settled(const struct ws *ws, enum side from)
 {
-	return ws->stream[from].n_held == 0 && ws->asks[from].answered == ws->asks[from].next;
+	return ws->stream[from].n_held == ws->stream[from].n_passed && ws->stream[from].state != S_DROP &&
+	    ws->asks[from].answered == ws->asks[from].next;
 }
 
 uint64_t
@@ -351,6 +502,37 @@ ws_skipped(struct ws *ws, enum side from, uint64_t n)
 		s->state = S_HEAD;
 }
 
+size_t
+ws_feed_early(struct ws_early *e, const uint8_t *buf, size_t len, const char **why)
+{
+	struct ws ws = { .stream[CLIENT] = e->stream, .asks[BACKEND] = e->asks };
+	struct codec_out passed;
+	size_t n = 0;
+
+	while (n < len && *why == NULL) {
+		codec_out_clear(&passed);
+		n += ws_feed(&ws, CLIENT, buf + n, len - n, &passed, why);
+	}
+	e->stream = ws.stream[CLIENT];
+	e->stream.n_passed = e->stream.n_held;
+	e->asks = ws.asks[BACKEND];
+	return n;
+}
+
+/* Nothing has gone out of a frame from that side that has not gone out whole. */
+static bool
+is_between_frames(const struct ws_stream *s)
+{
+	return s->state == S_HEAD && s->n_passed == 0;
+}
+
+/* The application's own ping keeps us from asking. */
+static bool
+app_comes_first(const struct ws_asks *a)
+{
+	return a->app_open && a->app_waits < PATIENCE;
+}
+
 unsigned
 ws_may_beat(const struct ws *ws, enum side to)
 {
@@ -358,13 +540,29 @@ ws_may_beat(const struct ws *ws, enum side to)
 	const struct ws_asks *a = &ws->asks[to];
 	unsigned kinds = 0;
 
-	if (ws->stream[from].state != S_HEAD || ws->stream[from].is_closed || ws->stream[to].is_closed)
+	if (!is_between_frames(&ws->stream[from]) || ws->stream[from].is_closed || ws->stream[to].is_closed)
 		return 0;
 	if (!ws->asks[from].app_open)
 		kinds |= BEAT_TELL;
-	if (!a->app_open && a->next - a->answered < WINDOW)
+	if (!app_comes_first(a) && (uint16_t)(a->next - a->answered) < WINDOW)
 		kinds |= BEAT_ASK;
 	return kinds;
+}
+
+const char *
+ws_why_none(const struct ws *ws, enum side to)
+{
+	if (ws->stream[CLIENT].is_closed || ws->stream[BACKEND].is_closed)
+		return "closing handshake";
+	if (!is_between_frames(&ws->stream[side_other(to)]))
+		return "inside a frame";
+	return ws_may_beat(ws, to) == 0 ? "the applications' own pings come first" : NULL;
+}
+
+bool
+ws_in_message(const struct ws *ws, enum side to)
+{
+	return ws->stream[side_other(to)].in_message;
 }
 
 bool
@@ -374,26 +572,28 @@ ws_owes(const struct ws *ws, enum side by)
 
 	if (ws->stream[by].is_closed || ws->stream[side_other(by)].is_closed)
 		return false;
-	return a->app_open || a->answered != a->next;
+	return a->answered != a->next && !app_comes_first(a);
 }
 
-/* Writes a control frame, masked toward the backend. */
+bool
+ws_said_goodbye(const struct ws *ws, enum side from)
+{
+	return ws->stream[from].said_close;
+}
+
+/* Writes a control frame, masked toward the backend: by zeros, so that its payload stays as it is. */
 static size_t
 write_frame(uint8_t *buf, enum side to, enum opcode opcode, const void *payload, size_t len)
 {
-	const uint8_t *p = payload;
-	static const uint8_t no_key[4];
-	const uint8_t *key = to == BACKEND && len > 0 ? our_key : no_key;
 	size_t n = 2;
 
 	buf[0] = (uint8_t)(FIN | opcode);
 	buf[1] = (uint8_t)(len | (to == BACKEND ? MASKED : 0));
 	if (to == BACKEND) {
-		memcpy(buf + n, key, 4);
+		memset(buf + n, 0, 4);
 		n += 4;
 	}
-	for (size_t i = 0; i < len; i++)
-		buf[n + i] = p[i] ^ key[i % 4];
+	memcpy(buf + n, payload, len);
 	return n + len;
 }
 
@@ -403,13 +603,15 @@ ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT
 	struct ws_asks *a = &ws->asks[to];
 	uint8_t token[WS_TOKEN];
 
-	if (kind == BEAT_TELL)
+	if (kind == BEAT_TELL) {
+		if (app_comes_first(a))
+			a->app_waits++;
 		return write_frame(buf, to, OP_PONG, "", 0);
-	memcpy(token, token_start, sizeof(token_start));
-	for (size_t i = 0; i < 4; i++)
-		token[sizeof(token_start) + i] = (uint8_t)(SERIAL_FIRST + (a->next >> (18 - 6 * i) & 63));
+	}
+	write_token(ws, a->next, token);
 	a->open = a->open << 1 | 1;
 	a->next++;
+	a->has_asked = true;
 	return write_frame(buf, to, OP_PING, token, sizeof(token));
 }
 
@@ -420,7 +622,7 @@ ws_farewell(struct ws *ws, enum side to, const struct codec_obituary *o,
 	struct ws_stream *s = &ws->stream[side_other(to)];
 	char payload[CONTROL_MAX + 1] = { CLOSE_GOING_AWAY >> 8, (char)(CLOSE_GOING_AWAY & 0xff) };
 
-	if (s->state != S_HEAD || s->is_closed)
+	if (!is_between_frames(s) || s->is_closed)
 		return 0;
 	s->is_closed = true;
 	snprintf(payload + 2, sizeof(payload) - 2, "stent: %s, %s quiet for %lld s", o->reason,

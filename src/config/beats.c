@@ -9,6 +9,7 @@
  *
  * protocol = auto can turn out to be any, so it may have every kind.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 
 #define ANY_KIND (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
 #define KINDS_TEXT_MAX 32
+#define HASTY_MS 1000		/* a shorter period than this is warned of */
 
 /* A route's heartbeat keys for one leg, and what can come of them. */
 struct leg_beats {
@@ -246,6 +248,56 @@ judge_transaction(struct beats *b, const struct draft *d, const struct section *
 		    e->name, b->route->protocol);
 }
 
+/* Packets an hour, when one with its acknowledgement goes out after each period. */
+static int64_t
+packets_an_hour(int64_t period_ms)
+{
+	return INT64_C(2) * 3600 * 1000 / period_ms;
+}
+
+/* Periods for tests, or written with the wrong unit: they work, and cost packets without end. */
+static void
+warn_of_haste(const struct beats *b, const struct leg_beats *l, const struct draft *d, const struct section *s)
+{
+	const struct leg_settings *leg = &b->route->leg[l->side];
+	const struct entry *timeout = decides(d, s, "heartbeat_timeout", l->side);
+	const bool asks = (leg->heartbeat_kind != 0 ? leg->heartbeat_kind : l->kinds) & BEAT_ASK;
+
+	if (leg->heartbeat_ms > 0 && leg->heartbeat_ms < HASTY_MS && l->heartbeat != NULL)
+		errors_warn(b->errors, l->heartbeat->line, "%s: after \"%s\" a quiet flow costs at least %" PRId64 " packets an "
+		    "hour on each such leg; write 1s or more, such as 25s", l->heartbeat->name, l->heartbeat->text,
+		    packets_an_hour(leg->heartbeat_ms));
+	if (leg->heartbeat_ms > 0 && asks && leg->heartbeat_timeout_ms < HASTY_MS && timeout != NULL)
+		errors_warn(b->errors, timeout->line, "%s: after \"%s\" a peer that is slow or hangs is asked again, which costs "
+		    "up to %" PRId64 " packets an hour, and a busy one is taken for dead; write 1s or more, such as 30s",
+		    timeout->name, timeout->text, packets_an_hour(leg->heartbeat_timeout_ms));
+}
+
+/* Event streams are spoken there, or may be. */
+static bool
+has_events(const struct beats *b)
+{
+	return b->is_auto || strcmp(b->route->protocol, "http") == 0 || strcmp(b->route->protocol, "sse") == 0;
+}
+
+/* heartbeat_text and heartbeat_at_start belong to event streams. */
+static void
+judge_comments(struct beats *b, const struct draft *d, const struct section *s)
+{
+	const struct codec_settings *settings = &b->route->codec_settings;
+	const char *const names[] = {
+		settings->comment.len > 0 ? "heartbeat_text" : NULL, settings->comment_at_start ? "heartbeat_at_start" : NULL,
+	};
+
+	for (size_t i = 0; i < 2; i++) {
+		const struct entry *e = names[i] != NULL ? decides(d, s, names[i], CLIENT) : NULL;
+
+		if (e != NULL && !has_events(b) && section_owns(s, e))
+			errors_add(b->errors, e->line, "%s: with protocol = %s there are no event streams; leave this out, or write "
+			    "protocol = http", e->name, b->route->protocol);
+	}
+}
+
 /* What came from [defaults] and has no use here: it would be an error where a printed file has it. */
 static void
 drop_useless(struct beats *b)
@@ -254,6 +306,11 @@ drop_useless(struct beats *b)
 
 	if (!has_transactions(b))
 		settings->in_transaction = false;
+	if (!has_events(b)) {
+		free(settings->comment.data);
+		settings->comment = (struct codec_bytes){ 0 };
+		settings->comment_at_start = false;
+	}
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		struct codec_bytes *texts[] = { &settings->beat_send[side], &settings->beat_expect[side] };
 
@@ -264,20 +321,6 @@ drop_useless(struct beats *b)
 			*texts[i] = (struct codec_bytes){ 0 };
 		}
 	}
-}
-
-/* A codec has to see every byte in its place; the urgent one goes a way of its own. */
-static void
-judge_urgent(struct route *r, struct draft *d, const struct section *s, struct errors *errors)
-{
-	const struct entry *e = draft_decides(d, s, key_find("urgent"), CLIENT);
-
-	if (!r->urgent || r->codec == NULL)
-		return;
-	r->urgent = false;
-	if (e != NULL && section_owns(s, e))
-		errors_add(errors, e->line, "urgent: protocol = %s has no urgent bytes; leave this out, or write protocol = tcp",
-		    r->protocol);
 }
 
 void
@@ -292,7 +335,7 @@ resolve_beats(struct route *r, struct draft *d, const struct section *s)
 	judge_lines(&b, s);
 	judge_line_route(&b, d, s);
 	judge_transaction(&b, d, s);
-	judge_urgent(r, d, s, b.errors);
+	judge_comments(&b, d, s);
 	drop_useless(&b);
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		struct leg_settings *leg = &r->leg[side];
@@ -302,6 +345,7 @@ resolve_beats(struct route *r, struct draft *d, const struct section *s)
 			resolve_kind(&b, &b.leg[side]);
 			resolve_interval(&b, &b.leg[side]);
 		}
+		warn_of_haste(&b, &b.leg[side], d, s);
 		r->codec_settings.heartbeats[side] = leg->heartbeat_ms > 0 || leg->heartbeat_is_auto;
 		r->codec_settings.kind[side] = leg->heartbeat_kind;
 	}

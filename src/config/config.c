@@ -27,6 +27,7 @@ route_clear(struct route *r)
 		free(r->codec_settings.beat_send[side].data);
 		free(r->codec_settings.beat_expect[side].data);
 	}
+	free(r->codec_settings.comment.data);
 	free(r->listen);
 	free(r->backend);
 	free(r->protocol);
@@ -38,6 +39,9 @@ config_free(struct config *c)
 {
 	for (size_t i = 0; i < c->n_routes; i++)
 		route_clear(&c->routes[i]);
+	for (size_t i = 0; i < c->n_warnings; i++)
+		free(c->warnings[i]);
+	free(c->warnings);
 	free(c->routes);
 	free(c->log.path);
 	free(c->control);
@@ -182,10 +186,13 @@ config_make(struct config **ret, struct draft *d, FILE *errors)
 	if (r == 0) {
 		resolve_routes(c, d);
 		resolve_listeners(c, d);
+		resolve_loops(c, d);
 	}
 	told = errors_tell(&d->errors, errors);
 	if (r == 0)
 		r = told;
+	if (c != NULL)
+		c->warnings = errors_take_warnings(&d->errors, &c->n_warnings);
 	if (r == -ENOMEM)
 		tell_of_file(d->errors.path, "not enough memory to read the settings", errors);
 	draft_clear(d);

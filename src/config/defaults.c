@@ -2,7 +2,6 @@
  * defaults.c - what needs more than one line: the autos, routes that lack
  * something, listeners in each other's way.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -164,37 +163,6 @@ judge_own(struct draft *d, const char *key, const char *address, const char *pre
 	endpoint_clear(&own);
 }
 
-static bool
-is_loopback(const struct endpoint *ep)
-{
-	const struct sockaddr_in *in = (const struct sockaddr_in *)&ep->addr;
-	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ep->addr;
-
-	if (ep->addr.ss_family == AF_INET)
-		return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-	return ep->addr.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
-}
-
-/* True when flows to the backend surely come back to the listener: they would go round until no descriptor is left. */
-static bool
-is_loop(const struct endpoint *listen, const struct endpoint *backend)
-{
-	return endpoint_clash(listen, backend) &&
-	    (is_loopback(backend) || strcmp(listen->text, backend->text) == 0);
-}
-
-static void
-judge_loop(struct draft *d, const struct place *p)
-{
-	for (size_t i = 0; i < p->route->n_backend; i++) {
-		if (is_loop(p->endpoint, &p->route->backend[i])) {
-			errors_add(&d->errors, p->line, "listen: \"%s\" is the route's own backend \"%s\"; give one "
-			    "another port", p->endpoint->text, p->route->backend[i].text);
-			return;
-		}
-	}
-}
-
 void
 resolve_listeners(const struct config *c, struct draft *d)
 {
@@ -205,10 +173,8 @@ resolve_listeners(const struct config *c, struct draft *d)
 		d->errors.failed = -ENOMEM;
 		return;
 	}
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		judge_place(d, places, i);
-		judge_loop(d, &places[i]);
-	}
 	judge_own(d, "admin", c->admin, "", places, n);
 	judge_own(d, "control", c->control, "unix:", places, n);
 	free(places);

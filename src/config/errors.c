@@ -8,41 +8,72 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "config/errors.h"
 #include "stent/utf8.h"
 
-static int
-keep(struct errors *e, int line, char *text)
+/* Takes text, NULL: there was no memory for it. */
+static void
+keep(struct errors *e, int line, bool is_warning, char *text)
 {
 	struct error *list = e->list;
 
 	if ((e->n & (e->n - 1)) == 0)	/* full: there is room for a power of two */
 		list = realloc(list, (e->n > 0 ? 2 * e->n : 1) * sizeof(*list));
-	if (list == NULL)
-		return -ENOMEM;
-	list[e->n] = (struct error){ .line = line, .order = e->n, .text = text };
-	e->list = list;
+	if (list != NULL)
+		e->list = list;
+	if (list == NULL || text == NULL) {
+		e->failed = -ENOMEM;
+		free(text);
+		return;
+	}
+	list[e->n] = (struct error){ .line = line, .order = e->n, .is_warning = is_warning, .text = text };
 	e->n++;
-	return 0;
+}
+
+__attribute__((format(printf, 1, 0)))
+static char *
+compose(const char *fmt, va_list ap)
+{
+	char *text;
+
+	return vasprintf(&text, fmt, ap) < 0 ? NULL : text;
 }
 
 int
 errors_add(struct errors *e, int line, const char *fmt, ...)
 {
-	char *text = NULL;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	keep(e, line, false, compose(fmt, ap));
 	va_end(ap);
-	if (n < 0 || keep(e, line, text) < 0) {
-		e->failed = -ENOMEM;
-		if (n >= 0)
-			free(text);
-	}
 	return -EINVAL;
+}
+
+static bool
+is_told(const struct errors *e, int line, const char *text)
+{
+	for (size_t i = 0; i < e->n; i++)
+		if (e->list[i].is_warning && e->list[i].line == line && strcmp(e->list[i].text, text) == 0)
+			return true;
+	return false;
+}
+
+void
+errors_warn(struct errors *e, int line, const char *fmt, ...)
+{
+	char *text;
+	va_list ap;
+
+	va_start(ap, fmt);
+	text = compose(fmt, ap);
+	va_end(ap);
+	if (text != NULL && is_told(e, line, text))
+		free(text);
+	else
+		keep(e, line, true, text);
 }
 
 const char *
@@ -66,25 +97,70 @@ compare(const void *a, const void *b)
 	return x->order < y->order ? -1 : 1;
 }
 
-int
-errors_tell(struct errors *e, FILE *out)
+static void
+sort(struct errors *e)
 {
-	int r = e->n > 0 ? -EINVAL : 0;
-
 	if (e->n > 1)
 		qsort(e->list, e->n, sizeof(*e->list), compare);
-	for (size_t i = 0; i < e->n; i++) {
-		utf8_print(e->path, out);
-		if (e->words != NULL)
-			fputs(": ", out);
-		else
-			fprintf(out, ":%d: ", e->list[i].line);
-		utf8_print(e->list[i].text, out);
-		putc('\n', out);
+}
+
+static void
+forget(struct errors *e)
+{
+	for (size_t i = 0; i < e->n; i++)
 		free(e->list[i].text);
-	}
 	free(e->list);
 	e->list = NULL;
 	e->n = 0;
-	return e->failed != 0 ? e->failed : r;
+}
+
+static void
+print(const struct errors *e, const struct error *one, FILE *out)
+{
+	utf8_print(e->path, out);
+	if (e->words == NULL)
+		fprintf(out, ":%d", one->line);
+	fputs(one->is_warning ? ": warning: " : ": ", out);
+	utf8_print(one->text, out);
+}
+
+int
+errors_tell(struct errors *e, FILE *out)
+{
+	size_t n_errors = 0;
+
+	for (size_t i = 0; i < e->n; i++)
+		n_errors += !e->list[i].is_warning;
+	if (n_errors == 0 && e->failed == 0)
+		return 0;
+	sort(e);
+	for (size_t i = 0; i < e->n; i++) {
+		print(e, &e->list[i], out);
+		putc('\n', out);
+	}
+	forget(e);
+	return e->failed != 0 ? e->failed : -EINVAL;
+}
+
+char **
+errors_take_warnings(struct errors *e, size_t *n)
+{
+	char **texts = e->n > 0 ? calloc(e->n, sizeof(*texts)) : NULL;
+
+	*n = 0;
+	sort(e);
+	for (size_t i = 0; i < e->n && texts != NULL; i++) {
+		size_t len;
+		FILE *out = open_memstream(&texts[*n], &len);
+
+		if (out == NULL)
+			continue;
+		print(e, &e->list[i], out);
+		if (fclose(out) == 0)
+			(*n)++;
+		else
+			free(texts[*n]);
+	}
+	forget(e);
+	return texts;
 }

@@ -4,12 +4,14 @@
 #ifndef STENT_CONFIG_ERRORS_H
 #define STENT_CONFIG_ERRORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
 struct error {
 	int line;
 	size_t order;
+	bool is_warning;		/* the settings can be used all the same */
 	char *text;
 };
 
@@ -27,10 +29,19 @@ struct errors {
 /* Adds "what is wrong; what to do". Does not stop anything: returns -EINVAL for the caller's use. */
 int errors_add(struct errors *e, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* Adds a warning, "what costs or harms; what to do", unless that line has the same one already. */
+void errors_warn(struct errors *e, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
 /* "line 12" or the word of the command line, to point at another place in an error. Returns buf. */
 const char *errors_place(const struct errors *e, int line, char buf[PLACE_MAX]);
 
-/* Prints them in the order of their lines and forgets them. 0 when there were none, else -EINVAL or -ENOMEM. */
+/*
+ * Prints errors and warnings in the order of their lines and forgets them: -EINVAL or -ENOMEM. Where there are no errors
+ * nothing is printed, and 0 is returned; then errors_take_warnings() has the warnings.
+ */
 int errors_tell(struct errors *e, FILE *out);
+
+/* The warnings as "FILE:LINE: what", *n of them; the caller frees each and the list. NULL: none, or out of memory. */
+char **errors_take_warnings(struct errors *e, size_t *n);
 
 #endif

@@ -72,21 +72,25 @@ const struct key keys[] = {
 	{ ROUTE("unix_mode", mode, unix_mode), .max = 0777, .def = "0660",
 	  .help = "Who may connect to a listener on unix:PATH, as chmod has it; the file belongs to user" },
 	{ ROUTE("backend", backend, backend),
-	  .help = "Where flows go; several by comma, tried in order. A name is looked up, and all its "
-	    "addresses are tried; original: where a redirected flow wanted to go" },
+	  .help = "Where flows go; several by comma, tried in order; one that did not answer, last for 15 s. A name is "
+	    "looked up, and all its addresses are tried; original: where a redirected flow wanted to go" },
 	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
 	  .help = "What is spoken, which decides the heartbeats; tcp: plain bytes, TCP probes alone; "
 	    "auto: found out from the first bytes" },
 	{ ROUTE("connect_timeout", duration, connect_timeout_ms), .min = 1, .max = DAYS(1), .def = "5s",
 	  .help = "For all the backends of a flow and their addresses together" },
+	{ ROUTE("failover_after", duration, failover_after_ms), .min = 1, .max = DAYS(1), .words = off, .def = "250ms",
+	  .help = "A backend that has not answered for so long has the next one tried beside it, and the first to answer gets "
+	    "the flow; off: the next is tried when it has failed, or has used up its share of connect_timeout" },
 	{ ROUTE("lookup_age", duration, lookup_age_ms), .max = DAYS(1), .def = "10s",
 	  .help = "How long an address that was looked up is used before it is looked up again; it stays "
 	    "in use while no name server answers" },
-	{ ROUTE("urgent", flag, urgent), .def = "off",
-	  .help = "Carry TCP's urgent mark over (Telnet, rlogin, old FTP)" },
+	{ ROUTE("urgent", flag, urgent), .def = "on",
+	  .help = "Carry TCP's urgent bytes over (Oracle's break, Telnet, rlogin, old FTP); off: they are left out, as for a "
+	    "program that does not ask for them" },
 	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "farewell",
 	  .help = "What the living side gets when the other is dead: the protocol's own goodbye where it "
-	    "has one, a reset, or a plain end" },
+	    "has one, a reset, or a plain end (a reset where the end alone would make a part of a response look whole)" },
 	{ ROUTE("cancel_on_death", flag, cancel_on_death), .def = "on",
 	  .help = "Tell the backend to stop the work of a client that is dead or was cut off (kill, "
 	    "idle_timeout), where the protocol can" },
@@ -122,6 +126,13 @@ const struct key keys[] = {
 	{ LEG_BYTES("beat_expect", bytes, beat_expect),
 	  .help = "With protocol = line: the answer, which is taken out: a line that the application itself never "
 	    "gets; without it nobody answers" },
+	{ .name = "heartbeat_text", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_comment,
+	  .offset = offsetof(struct route, codec_settings.comment), .words = automatic, .def = "auto",
+	  .help = "The comment that is the heartbeat in an event stream, such as \":stent\\n\\n\", with or without the empty line "
+	    "behind it; \\n: as the stream ends its lines; auto: \":\\n\\n\", and \":\\n\" in a stream whose events have ids" },
+	{ .name = "heartbeat_at_start", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_flag,
+	  .offset = offsetof(struct route, codec_settings.comment_at_start), .def = "off",
+	  .help = "Heartbeats into an event stream begin before its first byte: for a server that thinks for long" },
 	{ .name = "heartbeat_in_transaction", .scope = SCOPE_LEG, .legs = BACKEND_LEG, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.in_transaction), .def = "off",
 	  .help = "Heartbeats to a database go on inside a transaction, which keeps its locks" },

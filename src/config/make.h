@@ -18,6 +18,8 @@ int draft_read(struct draft *d, const char *path);
 void resolve_routes(struct config *c, struct draft *d);
 /* Judges which listeners get in each other's way. */
 void resolve_listeners(const struct config *c, struct draft *d);
+/* Judges which routes lead back to themselves. */
+void resolve_loops(const struct config *c, struct draft *d);
 /* Judges and works out the heartbeats of one route. */
 void resolve_beats(struct route *r, struct draft *d, const struct section *s);
 

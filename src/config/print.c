@@ -90,7 +90,9 @@ print_wrapped(const char *text, int indent, FILE *out)
 static const char *
 key_title(const struct key *k, char buf[KEY_NAME_MAX])
 {
-	return key_text(k, k->scope == SCOPE_LEG && k->legs == BACKEND_LEG ? BACKEND : -1, buf);
+	const bool has_one_leg = k->scope == SCOPE_LEG && k->legs != BOTH_LEGS;
+
+	return key_text(k, !has_one_leg ? -1 : k->legs == CLIENT_LEG ? CLIENT : BACKEND, buf);
 }
 
 static void

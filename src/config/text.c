@@ -225,7 +225,7 @@ prefix_len(const char *text)
 static char *
 next_item(char **more)
 {
-	char *item = *more, *p = item;
+	char *item = *more, *p;
 
 	if (item == NULL)
 		return NULL;
@@ -396,7 +396,7 @@ parse_protocol(const struct key *k, void *field, const char *text, const struct 
 
 const struct type type_protocol = { .form = "NAME", .parse = parse_protocol, .print = print_text };
 
-/* --- beat_send, beat_expect --- */
+/* --- beat_send, beat_expect, heartbeat_text --- */
 
 static int
 judge_beat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
@@ -445,6 +445,50 @@ parse_line(const struct key *k, void *field, const char *text, const struct spot
 	return parse_beat(field, text, true, spot);
 }
 
+/* A client must find a comment in it, and nothing that it could take for an event. */
+static int
+judge_comment(const uint8_t *data, size_t len, const char *text, const struct spot *spot)
+{
+	const uint8_t *end = memchr(data, '\n', len);
+
+	if (len == 0 || data[0] != ':')
+		return spot_error(spot, "%s does not begin with a colon, as a comment in an event stream does; write such as "
+		    "\":stent\\n\\n\"", text);
+	for (size_t i = 0; i < len; i++)
+		if (data[i] != '\n' && data[i] != '\t' && (data[i] < 0x20 || data[i] > 0x7e))
+			return spot_error(spot, "%s holds a character that is not printable ASCII; leave it out (\\n becomes what "
+			    "ends the stream's own lines)", text);
+	if (end == NULL)
+		return spot_error(spot, "%s does not end its line; write \\n at its end", text);
+	if ((size_t)(end - data) + 1 < len && !(len - (size_t)(end - data) == 2 && end[1] == '\n'))
+		return spot_error(spot, "%s is more than a comment and an empty line; write one line, then \\n or \\n\\n", text);
+	if (len > CODEC_COMMENT_MAX)
+		return spot_error(spot, "%zu bytes are too many; write at most %d", len, CODEC_COMMENT_MAX);
+	return 0;
+}
+
+static int
+parse_comment(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	struct codec_bytes bytes = { 0 };
+	int r;
+
+	(void)k;
+	if (strcmp(text, "auto") == 0)
+		return 0;
+	bytes.data = malloc(strlen(text) + 1);
+	if (bytes.data == NULL)
+		return -ENOMEM;
+	r = quote_unescape(bytes.data, &bytes.len, text, spot);
+	if (r == 0)
+		r = judge_comment(bytes.data, bytes.len, text, spot);
+	if (r < 0)
+		free(bytes.data);
+	else
+		*(struct codec_bytes *)field = bytes;
+	return r;
+}
+
 static void
 print_bytes(const struct key *k, const void *field, FILE *out)
 {
@@ -460,6 +504,16 @@ is_no_bytes(const void *field)
 	return ((const struct codec_bytes *)field)->len == 0;
 }
 
+static void
+print_comment(const struct key *k, const void *field, FILE *out)
+{
+	if (is_no_bytes(field))
+		fputs("auto", out);
+	else
+		print_bytes(k, field, out);
+}
+
+const struct type type_comment = { .form = "TEXT", .parse = parse_comment, .print = print_comment };
 const struct type type_bytes = {
 	.form = "TEXT", .parse = parse_bytes, .print = print_bytes, .is_unset = is_no_bytes,
 };

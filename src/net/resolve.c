@@ -1,5 +1,18 @@
 /*
- * resolve.c - names by evdns, with a memory.
+ * resolve.c - names to addresses: the search, and a memory.
+ *
+ * A name is looked for in /etc/hosts, and then as each name that the search list
+ * of /etc/resolv.conf makes of it, in libc's order. Both files are read anew for
+ * each question; they are small, and what they say now counts. Of each such name
+ * IPv4 and IPv6 addresses are asked for together, and the first name that has an
+ * address of either kind is the one: those of two names belong to two hosts.
+ * Therefore only "there is no such name" leads on to the next one. A question that
+ * no server can answer ends the search, as in musl; glibc goes on after a SERVFAIL,
+ * and may end at a stranger.
+ *
+ * Why not a library: evdns searches for each kind of address alone, knows no TCP
+ * and has one port for all questions; c-ares, as Debian 12 has it, takes one kind's
+ * failure for "there is none", and asks a dead first server first each time.
  *
  * Each name that was ever asked for has one entry: its last addresses, when it
  * was last asked for, and who waits for the question under way. Many flows that
@@ -11,23 +24,31 @@
  * while the question is still under way. An answer that fails leaves them as
  * they are, and counts as an answer: the next question waits until they have
  * aged again. Not to wait at all would be simpler, but then the first flow after
- * a quiet night would go to where the backend was the evening before.
+ * a quiet night would go to where the backend was the evening before. A name that
+ * was not found is not asked for again for FAILED_MS, however many flows want it.
  */
 #include <errno.h>
-#include <event2/dns.h>
 #include <event2/event.h>
-#include <event2/util.h>
+#include <limits.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
+#include "stent/address_order.h"
 #include "stent/clock.h"
+#include "stent/dns_query.h"
 #include "stent/log.h"
 #include "stent/resolve.h"
 
 #define PATIENCE_MS 200
+#define FAILED_MS 2000
+#define SECOND_KIND_MS 500	/* how long addresses of one kind wait for those of the other */
+
+enum { KIND_V6, KIND_V4, KINDS };
+static const enum dns_type types[KINDS] = { DNS_AAAA, DNS_A };
 
 struct lookup {
 	TAILQ_ENTRY(lookup) link;
@@ -41,20 +62,25 @@ struct name {
 	struct resolver *resolver;
 	struct host_addresses *known;	/* NULL: never found */
 	int64_t asked_us;		/* when the last question ended, well or not */
+	bool failed;			/* it did not end well */
 	bool asking;
 	bool late;			/* the question under way has run out of patience */
 	struct event *serve;		/* runs the waiting from the loop, not from within a call; or out of patience */
-	struct host_addresses *answer;
 	TAILQ_HEAD(, lookup) waiting;
+	/* The question under way. */
+	struct dns_servers *servers;
+	size_t candidate;		/* of the names that the search makes */
+	char asked_as[DNS_NAME_MAX + 1];
+	struct dns_query *query[KINDS];
+	bool unanswered;		/* no server could say, of one kind at least */
+	struct event *second_kind;	/* has been waited for long enough */
+	struct host_addresses *answer;
 	char text[];
 };
 
 struct resolver {
 	struct event_base *base;
-	struct evdns_base *dns;		/* made at the first question */
-	struct timespec hosts, resolv;	/* when the files that dns knows were written */
-	int asking;			/* questions under way: dns cannot be replaced meanwhile */
-	bool closing;
+	struct dns_servers *servers;	/* those of resolv.conf, as it was last read; NULL: not yet */
 	TAILQ_HEAD(, name) names;
 };
 
@@ -70,6 +96,32 @@ resolver_new(struct event_base *base)
 	return r;
 }
 
+static void
+drop_question(struct name *n)
+{
+	for (int k = 0; k < KINDS; k++) {
+		dns_query_cancel(n->query[k]);
+		n->query[k] = NULL;
+	}
+	(void)event_del(n->second_kind);
+	dns_servers_unref(n->servers);
+	n->servers = NULL;
+}
+
+static void
+free_name(struct name *n)
+{
+	if (n->second_kind != NULL) {
+		drop_question(n);
+		event_free(n->second_kind);
+	}
+	if (n->serve != NULL)
+		event_free(n->serve);
+	free(n->answer);
+	free(n->known);
+	free(n);
+}
+
 void
 resolver_free(struct resolver *r)
 {
@@ -77,56 +129,77 @@ resolver_free(struct resolver *r)
 
 	if (r == NULL)
 		return;
-	r->closing = true;
-	/* Frees the names only after evdns has called back for each question under way. */
-	if (r->dns != NULL)
-		evdns_base_free(r->dns, 1);
-	event_base_loop(r->base, EVLOOP_NONBLOCK);
 	while ((n = TAILQ_FIRST(&r->names)) != NULL) {
 		TAILQ_REMOVE(&r->names, n, link);
-		event_free(n->serve);
-		free(n->answer);
-		free(n->known);
-		free(n);
+		free_name(n);
 	}
+	dns_servers_unref(r->servers);
 	free(r);
 }
 
-static struct timespec
-written(const char *path)
-{
-	struct stat st;
+/* --- the files --- */
 
-	return stat(path, &st) == 0 ? st.st_mtim : (struct timespec){ 0, 0 };
-}
-
-static bool
-same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-/* Makes dns, or makes it anew when a file that it has read has changed. */
+/* Reads resolv.conf again. While it cannot be read, or is being written, what it last said counts. 0 or -ENOMEM. */
 static int
-refresh_dns(struct resolver *r)
+refresh_servers(struct resolver *r)
 {
-	struct timespec hosts = written("/etc/hosts"), resolv = written("/etc/resolv.conf");
+	char hostname[HOST_NAME_MAX + 1] = "";
+	struct resolv_conf conf;
+	struct dns_servers *fresh;
+	FILE *in = fopen("/etc/resolv.conf", "re");
+	int c = in != NULL ? getc(in) : EOF;
 
-	if (r->dns != NULL && (r->asking > 0 || (same_time(hosts, r->hosts) && same_time(resolv, r->resolv))))
+	if (c == EOF && r->servers != NULL) {
+		if (in != NULL)
+			fclose(in);
 		return 0;
-	if (r->dns != NULL)
-		evdns_base_free(r->dns, 0);
-	r->dns = evdns_base_new(r->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-	if (r->dns == NULL)
+	}
+	if (c != EOF)
+		(void)ungetc(c, in);
+	(void)gethostname(hostname, sizeof(hostname) - 1);
+	resolv_conf_read(&conf, in, hostname);
+	if (in != NULL)
+		fclose(in);
+	/* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): it fills the padding, too */
+	if (r->servers != NULL && memcmp(&conf, dns_servers_conf(r->servers), sizeof(conf)) == 0)
+		return 0;
+	fresh = dns_servers_new(r->base, &conf);
+	if (fresh == NULL)
 		return -ENOMEM;
-	/* Without a resolv.conf evdns asks 127.0.0.1; hosts still work. */
-	(void)evdns_base_resolv_conf_parse(r->dns, DNS_OPTIONS_ALL, "/etc/resolv.conf");
-	/* A name that the application looks up is sent as it is written. */
-	(void)evdns_base_set_option(r->dns, "randomize-case:", "0");
-	(void)evdns_base_set_option(r->dns, "timeout:", "2");
-	(void)evdns_base_set_option(r->dns, "attempts:", "2");
-	r->hosts = hosts;
-	r->resolv = resolv;
+	if (conf.unread[0] != '\0')
+		log_say(LEVEL_WARN, "/etc/resolv.conf: nameserver %s is no IP address: it is left out", conf.unread);
+	dns_servers_unref(r->servers);
+	r->servers = fresh;
+	return 0;
+}
+
+/* How many addresses /etc/hosts has of a name; < 0: it is there, and cannot be read. */
+static int
+read_hosts(const char *name, struct sockaddr_storage ret[DNS_ADDRESSES_MAX])
+{
+	FILE *in = fopen("/etc/hosts", "re");
+	int n;
+
+	if (in == NULL)
+		return errno == ENOENT ? 0 : -errno;
+	n = hosts_find(in, name, ret, DNS_ADDRESSES_MAX);
+	fclose(in);
+	return n;
+}
+
+/* --- a question --- */
+
+static int
+add_addresses(struct name *n, const struct sockaddr_storage *at, size_t count)
+{
+	const size_t before = n->answer != NULL ? n->answer->n : 0;
+	struct host_addresses *h = realloc(n->answer, sizeof(*h) + (before + count) * sizeof(h->at[0]));
+
+	if (h == NULL)
+		return -ENOMEM;
+	memcpy(&h->at[before], at, count * sizeof(*at));
+	h->n = before + count;
+	n->answer = h;
 	return 0;
 }
 
@@ -136,14 +209,19 @@ settle(struct name *n)
 {
 	n->asking = n->late = false;
 	n->asked_us = clock_us();
-	if (n->answer != NULL) {
+	n->failed = n->answer == NULL;
+	if (!n->failed) {
+		address_order(n->answer->at, n->answer->n);
 		free(n->known);
 		n->known = n->answer;
 		n->answer = NULL;
-	} else if (!n->resolver->closing) {
-		log_say(LEVEL_WARN, "cannot look up backend name %s%s", n->text,
-		    n->known != NULL ? ": using the addresses found before" : "");
+	} else {
+		log_say(LEVEL_WARN, "cannot look up backend name %s%s (%s%s)", n->text,
+		    n->known != NULL ? ": using the addresses found before" : "",
+		    n->unanswered ? "no name server could answer for " : "there is no such name",
+		    n->unanswered ? n->asked_as : "");
 	}
+	drop_question(n);
 }
 
 static void
@@ -155,8 +233,10 @@ on_serve(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	if (what & EV_READ)
 		settle(n);
-	else
+	else if (what & EV_TIMEOUT)
 		n->late = true;
+	else if (n->asking)
+		return;			/* the failure that was remembered has been forgotten meanwhile */
 	while ((l = TAILQ_FIRST(&n->waiting)) != NULL) {
 		TAILQ_REMOVE(&n->waiting, l, link);
 		l->done(l->arg, n->known);
@@ -164,49 +244,126 @@ on_serve(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-static struct host_addresses *
-copy_addresses(const struct evutil_addrinfo *ai)
+/* Runs on_serve() from the loop: the question is answered, which ends the patience, too. */
+static void
+end_question(struct name *n)
 {
-	struct host_addresses *h;
-	size_t n = 0;
+	event_active(n->serve, EV_READ, 0);
+}
 
-	for (const struct evutil_addrinfo *a = ai; a != NULL; a = a->ai_next)
-		n++;
-	h = n > 0 ? calloc(1, sizeof(*h) + n * sizeof(h->at[0])) : NULL;
-	for (const struct evutil_addrinfo *a = ai; h != NULL && a != NULL; a = a->ai_next)
-		memcpy(&h->at[h->n++], a->ai_addr, a->ai_addrlen);
-	return h;
+static void on_answer(void *arg, enum dns_type type, enum dns_verdict verdict, const struct dns_addresses *found);
+
+/* Asks for both kinds of address of the next name that the search makes; ends the question when there is none. */
+static void
+ask_next(struct name *n)
+{
+	const struct resolv_conf *conf = dns_servers_conf(n->servers);
+	bool asked = false;
+
+	while (!asked && !n->unanswered) {
+		if (!resolv_conf_candidate(conf, n->text, n->candidate++, n->asked_as))
+			break;
+		for (int k = 0; k < KINDS; k++) {
+			const int r = dns_query_start(&n->query[k], n->servers, n->asked_as, types[k], on_answer, n);
+
+			asked |= r == 0;
+			n->unanswered |= r != 0 && r != -EINVAL;	/* such a name cannot be there */
+		}
+	}
+	if (!asked)
+		end_question(n);
 }
 
 static void
-on_found(int result, struct evutil_addrinfo *ai, void *arg)
+take_addresses(struct name *n, enum dns_type type, const struct dns_addresses *found)
 {
+	struct sockaddr_storage at[DNS_ADDRESSES_MAX] = { 0 };
+
+	for (size_t i = 0; i < found->n; i++) {
+		struct sockaddr_in *in = (struct sockaddr_in *)&at[i];
+		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&at[i];
+
+		at[i].ss_family = type == DNS_A ? AF_INET : AF_INET6;
+		if (type == DNS_A)
+			memcpy(&in->sin_addr, found->at[i], sizeof(in->sin_addr));
+		else
+			memcpy(&in6->sin6_addr, found->at[i], sizeof(in6->sin6_addr));
+	}
+	if (add_addresses(n, at, found->n) != 0)
+		n->unanswered = true;
+}
+
+static void
+on_answer(void *arg, enum dns_type type, enum dns_verdict verdict, const struct dns_addresses *found)
+{
+	static const struct timeval second_kind = { .tv_usec = SECOND_KIND_MS * US_PER_MS };
 	struct name *n = arg;
 
-	n->resolver->asking--;
-	if (result == 0)
-		n->answer = copy_addresses(ai);
-	if (ai != NULL)
-		evutil_freeaddrinfo(ai);
-	event_active(n->serve, EV_READ, 0);	/* which ends the patience, too */
+	n->query[type == DNS_A ? KIND_V4 : KIND_V6] = NULL;
+	if (verdict == DNS_FOUND)
+		take_addresses(n, type, found);
+	else if (verdict == DNS_FAILED)
+		n->unanswered = true;
+	if (n->query[KIND_V4] == NULL && n->query[KIND_V6] == NULL) {
+		if (n->answer == NULL && !n->unanswered)
+			ask_next(n);
+		else
+			end_question(n);
+	} else if (n->answer != NULL) {
+		(void)event_add(n->second_kind, &second_kind);
+	}
+}
+
+static void
+on_second_kind(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	end_question(arg);
+}
+
+/* The addresses that need no name server: their number, or < 0. */
+static int
+find_here(const char *name, struct sockaddr_storage ret[DNS_ADDRESSES_MAX])
+{
+	int n = read_hosts(name, ret);
+
+	if (n != 0 || !name_is_localhost(name))
+		return n;
+	memset(ret, 0, 2 * sizeof(*ret));
+	ret[0].ss_family = AF_INET6;
+	((struct sockaddr_in6 *)&ret[0])->sin6_addr = in6addr_loopback;
+	ret[1].ss_family = AF_INET;
+	((struct sockaddr_in *)&ret[1])->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	return 2;
 }
 
 static int
 ask(struct name *n)
 {
-	const struct evutil_addrinfo hints = {
-		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = EVUTIL_AI_ADDRCONFIG,
-	};
 	static const struct timeval patience = { .tv_usec = PATIENCE_MS * US_PER_MS };
-	int r = refresh_dns(n->resolver);
+	struct sockaddr_storage here[DNS_ADDRESSES_MAX];
+	int r = refresh_servers(n->resolver);
 
 	if (r != 0)
 		return r;
+	n->servers = dns_servers_ref(n->resolver->servers);
+	n->candidate = 0;
+	n->unanswered = false;
+	snprintf(n->asked_as, sizeof(n->asked_as), "%s", n->text);
+	r = find_here(n->text, here);
+	if (r > 0)
+		r = add_addresses(n, here, (size_t)r);
+	if (r < 0)
+		n->unanswered = true;
+	n->asking = true;
+	if (n->answer != NULL || n->unanswered) {
+		end_question(n);
+		return 0;
+	}
 	if (n->known != NULL)
 		(void)event_add(n->serve, &patience);
-	n->asking = true;
-	n->resolver->asking++;
-	(void)evdns_getaddrinfo(n->resolver->dns, n->text, NULL, &hints, on_found, n);
+	ask_next(n);
 	return 0;
 }
 
@@ -232,8 +389,9 @@ add_name(struct resolver *r, const char *text)
 	memcpy(n->text, text, len);
 	n->resolver = r;
 	n->serve = evtimer_new(r->base, on_serve, n);
-	if (n->serve == NULL) {
-		free(n);
+	n->second_kind = evtimer_new(r->base, on_second_kind, n);
+	if (n->serve == NULL || n->second_kind == NULL) {
+		free_name(n);
 		return NULL;
 	}
 	TAILQ_INIT(&n->waiting);
@@ -251,6 +409,18 @@ resolver_known(struct resolver *r, const char *name, int64_t age_ms)
 	return n->known;
 }
 
+/* Asks, unless that is under way or has just failed. 0 or -errno. */
+static int
+ask_if_needed(struct name *n)
+{
+	if (n->asking)
+		return 0;
+	if (!n->failed || clock_us() - n->asked_us > FAILED_MS * US_PER_MS)
+		return ask(n);
+	event_active(n->serve, EV_WRITE, 0);
+	return 0;
+}
+
 struct lookup *
 resolver_ask(struct resolver *r, const char *name,
     void (*done)(void *arg, const struct host_addresses *found), void *arg)
@@ -260,7 +430,7 @@ resolver_ask(struct resolver *r, const char *name,
 
 	if (l != NULL && n == NULL)
 		n = add_name(r, name);
-	if (l == NULL || n == NULL || (!n->asking && ask(n) != 0)) {
+	if (l == NULL || n == NULL || ask_if_needed(n) != 0) {
 		free(l);
 		return NULL;
 	}

@@ -5,14 +5,15 @@
  * each accepted socket (and arms its keepalive timer), which saves seven
  * system calls a connection. The backend leg gets its keepalive from the relay
  * when its flow has lived for a moment, for the same reason: a flow that ends
- * before needs none. Urgent bytes are always taken in line
- * (SO_OOBINLINE): without it the kernel would leave one byte out of the stream.
- * UNIX sockets have them since Linux 5.15, but do not inherit the option.
+ * before needs none. Urgent bytes that are carried over are taken in line (SO_OOBINLINE), in their place; the
+ * kernel leaves others out of the stream, as for a program that does not ask for them. UNIX sockets have urgent
+ * bytes since Linux 5.15, but do not inherit the option.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "stent/log.h"
 #include "stent/socket.h"
 #include "stent/spare.h"
+#include "stent/urgent.h"
 
 #define SD_FIRST_FD 3		/* sd_listen_fds(3): SD_LISTEN_FDS_START */
 #define ORIGINAL_DST 80		/* SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST */
@@ -48,28 +50,26 @@ set_options(int fd, const struct option *o, size_t n)
 	return r;
 }
 
-static void
-take_urgent_in_line(int fd)
-{
-	(void)set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);		/* where it is refused there are no urgent bytes */
-}
-
 /* What has to hold from the first byte. */
 static int
 set_stream_options(int fd)
 {
-	const struct option options[] = {
-		{ IPPROTO_TCP, TCP_NODELAY, 1, true },
-		{ SOL_SOCKET, SO_OOBINLINE, 1, true },
-	};
+	return set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
 
-	return set_options(fd, options, sizeof(options) / sizeof(options[0]));
+void
+socket_take_urgent(int fd, bool in_line, bool is_inherited)
+{
+	if (!is_inherited)
+		(void)set_int(fd, SOL_SOCKET, SO_OOBINLINE, in_line);	/* where it is refused there are no urgent bytes */
+	if (in_line)
+		urgent_watch(fd);
 }
 
 bool
 socket_is_own_peer(int fd)
 {
-	struct sockaddr_storage own, peer;
+	struct sockaddr_storage own = { 0 }, peer;
 	socklen_t own_len = sizeof(own), peer_len = sizeof(peer);
 
 	return getsockname(fd, (struct sockaddr *)&own, &own_len) == 0 && getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 &&
@@ -104,10 +104,11 @@ static int
 read_number(const char *path)
 {
 	FILE *f = fopen(path, "re");
+	char text[32] = "";
 	int n = -1;
 
-	if (f != NULL && fscanf(f, "%d", &n) != 1)
-		n = -1;
+	if (f != NULL && fgets(text, sizeof(text), f) != NULL)
+		n = (int)strtol(text, NULL, 10);
 	if (f != NULL)
 		fclose(f);
 	return n;
@@ -271,37 +272,58 @@ socket_accept(int listener, struct address *peer)
 	if (fd < 0)
 		return -errno;
 	*peer = address_from_sockaddr((struct sockaddr *)&ss);
-	if (peer->family == AF_UNIX)
-		take_urgent_in_line(fd);
 	return fd;
 }
 
-/* Whoever it is for has been accepted: when no descriptor is left, it gets one that was held back. */
 static int
-backend_socket(int family)
+backend_socket(int family, unsigned how)
 {
 	int fd;
 
 	do
 		fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && spare_give());
+	while (fd < 0 && (errno == EMFILE || errno == ENFILE) && (how & SOCKET_TAKES_SPARE) && spare_give());
 	return fd < 0 ? -errno : fd;
 }
 
-int
-socket_connect(const struct sockaddr *sa, socklen_t len)
+static uint16_t
+port_of(const struct sockaddr *sa)
 {
-	int fd = backend_socket(sa->sa_family);
+	return address_from_sockaddr(sa).port;
+}
+
+/* -ECONNREFUSED: nobody listens there, it has met itself. */
+static int
+find_local(int fd, const struct sockaddr *to, struct address *local)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	memset(local, 0, sizeof(*local));
+	if (to->sa_family == AF_UNIX)
+		return 0;
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
+		return -errno;
+	*local = address_from_sockaddr((struct sockaddr *)&ss);
+	return local->port == port_of(to) && socket_is_own_peer(fd) ? -ECONNREFUSED : 0;
+}
+
+int
+socket_connect(const struct sockaddr *sa, socklen_t len, unsigned how, struct address *local)
+{
+	int fd = backend_socket(sa->sa_family, how);
 	int r = 0;
 
 	if (fd < 0)
 		return fd;
-	if (sa->sa_family == AF_UNIX)
-		take_urgent_in_line(fd);
-	else
+	if (sa->sa_family != AF_UNIX)
 		r = set_stream_options(fd);
+	if (how & SOCKET_CARRIES_URGENT)
+		socket_take_urgent(fd, true, false);
 	if (r == 0 && connect(fd, sa, len) != 0 && errno != EINPROGRESS)
 		r = -errno;
+	if (r == 0)
+		r = find_local(fd, sa, local);
 	if (r == 0)
 		return fd;
 	close(fd);
@@ -315,6 +337,32 @@ socket_error(int fd)
 	socklen_t len = sizeof(err);
 
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+unsigned
+socket_look(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP | POLLPRI };
+	unsigned news = 0;
+
+	if (poll(&p, 1, 0) <= 0)
+		return 0;
+	if (p.revents & (POLLERR | POLLHUP))
+		news |= SOCKET_DEAD;
+	if (p.revents & POLLRDHUP)
+		news |= SOCKET_FIN;
+	if (p.revents & POLLPRI)
+		news |= SOCKET_URGENT;
+	return news;
+}
+
+bool
+socket_is_from_ourselves(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == getpid();
 }
 
 int

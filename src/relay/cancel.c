@@ -1,9 +1,13 @@
 /*
  * cancel.c - a cancel request for a client that died, on a connection of its
- * own. Sends them, waits for the backend to
+ * own. Sends it, waits for the backend to
  * close, and gives up after five seconds.
+ *
+ * Clients that die by the hundred, or one that does nothing else, must not take
+ * the descriptors of others: some run at once, some wait for them, for five
+ * seconds too, and what comes then is dropped.
  */
-#include <netinet/in.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,29 +15,57 @@
 
 #include "relay/flow.h"
 #include "stent/log.h"
+#include "stent/own_ends.h"
 #include "stent/socket.h"
 
 #define CANCEL_US (5 * US_PER_S)
+#define WAITING_MOST 256
 
 struct cancel {
 	TAILQ_ENTRY(cancel) link;
 	struct relay *relay;
+	const struct route *route;
 	struct event ev;
 	struct timer timer;
+	struct sockaddr_storage to;
+	socklen_t to_len;
+	bool runs;			/* else it waits */
 	bool sent;
 	size_t len;
 	uint8_t bytes[CODEC_BEAT_MAX];
 };
 
 static void
+say_dropped(struct relay *r, const struct route *route, const char *why)
+{
+	const int64_t now_us = clock_us();
+
+	r->cancels.dropped++;
+	if (now_us - r->cancels.said_us < US_PER_S)
+		return;
+	r->cancels.said_us = now_us;
+	log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a client that is gone: %s (%llu since the start)",
+	    route->name, why, (unsigned long long)r->cancels.dropped);
+}
+
+static void
 free_cancel(struct cancel *c)
 {
-	const int fd = event_get_fd(&c->ev);
+	struct relay *r = c->relay;
 
-	event_del(&c->ev);
-	close(fd);
-	timer_disarm(c->relay->timers, &c->timer);
-	TAILQ_REMOVE(&c->relay->cancels, c, link);
+	timer_disarm(r->timers, &c->timer);
+	if (c->runs) {
+		const int fd = event_get_fd(&c->ev);
+
+		event_del(&c->ev);
+		close(fd);
+		r->cancels.n_running--;
+		counter_add(&r->counters->cancels, (uint64_t)-1);
+		TAILQ_REMOVE(&r->cancels.running, c, link);
+	} else {
+		r->cancels.n_waiting--;
+		TAILQ_REMOVE(&r->cancels.waiting, c, link);
+	}
 	free(c);
 }
 
@@ -42,15 +74,68 @@ cancel_free_all(struct relay *r)
 {
 	struct cancel *c;
 
-	while ((c = TAILQ_FIRST(&r->cancels)) != NULL)
+	while ((c = TAILQ_FIRST(&r->cancels.waiting)) != NULL)
 		free_cancel(c);
+	while ((c = TAILQ_FIRST(&r->cancels.running)) != NULL)
+		free_cancel(c);
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg);
+
+/* It is freed when that fails. */
+static void
+start(struct cancel *c)
+{
+	struct relay *r = c->relay;
+	struct address local, to = address_from_sockaddr((struct sockaddr *)&c->to);
+	const int fd = socket_connect((struct sockaddr *)&c->to, c->to_len, 0, &local);
+
+	if (fd < 0) {
+		say_dropped(r, c->route, strerror(-fd));
+		free_cancel(c);
+		return;
+	}
+	if (local.family != 0)
+		own_ends_add(&local, &to, (struct own_end){ 0, OWN_ENDS_HOPS_MAX });
+	TAILQ_REMOVE(&r->cancels.waiting, c, link);
+	r->cancels.n_waiting--;
+	TAILQ_INSERT_TAIL(&r->cancels.running, c, link);
+	r->cancels.n_running++;
+	counter_add(&r->counters->cancels, 1);
+	c->runs = true;
+	event_assign(&c->ev, r->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, c);
+	if (event_add(&c->ev, NULL) != 0 || timer_arm(r->timers, &c->timer, clock_us() + CANCEL_US) != 0) {
+		say_dropped(r, c->route, strerror(ENOMEM));
+		free_cancel(c);
+	}
+}
+
+static void
+start_waiting(struct relay *r)
+{
+	while (r->cancels.n_running < RELAY_CANCELS && !TAILQ_EMPTY(&r->cancels.waiting))
+		start(TAILQ_FIRST(&r->cancels.waiting));
+}
+
+/* A place is free now. */
+static void
+finish(struct cancel *c)
+{
+	struct relay *r = c->relay;
+
+	free_cancel(c);
+	start_waiting(r);
 }
 
 static void
 on_timeout(struct timer *t, int64_t now_us)
 {
+	struct cancel *c = (struct cancel *)(void *)((char *)t - offsetof(struct cancel, timer));
+
 	(void)now_us;
-	free_cancel((struct cancel *)(void *)((char *)t - offsetof(struct cancel, timer)));
+	if (!c->runs)
+		say_dropped(c->relay, c->route, "too many such requests were waiting for backends that are slow to close");
+	finish(c);
 }
 
 static void
@@ -60,65 +145,52 @@ on_event(evutil_socket_t fd, short what, void *arg)
 	uint8_t buf[256];
 
 	(void)what;
-	if (socket_error(fd) != 0 || (!c->sent && socket_is_own_peer(fd))) {
-		free_cancel(c);
+	if (socket_error(fd) != 0) {
+		finish(c);
 		return;
 	}
 	if (!c->sent) {
 		if (send(fd, c->bytes, c->len, MSG_NOSIGNAL) != (ssize_t)c->len)
-			free_cancel(c);
+			finish(c);
 		else
 			c->sent = true;
 		return;
 	}
 	if (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) == 0)
-		free_cancel(c);
-}
-
-/* The address that the flow's backend leg is connected to. */
-static socklen_t
-backend_sockaddr(const struct flow *f, struct sockaddr_storage *ss)
-{
-	struct sockaddr_in *v4 = (struct sockaddr_in *)ss;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)ss;
-
-	memset(ss, 0, sizeof(*ss));
-	switch (f->backend.family) {
-	case AF_INET:
-		v4->sin_family = AF_INET;
-		v4->sin_port = htons(f->backend.port);
-		memcpy(&v4->sin_addr, f->backend.ip, sizeof(v4->sin_addr));
-		return sizeof(*v4);
-	case AF_INET6:
-		v6->sin6_family = AF_INET6;
-		v6->sin6_port = htons(f->backend.port);
-		memcpy(&v6->sin6_addr, f->backend.ip, sizeof(v6->sin6_addr));
-		return sizeof(*v6);
-	default:
-		*ss = f->route->backend[f->backend_index].addr;
-		return f->route->backend[f->backend_index].addr_len;
-	}
+		finish(c);
 }
 
 void
-cancel_send(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t len)
+cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 {
-	struct cancel *c = calloc(1, sizeof(*c));
-	struct sockaddr_storage ss;
-	const socklen_t ss_len = backend_sockaddr(f, &ss);
-	int fd = c != NULL ? socket_connect((struct sockaddr *)&ss, ss_len) : -1;
+	struct cancel *c;
 
-	if (fd < 0) {
-		log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a client that is gone", f->route->name);
+	if (r->cancels.n_waiting >= WAITING_MOST) {
+		say_dropped(r, f->route, "too many such requests are waiting");
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (c == NULL) {
+		say_dropped(r, f->route, strerror(ENOMEM));
+		return;
+	}
+	c->to_len = sizeof(c->to);
+	/* To where the flow's own connection went; one that is reset has nobody at work any more. */
+	if (getpeername(leg_of(f, BACKEND)->transport.fd, (struct sockaddr *)&c->to, &c->to_len) != 0) {
 		free(c);
 		return;
 	}
 	c->relay = r;
+	c->route = f->route;
 	c->len = len;
 	memcpy(c->bytes, bytes, len);
 	c->timer.fire = on_timeout;
-	TAILQ_INSERT_TAIL(&r->cancels, c, link);
-	event_assign(&c->ev, r->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, c);
-	if (event_add(&c->ev, NULL) != 0 || timer_arm(r->timers, &c->timer, clock_us() + CANCEL_US) != 0)
+	TAILQ_INSERT_TAIL(&r->cancels.waiting, c, link);
+	r->cancels.n_waiting++;
+	if (timer_arm(r->timers, &c->timer, clock_us() + CANCEL_US) != 0) {
+		say_dropped(r, f->route, strerror(ENOMEM));
 		free_cancel(c);
+		return;
+	}
+	start_waiting(r);
 }

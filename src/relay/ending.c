@@ -148,6 +148,9 @@ tell(struct flow *f, struct ending *e, int64_t now_us)
 
 	if (f->session != NULL && session_is_ahead(f, e->to))
 		e->how = ON_DEAD_RESET;
+	/* Whatever was wished for: what is cut off must not look whole. */
+	if (e->how == ON_DEAD_CLOSE && session_ends_at_fin(f, e->to))
+		e->how = ON_DEAD_RESET;
 	if (e->how == ON_DEAD_FAREWELL && !say_farewell(f, e->to))
 		e->how = ON_DEAD_RESET;
 	if (e->how == ON_DEAD_RESET)

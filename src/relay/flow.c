@@ -298,6 +298,10 @@ flow_settle(struct flow *f, struct verdict v)
 	case IN_ORDER:
 		finish(f, false, false);
 		break;
+	case UNWANTED:
+		f->reason = REASON_CLIENT_FIN;
+		finish(f, false, true);
+		break;
 	case OPENED:
 		opened(f);
 		break;
@@ -350,19 +354,33 @@ event_while_open(struct flow *f, enum side s, short what)
 	run(f, s);
 }
 
+/*
+ * A FIN alone does not say that the client has gone: it may have closed its half
+ * and wait for what the server says. But in most protocols nobody is served who
+ * has not said a word. A UNIX socket tells when both halves are closed.
+ */
+struct verdict
+flow_look_at_client(struct flow *f, unsigned news)
+{
+	struct leg *l = leg_of(f, CLIENT);
+	const bool is_unix = f->client.family == AF_UNIX, speaks = f->route->codec != NULL && f->route->codec->client_speaks;
+	const int err = (news & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
+
+	l->urgent |= f->route->urgent && (news & SOCKET_URGENT);	/* it came before its signal was watched for */
+	if (err != 0)
+		return VERDICT_NOT_OPENED(reason_from_errno(CLIENT, err, &l->transport, false));
+	if (((speaks && (news & SOCKET_FIN)) || (is_unix && (news & SOCKET_DEAD))) && transport_unread(&l->transport) == 0)
+		return VERDICT(UNWANTED);
+	return VERDICT(GO_ON);
+}
+
 static void
 event_while_connecting(struct flow *f, enum side s, short what)
 {
-	const struct transport *client = &leg_of(f, CLIENT)->transport;
-	int err;
-
-	if (s == BACKEND) {
+	if (s == BACKEND)
 		flow_settle(f, dial_event(f, what & EV_READ));
-		return;
-	}
-	err = (what & EV_READ) ? transport_take_error(client) : 0;
-	if (err != 0)
-		flow_end(f, reason_from_errno(CLIENT, err, client, false));
+	else if (what & EV_READ)
+		flow_settle(f, flow_look_at_client(f, transport_look(&leg_of(f, CLIENT)->transport)));
 }
 
 static void

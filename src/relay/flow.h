@@ -3,7 +3,7 @@
  *
  *   relay.c       the relay of one worker: its flows, shared buffers, counters
  *   flow.c        the dispatcher: events, the one timer, and every change of a flow's state
- *   dial.c        finding and connecting the backend
+ *   dial.c        finding and connecting the backend; failed.c: addresses that are tried last for a while
  *   pump.c        bytes from one leg to the other
  *   backlog.c     what a socket did not take
  *   session.c     the codec over these bytes
@@ -56,6 +56,7 @@ struct leg {
 	bool bulk : 1;		/* it has much to be read at once: splice */
 	bool stalled : 1;	/* its window is shut: TCP_USER_TIMEOUT is off meanwhile */
 	bool dead : 1;		/* its socket is of no use any more, but for reading what is left */
+	bool urgent : 1;	/* an urgent byte is among those to be read */
 	bool guarded : 1;	/* bytes were sent ahead to it: its socket resets when this process is killed */
 	struct transport transport;
 };
@@ -71,6 +72,7 @@ enum verdict_kind {
 	LEG_DEAD,		/* `side` was found dead, though its socket reports nothing: `reason` */
 	CUT_OFF,		/* the flow cannot go on, or shall not: `reason` */
 	IN_ORDER,		/* both directions are closed */
+	UNWANTED,		/* the client closed in good order before there was a backend */
 	OPENED,			/* dial.c: the backend leg stands */
 	NOT_OPENED,		/* dial.c: nor will it: `reason` */
 };
@@ -85,6 +87,7 @@ struct verdict {
 #define VERDICT(k) ((struct verdict){ .kind = (k) })
 #define VERDICT_FAILED(s, e) ((struct verdict){ .kind = LEG_FAILED, .side = (uint8_t)(s), .err = (e) })
 #define VERDICT_DEAD(s, r) ((struct verdict){ .kind = LEG_DEAD, .side = (uint8_t)(s), .reason = (uint8_t)(r) })
+#define VERDICT_NOT_OPENED(r) ((struct verdict){ .kind = NOT_OPENED, .reason = (uint8_t)(r) })
 #define VERDICT_CUT_OFF(r) ((struct verdict){ .kind = CUT_OFF, .reason = (uint8_t)(r) })
 
 enum flow_state {
@@ -114,6 +117,8 @@ struct flow {
 	uint16_t backend_index;	/* of the route */
 	uint8_t reason;		/* enum close_reason */
 	uint8_t state;		/* enum flow_state */
+	uint8_t urgent_seen;	/* of the worker's signals of urgent data, as many as fit, when its legs were asked */
+	uint8_t hops;		/* so many flows of ours came before it in a chain of routes */
 	bool kept : 1;		/* the backend leg has its keepalive: set when the flow has lived for a moment */
 	bool again : 1;		/* on the relay's list of flows with more to pump */
 	bool doomed : 1;	/* no memory for its timer: it ends between two rounds of the loop */
@@ -129,7 +134,7 @@ struct pipe {
 TAILQ_HEAD(flow_list, flow);
 
 /* Facts about a route that are told to the operator once, by any worker; a set of static strings. */
-#define ROUTE_SAID 16
+#define ROUTE_SAID 24
 
 /* What the workers share of a route: nothing that the data path looks at. */
 struct route_shared {
@@ -139,6 +144,17 @@ struct route_shared {
 
 struct relay_shared {
 	struct route_shared *routes;	/* as in the settings */
+};
+
+/* failed.c */
+#define FAILED_MOST 64
+
+struct failed {
+	int64_t until_us;		/* none counts after it */
+	struct failed_address {
+		struct address address;
+		int64_t until_us;	/* 0: a free place */
+	} list[FAILED_MOST];
 };
 
 struct relay {
@@ -156,18 +172,28 @@ struct relay {
 	STAILQ_HEAD(, flow) again;
 	SLIST_HEAD(, pipe) pipes;	/* idle */
 	size_t n_pipes;			/* all there are */
-	TAILQ_HEAD(, cancel) cancels;
+	struct {
+		TAILQ_HEAD(, cancel) running, waiting;
+		size_t n_running, n_waiting;
+		uint64_t dropped;
+		int64_t said_us;	/* when that was told last */
+	} cancels;
 	struct codec_out out;
 	uint64_t last_id;
 	struct flow *list_next;		/* where a listing goes on; NULL: nowhere */
 	uint64_t list_last_id;		/* where it ends */
 	uint32_t random;
 	int64_t warned_us;		/* the last warning about a backend */
+	unsigned urgent_signals;	/* that have been seen */
+	int64_t urgent_until_us;	/* so long each read asks whether it begins with an urgent byte */
+	int64_t denied_us;		/* the last flow of our own that came back */
+	struct failed failed;
 	uint8_t buf[RELAY_BUFFER];
 };
 
 /* relay.c */
 struct route_shared *relay_route(const struct flow *f);
+uint16_t relay_route_index(const struct flow *f);
 bool relay_say_once(const struct flow *f, const char *what);	/* true: nobody said it of this route before */
 uint32_t relay_random(struct relay *r);
 struct pipe *relay_take_pipe(struct relay *r);	/* empty; NULL: none to be had */
@@ -202,11 +228,22 @@ void flow_half_closed(struct flow *f);		/* a FIN was passed on */
 void flow_again(struct flow *f);
 void flow_look_behind(struct flow *f, enum side s, int64_t now_us);	/* a moment from now */
 
+/*
+ * While there is no backend yet: what the kernel says of the client, a set of SOCKET_ bits. Most clients that have gone
+ * by then are a balancer's checks.
+ */
+struct verdict flow_look_at_client(struct flow *f, unsigned news);
+
 /* dial.c: connects the backend */
 struct verdict dial_start(struct flow *f);
 struct verdict dial_event(struct flow *f, bool may_have_failed);
 struct verdict dial_tick(struct flow *f, int64_t now_us, int64_t *again_us);	/* when to call again */
 void dial_free(struct dial *d);
+
+/* failed.c: of one worker */
+void failed_add(struct failed *all, const struct address *a, int64_t now_us);
+bool failed_lately(struct failed *all, const struct address *a, int64_t now_us);
+void failed_forget(struct failed *all, const struct address *a, int64_t now_us);	/* it has answered */
 
 /* pump.c */
 /* Reads from side `from` while there is more and the other side takes it, for some rounds. */
@@ -267,6 +304,7 @@ struct verdict session_finish(struct flow *f, enum side from);	/* its FIN was re
 uint64_t session_unseen(const struct flow *f, enum side from);
 void session_skipped(struct flow *f, enum side from, uint64_t n);
 bool session_is_ahead(const struct flow *f, enum side to);
+bool session_ends_at_fin(const struct flow *f, enum side to);	/* a FIN that the sender did not send would tell `to` that it has the whole */
 void session_guard(struct flow *f, enum side to);	/* see there; whenever what is ahead may have changed */
 bool session_said_goodbye(const struct flow *f, enum side s);
 const struct codec *session_codec(const struct session *v);	/* behind `auto`, the one it found */
@@ -279,6 +317,7 @@ size_t session_cancel(const struct flow *f, uint8_t buf[CODEC_BEAT_MAX]);
 void heartbeats_open(struct flow *f, int64_t now_us);
 struct verdict heartbeats_tick(struct flow *f, int64_t now_us, int64_t *again_us);
 void heartbeats_refused(struct flow *f, enum side s, const char *why);
+int64_t heartbeats_interval_us(const struct flow *f, enum side s);	/* 0: it gets none */
 bool heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us);
 /* Side s has closed, by a FIN or a reset: is it a heartbeat's doing? */
 void heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us);
@@ -286,12 +325,12 @@ void heartbeats_withdraw_trials(struct flow *f);	/* without a verdict */
 const char *heartbeats_why_none(const struct flow *f, enum side s);	/* why side s gets none now; NULL: it does */
 
 /* signs.c */
-/* interval_us: between two heartbeats to that side, 0 where it gets none. */
-bool signs_of_life(struct flow *f, enum side s, int64_t interval_us, int64_t now_us);
+int64_t signs_vouch_us(const struct flow *f, enum side s);	/* how old a sign of life of side s may be */
+bool signs_of_life(struct flow *f, enum side s, int64_t now_us);
 void signs_of_traffic(struct flow *f, enum side s, struct beat_facts *ret);
 
 /* cancel.c */
-void cancel_send(struct relay *r, const struct flow *f, const uint8_t *bytes, size_t len);
+void cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len);
 void cancel_free_all(struct relay *r);
 
 /* listing.c, end_log.c */

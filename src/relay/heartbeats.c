@@ -33,6 +33,12 @@ policy_of(const struct flow *f, enum side s)
 	};
 }
 
+int64_t
+heartbeats_interval_us(const struct flow *f, enum side s)
+{
+	return f->session != NULL && f->session->codec != NULL ? policy_of(f, s).interval_us : 0;
+}
+
 void
 heartbeats_open(struct flow *f, int64_t now_us)
 {
@@ -44,16 +50,22 @@ heartbeats_open(struct flow *f, int64_t now_us)
 	}
 }
 
+static void
+withdraw_trial(struct flow *f, enum side s)
+{
+	struct beat_leg *b = &f->session->beat[s];
+
+	for (unsigned kind = BEAT_TELL; kind <= BEAT_AHEAD; kind <<= 1)
+		if ((b->trying & kind) != 0)
+			trial_undecided(&relay_route(f)->trial[s], kind);
+	b->trying = 0;
+}
+
 void
 heartbeats_withdraw_trials(struct flow *f)
 {
-	for (enum side s = CLIENT; s <= BACKEND; s++) {
-		struct beat_leg *b = &f->session->beat[s];
-
-		if (b->trying != 0)
-			trial_undecided(&relay_route(f)->trial[s], b->trying);
-		b->trying = 0;
-	}
+	withdraw_trial(f, CLIENT);
+	withdraw_trial(f, BACKEND);
 }
 
 static const char *
@@ -62,19 +74,30 @@ kind_name(unsigned kind)
 	return kind == BEAT_ASK ? "ask" : kind == BEAT_TELL ? "tell" : "ahead";
 }
 
+/* The kind that a reaction is held against. */
+static unsigned
+kind_to_blame(const struct beat_leg *b)
+{
+	if (b->trying == 0 || (b->trying & b->last_kind) != 0)
+		return b->last_kind;
+	return (b->trying & BEAT_ASK) != 0 ? BEAT_ASK : b->trying;
+}
+
 /* Side s reacted to a heartbeat as no peer does that bears them. */
 void
 heartbeats_refused(struct flow *f, enum side s, const char *why)
 {
 	struct beat_leg *b = &f->session->beat[s];
 	struct trial *t = &relay_route(f)->trial[s];
-	const unsigned kind = b->trying != 0 ? b->trying : b->last_kind;
+	const unsigned kind = kind_to_blame(b);
 	char client[ADDRESS_TEXT_MAX];
 	bool is_off;
 
 	if (b->refused || kind == 0)
 		return;
-	is_off = b->trying != 0 ? trial_refused(t, kind) : trial_refused_later(t, kind);
+	is_off = (b->trying & kind) != 0 ? trial_refused(t, kind) : trial_refused_later(t, kind);
+	b->trying &= (uint8_t)~kind;
+	withdraw_trial(f, s);
 	beat_refused(b);
 	counter_add(&f->relay->counters->refused[s], 1);
 	log_event(LEVEL_INFO, "heartbeat refused", (struct log_field[]){
@@ -110,13 +133,25 @@ heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
 	    now_us - b->last_us <= beat_trial_us(&p, (b->borne & b->last_kind) != 0);
 }
 
+/* A pooler that had no server to lend for it may close a while later. Whoever is silent for longer than a reply takes may just be so. */
+static bool
+closes_on_first_ping(const struct flow *f, int64_t now_us)
+{
+	const struct beat_leg *b = &f->session->beat[BACKEND];
+
+	return (b->trying & BEAT_ASK) != 0 && b->since_us != 0 && now_us - b->since_us <= policy_of(f, BACKEND).timeout_us &&
+	    f->session->app_us[CLIENT] <= b->since_us && !f->leg[BACKEND].shut && !session_said_goodbye(f, CLIENT);
+}
+
 void
 heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us)
 {
-	if (f->session == NULL || f->session->codec == NULL || !heartbeats_are_fresh(f, s, now_us))
+	if (f->session == NULL || f->session->codec == NULL || session_said_goodbye(f, s))
 		return;
-	if (!session_said_goodbye(f, s))
+	if (heartbeats_are_fresh(f, s, now_us))
 		heartbeats_refused(f, s, "it closed right behind one");
+	else if (s == BACKEND && closes_on_first_ping(f, now_us))
+		heartbeats_refused(f, s, "it closed instead of replying to its first one");
 }
 
 static struct verdict
@@ -164,6 +199,8 @@ hold_text(const struct beat_leg *b)
 		return "other flows try first";
 	case BEAT_HOLD_MUTE:
 		return "it never replied";
+	case BEAT_HOLD_MESSAGE:
+		return "inside a message";
 	default:
 		return NULL;	/* bytes or a reply are under way: it is not unprotected */
 	}
@@ -195,15 +232,16 @@ static void
 note_hold(const struct flow *f, enum side s)
 {
 	const char *why = heartbeats_why_none(f, s);
+	const bool is_state = f->session->beat[s].hold == BEAT_HOLD_STATE;	/* then the codec says why */
 
 	if (why == NULL || f->session->beat[s].hold == BEAT_HOLD_TRIAL || !relay_say_once(f, why))
 		return;
-	log_event(LEVEL_INFO, "no heartbeats", (struct log_field[]){
+	log_event(LEVEL_INFO, is_state ? "codec note" : "no heartbeats", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),
 	    LOG_TEXT("protocol", session_protocol(f)),
 	    LOG_TEXT("side", side_name(s)),
-	    LOG_TEXT("why", why),
+	    LOG_TEXT(is_state ? "note" : "why", why),
 	}, 5);
 }
 
@@ -237,9 +275,20 @@ may_try(struct flow *f, enum side s, unsigned kind)
 {
 	const struct beat_leg *b = &f->session->beat[s];
 
-	if ((b->borne & kind) != 0 || b->trying == kind)
+	if (((b->borne | b->trying) & kind) != 0)
 		return true;
-	return b->trying == 0 && trial_begin(&relay_route(f)->trial[s], kind);
+	if (kind != BEAT_ASK && (b->trying & ~(unsigned)BEAT_ASK) != 0)
+		return false;
+	return trial_begin(&relay_route(f)->trial[s], kind);
+}
+
+/* While pings of other flows wait for their replies this one is told, where the protocol can. 0: it waits as well. */
+static unsigned
+kind_to_send(struct flow *f, enum side s, const struct beat_policy *p, unsigned kind, unsigned legal)
+{
+	if (may_try(f, s, kind))
+		return kind;
+	return kind == BEAT_ASK && p->kind == 0 && (legal & BEAT_TELL) != 0 && may_try(f, s, BEAT_TELL) ? BEAT_TELL : 0;
 }
 
 static void
@@ -251,10 +300,12 @@ gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct
 	ret->route_allows = allowed != 0;
 	ret->legal = allowed != 0 ? allowed : legal;
 	signs_of_traffic(f, s, ret);
+	ret->may_wait = v->codec->may_wait != NULL && v->codec->may_wait(v->state, s);
 	ret->listens = v->codec->listens != NULL && v->codec->listens(v->state, s);
-	ret->other_alive = signs_of_life(f, side_other(s), policy_of(f, side_other(s)).interval_us, now_us);
+	ret->other_alive = signs_of_life(f, side_other(s), now_us);
 	ret->other_app_us = leg_of(f, side_other(s))->rx_us;
 	ret->rx_us = leg_of(f, s)->rx_us;
+	ret->tx_us = leg_of(f, s)->tx_us;
 }
 
 static int64_t
@@ -280,6 +331,8 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	*again_us = INT64_MAX;
 	if (borne != 0)
 		trial_borne(&relay_route(f)->trial[s], borne);
+	if (beat_drop_ask(b, &p, l->rx_us, now_us))
+		trial_undecided(&relay_route(f)->trial[s], BEAT_ASK);
 	if (l->shut)
 		return verdict;
 	*again_us = due_us(f, s, &p);
@@ -304,15 +357,18 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		note_mute(f, s);
 	if (o.verdict == BEAT_DEAD)
 		return VERDICT_DEAD(s, reason_on_side(REASON_CLIENT_BEAT_TIMEOUT, s));
-	if (o.verdict == BEAT_SEND && may_try(f, s, o.kind)) {
-		verdict = send_beat(f, s, &p, (enum beat_kind)o.kind, now_us);
-		*again_us = due_us(f, s, &p);
-	} else if (o.verdict == BEAT_SEND) {
-		b->hold = BEAT_HOLD_TRIAL;
-		*again_us = now_us + beat_trial_us(&p, false);
-	} else {
+	if (o.verdict != BEAT_SEND) {
 		note_hold(f, s);
+		return verdict;
 	}
+	o.kind = kind_to_send(f, s, &p, o.kind, facts.legal);
+	if (o.kind == 0) {
+		b->hold = BEAT_HOLD_TRIAL;
+		*again_us = beat_again_us(b, &p, now_us);
+		return verdict;
+	}
+	verdict = send_beat(f, s, &p, (enum beat_kind)o.kind, now_us);
+	*again_us = due_us(f, s, &p);
 	return verdict;
 }
 

@@ -27,6 +27,11 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		info->leg[s].quiet_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
 		info->leg[s].why_none = heartbeats_why_none(f, s);
 		info->leg[s].fin = l->fin;
+		info->leg[s].dead = l->dead;
+		info->leg[s].probes_max = (unsigned)leg_settings(f, s)->keepalive.probes;
+		/* The end of a program closes its UNIX socket: there silence says nothing. */
+		if ((s == CLIENT ? &f->client : &f->backend)->family != AF_UNIX)
+			info->leg[s].vouch_ms = signs_vouch_us(f, s) / US_PER_MS;
 		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
 		if (b == NULL)
 			continue;
@@ -53,8 +58,6 @@ flow_info_ask(struct flow_info *info)
 
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
 		const struct transport *t = &f->leg[s].transport;
-		/* Acknowledgements of single segments are delayed: with one-way heartbeats the estimate tells of that delay. */
-		const bool is_blurred = info->leg[s].beats > 0;
 		struct socket_facts facts = { 0 };
 
 		if (transport_is_open(t))
@@ -63,12 +66,19 @@ flow_info_ask(struct flow_info *info)
 			continue;
 		if (f->relay->kernel_tells && facts.last_ack_ms < info->leg[s].heard_ms)
 			info->leg[s].heard_ms = facts.last_ack_ms;
+		/* One that went out just now has had no time to be answered; with bytes unsent they ask for the window. */
+		if (facts.unsent == 0 && info->leg[s].heard_ms > (leg_settings(f, s)->keepalive.idle_s + 1) * INT64_C(1000))
+			info->leg[s].probes = facts.probes;
 		if (info->leg[s].rtt_us >= 0)
 			continue;
-		if (!is_blurred)
-			info->leg[s].rtt_us = facts.rtt_us;
-		else if (f->session != NULL && f->session->path_us[s] != 0)
+		/*
+		 * The acknowledgement of a single segment, as a heartbeat is one, is delayed: the kernel's average tells of that
+		 * delay, its least does not, until it has seen nothing else for minutes.
+		 */
+		if (f->session != NULL && f->session->path_us[s] != 0)
 			info->leg[s].rtt_us = f->session->path_us[s];
+		else if (facts.min_rtt_us != 0 && (info->leg[s].beats == 0 || f->session == NULL))
+			info->leg[s].rtt_us = facts.min_rtt_us;
 	}
 }
 

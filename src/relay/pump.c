@@ -13,9 +13,11 @@
 #include <errno.h>
 
 #include "relay/flow.h"
+#include "stent/urgent.h"
 
 #define ROUNDS 4			/* before others have their turn */
 #define SPLICE_LEAST (16 * 1024)	/* less than this is no bulk any more */
+#define URGENT_ASK_US (10 * US_PER_S)	/* an urgent byte is waited for so long, once it was announced */
 #define BULK_LEAST (64 * 1024)		/* read at once: from now on by splice() */
 
 void
@@ -110,7 +112,32 @@ read_nothing(struct flow *f, enum side from, ssize_t n)
 	return VERDICT(NOTHING);
 }
 
-/* The urgent byte alone, marked as such. */
+/*
+ * The next read may begin with an urgent byte: one is there, or was signalled a while ago, of any flow of this
+ * worker, and may still be under way. Where none ever was this costs nothing.
+ */
+static bool
+may_be_urgent(struct flow *f, const struct leg *l)
+{
+	const unsigned signals = urgent_signals();
+	struct relay *r = f->relay;
+
+	if (!f->route->urgent || signals == 0)
+		return l->urgent;
+	if (r->urgent_signals != signals) {
+		r->urgent_signals = signals;
+		r->urgent_until_us = clock_us() + URGENT_ASK_US;
+	}
+	if (f->urgent_seen != (uint8_t)signals) {
+		f->urgent_seen = (uint8_t)signals;
+		for (enum side s = CLIENT; s <= BACKEND; s++)
+			if (transport_is_open(&leg_of(f, s)->transport))
+				leg_of(f, s)->urgent |= (transport_look(&leg_of(f, s)->transport) & SOCKET_URGENT) != 0;
+	}
+	return l->urgent || clock_us() < r->urgent_until_us;
+}
+
+/* The urgent byte alone, marked as such. A codec does not see it: whoever does not ask for it has it not in the stream. */
 static struct verdict
 pump_urgent(struct flow *f, enum side from)
 {
@@ -120,7 +147,10 @@ pump_urgent(struct flow *f, enum side from)
 
 	if (n != 1)
 		return read_nothing(f, from, n);
+	l->urgent = false;
 	l->rx_us = clock_us();
+	if (f->session != NULL)
+		f->session->app_us[from] = l->rx_us;
 	received(f, from, 1);
 	n = transport_write_urgent(&to->transport, byte);
 	if (n == 1)
@@ -204,13 +234,14 @@ pump_once(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
 	uint8_t *buf = f->relay->buf;
+	const bool urgent = may_be_urgent(f, l);
 	struct verdict v;
 	ssize_t n;
 
-	if (f->route->urgent && transport_at_urgent(&l->transport))
+	if (urgent && transport_at_urgent(&l->transport))
 		return pump_urgent(f, from);
-	if (l->bulk && !f->route->urgent) {
-		v = pump_splice(f, from);
+	if (l->bulk) {
+		v = pump_splice(f, from);	/* which stops before an urgent byte, too */
 		if (v.kind != NOTHING)
 			return v;
 	}
@@ -219,7 +250,7 @@ pump_once(struct flow *f, enum side from)
 		return read_nothing(f, from, n);
 	l->rx_us = clock_us();
 	l->bulk = n >= BULK_LEAST;
-	if (n < RELAY_BUFFER && !l->hup && !f->route->urgent)
+	if (n < RELAY_BUFFER && !l->hup && !urgent)
 		l->readable = false;
 	if (f->session != NULL) {
 		v = session_forward(f, from, buf, (size_t)n);

@@ -12,6 +12,7 @@
 
 #include "relay/flow.h"
 #include "stent/log.h"
+#include "stent/own_ends.h"
 #include "stent/socket.h"
 
 struct relay_shared *
@@ -44,6 +45,12 @@ relay_route(const struct flow *f)
 
 	assert(i >= 0 && (size_t)i < f->relay->config->n_routes);
 	return &f->relay->shared->routes[i];
+}
+
+uint16_t
+relay_route_index(const struct flow *f)
+{
+	return (uint16_t)(f->route - f->relay->config->routes);
 }
 
 bool
@@ -80,7 +87,8 @@ relay_new(struct event_base *base, const struct config *config, struct relay_sha
 	r->on_end_arg = arg;
 	TAILQ_INIT(&r->flows);
 	TAILQ_INIT(&r->dead);
-	TAILQ_INIT(&r->cancels);
+	TAILQ_INIT(&r->cancels.running);
+	TAILQ_INIT(&r->cancels.waiting);
 	STAILQ_INIT(&r->again);
 	SLIST_INIT(&r->pipes);
 	r->timers = timers_new(base);
@@ -197,6 +205,58 @@ relay_refuse(struct relay *r, int fd, const struct route *route, const struct ad
 	socket_reset(fd);
 }
 
+/* The route has a UNIX listener, and no route leads there by its name: where they lead round by name, the file was refused. */
+static bool
+is_reached_by_no_name(const struct config *c, const struct route *route)
+{
+	bool has_unix = false;
+
+	for (size_t l = 0; l < route->n_listen; l++) {
+		if (route->listen[l].kind != ENDPOINT_UNIX)
+			continue;
+		has_unix = true;
+		for (size_t i = 0; i < c->n_routes; i++)
+			for (size_t b = 0; b < c->routes[i].n_backend; b++)
+				if (endpoint_clash(&route->listen[l], &c->routes[i].backend[b]))
+					return false;
+	}
+	return has_unix;
+}
+
+/*
+ * The client is a connection of ours, on its way round. One route may well lead to another: but a flow that comes to
+ * as many as there are has come to one of them twice. UNIX sockets have no addresses to be known by.
+ */
+static bool
+has_come_back(struct flow *f)
+{
+	const int fd = leg_of(f, CLIENT)->transport.fd;
+	struct own_end from;
+
+	if (f->client.family == AF_UNIX)
+		return socket_is_from_ourselves(fd) && is_reached_by_no_name(f->relay->config, f->route);
+	if (!own_ends_find(fd, &f->client, &from))
+		return false;
+	f->hops = from.hops + 1;
+	return from.route == relay_route_index(f) || f->hops >= f->relay->config->n_routes || f->hops >= OWN_ENDS_HOPS_MAX;
+}
+
+static void
+deny(struct flow *f)
+{
+	struct relay *r = f->relay;
+	char client[ADDRESS_TEXT_MAX];
+	const int64_t now_us = clock_us();
+
+	if (now_us - r->denied_us >= US_PER_S) {
+		r->denied_us = now_us;
+		log_say(LEVEL_WARN, "route %s: a flow of our own came back from %s, and is denied: the backend leads to this "
+		    "stent. Name another backend, or exempt stent's user from the redirection", f->route->name,
+		    address_text(&f->client, client));
+	}
+	flow_end(f, REASON_DENIED);
+}
+
 void
 relay_open(struct relay *r, int fd, const struct route *route, const struct address *client)
 {
@@ -211,6 +271,15 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	init_flow(f, r, fd, route, client);
 	counter_add(&r->counters->flows_open, 1);
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
+	if (route->urgent)
+		socket_take_urgent(fd, true, client->family != AF_UNIX);
+	if (has_come_back(f)) {
+		deny(f);
+		return;
+	}
+	flow_settle(f, flow_look_at_client(f, socket_look(fd)));
+	if (f->state != FLOW_CONNECTING)
+		return;
 	if (flow_listen_to(f, CLIENT) == 0)
 		flow_settle(f, dial_start(f));
 	else

@@ -27,6 +27,8 @@ session_open(struct flow *f, int64_t now_us)
 		return -ENOMEM;
 	f->session->codec = codec;
 	codec->init(f->session->state, &f->route->codec_settings);
+	if (codec->seed != NULL)
+		codec->seed(f->session->state, (uint64_t)relay_random(f->relay) << 32 | relay_random(f->relay));
 	heartbeats_open(f, now_us);
 	return 0;
 }
@@ -94,11 +96,16 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	struct verdict v;
 
 	if (out->answers > 0) {
-		beat_answered(&f->session->beat[from], out->answers, now_us);
+		const unsigned borne = beat_answered(&f->session->beat[from], out->answers, now_us);
+
+		if (borne != 0)
+			trial_borne(&relay_route(f)->trial[from], borne);
 		counter_add(&f->relay->counters->answers[from], out->answers);
 	}
 	if (out->refused != NULL)
 		heartbeats_refused(f, from, out->refused);
+	if (out->complaint != NULL && heartbeats_are_fresh(f, from, now_us))
+		heartbeats_refused(f, from, out->complaint);
 	if (n + out->early == 0)
 		return VERDICT(GO_ON);
 	l->bytes += n + out->early;
@@ -212,6 +219,14 @@ session_skipped(struct flow *f, enum side from, uint64_t n)
 	v->app_us[from] = leg_of(f, from)->rx_us;
 	if (v->codec != NULL)
 		v->codec->skipped(v->state, from, n);
+}
+
+bool
+session_ends_at_fin(const struct flow *f, enum side to)
+{
+	const struct session *v = f->session;
+
+	return v != NULL && v->codec != NULL && v->codec->ends_at_fin != NULL && v->codec->ends_at_fin(v->state, to);
 }
 
 bool

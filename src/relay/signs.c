@@ -35,17 +35,23 @@ kernel_tells(struct relay *r, const struct socket_facts *facts)
 	return facts->is_tcp && r->kernel_tells;
 }
 
+int64_t
+signs_vouch_us(const struct flow *f, enum side s)
+{
+	const struct keepalive *k = &leg_settings(f, s)->keepalive;
+
+	return beat_vouch_us(k->idle_s * (int64_t)US_PER_S, k->interval_s * (int64_t)US_PER_S, heartbeats_interval_us(f, s));
+}
+
 /*
  * Side s is vouched for by bytes, or by what the kernel heard: acknowledgements
  * of probes too. But not by an old sign, when bytes sent since have none.
  */
 bool
-signs_of_life(struct flow *f, enum side s, int64_t interval_us, int64_t now_us)
+signs_of_life(struct flow *f, enum side s, int64_t now_us)
 {
-	const struct keepalive *keepalive = &leg_settings(f, s)->keepalive;
 	const struct leg *l = &f->leg[s];
-	const int64_t vouch_us = beat_vouch_us(keepalive->idle_s * (int64_t)US_PER_S,
-	    keepalive->interval_s * (int64_t)US_PER_S, interval_us);
+	const int64_t vouch_us = signs_vouch_us(f, s);
 	struct socket_facts facts;
 	int64_t heard_us = l->rx_us;
 

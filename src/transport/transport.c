@@ -60,6 +60,12 @@ transport_write_from_pipe(struct transport *t, int pipe, size_t len)
 	return move(pipe, t->fd, len);
 }
 
+unsigned
+transport_look(const struct transport *t)
+{
+	return socket_look(t->fd);
+}
+
 bool
 transport_at_urgent(const struct transport *t)
 {

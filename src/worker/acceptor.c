@@ -192,6 +192,7 @@ open_listener(struct listener *l, const char **why)
 	l->fd = socket_listen(l->endpoint, &l->route->leg[CLIENT].keepalive, &access, why);
 	if (l->fd < 0)
 		return l->fd;
+	socket_take_urgent(l->fd, l->route->urgent, false);
 	if (has_path(l))
 		unix_file_remember(&l->file, l->endpoint->host);
 	return 0;
@@ -228,6 +229,7 @@ adopt_listeners(struct acceptor *a, const struct route *route, const struct endp
 		r = l != NULL ? socket_adopt(fd, &route->leg[CLIENT].keepalive) : -ENOMEM;
 		if (r != 0)
 			break;
+		socket_take_urgent(fd, route->urgent, false);
 		l->fd = fd;
 	}
 	return r;

@@ -1,9 +1,8 @@
 /*
  * event_log.c - what libevent has to say, in our log.
  *
- * Left alone libevent and its resolver write to stderr, past the log's file,
- * format and level. Some of it nobody else tells: a name server that fell
- * silent, a socket that epoll did not take.
+ * Left alone libevent writes to stderr, past the log's file, format and level.
+ * Some of it nobody else tells: a socket that epoll did not take.
  */
 #include <event2/event.h>
 #include <stdlib.h>
@@ -34,6 +33,6 @@ on_fatal(int err)
 void
 event_log_adopt(void)
 {
-	event_set_log_callback(on_message);	/* evdns's as well, which has no other of its own unless told */
+	event_set_log_callback(on_message);
 	event_set_fatal_callback(on_fatal);
 }

@@ -19,7 +19,7 @@
 #define DRAIN_LOOK_MS 20
 #define MAX_FLOWS 10000000
 #define RESERVED 96			/* descriptors: log, administration, listeners */
-#define WORKERS_OWN (8 + 2 * RELAY_PIPES)	/* a worker's: its loop and resolver, its pipes */
+#define WORKERS_OWN (16 + 2 * RELAY_PIPES + RELAY_CANCELS)	/* a worker's: its loop and questions, pipes, cancel requests */
 #define SPARE_SHARE 16			/* where there are few descriptors one of so many is spare */
 
 struct server {
@@ -43,6 +43,19 @@ open_flows(const struct server *s)
 	for (size_t i = 0; i < s->n_workers; i++)
 		n += worker_flows(s->workers[i]);
 	return n;
+}
+
+static bool
+has_cancels(const struct server *s)
+{
+	struct relay_counters c;
+
+	for (size_t i = 0; i < s->n_workers; i++) {
+		worker_read_stats(s->workers[i], &c);
+		if (c.cancels > 0)
+			return true;
+	}
+	return false;
 }
 
 static int
@@ -125,7 +138,7 @@ on_look_drained(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (open_flows(s) == 0 || clock_us() >= s->drain_until_us)
+	if ((open_flows(s) == 0 && !has_cancels(s)) || clock_us() >= s->drain_until_us)
 		event_base_loopbreak(s->base);
 	else
 		event_add(s->drained, &tv);

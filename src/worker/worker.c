@@ -19,6 +19,7 @@
 #include "stent/clock.h"
 #include "stent/log.h"
 #include "stent/socket.h"
+#include "stent/urgent.h"
 #include "stent/worker.h"
 
 struct given {
@@ -129,6 +130,7 @@ run(void *arg)
 
 	snprintf(name, sizeof(name), "stent-%d", w->index);
 	pthread_setname_np(pthread_self(), name);
+	urgent_attend();
 	while (!w->stopping || relay_has_flows(w->relay)) {
 		event_base_loop(w->base, EVLOOP_ONCE | (relay_has_work(w->relay) ? EVLOOP_NONBLOCK : 0));
 		relay_work(w->relay);

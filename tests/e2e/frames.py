@@ -55,6 +55,10 @@ class WebSocket:
     def send(self, opcode, payload=b"", timeout=None):
         self.peer.send_all(self.frame(opcode, payload), timeout)
 
+    def send_part(self, opcode, payload):
+        """A frame behind which its message goes on."""
+        self.peer.send_all(self.frame(opcode, payload, fin=False))
+
     def read(self, timeout=None):
         """One frame: its opcode and its payload, unmasked. It must be masked as the other end has to."""
         start = self.peer.recv_exact(2, timeout)

@@ -495,6 +495,135 @@ def test_page_shows_the_flows_and_complains_of_nothing(stent, web, tmp_path):
     assert '<div id="trouble" role="status" hidden=""></div>' in dom
 
 
+@pytest.fixture
+def three_flows(stent, web):
+    """A stent, and flows whose backends never replied to a heartbeat, reply to each, and have ceased to: by their ids."""
+    with RawBackend() as backend:
+        s = stent.route(backend.text, name="pings", protocol="line", heartbeat="100ms", client__heartbeat="off",
+                        heartbeat_timeout="100ms", heartbeat_misses=1000, backend__beat_send=r"PING\n", backend__beat_expect="PONG",
+                        settings=web.settings)
+        kept, ends, ids = [], [], {}
+        stop = threading.Event()
+
+        def reply(peer):
+            while not stop.is_set():
+                try:
+                    if peer.recv_some(timeout=0.05).endswith(b"PING\n"):
+                        peer.send_all(b"PONG\n")
+                except TimeoutError:
+                    pass
+        for name in "never", "always", "once":
+            client = s.connect()
+            kept.append(client)
+            ends.append(backend.accept())
+            client.send_all(b"hello\n")
+            assert ends[-1].recv_exact(6) == b"hello\n"
+            ids[name] = s.flow_start()["id"]
+        ends[2].recv_exact(5)
+        ends[2].send_all(b"PONG\n")
+        replying = threading.Thread(target=reply, args=(ends[1],))
+        replying.start()
+
+        def backends():
+            by_id = {f["id"]: f["backend"] for f in s.ask("flows")}
+            return {name: by_id[ids[name]] for name in ids}
+
+        def settled():
+            b = backends()
+            return b["never"]["why_none"] and b["always"]["answers"] > 2 and b["once"]["misses"] > 1
+        wait_for(settled, what="the three to differ")
+        yield s, ids, backends
+        stop.set()
+        replying.join()
+
+
+def test_each_leg_has_its_verdict(three_flows):
+    s, ids, backends = three_flows
+    b = backends()
+    assert [b[name]["verdict"] for name in ids] == ["alive", "alive", "asking"]
+    assert (b["never"]["answers"], b["never"]["asks"], b["never"]["why_none"]) == (0, 1, "it never replied")
+    rows = {int(line.split()[0]): line for line in ask(s, "top", "--once").splitlines()[1:]}
+    assert re.search(r"alive [\d.]+m?s .* 0 of 1 replied$", rows[ids["never"]])
+    assert re.search(r"alive [\d.]+m?s .* (\d+) of \d+ replied$", rows[ids["always"]])
+    assert re.search(r"asking \d+ of 1000 .* 1 of \d+ replied$", rows[ids["once"]])
+
+
+@pytest.mark.parametrize("keys", [{}, {"protocol": "line", "backend__beat_send": r"x\n", "heartbeat": "60ms"}])
+def test_a_delayed_acknowledgement_is_no_round_trip(stent, keys):
+    """Single segments, of the application or heartbeats, to a host that waits 40 ms with each acknowledgement."""
+    with RawBackend() as backend:
+        s = stent.route(backend.text, **keys)
+        client, there = s.connect(), backend.accept()
+        for _ in range(30):
+            there.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            if keys:
+                there.recv_some()
+            else:
+                client.send_all(b"x")
+                there.recv_exact(1)
+                time.sleep(0.06)
+        with s.leg(there) as leg:
+            blurred = struct.unpack_from("I", leg.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 68)[0]
+        assert blurred > 5000, "acknowledgements were not delayed"
+        (flow,) = s.ask("flows")
+        assert flow["backend"]["rtt_ms"] < 5
+
+
+def test_page_colours_a_leg_by_its_verdict(three_flows, web, tmp_path):
+    s, ids, _ = three_flows
+    dom, console = browse(tmp_path / "browser", f"http://{HOST}:{web.port}/")
+    assert console == []
+    rows = {int(re.search(r'class="dim">(\d+)<', row)[1]): row for row in re.findall(r"<tr>.*?</tr>", dom.split('id="flows"')[1])[1:]}
+    dots = {name: re.findall(r'class="dot ?(\w*)"', rows[ids[name]])[1] for name in ids}
+    assert dots == {"never": "good", "always": "good", "once": "wait"}
+    assert "0 of 1 replied; no heartbeats: it never replied" in rows[ids["never"]]
+    assert re.search(r"asking \d+ of 1000, quiet for", rows[ids["once"]]) and re.search(r"1 of \d+ replied", rows[ids["once"]])
+    assert re.search(r"alive [\d.]+ s ago", rows[ids["always"]])
+
+
+@pytest.mark.lab
+def test_a_side_whose_host_is_gone_is_probed_then_dead(stent):
+    """Its network goes: probes are counted, and what its leg is called follows."""
+    name = f"stent-{os.getpid()}"
+
+    def run(*command):
+        subprocess.run(command, check=True, capture_output=True)
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "link", "add", "stv0", "type", "veth", "peer", "name", "stv1", "netns", name)
+        run("ip", "addr", "add", "10.213.7.1/24", "dev", "stv0")
+        run("ip", "link", "set", "stv0", "up")
+        run("ip", "-n", name, "addr", "add", "10.213.7.2/24", "dev", "stv1")
+        run("ip", "-n", name, "link", "set", "stv1", "up")
+        script = "import socket\ns = socket.create_server(('10.213.7.2', 7000))\nc, _ = s.accept()\nc.recv(9)\nc.recv(9)\n"
+        server = subprocess.Popen(["ip", "netns", "exec", name, "/usr/bin/python3", "-c", script])
+        try:
+            s = stent.route("10.213.7.2:7000", connect_timeout="3s", keepalive="1s/1s/4")
+
+            def backend():
+                flows = s.ask("flows")
+                return flows[0]["backend"] if flows else None
+
+            def opened():
+                client = s.connect()
+                client.send_all(b"x")
+                return client if s.flow_start(timeout=1) else None
+            client = wait_for(opened, what="the flow to open")
+            assert backend()["verdict"] == "alive"
+            run("ip", "-n", name, "link", "set", "stv1", "down")
+            asked = wait_for(lambda: (b := backend()) and b["verdict"] == "asking" and b, timeout=10, what="probes to be missed")
+            assert 0 < asked["probes"] <= asked["probes_max"] == 4
+            assert "probing " in ask(s, "top", "--once")
+            assert s.flow_end(timeout=10)["reason"] == "backend-probe-timeout"
+            client.close()
+        finally:
+            server.kill()
+            server.wait()
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+        subprocess.run(["ip", "link", "del", "stv0"], capture_output=True)
+
+
 # --- the log ---
 
 def test_log_file_follows_rotation(stent, echo, tmp_path):

@@ -41,9 +41,10 @@ def test_http_is_found_and_its_events_are_kept_alive(stent, raw_backend):
     with s.connect() as client, raw_backend.accept() as backend:
         client.send_all(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
         backend.recv_exact(33)
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        backend.send_all(head)
-        assert client.recv_exact(len(head) + 21) == head + b"2\r\n:\n\r\n" * 3
+        event = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                 b"9\r\ndata: 1\n\n\r\n")
+        backend.send_all(event)
+        assert client.recv_exact(len(event) + 24) == event + b"3\r\n:\n\n\r\n" * 3
     assert s.flow_end()["protocol"] == "http"
 
 

@@ -6,6 +6,7 @@ the kind of its close. Every test runs in both directions.
 import contextlib
 import hashlib
 import os
+import select
 import signal
 import socket
 import struct
@@ -417,7 +418,7 @@ def route_of_its_kind(stent, backend, tmp_path, **keys):
 
 @DIRECTIONS
 def test_the_urgent_byte(stent, urgent_backend, tmp_path, direction):
-    a, b = two_ends(route_of_its_kind(stent, urgent_backend, tmp_path, urgent="on"), urgent_backend, direction)
+    a, b = two_ends(route_of_its_kind(stent, urgent_backend, tmp_path), urgent_backend, direction)
     for i in range(20):
         a.send_all(b"before %02d" % i)
         a.sock.send(b"!", socket.MSG_OOB)
@@ -435,18 +436,51 @@ def urgent_byte(peer):
 
 
 @DIRECTIONS
-def test_without_urgent_its_byte_still_arrives_in_its_place(stent, urgent_backend, tmp_path, direction):
-    a, b = two_ends(route_of_its_kind(stent, urgent_backend, tmp_path), urgent_backend, direction)
+@pytest.mark.parametrize("urgent, in_line, expected", [
+    ("on", True, b"be!af"), ("on", False, b"beaf"), ("off", False, b"beaf")])
+def test_urgent_bytes_are_in_the_stream_for_who_asks_for_them(stent, urgent_backend, tmp_path, direction, urgent, in_line, expected):
+    a, b = two_ends(route_of_its_kind(stent, urgent_backend, tmp_path, urgent=urgent), urgent_backend, direction)
+    b.sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, in_line)
     for _ in range(20):
         a.send_all(b"be")
         a.sock.send(b"!", socket.MSG_OOB)
         a.send_all(b"af")
-        assert b.recv_exact(5) == b"be!af"
+        assert b.recv_exact(len(expected)) == expected
+    a.half_close()
+    assert b.recv_all() == b""
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "redis"])
+@pytest.mark.parametrize("words", [(b"a", b"#"), (b"", b"#"), (b"a", b""), (b"", b"")], ids=["between", "first", "last", "alone"])
+def test_an_urgent_byte_that_came_before_its_flow_was_accepted(stent, words, protocol):
+    before, after = words
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text, protocol=protocol)
+        s.signal(signal.SIGSTOP)
+        with s.connect() as client:
+            if before:
+                client.send_all(before)
+            client.sock.send(b"!", socket.MSG_OOB)
+            if after:
+                client.send_all(after)
+            client.half_close()
+            s.signal(signal.SIGCONT)
+            with backend.accept() as server:
+                server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+                harness.wait_for(lambda: urgent_byte_waits(server), what="the mark")
+                assert server.recv_all() == before + b"!" + after
+
+
+def urgent_byte_waits(peer):
+    poll = select.poll()
+    poll.register(peer.sock, select.POLLPRI)
+    return poll.poll(0)
 
 
 @DIRECTIONS
 def test_an_urgent_byte_in_the_middle_of_bulk(stent, urgent_backend, tmp_path, direction):
     a, b = two_ends(route_of_its_kind(stent, urgent_backend, tmp_path), urgent_backend, direction)
+    b.sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     data = os.urandom(4 * MEGABYTE)
 
     def send():

@@ -7,6 +7,7 @@ Bytes sent ahead of a backend that then dies are never the end of an answer.
 import hashlib
 import http.client
 import json
+import re
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ import chromium
 import harness
 import pytest
 from programs import PYTHON, Program
+from servers.nginx import Nginx
 from servers.streams import EVENTS, NOISE, PIECES
 
 CHUNKS = hashlib.sha256(NOISE[:sum(PIECES)]).hexdigest()
@@ -105,7 +107,18 @@ def test_curl_sees_events_and_comments(events):
     assert parsed(text) == EXPECTED
     end = check_beats(events)
     assert text.split("\n").count(":") == end["client_beats"]
-    assert len(body) - 2 * end["client_beats"] == len("".join(EVENTS).encode())
+    assert re.sub(r"(?m)^:\n\n?", "", text) == "".join(EVENTS)
+
+
+def test_the_text_of_the_comment_is_a_setting(stent, server):
+    s = stent.route(server, protocol="http", client__heartbeat="50ms", client__heartbeat_text=r'": still here\n"',
+                    client__heartbeat_at_start="on")
+    status, body = curl(url(s, "/events"))
+    assert status == 0
+    text = body.decode()
+    assert text.startswith(": still here\n") and parsed(text) == EXPECTED
+    assert text.replace(": still here\n", "") == "".join(EVENTS)
+    check_beats(s)
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
@@ -134,6 +147,102 @@ def test_no_comment_where_none_may_be(events, path):
     status, body = curl(url(events, path), "--compressed")
     assert (status, body.decode()) == (0, "".join(EVENTS))
     assert events.flow_end()["client_beats"] == 0
+
+
+@pytest.mark.parametrize("head, body, why", [
+    ("Content-Encoding: br\r\n", b"\xff\n\n", "compressed event stream"),
+    ("Content-Length: 99\r\n", b"data: 1\n\n", "event stream of a length that was told"),
+    ("", b"data: 1\n\ndata: ", "in the middle of a line"),
+    ("", b"", "no event has come yet"),
+    ("Content-Type: text/plain\r\n", b"data: 1\n\n", "response is no event stream"),
+])
+def test_the_log_says_why_a_stream_gets_no_comment(stent, raw_backend, head, body, why):
+    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="50ms")
+    client, backend = open_stream(s, raw_backend, head)
+    backend.send_all(body)
+    assert client.recv_exact(len(body)) == body
+    s.next_event("codec note", side="client", note=why)
+    client.expect_quiet(0.1)
+    backend.close()
+    client.close()
+    assert s.flow_end()["client_beats"] == 0
+
+
+def open_stream(s, raw_backend, head=""):
+    """A response that has no end but that of the connection; its head has been read."""
+    client, backend = s.connect(), raw_backend.accept()
+    client.send_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    backend.recv_exact(27)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{head}\r\n".encode()
+    backend.send_all(head)
+    assert client.recv_exact(len(head)) == head
+    return client, backend
+
+
+def test_a_stream_that_ends_with_the_connection(stent, raw_backend):
+    """Comments between its events, and its FIN, as they were sent."""
+    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="50ms")
+    client, backend = open_stream(s, raw_backend)
+    client.expect_quiet(0.15)		# none before the first event
+    backend.send_all(b"data: 1\r\n\r\ndata")
+    assert client.recv_exact(15) == b"data: 1\r\n\r\ndata"
+    client.expect_quiet(0.15)		# none inside a line
+    backend.send_all(b": 2\r\n\r\n")
+    assert client.recv_exact(14) == b": 2\r\n\r\n:\r\n\r\n:\r"	# its lines end as the stream's do
+    backend.send_all(b"data: 3\r\n\r\n")
+    backend.half_close()
+    rest = client.recv_all()
+    assert rest.endswith(b"data: 3\r\n\r\n") and rest.count(b"data") == 1
+    client.close()
+    assert s.flow_end()["reason"] == "backend-fin"
+
+
+def test_a_comment_within_an_event_waits_for_the_event_to_end(stent, raw_backend):
+    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="400ms")
+    client, backend = open_stream(s, raw_backend)
+    backend.send_all(b"data: 1\n")
+    began = time.monotonic()
+    assert client.recv_exact(8 + 2) == b"data: 1\n:\n"	# without an empty line, which would end the event
+    assert time.monotonic() - began > 0.6		# twice the interval less its jitter
+    backend.send_all(b"\n")
+    began = time.monotonic()
+    assert client.recv_exact(1 + 3) == b"\n:\n\n"
+    assert time.monotonic() - began < 0.6 * harness.SLOW
+    client.close()
+
+
+@pytest.mark.parametrize("on_dead", ["farewell", "close"])
+def test_a_stream_that_is_cut_off_does_not_look_whole(stent, raw_backend, on_dead):
+    s = stent.route(raw_backend.text, protocol="http", on_dead=on_dead)
+    client, backend = open_stream(s, raw_backend)
+    backend.send_all(b"data: 1\n\n")
+    assert client.recv_exact(9) == b"data: 1\n\n"
+    backend.reset()
+    client.expect_reset()
+    assert s.flow_end()["reason"] == "backend-reset"
+
+
+@pytest.mark.parametrize("heartbeat, comes", [("off", False), ("300ms", True)])
+def test_events_behind_an_nginx_that_asks_by_http_1_0(stent, raw_backend, heartbeat, comes):
+    """Its proxy_read_timeout ends a stream that is quiet; with comments there is no quiet stream."""
+    s = stent.route(raw_backend.text, protocol="http", client__heartbeat=heartbeat)
+    nginx = Nginx(f"proxy_pass http://127.0.0.1:{s.port}; proxy_buffering off; proxy_read_timeout 2s; proxy_http_version 1.0;")
+    try:
+        client = harness.connect(nginx.port)
+        client.send_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        backend = raw_backend.accept()
+        assert backend.recv_some().startswith(b"GET / HTTP/1.0\r\n")
+        backend.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\n")
+        time.sleep(3.2)
+        try:
+            backend.send_all(b"data: 2\n\n")
+        except OSError:
+            assert not comes
+        backend.close()
+        assert (b"data: 2\n\n" in client.recv_all()) == comes
+        client.close()
+    finally:
+        nginx.close()
 
 
 def test_several_streams_on_one_connection(events):

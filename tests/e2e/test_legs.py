@@ -197,13 +197,94 @@ def test_backends_are_tried_in_order(stent, echo):
     assert s.wait_logged("backend-refused")
 
 
-def test_a_black_hole_in_front_does_not_hide_the_backend_behind(stent, echo):
+def seconds_to_talk(s):
+    began = time.monotonic()
+    talk(s, s.address)
+    return time.monotonic() - began
+
+
+def test_a_black_hole_in_front_costs_a_moment_once(stent, echo):
     with harness.BlackHole() as hole:
-        s = stent.route(f"{hole.text}, {echo.text}", connect_timeout="2s")
-        began = time.monotonic()
-        talk(s, s.address)
-        assert 0.5 < time.monotonic() - began < 3 * harness.SLOW
+        s = stent.route(f"{hole.text}, {echo.text}")
+        assert 0.25 <= seconds_to_talk(s) < 1 * harness.SLOW
         assert s.flow_end()["backend"] == echo.text
+        for _ in range(3):
+            assert seconds_to_talk(s) < 0.25 * harness.SLOW
+            assert s.flow_end()["backend"] == echo.text
+        assert s.wait_logged(f"backend {hole.text}: backend-connect-timeout .*no answer in time")
+
+
+def test_of_two_backends_that_are_slow_the_first_to_answer_gets_the_flow(stent):
+    """The first one answers its second SYN, after a second, while the other is a black hole, too."""
+    with harness.BlackHole() as slow, harness.BlackHole() as hole:
+        s = stent.route(f"{slow.text}, {hole.text}", connect_timeout="10s")
+        with s.connect() as client:
+            client.send_all(b"x")
+            harness.wait_for(lambda: syn_sent_to(hole.port), what="the attempt beside the first")
+            slow.open()
+            with slow.accept() as backend:
+                assert backend.recv_exact(1) == b"x"
+            harness.wait_for(lambda: not syn_sent_to(hole.port), what="the end of the attempt that lost")
+        assert s.flow_end()["backend"] == slow.text
+
+
+def syn_sent_to(port):
+    """Attempts under way to a port of loopback, by the kernel's table; the fillers of a BlackHole are one."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "02" for row in rows) - 1
+
+
+def test_a_standby_waits_for_its_share_where_failover_after_is_off(stent, echo):
+    with harness.BlackHole() as hole:
+        s = stent.route(f"{hole.text}, {echo.text}", connect_timeout="2s", failover_after="off")
+        assert 1 <= seconds_to_talk(s) < 3 * harness.SLOW
+        assert s.flow_end()["backend"] == echo.text
+        assert seconds_to_talk(s) < 0.25 * harness.SLOW		# it is tried last now
+
+
+def test_what_was_tried_last_is_tried_all_the_same(stent, echo):
+    with harness.BlackHole() as hole:
+        dead = harness.free_port()
+        s = stent.route(f"{hole.text}, 127.0.0.1:{dead}", connect_timeout="600ms")
+        s.expect_refusal(timeout=5)
+        assert s.flow_end()["reason"] == "backend-connect-timeout"
+        hole.open()
+        with s.connect() as client:
+            client.send_all(b"x")
+            assert hole.accept().recv_exact(1) == b"x"
+
+
+@pytest.mark.lab
+def test_the_next_address_of_a_name_is_tried_beside_one_that_is_silent(stent, tmp_path):
+    hosts = tmp_path / "hosts"
+    with harness.EchoBackend(host="127.0.0.2") as good, harness.BlackHole(host="127.0.0.3", port=good.port), \
+            harness.BlackHole(host="::1", port=good.port):
+        hosts.write_text("127.0.0.3 db.test\n::1 db.test\n127.0.0.2 db.test\n")
+        s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.test:{good.port}\nfailover_after = off\n",
+                  prefix=harness.privately("/etc/hosts", hosts))
+        assert seconds_to_talk(s) < 1.5 * harness.SLOW
+        assert s.flow_end()["backend"] == good.text
+        assert seconds_to_talk(s) < 0.25 * harness.SLOW
+        assert s.flow_end()["backend"] == good.text
+
+
+@pytest.mark.lab
+def test_no_local_port_is_left(stent, tmp_path):
+    """One local port in a network of its own: the first client's flow has it."""
+    port = harness.free_port()
+    with harness.RawBackend(path=tmp_path / "backend") as backend:
+        s = stent(f"[route out]\nlisten = unix:{tmp_path / 'out'}\nbackend = 127.0.0.1:{port}\n"
+                  f"[route in]\nlisten = 127.0.0.1:{port}\nbackend = {backend.text}\n",
+                  prefix=("unshare", "-n", "bash", "-c", "ip link set lo up && "
+                          "echo 33000 33000 >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"", "bash"))
+        with harness.connect(f"unix:{tmp_path / 'out'}") as first:
+            first.send_all(b"x")
+            with backend.accept() as peer:
+                assert peer.recv_exact(1) == b"x"
+                with harness.connect(f"unix:{tmp_path / 'out'}") as second:
+                    second.expect_fin()		# a UNIX socket knows no reset
+                assert s.wait_logged(f"no local port toward 127.0.0.1:{port}: ")
 
 
 def test_no_backend_answers_in_time(stent):
@@ -243,16 +324,146 @@ def test_hosts_is_read_again_when_it_changes(stent, tmp_path):
 
 
 @pytest.mark.lab
-def test_what_the_resolver_says_is_a_log_line(stent, tmp_path):
-    """libevent's own word on a name server that it cannot read."""
+def test_a_name_server_that_is_no_address_is_a_log_line(stent, tmp_path):
     resolv = tmp_path / "resolv.conf"
     resolv.write_text("nameserver nobody\n")
     s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.invalid:5432\nconnect_timeout = 500ms\n",
               prefix=harness.privately("/etc/resolv.conf", resolv))
     s.expect_refusal()
-    assert s.wait_logged("libevent: .*nobody")[0]["level"] == "warn"
+    assert s.wait_logged("/etc/resolv.conf: nameserver nobody is no IP address")[0]["level"] == "warn"
     s.stop()
     assert s.other_lines == []
+
+
+def stop_it(s):
+    """All its threads."""
+    def states():
+        for task in os.listdir(f"/proc/{s.pid}/task"):
+            with open(f"/proc/{s.pid}/task/{task}/stat") as f:
+                yield f.read().rsplit(")", 1)[1].split()[0]
+    s.signal(signal.SIGSTOP)
+    harness.wait_for(lambda: set(states()) == {"T"}, what="stent to stop")
+
+
+def come_and_go(s, how, n=3):
+    """Clients that are gone before stent accepts them, as a balancer's checks may be."""
+    stop_it(s)
+    for _ in range(n):
+        client = s.connect()
+        client.reset() if how == "reset" else client.close()
+    s.signal(signal.SIGCONT)
+    return [s.flow_end()["reason"] for _ in range(n)]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "auto", "mysql"])
+def test_nobody_is_dialled_for_a_client_that_has_reset(stent, protocol):
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text, protocol=protocol)
+        assert set(come_and_go(s, "reset")) == {"client-reset"}
+        backend.expect_no_connection()
+
+
+@pytest.mark.parametrize("protocol", ["postgres", "mysql", "redis", "websocket", "sse"])
+def test_nobody_is_dialled_for_a_client_that_closed_where_clients_have_to_speak(stent, protocol):
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text, protocol=protocol)
+        assert set(come_and_go(s, "fin")) == {"client-fin"}
+        backend.expect_no_connection()
+
+
+def test_a_client_that_closes_its_half_at_once_hears_the_servers_first_word(stent):
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text)
+        stop_it(s)
+        with s.connect() as client:
+            client.half_close()
+            s.signal(signal.SIGCONT)
+            with backend.accept() as server:
+                server.send_all(b"220 hello")
+            assert client.recv_all() == b"220 hello"
+
+
+def test_a_client_that_sent_its_words_and_a_fin_is_served(stent):
+    with harness.RawBackend() as backend:
+        s = stent.route(backend.text, protocol="redis")
+        stop_it(s)
+        with s.connect() as client:
+            client.send_all(b"PING\r\n")
+            client.half_close()
+            s.signal(signal.SIGCONT)
+            with backend.accept() as server:
+                assert server.recv_all() == b"PING\r\n"
+
+
+def test_a_client_that_closes_while_its_backend_is_dialled(stent):
+    with harness.BlackHole() as hole:
+        s = stent.route(hole.text, protocol="mysql")
+        client = s.connect()
+        harness.wait_for(lambda: syn_sent_to(hole.port), what="the attempt")
+        client.close()
+        assert s.flow_end()["reason"] == "client-fin"
+        harness.wait_for(lambda: not syn_sent_to(hole.port), what="its end")
+
+
+def test_a_unix_client_that_has_gone(stent, tmp_path):
+    with harness.RawBackend() as backend:
+        s = stent(f"[route t]\nlisten = unix:{tmp_path / 's'}\nbackend = {backend.text}\n")
+        stop_it(s)
+        harness.connect(f"unix:{tmp_path / 's'}").close()
+        s.signal(signal.SIGCONT)
+        assert s.flow_end()["reason"] == "client-fin"
+        backend.expect_no_connection()
+
+
+def ends(s, *names):
+    """Clients reset each: how all the flows ended that came of one."""
+    found = []
+    for _ in names:
+        found.append(s.flow_end()["reason"])
+    assert sorted(found) == sorted(names)
+    s.expect_no_event("flow end")
+
+
+@pytest.mark.lab
+def test_a_flow_that_a_name_leads_home_is_denied(stent, tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 home\n")
+    port = harness.free_port()
+    s = stent(f"[route t]\nlisten = :{port}\nbackend = home:{port}\n", prefix=harness.privately("/etc/hosts", hosts))
+    s.expect_refusal()
+    ends(s, "denied", "backend-reset")
+    assert s.wait_logged("route t: a flow of our own came back from 127.0.0.1:.*Name another backend")
+
+
+@pytest.mark.lab
+def test_a_flow_that_a_redirection_leads_home_is_denied(stent, tmp_path):
+    """And not the one of another route before it."""
+    port = harness.free_port()
+    s = stent(f"[route out]\nlisten = unix:{tmp_path / 'out'}\nbackend = 127.0.0.9:{port}\n"
+              f"[route in]\nlisten = 127.0.0.1:{port}\nbackend = original\n",
+              prefix=("unshare", "-n", "bash", "-c", "ip link set lo up && nft 'table ip t { chain out { "
+                      f"type nat hook output priority -100; ip daddr 127.0.0.9 tcp dport {port} redirect to :{port}; }}; }}' "
+                      '&& exec "$@"', "bash"))
+    with harness.connect(f"unix:{tmp_path / 'out'}") as client:
+        client.expect_fin()		# a UNIX socket knows no reset
+    ends(s, "denied", "backend-reset", "backend-reset")
+
+
+def test_a_unix_listener_that_is_reached_by_another_path_is_denied(stent, tmp_path):
+    (tmp_path / "alias").symlink_to(tmp_path / "real")
+    s = stent(f"[route t]\nlisten = unix:{tmp_path / 'real'}\nbackend = unix:{tmp_path / 'alias'}\n")
+    with harness.connect(f"unix:{tmp_path / 'real'}") as client:
+        client.expect_fin()
+    assert s.flow_end(reason="denied")
+
+
+def test_one_route_may_lead_to_another(stent, echo, tmp_path):
+    ports = [harness.free_port() for _ in range(3)]
+    s = stent(f"[route a]\nlisten = 127.0.0.1:{ports[0]}\nbackend = 127.0.0.1:{ports[1]}\n"
+              f"[route b]\nlisten = :{ports[1]}\nbackend = unix:{tmp_path / 'c'}\n"
+              f"[route c]\nlisten = unix:{tmp_path / 'c'}\nbackend = localhost:{ports[2]}\n"
+              f"[route d]\nlisten = 127.0.0.1:{ports[2]}\nbackend = {echo.text}\n")
+    talk(s, f"127.0.0.1:{ports[0]}")
 
 
 def test_a_listener_that_is_taken_is_an_error_that_says_so(stent, echo):

@@ -148,6 +148,17 @@ VISIBLE = {
                                    "select trx_isolation_level from information_schema.innodb_trx"
                                    " where trx_mysql_thread_id = connection_id()", "rollback"]),
     "profiles": (["set profiling = 1", "select 1"], ["select count(*) from information_schema.profiling where seq = 2"]),
+    "XA": (["xa start 'x'", "insert into t(v) values (5)"], ["select count(*) from t where v = 5", "xa end 'x'", "xa rollback 'x'"]),
+    "XA, ended": (["xa start 'x'", "insert into t(v) values (5)", "xa end 'x'"], ["select 1", "xa commit 'x' one phase"]),
+    "XA, prepared": (["xa start 'x'", "insert into t(v) values (5)", "xa end 'x'", "xa prepare 'x'"], ["xa recover", "xa rollback 'x'"]),
+    "SLEEP": (["select sleep(0.2)"], ["select row_count()"]),
+    "a HANDLER": (["truncate t", "insert into t(v) values (1), (2)", "handler t open", "handler t read first"],
+                  ["handler t read next", "handler t close"]),
+    "all tables' lock": (["flush tables with read lock"], ["insert into t(v) values (1)", "unlock tables"]),
+    "a table's read lock": (["lock tables t read"], ["insert into t(v) values (1)", "unlock tables"]),
+    "rows that are locked": (["begin", "select count(*) from t for update"], ["select @@in_transaction", "rollback"]),
+    "two locks of one name": (["do get_lock('x', 1)", "do get_lock('x', 1)"], ["select release_lock('x')", "select release_lock('x')",
+                              "select release_lock('x')"]),
     "autocommit off": (["set autocommit = 0", "insert into t(v) values (1)"], ["rollback", "set autocommit = 1"]),
 }
 
@@ -464,6 +475,30 @@ def test_replication_is_let_go(stent, mariadb):
 
 
 # --- ends ---
+
+@pytest.mark.parametrize("death", ["fin", "reset", "kill"])
+def test_the_server_sees_that_the_client_of_a_waiting_statement_is_gone(stent, mariadb, death):
+    """MariaDB looks every five seconds; anything unread before the end would be a sign of life to it."""
+    s = stent.route(mariadb.port, protocol="mysql", heartbeat="20ms")
+    holder, waiting = mariadb.connect(), mariadb.connect(port=s.port)
+    holder.cursor().execute("select get_lock('held', 1)")
+    number = waiting.thread_id()
+    harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > 2, what="heartbeats before the statement")
+    query = b"\x03select get_lock('held', 60)"
+    waiting._sock.sendall(packet(query))
+    is_there = f"select count(*) from information_schema.processlist where id = {number} and info like '%get_lock%'"
+    harness.wait_for(lambda: mariadb.sql(is_there)[0][0] == 1, what="the statement to wait")
+    time.sleep(PAUSE)
+    flow = s.ask("flows")[0]
+    assert flow["backend"]["why_none"] == "statement running"
+    if death == "reset":
+        harness.Peer(waiting._sock).reset()
+    elif death == "kill":
+        s.ask(f"kill {flow['id']}")
+    waiting._force_close()
+    harness.wait_for(lambda: mariadb.sql(is_there)[0][0] == 0, 12, "the server to end the statement")
+    holder.close()
+
 
 def test_a_killed_session_ends_as_without_stent(through, mariadb):
     session = mariadb.connect(port=through.port)

@@ -3,6 +3,8 @@ PostgreSQL's heartbeats, where each was found legal or dangerous: nothing that
 a session can see changes. Each test with a danger's name is that danger's.
 """
 
+import random
+import socket
 import struct
 import subprocess
 import threading
@@ -11,8 +13,8 @@ import time
 import harness
 import psycopg2
 import pytest
-from pgwire import (BIND, COPY_DONE, EXECUTE, FLUSH, SYNC, Raw, bind, copy_data, error, execute, message, parse, query)
-from servers.postgres import PgBouncer
+from pgwire import (BIND, COPY_DONE, DESCRIBE, EXECUTE, FLUSH, SYNC, Raw, bind, copy_data, error, execute, message, parse, query)
+from servers.postgres import PgBouncer, PgPool
 
 KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}
 PAUSE = 0.25	# seconds in which many beats go out
@@ -97,6 +99,30 @@ def test_sync_in_a_failed_batch_would_execute_the_rest(through, table):
         c.until(b"Z")
         assert c.kinds().endswith("EZ")
     assert table.value("select count(*) from t") == 0
+
+
+PIECES = [parse("select 1"), parse("bogus"), parse("select 1 / 0") + BIND, BIND, EXECUTE, DESCRIBE, query("select 1; select 2"), query("bogus"),
+          query("select 1; select 1 / 0"), SYNC, FLUSH]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pipelines_of_all_sorts_leave_no_reply_uncounted(stent, postgres, seed):
+    """What a server drops behind an error is dropped from the count of what it owes, and no more: asked at rest, it replies as without stent."""
+    random.seed(seed)
+    s = route(stent, postgres, heartbeat="10ms", client__heartbeat="off")
+    with Raw(s.port, database="postgres") as c, Raw(postgres.port, database="postgres") as straight:
+        for each in (c, straight):
+            each.until(b"Z")
+        for _ in range(12):
+            pipeline = b"".join(random.choices(PIECES, k=random.randrange(2, 9))) + SYNC + query("select 'end'")
+            for each in (c, straight):
+                each.send(pipeline)
+                while b"end" not in each.until(b"D"):
+                    pass
+                each.until(b"Z")
+            answers = s.ask("flows")[0]["backend"]["answers"]
+            harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > answers + 1, what=f"a reply behind {pipeline}")
+        assert c.kinds() == straight.kinds()
 
 
 def test_a_suspended_portal_outside_a_transaction_lives_on(through):
@@ -296,6 +322,113 @@ def test_a_pooler_in_front_is_told_only_while_a_query_runs(through):
     through.wait_logged("the client looks like a connection pooler")
     client, backend = beats_of(through)
     assert 3 < client < 100 and backend > 50
+
+
+class SlowPooler(harness.RawBackend):
+    """Looks like a server, and lets each Sync wait until it is told otherwise: it has no connection to lend for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.sessions = []
+
+    def login(self, s):
+        """One more session through stent; its client."""
+        c = Raw(s.port, database="postgres")
+        peer = self.accept()
+        peer.recv_some()
+        peer.send_all(message(b"R", bytes(4)) + message(b"S", b"integer_datetimes\0on\0")
+                      + message(b"K", struct.pack(">II", 4711, 1)) + message(b"Z", b"I"))
+        c.until(b"Z")
+        self.sessions.append(peer)
+        return c
+
+    def waiting(self):
+        """The sessions from which a Sync has come."""
+        def has_come(peer):
+            peer.sock.settimeout(0)
+            try:
+                return peer.sock.recv(1, socket.MSG_PEEK) != b""
+            except BlockingIOError:
+                return False
+        return [peer for peer in self.sessions if has_come(peer)]
+
+
+TRIAL_FLOWS = 3
+
+
+def test_an_exhausted_pooler_is_asked_by_few(stent):
+    """As long as none of them has been replied to the others wait. It ends those that wait: no more die of it."""
+    with SlowPooler() as pooler:
+        s = stent.route(pooler.text, protocol="postgres", backend__heartbeat="200ms", client__heartbeat="off",
+                        backend__heartbeat_timeout="300ms")
+        clients = [pooler.login(s) for _ in range(8)]
+        harness.wait_for(lambda: len(pooler.waiting()) >= TRIAL_FLOWS, what="the first pings")
+        s.wait_logged("has never replied")
+        time.sleep(3 * PAUSE)
+        waiting = pooler.waiting()
+        assert len(waiting) == TRIAL_FLOWS
+        assert all(peer.recv_some() == SYNC for peer in waiting), "more than one heartbeat"
+        for peer in waiting:
+            peer.send_all(message(b"E", b"SFATAL\0C08P01\0Mquery_wait_timeout\0\0"))
+            peer.close()
+            pooler.sessions.remove(peer)
+        s.wait_logged("heartbeats \\(ask\\) to the backend are off")
+        time.sleep(3 * PAUSE)
+        assert pooler.waiting() == []
+        codes = [error(got)["C"] for got in (c.get(timeout=0.01) for c in clients) if got]
+        assert codes == ["08P01"] * TRIAL_FLOWS
+
+
+def test_a_server_that_hangs_at_its_first_pings_is_asked_on(stent):
+    """The replies come late: they were borne, and the others are asked, too."""
+    with SlowPooler() as server:
+        s = stent.route(server.text, protocol="postgres", backend__heartbeat="200ms", client__heartbeat="off",
+                        backend__heartbeat_timeout="300ms")
+        clients = [server.login(s) for _ in range(6)]
+        s.wait_logged("has never replied")
+        harness.wait_for(lambda: len(server.waiting()) == TRIAL_FLOWS, what="the first pings")
+
+        def reply():
+            for peer in server.waiting():
+                peer.send_all(message(b"Z", b"I") * (len(peer.recv_some()) // len(SYNC)))
+            return all(flow["backend"]["answers"] > 1 for flow in s.ask("flows"))
+        harness.wait_for(reply, what="replies on every flow")
+        assert all(c.get(timeout=0.01) is None for c in clients)
+
+
+@pytest.fixture
+def pgpool(postgres):
+    pooler = PgPool(postgres.port)
+    yield pooler
+    pooler.close()
+
+
+def test_a_pgpool_behind_is_asked_as_a_server(stent, pgpool):
+    """It passes on what it is sent, in order: no session waits for another."""
+    s = stent.route(pgpool.port, protocol="postgres", heartbeat="20ms")
+    with Raw(s.port, database="postgres") as c, Raw(s.port, database="postgres") as other:
+        for each in (c, other):
+            each.until(b"Z")
+        assert other.ask("begin")[1] == "T"
+        harness.wait_for(lambda: sum(flow["backend"]["answers"] for flow in s.ask("flows")) > 20, what="replies")
+        for i in range(5):
+            assert c.ask(f"select {i} from pg_sleep(0.05)") == ([[str(i)]], "I")
+            assert other.ask("select 1") == ([["1"]], "T")
+    assert "FATAL" not in pgpool.log_path.read_text()
+
+
+def test_a_pgpool_in_front_is_told_nothing_at_rest(stent, postgres):
+    s = stent.route(postgres.port, protocol="postgres", heartbeat="20ms")
+    pooler = PgPool(s.port)
+    try:
+        with Raw(pooler.port, database="postgres") as c:
+            c.until(b"Z")
+            first = c.ask("select pg_backend_pid()")
+            assert state_after(c, 3 * PAUSE) is None
+            assert c.ask("select pg_backend_pid()") == first
+    finally:
+        pooler.close()
+    s.wait_logged("the client looks like a connection pooler")
 
 
 @pytest.mark.parametrize("role", ["scram", "md5", "clear"])

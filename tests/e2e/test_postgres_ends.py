@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -34,6 +35,31 @@ def hung(pid, s):
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("protocol", ["postgres", "auto"])
+def test_a_servers_own_end_is_no_evidence_against_heartbeats(stent, postgres, protocol):
+    """Sessions that an administrator ends in place of the reply to their first Sync. The next one is asked as ever."""
+    s = stent.route(postgres.port, protocol=protocol, backend__heartbeat="100ms", client__heartbeat="off")
+
+    def leg():
+        return s.ask("flows")[0]["backend"]
+    for _ in range(4):
+        with Raw(s.port, database="postgres") as c:
+            pid = struct.unpack(">I", c.until(b"K")[5:9])[0]
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                harness.wait_for(lambda: leg()["beats"] > 0, what="a ping")
+                postgres.sql(f"select pg_terminate_backend({pid})")
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert error(c.until(b"E"))["C"] == "57P01"
+            assert c.get() == b""
+        assert s.flow_end()["backend_answers"] == 0
+    with Raw(s.port, database="postgres") as c:
+        c.until(b"Z")
+        harness.wait_for(lambda: leg()["answers"] > 0, what="a reply")
+        assert c.ask("select 1") == ([["1"]], "I")
 
 
 def dsn(s, **more):

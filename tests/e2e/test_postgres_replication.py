@@ -1,10 +1,12 @@
 """Standbys, subscribers and backups of PostgreSQL through stent, with beats in every quiet moment on both legs."""
 
+import signal
 import subprocess
 import time
 
 import harness
 import pytest
+from pgwire import Raw, query
 from servers.postgres import Postgres, tool
 
 REPORT = "select write_lsn, flush_lsn, replay_lsn from pg_stat_replication where application_name = '{}'"
@@ -12,7 +14,7 @@ REPORT = "select write_lsn, flush_lsn, replay_lsn from pg_stat_replication where
 
 @pytest.fixture
 def through(stent, postgres):
-    return stent.route(postgres.port, protocol="postgres", heartbeat="5ms")
+    return stent.route(postgres.port, protocol="postgres", heartbeat="5ms", heartbeat_while_busy="on")
 
 
 def lsn(text):
@@ -102,17 +104,67 @@ def test_a_subscriber_follows(through, postgres, subscriber):
     assert not through.logged("codec let go")
 
 
+def receivers_of(s, directory, *words):
+    """pg_receivewal and pg_recvlogical, the latter from the slot "changes" into the file "changes"."""
+    where = f"host={harness.HOST} port={s.port} user=postgres sslmode=disable gssencmode=disable dbname="
+    (directory / "wal").mkdir()
+    return [subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True) for command in (
+        [tool("pg_receivewal"), "-d", where + "replication", "-D", directory / "wal", "--no-sync"],
+        [tool("pg_recvlogical"), "-d", where + "postgres", "--slot=changes", "--start", "-f", directory / "changes", "-F", "1"])]
+
+
+def test_none_go_out_while_replication_streams(stent, postgres, tmp_path):
+    """Each end watches for the other's own keepalives: a receiver that hangs must be found by wal_sender_timeout."""
+    postgres.sql("drop table if exists streamed", "create table streamed(a int)",
+                 "select pg_create_logical_replication_slot('changes', 'test_decoding')",
+                 "alter system set wal_sender_timeout = '1s'", "select pg_reload_conf()")
+    s = stent.route(postgres.port, protocol="postgres", heartbeat="20ms")
+    receivers = receivers_of(s, tmp_path, "-n")
+    try:
+        def streams():
+            return postgres.value("select count(*) from pg_stat_replication where state = 'streaming'") == len(receivers)
+        harness.wait_for(streams, 10, "the receivers to stream")
+        before = beats(s)
+        for i in range(3):
+            postgres.sql(f"insert into streamed values ({i})")
+            harness.wait_for(lambda: f"a[integer]:{i}\n" in (tmp_path / "changes").read_text(), what="the change")
+            time.sleep(0.3)
+        assert beats(s) == before
+        assert {flow["client"]["why_none"] for flow in s.ask("flows")} == {"replication: its two ends send their own"}
+        for p in receivers:
+            p.send_signal(signal.SIGSTOP)
+        harness.wait_for(lambda: postgres.value("select count(*) from pg_stat_replication") == 0, 10, "wal_sender_timeout")
+    finally:
+        for p in receivers:
+            p.kill()
+            p.wait(20)
+        postgres.sql("alter system reset wal_sender_timeout", "select pg_reload_conf()")
+        harness.wait_for(lambda: postgres.value("select not coalesce(bool_or(active), false) from pg_replication_slots"),
+                         what="the slot to be left")
+        postgres.sql("select pg_drop_replication_slot('changes')")
+
+
+def beats(s):
+    return [(flow["client"]["beats"], flow["backend"]["beats"]) for flow in s.ask("flows")]
+
+
+def test_a_walsender_that_awaits_commands_is_asked(stent, postgres):
+    s = stent.route(postgres.port, protocol="postgres", heartbeat="5ms")
+    with Raw(s.port, database="postgres", replication="database") as c:
+        c.until(b"Z")
+        harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > 20, what="replies")
+        for _ in range(5):
+            c.send(query("IDENTIFY_SYSTEM"))
+            c.until(b"Z")
+        assert c.kinds().endswith("TDCZ" * 5)
+
+
 @pytest.mark.long
 def test_receivers_of_wal_and_changes(through, postgres, tmp_path):
     """pg_receivewal and pg_recvlogical for a while, most of it quiet."""
     postgres.sql("drop table if exists changed", "create table changed(a int)",
                  "select pg_create_logical_replication_slot('changes', 'test_decoding')")
-    where = f"host={harness.HOST} port={through.port} user=postgres sslmode=disable gssencmode=disable dbname="
-    wal, changes = tmp_path / "wal", tmp_path / "changes"
-    wal.mkdir()
-    receivers = [subprocess.Popen([tool(words[0]), *words[1:]], stderr=subprocess.PIPE, text=True) for words in (
-        ["pg_receivewal", "-d", where + "replication", "-D", wal, "--no-sync", "-s", "1", "-v"],
-        ["pg_recvlogical", "-d", where + "postgres", "--slot=changes", "--start", "-f", changes, "-s", "1", "-F", "1"])]
+    receivers = receivers_of(through, tmp_path, "-s", "1", "-v")
     try:
         for i in range(20):
             postgres.sql(f"insert into changed values ({i})")
@@ -124,7 +176,7 @@ def test_receivers_of_wal_and_changes(through, postgres, tmp_path):
             p.terminate()
             p.wait(20)
         postgres.sql("select pg_drop_replication_slot('changes')")
-    text = changes.read_text()
+    text = (tmp_path / "changes").read_text()
     assert [f"a[integer]:{i}\n" in text for i in range(20)] == [True] * 20
     client, backend = beats_of_the_others(through)
     assert client > 500 and backend > 500

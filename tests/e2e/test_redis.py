@@ -393,6 +393,101 @@ def test_a_script_that_takes_its_time(through, session):
     assert beats_of(through) > 3
 
 
+def test_a_server_that_is_busy_with_a_script_says_so_and_lives(stent):
+    """Behind its time limit it replies -BUSY to PING, too: that is a reply."""
+    server = Redis("--lua-time-limit", 20)
+    try:
+        s = route(stent, server, heartbeat="20ms", backend__heartbeat_timeout="300ms", backend__heartbeat_misses=1)
+        with Session(s.port) as c, harness.connect(server.port) as busy:
+            c.expect(b"+OK\r\n", "SET", "k", "v")
+            busy.send_all(command("EVAL", "while true do end", 0))
+            harness.wait_for(lambda: server.ask("GET", "k").startswith(b"-BUSY"), what="the script to be called slow")
+            before = listed(s)["answers"]
+            harness.wait_for(lambda: listed(s)["answers"] > before + 5, what="replies by -BUSY")
+            c.send_all(command("GET", "k"))
+            assert c.recv_some().startswith(b"-BUSY ")
+            assert server.ask("SCRIPT", "KILL") == b"+OK\r\n"
+            busy.recv_some()
+            c.expect(b"$1\r\nv\r\n", "GET", "k")
+            c.rest()
+            c.end()
+        assert beats_of(s) > 5
+        assert not s.logged("heartbeat refused")
+    finally:
+        server.close()
+
+
+def test_a_replica_without_its_master_lives(stent):
+    """It replies -MASTERDOWN to PING, and to reads."""
+    server = Redis("--replica-serve-stale-data", "no")
+    try:
+        s = route(stent, server, heartbeat="20ms", backend__heartbeat_timeout="300ms", backend__heartbeat_misses=1)
+        with Session(s.port) as c:
+            c.expect(b"+OK\r\n", "SET", "k", "v")
+            server.ask("REPLICAOF", "127.0.0.1", harness.free_port())
+            before = listed(s)["answers"]
+            harness.wait_for(lambda: listed(s)["answers"] > before + 5, what="replies by -MASTERDOWN")
+            c.send_all(command("GET", "k"))
+            assert c.recv_some().startswith(b"-MASTERDOWN ")
+            server.ask("REPLICAOF", "NO", "ONE")
+            c.expect(b"$1\r\nv\r\n", "GET", "k")
+            c.end()
+        assert beats_of(s) > 5
+        assert not s.logged("heartbeat refused")
+    finally:
+        server.close()
+
+
+def test_invalidations_come_among_replies(through, session, redis):
+    """CLIENT TRACKING in RESP3: pushes at any time, and many."""
+    session.hello3()
+    session.expect(b"+OK\r\n", "CLIENT", "TRACKING", "ON", "BCAST")
+    push = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"
+    with harness.connect(redis.port) as writer:
+        for n in range(300):
+            writer.send_all(command("SET", "k", n))
+            assert writer.recv_exact(5) == b"+OK\r\n"
+            session.expect(push)
+            if n % 10 == 0:
+                session.expect(b"_\r\n", "GET", "none")
+    session.rest()
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_invalidations_for_another_connection_in_resp2(through, session, redis):
+    """Redirected, they are messages to a subscriber whose third element is a list."""
+    session.send_all(command("CLIENT", "ID"))
+    subscriber = int(session.recv_some()[1:-2])
+    session.expect(b"*3\r\n$9\r\nsubscribe\r\n$20\r\n__redis__:invalidate\r\n:1\r\n", "SUBSCRIBE", "__redis__:invalidate")
+    session.rest()
+    with harness.connect(redis.port) as tracking:
+        tracking.send_all(command("CLIENT", "TRACKING", "ON", "REDIRECT", subscriber))
+        assert tracking.recv_exact(5) == b"+OK\r\n"
+        for n in range(20):
+            tracking.send_all(command("SET", "k", n) + command("GET", "k"))
+            tracking.recv_exact(5 + len(b"$%d\r\n%d\r\n" % (len(str(n)), n)))
+            redis.ask("SET", "k", "x")
+            session.expect(b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$1\r\nk\r\n")
+            session.rest(0.01)
+    session.end()
+    assert beats_of(through) > 3
+
+
+def test_behind_wait_and_readers_of_a_group(through, session, redis):
+    session.expect(b":0\r\n", "WAIT", 1, 200)
+    session.expect(b"+OK\r\n", "XGROUP", "CREATE", "s", "g", "$", "MKSTREAM")
+    session.expect(b"*-1\r\n", "XREADGROUP", "GROUP", "g", "me", "BLOCK", 200, "STREAMS", "s", ">")
+    session.send_all(command("XREADGROUP", "GROUP", "g", "me", "BLOCK", 0, "STREAMS", "s", ">"))
+    session.rest()
+    redis.ask("XADD", "s", "1-1", "f", "v")
+    session.expect(b"*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n")
+    session.rest()
+    session.expect(b"$-1\r\n", "GET", "none")
+    session.end()
+    assert beats_of(through) > 3
+
+
 def test_large_values(through, session):
     for size in (65536, 1 << 20, 20 << 20):
         value = random.Random(size).randbytes(size)

@@ -12,7 +12,7 @@ import time
 
 import harness
 import pytest
-from frames import BINARY, PING, PONG, TEXT, WebSocket, upgrade
+from frames import BINARY, CLOSE, PING, PONG, TEXT, WebSocket, upgrade
 
 SIDES = pytest.mark.parametrize("side", ["client", "backend"])
 TICK = 0.1 * harness.SLOW	# seconds; the timeout of an answer in most tests here
@@ -20,7 +20,7 @@ SIOCOUTQNSD = 0x894B
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-COMMENT = b"2\r\n:\n\r\n"
+COMMENT = b"3\r\n:\n\n\r\n"
 EVENT = b"9\r\ndata: x\n\n\r\n"
 
 
@@ -173,6 +173,29 @@ def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, sid
 
 
 @SIDES
+def test_peers_that_complain_of_a_ping_get_no_more(stent, raw_backend, side):
+    """A WebSocket peer that takes a ping for an error says so by a Close: three of those, and the route has none any more."""
+    s = stent.route(raw_backend.text, protocol="websocket", heartbeat="off", **{f"{side}__heartbeat": "300ms"})
+    for code in (1002, 1008, 1011):
+        client, backend = s.connect(), raw_backend.accept()
+        upgrade(client, backend)
+        touchy, other = (WebSocket(client, True), WebSocket(backend, False))[::1 if side == "client" else -1]
+        touchy.read_until_ping()
+        touchy.send(CLOSE, code.to_bytes(2, "big"))
+        assert other.read() == (CLOSE, code.to_bytes(2, "big"))
+        other.send(CLOSE, b"\x03\xe8")
+        assert touchy.read() == (CLOSE, b"\x03\xe8")
+        client.close()
+        backend.close()
+        s.flow_end()
+    assert [r["why"][:10] for r in s.logged("heartbeat refused")] == ["Close 1002", "Close 1008", "Close 1011"]
+    assert s.wait_logged(f"heartbeats .ask. to the {side} are off")
+    client, backend = s.connect(), raw_backend.accept()
+    upgrade(client, backend)
+    (client if side == "client" else backend).expect_quiet(0.8)
+
+
+@SIDES
 @pytest.mark.parametrize("how", ["fin", "reset"])
 def test_a_close_behind_a_reply_is_no_evidence(websocket, side, how):
     """Who has replied to a heartbeat bears it, whatever he does next."""
@@ -243,8 +266,29 @@ def test_few_flows_try_first(stent, raw_backend):
 # --- who hangs is found ---
 
 @SIDES
+def test_a_peer_that_leaves_the_applications_pings_alone_lives(websocket, side):
+    """It has replied to us, but replies to none of the other side's pings, which come all the time: many do so, and are well."""
+    s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=1)
+    peer, asking = (a, b) if side == "client" else (b, a)
+    answering = asking.answer_in_background()
+    peer.send(PONG, peer.read_until_ping())
+    end, pings = time.monotonic() + 15 * TICK, 0
+    while time.monotonic() < end:
+        if pings % 3 == 0:
+            asking.send(PING, b"own %d" % pings)
+        pings += 1
+        while (frame := peer.read_or_none(timeout=TICK / 4)) is not None:
+            if frame[0] == PING and not frame[1].startswith(b"own"):
+                peer.send(PONG, frame[1])
+    s.expect_no_event("flow end", seconds=0)
+    peer.send(TEXT, b"I am well")
+    harness.wait_for(lambda: answering.messages, what="its message")
+    answering.stop()
+
+
+@SIDES
 def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, side):
-    """The application's ping is unanswered, so ours would be in its way: its answer is waited for instead."""
+    """The application's ping may still be replied to, so ours would be in its way; when it has had its time, we ask."""
     s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=3)
     hung, asking = (a, b) if side == "client" else (b, a)
     hung.send(PONG, hung.read_until_ping())	# it has replied before
@@ -252,7 +296,8 @@ def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, s
     answering = asking.answer_in_background()
     assert s.flow_end(timeout=5)["reason"] == f"{side}-beat-timeout"
     assert answering.wait_end() == "fin" and b"stent: " in answering.messages[-1][1]
-    assert PING in {hung.read()[0] for _ in range(2)}	# the application's; beside it we only tell
+    frames = [hung.read() for _ in range(4)]
+    assert frames[0] == (PING, b"are you there?") and [f[0] for f in frames[1:]] == [PONG, PONG, PING]
 
 
 @SIDES
@@ -284,7 +329,7 @@ def test_a_slow_answer_does_not_leave_the_path_quiet(websocket):
 
 def test_comments_into_a_silent_stream_have_no_end(stream):
     """Its reader says nothing for hours, and reads all the same."""
-    s, client, backend = stream(EVENT_STREAM, client__heartbeat="1ms", heartbeat_limit="off")
+    s, client, backend = stream(EVENT_STREAM, client__heartbeat="1ms", client__heartbeat_at_start="on", heartbeat_limit="off")
     assert client.recv_exact(1100 * len(COMMENT), timeout=30) == COMMENT * 1100
     backend.send_all(EVENT)
     got = client.recv_some()
@@ -309,8 +354,8 @@ def test_comments_go_on_behind_a_half_close(stent, raw_backend):
     client.send_all(REQUEST)
     client.half_close()
     assert backend.recv_all() == REQUEST
-    backend.send_all(EVENT_STREAM)
-    assert client.recv_exact(len(EVENT_STREAM + COMMENT * 5)) == EVENT_STREAM + COMMENT * 5
+    backend.send_all(EVENT_STREAM + EVENT)
+    assert client.recv_exact(len(EVENT_STREAM + EVENT + COMMENT * 5)) == EVENT_STREAM + EVENT + COMMENT * 5
 
 
 def test_no_beat_behind_unsent_bytes(websocket):

@@ -81,8 +81,6 @@ WRONG = {
     ROUTE + "on_dead = explode\n": '4: on_dead: "explode" is unknown; write one of farewell | reset | close',
     "[stent]\nlog_level = warning\n" + ROUTE:
         '2: log_level: "warning" is not one of error | warn | info | debug; did you mean "warn"?',
-    ROUTE + "protocol = websocket\nurgent = on\n": "5: urgent: protocol = websocket has no urgent bytes; leave this out, "
-        "or write protocol = tcp",
     # sections
     "[stnet]\nworkers = 3\n" + ROUTE: "1: unknown section [stnet]; did you mean [stent]?",
     "[default]\nconnect_timeout = 3s\n" + ROUTE: "1: unknown section [default]; did you mean [defaults]?",
@@ -109,8 +107,8 @@ WRONG = {
         "2: listen is no key of this section; write it in a [route NAME] or in [defaults]",
     ROUTE + "log_level = debug\n": "4: log_level is no key of this section; write it in [stent]",
     ROUTE + "urgent = on\n\nurgent = off\n": "6: urgent is there a second time (first: line 4); leave one of them out",
-    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or leave the line out for the default off",
-    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or leave the line out for the default off",
+    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or leave the line out for the default on",
+    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or leave the line out for the default on",
     "[route r]\nlisten =\nbackend = a:1\n":
         "2: listen: has no value; write ADDRESS:PORT | :PORT | unix:PATH | fd:NAME, ...",
     # a route that lacks something
@@ -159,6 +157,12 @@ WRONG = {
        f"{6 if more else 5}: backend.heartbeat_in_transaction: with protocol = {name} no transaction holds heartbeats up; "
        "leave this out" for name, more in (("redis", ""), ("websocket", ""), ("http", ""), ("sse", ""),
                                            ("line", "beat_send = noop\\n\n"))},
+    **{ROUTE + f"protocol = {name}\nclient.{key} = {value}\n": f"5: client.{key}: with protocol = {name} there are no event "
+       "streams; leave this out, or write protocol = http" for name in ("redis", "websocket")
+       for key, value in (("heartbeat_text", r":\n"), ("heartbeat_at_start", "on"))},
+    ROUTE + "protocol = sse\nclient.heartbeat_text = \"data: x\\n\\n\"\n":
+        '5: client.heartbeat_text: "data: x\\n\\n" does not begin with a colon, as a comment in an event stream does; write '
+        'such as ":stent\\n\\n"',
     "[stent]\nworkers = 0\n" + ROUTE: '2: workers: "0" is out of range; write 1 to 256',
     "[stent]\nworkers = many\n" + ROUTE: '2: workers: "many" is no whole number; write digits alone',
     "[stent]\nlog = /var/log/x\n" + ROUTE:
@@ -200,7 +204,29 @@ WRONG = {
         '4: listen: "unix:/x/y" clashes with control = /x/y (line 2); change one of them',
     "[route r]\nlisten = :1\nbackend = 127.0.0.1:1\n":
         '2: listen: ":1" is the route\'s own backend "127.0.0.1:1"; give one another port',
+    # routes that lead round
+    "[route r]\nlisten = 127.0.0.1:9\nbackend = db:9, LocalHost:9\n":
+        '2: listen: "127.0.0.1:9" is the route\'s own backend "LocalHost:9"; give one another port',
+    "[route r]\nlisten = [::]:9\nbackend = localhost:9\n":
+        '2: listen: "[::]:9" is the route\'s own backend "localhost:9"; give one another port',
+    "[route r]\nlisten = 127.0.0.1:9\nbackend = [::ffff:127.0.0.1]:9\n":
+        '2: listen: "127.0.0.1:9" is the route\'s own backend "[::ffff:127.0.0.1]:9"; give one another port',
+    "[route r]\nlisten = 127.0.0.1:9\nbackend = 0.0.0.0:9\n":
+        '2: listen: "127.0.0.1:9" is the route\'s own backend "0.0.0.0:9"; give one another port',
+    "[route r]\nlisten = 0.0.0.0:9\nbackend = 127.1.2.3:9\n":
+        '2: listen: "0.0.0.0:9" is the route\'s own backend "127.1.2.3:9"; give one another port',
+    "[route a]\nlisten = :1\nbackend = 127.0.0.1:2\n[route b]\nlisten = 127.0.0.1:2\nbackend = db:1, unix:/c\n"
+    "[route c]\nlisten = unix:/c\nbackend = localhost:1\n":
+        '9: backend: "localhost:1" of [route c] leads back to ":1" of [route a] (line 2), round and round: a > b > c > a; '
+        "name another backend in one of them",
 }
+
+
+def test_routes_that_lead_to_others_but_not_round(printed):
+    """Also of one port, where the address is not the listener's, or not of its family, or not known from the file."""
+    printed("[route a]\nlisten = 127.0.0.1:1\nbackend = localhost:2\n[route b]\nlisten = :2\nbackend = unix:/c, localhost:3\n"
+            "[route c]\nlisten = unix:/c\nbackend = db:3\n[route d]\nlisten = 127.0.0.1:3\nbackend = 127.0.0.2:3\n"
+            "[route e]\nlisten = [::]:4\nbackend = 127.0.0.1:4\n[route f]\nlisten = 0.0.0.0:5\nbackend = 192.0.2.1:5\n")
 
 
 @pytest.mark.parametrize("text", WRONG, ids=[error for error in WRONG.values()])
@@ -338,7 +364,7 @@ GOOD = {
     "process": "[stent]\nworkers = 256\nlog = file:/tmp/a b.log\nlog_format = json\nlog_level = error\ncontrol = off\n"
         "admin = :1\nuser = root\nmax_flows = 10\ndrain_timeout = 0\n[route r]\nlisten = :2\nbackend = a:2\n",
     "defaults": "[route a]\nlisten = :1\n[defaults]\nbackend = a:1\nheartbeat = 3s\nheartbeat_kind = ask\n"
-        "beat_send = x\\n\nheartbeat_in_transaction = on\n[route b]\nlisten = :2\nurgent = on\n",
+        "beat_send = x\\n\nheartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n[route b]\nlisten = :2\nurgent = on\n",
 }
 
 
@@ -430,6 +456,45 @@ def test_run_tells_all_errors_of_its_file_too(tmp_path):
     assert done.stderr.splitlines() == [
         f'{path}:2: unknown key "listne"; did you mean listen?',
         f'{path}:3: backend: "a" has no port; write HOST:PORT, [V6]:PORT or unix:PATH']
+
+
+HASTY = [
+    ("heartbeat = 20ms", '4: warning: heartbeat: after "20ms" a quiet flow costs at least 360000 packets an hour on each such leg; '
+     "write 1s or more, such as 25s"),
+    ("backend.heartbeat = 0.999s", '4: warning: backend.heartbeat: after "0.999s" a quiet flow costs at least 7207 packets'),
+    ("heartbeat_timeout = 5ms", '4: warning: heartbeat_timeout: after "5ms" a peer that is slow or hangs is asked again, which '
+     "costs up to 1440000 packets an hour"),
+]
+
+
+@pytest.mark.parametrize("key, warning", HASTY)
+def test_a_period_that_costs_packets_is_warned_of(key, warning, tmp_path, stent):
+    path = tmp_path / "stent.ini"
+    path.write_text(ROUTE + f"{key}\nprotocol = redis\n[route s]\nlisten = 127.0.0.1:3\nbackend = a:1\n")
+    done = harness.run_stent("check", "-c", path)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert done.stderr.startswith(f"{path}:{warning}")
+    s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = 127.0.0.1:1\n{key}\nprotocol = redis\n")
+    (told,) = s.wait_logged("warning: ")
+    assert told["level"] == "warn" and warning.split(": after ")[1] in told["message"]
+    assert s.other_lines == []
+
+
+def test_periods_that_cost_little_are_not_warned_of(printed):
+    printed(ROUTE + "protocol = redis\nheartbeat = 1s\nheartbeat_timeout = 1s\n")
+    printed("[defaults]\nheartbeat = 20ms\nheartbeat_timeout = 1ms\n" + ROUTE)          # a protocol without heartbeats
+
+
+def test_a_warning_stands_beside_the_errors(errors_of):
+    errors = errors_of(ROUTE + "protocol = redis\nheartbeat = 1ms\nurgent = no\n")
+    assert [e.split(" ")[1] for e in errors] == ["warning:", "urgent:"]
+
+
+def test_one_line_is_warned_of_once(tmp_path):
+    path = tmp_path / "stent.ini"
+    path.write_text("[defaults]\nheartbeat = 1ms\nprotocol = redis\n" +
+                    "".join(f"[route r{i}]\nlisten = 127.0.0.1:{i}\nbackend = a:1\n" for i in range(1, 9)))
+    assert harness.run_stent("check", "-c", path).stderr.count("\n") == 1
 
 
 def test_relay_tells_all_errors_of_its_words():

@@ -216,13 +216,19 @@ compare_trace(struct play *p)
 
 /* ---- bytes ---- */
 
+static unsigned
+taken(const struct play *p, int from)
+{
+	return p->run.answers[from] + p->run.strays[from];
+}
+
 static void
 check_answers(const struct play *p)
 {
 	for (int s = 0; s < 2; s++) {
-		if (p->run.answers[s] > p->injected[s])
+		if (taken(p, s) > p->injected[s])
 			run_fail(&p->run, "took out %u answers of the %s, which sent %u",
-			    p->run.answers[s], side_name((enum side)s), p->injected[s]);
+			    taken(p, s), side_name((enum side)s), p->injected[s]);
 	}
 }
 
@@ -345,8 +351,8 @@ check_laws(const struct play *p)
 
 	for (int s = 0; s < 2; s++) {
 		expect_equal(p, (enum side)s);
-		if (r->answers[s] != p->injected[s])
-			run_fail(r, "took out %u answers of the %s, which sent %u", r->answers[s],
+		if (taken(p, s) != p->injected[s])
+			run_fail(r, "took out %u answers of the %s, which sent %u", taken(p, s),
 			    side_name((enum side)s), p->injected[s]);
 	}
 	if (r->lost != NULL && p->t->lost == NULL && !p->m->dies)

@@ -88,22 +88,16 @@ websocket_answer(const struct codec_settings *settings, enum side side, const ui
 	return n;
 }
 
-/* A pong with a payload of ours, whatever its mask: none, its own, or one in name only. */
+/* Any pong, whatever its mask: there are peers that mangle what they return. */
 static size_t
 websocket_like_answer(enum side side, const uint8_t *bytes, size_t len)
 {
-	static const uint8_t token[8] = { 's', 't', 'e', 'n', 't', '-', 'h', 'b' };
 	const size_t head = len >= 2 && (bytes[1] & 0x80) != 0 ? 6 : 2;
-	bool is_plain = true, is_masked = head == 6;
 
 	(void)side;
-	if (len < head + 12 || bytes[0] != 0x8a || (bytes[1] & 0x7f) != 12)
+	if (len < head || bytes[0] != 0x8a || (bytes[1] & 0x7f) > 125 || len < head + (bytes[1] & 0x7f))
 		return 0;
-	for (size_t i = 0; i < sizeof(token); i++) {
-		is_plain = is_plain && bytes[head + i] == token[i];
-		is_masked = is_masked && (bytes[head + i] ^ bytes[2 + i % 4]) == token[i];
-	}
-	return is_plain || is_masked ? head + 12 : 0;
+	return head + (bytes[1] & 0x7f);
 }
 
 static size_t
@@ -114,11 +108,39 @@ postgres_answer(const struct codec_settings *settings, enum side side, const uin
 	return side == BACKEND && IS(beat, len, "S\0\0\0\4") ? PUT(answer, "Z\0\0\0\5I") : 0;
 }
 
+#define PG_HELD 32	/* bytes of an error in which its severity must be found */
+
+/* An error that a session outlives, by the first of its severities that is in English; as much of it as there is. */
+static size_t
+postgres_like_error(const uint8_t *bytes, size_t len)
+{
+	const size_t whole = len < 5 ? 0 : 1 + ((size_t)bytes[1] << 24 | (size_t)bytes[2] << 16 | (size_t)bytes[3] << 8 | bytes[4]);
+	const size_t end = whole < len ? whole : len, searched = end < 5 + PG_HELD ? end : 5 + PG_HELD;
+	const uint8_t *field = bytes + 5, *nul;
+
+	if (whole == 0 || bytes[0] != 'E')
+		return 0;
+	for (; field < bytes + searched; field = nul + 1) {
+		nul = memchr(field + 1, '\0', (size_t)(bytes + searched - field) - 1);
+		if (nul == NULL)
+			return 0;
+		if (*field != 'S' && *field != 'V')
+			continue;
+		if (strcmp((const char *)field + 1, "ERROR") == 0)
+			return end;
+		if (strcmp((const char *)field + 1, "FATAL") == 0 || strcmp((const char *)field + 1, "PANIC") == 0)
+			return 0;
+	}
+	return 0;
+}
+
 /* Whatever the state of the transaction. */
 static size_t
 postgres_like_answer(enum side side, const uint8_t *bytes, size_t len)
 {
-	return side == BACKEND && len >= 6 && memcmp(bytes, "Z\0\0\0\5", 5) == 0 ? 6 : 0;
+	if (side != BACKEND)
+		return 0;
+	return len >= 6 && memcmp(bytes, "Z\0\0\0\5", 5) == 0 ? 6 : postgres_like_error(bytes, len);
 }
 
 /* Notifications, notices and parameters may come at any time. */
@@ -214,13 +236,13 @@ static const struct codec_peer peers[] = {
 	{ .codec = "line", .answer = line_answer, .may_overtake = line_overtakes,
 	    .like_answer = line_like_answer, .settings = &line_settings },
 	{ .codec = "websocket", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer },
+	    .like_answer = websocket_like_answer, .tell_is_alike = true },
 	{ .codec = "http", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer },
+	    .like_answer = websocket_like_answer, .tell_is_alike = true },
 	{ .codec = "sse", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer },
+	    .like_answer = websocket_like_answer, .tell_is_alike = true },
 	{ .codec = "postgres", .answer = postgres_answer, .may_overtake = postgres_overtakes,
-	    .like_answer = postgres_like_answer },
+	    .like_answer = postgres_like_answer, .refuses_alike = true },
 	{ .codec = "mysql", .answer = mysql_answer, .known_by = 7, .like_answer = mysql_like_answer },
 	{ .codec = "redis", .answer = redis_answer, .may_overtake = redis_overtakes, .replies_to_tell = true,
 	    .like_answer = redis_like_answer },

@@ -26,8 +26,14 @@ struct codec_peer {
 	 */
 	size_t known_by;
 
+	/* A one-way beat looks as a reply may that was mangled: of two stents in a row one may take the other's for that. */
+	bool tell_is_alike;
+
 	/* There are programs that reply to a one-way beat, by something that the codec knows for it. */
 	bool replies_to_tell;
+
+	/* What may be taken out of the speech of one that does not bear heartbeats is as like_answer says, too. */
+	bool refuses_alike;
 
 	/* The answer may come behind this message of the same side, which was sent after the beat. NULL: it never does. */
 	bool (*may_overtake)(enum side side, const uint8_t *message, size_t len);

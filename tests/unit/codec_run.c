@@ -102,6 +102,15 @@ run_start(struct run *r, const struct codec *codec, const struct codec_settings 
 	memset(r->state, 0, codec->state_size);
 	memset((uint8_t *)r->state + codec->state_size, CANARY, CANARY_LEN);
 	codec->init(r->state, settings != NULL ? settings : &on);
+	run_seed(r, RUN_SEED);
+	check_canary(r);
+}
+
+void
+run_seed(struct run *r, uint64_t random)
+{
+	if (r->codec->seed != NULL)
+		r->codec->seed(r->state, random);
 	check_canary(r);
 }
 
@@ -147,6 +156,7 @@ static void
 take_verdict(struct run *r, enum side from)
 {
 	r->answers[from] += r->out->answers;
+	r->strays[from] += r->out->strays;
 	if (r->out->refused != NULL) {
 		r->refused = r->out->refused;
 		r->has_refused[from] = true;

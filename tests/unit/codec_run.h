@@ -36,6 +36,7 @@ struct run {
 	size_t n_marks[2];
 	unsigned asked[2];	/* asks written to that side */
 	unsigned answers[2];	/* answers taken out of what that side sent */
+	unsigned strays[2];	/* ... and those that count for nothing */
 	uint64_t skipped;	/* bytes that were forwarded unseen */
 	bool fin[2];		/* that side sent its FIN */
 	bool reset;		/* it let go, and what was sent ahead never came: the relay resets the flow */
@@ -48,6 +49,10 @@ struct run {
 /* settings NULL: beats on, all else unset. */
 void run_start(struct run *r, const struct codec *codec, const struct codec_settings *settings);
 void run_end(struct run *r);
+
+#define RUN_SEED 0x9e3779b97f4a7c15u	/* what run_start() gives a codec for a random number */
+/* Gives it another one, before anything else: as of another flow. */
+void run_seed(struct run *r, uint64_t random);
 
 /* A side sends bytes. */
 void run_feed(struct run *r, enum side from, const void *data, size_t len);

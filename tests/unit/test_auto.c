@@ -15,6 +15,7 @@
 
 #include "codec/codecs.h"
 #include "codec_harness.h"
+#include "postgres_bytes.h"
 #include "postgres_transcripts.h"
 #include "transcripts_mysql.h"
 #include "transcripts_redis.h"
@@ -292,6 +293,36 @@ test_other_side_speaks_while_it_looks(void **unused)
 	run_end(&r);
 }
 
+/* What the codec that was found says is passed on: PostgreSQL's has most to say. */
+static void
+test_passes_on_what_the_codec_says(void **unused)
+{
+	struct run r;
+
+	(void)unused;
+	run_start(&r, &codec_auto, NULL);
+	assert_string_equal(codec_auto.why_none(r.state, CLIENT), "its protocol is not known yet");
+	FEED(&r, CLIENT, STARTUP);
+	FEED(&r, BACKEND, LOGIN);
+	assert_null(codec_auto.why_none(r.state, CLIENT));
+	FEED(&r, CLIENT, "Q\0\0\0\x0eLISTEN ch\0");
+	FEED(&r, BACKEND, DONE READY);
+	assert_string_equal(codec_auto.why_none(r.state, CLIENT), "it listens for notifications");
+	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	assert_true(codec_auto.owes(r.state, BACKEND, true));
+	FEED(&r, BACKEND, READY);
+	assert_int_equal(r.answers[BACKEND], 1);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	FEED(&r, BACKEND, "E\0\0\0\x14" "SFATAL\0" "C57P05\0" "\0");
+	assert_null(r.refused);
+	assert_true(codec_auto.said_goodbye(r.state, BACKEND));
+	assert_false(codec_auto.said_goodbye(r.state, CLIENT));
+	FEED(&r, CLIENT, TERMINATE);
+	assert_true(codec_auto.said_goodbye(r.state, CLIENT));
+	run_end(&r);
+}
+
 static void
 test_an_end_before_it_is_known_ends_the_search(void **unused)
 {
@@ -393,6 +424,7 @@ main(void)
 		cmocka_unit_test(test_hands_on_farewell_and_cancel),
 		cmocka_unit_test(test_bytes_ahead_are_told),
 		cmocka_unit_test(test_other_side_speaks_while_it_looks),
+		cmocka_unit_test(test_passes_on_what_the_codec_says),
 		cmocka_unit_test(test_an_end_before_it_is_known_ends_the_search),
 		cmocka_unit_test(test_an_end_without_a_byte_is_no_doubt),
 		cmocka_unit_test(test_a_wrong_guess_lets_go),

@@ -209,9 +209,40 @@ test_a_leg_that_waits_is_told_meanwhile(void **state)
 	assert_int_equal(b.misses, 1);
 }
 
-/* The application's own ping keeps us from asking; its answer is waited for instead. */
+/* Within a message of several frames one waits an interval more for its end. */
 static void
-test_a_peer_that_owes_the_application_is_found_dead_too(void **state)
+test_a_beat_waits_for_the_end_of_a_message(void **state)
+{
+	const struct beat_policy *const policies[] = { &asking, &telling };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		const struct beat_policy *const p = policies[i];
+		struct beat_leg b = { 0 };
+		struct beat_facts f = all_well;
+		struct beat_outcome o;
+
+		init(&b, p);
+		f.may_wait = true;
+		f.tx_us = 10 * S;
+		f.rx_us = 10 * S;
+		assert_int_equal(beat_due_us(&b, p, f.rx_us, f.tx_us), 35 * S);
+		o = beat_decide(&b, p, &f, 35 * S);
+		assert_int_equal(o.verdict, BEAT_WAIT);
+		assert_int_equal(b.hold, BEAT_HOLD_MESSAGE);
+		assert_true(o.again_us > 35 * S && o.again_us <= 60 * S);
+		assert_int_equal(decide(&b, p, &f, 59 * S), 0);
+		assert_int_equal(decide(&b, p, &f, 60 * S), p->preferred);	/* it has no end */
+		f.may_wait = false;
+		f.rx_us = f.tx_us = 61 * S;
+		assert_int_equal(decide(&b, p, &f, beat_due_us(&b, p, f.rx_us, f.tx_us)), p->preferred);
+		assert_true(b.last_us <= 86 * S);
+	}
+}
+
+/* Many peers answer some questions of the application's only: what they owe it alone is no miss. */
+static void
+test_what_a_peer_owes_the_application_is_no_miss(void **state)
 {
 	struct beat_leg b = { 0 };
 	struct beat_facts f = waiting(0);
@@ -219,14 +250,12 @@ test_a_peer_that_owes_the_application_is_found_dead_too(void **state)
 	(void)state;
 	f.legal = BEAT_TELL;
 	init(&b, &asking);
-	assert_int_equal(decide(&b, &asking, &f, 25 * S), BEAT_TELL);
-	assert_int_equal(decide(&b, &asking, &f, 55 * S), BEAT_TELL);
-	assert_int_equal(decide(&b, &asking, &f, 85 * S), BEAT_TELL);
-	assert_int_equal(b.misses, 2);
-	assert_int_equal(decide(&b, &asking, &f, 115 * S), -1);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), BEAT_TELL);
+	assert_int_equal(b.misses, 0);
 }
 
-/* Misses are in a row: one that has answered the application begins anew. */
+/* Where an ask may have been answered by a reply to the application, its miss is forgotten. */
 static void
 test_an_answer_to_the_application_settles_the_misses(void **state)
 {
@@ -234,10 +263,9 @@ test_an_answer_to_the_application_settles_the_misses(void **state)
 	struct beat_facts f = waiting(0);
 
 	(void)state;
-	f.legal = BEAT_TELL;
 	init(&b, &asking);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), BEAT_TELL);
+		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), BEAT_ASK);
 	assert_int_equal(b.misses, 2);
 	f = all_well;
 	f.rx_us = 86 * S;
@@ -415,6 +443,52 @@ test_a_kind_is_on_trial_for_a_moment(void **state)
 	assert_int_equal(beat_trial_us(&p, true), S / 100);
 }
 
+/* A ping is borne when it has been replied to: a pooler may keep it waiting, and its sender with it. */
+static void
+test_a_ping_is_on_trial_until_its_reply(void **state)
+{
+	const struct beat_policy p = asking;
+	struct beat_leg b = { 0 };
+
+	(void)state;
+	beat_init(&b, &p, 0, 0);
+	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	assert_int_equal(beat_settle_trial(&b, &p, 1000 * S), 0);
+	assert_false(beat_drop_ask(&b, &p, 0, 26 * S));
+	beat_sent(&b, &p, BEAT_TELL, 30 * S, 0);	/* one of another kind beside it */
+	assert_int_equal(beat_settle_trial(&b, &p, 32 * S), BEAT_TELL);
+	assert_int_equal(b.trying, BEAT_ASK);
+	assert_int_equal(beat_answered(&b, 1, 200 * S), BEAT_ASK);
+	assert_int_equal(b.trying, 0);
+	assert_int_equal(b.borne, BEAT_TELL | BEAT_ASK);
+	beat_sent(&b, &p, BEAT_ASK, 250 * S, 0);
+	assert_int_equal(b.trying, 0);
+	assert_int_equal(beat_answered(&b, 1, 250 * S + 1), 0);
+}
+
+/* One that is never replied to does not keep the others waiting for ever. */
+static void
+test_a_ping_that_is_not_replied_to_is_no_verdict(void **state)
+{
+	const struct beat_policy p = asking;
+	struct beat_leg b = { 0 };
+
+	(void)state;
+	beat_init(&b, &p, 0, 0);
+	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	assert_false(beat_drop_ask(&b, &p, 0, 25 * S + 10 * p.timeout_us - 1));
+	assert_true(beat_drop_ask(&b, &p, 0, 25 * S + 10 * p.timeout_us));
+	assert_false(beat_drop_ask(&b, &p, 0, 1000 * S));
+	assert_int_equal(b.borne, 0);
+
+	/* Nor one that the peer has passed over. */
+	b = (struct beat_leg){ 0 };
+	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	assert_false(beat_drop_ask(&b, &p, 26 * S, 27 * S));
+	b.mute = true;
+	assert_true(beat_drop_ask(&b, &p, 26 * S, 27 * S));
+}
+
 /* Few flows of a route try a kind at once, until some have borne it. */
 static void
 test_few_flows_try_first(void **state)
@@ -550,7 +624,8 @@ main(void)
 		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_speaks_or_cannot),
 		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_owes_nothing),
 		cmocka_unit_test(test_a_leg_that_waits_is_told_meanwhile),
-		cmocka_unit_test(test_a_peer_that_owes_the_application_is_found_dead_too),
+		cmocka_unit_test(test_a_beat_waits_for_the_end_of_a_message),
+		cmocka_unit_test(test_what_a_peer_owes_the_application_is_no_miss),
 		cmocka_unit_test(test_an_answer_to_the_application_settles_the_misses),
 		cmocka_unit_test(test_no_beat_behind_unsent_bytes),
 		cmocka_unit_test(test_no_beat_that_the_other_side_does_not_vouch_for),
@@ -561,6 +636,8 @@ main(void)
 		cmocka_unit_test(test_a_leg_at_its_limit_is_looked_at_seldom),
 		cmocka_unit_test(test_a_refused_leg_is_never_due),
 		cmocka_unit_test(test_a_kind_is_on_trial_for_a_moment),
+		cmocka_unit_test(test_a_ping_is_on_trial_until_its_reply),
+		cmocka_unit_test(test_a_ping_that_is_not_replied_to_is_no_verdict),
 		cmocka_unit_test(test_few_flows_try_first),
 		cmocka_unit_test(test_a_kind_that_is_refused_is_off),
 		cmocka_unit_test(test_the_kind_of_a_beat),

@@ -201,9 +201,11 @@ test_defaults(void **state)
 	assert_int_equal(r->connect_timeout_ms, 5000);
 	assert_int_equal(r->lookup_age_ms, 10000);
 	assert_int_equal(r->on_dead, ON_DEAD_FAREWELL);
-	assert_false(r->urgent);
+	assert_true(r->urgent);
 	assert_true(r->cancel_on_death);
 	assert_false(r->codec_settings.in_transaction);
+	assert_int_equal(r->codec_settings.comment.len, 0);
+	assert_false(r->codec_settings.comment_at_start);
 	for (int s = CLIENT; s <= BACKEND; s++) {
 		const struct leg_settings *leg = &r->leg[s];
 
@@ -436,6 +438,10 @@ test_heartbeats_that_cannot_be(void **state)
 		    "such as protocol = websocket, or leave this out: TCP probes work without" },
 		{ "heartbeat_in_transaction = on\n", "4: heartbeat_in_transaction: protocol = tcp has no heartbeats; "
 		    "name the protocol, such as protocol = websocket, or leave this out: TCP probes work without" },
+		{ "heartbeat_text = :x\\n\n", "4: heartbeat_text: with protocol = tcp there are no event streams; leave this "
+		    "out, or write protocol = http" },
+		{ "protocol = both\nclient.heartbeat_at_start = on\n", "5: client.heartbeat_at_start: with protocol = both "
+		    "there are no event streams; leave this out, or write protocol = http" },
 		{ "protocol = server\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = server has no "
 		    "heartbeats toward the client; leave this out" },
 		{ "protocol = server\nclient.heartbeat_kind = tell\n", "5: client.heartbeat_kind: protocol = server has "
@@ -472,7 +478,7 @@ static void
 test_defaults_give_way(void **state)
 {
 	struct config *c = read_text("[defaults]\nheartbeat = 5s\nheartbeat_kind = ask\nbeat_send = x\\n\n"
-	    "heartbeat_in_transaction = on\n"
+	    "heartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n"
 	    "[route a]\nlisten = :81\nbackend = db:1\n"
 	    "[route b]\nlisten = :82\nbackend = db:1\nprotocol = both\n"
 	    "[route c]\nlisten = :83\nbackend = db:1\nprotocol = line\n"
@@ -489,7 +495,58 @@ test_defaults_give_way(void **state)
 	assert_false(c->routes[1].codec_settings.in_transaction);	/* it has none */
 	assert_int_equal(c->routes[2].leg[CLIENT].heartbeat_kind, 0);	/* no beat_expect: it tells */
 	assert_true(c->routes[3].codec_settings.in_transaction);	/* it may turn out to have them */
+	assert_int_equal(c->routes[1].codec_settings.comment.len, 0);
+	assert_false(c->routes[1].codec_settings.comment_at_start);
+	assert_int_equal(c->routes[3].codec_settings.comment.len, 3);
+	assert_true(c->routes[3].codec_settings.comment_at_start);
 	config_release(c);
+}
+
+/* What goes into an event stream must be a comment, and nothing else. */
+static void
+test_text_of_comments(void **state)
+{
+	static const struct {
+		const char *text, *error;
+	} rows[] = {
+		{ "auto", NULL }, { ":\\n", NULL }, { "\":\\n\\n\"", NULL }, { "\": a\\tb: c\\n\"", NULL },
+		{ "data: x\\n", "data: x\\n does not begin with a colon, as a comment in an event stream does; write such as "
+		    "\":stent\\n\\n\"" },
+		{ "\"\"", "\"\" does not begin with a colon, as a comment in an event stream does; write such as "
+		    "\":stent\\n\\n\"" },
+		{ ":x", ":x does not end its line; write \\n at its end" },
+		{ ":x\\ndata: y\\n", ":x\\ndata: y\\n is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
+		{ ":x\\n\\ndata: y", ":x\\n\\ndata: y is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
+		{ ":x\\n\\n\\n", ":x\\n\\n\\n is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
+		{ ":\\0\\n", ":\\0\\n holds a character that is not printable ASCII; leave it out (\\n becomes what ends the "
+		    "stream's own lines)" },
+		{ ":\\r\\n", ":\\r\\n holds a character that is not printable ASCII; leave it out (\\n becomes what ends the "
+		    "stream's own lines)" },
+		{ ":\\xc3\\xa9\\n", ":\\xc3\\xa9\\n holds a character that is not printable ASCII; leave it out (\\n becomes "
+		    "what ends the stream's own lines)" },
+		{ ":\\q\\n", "\"\\q\\n\" is no escape; there are \\n \\r \\t \\0 \\xHH \\\\ \\\"" },
+	};
+	char lines[512], error[512], longest[CODEC_COMMENT_MAX + 8];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		snprintf(lines, sizeof(lines), "protocol = auto\nheartbeat_text = %s\n", rows[i].text);
+		snprintf(error, sizeof(error), "5: heartbeat_text: %s", rows[i].error != NULL ? rows[i].error : "");
+		if (rows[i].error != NULL)
+			assert_error(lines, error);
+		else
+			config_release(good_route(lines));
+	}
+	memset(longest, ':', sizeof(longest));
+	for (int over = 0; over < 2; over++) {
+		snprintf(lines, sizeof(lines), "protocol = auto\nheartbeat_text = %.*s\\n\n", CODEC_COMMENT_MAX - 1 + over, longest);
+		snprintf(error, sizeof(error), "5: heartbeat_text: %d bytes are too many; write at most %d", CODEC_COMMENT_MAX + 1,
+		    CODEC_COMMENT_MAX);
+		if (over)
+			assert_error(lines, error);
+		else
+			config_release(good_route(lines));
+	}
 }
 
 static void
@@ -646,7 +703,7 @@ static void
 test_printed_settings_read_back(void **state)
 {
 	static const char *const texts[] = {
-		"[route a]\nlisten=:1\nbackend=original\nprotocol=auto\n"
+		"[route a]\nlisten=:1\nbackend=original\nprotocol=auto\nheartbeat_text=\":\\x3b \\\\ \\t\\n\\n\"\nheartbeat_at_start=on\n"
 		    "backend.heartbeat_in_transaction=on\n[route b]\nlisten = unix:@x, fd:y\nbackend = [::1]:2\n"
 		    "protocol=line\nbeat_send = \" \\x3b\\\"\\\\\\x01\\xff\\0 \\n\"\nclient.beat_expect=;a\nclient.user_timeout = off\n",
 		"[stent]\nlog=file:/x y\ncontrol=off\nadmin=off\nuser=off\nmax_flows=7\n[defaults]\nkeepalive=off\nheartbeat=1ms\n"
@@ -767,6 +824,7 @@ main(void)
 		cmocka_unit_test(test_heartbeats_of_a_protocol_to_be_found),
 		cmocka_unit_test(test_heartbeats_that_cannot_be),
 		cmocka_unit_test(test_defaults_give_way),
+		cmocka_unit_test(test_text_of_comments),
 		cmocka_unit_test(test_misses),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_from_args),

@@ -447,6 +447,92 @@ test_no_ask_while_a_failure_leaves_the_count_open(void **state)
 	run_end(&r);
 }
 
+#define TIMED_OUT "E\0\0\0\x20" "SFATAL\0" "VFATAL\0" "C57P05\0" "Midle\0" "\0"
+#define TERMINATED "E\0\0\0\x23" "SВАЖНО\0" "VFATAL\0" "C57P01\0" "Mno\0" "\0"
+#define NO_SERVER "E\0\0\0\x27" "SFATAL\0" "C08P01\0" "Mquery_wait_timeout\0" "\0"
+#define NO_SERVER_NOW "E\0\0\0\x2c" "SERROR\0" "VERROR\0" "C58000\0" "Mcheckout timeout\0" "\0"
+#define TOO_MANY "E\0\0\0\x1e" "SFEHLER\0" "VERROR\0" "C53300\0" "Mx\0" "\0"
+
+/* A Sync is replied to by these bytes, cut in two at each place, and the FIN: all is as the server meant it. */
+static void
+reply_to_sync(const char *reply, size_t len, bool reaches, bool is_own_end)
+{
+	for (size_t cut = 0; cut < len; cut++) {
+		struct run r;
+		size_t before;
+
+		start(&r, &on);
+		run_beat(&r, BACKEND, BEAT_ASK);
+		before = r.got[CLIENT].len;
+		if (cut > 0)
+			run_feed(&r, BACKEND, reply, cut);
+		run_feed(&r, BACKEND, reply + cut, len - cut);
+		expect_got(&r, CLIENT, before, reply, reaches ? len : 0);
+		assert_int_equal(codec_postgres.said_goodbye(r.state, BACKEND), is_own_end);
+		assert_true((r.refused == NULL) == is_own_end);
+		assert_true(!is_own_end || (run_may_beat(&r, CLIENT) | run_may_beat(&r, BACKEND)) == 0);
+		if (!reaches) {		/* the session goes on */
+			FEED(&r, CLIENT, SELECT);
+			FEED(&r, BACKEND, READY DONE READY);
+			EXPECT_GOT(&r, CLIENT, before, DONE READY);
+		}
+		run_fin(&r, BACKEND);
+		assert_null(r.lost);
+		run_end(&r);
+	}
+}
+
+static void
+test_an_error_in_place_of_our_answer(void **state)
+{
+	(void)state;
+#define REPLY(text, ...) reply_to_sync((text), sizeof(text) - 1, __VA_ARGS__)
+	REPLY(TIMED_OUT, true, true);
+	REPLY(TERMINATED, true, true);
+	REPLY(NO_SERVER, true, false);		/* as PgBouncer says it */
+	REPLY(NO_SERVER_NOW, false, false);
+	REPLY(TOO_MANY, false, false);
+#undef REPLY
+}
+
+/* Half an error at the end is the server's all the same. */
+static void
+test_half_an_error_in_place_of_our_answer(void **state)
+{
+	(void)state;
+	for (size_t cut = 1; cut < sizeof(TIMED_OUT) - 1; cut++) {
+		struct run r;
+		size_t before;
+
+		start(&r, &on);
+		run_beat(&r, BACKEND, BEAT_ASK);
+		before = r.got[CLIENT].len;
+		run_feed(&r, BACKEND, TIMED_OUT, cut);
+		run_fin(&r, BACKEND);
+		expect_got(&r, CLIENT, before, TIMED_OUT, cut);
+		run_end(&r);
+	}
+}
+
+/* A peer that drops a Sync: the ReadyForQuery behind the client's result is the client's. */
+static void
+test_a_sync_that_was_dropped_costs_no_answer(void **state)
+{
+	struct run r;
+	size_t before;
+
+	(void)state;
+	start(&r, &on);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	FEED(&r, CLIENT, SELECT);
+	before = r.got[CLIENT].len;
+	FEED(&r, BACKEND, DONE READY);
+	EXPECT_GOT(&r, CLIENT, before, DONE READY);
+	assert_non_null(r.refused);
+	assert_null(r.lost);
+	run_end(&r);
+}
+
 /* Whether a session still gets heartbeats to its client after a statement, cut in two at each place. */
 static bool
 is_told_after(const char *statement, size_t len)
@@ -543,6 +629,36 @@ test_ledger_counts_what_it_cannot_keep_in_order(void **state)
 	assert_false(l.doubt);
 }
 
+/* All in one go: what fails decides whether the Query is answered. */
+static void
+test_a_query_pipelined_into_a_batch_is_owed_as_the_server_takes_it(void **state)
+{
+	static const struct {
+		const char *reply;
+		size_t len;
+	} t[] = {
+#define BYTES(s) { (s), sizeof(s) - 1 }
+		BYTES(ERROR READY),						/* of Parse: Query and Execute are dropped */
+		BYTES("1\0\0\0\4" ERROR READY READY),				/* of Query: its batch and the Sync behind it are not */
+		BYTES("1\0\0\0\4" DONE READY DONE READY),
+		BYTES("1\0\0\0\4" DONE READY ERROR READY),
+#undef BYTES
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct run r;
+
+		start(&r, &on);
+		FEED(&r, CLIENT, PARSE SELECT EXECUTE SYNC);
+		run_feed(&r, BACKEND, t[i].reply, t[i].len - 1);
+		assert_int_equal(run_may_beat(&r, BACKEND) & BEAT_ASK, 0);
+		run_feed(&r, BACKEND, t[i].reply + t[i].len - 1, 1);
+		assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+		run_end(&r);
+	}
+}
+
 static void
 test_ledger_doubts_a_copy_among_what_it_only_counted(void **state)
 {
@@ -615,9 +731,13 @@ main(void)
 		cmocka_unit_test(test_no_ask_in_a_copy),
 		cmocka_unit_test(test_the_end_of_a_copy_that_failed_counts_for_nothing),
 		cmocka_unit_test(test_no_ask_while_a_failure_leaves_the_count_open),
+		cmocka_unit_test(test_an_error_in_place_of_our_answer),
+		cmocka_unit_test(test_half_an_error_in_place_of_our_answer),
+		cmocka_unit_test(test_a_sync_that_was_dropped_costs_no_answer),
 		cmocka_unit_test(test_none_to_a_client_that_listens),
 		cmocka_unit_test(test_none_to_a_client_that_calls_functions_by_their_number),
 		cmocka_unit_test(test_ledger_counts_what_it_cannot_keep_in_order),
+		cmocka_unit_test(test_a_query_pipelined_into_a_batch_is_owed_as_the_server_takes_it),
 		cmocka_unit_test(test_ledger_doubts_a_copy_among_what_it_only_counted),
 		cmocka_unit_test(test_ledger_takes_several_copies_of_one_query),
 	};

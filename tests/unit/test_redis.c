@@ -797,6 +797,31 @@ test_farewell_answers_an_open_command(void **state)
 	assert_int_equal(farewell_after("PSYNC x -1\r\n", buf), 0);
 }
 
+/* What was held back of a reply goes out at the end of its sender: a farewell would be a part of it. */
+static void
+test_no_farewell_inside_a_reply_that_was_held(void **state)
+{
+	static const char *const begun[] = { "+", "+PON", "*2\r\n$4\r\npo", "$4\r\nPON" };
+	const struct codec_obituary o = { .dead = BACKEND, .reason = "backend-reset" };
+	uint8_t buf[CODEC_FAREWELL_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(begun) / sizeof(begun[0]); i++) {
+		struct run r;
+
+		run_start(&r, &codec_redis, NULL);
+		run_feed(&r, CLIENT, "GET k\r\n", 7);
+		run_feed(&r, BACKEND, "$1\r\nv\r\n", 7);
+		run_beat(&r, BACKEND, ASK);
+		run_feed(&r, CLIENT, "GET k\r\n", 7);
+		run_feed(&r, BACKEND, begun[i], strlen(begun[i]));
+		run_fin(&r, BACKEND);
+		assert_int_equal(r.got[CLIENT].len, 7 + strlen(begun[i]));
+		assert_int_equal(codec_redis.farewell(r.state, CLIENT, &o, buf), 0);
+		run_end(&r);
+	}
+}
+
 static void
 test_state_is_small(void **state)
 {
@@ -839,6 +864,7 @@ main(void)
 		cmocka_unit_test(test_each_state_says_why_there_is_none),
 		cmocka_unit_test(test_pushes_only_when_told_so_and_in_resp3),
 		cmocka_unit_test(test_farewell_answers_an_open_command),
+		cmocka_unit_test(test_no_farewell_inside_a_reply_that_was_held),
 		cmocka_unit_test(test_state_is_small),
 	};
 

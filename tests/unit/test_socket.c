@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "stent/own_ends.h"
 #include "stent/socket.h"
 
 static int
@@ -44,6 +45,38 @@ test_a_socket_that_met_itself_is_known(void **state)
 	close(client);
 }
 
+/* An honest client may have the port of a connection of ours, to another destination. */
+static void
+test_an_own_end_is_known_by_both_ends(void **state)
+{
+	struct sockaddr_in at, from;
+	const int listener = bound(&at), client = bound(&from);
+	struct address local = address_from_sockaddr((struct sockaddr *)&from);
+	const struct address remote = address_from_sockaddr((struct sockaddr *)&at);
+	struct address other = remote, peer;
+	struct own_end e;
+	int fd;
+
+	(void)state;
+	other.port ^= 1;
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&at, sizeof(at)), 0);
+	fd = socket_accept(listener, &peer);
+	assert_true(fd >= 0);
+	assert_false(own_ends_find(fd, &peer, &e));
+	own_ends_add(&local, &other, (struct own_end){ 3, 2 });
+	assert_false(own_ends_find(fd, &peer, &e));
+	own_ends_add(&local, &remote, (struct own_end){ 3, 2 });
+	assert_true(own_ends_find(fd, &peer, &e));
+	assert_int_equal(e.route, 3);
+	assert_int_equal(e.hops, 2);
+	local.port ^= 1;
+	assert_false(own_ends_find(fd, &local, &e));
+	close(fd);
+	close(listener);
+	close(client);
+}
+
 /* One that was handed over may have had it on. */
 static void
 test_keepalive_off_turns_it_off(void **state)
@@ -68,6 +101,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_socket_that_met_itself_is_known),
+		cmocka_unit_test(test_an_own_end_is_known_by_both_ends),
 		cmocka_unit_test(test_keepalive_off_turns_it_off),
 	};
 

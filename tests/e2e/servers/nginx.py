@@ -1,4 +1,4 @@
-"""A real nginx for the tests: serves a folder and takes uploads into it (PUT), on a port and on a UNIX socket."""
+"""A real nginx for the tests: on a port and on a UNIX socket it serves a folder and takes uploads into it (PUT), or does as it is told."""
 
 import os
 import pathlib
@@ -16,14 +16,14 @@ http {{
 	proxy_temp_path {directory}/p; fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
 	server {{
 		listen {host}:{port}; listen unix:{directory}/socket; root {directory}/files;
-		location / {{ dav_methods PUT; }}
+		location / {{ {location} }}
 	}}
 }}
 """
 
 
 class Nginx:
-    def __init__(self):
+    def __init__(self, location="dav_methods PUT;"):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="stent-nginx-"))
         self.files = self.directory / "files"
         self.files.mkdir()
@@ -31,7 +31,7 @@ class Nginx:
         self.text = f"{harness.HOST}:{self.port}"
         self.unix = f"unix:{self.directory}/socket"
         conf = self.directory / "conf"
-        conf.write_text(SETTINGS.format(directory=self.directory, host=harness.HOST, port=self.port,
+        conf.write_text(SETTINGS.format(directory=self.directory, host=harness.HOST, port=self.port, location=location,
                                         user="user root;" if os.getuid() == 0 else ""))
         self.process = subprocess.Popen(["/usr/sbin/nginx", "-c", str(conf)], stdin=subprocess.DEVNULL)
         harness.wait_for(self._answers, 20, "nginx to answer")

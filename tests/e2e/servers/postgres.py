@@ -1,5 +1,5 @@
 """
-A real PostgreSQL, and a PgBouncer, for the tests: in a folder of their own,
+A real PostgreSQL, a PgBouncer and a Pgpool-II, for the tests: in a folder of their own,
 on loopback, run by user postgres (PostgreSQL refuses root), stopped when done.
 """
 
@@ -183,6 +183,24 @@ query_wait_timeout = 1
 
     def close(self):
         super().close(signal.SIGTERM)
+
+
+class PgPool(Owned):
+    """A Pgpool-II in front of the server behind a port: each of its processes has one client and keeps a connection for it."""
+
+    def __init__(self, port):
+        super().__init__("pgpool")
+        self.port = harness.free_port()
+        keys = {"listen_addresses": harness.HOST, "port": self.port, "socket_dir": self.directory, "pcp_socket_dir": self.directory,
+                "pcp_listen_addresses": harness.HOST, "pcp_port": harness.free_port(), "backend_hostname0": harness.HOST,
+                "backend_port0": port, "backend_clustering_mode": "raw", "num_init_children": 4, "max_pool": 1,
+                "connection_cache": "on", "sr_check_period": 0, "health_check_period": 0, "memory_cache_enabled": "off",
+                "pid_file_name": self.directory / "pid", "logdir": self.directory, "work_dir": self.directory}
+        conf = self.write("pgpool.conf", "".join(f"{key} = '{value}'\n" for key, value in keys.items()))
+        others = [self.write(name, "") for name in ("pcp.conf", "pool_hba.conf")]
+        self.write("pool_passwd", "")
+        self.spawn(shutil.which("pgpool") or "/usr/sbin/pgpool", "-n", "-f", conf, "-F", others[0], "-a", others[1])
+        self.wait_ready()
 
 
 def dump_of(text):

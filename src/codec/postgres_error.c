@@ -1,0 +1,96 @@
+/*
+ * postgres_error.c - the errors of a server: its last words, and what comes in
+ * place of the reply to our Sync.
+ *
+ * A server that ends a session says so by an error of severity FATAL: its own
+ * timeouts, an administrator, a crash, a conflict with recovery. That is an
+ * end in order, whenever it comes. A FATAL with another code in place of our
+ * ReadyForQuery is a reaction to the Sync (PgBouncer's query_wait_timeout): it is
+ * the session's end all the same, so the client gets it.
+ *
+ * An ERROR in that place is a pooler's that found no server for the Sync, and the
+ * session goes on: nobody else asked for anything, so it is left out like the
+ * ReadyForQuery behind it. Its first bytes are held until its severity is known.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "codec/postgres.h"
+
+void
+pg_error_begin(struct pg *pg)
+{
+	pg->both_from[BACKEND] = false;
+	pg->error = (struct pg_error){ .severity = PG_UNKNOWN };
+	/* One that comes while our Sync waits is ahead of all that the client sent since. */
+	if (pg->asked == 0)
+		pg_ledger_error(&pg->ledger);
+}
+
+static enum pg_severity
+severity_of(const char *word)
+{
+	if (strcmp(word, "FATAL") == 0 || strcmp(word, "PANIC") == 0)
+		return PG_FATAL;
+	/* It may be in the server's language: then V has it in English. */
+	return strcmp(word, "ERROR") == 0 ? PG_ERROR : PG_UNKNOWN;
+}
+
+/* Codes with which a server ends a session by itself: operator's will, timeouts, recovery; that of a stent behind us. */
+static bool
+is_own_end(const char *code)
+{
+	static const char *const codes[] = { "25P03", "25P04", "40001", "08006" };
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+		if (strcmp(code, codes[i]) == 0)
+			return true;
+	return strncmp(code, "57", 2) == 0;
+}
+
+static void
+field_end(struct pg *pg)
+{
+	struct pg_error *e = &pg->error;
+
+	if ((e->field == 'S' || e->field == 'V') && e->severity == PG_UNKNOWN)
+		e->severity = (uint8_t)severity_of(e->word);
+	if (e->field != 'C' || e->severity != PG_FATAL)
+		return;
+	if (is_own_end(e->word))
+		pg->took_leave = true;
+	else
+		pg->refuses |= pg->asked > 0;
+}
+
+/* Fields: a letter, a text with its NUL. */
+void
+pg_error_at(struct pg *pg, uint16_t off, uint8_t byte)
+{
+	struct pg_error *e = &pg->error;
+	const bool is_held = pg->stream[BACKEND].ours && e->severity == PG_UNKNOWN;
+
+	if (is_held) {
+		assert(off < sizeof(pg->held));
+		pg->held[off] = byte;
+	}
+	if (e->field == '\0') {
+		e->field = byte;
+		e->len = 0;
+		memset(e->word, 0, sizeof(e->word));
+	} else if (byte != '\0') {
+		if (e->len < sizeof(e->word) - 1)
+			e->word[e->len++] = (char)byte;
+	} else {
+		field_end(pg);
+		e->field = '\0';
+	}
+	if (is_held && e->severity == PG_UNKNOWN && off + 1u == sizeof(pg->held))
+		e->severity = PG_FATAL;		/* whatever it is: no more can be held of it */
+}
+
+void
+pg_error_end(struct pg *pg)
+{
+	pg->refuses |= pg->error.severity == PG_ERROR && pg->asked > 0;
+}

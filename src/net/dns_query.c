@@ -1,0 +1,451 @@
+/*
+ * dns_query.c - asks the name servers one question.
+ *
+ * The servers are asked in their order, the next one WAIT_MS after the one
+ * before, or at once when that one refused or could not say; twice each. A socket
+ * stays open until the question is answered, so a late reply still counts.
+ *
+ * A server that answers where one before it was silent is asked first for a
+ * while. Not for good: the servers may know different names (a company's own one
+ * in front of a public one), and then their order matters.
+ *
+ * Against forged replies each question to a server has a socket of its own, and
+ * with it a port of the kernel's choice, connected, so that only that server's
+ * packets get in; a random id; and its letters in random upper and lower case,
+ * which most servers repeat. Some do not, and some (Docker's own, for names of
+ * containers) know a name in one spelling only: what is not an answer with
+ * addresses is asked for again as it is written, and a server that needed that is
+ * asked so from then on.
+ *
+ * A reply that is cut short is asked for again by TCP. Where that is refused, or
+ * not answered in WAIT_MS, the addresses that fitted in will do: they are the right host's.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "stent/clock.h"
+#include "stent/dns_query.h"
+
+#define ROUNDS 2			/* how often a server is asked */
+#define WAIT_MS 1000			/* before the next one is asked as well */
+#define LAST_WAIT_MS 3000		/* for a reply when nothing is left to be asked */
+#define DETOUR_MS 30000			/* how long the servers before one that answered are passed by */
+#define UDP_MAX 4096			/* bytes of a reply; we announce no more than the 512 of RFC 1035 */
+#define TCP_HEAD 2			/* a message's length goes before it */
+
+struct dns_servers {
+	struct event_base *base;
+	unsigned refs;
+	struct resolv_conf conf;
+	size_t first;			/* asked first, while the detour lasts */
+	int64_t detour_until_us;
+	bool as_written[RESOLV_SERVERS_MAX];	/* names go out as they are written: its answers hang on upper and lower case */
+};
+
+/* One server of a question. */
+struct asked {
+	struct dns_query *query;
+	enum { UNASKED, BY_UDP, BY_TCP, FAILED } state;
+	bool was_dead;			/* silent for WAIT_MS, or nobody listens there */
+	bool again;			/* asked once more, as it is written */
+	bool as_written;
+	int fd;				/* -1: none */
+	struct event *ev;
+	size_t len;
+	uint8_t question[TCP_HEAD + DNS_QUESTION_MAX];	/* behind the room for TCP's head */
+	size_t done;			/* bytes written and read, by TCP */
+	uint8_t *reply;			/* by TCP: with the head; NULL: the question is not out yet */
+};
+
+struct dns_query {
+	struct dns_servers *servers;
+	enum dns_type type;
+	dns_done *done;
+	void *arg;
+	struct event *timer;
+	size_t first, sent;		/* of the servers the one asked first; how often one was asked */
+	struct dns_addresses fitted;	/* of a reply that was cut short */
+	struct asked asked[RESOLV_SERVERS_MAX];
+	char name[DNS_NAME_MAX + 1];
+};
+
+static void send_next(struct dns_query *q);
+
+struct dns_servers *
+dns_servers_new(struct event_base *base, const struct resolv_conf *conf)
+{
+	struct dns_servers *s = calloc(1, sizeof(*s));
+
+	if (s != NULL) {
+		s->base = base;
+		s->refs = 1;
+		memcpy(&s->conf, conf, sizeof(*conf));	/* the padding as well: it is compared */
+	}
+	return s;
+}
+
+struct dns_servers *
+dns_servers_ref(struct dns_servers *s)
+{
+	s->refs++;
+	return s;
+}
+
+void
+dns_servers_unref(struct dns_servers *s)
+{
+	if (s != NULL && --s->refs == 0)
+		free(s);
+}
+
+const struct resolv_conf *
+dns_servers_conf(const struct dns_servers *s)
+{
+	return &s->conf;
+}
+
+static void
+hang_up(struct asked *a)
+{
+	if (a->ev != NULL)
+		event_free(a->ev);
+	if (a->fd >= 0)
+		close(a->fd);
+	free(a->reply);
+	a->ev = NULL;
+	a->fd = -1;
+	a->reply = NULL;
+	a->done = 0;
+}
+
+void
+dns_query_cancel(struct dns_query *q)
+{
+	if (q == NULL)
+		return;
+	for (size_t i = 0; i < RESOLV_SERVERS_MAX; i++)
+		hang_up(&q->asked[i]);
+	if (q->timer != NULL)
+		event_free(q->timer);
+	dns_servers_unref(q->servers);
+	free(q);
+}
+
+static void
+finish(struct dns_query *q, enum dns_verdict verdict, const struct dns_addresses *found)
+{
+	if (verdict == DNS_FAILED && q->fitted.n > 0) {
+		verdict = DNS_FOUND;
+		found = &q->fitted;
+	}
+	q->done(q->arg, q->type, verdict, found);
+	dns_query_cancel(q);
+}
+
+static void
+wait_for(struct dns_query *q, int64_t ms)
+{
+	const struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * US_PER_MS };
+
+	(void)event_add(q->timer, &tv);
+}
+
+static bool
+is_last_asked(const struct asked *a)
+{
+	const struct dns_query *q = a->query;
+
+	return q->sent > 0 && a == &q->asked[(q->first + q->sent - 1) % q->servers->conf.n_servers];
+}
+
+/* This server will not answer. dead: it is not there; else it cannot say. */
+static void
+fail(struct asked *a, bool dead)
+{
+	hang_up(a);
+	a->state = FAILED;
+	a->was_dead |= dead;
+	if (is_last_asked(a))
+		send_next(a->query);	/* else the next one has been asked already */
+}
+
+/* This server has said something: it is asked first for a while if the ones before it were dead. */
+static void
+note_alive(const struct asked *a)
+{
+	const struct dns_query *q = a->query;
+	struct dns_servers *s = q->servers;
+	const size_t i = (size_t)(a - q->asked);
+	bool passed_by = false;
+
+	for (size_t k = q->first; k != i; k = (k + 1) % s->conf.n_servers)
+		passed_by |= q->asked[k].was_dead;
+	if (!passed_by)
+		return;
+	s->first = i;
+	s->detour_until_us = clock_us() + DETOUR_MS * US_PER_MS;
+}
+
+static int
+start_socket(struct asked *a, int type, short what, event_callback_fn on_event)
+{
+	const struct dns_servers *s = a->query->servers;
+	const struct sockaddr_storage *to = &s->conf.server[a - a->query->asked];
+	const socklen_t len = to->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
+	a->fd = socket(to->ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (a->fd < 0 || (connect(a->fd, (const struct sockaddr *)to, len) != 0 && errno != EINPROGRESS))
+		return -errno;
+	a->ev = event_new(s->base, a->fd, (short)(what | EV_PERSIST), on_event, a);
+	return a->ev != NULL && event_add(a->ev, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+static int
+write_question(struct asked *a)
+{
+	const struct dns_query *q = a->query;
+	struct { uint16_t id; uint8_t spelling[DNS_SPELLING_BYTES]; } random;
+	int len;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return -EIO;
+	a->as_written = a->again || q->servers->as_written[a - q->asked];
+	len = dns_write_question(a->question + TCP_HEAD, random.id, q->name, q->type, a->as_written ? NULL : random.spelling);
+	if (len < 0)
+		return len;
+	a->question[0] = (uint8_t)(len >> 8);
+	a->question[1] = (uint8_t)len;
+	a->len = (size_t)len;
+	return 0;
+}
+
+static void on_udp(evutil_socket_t fd, short what, void *arg);
+static void on_tcp(evutil_socket_t fd, short what, void *arg);
+
+/* Asks, or asks once more in the same words from the same port: a reply to either will do. */
+static int
+ask_by_udp(struct asked *a)
+{
+	int r = 0;
+
+	if (a->fd < 0) {
+		r = write_question(a);
+		if (r == 0)
+			r = start_socket(a, SOCK_DGRAM, EV_READ, on_udp);
+	}
+	a->state = BY_UDP;
+	if (r == 0 && send(a->fd, a->question + TCP_HEAD, a->len, MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != ENOBUFS)
+		r = -errno;
+	return r;
+}
+
+/* Asks the same server once more, from another port, as the name is written. */
+static void
+ask_again(struct asked *a)
+{
+	hang_up(a);
+	a->again = true;
+	if (ask_by_udp(a) != 0)
+		fail(a, true);
+}
+
+static void
+on_reply(struct asked *a, const uint8_t *reply, size_t len)
+{
+	struct dns_query *q = a->query;
+	bool *as_written = &q->servers->as_written[a - q->asked];
+	struct dns_addresses found;
+	const enum dns_verdict verdict = dns_read_reply(a->question + TCP_HEAD, a->len, reply, len, a->as_written, &found);
+
+	if (verdict == DNS_IGNORED)
+		return;
+	note_alive(a);
+	switch (verdict) {
+	case DNS_FOUND:
+		*as_written |= a->again;
+		finish(q, verdict, &found);
+		break;
+	case DNS_TRUNCATED:
+		if (found.n > q->fitted.n)
+			q->fitted = found;
+		hang_up(a);
+		a->state = BY_TCP;
+		wait_for(q, WAIT_MS);
+		if (start_socket(a, SOCK_STREAM, EV_WRITE, on_tcp) != 0)
+			fail(a, false);
+		break;
+	case DNS_RESPELLED:
+		*as_written = true;
+		ask_again(a);
+		break;
+	default:
+		if (!a->as_written)
+			ask_again(a);
+		else if (verdict == DNS_NONE)
+			finish(q, verdict, &found);
+		else
+			fail(a, false);
+	}
+}
+
+static void
+on_udp(evutil_socket_t fd, short what, void *arg)
+{
+	struct asked *a = arg;
+	uint8_t reply[UDP_MAX];
+	const ssize_t n = recv(fd, reply, sizeof(reply), 0);
+
+	(void)what;
+	if (n >= 0)
+		on_reply(a, reply, (size_t)n);
+	else if (errno != EAGAIN && errno != EINTR)
+		fail(a, true);		/* ICMP says that nobody listens there */
+}
+
+/* The question is out: from now on the reply is read. */
+static int
+turn_to_reading(struct asked *a)
+{
+	a->done = 0;
+	a->reply = malloc(TCP_HEAD + UINT16_MAX);
+	if (a->reply == NULL || event_del(a->ev) != 0 ||
+	    event_assign(a->ev, a->query->servers->base, a->fd, EV_READ | EV_PERSIST, on_tcp, a) != 0)
+		return -ENOMEM;
+	return event_add(a->ev, NULL);
+}
+
+static void
+write_tcp(struct asked *a)
+{
+	const ssize_t n = send(a->fd, a->question + a->done, TCP_HEAD + a->len - a->done, MSG_NOSIGNAL);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n >= 0)
+		a->done += (size_t)n;
+	if (n < 0 || (a->done == TCP_HEAD + a->len && turn_to_reading(a) != 0))
+		fail(a, false);
+}
+
+/* Bytes of the message, with its head, as far as is known by now. */
+static size_t
+tcp_length(const struct asked *a)
+{
+	return a->done < TCP_HEAD ? TCP_HEAD : TCP_HEAD + (size_t)(a->reply[0] << 8 | a->reply[1]);
+}
+
+/* What was cut short by UDP, in full. Nobody can forge it without being on the path. */
+static void
+read_tcp(struct asked *a)
+{
+	const ssize_t n = recv(a->fd, a->reply + a->done, tcp_length(a) - a->done, 0);
+	enum dns_verdict verdict;
+	struct dns_addresses found;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		fail(a, false);
+		return;
+	}
+	a->done += (size_t)n;
+	if (a->done == TCP_HEAD || a->done < tcp_length(a))
+		return;
+	verdict = dns_read_reply(a->question + TCP_HEAD, a->len, a->reply + TCP_HEAD, a->done - TCP_HEAD, true, &found);
+	if (verdict == DNS_FOUND || verdict == DNS_NONE)
+		finish(a->query, verdict, &found);
+	else
+		fail(a, false);
+}
+
+static void
+on_tcp(evutil_socket_t fd, short what, void *arg)
+{
+	struct asked *a = arg;
+
+	(void)fd;
+	(void)what;
+	if (a->reply == NULL)
+		write_tcp(a);
+	else
+		read_tcp(a);
+}
+
+/* Asks the next server that may know. When there is none, waits for those that were asked, if any. */
+static void
+send_next(struct dns_query *q)
+{
+	const size_t n = q->servers->conf.n_servers;
+	bool waiting = false;
+
+	while (q->sent < ROUNDS * n) {
+		struct asked *a = &q->asked[(q->first + q->sent++) % n];
+
+		if (a->state == FAILED || a->state == BY_TCP)
+			continue;
+		if (ask_by_udp(a) == 0) {
+			wait_for(q, q->sent < ROUNDS * n ? WAIT_MS : LAST_WAIT_MS);
+			return;
+		}
+		hang_up(a);
+		a->state = FAILED;
+		a->was_dead = true;
+	}
+	for (size_t i = 0; i < n; i++)
+		waiting |= q->asked[i].state == BY_UDP || q->asked[i].state == BY_TCP;
+	wait_for(q, waiting ? LAST_WAIT_MS : 0);	/* 0: done() is not called from here */
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct dns_query *q = arg;
+	const size_t n = q->servers->conf.n_servers;
+	struct asked *a = &q->asked[(q->first + q->sent - 1) % n];
+
+	(void)fd;
+	(void)what;
+	a->was_dead |= a->state == BY_UDP;
+	if (q->sent < ROUNDS * n && q->fitted.n == 0)
+		send_next(q);
+	else
+		finish(q, DNS_FAILED, NULL);
+}
+
+int
+dns_query_start(struct dns_query **ret, struct dns_servers *s, const char *name, enum dns_type type,
+    dns_done *done, void *arg)
+{
+	uint8_t question[DNS_QUESTION_MAX];
+	struct dns_query *q;
+
+	if (dns_write_question(question, 0, name, type, NULL) < 0)
+		return -EINVAL;
+	q = calloc(1, sizeof(*q));
+	if (q == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < RESOLV_SERVERS_MAX; i++) {
+		q->asked[i].query = q;
+		q->asked[i].fd = -1;
+	}
+	q->servers = dns_servers_ref(s);
+	q->timer = evtimer_new(s->base, on_timer, q);
+	if (q->timer == NULL) {
+		dns_query_cancel(q);
+		return -ENOMEM;
+	}
+	q->type = type;
+	q->done = done;
+	q->arg = arg;
+	memcpy(q->name, name, strlen(name) + 1);
+	q->first = clock_us() < s->detour_until_us ? s->first : 0;
+	send_next(q);
+	*ret = q;
+	return 0;
+}

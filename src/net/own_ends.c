@@ -1,0 +1,93 @@
+/*
+ * own_ends.c - which clients are connections of our own.
+ *
+ * A table of one word a connection, found by its local address and port; a
+ * younger one takes the place of an older one that hashes alike, and none is
+ * taken out. That is enough: a flow comes back within a moment, and one that is
+ * missed is found at its next round.
+ *
+ * Ports are shared: an honest program of this machine may have the address and
+ * port of a connection of ours, to another destination. So the destination has to
+ * fit too: the address at which the client came in, or, behind a redirection, the
+ * one it wanted.
+ */
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "stent/own_ends.h"
+#include "stent/socket.h"
+
+#define SLOTS (1u << 14)
+
+static uint64_t slots[SLOTS];	/* 0: free; else of the local end 24 bits, of the remote one 24, the route 12, the hops 4 */
+
+/* FNV-1a, stirred once more for its high bits. */
+static uint64_t
+hash(const struct address *a)
+{
+	const uint8_t *p = (const uint8_t *)a;
+	uint64_t h = 0xcbf29ce484222325;
+
+	_Static_assert(sizeof(*a) == 20, "an address has no padding");
+	for (size_t i = 0; i < sizeof(*a); i++)
+		h = (h ^ p[i]) * 0x100000001b3;
+	h ^= h >> 32;
+	h *= 0x9e3779b97f4a7c15;
+	return h ^ (h >> 29);
+}
+
+/* Connecting to the unspecified address leads to loopback. */
+static struct address
+actual(const struct address *a)
+{
+	static const uint8_t none[16];
+	struct address to = *a;
+
+	if (memcmp(to.ip, none, sizeof(none)) != 0)
+		return to;
+	if (to.family == AF_INET)
+		memcpy(to.ip, (const uint8_t[]){ 127, 0, 0, 1 }, 4);
+	else
+		to.ip[15] = 1;
+	return to;
+}
+
+static uint64_t
+word_of(uint64_t local, uint64_t remote)
+{
+	return (local >> 40 << 40) | (remote >> 40 << 16);
+}
+
+void
+own_ends_add(const struct address *local, const struct address *remote, struct own_end e)
+{
+	const struct address to = actual(remote);
+	const uint64_t h = hash(local);
+
+	__atomic_store_n(&slots[h % SLOTS], word_of(h, hash(&to)) | (uint64_t)(e.route & 0xfff) << 4 |
+	    (e.hops < OWN_ENDS_HOPS_MAX ? e.hops : OWN_ENDS_HOPS_MAX), __ATOMIC_RELEASE);
+}
+
+static bool
+leads_to(uint64_t word, const struct sockaddr_storage *ss)
+{
+	const struct address a = address_from_sockaddr((const struct sockaddr *)ss);
+
+	return word_of(0, hash(&a)) == (word & 0xffffff0000);
+}
+
+bool
+own_ends_find(int fd, const struct address *client, struct own_end *ret)
+{
+	const uint64_t h = hash(client), word = __atomic_load_n(&slots[h % SLOTS], __ATOMIC_ACQUIRE);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	if (word == 0 || word >> 40 != h >> 40)
+		return false;
+	*ret = (struct own_end){ (uint16_t)(word >> 4 & 0xfff), (uint8_t)(word & 0xf) };
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0 && leads_to(word, &ss))
+		return true;
+	return socket_original_destination(fd, &ss, &len) == 0 && leads_to(word, &ss);
+}

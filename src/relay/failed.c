@@ -1,0 +1,61 @@
+/*
+ * failed.c - the addresses that lately cost time in vain, which are tried last
+ * for a while.
+ *
+ * An address that refuses is not among them: to ask it again costs one round
+ * trip, and shows at once that it is back.
+ */
+#include <string.h>
+
+#include "relay/flow.h"
+
+#define FAILED_US (15 * US_PER_S)
+
+static struct failed_address *
+find(struct failed *all, const struct address *a)
+{
+	for (size_t i = 0; i < FAILED_MOST; i++)
+		if (all->list[i].until_us != 0 && memcmp(&all->list[i].address, a, sizeof(*a)) == 0)
+			return &all->list[i];
+	return NULL;
+}
+
+/* A free place, or that of the one which fell out of favour first. */
+static struct failed_address *
+place(struct failed *all)
+{
+	struct failed_address *oldest = &all->list[0];
+
+	for (size_t i = 1; i < FAILED_MOST; i++)
+		if (all->list[i].until_us < oldest->until_us)
+			oldest = &all->list[i];
+	return oldest;
+}
+
+void
+failed_add(struct failed *all, const struct address *a, int64_t now_us)
+{
+	struct failed_address *f = find(all, a);
+
+	if (f == NULL)
+		f = place(all);
+	*f = (struct failed_address){ *a, now_us + FAILED_US };
+	all->until_us = f->until_us;
+}
+
+bool
+failed_lately(struct failed *all, const struct address *a, int64_t now_us)
+{
+	const struct failed_address *f = now_us < all->until_us ? find(all, a) : NULL;
+
+	return f != NULL && now_us < f->until_us;
+}
+
+void
+failed_forget(struct failed *all, const struct address *a, int64_t now_us)
+{
+	struct failed_address *f = now_us < all->until_us ? find(all, a) : NULL;
+
+	if (f != NULL)
+		f->until_us = 0;
+}
