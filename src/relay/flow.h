@@ -59,7 +59,7 @@ struct leg {
 	bool stalled : 1;	/* its window is shut: TCP_USER_TIMEOUT is off meanwhile */
 	bool dead : 1;		/* its socket is of no use any more, but for reading what is left */
 	bool urgent : 1;	/* an urgent byte is among those to be read */
-	bool guarded : 1;	/* bytes were sent ahead to it: its socket resets when this process is killed */
+	bool guarded : 1;	/* a FIN would make a part look whole to it: its socket resets when this process is killed */
 };
 
 enum flow_state {
@@ -280,7 +280,8 @@ bool vital_finish(struct flow *f, enum side from);
 uint64_t vital_unseen(const struct flow *f, enum side from);
 void vital_skipped(struct flow *f, enum side from, uint64_t n);
 bool vital_is_ahead(const struct flow *f, enum side to);
-bool vital_ends_at_fin(const struct flow *f, enum side to);	/* a FIN that the sender did not send would tell `to` that it has the whole */
+void vital_guard(struct flow *f, enum side to);		/* keeps leg->guarded right */
+bool vital_ends_at_fin(const struct flow *f, enum side to);	/* a FIN to `to`, which has got none, would say that it has the whole */
 /* Side s has closed, by a FIN or a reset: is it a heartbeat's doing? */
 void vital_judge_end(struct flow *f, enum side s, int64_t now_us);
 bool vital_said_goodbye(const struct flow *f, enum side s);

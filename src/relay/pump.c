@@ -300,6 +300,8 @@ pass_fin(struct flow *f, enum side from)
 		ending_in_order(f);	/* closing sends the FIN */
 		return;
 	}
+	if (f->vital != NULL)
+		vital_guard(f, to->side);
 	if (shutdown(leg_fd(to), SHUT_WR) != 0 && errno != ENOTCONN)
 		ending_on_error(f, to->side, errno);
 	else

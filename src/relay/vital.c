@@ -230,19 +230,20 @@ vital_said_goodbye(const struct flow *f, enum side s)
 }
 
 /*
- * Whatever ends this process while bytes sent ahead are not covered, the kernel
- * resets that leg: a FIN would make a whole message of them.
+ * Whatever ends this process while a FIN would make a part look whole (bytes
+ * sent ahead are not covered, or a body ends with its connection alone), the
+ * kernel resets that leg.
  */
-static void
-guard_promise(struct flow *f, enum side to)
+void
+vital_guard(struct flow *f, enum side to)
 {
 	struct leg *l = leg_of(f, to);
-	const bool is_ahead = vital_is_ahead(f, to);
+	const bool needs = vital_is_ahead(f, to) || vital_ends_at_fin(f, to);
 
-	if (l->guarded == is_ahead)
+	if (l->guarded == needs)
 		return;
-	l->guarded = is_ahead;
-	socket_set_reset_at_close(leg_fd(l), is_ahead);
+	l->guarded = needs;
+	socket_set_reset_at_close(leg_fd(l), needs);
 }
 
 /*
@@ -273,8 +274,8 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	f->vital->app_us[from] = now_us;
 	if (!pump_write(f, side_other(from), out->spans, out->n_spans, now_us))
 		return false;
-	if (to->guarded && to->backlog == NULL)
-		guard_promise(f, side_other(from));
+	if (!to->guarded || to->backlog == NULL)
+		vital_guard(f, side_other(from));
 	return true;
 }
 
@@ -378,7 +379,8 @@ vital_ends_at_fin(const struct flow *f, enum side to)
 {
 	const struct vital *v = f->vital;
 
-	return v != NULL && v->codec != NULL && v->codec->ends_at_fin != NULL && v->codec->ends_at_fin(v->state, to);
+	return v != NULL && v->codec != NULL && v->codec->ends_at_fin != NULL && !f->leg[to].shut &&
+	    v->codec->ends_at_fin(v->state, to);
 }
 
 bool
@@ -545,7 +547,7 @@ send_beat(struct flow *f, enum side s, const struct beat_policy *p, enum beat_ki
 
 	beat_sent(&v->beat[s], p, kind, now_us, relay_random(f->relay));
 	counter_add(&f->relay->counters->beats[s], 1);
-	guard_promise(f, s);
+	vital_guard(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
 }
 
