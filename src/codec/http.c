@@ -510,7 +510,7 @@ ends_at_fin(const void *state, enum side to)
 	const struct http *h = state;
 	const enum side from = side_other(to);
 
-	return !h->is_websocket && !h->is_finished[from] && h->exchange.part[from] == PART_BODY &&
+	return !h->is_websocket && h->exchange.part[from] == PART_BODY &&
 	    http_body_ends_at_fin(&h->exchange.body[from]);
 }
 

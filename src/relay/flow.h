@@ -57,7 +57,7 @@ struct leg {
 	bool stalled : 1;	/* its window is shut: TCP_USER_TIMEOUT is off meanwhile */
 	bool dead : 1;		/* its socket is of no use any more, but for reading what is left */
 	bool urgent : 1;	/* an urgent byte is among those to be read */
-	bool guarded : 1;	/* bytes were sent ahead to it: its socket resets when this process is killed */
+	bool guarded : 1;	/* a FIN would make a part look whole to it: its socket resets when this process is killed */
 	struct transport transport;
 };
 
@@ -304,8 +304,8 @@ struct verdict session_finish(struct flow *f, enum side from);	/* its FIN was re
 uint64_t session_unseen(const struct flow *f, enum side from);
 void session_skipped(struct flow *f, enum side from, uint64_t n);
 bool session_is_ahead(const struct flow *f, enum side to);
-bool session_ends_at_fin(const struct flow *f, enum side to);	/* a FIN that the sender did not send would tell `to` that it has the whole */
-void session_guard(struct flow *f, enum side to);	/* see there; whenever what is ahead may have changed */
+bool session_ends_at_fin(const struct flow *f, enum side to);	/* a FIN to `to`, which has got none, would say that it has the whole */
+void session_guard(struct flow *f, enum side to);	/* keeps leg->guarded right */
 bool session_said_goodbye(const struct flow *f, enum side s);
 const struct codec *session_codec(const struct session *v);	/* behind `auto`, the one it found */
 int64_t session_app_us(const struct flow *f, enum side s);

@@ -276,6 +276,8 @@ pass_fin(struct flow *f, enum side from)
 	to->shut = true;
 	if (l->shut)
 		return VERDICT(IN_ORDER);	/* closing sends the FIN */
+	if (f->session != NULL)
+		session_guard(f, to->side);
 	r = transport_shutdown(&to->transport);
 	if (r != 0 && r != -ENOTCONN)
 		return VERDICT_FAILED(to->side, -r);

@@ -72,19 +72,20 @@ let_go(struct flow *f, enum side from, const struct codec_out *out)
 }
 
 /*
- * Whatever ends this process while bytes sent ahead are not covered, the kernel
- * resets that leg: a FIN would make a whole message of them.
+ * Whatever ends this process while a FIN would make a part look whole (bytes
+ * sent ahead are not covered, or a body ends with its connection alone), the
+ * kernel resets that leg.
  */
 void
 session_guard(struct flow *f, enum side to)
 {
 	struct leg *l = leg_of(f, to);
-	const bool is_ahead = session_is_ahead(f, to);
+	const bool needs = session_is_ahead(f, to) || session_ends_at_fin(f, to);
 
-	if (l->guarded == is_ahead)
+	if (l->guarded == needs)
 		return;
-	l->guarded = is_ahead;
-	transport_reset_at_close(&l->transport, is_ahead);
+	l->guarded = needs;
+	transport_reset_at_close(&l->transport, needs);
 }
 
 /* Passes on what a codec let through. */
@@ -112,7 +113,7 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	counter_add(&f->relay->counters->bytes[from], n + out->early);
 	f->session->app_us[from] = now_us;
 	v = pump_write(f, side_other(from), out->spans, out->n_spans, now_us);
-	if (v.kind == GO_ON && to->guarded && to->backlog == NULL)
+	if (v.kind == GO_ON && (!to->guarded || to->backlog == NULL))
 		session_guard(f, side_other(from));
 	return v;
 }
@@ -226,7 +227,8 @@ session_ends_at_fin(const struct flow *f, enum side to)
 {
 	const struct session *v = f->session;
 
-	return v != NULL && v->codec != NULL && v->codec->ends_at_fin != NULL && v->codec->ends_at_fin(v->state, to);
+	return v != NULL && v->codec != NULL && v->codec->ends_at_fin != NULL && !f->leg[to].shut &&
+	    v->codec->ends_at_fin(v->state, to);
 }
 
 bool

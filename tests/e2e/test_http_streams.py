@@ -222,6 +222,15 @@ def test_a_stream_that_is_cut_off_does_not_look_whole(stent, raw_backend, on_dea
     assert s.flow_end()["reason"] == "backend-reset"
 
 
+def test_a_stream_does_not_look_whole_when_stent_is_killed(stent, raw_backend):
+    s = stent.route(raw_backend.text, protocol="http")
+    client, backend = open_stream(s, raw_backend)
+    backend.send_all(b"data: 1\n\n")
+    assert client.recv_exact(9) == b"data: 1\n\n"
+    s.kill()
+    client.expect_reset()
+
+
 @pytest.mark.parametrize("heartbeat, comes", [("off", False), ("300ms", True)])
 def test_events_behind_an_nginx_that_asks_by_http_1_0(stent, raw_backend, heartbeat, comes):
     """Its proxy_read_timeout ends a stream that is quiet; with comments there is no quiet stream."""

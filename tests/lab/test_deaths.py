@@ -89,6 +89,21 @@ def test_a_pulled_cable_is_found_by_probes(lab, stent, side):
         expect_death(s, ends, side, ["probe-timeout"], time.monotonic())
 
 
+@pytest.mark.parametrize("on_dead", ["farewell", "close"])
+def test_a_response_that_ends_with_its_connection_never_looks_whole(lab, stent, on_dead):
+    with lab.backend() as backend:
+        s = stent_in(lab, stent, protocol="http", on_dead=on_dead)
+        client = lab.connect("client", (lab.address["stent"], 7000))
+        client.send_all(b"GET / HTTP/1.0\r\n\r\n")
+        server = backend.accept()
+        server.recv_exact(18)
+        answer = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"
+        server.send_all(answer)
+        assert client.recv_exact(len(answer)) == answer
+        lab.pull_cable("backend", FIREWALL["backend"])
+        expect_death(s, {"client": client, "backend": server}, "backend", ["probe-timeout"], time.monotonic())
+
+
 @SIDES
 def test_a_host_that_is_gone_without_a_word(lab, stent, side):
     with lab.backend() as backend:

@@ -198,7 +198,6 @@ test_until_the_connection_closes(void **state)
 	assert_true(run_ends(&r, CLIENT, "2\r\n:\r\n", 6));
 	run_fin(&r, BACKEND);
 	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_false(r.codec->ends_at_fin(r.state, CLIENT));
 	assert_null(r.lost);
 	run_end(&r);
 }
