@@ -320,6 +320,18 @@ settle_doubt(struct flow *f, enum side from, const struct codec_out *out)
 	return !broken;
 }
 
+/* Side `from` has spoken: a leg that waited for that has no timer of its own. */
+static void
+wake_held(struct flow *f, enum side from)
+{
+	struct beat_leg *b = &f->vital->beat[side_other(from)];
+
+	if (b->hold != BEAT_HOLD_LIMIT)
+		return;
+	b->hold = BEAT_HOLD_NONE;
+	flow_wake_at(f, leg_of(f, from)->rx_us + b->gap_us);
+}
+
 bool
 vital_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 {
@@ -327,6 +339,8 @@ vital_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 	struct codec_out *out = &f->relay->out;
 	const int64_t now_us = leg_of(f, from)->rx_us;
 
+	if (v->codec != NULL)
+		wake_held(f, from);
 	while (len > 0 && v->codec != NULL) {
 		size_t used;
 
@@ -370,8 +384,10 @@ vital_skipped(struct flow *f, enum side from, uint64_t n)
 	struct vital *v = f->vital;
 
 	v->app_us[from] = leg_of(f, from)->rx_us;
-	if (v->codec != NULL)
-		v->codec->skipped(v->state, from, n);
+	if (v->codec == NULL)
+		return;
+	wake_held(f, from);
+	v->codec->skipped(v->state, from, n);
 }
 
 bool
