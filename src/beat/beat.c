@@ -111,6 +111,8 @@ choose_kind(const struct beat_policy *p, unsigned legal)
 static enum beat_hold
 find_hold(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
 {
+	if (p->limit_us != 0 && now_us - f->other_app_us >= p->limit_us)
+		return BEAT_HOLD_LIMIT;
 	if (!f->route_allows)
 		return BEAT_HOLD_ROUTE;
 	if (f->busy)
@@ -119,8 +121,6 @@ find_hold(const struct beat_leg *b, const struct beat_policy *p, const struct be
 		return BEAT_HOLD_UNREAD;
 	if (!f->other_alive)
 		return BEAT_HOLD_OTHER;
-	if (p->limit_us != 0 && now_us - f->other_app_us >= p->limit_us)
-		return BEAT_HOLD_LIMIT;
 	return BEAT_HOLD_NONE;
 }
 
@@ -174,7 +174,9 @@ beat_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now
 {
 	int64_t at = beat_hopeless_us(p, now_us);
 
-	if (b->hold == BEAT_HOLD_OTHER || b->hold == BEAT_HOLD_TRIAL)
+	if (b->hold == BEAT_HOLD_LIMIT)
+		at = INT64_MAX;		/* only bytes from the other side change that: see there */
+	else if (b->hold == BEAT_HOLD_OTHER || b->hold == BEAT_HOLD_TRIAL)
 		at = now_us + max64(RETRY_LEAST_US, min64(p->interval_us / 4, RETRY_MOST_US));
 	return b->asked_us != 0 ? min64(at, b->asked_us + p->timeout_us) : at;
 }

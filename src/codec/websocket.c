@@ -137,7 +137,7 @@ head_fault(const struct ws_stream *s, enum side from, const uint8_t *head, uint6
 		return "WebSocket: unknown opcode";
 	if ((head[0] & (is_control ? 0x70 : 0x30)) != 0)
 		return "WebSocket: reserved bit set";
-	if (is_masked(head) != (from == CLIENT))
+	if (opcode != OP_PONG && is_masked(head) != (from == CLIENT))	/* those are seen, and change nothing for us */
 		return from == CLIENT ? "WebSocket: unmasked frame from the client" :
 		    "WebSocket: masked frame from the backend";
 	if (is_control && (head[0] & FIN) == 0)

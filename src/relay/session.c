@@ -167,6 +167,18 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	return v.kind == GO_ON ? pass_on(f, from, out, now_us) : v;
 }
 
+/* Side `from` has spoken: a leg that waited for that has no timer of its own. */
+static void
+wake_held(struct flow *f, enum side from)
+{
+	struct beat_leg *b = &f->session->beat[side_other(from)];
+
+	if (b->hold != BEAT_HOLD_LIMIT)
+		return;
+	b->hold = BEAT_HOLD_NONE;
+	flow_wake_at(f, leg_of(f, from)->rx_us + b->gap_us);
+}
+
 struct verdict
 session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 {
@@ -174,6 +186,8 @@ session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 	struct codec_out *out = &f->relay->out;
 	const int64_t now_us = leg_of(f, from)->rx_us;
 
+	if (v->codec != NULL)
+		wake_held(f, from);
 	while (len > 0 && v->codec != NULL) {
 		struct verdict verdict;
 		size_t used;
@@ -218,8 +232,10 @@ session_skipped(struct flow *f, enum side from, uint64_t n)
 	struct session *v = f->session;
 
 	v->app_us[from] = leg_of(f, from)->rx_us;
-	if (v->codec != NULL)
-		v->codec->skipped(v->state, from, n);
+	if (v->codec == NULL)
+		return;
+	wake_held(f, from);
+	v->codec->skipped(v->state, from, n);
 }
 
 bool

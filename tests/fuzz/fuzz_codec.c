@@ -7,7 +7,7 @@
  *	2, 3	the same, one byte at a time
  *	4, 5	a beat to the client, to the backend, if one is legal
  *	6	a FIN		(0x08: the backend's)
- *	7	the answers that are due	(0x08: the backend's)
+ *	7	the answers that are due	(0x08: the backend's), in a manner that the bits above say
  * with, where bytes are sent, 0x08: forward unseen what the codec need not
  * see; 0x10: beats wherever they are legal; 0x20: answers come at once. A beat
  * is of the kind that 0x60 says, if that is legal.
@@ -81,13 +81,17 @@ beat(struct fuzz *f, enum side to, unsigned wanted)
 		add_answer(f, to);
 }
 
+/* manner: 0 as they are; else mangled in some way, and above 7 twice, as there are peers. */
 static void
-answer(struct fuzz *f, enum side from)
+answer(struct fuzz *f, enum side from, unsigned manner)
 {
 	while (!f->run.fin[from] && f->n_sent[from] < f->n_answers[from]) {
-		const struct answer *a = &f->answers[from][f->n_sent[from]++];
+		struct answer a = f->answers[from][f->n_sent[from]++];
 
-		run_feed(&f->run, from, a->data, a->len);
+		if (manner != 0 && f->peer->mangle != NULL)
+			a.len = f->peer->mangle((manner & 7) | (unsigned)f->n_sent[from] % 16 << 3, a.data, a.len);
+		for (unsigned i = 0; i <= (f->peer->mangle != NULL ? manner >> 3 : 0); i++)
+			run_feed(&f->run, from, a.data, a.len);
 	}
 }
 
@@ -113,7 +117,7 @@ send_bytes(struct fuzz *f, uint8_t how, const uint8_t *p, size_t len)
 		}
 	}
 	for (int s = 0; s < 2 && (how & 0x20) != 0; s++)
-		answer(f, (enum side)s);
+		answer(f, (enum side)s, 0);
 }
 
 static void
@@ -139,7 +143,7 @@ play(struct fuzz *f, const uint8_t *p, const uint8_t *end)
 		} else if ((how & 7) == 6) {
 			fin(f, side);
 		} else if ((how & 7) == 7) {
-			answer(f, side);
+			answer(f, side, how >> 4);
 		} else if ((how & 7) >= 4 && f->beats) {
 			beat(f, (how & 1) != 0 ? BACKEND : CLIENT, how >> 5 & 3);
 		}

@@ -100,6 +100,26 @@ websocket_like_answer(enum side side, const uint8_t *bytes, size_t len)
 	return head + (bytes[1] & 0x7f);
 }
 
+/* Less of the payload, the other case, no mask or a new one. */
+static size_t
+websocket_mangle(unsigned how, uint8_t answer[PEER_ANSWER_MAX], size_t len)
+{
+	const bool was_masked = (answer[1] & 0x80) != 0, masks = was_masked != ((how & 1) != 0);
+	const size_t head = was_masked ? 6 : 2;
+	uint8_t payload[128];
+	size_t n = len - head;
+
+	for (size_t i = 0; i < n; i++)
+		payload[i] = answer[head + i] ^ (was_masked ? answer[2 + i % 4] : 0) ^ ((how & 2) != 0 ? 0x20 : 0);
+	if ((how & 4) != 0)
+		n = how >> 3 < n ? how >> 3 : n;
+	answer[1] = (uint8_t)(n | (masks ? 0x80 : 0));
+	if (masks)
+		memset(answer + 2, 0, 4);
+	memcpy(answer + (masks ? 6 : 2), payload, n);
+	return (masks ? 6 : 2) + n;
+}
+
 static size_t
 postgres_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
@@ -236,11 +256,11 @@ static const struct codec_peer peers[] = {
 	{ .codec = "line", .answer = line_answer, .may_overtake = line_overtakes,
 	    .like_answer = line_like_answer, .settings = &line_settings },
 	{ .codec = "websocket", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer, .tell_is_alike = true },
+	    .like_answer = websocket_like_answer, .mangle = websocket_mangle, .tell_is_alike = true },
 	{ .codec = "http", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer, .tell_is_alike = true },
+	    .like_answer = websocket_like_answer, .mangle = websocket_mangle, .tell_is_alike = true },
 	{ .codec = "sse", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer, .tell_is_alike = true },
+	    .like_answer = websocket_like_answer, .mangle = websocket_mangle, .tell_is_alike = true },
 	{ .codec = "postgres", .answer = postgres_answer, .may_overtake = postgres_overtakes,
 	    .like_answer = postgres_like_answer, .refuses_alike = true },
 	{ .codec = "mysql", .answer = mysql_answer, .known_by = 7, .like_answer = mysql_like_answer },

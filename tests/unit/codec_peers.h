@@ -26,6 +26,9 @@ struct codec_peer {
 	 */
 	size_t known_by;
 
+	/* What other peers make of an answer of that length, in place; how: any number. Returns its new length. NULL: nothing. */
+	size_t (*mangle)(unsigned how, uint8_t answer[PEER_ANSWER_MAX], size_t len);
+
 	/* A one-way beat looks as a reply may that was mangled: of two stents in a row one may take the other's for that. */
 	bool tell_is_alike;
 
