@@ -155,6 +155,13 @@ struct codec {
 	void (*finish)(void *state, enum side from, struct codec_out *out);
 
 	/*
+	 * Another codec goes on from here in the place of this one, which has moved
+	 * that one's state to the beginning of its own; see codec_next(). NULL:
+	 * not yet. The function NULL: never.
+	 */
+	const struct codec *(*hand_over)(void *state);
+
+	/*
 	 * How many of the next bytes from `from` the codec need not see: the
 	 * relay may forward up to so many unseen and then says so by skipped().
 	 * NULL: none ever. UINT64_MAX: all that will ever come.
@@ -234,6 +241,8 @@ struct codec {
 
 /* The table: codecs by `protocol` name; NULL for an unknown one. "tcp" is no codec: see codec_name_is_known(). */
 const struct codec *codec_find(const char *name);
+/* Behind each feed() and finish(): the codec that this state belongs to from now on. */
+const struct codec *codec_next(const struct codec *codec, void *state);
 /* The i-th row, NULL past the end. */
 const struct codec *codec_at(size_t i);
 

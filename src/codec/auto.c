@@ -363,78 +363,32 @@ auto_finish(void *state, enum side from, struct codec_out *out)
 		f->look.is_finished[from] = true;	/* a health check is mostly no more than that */
 }
 
-static uint64_t
-auto_unseen(const void *state, enum side from)
-{
-	const struct finder *f = state;
-
-	return f->inner != NULL && f->inner->unseen != NULL ? f->inner->unseen(f->inner_state, from) : 0;
-}
-
-static void
-auto_skipped(void *state, enum side from, uint64_t n)
+/* A guess is kept in hand until a reply proves it: nothing is sent before. */
+static const struct codec *
+auto_hand_over(void *state)
 {
 	struct finder *f = state;
+	const struct codec *inner = f->guess == NULL ? f->inner : NULL;
 
-	f->inner->skipped(f->inner_state, from, n);
+	if (inner != NULL)
+		memmove(state, f->inner_state, inner->state_size);
+	return inner;
 }
 
 static unsigned
 auto_may_beat(const void *state, enum side to)
 {
-	const struct finder *f = state;
-
-	return f->inner != NULL ? f->inner->may_beat(f->inner_state, to) : 0;
-}
-
-static bool
-auto_may_wait(const void *state, enum side to)
-{
-	const struct finder *f = state;
-
-	return f->inner != NULL && f->inner->may_wait != NULL && f->inner->may_wait(f->inner_state, to);
+	(void)state;
+	(void)to;
+	return 0;
 }
 
 static const char *
 auto_why_none(const void *state, enum side to)
 {
-	const struct finder *f = state;
-
-	if (f->inner == NULL)
-		return "its protocol is not known yet";
-	return f->inner->why_none != NULL ? f->inner->why_none(f->inner_state, to) : NULL;
-}
-
-static bool
-auto_said_goodbye(const void *state, enum side from)
-{
-	const struct finder *f = state;
-
-	return f->inner != NULL && f->inner->said_goodbye != NULL && f->inner->said_goodbye(f->inner_state, from);
-}
-
-static size_t
-auto_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
-{
-	struct finder *f = state;
-
-	return f->inner->beat(f->inner_state, to, kind, buf);
-}
-
-static bool
-auto_owes(const void *state, enum side by, bool asked)
-{
-	const struct finder *f = state;
-
-	return f->inner != NULL && f->inner->owes != NULL ? f->inner->owes(f->inner_state, by, asked) : asked;
-}
-
-static bool
-auto_listens(const void *state, enum side to)
-{
-	const struct finder *f = state;
-
-	return f->inner != NULL && f->inner->listens != NULL && f->inner->listens(f->inner_state, to);
+	(void)state;
+	(void)to;
+	return "its protocol is not known yet";
 }
 
 static const struct codec *
@@ -442,43 +396,7 @@ auto_actual(const void *state)
 {
 	const struct finder *f = state;
 
-	if (f->inner == NULL || f->inner->actual == NULL)
-		return f->inner;
-	return f->inner->actual(f->inner_state) != NULL ? f->inner->actual(f->inner_state) : f->inner;
-}
-
-static bool
-auto_is_ahead(const void *state, enum side to)
-{
-	const struct finder *f = state;
-
-	return f->inner != NULL && f->inner->is_ahead != NULL && f->inner->is_ahead(f->inner_state, to);
-}
-
-static bool
-auto_ends_at_fin(const void *state, enum side to)
-{
-	const struct finder *f = state;
-
-	return f->inner != NULL && f->inner->ends_at_fin != NULL && f->inner->ends_at_fin(f->inner_state, to);
-}
-
-static size_t
-auto_farewell(void *state, enum side to, const struct codec_obituary *o,
-    uint8_t buf[CODEC_FAREWELL_MAX])
-{
-	struct finder *f = state;
-
-	return f->inner != NULL && f->inner->farewell != NULL ?
-	    f->inner->farewell(f->inner_state, to, o, buf) : 0;
-}
-
-static size_t
-auto_cancel(const void *state, uint8_t buf[CODEC_BEAT_MAX])
-{
-	const struct finder *f = state;
-
-	return f->inner != NULL && f->inner->cancel != NULL ? f->inner->cancel(f->inner_state, buf) : 0;
+	return f->inner;
 }
 
 /* The interval is the shortest of any codec: the first beat is timed before the protocol is known. */
@@ -496,18 +414,8 @@ const struct codec codec_auto = {
 	.seed = auto_seed,
 	.feed = auto_feed,
 	.finish = auto_finish,
-	.unseen = auto_unseen,
-	.skipped = auto_skipped,
+	.hand_over = auto_hand_over,
 	.may_beat = auto_may_beat,
-	.may_wait = auto_may_wait,
 	.why_none = auto_why_none,
-	.said_goodbye = auto_said_goodbye,
-	.beat = auto_beat,
-	.owes = auto_owes,
-	.listens = auto_listens,
 	.actual = auto_actual,
-	.is_ahead = auto_is_ahead,
-	.ends_at_fin = auto_ends_at_fin,
-	.farewell = auto_farewell,
-	.cancel = auto_cancel,
 };

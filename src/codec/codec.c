@@ -19,6 +19,14 @@ static const struct codec *const table[] = {
 };
 
 const struct codec *
+codec_next(const struct codec *codec, void *state)
+{
+	const struct codec *next = codec->hand_over != NULL ? codec->hand_over(state) : NULL;
+
+	return next != NULL ? next : codec;
+}
+
+const struct codec *
 codec_at(size_t i)
 {
 	return i < sizeof(table) / sizeof(table[0]) ? table[i] : NULL;

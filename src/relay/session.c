@@ -163,6 +163,8 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	struct verdict v;
 
 	note(f, out);
+	if (out->lost == NULL)
+		f->session->codec = codec_next(f->session->codec, f->session->state);
 	v = settle_doubt(f, from, out);
 	return v.kind == GO_ON ? pass_on(f, from, out, now_us) : v;
 }

@@ -68,18 +68,18 @@ block_of(size_t len)
 static void
 check_canary(const struct run *r)
 {
-	const uint8_t *end = (const uint8_t *)r->state + r->codec->state_size;
+	const uint8_t *end = (const uint8_t *)r->state + r->state_size;
 
 	for (size_t i = 0; i < CANARY_LEN; i++)
 		if (end[i] != CANARY)
 			run_fail(r, "wrote past its state (state_size %zu, byte %zu behind it)",
-			    r->codec->state_size, i);
+			    r->state_size, i);
 }
 
 static void
 move_state(struct run *r)
 {
-	size_t len = r->codec->state_size + CANARY_LEN;
+	size_t len = r->state_size + CANARY_LEN;
 	uint8_t *to = block_of(len);
 
 	check_canary(r);
@@ -94,7 +94,7 @@ run_start(struct run *r, const struct codec *codec, const struct codec_settings 
 {
 	static const struct codec_settings on = { .heartbeats = { true, true } };
 
-	*r = (struct run){ .codec = codec };
+	*r = (struct run){ .codec = codec, .state_size = codec->state_size };
 	if (codec->state_size > CODEC_STATE_MAX)
 		run_fail(r, "state of %zu bytes, at most %d", codec->state_size, CODEC_STATE_MAX);
 	r->out = block_of(sizeof(*r->out));
@@ -168,6 +168,14 @@ take_verdict(struct run *r, enum side from)
 		r->reset = r->codec->is_ahead(r->state, CLIENT) || r->codec->is_ahead(r->state, BACKEND);
 }
 
+static void
+take_next(struct run *r)
+{
+	if (r->lost == NULL)
+		r->codec = codec_next(r->codec, r->state);
+	check_canary(r);
+}
+
 static size_t
 feed_once(struct run *r, enum side from, const uint8_t *data, size_t len)
 {
@@ -185,6 +193,7 @@ feed_once(struct run *r, enum side from, const uint8_t *data, size_t len)
 		run_fail(r, "changed the bytes that it was fed");
 	take_spans(r, side_other(from), fed, n);
 	take_verdict(r, from);
+	take_next(r);
 	if (n < len && r->lost == NULL && codec_out_has_room(r->out))
 		run_fail(r, "consumed %zu of %zu bytes though there was room", n, len);
 	if (n == 0 && r->lost == NULL)
@@ -212,7 +221,7 @@ run_feed(struct run *r, enum side from, const void *data, size_t len)
 static void
 check_unchanged(const struct run *r, const uint8_t *before, const char *call)
 {
-	if (memcmp(before, r->state, r->codec->state_size) != 0)
+	if (memcmp(before, r->state, r->state_size) != 0)
 		run_fail(r, "%s() changed the state", call);
 	check_canary(r);
 }
@@ -225,7 +234,7 @@ run_skip(struct run *r, enum side from, const void *data, size_t max)
 
 	if (r->lost != NULL || r->codec->unseen == NULL)
 		return 0;
-	memcpy(before, r->state, r->codec->state_size);
+	memcpy(before, r->state, r->state_size);
 	n = r->codec->unseen(r->state, from);
 	check_unchanged(r, before, "unseen");
 	if (n > max)
@@ -252,6 +261,7 @@ run_fin(struct run *r, enum side from)
 	check_canary(r);
 	take_spans(r, side_other(from), r->out->scratch, 0);
 	take_verdict(r, from);
+	take_next(r);
 }
 
 unsigned
@@ -262,7 +272,7 @@ run_may_beat(struct run *r, enum side to)
 
 	if (r->lost != NULL || r->fin[side_other(to)])
 		return 0;
-	memcpy(before, r->state, r->codec->state_size);
+	memcpy(before, r->state, r->state_size);
 	kinds = r->codec->may_beat(r->state, to);
 	check_unchanged(r, before, "may_beat");
 	if ((kinds & ~r->codec->leg[to].kinds) != 0)

@@ -27,8 +27,9 @@ struct mark {
 };
 
 struct run {
-	const struct codec *codec;
+	const struct codec *codec;	/* at work */
 	void *state;
+	size_t state_size;	/* of the codec that it began with */
 	struct codec_out *out;
 	struct bytes in[2];	/* what that side sent */
 	struct bytes got[2];	/* what that side received, beats included */
