@@ -88,7 +88,7 @@ void codec_emit(struct codec_out *out, const uint8_t *data, size_t len);
 /* Emits a copy of bytes that will not outlive the call. */
 void codec_emit_copy(struct codec_out *out, const void *data, size_t len);
 
-/* Settings of a route that a codec may need; it may keep the pointer: it outlives the flow. */
+/* Settings of a route that a codec may need; see configure(). */
 struct codec_bytes {
 	uint8_t *data;
 	size_t len;
@@ -123,8 +123,12 @@ struct codec {
 	} leg[2];		/* indexed by the side that receives the beat */
 	bool client_speaks;	/* a client that has closed before its first byte wants nothing, whoever speaks first */
 
-	/* The state comes zeroed. */
-	void (*init)(void *state, const struct codec_settings *settings);
+	/*
+	 * Takes the settings: at first, when the state is zeroed, and again whenever
+	 * they have changed. A pointer to them may be kept until then. False: not
+	 * now, as a reply by the former ones is under way; call again later.
+	 */
+	bool (*configure)(void *state, const struct codec_settings *settings);
 
 	/* Behind init(): a random number for this flow, by which its heartbeats are told from those of others. NULL: needs none. */
 	void (*seed)(void *state, uint64_t random);

@@ -175,12 +175,15 @@ struct finder {
 _Static_assert(sizeof(struct finder) <= CODEC_STATE_MAX, "an inner state has no room");
 _Static_assert(sizeof(struct look) <= INNER_MAX, "looking takes more than what is found");
 
-static void
-auto_init(void *state, const struct codec_settings *settings)
+static bool
+auto_configure(void *state, const struct codec_settings *settings)
 {
 	struct finder *f = state;
 
+	if (f->inner != NULL)
+		return f->inner->configure(f->inner_state, settings);
 	f->look.settings = settings;
+	return true;
 }
 
 static void
@@ -275,7 +278,7 @@ hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 
 	f->inner = inner;
 	memset(f->inner_state, 0, sizeof(f->inner_state));
-	inner->init(f->inner_state, seen.settings);
+	(void)inner->configure(f->inner_state, seen.settings);
 	if (inner->seed != NULL)
 		inner->seed(f->inner_state, f->random);
 	if (!replay(f, &seen, out) && out->lost == NULL)
@@ -410,7 +413,7 @@ const struct codec codec_auto = {
 		[CLIENT] = { .kinds = ALL_KINDS, .interval_ms = 25000 },
 		[BACKEND] = { .kinds = ALL_KINDS, .interval_ms = 25000 },
 	},
-	.init = auto_init,
+	.configure = auto_configure,
 	.seed = auto_seed,
 	.feed = auto_feed,
 	.finish = auto_finish,

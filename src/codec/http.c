@@ -73,15 +73,16 @@ _Static_assert(sizeof(struct http) <= 184, "memory of idle flows counts");
 static const char version_prefix[HTTP_AHEAD_MAX] = "HTTP/1.";
 #define BEHIND_UPGRADE "bytes behind a request to upgrade"
 
-static void
-init_websocket(void *state, const struct codec_settings *settings)
+static bool
+configure_websocket(void *state, const struct codec_settings *settings)
 {
 	(void)state;	/* zeros are right, and no setting concerns it */
 	(void)settings;
+	return true;
 }
 
-static void
-init_http(void *state, const struct codec_settings *settings)
+static bool
+configure_http(void *state, const struct codec_settings *settings)
 {
 	struct http *h = state;
 
@@ -91,6 +92,7 @@ init_http(void *state, const struct codec_settings *settings)
 	h->tells_events = settings->heartbeats[CLIENT] && settings->kind[CLIENT] != BEAT_AHEAD;
 	for (enum side to = CLIENT; to <= BACKEND; to++)
 		h->sends_ahead[to] = settings->kind[to] == BEAT_AHEAD;
+	return true;
 }
 
 static void
@@ -591,7 +593,7 @@ actual(const void *state)
 		[CLIENT] = { ALL_KINDS, BEAT_TELL, 25000 }, \
 		[BACKEND] = { ALL_KINDS, BEAT_ASK, 25000 },	/* legal behind an upgrade */ \
 	}, \
-	.init = init_http, \
+	.configure = configure_http, \
 	.seed = seed, \
 	.feed = feed, \
 	.finish = finish, \
@@ -622,7 +624,7 @@ const struct codec codec_websocket = {
 		[CLIENT] = { BEAT_TELL | BEAT_ASK, BEAT_ASK, 25000 },
 		[BACKEND] = { BEAT_TELL | BEAT_ASK, BEAT_ASK, 25000 },
 	},
-	.init = init_websocket,
+	.configure = configure_websocket,
 	.seed = seed,
 	.feed = feed,
 	.finish = finish,

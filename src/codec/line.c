@@ -51,12 +51,17 @@ struct line {
 	bool is_tls;
 };
 
-static void
-line_init(void *state, const struct codec_settings *settings)
+static bool
+line_configure(void *state, const struct codec_settings *settings)
 {
 	struct line *l = state;
 
+	/* A reply that is under way is known by its text. */
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		if (l->stream[s].due > 0 || l->stream[s].held > 0)
+			return false;
 	l->settings = settings;
+	return true;
 }
 
 /* The answer has its own line end; else CR LF or LF may follow it. */
@@ -241,7 +246,7 @@ const struct codec codec_line = {
 		[CLIENT] = { .kinds = BEAT_TELL | BEAT_ASK, .interval_ms = 60000 },
 		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .interval_ms = 60000 },
 	},
-	.init = line_init,
+	.configure = line_configure,
 	.feed = line_feed,
 	.finish = line_finish,
 	.may_beat = line_may_beat,

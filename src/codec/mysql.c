@@ -411,8 +411,8 @@ mysql_farewell(void *state, enum side to, const struct codec_obituary *o,
 	return (size_t)n + MYSQL_HEAD;
 }
 
-static void
-mysql_init(void *state, const struct codec_settings *settings)
+static bool
+mysql_configure(void *state, const struct codec_settings *settings)
 {
 	struct mysql *s = state;
 
@@ -420,6 +420,7 @@ mysql_init(void *state, const struct codec_settings *settings)
 	s->while_busy = settings->while_busy[BACKEND];
 	s->tell_is_chosen = settings->kind[BACKEND] == BEAT_TELL;
 	s->ask_is_chosen = settings->kind[BACKEND] == BEAT_ASK;
+	return true;
 }
 
 const struct codec codec_mysql = {
@@ -430,7 +431,7 @@ const struct codec codec_mysql = {
 	.leg = {
 		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
 	},
-	.init = mysql_init,
+	.configure = mysql_configure,
 	.feed = mysql_feed,
 	.finish = mysql_finish,
 	.unseen = mysql_unseen,

@@ -28,8 +28,8 @@
 #include "codec/codecs.h"
 #include "codec/postgres.h"
 
-static void
-pg_init(void *state, const struct codec_settings *settings)
+static bool
+pg_configure(void *state, const struct codec_settings *settings)
 {
 	struct pg *pg = state;
 
@@ -39,6 +39,7 @@ pg_init(void *state, const struct codec_settings *settings)
 	pg->busy_client = settings->while_busy[CLIENT];
 	pg->busy_backend = settings->while_busy[BACKEND];
 	pg->chose_tell = settings->kind[BACKEND] == BEAT_TELL;
+	return true;
 }
 
 void
@@ -243,7 +244,7 @@ const struct codec codec_postgres = {
 		[CLIENT] = { .kinds = BEAT_TELL, .kind = BEAT_TELL, .interval_ms = 60000 },
 		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
 	},
-	.init = pg_init,
+	.configure = pg_configure,
 	.feed = pg_feed,
 	.finish = pg_finish,
 	.unseen = pg_unseen,

@@ -486,14 +486,15 @@ redis_farewell(void *state, enum side to, const struct codec_obituary *o,
 	return n > 0 && n < CODEC_FAREWELL_MAX ? (size_t)n : 0;
 }
 
-static void
-redis_init(void *state, const struct codec_settings *settings)
+static bool
+redis_configure(void *state, const struct codec_settings *settings)
 {
 	struct redis *s = state;
 
 	s->client_tell = settings->kind[CLIENT] == BEAT_TELL;
 	s->may_tell = settings->kind[BACKEND] == BEAT_TELL;
 	memcpy(s->while_busy, settings->while_busy, sizeof(s->while_busy));
+	return true;
 }
 
 const struct codec codec_redis = {
@@ -505,7 +506,7 @@ const struct codec codec_redis = {
 		[CLIENT] = { .kinds = BEAT_TELL },
 		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
 	},
-	.init = redis_init,
+	.configure = redis_configure,
 	.feed = redis_feed,
 	.finish = redis_finish,
 	.unseen = redis_unseen,

@@ -26,7 +26,7 @@ session_open(struct flow *f, int64_t now_us)
 	if (f->session == NULL)
 		return -ENOMEM;
 	f->session->codec = codec;
-	codec->init(f->session->state, &f->route->codec_settings);
+	(void)codec->configure(f->session->state, &f->route->codec_settings);
 	if (codec->seed != NULL)
 		codec->seed(f->session->state, (uint64_t)relay_random(f->relay) << 32 | relay_random(f->relay));
 	heartbeats_open(f, now_us);

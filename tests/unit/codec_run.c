@@ -101,7 +101,7 @@ run_start(struct run *r, const struct codec *codec, const struct codec_settings 
 	r->state = block_of(codec->state_size + CANARY_LEN);
 	memset(r->state, 0, codec->state_size);
 	memset((uint8_t *)r->state + codec->state_size, CANARY, CANARY_LEN);
-	codec->init(r->state, settings != NULL ? settings : &on);
+	(void)codec->configure(r->state, settings != NULL ? settings : &on);
 	run_seed(r, RUN_SEED);
 	check_canary(r);
 }

@@ -48,8 +48,8 @@ struct toy {
 	const struct toy *self;
 };
 
-static void
-toy_init(void *state, const struct codec_settings *settings)
+static bool
+toy_configure(void *state, const struct codec_settings *settings)
 {
 	struct toy *t = state;
 
@@ -57,6 +57,7 @@ toy_init(void *state, const struct codec_settings *settings)
 	t->self = bug == BUG_KEEPS_POINTER ? t : NULL;
 	if (bug == BUG_WRITES_PAST_STATE)
 		memset(t + 1, 0, 1);
+	return true;
 }
 
 /* The one byte that is held back is a '!' at the start of a message of the backend. */
@@ -177,7 +178,7 @@ static const struct codec toy = {
 	.name = "toy",
 	.state_size = sizeof(struct toy),
 	.leg = { { .kinds = BEAT_TELL }, { .kinds = BEAT_TELL | BEAT_ASK } },
-	.init = toy_init,
+	.configure = toy_configure,
 	.feed = toy_feed,
 	.finish = toy_finish,
 	.unseen = toy_unseen,

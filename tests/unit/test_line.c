@@ -240,6 +240,25 @@ test_a_side_without_a_text_is_not_beaten(void **unused)
 	run_end(&r);
 }
 
+/* A reply that is under way is known by the former text: the new settings wait for it. */
+static void
+test_changed_settings(void **unused)
+{
+	struct run r;
+
+	(void)unused;
+	run_start(&r, &codec_line, &asking);
+	run_beat(&r, BACKEND, BEAT_ASK);
+	assert_false(codec_line.configure(r.state, &telling));
+	run_feed(&r, BACKEND, "PONG 1\n", 7);
+	assert_int_equal(r.answers[BACKEND], 1);
+	assert_true(codec_line.configure(r.state, &telling));
+	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
+	run_beat(&r, BACKEND, BEAT_TELL);
+	assert_memory_equal(r.got[BACKEND].data + 5, "# still here\n", 13);
+	run_end(&r);
+}
+
 int
 main(void)
 {
@@ -255,6 +274,7 @@ main(void)
 		cmocka_unit_test(test_it_says_why_there_is_none),
 		cmocka_unit_test(test_a_reply_to_a_tell_passes),
 		cmocka_unit_test(test_a_side_without_a_text_is_not_beaten),
+		cmocka_unit_test(test_changed_settings),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

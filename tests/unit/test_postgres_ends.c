@@ -22,7 +22,7 @@ expect_no_beats_to_backend(const char *login, size_t len, const char *note)
 
 	assert_non_null(out);
 	assert_non_null(state);
-	codec_postgres.init(state, &on);
+	(void)codec_postgres.configure(state, &on);
 	codec_postgres.feed(state, CLIENT, (const uint8_t *)STARTUP, sizeof(STARTUP) - 1, out);
 	codec_postgres.feed(state, BACKEND, (const uint8_t *)login, len, out);
 	assert_null(out->lost);
