@@ -82,6 +82,19 @@ def test_libraries_converse(stent, servers, client, server, compressed, kind):
     check_beats(s.flow_end(), kind)
 
 
+def test_two_stents_in_a_row(stent, servers):
+    """Each takes out the pongs for its own pings, and passes on the other's and the application's."""
+    inner = route(stent, servers("ws", True))
+    outer = route(stent, inner.port)
+    with Program(*CLIENTS["websockets"], outer.port) as program:
+        seen = program.result()
+    check_conversation(seen, True)
+    assert seen["pongs"] == {f"client {size}": 1 for size in SIZES}
+    for s in (inner, outer):
+        end = s.flow_end()
+        assert end["protocol"] == "websocket" and min(end["client_answers"], end["backend_answers"]) > 0
+
+
 @pytest.mark.parametrize("server, compressed, kind", [("ws", True, "ask"), ("websockets", False, "tell")])
 def test_a_page_in_chromium_converses(stent, servers, server, compressed, kind):
     s = route(stent, servers(server, compressed), kind=kind)
