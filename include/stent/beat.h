@@ -29,7 +29,7 @@ enum beat_hold {
 	BEAT_HOLD_TRIAL,	/* other flows of the route try first */
 	BEAT_HOLD_MUTE,		/* the peer never replied, and the protocol has no one-way kind now */
 	BEAT_HOLD_REPLY,	/* a reply is waited for */
-	BEAT_HOLD_MESSAGE,	/* the end of the message that it is being sent is waited for, one interval more */
+	BEAT_HOLD_MESSAGE,	/* the end of the message that it is being sent is waited for */
 };
 
 /* The beats of one leg. Zeroed, then beat_init(). */

@@ -187,7 +187,7 @@ struct codec {
 	/*
 	 * A heartbeat to side `to` is legal here, but a better place is near (it
 	 * is within a message or event whose rest may come): one interval more
-	 * is let pass before it goes out here. NULL: never.
+	 * is let pass without bytes to that side before it goes out here. NULL: never.
 	 */
 	bool (*may_wait)(const void *state, enum side to);
 

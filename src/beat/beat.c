@@ -57,24 +57,16 @@ wish(const struct beat_policy *p)
 	return p->kind != 0 ? p->kind : p->preferred;
 }
 
-/*
- * The leg has been quiet since. Only an ask brings bytes back; of a peer that
- * acknowledges what it gets, a tell brings no more than that.
- */
-static int64_t
-quiet_since_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t tx_us)
-{
-	return max64(wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us, b->last_us);
-}
-
 int64_t
 beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t tx_us)
 {
-	int64_t due_us;
+	int64_t quiet_us, due_us;
 
 	if (p->interval_us == 0 || b->refused)
 		return INT64_MAX;
-	due_us = quiet_since_us(b, p, rx_us, tx_us) + b->gap_us;
+	/* Only an ask brings bytes back. Of a peer that acknowledges what it gets, a tell brings no more than that. */
+	quiet_us = wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us;
+	due_us = max64(quiet_us, b->last_us) + b->gap_us;
 	if ((b->trying & ~(unsigned)BEAT_ASK) != 0)
 		due_us = min64(due_us, b->trial_us + beat_trial_us(p, false));
 	if ((b->trying & BEAT_ASK) != 0)
@@ -162,11 +154,15 @@ judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_
 		miss(b, p, o);
 }
 
-/* Some peers cannot bear a ping within a message of several frames, though it is legal: one waits an interval more for its end. */
+/*
+ * Some peers cannot bear a ping within a message of several frames, though it
+ * is legal: one goes there only when the message has paused for an interval
+ * more. While its frames come the path is in use.
+ */
 static int64_t
-message_wait_us(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f)
+message_wait_us(const struct beat_leg *b, const struct beat_facts *f)
 {
-	return f->may_wait ? quiet_since_us(b, p, f->rx_us, f->tx_us) + 2 * b->gap_us : 0;
+	return f->may_wait ? max64(f->tx_us, b->last_us) + 2 * b->gap_us : 0;
 }
 
 int64_t
@@ -203,14 +199,14 @@ beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_f
 		b->hold = b->mute ? BEAT_HOLD_MUTE : b->asked_us != 0 ? BEAT_HOLD_REPLY : BEAT_HOLD_STATE;
 	else
 		b->hold = (uint8_t)find_hold(b, p, f, now_us);
-	if (b->hold == BEAT_HOLD_NONE && now_us < message_wait_us(b, p, f))
+	if (b->hold == BEAT_HOLD_NONE && now_us < message_wait_us(b, f))
 		b->hold = BEAT_HOLD_MESSAGE;
 	if (b->hold == BEAT_HOLD_NONE)
 		o.verdict = BEAT_SEND;
 	else
 		o.again_us = beat_again_us(b, p, now_us);
 	if (b->hold == BEAT_HOLD_MESSAGE)
-		o.again_us = min64(o.again_us, message_wait_us(b, p, f));
+		o.again_us = min64(o.again_us, message_wait_us(b, f));
 	return o;
 }
 

@@ -72,7 +72,7 @@ const struct key keys[] = {
 	{ ROUTE("unix_mode", mode, unix_mode), .max = 0777, .def = "0660",
 	  .help = "Who may connect to a listener on unix:PATH, as chmod has it; the file belongs to user" },
 	{ ROUTE("backend", backend, backend),
-	  .help = "Where flows go; several by comma, tried in order; one that did not answer, last for 15 s. A name is "
+	  .help = "Where flows go; several by comma, tried in order; one that did not answer, last for a while. A name is "
 	    "looked up, and all its addresses are tried; original: where a redirected flow wanted to go" },
 	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
 	  .help = "What is spoken, which decides the heartbeats; tcp: plain bytes, TCP probes alone; "

@@ -4,12 +4,16 @@
  *
  * An address that refuses is not among them: to ask it again costs one round
  * trip, and shows at once that it is back.
+ *
+ * A packet may just have been lost: so the first time is short, and doubles with
+ * each failure until the address has answered.
  */
 #include <string.h>
 
 #include "relay/flow.h"
 
-#define FAILED_US (15 * US_PER_S)
+#define FIRST_US (2 * US_PER_S)
+#define MOST_US (32 * US_PER_S)
 
 static struct failed_address *
 find(struct failed *all, const struct address *a)
@@ -37,10 +41,17 @@ failed_add(struct failed *all, const struct address *a, int64_t now_us)
 {
 	struct failed_address *f = find(all, a);
 
+	int64_t for_us = FIRST_US;
+
 	if (f == NULL)
 		f = place(all);
-	*f = (struct failed_address){ *a, now_us + FAILED_US };
-	all->until_us = f->until_us;
+	else if (now_us < f->until_us)
+		for_us = f->for_us;		/* another flow that had begun before */
+	else if (now_us < f->until_us + MOST_US)
+		for_us = f->for_us < MOST_US ? f->for_us * 2 : MOST_US;
+	*f = (struct failed_address){ *a, now_us + for_us, for_us };
+	if (all->until_us < f->until_us)
+		all->until_us = f->until_us;
 }
 
 bool
@@ -54,7 +65,7 @@ failed_lately(struct failed *all, const struct address *a, int64_t now_us)
 void
 failed_forget(struct failed *all, const struct address *a, int64_t now_us)
 {
-	struct failed_address *f = now_us < all->until_us ? find(all, a) : NULL;
+	struct failed_address *f = now_us < all->until_us + MOST_US ? find(all, a) : NULL;
 
 	if (f != NULL)
 		f->until_us = 0;

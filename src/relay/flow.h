@@ -154,6 +154,7 @@ struct failed {
 	struct failed_address {
 		struct address address;
 		int64_t until_us;	/* 0: a free place */
+		int64_t for_us;		/* so long, until then */
 	} list[FAILED_MOST];
 };
 

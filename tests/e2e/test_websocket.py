@@ -69,19 +69,30 @@ def check_beats(end, kind):
     ("ws", "websockets", False, "ask"), ("ws", "websockets", True, "tell"),
     ("websockets", "ws", False, "ask"), ("websockets", "ws", True, "tell"),
     ("websockets", "websockets", True, "ask"), ("websockets", "websockets", False, "tell"),
-    ("aiohttp", "ws", True, "ask"), ("websockets", "aiohttp", False, "ask"), ("aiohttp", "aiohttp", True, "ask"),
-    ("ws", "aiohttp", True, "tell"),
+    ("aiohttp", "ws", False, "ask"), ("websockets", "aiohttp", False, "ask"), ("aiohttp", "aiohttp", True, "ask"),
+    ("ws", "aiohttp", False, "tell"),	# aiohttp 3.8 takes no ping within a compressed message of several frames, whoever sends it
 ])
 def test_libraries_converse(stent, servers, client, server, compressed, kind):
-    # aiohttp 3.8 cannot bear a ping within a compressed message of several frames; ours waits, here long enough
-    heartbeat = "50ms" if compressed and "aiohttp" in (client, server) else "20ms"
-    s = route(stent, servers(server, compressed), heartbeat, kind=kind)
+    s = route(stent, servers(server, compressed), kind=kind)
     with Program(*CLIENTS[client], s.port) as program:
         seen = program.result()
     check_conversation(seen, compressed)
     assert seen["messages"] == EXCHANGES
     assert seen["pongs"] == {f"client {size}": 1 for size in SIZES}, "each ping of the client is answered once"
     check_beats(s.flow_end(), kind)
+
+
+def test_two_stents_in_a_row(stent, servers):
+    """Each takes out the pongs for its own pings, and passes on the other's and the application's."""
+    inner = route(stent, servers("ws", True))
+    outer = route(stent, inner.port)
+    with Program(*CLIENTS["websockets"], outer.port) as program:
+        seen = program.result()
+    check_conversation(seen, True)
+    assert seen["pongs"] == {f"client {size}": 1 for size in SIZES}
+    for s in (inner, outer):
+        end = s.flow_end()
+        assert end["protocol"] == "websocket" and min(end["client_answers"], end["backend_answers"]) > 0
 
 
 @pytest.mark.parametrize("server, compressed, kind", [("ws", True, "ask"), ("websockets", False, "tell")])
@@ -357,7 +368,7 @@ def test_a_beat_never_goes_inside_a_frame(by_hand, side):
 
 @SIDES
 def test_a_ping_waits_for_the_end_of_a_message(by_hand, side):
-    """Between two frames of one message it is legal, but some programs cannot bear it: it waits an interval more."""
+    """Between two frames of one message it is legal, but some programs cannot bear it: it waits until that has paused for long."""
     interval = 0.5 * harness.SLOW
     s, a, b = by_hand(heartbeat="off", **{f"{side}__heartbeat": f"{round(interval * 1000)}ms"})
     reader, sender = (a, b) if side == "client" else (b, a)
@@ -367,8 +378,11 @@ def test_a_ping_waits_for_the_end_of_a_message(by_hand, side):
     sender.send(CONTINUATION, b" second")
     assert [reader.read()[0] for _ in range(3)] == [TEXT, CONTINUATION, PING]
     sender.send_part(TEXT, b"no end")	# in sight
+    for _ in range(3):
+        time.sleep(0.7 * interval)
+        sender.send_part(CONTINUATION, b"more")
     began = time.monotonic()
-    assert reader.read()[0] == TEXT
+    assert [reader.read()[0] for _ in range(4)] == [TEXT] + 3 * [CONTINUATION]
     assert reader.read(timeout=3)[0] in (PING, PONG)
     assert time.monotonic() - began > 1.5 * interval
 

@@ -209,7 +209,7 @@ test_a_leg_that_waits_is_told_meanwhile(void **state)
 	assert_int_equal(b.misses, 1);
 }
 
-/* Within a message of several frames one waits an interval more for its end. */
+/* Within a message of several frames one waits until that has paused for an interval more. */
 static void
 test_a_beat_waits_for_the_end_of_a_message(void **state)
 {
@@ -232,11 +232,13 @@ test_a_beat_waits_for_the_end_of_a_message(void **state)
 		assert_int_equal(b.hold, BEAT_HOLD_MESSAGE);
 		assert_true(o.again_us > 35 * S && o.again_us <= 60 * S);
 		assert_int_equal(decide(&b, p, &f, 59 * S), 0);
-		assert_int_equal(decide(&b, p, &f, 60 * S), p->preferred);	/* it has no end */
+		f.tx_us = 40 * S;	/* it goes on */
+		assert_int_equal(decide(&b, p, &f, 60 * S), 0);
+		assert_int_equal(decide(&b, p, &f, 90 * S), p->preferred);	/* it does not */
 		f.may_wait = false;
-		f.rx_us = f.tx_us = 61 * S;
+		f.rx_us = f.tx_us = 91 * S;
 		assert_int_equal(decide(&b, p, &f, beat_due_us(&b, p, f.rx_us, f.tx_us)), p->preferred);
-		assert_true(b.last_us <= 86 * S);
+		assert_true(b.last_us <= 116 * S);
 	}
 }
 
