@@ -112,9 +112,18 @@ struct codec_obituary {
 	int64_t quiet_ms;	/* nothing was heard of it for so long */
 };
 
+/* What a protocol makes of the settings. */
+enum codec_trait {
+	CODEC_MAY_BE_ANY = 1,		/* it may turn out to be any other */
+	CODEC_TAKES_TEXTS = 2,		/* its heartbeats are texts of the settings */
+	CODEC_HAS_TRANSACTIONS = 4,	/* it knows them, and keeps out of them */
+	CODEC_HAS_COMMENTS = 8,		/* into event streams */
+};
+
 struct codec {
 	const char *name;	/* as in `protocol = NAME` */
 	const char *summary;	/* a few words for help and docs */
+	unsigned traits;	/* a set of enum codec_trait */
 	size_t state_size;	/* bytes, at most CODEC_STATE_MAX; relay memory is counted: keep it small */
 	struct {
 		unsigned kinds;		/* kinds that this protocol has toward that side; 0: never a beat */

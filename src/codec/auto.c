@@ -407,6 +407,7 @@ auto_actual(const void *state)
 
 const struct codec codec_auto = {
 	.name = "auto",
+	.traits = CODEC_MAY_BE_ANY,
 	.summary = "found out from the first bytes",
 	.state_size = sizeof(struct finder),
 	.leg = {

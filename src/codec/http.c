@@ -588,6 +588,7 @@ actual(const void *state)
 	.name = row_name, \
 	.client_speaks = true, \
 	.summary = what, \
+	.traits = CODEC_HAS_COMMENTS, \
 	.state_size = sizeof(struct http), \
 	.leg = { \
 		[CLIENT] = { ALL_KINDS, BEAT_TELL, 25000 }, \

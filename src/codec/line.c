@@ -240,6 +240,7 @@ line_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT
 
 const struct codec codec_line = {
 	.name = "line",
+	.traits = CODEC_TAKES_TEXTS,
 	.summary = "lines of a protocol of one's own: the texts of beat_send and beat_expect",
 	.state_size = sizeof(struct line),
 	.leg = {

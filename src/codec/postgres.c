@@ -237,6 +237,7 @@ pg_skipped(void *state, enum side from, uint64_t n)
 
 const struct codec codec_postgres = {
 	.name = "postgres",
+	.traits = CODEC_HAS_TRANSACTIONS,
 	.client_speaks = true,
 	.summary = "PostgreSQL, protocol 3",
 	.state_size = sizeof(struct pg),

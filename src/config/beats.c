@@ -31,9 +31,27 @@ struct leg_beats {
 struct beats {
 	struct route *route;
 	struct errors *errors;
-	bool is_auto, is_line;
+	bool may_be_any, takes_texts;
 	struct leg_beats leg[2];
 };
+
+static bool
+has_trait(const struct beats *b, enum codec_trait trait)
+{
+	return b->route->codec != NULL && (b->route->codec->traits & trait) != 0;
+}
+
+/* The first protocol that has it, for an error's way out. */
+static const char *
+name_with(enum codec_trait trait)
+{
+	const struct codec *c;
+
+	for (size_t i = 0; (c = codec_at(i)) != NULL; i++)
+		if ((c->traits & trait) != 0)
+			return c->name;
+	return "";
+}
 
 /* What decides a key for a leg; NULL: the default, or it is wrong, which was told. */
 static const struct entry *
@@ -48,8 +66,8 @@ static void
 beats_gather(struct beats *b, struct draft *d, const struct section *s, struct route *r)
 {
 	*b = (struct beats){ .route = r, .errors = &d->errors };
-	b->is_auto = strcmp(r->protocol, "auto") == 0;
-	b->is_line = strcmp(r->protocol, "line") == 0;
+	b->may_be_any = has_trait(b, CODEC_MAY_BE_ANY);
+	b->takes_texts = has_trait(b, CODEC_TAKES_TEXTS);
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		struct leg_beats *l = &b->leg[side];
 
@@ -60,9 +78,9 @@ beats_gather(struct beats *b, struct draft *d, const struct section *s, struct r
 		l->expect = draft_decides(d, s, key_find("beat_expect"), l->side);
 		l->own_heartbeat = section_owns(s, l->heartbeat);
 		l->own_kind = section_owns(s, l->kind);
-		if (b->is_auto)
+		if (b->may_be_any)
 			l->kinds = ANY_KIND;
-		else if (b->is_line)
+		else if (b->takes_texts)
 			l->kinds = l->send == NULL ? 0 : l->expect == NULL ? BEAT_TELL : BEAT_ASK;
 		else if (r->codec != NULL)
 			l->kinds = r->codec->leg[side].kinds;
@@ -96,9 +114,9 @@ tell_no_beats(const struct beats *b, const struct leg_beats *l, const struct ent
 	if (b->route->codec == NULL)
 		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; name the protocol, such as "
 		    "protocol = websocket, or leave this out: TCP probes work without", e->name, protocol);
-	else if (b->is_line)
-		errors_add(b->errors, e->line, "%s: protocol = line has no heartbeat without its text; write %s.beat_send",
-		    e->name, for_both ? "client.beat_send or backend" : side);
+	else if (b->takes_texts)
+		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeat without its text; write %s.beat_send",
+		    e->name, protocol, for_both ? "client.beat_send or backend" : side);
 	else if (for_both)
 		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; leave this out", e->name, protocol);
 	else
@@ -130,9 +148,9 @@ resolve_kind(struct beats *b, struct leg_beats *l)
 			tell_no_beats(b, l, l->kind);
 		leg->heartbeat_kind = 0;
 	} else if (leg->heartbeat_kind != 0 && (leg->heartbeat_kind & l->kinds) == 0) {
-		if (l->own_kind && b->is_line)
-			errors_add(b->errors, l->kind->line, "%s: protocol = line asks where %s.beat_expect is set and else "
-			    "tells; leave this out", l->kind->name, side_name(l->side));
+		if (l->own_kind && b->takes_texts)
+			errors_add(b->errors, l->kind->line, "%s: protocol = %s asks where %s.beat_expect is set and else "
+			    "tells; leave this out", l->kind->name, b->route->protocol, side_name(l->side));
 		else if (l->own_kind)
 			errors_add(b->errors, l->kind->line, "%s: protocol = %s has no \"%s\" toward the %s; write "
 			    "%s.heartbeat_kind = %s", l->kind->name, b->route->protocol, l->kind->text,
@@ -142,7 +160,7 @@ resolve_kind(struct beats *b, struct leg_beats *l)
 	l->usable = l->kinds;
 	if (leg->heartbeat_kind != 0)
 		l->usable = leg->heartbeat_kind;
-	else if (!b->is_auto && !b->is_line && l->kinds != 0)
+	else if (!b->may_be_any && !b->takes_texts && l->kinds != 0)
 		l->usable = b->route->codec->leg[l->side].kind;	/* 0: only on demand */
 }
 
@@ -180,8 +198,8 @@ resolve_interval(struct beats *b, struct leg_beats *l)
 
 	if (is_auto) {
 		leg->heartbeat_ms = l->usable != 0 ? auto_interval(b, l->side) : 0;
-		leg->heartbeat_is_auto = b->is_auto;
-		if (leg->heartbeat_ms == 0 && leg->heartbeat_kind != 0 && l->own_kind && !b->is_auto)
+		leg->heartbeat_is_auto = b->may_be_any;
+		if (leg->heartbeat_ms == 0 && leg->heartbeat_kind != 0 && l->own_kind && !b->may_be_any)
 			errors_add(b->errors, l->kind->line, "%s: this kind has no interval of its own; write also "
 			    "%s.heartbeat = 25s", l->kind->name, side_name(l->side));
 	} else if (is_wanted && l->usable == 0) {
@@ -204,10 +222,11 @@ judge_lines(struct beats *b, const struct section *s)
 		const struct entry *texts[] = { l->send, l->expect };
 
 		for (size_t i = 0; i < 2; i++)
-			if (!b->is_line && section_owns(s, texts[i]) && (texts[i]->side >= 0 || side == CLIENT))
-				errors_add(b->errors, texts[i]->line, "%s: only protocol = line has a text of its own to "
-				    "send; leave this out", texts[i]->name);
-		if (b->is_line && l->expect != NULL && l->send == NULL && section_owns(s, l->expect))
+			if (!b->takes_texts && section_owns(s, texts[i]) && (texts[i]->side >= 0 || side == CLIENT))
+				errors_add(b->errors, texts[i]->line, "%s: only protocol = %s has a text of its own to "
+				    "send; leave this out", texts[i]->name,
+				    name_with(CODEC_TAKES_TEXTS));
+		if (b->takes_texts && l->expect != NULL && l->send == NULL && section_owns(s, l->expect))
 			errors_add(b->errors, l->expect->line, "%s: nothing is sent that this could answer; write %s.beat_send",
 			    l->expect->name, side_name(l->side));
 	}
@@ -219,19 +238,19 @@ judge_line_route(struct beats *b, const struct draft *d, const struct section *s
 {
 	const struct entry *e = draft_decides(d, s, key_find("protocol"), CLIENT);
 
-	if (!b->is_line || b->leg[CLIENT].send != NULL || b->leg[BACKEND].send != NULL)
+	if (!b->takes_texts || b->leg[CLIENT].send != NULL || b->leg[BACKEND].send != NULL)
 		return;
 	if (b->route->leg[CLIENT].heartbeat_ms >= 0 && b->route->leg[BACKEND].heartbeat_ms >= 0)
 		return;		/* both off, or told by resolve_interval() */
-	errors_add(b->errors, e->line, "%s: \"line\" needs a text to send; write client.beat_send or "
-	    "backend.beat_send, or heartbeat = off", e->name);
+	errors_add(b->errors, e->line, "%s: \"%s\" needs a text to send; write client.beat_send or "
+	    "backend.beat_send, or heartbeat = off", e->name, b->route->protocol);
 }
 
 /* Whether heartbeats keep out of a transaction unless told otherwise. */
 static bool
 has_transactions(const struct beats *b)
 {
-	return b->is_auto || strcmp(b->route->protocol, "postgres") == 0 || strcmp(b->route->protocol, "mysql") == 0;
+	return b->may_be_any || has_trait(b, CODEC_HAS_TRANSACTIONS);
 }
 
 static void
@@ -277,7 +296,7 @@ warn_of_haste(const struct beats *b, const struct leg_beats *l, const struct dra
 static bool
 has_events(const struct beats *b)
 {
-	return b->is_auto || strcmp(b->route->protocol, "http") == 0 || strcmp(b->route->protocol, "sse") == 0;
+	return b->may_be_any || has_trait(b, CODEC_HAS_COMMENTS);
 }
 
 /* heartbeat_text and heartbeat_at_start belong to event streams. */
@@ -294,7 +313,7 @@ judge_comments(struct beats *b, const struct draft *d, const struct section *s)
 
 		if (e != NULL && !has_events(b) && section_owns(s, e))
 			errors_add(b->errors, e->line, "%s: with protocol = %s there are no event streams; leave this out, or write "
-			    "protocol = http", e->name, b->route->protocol);
+			    "protocol = %s", e->name, b->route->protocol, name_with(CODEC_HAS_COMMENTS));
 	}
 }
 
@@ -315,7 +334,7 @@ drop_useless(struct beats *b)
 		struct codec_bytes *texts[] = { &settings->beat_send[side], &settings->beat_expect[side] };
 
 		for (size_t i = 0; i < 2; i++) {
-			if (b->is_line && (i == 0 || settings->beat_send[side].len > 0))
+			if (b->takes_texts && (i == 0 || settings->beat_send[side].len > 0))
 				continue;
 			free(texts[i]->data);
 			*texts[i] = (struct codec_bytes){ 0 };

@@ -25,10 +25,11 @@
 #define ANY (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
 
 static const struct codec codecs[] = {
-	{ .name = "auto", .leg = { { ANY, BEAT_TELL, 30000 }, { ANY, BEAT_TELL, 30000 } } },
-	{ .name = "line", .leg = { { BEAT_TELL | BEAT_ASK, 0, 25000 }, { BEAT_TELL | BEAT_ASK, 0, 25000 } } },
+	{ .name = "auto", .traits = CODEC_MAY_BE_ANY, .leg = { { ANY, BEAT_TELL, 30000 }, { ANY, BEAT_TELL, 30000 } } },
+	{ .name = "line", .traits = CODEC_TAKES_TEXTS, .leg = { { BEAT_TELL | BEAT_ASK, 0, 25000 }, { BEAT_TELL | BEAT_ASK, 0, 25000 } } },
 	{ .name = "both", .leg = { { BEAT_TELL, BEAT_TELL, 40000 }, { BEAT_TELL | BEAT_ASK, BEAT_ASK, 50000 } } },
 	{ .name = "server", .leg = { { 0, 0, 0 }, { BEAT_TELL | BEAT_ASK, BEAT_TELL, 60000 } } },
+	{ .name = "http", .traits = CODEC_HAS_COMMENTS },
 	{ .name = "demand", .leg = { { BEAT_AHEAD, 0, 0 }, { BEAT_TELL, BEAT_TELL, 60000 } } },
 };
 
