@@ -25,6 +25,7 @@ struct errand {
 	TAILQ_ENTRY(errand) link;
 	struct relay *relay;
 	const struct route *route;
+	struct own_end whose;		/* of the flow that it is for: it goes the same way */
 	struct event ev;
 	struct timer timer;
 	struct sockaddr_storage to;
@@ -96,7 +97,7 @@ start(struct errand *e)
 		return;
 	}
 	if (local.family != 0)
-		own_ends_add(&local, &to, (struct own_end){ 0, OWN_ENDS_HOPS_MAX });
+		own_ends_add(fd, &local, &to, e->whose);
 	TAILQ_REMOVE(&r->errands.waiting, e, link);
 	r->errands.n_waiting--;
 	TAILQ_INSERT_TAIL(&r->errands.running, e, link);
@@ -182,6 +183,7 @@ errand_run(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 	}
 	e->relay = r;
 	e->route = f->route;
+	e->whose = (struct own_end){ relay_route_index(f), f->hops };
 	e->len = len;
 	memcpy(e->bytes, bytes, len);
 	e->timer.fire = on_timeout;
