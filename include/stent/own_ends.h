@@ -19,12 +19,12 @@ struct own_end {
 	uint8_t hops;		/* how often the flow has come back already; OWN_ENDS_HOPS_MAX: so often, or more */
 };
 
-/* A connection from local to remote is under way. */
-void own_ends_add(const struct address *local, const struct address *remote, struct own_end e);
+/* A connection from local to remote is under way; fd is our end of it. */
+void own_ends_add(int fd, const struct address *local, const struct address *remote, struct own_end e);
 
 /*
- * True when the accepted socket fd, whose client has this address, is the other end of such a connection, also
- * when a firewall redirected it. Costs a system call only where an address fits.
+ * True when the accepted socket fd, whose client has this address, is the other end of such a connection that is
+ * still there, also when a firewall redirected it. Costs a system call only where an address fits.
  */
 bool own_ends_find(int fd, const struct address *client, struct own_end *ret);
 

@@ -2,9 +2,11 @@
  * own_ends.c - which clients are connections of our own.
  *
  * A table of one word a connection, found by its local address and port; a
- * younger one takes the place of an older one that hashes alike, and none is
- * taken out. That is enough: a flow comes back within a moment, and one that is
- * missed is found at its next round.
+ * younger one takes the place of an older one that hashes alike. That is enough:
+ * a flow comes back within a moment, and one that is missed is found at its next
+ * round. None is taken out: its descriptor is beside it, and the kernel says
+ * whether that is still the same connection. If not, its port may be that of an
+ * honest client by now.
  *
  * Ports are shared: an honest program of this machine may have the address and
  * port of a connection of ours, to another destination. So the destination has to
@@ -21,6 +23,7 @@
 #define SLOTS (1u << 14)
 
 static uint64_t slots[SLOTS];	/* 0: free; else of the local end 24 bits, of the remote one 24, the route 12, the hops 4 */
+static int fds[SLOTS];		/* its descriptor; that of another when a slot is just being taken: then it is missed */
 
 /* FNV-1a, stirred once more for its high bits. */
 static uint64_t
@@ -60,13 +63,28 @@ word_of(uint64_t local, uint64_t remote)
 }
 
 void
-own_ends_add(const struct address *local, const struct address *remote, struct own_end e)
+own_ends_add(int fd, const struct address *local, const struct address *remote, struct own_end e)
 {
 	const struct address to = actual(remote);
 	const uint64_t h = hash(local);
 
+	__atomic_store_n(&fds[h % SLOTS], fd, __ATOMIC_RELAXED);
 	__atomic_store_n(&slots[h % SLOTS], word_of(h, hash(&to)) | (uint64_t)(e.route & 0xfff) << 4 |
 	    (e.hops < OWN_ENDS_HOPS_MAX ? e.hops : OWN_ENDS_HOPS_MAX), __ATOMIC_RELEASE);
+}
+
+/* This descriptor is a socket of ours, whose local end has this address. */
+static bool
+is_there(int fd, const struct address *local)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct address a;
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
+		return false;
+	a = address_from_sockaddr((const struct sockaddr *)&ss);
+	return memcmp(&a, local, sizeof(a)) == 0;
 }
 
 static bool
@@ -84,7 +102,7 @@ own_ends_find(int fd, const struct address *client, struct own_end *ret)
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 
-	if (word == 0 || word >> 40 != h >> 40)
+	if (word == 0 || word >> 40 != h >> 40 || !is_there(__atomic_load_n(&fds[h % SLOTS], __ATOMIC_RELAXED), client))
 		return false;
 	*ret = (struct own_end){ (uint16_t)(word >> 4 & 0xfff), (uint8_t)(word & 0xf) };
 	if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0 && leads_to(word, &ss))

@@ -25,6 +25,7 @@ struct cancel {
 	TAILQ_ENTRY(cancel) link;
 	struct relay *relay;
 	const struct route *route;
+	struct own_end whose;		/* of the flow that it is for: it goes the same way */
 	struct event ev;
 	struct timer timer;
 	struct sockaddr_storage to;
@@ -96,7 +97,7 @@ start(struct cancel *c)
 		return;
 	}
 	if (local.family != 0)
-		own_ends_add(&local, &to, (struct own_end){ 0, OWN_ENDS_HOPS_MAX });
+		own_ends_add(fd, &local, &to, c->whose);
 	TAILQ_REMOVE(&r->cancels.waiting, c, link);
 	r->cancels.n_waiting--;
 	TAILQ_INSERT_TAIL(&r->cancels.running, c, link);
@@ -182,6 +183,7 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 	}
 	c->relay = r;
 	c->route = f->route;
+	c->whose = (struct own_end){ relay_route_index(f), f->hops };
 	c->len = len;
 	memcpy(c->bytes, bytes, len);
 	c->timer.fire = on_timeout;

@@ -430,7 +430,7 @@ start(struct flow *f, struct target *t)
 		return false;
 	}
 	if (local.family != 0)
-		own_ends_add(&local, &t->address, (struct own_end){ relay_route_index(f), f->hops });
+		own_ends_add(fd, &local, &t->address, (struct own_end){ relay_route_index(f), f->hops });
 	if (add_attempt(f, fd, t) == 0)
 		return true;
 	if (leg_of(f, BACKEND)->transport.fd == fd)

@@ -90,3 +90,16 @@ def test_a_drain_waits_for_one(stent, server):
     assert s.process.poll() is None
     server.close_cancels()
     assert s.process.wait(5 * harness.SLOW) == 0
+
+
+def test_one_finds_its_way_through_a_chain_of_routes(stent, server):
+    ports = [harness.free_port() for _ in range(2)]
+    s = stent(f"[route a]\nlisten = 127.0.0.1:{ports[0]}\nbackend = 127.0.0.1:{ports[1]}\nprotocol = postgres\n"
+              f"[route b]\nlisten = 127.0.0.1:{ports[1]}\nbackend = {server.text}\nprotocol = tcp\n")
+    client = Raw(ports[0])
+    client.until(b"Z")
+    client.send(query("select pg_sleep(99)"))
+    assert server.sessions[0].recv(100)
+    harness.Peer(client.sock).reset()
+    harness.wait_for(lambda: server.cancels, what="the cancel request")
+    server.close_cancels()

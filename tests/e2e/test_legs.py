@@ -449,6 +449,32 @@ def test_a_flow_that_a_redirection_leads_home_is_denied(stent, tmp_path):
     ends(s, "denied", "backend-reset", "backend-reset")
 
 
+@pytest.mark.lab
+def test_a_client_with_a_port_that_was_once_our_own_is_served(stent):
+    """On one machine with a redirected client the kernel gives both their ports, in turn."""
+    script = ("import contextlib, socket, struct\n"
+              "reset = socket.SO_LINGER, struct.pack('ii', 1, 0)    # no port rests\n"
+              "server = socket.create_server(('127.0.0.9', 7777))\n"
+              "server.settimeout(5)\n"
+              "for _ in range(30):\n"
+              "    with socket.create_connection(('127.0.0.9', 7777), timeout=5) as client:\n"
+              "        at_server, _ = server.accept()\n"
+              "        at_server.settimeout(5)\n"
+              "        at_server.sendall(b'x')\n"
+              "        assert client.recv(1) == b'x'\n"
+              "        client.setsockopt(socket.SOL_SOCKET, *reset)\n"
+              "    with at_server, contextlib.suppress(ConnectionResetError):\n"
+              "        at_server.recv(1)\n"
+              "print('served')\n")
+    s = stent("[route t]\nlisten = 127.0.0.1:7000\nbackend = original\n",
+              prefix=("unshare", "-n", "bash", "-c", "ip link set lo up && sysctl -qw net.ipv4.ip_local_port_range='40000 40019' "
+                      "&& nft 'table ip t { chain o { type nat hook output priority -100; "
+                      "meta skuid 65534 tcp dport 7777 redirect to :7000; }; }' && exec \"$@\"", "bash"))
+    got = subprocess.run(["nsenter", "-n", "-t", str(s.pid), "setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3",
+                          "-c", script], capture_output=True, text=True, timeout=20 * harness.SLOW)
+    assert got.stdout == "served\n", got
+
+
 def test_a_unix_listener_that_is_reached_by_another_path_is_denied(stent, tmp_path):
     (tmp_path / "alias").symlink_to(tmp_path / "real")
     s = stent(f"[route t]\nlisten = unix:{tmp_path / 'real'}\nbackend = unix:{tmp_path / 'alias'}\n")

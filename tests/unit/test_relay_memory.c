@@ -97,7 +97,7 @@ struct world {
 
 static struct config *config;
 static int listener;
-static char backend[32];
+static char backend[32], behind_hole[64];
 static uint8_t data[2][DATA];
 
 static int
@@ -305,15 +305,16 @@ run_once(void)
 }
 
 static void
-fail_each(char *protocol, char *heartbeat, bool for_good)
+fail_each(const char *to, char *protocol, char *heartbeat, bool for_good)
 {
 	char *options[] = { protocol, heartbeat, "--user_timeout=20ms",
-	    "--connect_timeout=4ms",	/* its timer has fired when bytes flow */
+	    to == backend ? "--connect_timeout=4ms" : "--connect_timeout=1s",	/* its timer has fired when bytes flow */
+	    "--failover_after=1ms",
 	    "--beat_send=!\\n" };
-	const size_t n_options = strcmp(protocol, "--protocol=line") == 0 ? 5 : 4;
+	const size_t n_options = strcmp(protocol, "--protocol=line") == 0 ? 6 : 5;
 	long n = 0;
 
-	assert_int_equal(config_from_args(&config, "127.0.0.1:1", backend, options, n_options, stderr), 0);
+	assert_int_equal(config_from_args(&config, "127.0.0.1:1", to, options, n_options, stderr), 0);
 	do {
 		fault.failed = false;
 		fault.for_good = for_good;
@@ -327,16 +328,16 @@ static void
 test_plain_flows(void **state)
 {
 	(void)state;
-	fail_each("--protocol=tcp", "--client.idle_timeout=1h", false);
-	fail_each("--protocol=tcp", "--client.idle_timeout=1h", true);
+	fail_each(backend, "--protocol=tcp", "--client.idle_timeout=1h", false);
+	fail_each(backend, "--protocol=tcp", "--client.idle_timeout=1h", true);
 }
 
 static void
 test_flows_with_beats(void **state)
 {
 	(void)state;
-	fail_each("--protocol=line", "--heartbeat=2ms", false);
-	fail_each("--protocol=line", "--heartbeat=2ms", true);
+	fail_each(backend, "--protocol=line", "--heartbeat=2ms", false);
+	fail_each(backend, "--protocol=line", "--heartbeat=2ms", true);
 }
 
 /* The timer is set for the first time by what is sent: in the middle of a feed. */
@@ -344,8 +345,31 @@ static void
 test_flows_with_a_codec_alone(void **state)
 {
 	(void)state;
-	fail_each("--protocol=line", "--heartbeat=off", false);
-	fail_each("--protocol=line", "--heartbeat=off", true);
+	fail_each(backend, "--protocol=line", "--heartbeat=off", false);
+	fail_each(backend, "--protocol=line", "--heartbeat=off", true);
+}
+
+/* The first backend does not answer: the second is tried beside it, and gets the flow. */
+static void
+test_flows_that_fail_over(void **state)
+{
+	(void)state;
+	fail_each(behind_hole, "--protocol=tcp", "--client.idle_timeout=1h", false);
+	fail_each(behind_hole, "--protocol=tcp", "--client.idle_timeout=1h", true);
+}
+
+/* Its queue holds one, and is full: a SYN to it is dropped. */
+static void
+dig_hole(struct sockaddr_in *at)
+{
+	const int hole = listen_somewhere(at);
+
+	assert_int_equal(listen(hole, 0), 0);
+	for (int i = 0; i < 2; i++) {
+		const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+		(void)connect(fd, (struct sockaddr *)at, sizeof(*at));
+	}
 }
 
 static void
@@ -364,13 +388,16 @@ main(void)
 		cmocka_unit_test(test_plain_flows),
 		cmocka_unit_test(test_flows_with_beats),
 		cmocka_unit_test(test_flows_with_a_codec_alone),
+		cmocka_unit_test(test_flows_that_fail_over),
 	};
-	struct sockaddr_in at;
+	struct sockaddr_in at, hole;
 
 	signal(SIGPIPE, SIG_IGN);
 	event_set_mem_functions(__wrap_malloc, __wrap_realloc, free);
 	fill_data();
 	listener = listen_somewhere(&at);
 	snprintf(backend, sizeof(backend), "127.0.0.1:%d", ntohs(at.sin_port));
+	dig_hole(&hole);
+	snprintf(behind_hole, sizeof(behind_hole), "127.0.0.1:%d, %s", ntohs(hole.sin_port), backend);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

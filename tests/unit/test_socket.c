@@ -64,14 +64,19 @@ test_an_own_end_is_known_by_both_ends(void **state)
 	fd = socket_accept(listener, &peer);
 	assert_true(fd >= 0);
 	assert_false(own_ends_find(fd, &peer, &e));
-	own_ends_add(&local, &other, (struct own_end){ 3, 2 });
+	own_ends_add(client, &local, &other, (struct own_end){ 3, 2 });
 	assert_false(own_ends_find(fd, &peer, &e));
-	own_ends_add(&local, &remote, (struct own_end){ 3, 2 });
+	own_ends_add(client, &local, &remote, (struct own_end){ 3, 2 });
 	assert_true(own_ends_find(fd, &peer, &e));
 	assert_int_equal(e.route, 3);
 	assert_int_equal(e.hops, 2);
 	local.port ^= 1;
 	assert_false(own_ends_find(fd, &local, &e));
+	local.port ^= 1;
+	own_ends_add(listener, &local, &remote, (struct own_end){ 3, 2 });	/* ours is closed: the port is another's now */
+	assert_false(own_ends_find(fd, &peer, &e));
+	own_ends_add(-1, &local, &remote, (struct own_end){ 3, 2 });
+	assert_false(own_ends_find(fd, &peer, &e));
 	close(fd);
 	close(listener);
 	close(client);

@@ -28,6 +28,8 @@ class Mariadb:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="stent-mariadb-"))
         self.port = harness.free_port()
         self.socket = self.directory / "socket"
+        # At its start each removes what others' temporary tables look like, in the folder for those.
+        self.env = {**os.environ, "TMPDIR": str(self.directory)}
         self.as_user = []
         if os.getuid() == 0:
             owner = pwd.getpwnam(OWNER)
@@ -42,14 +44,14 @@ class Mariadb:
                  "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0", "--max-connections=100", "--max-allowed-packet=64M",
                  "--log-bin=binlog", "--server-id=1", f"--ssl-key={self.directory}/key",
                  f"--ssl-cert={self.directory}/cert", *map(str, options)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         harness.wait_for(self._ready, 60, "mariadbd to answer")
         self.sql(*SETUP)
 
     def _install(self):
         subprocess.run(["mariadb-install-db", "--no-defaults", *self.as_user, f"--datadir={self.directory}/data",
                         "--auth-root-authentication-method=normal", "--skip-test-db"],
-                       check=True, timeout=120 * harness.SLOW, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                       check=True, timeout=120 * harness.SLOW, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.env)
 
     def _make_certificate(self):
         key, cert = self.directory / "key", self.directory / "cert"
