@@ -1,7 +1,6 @@
 /*
  * cancel.c - a cancel request for a client that died, on a connection of its
- * own. Sends it, waits for the backend to
- * close, and gives up after five seconds.
+ * own. Sends it, waits for the backend to close, and gives up after five seconds.
  *
  * Clients that die by the hundred, or one that does nothing else, must not take
  * the descriptors of others: some run at once, some wait for them, for five
@@ -24,7 +23,7 @@
 struct cancel {
 	TAILQ_ENTRY(cancel) link;
 	struct relay *relay;
-	const struct route *route;
+	const struct route *route;	/* held through its settings */
 	struct own_end whose;		/* of the flow that it is for: it goes the same way */
 	struct event ev;
 	struct timer timer;
@@ -67,6 +66,7 @@ free_cancel(struct cancel *c)
 		r->cancels.n_waiting--;
 		TAILQ_REMOVE(&r->cancels.waiting, c, link);
 	}
+	config_release(c->route->config);
 	free(c);
 }
 
@@ -183,6 +183,7 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 	}
 	c->relay = r;
 	c->route = f->route;
+	config_hold(c->route->config);
 	c->whose = (struct own_end){ relay_route_index(f), f->hops };
 	c->len = len;
 	memcpy(c->bytes, bytes, len);
