@@ -17,6 +17,8 @@
  *     reply where no ping of the application's can be meant: we wait for a reply, each of its pings has had a pong,
  *     and this peer has neither returned a token whole nor sent pongs that nobody asked for. Elsewhere it is passed
  *     on, and what we have asked of a peer that mangles counts neither as replied to nor as missed.
+ * An empty one is taken out as well, but does not count as replied to: there are peers that send such a pong from time
+ * to time, unasked, and reply to no ping (.NET's, while its application reads nothing). They must not be given up for that.
  *
  * "An endpoint MAY elect to send a Pong frame for only the most recently
  * processed Ping frame" (5.5.3). Hence:
@@ -234,7 +236,7 @@ take_pong(struct ws *ws, enum side from, const uint8_t *payload, size_t len, str
 		a->knows_pongs = true;
 	if (like == CARRIES && len >= WS_TOKEN)
 		serial = read_serial(payload + FIXED_LEN);
-	if (serial >= 0 ? settle_one(a, (unsigned)serial) : settle_all(a))
+	if ((serial >= 0 ? settle_one(a, (unsigned)serial) : settle_all(a)) && len > 0)
 		out->answers++;
 	else
 		out->strays++;

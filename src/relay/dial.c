@@ -164,7 +164,8 @@ attempt_failed(struct flow *f, const struct attempt *a, int err)
 	else
 		snprintf(text, sizeof(text), "%s: %s", to, err == ETIMEDOUT ? "no answer in time" : strerror(err));
 	note_failure(f, &f->route->backend[a->target.backend], failure(err), text);
-	if (now_us - a->began_us >= NEXT_ADDRESS_US && a->target.address.family != AF_UNIX)
+	/* A refusal is an answer, also one from far away. */
+	if (now_us - a->began_us >= NEXT_ADDRESS_US && a->target.address.family != AF_UNIX && err != ECONNREFUSED)
 		failed_add(&f->relay->failed, &a->target.address, now_us);
 }
 

@@ -243,6 +243,22 @@ def test_a_standby_waits_for_its_share_where_failover_after_is_off(stent, echo):
         assert seconds_to_talk(s) < 0.25 * harness.SLOW		# it is tried last now
 
 
+def test_one_that_refused_after_a_while_is_tried_first_again(stent, echo):
+    """Its refusal was an answer, on a long way or behind a lost packet: the standby gets no more flows once it is back."""
+    with harness.BlackHole() as primary:
+        port = primary.port
+        s = stent.route(f"{primary.text}, {echo.text}", connect_timeout="10s", failover_after="off")
+        client = s.connect()
+        harness.wait_for(lambda: syn_sent_to(port), what="the attempt")
+    with client:				# the second SYN is refused, after a second
+        client.send_all(b"x")
+        assert client.recv_exact(1) == b"x"
+    assert s.flow_end()["backend"] == echo.text
+    with harness.RawBackend(port=port) as primary, s.connect() as client:
+        client.send_all(b"x")
+        assert primary.accept().recv_exact(1) == b"x"
+
+
 def test_what_was_tried_last_is_tried_all_the_same(stent, echo):
     with harness.BlackHole() as hole:
         dead = harness.free_port()
