@@ -70,9 +70,7 @@ vital_open(struct flow *f, int64_t now_us)
 	if (codec->seed != NULL)
 		codec->seed(f->vital->state, (uint64_t)relay_random(f->relay) << 32 | relay_random(f->relay));
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
-		const struct beat_policy p = policy_of(f, s);
-
-		beat_init(&f->vital->beat[s], &p, now_us, relay_random(f->relay));
+		beat_init(&f->vital->beat[s], now_us, relay_random(f->relay));
 		f->vital->app_us[s] = now_us;
 	}
 	return 0;
@@ -325,11 +323,13 @@ static void
 wake_held(struct flow *f, enum side from)
 {
 	struct beat_leg *b = &f->vital->beat[side_other(from)];
+	struct beat_policy p;
 
 	if (b->hold != BEAT_HOLD_LIMIT)
 		return;
+	p = policy_of(f, side_other(from));
 	b->hold = BEAT_HOLD_NONE;
-	flow_wake_at(f, leg_of(f, from)->rx_us + b->gap_us);
+	flow_wake_at(f, leg_of(f, from)->rx_us + beat_gap_us(b, &p));
 }
 
 bool
@@ -555,13 +555,13 @@ find_traffic(struct flow *f, enum side s, struct beat_facts *ret)
 
 /* False: the flow has begun to end. */
 static bool
-send_beat(struct flow *f, enum side s, const struct beat_policy *p, enum beat_kind kind, int64_t now_us)
+send_beat(struct flow *f, enum side s, enum beat_kind kind, int64_t now_us)
 {
 	struct vital *v = f->vital;
 	uint8_t buf[CODEC_BEAT_MAX];
 	const size_t n = v->codec->beat(v->state, s, kind, buf);
 
-	beat_sent(&v->beat[s], p, kind, now_us, relay_random(f->relay));
+	beat_sent(&v->beat[s], kind, now_us, relay_random(f->relay));
 	counter_add(&f->relay->counters->beats[s], 1);
 	vital_guard(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
@@ -757,7 +757,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us)
 	if (o.verdict == BEAT_SEND) {
 		o.kind = kind_to_send(f, s, &p, o.kind, facts.legal);
 		if (o.kind != 0)
-			return send_beat(f, s, &p, (enum beat_kind)o.kind, now_us) ? due_us(f, s, &p) : INT64_MAX;
+			return send_beat(f, s, (enum beat_kind)o.kind, now_us) ? due_us(f, s, &p) : INT64_MAX;
 		b->hold = BEAT_HOLD_TRIAL;
 		return beat_again_us(b, &p, now_us);
 	}
