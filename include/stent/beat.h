@@ -37,7 +37,6 @@ struct beat_leg {
 	int64_t last_us;	/* when the last beat went out, or the flow began */
 	int64_t asked_us;	/* the answer that is waited for is due timeout_us after this; 0: none is waited for */
 	int64_t since_us;	/* when the oldest ask without an answer went out; 0: there is none */
-	int64_t gap_us;		/* quiet time until the next: the interval less its jitter */
 	int64_t trial_us;	/* when the first heartbeat of the one-way kind on trial went out */
 	uint32_t sent;
 	uint32_t asks;		/* of those, the ones that are replied to */
@@ -49,6 +48,7 @@ struct beat_leg {
 	uint8_t borne;		/* kinds that this peer has borne; a set of enum beat_kind */
 	uint8_t last_kind;	/* that was sent; 0: none yet */
 	uint8_t trying;		/* kinds on trial, a set: pings, and at most one other */
+	uint16_t jitter;	/* of the next one: 0..1023 of the most that its quiet time is less than the interval */
 	bool refused;		/* the peer does not bear heartbeats: it gets no more */
 	bool mute;		/* it was asked, and never replied: it is not asked again */
 };
@@ -85,7 +85,7 @@ enum beat_verdict {
 	BEAT_DEAD,		/* the peer missed its answers */
 };
 
-void beat_init(struct beat_leg *b, const struct beat_policy *p, int64_t now_us, uint32_t random);
+void beat_init(struct beat_leg *b, int64_t now_us, uint32_t random);
 
 /* When this leg is due: for a beat, or for the answer to one; INT64_MAX: never. rx_us, tx_us: the last bytes from and to the peer. */
 int64_t beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t tx_us);
@@ -109,11 +109,14 @@ struct beat_outcome {
 /* When a leg that is held is looked at again: as seldom as that can change without its due time moving, too. */
 int64_t beat_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now_us);
 
+/* How long the leg is quiet before its next heartbeat: 80..100 % of the interval. */
+int64_t beat_gap_us(const struct beat_leg *b, const struct beat_policy *p);
+
 /* For any other leg that is due. */
 struct beat_outcome beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us);
 
 /* random: any number, spreads the next beat over 80..100 % of the interval. */
-void beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_t now_us, uint32_t random);
+void beat_sent(struct beat_leg *b, unsigned kind, int64_t now_us, uint32_t random);
 /* Returns the kind that was on trial and is borne, as it was replied to; 0: none was. */
 unsigned beat_answered(struct beat_leg *b, unsigned n, int64_t now_us);
 

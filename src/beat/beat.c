@@ -23,6 +23,7 @@
 #define RETRY_LEAST_US (5 * US_PER_MS)
 #define RETRY_MOST_US (5 * US_PER_S)
 #define JITTER_PERCENT 20
+#define JITTERS 1024
 #define ASK_TRIAL_TIMEOUTS 10
 #define UNASKED_US (60 * (int64_t)US_PER_S)
 
@@ -38,17 +39,17 @@ max64(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
-static int64_t
-gap(const struct beat_policy *p, uint32_t random)
+int64_t
+beat_gap_us(const struct beat_leg *b, const struct beat_policy *p)
 {
-	return p->interval_us - p->interval_us * JITTER_PERCENT / 100 * (int64_t)(random % 1024) / 1024;
+	return p->interval_us - p->interval_us * JITTER_PERCENT / 100 * b->jitter / JITTERS;
 }
 
 void
-beat_init(struct beat_leg *b, const struct beat_policy *p, int64_t now_us, uint32_t random)
+beat_init(struct beat_leg *b, int64_t now_us, uint32_t random)
 {
 	b->last_us = now_us;
-	b->gap_us = gap(p, random);
+	b->jitter = (uint16_t)(random % JITTERS);
 }
 
 static unsigned
@@ -66,7 +67,7 @@ beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us
 		return INT64_MAX;
 	/* Only an ask brings bytes back. Of a peer that acknowledges what it gets, a tell brings no more than that. */
 	quiet_us = wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us;
-	due_us = max64(quiet_us, b->last_us) + b->gap_us;
+	due_us = max64(quiet_us, b->last_us) + beat_gap_us(b, p);
 	if ((b->trying & ~(unsigned)BEAT_ASK) != 0)
 		due_us = min64(due_us, b->trial_us + beat_trial_us(p, false));
 	if ((b->trying & BEAT_ASK) != 0)
@@ -160,9 +161,9 @@ judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_
  * more. While its frames come the path is in use.
  */
 static int64_t
-message_wait_us(const struct beat_leg *b, const struct beat_facts *f)
+message_wait_us(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f)
 {
-	return f->may_wait ? max64(f->tx_us, b->last_us) + 2 * b->gap_us : 0;
+	return f->may_wait ? max64(f->tx_us, b->last_us) + 2 * beat_gap_us(b, p) : 0;
 }
 
 int64_t
@@ -199,22 +200,22 @@ beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_f
 		b->hold = b->mute ? BEAT_HOLD_MUTE : b->asked_us != 0 ? BEAT_HOLD_REPLY : BEAT_HOLD_STATE;
 	else
 		b->hold = (uint8_t)find_hold(b, p, f, now_us);
-	if (b->hold == BEAT_HOLD_NONE && now_us < message_wait_us(b, f))
+	if (b->hold == BEAT_HOLD_NONE && now_us < message_wait_us(b, p, f))
 		b->hold = BEAT_HOLD_MESSAGE;
 	if (b->hold == BEAT_HOLD_NONE)
 		o.verdict = BEAT_SEND;
 	else
 		o.again_us = beat_again_us(b, p, now_us);
 	if (b->hold == BEAT_HOLD_MESSAGE)
-		o.again_us = min64(o.again_us, message_wait_us(b, f));
+		o.again_us = min64(o.again_us, message_wait_us(b, p, f));
 	return o;
 }
 
 void
-beat_sent(struct beat_leg *b, const struct beat_policy *p, unsigned kind, int64_t now_us, uint32_t random)
+beat_sent(struct beat_leg *b, unsigned kind, int64_t now_us, uint32_t random)
 {
 	b->last_us = now_us;
-	b->gap_us = gap(p, random);
+	b->jitter = (uint16_t)(random % JITTERS);
 	b->sent++;
 	b->last_kind = (uint8_t)kind;
 	if (b->unread < BEAT_UNREAD_MAX)

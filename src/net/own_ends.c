@@ -20,7 +20,7 @@
 #include "stent/own_ends.h"
 #include "stent/socket.h"
 
-#define SLOTS (1u << 14)
+#define SLOTS (1u << 11)		/* some tenths of a second of the busiest worker: its memory is counted */
 
 static uint64_t slots[SLOTS];	/* 0: free; else of the local end 24 bits, of the remote one 24, the route 12, the hops 4 */
 static int fds[SLOTS];		/* its descriptor; that of another when a slot is just being taken: then it is missed */

@@ -319,6 +319,7 @@ void heartbeats_open(struct flow *f, int64_t now_us);
 struct verdict heartbeats_tick(struct flow *f, int64_t now_us, int64_t *again_us);
 void heartbeats_refused(struct flow *f, enum side s, const char *why);
 int64_t heartbeats_interval_us(const struct flow *f, enum side s);	/* 0: it gets none */
+int64_t heartbeats_gap_us(const struct flow *f, enum side s);	/* how long side s is quiet before its next one */
 bool heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us);
 /* Side s has closed, by a FIN or a reset: is it a heartbeat's doing? */
 void heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us);

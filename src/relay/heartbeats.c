@@ -39,13 +39,19 @@ heartbeats_interval_us(const struct flow *f, enum side s)
 	return f->session != NULL && f->session->codec != NULL ? policy_of(f, s).interval_us : 0;
 }
 
+int64_t
+heartbeats_gap_us(const struct flow *f, enum side s)
+{
+	const struct beat_policy p = policy_of(f, s);
+
+	return beat_gap_us(&f->session->beat[s], &p);
+}
+
 void
 heartbeats_open(struct flow *f, int64_t now_us)
 {
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
-		const struct beat_policy p = policy_of(f, s);
-
-		beat_init(&f->session->beat[s], &p, now_us, relay_random(f->relay));
+		beat_init(&f->session->beat[s], now_us, relay_random(f->relay));
 		f->session->app_us[s] = now_us;
 	}
 }
@@ -155,13 +161,13 @@ heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us)
 }
 
 static struct verdict
-send_beat(struct flow *f, enum side s, const struct beat_policy *p, enum beat_kind kind, int64_t now_us)
+send_beat(struct flow *f, enum side s, enum beat_kind kind, int64_t now_us)
 {
 	struct session *v = f->session;
 	uint8_t buf[CODEC_BEAT_MAX];
 	const size_t n = v->codec->beat(v->state, s, kind, buf);
 
-	beat_sent(&v->beat[s], p, kind, now_us, relay_random(f->relay));
+	beat_sent(&v->beat[s], kind, now_us, relay_random(f->relay));
 	counter_add(&f->relay->counters->beats[s], 1);
 	session_guard(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
@@ -367,7 +373,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		*again_us = beat_again_us(b, &p, now_us);
 		return verdict;
 	}
-	verdict = send_beat(f, s, &p, (enum beat_kind)o.kind, now_us);
+	verdict = send_beat(f, s, (enum beat_kind)o.kind, now_us);
 	*again_us = due_us(f, s, &p);
 	return verdict;
 }

@@ -178,7 +178,7 @@ wake_held(struct flow *f, enum side from)
 	if (b->hold != BEAT_HOLD_LIMIT)
 		return;
 	b->hold = BEAT_HOLD_NONE;
-	flow_wake_at(f, leg_of(f, from)->rx_us + b->gap_us);
+	flow_wake_at(f, leg_of(f, from)->rx_us + heartbeats_gap_us(f, side_other(from)));
 }
 
 struct verdict

@@ -40,7 +40,7 @@ decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts 
 
 	switch (o.verdict) {
 	case BEAT_SEND:
-		beat_sent(b, p, o.kind, now_us, 0);
+		beat_sent(b, o.kind, now_us, 0);
 		(void)beat_settle_trial(b, p, now_us + beat_trial_us(p, false));
 		return (int)o.kind;
 	case BEAT_DEAD:
@@ -53,9 +53,9 @@ decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts 
 
 /* A leg whose peer has replied before. */
 static void
-init(struct beat_leg *b, const struct beat_policy *p)
+init(struct beat_leg *b)
 {
-	beat_init(b, p, 0, 0);
+	beat_init(b, 0, 0);
 	beat_answered(b, 1, 0);
 }
 
@@ -65,7 +65,7 @@ send_first(struct beat_leg *b, const struct beat_policy *p)
 {
 	int64_t now;
 
-	init(b, p);
+	init(b);
 	now = beat_due_us(b, p, 0, 0);
 	assert_int_equal(decide(b, p, &all_well, now), p->preferred);
 	return now;
@@ -92,11 +92,11 @@ test_a_leg_is_due_when_its_quieter_direction_was_quiet(void **state)
 	struct beat_leg b = { 0 };
 
 	(void)state;
-	beat_init(&b, &asking, 0, 512);		/* half the jitter */
+	beat_init(&b, 0, 512);		/* half the jitter */
 	assert_int_equal(beat_due_us(&b, &asking, 0, 0), 22500000);
 	assert_int_equal(beat_due_us(&b, &asking, 7 * S, 3 * S), 25500000);
 	assert_int_equal(beat_due_us(&b, &asking, 3 * S, 7 * S), 25500000);
-	beat_init(&b, &asking, 0, 1023);
+	beat_init(&b, 0, 1023);
 	assert_in_range(beat_due_us(&b, &asking, 0, 0), 20 * S, 20 * S + 10000);
 }
 
@@ -107,7 +107,7 @@ test_a_leg_that_is_told_is_due_by_what_was_sent_to_it(void **state)
 	struct beat_leg b = { 0 };
 
 	(void)state;
-	beat_init(&b, &telling, 0, 0);
+	beat_init(&b, 0, 0);
 	assert_int_equal(beat_due_us(&b, &telling, 0, 100 * S), 125 * S);
 	assert_int_equal(beat_due_us(&b, &telling, 100 * S, 50 * S), 75 * S);
 }
@@ -222,7 +222,7 @@ test_a_beat_waits_for_the_end_of_a_message(void **state)
 		struct beat_facts f = all_well;
 		struct beat_outcome o;
 
-		init(&b, p);
+		init(&b);
 		f.may_wait = true;
 		f.tx_us = 10 * S;
 		f.rx_us = 10 * S;
@@ -251,7 +251,7 @@ test_what_a_peer_owes_the_application_is_no_miss(void **state)
 
 	(void)state;
 	f.legal = BEAT_TELL;
-	init(&b, &asking);
+	init(&b);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), BEAT_TELL);
 	assert_int_equal(b.misses, 0);
@@ -265,7 +265,7 @@ test_an_answer_to_the_application_settles_the_misses(void **state)
 	struct beat_facts f = waiting(0);
 
 	(void)state;
-	init(&b, &asking);
+	init(&b);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), BEAT_ASK);
 	assert_int_equal(b.misses, 2);
@@ -282,7 +282,7 @@ test_no_beat_behind_unsent_bytes(void **state)
 	struct beat_facts f = all_well;
 
 	(void)state;
-	beat_init(&b, &asking, 0, 0);
+	beat_init(&b, 0, 0);
 	f.busy = true;
 	assert_int_equal(decide(&b, &asking, &f, 25 * S), 0);
 	f.busy = false;
@@ -296,7 +296,7 @@ test_no_beat_that_the_other_side_does_not_vouch_for(void **state)
 	struct beat_facts f = all_well;
 
 	(void)state;
-	beat_init(&b, &telling, 0, 0);
+	beat_init(&b, 0, 0);
 	f.other_alive = false;
 	assert_int_equal(decide(&b, &telling, &f, 25 * S), 0);
 	f.other_alive = true;
@@ -316,7 +316,7 @@ test_unread_beats_do_not_pile_up(void **state)
 
 	(void)state;
 	p.limit_us = 0;
-	beat_init(&b, &p, 0, 0);
+	beat_init(&b, 0, 0);
 	for (int i = 0; i < 70000; i++)
 		assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
 	f.unread = true;
@@ -338,7 +338,7 @@ test_unread_beats_do_not_pile_up_where_the_kernel_does_not_tell(void **state)
 	(void)state;
 	p.limit_us = 0;
 	f.blind = true;
-	beat_init(&b, &p, 0, 0);
+	beat_init(&b, 0, 0);
 	for (int i = 0; i < BEAT_UNREAD_MAX; i++)
 		assert_int_equal(decide(&b, &p, &f, now += 25 * S), BEAT_TELL);
 	assert_int_equal(decide(&b, &p, &f, now += 25 * S), 0);
@@ -360,7 +360,7 @@ test_a_peer_that_never_replied_is_told_instead(void **state)
 	int64_t at;
 
 	(void)state;
-	beat_init(&b, &asking, 0, 0);
+	beat_init(&b, 0, 0);
 	assert_int_equal(decide(&b, &asking, &f, 25 * S), BEAT_ASK);
 	f.owed = true;
 	o = beat_decide(&b, &asking, &f, 55 * S);
@@ -404,7 +404,7 @@ test_a_leg_at_its_limit_is_looked_at_seldom(void **state)
 	struct beat_outcome o;
 
 	(void)state;
-	beat_init(&b, &telling, 0, 0);
+	beat_init(&b, 0, 0);
 	o = beat_decide(&b, &telling, &all_well, 4000 * S);
 	assert_int_equal(o.verdict, BEAT_WAIT);
 	assert_int_equal(b.hold, BEAT_HOLD_LIMIT);
@@ -431,14 +431,14 @@ test_a_kind_is_on_trial_for_a_moment(void **state)
 
 	(void)state;
 	assert_int_equal(beat_trial_us(&p, false), S);
-	beat_init(&b, &p, 0, 0);
+	beat_init(&b, 0, 0);
 	assert_int_equal(beat_settle_trial(&b, &p, 100 * S), 0);
-	beat_sent(&b, &p, BEAT_TELL, 25 * S, 0);
+	beat_sent(&b, BEAT_TELL, 25 * S, 0);
 	assert_int_equal(beat_due_us(&b, &p, 0, 25 * S), 26 * S);
 	assert_int_equal(beat_settle_trial(&b, &p, 25 * S + 1), 0);
 	assert_int_equal(beat_settle_trial(&b, &p, 26 * S), BEAT_TELL);
 	assert_int_equal(b.borne, BEAT_TELL);
-	beat_sent(&b, &p, BEAT_TELL, 50 * S, 0);
+	beat_sent(&b, BEAT_TELL, 50 * S, 0);
 	assert_int_equal(b.trying, 0);
 	p.interval_us = S / 10;
 	assert_int_equal(beat_trial_us(&p, false), S / 20);
@@ -453,17 +453,17 @@ test_a_ping_is_on_trial_until_its_reply(void **state)
 	struct beat_leg b = { 0 };
 
 	(void)state;
-	beat_init(&b, &p, 0, 0);
-	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	beat_init(&b, 0, 0);
+	beat_sent(&b, BEAT_ASK, 25 * S, 0);
 	assert_int_equal(beat_settle_trial(&b, &p, 1000 * S), 0);
 	assert_false(beat_drop_ask(&b, &p, 0, 26 * S));
-	beat_sent(&b, &p, BEAT_TELL, 30 * S, 0);	/* one of another kind beside it */
+	beat_sent(&b, BEAT_TELL, 30 * S, 0);	/* one of another kind beside it */
 	assert_int_equal(beat_settle_trial(&b, &p, 32 * S), BEAT_TELL);
 	assert_int_equal(b.trying, BEAT_ASK);
 	assert_int_equal(beat_answered(&b, 1, 200 * S), BEAT_ASK);
 	assert_int_equal(b.trying, 0);
 	assert_int_equal(b.borne, BEAT_TELL | BEAT_ASK);
-	beat_sent(&b, &p, BEAT_ASK, 250 * S, 0);
+	beat_sent(&b, BEAT_ASK, 250 * S, 0);
 	assert_int_equal(b.trying, 0);
 	assert_int_equal(beat_answered(&b, 1, 250 * S + 1), 0);
 }
@@ -476,8 +476,8 @@ test_a_ping_that_is_not_replied_to_is_no_verdict(void **state)
 	struct beat_leg b = { 0 };
 
 	(void)state;
-	beat_init(&b, &p, 0, 0);
-	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	beat_init(&b, 0, 0);
+	beat_sent(&b, BEAT_ASK, 25 * S, 0);
 	assert_false(beat_drop_ask(&b, &p, 0, 25 * S + 10 * p.timeout_us - 1));
 	assert_true(beat_drop_ask(&b, &p, 0, 25 * S + 10 * p.timeout_us));
 	assert_false(beat_drop_ask(&b, &p, 0, 1000 * S));
@@ -485,7 +485,7 @@ test_a_ping_that_is_not_replied_to_is_no_verdict(void **state)
 
 	/* Nor one that the peer has passed over. */
 	b = (struct beat_leg){ 0 };
-	beat_sent(&b, &p, BEAT_ASK, 25 * S, 0);
+	beat_sent(&b, BEAT_ASK, 25 * S, 0);
 	assert_false(beat_drop_ask(&b, &p, 26 * S, 27 * S));
 	b.mute = true;
 	assert_true(beat_drop_ask(&b, &p, 26 * S, 27 * S));
@@ -570,7 +570,7 @@ test_the_kind_of_a_beat(void **state)
 		const struct beat_facts f = { .legal = rows[i].legal, .route_allows = true, .other_alive = true };
 		struct beat_leg b = { 0 };
 
-		beat_init(&b, &p, 0, 0);
+		beat_init(&b, 0, 0);
 		assert_int_equal(decide(&b, &p, &f, S), rows[i].kind);
 	}
 }
