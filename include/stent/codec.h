@@ -2,19 +2,19 @@
  * codec.h - the contract of a protocol codec.
  *
  * A codec watches both directions of one flow, knows where a heartbeat (a
- * beat) may be put into it, writes one, and takes its answer out again. It is
+ * heartbeat) may be put into it, writes one, and takes its answer out again. It is
  * a pure state machine: no sockets, no clock, no logging, no allocation. All
  * it knows of a flow is in one state of state_size bytes, which the relay
  * allocates, zeroes and frees; it holds no pointers to memory of its own.
  *
  * The laws a codec is tested by:
- *   exact  with no beat written, what it emits is what it was fed, byte for
- *          byte, however that was cut. With beats: the same, plus the beats,
- *          less the answers to them.
- *   legal  may_beat() names a kind only where the protocol allows it in a
+ *   exact  with no heartbeat written, what it emits is what it was fed, byte for
+ *          byte, however that was cut. With heartbeats: the same, plus the heartbeats,
+ *          less the replies to them.
+ *   legal  may_heartbeat() names a kind only where the protocol allows it in a
  *          state that the codec is sure of.
  *   doubt  whatever it does not understand makes it let go for good
- *          (out->lost): it emits what it holds and the relay goes on without.
+ *          (out->passthrough): it emits what it holds and the relay goes on without.
  *
  * A new protocol is one file and one row of the table in codec.c.
  */
@@ -28,17 +28,17 @@
 
 #include "stent/side.h"
 
-/* Kinds of beat, as bits: may_beat() answers with a set of them. */
-enum beat_kind {
-	BEAT_TELL = 1,	/* nobody waits for an answer (the codec takes out what comes all the same) */
-	BEAT_ASK = 2,	/* answered by the peer; the codec takes the answer out */
-	BEAT_AHEAD = 4,	/* bytes certain to come, sent early, left out later */
+/* Kinds of heartbeat, as bits: may_heartbeat() replies with a set of them. */
+enum heartbeat_kind {
+	HEARTBEAT_ONEWAY = 1,	/* nobody waits for an answer (the codec takes out what comes all the same) */
+	HEARTBEAT_PING = 2,	/* answered by the peer; the codec takes the answer out */
+	HEARTBEAT_EARLY = 4,	/* bytes certain to come, sent early, left out later */
 };
 
 #define CODEC_STATE_MAX 512	/* bytes; a state with all that it holds back */
-#define CODEC_BEAT_MAX 256	/* bytes; room that beat() and cancel() may fill */
+#define CODEC_HEARTBEAT_MAX 256	/* bytes; room that heartbeat() and cancel() may fill */
 #define CODEC_COMMENT_MAX 200	/* bytes; of struct codec_settings */
-#define CODEC_FAREWELL_MAX 512	/* bytes; room that farewell() may fill */
+#define CODEC_CLOSE_MESSAGE_MAX 512	/* bytes; room that farewell() may fill */
 
 /*
  * What one feed() lets through, in order: pieces of the fed buffer (not
@@ -53,13 +53,13 @@ struct codec_out {
 	struct iovec spans[CODEC_SPANS];
 	size_t n_spans;
 	size_t scratch_used;
-	unsigned answers;	/* answers to our beats taken out by this call */
+	unsigned replies;	/* replies to our heartbeats taken out by this call */
 	unsigned strays;	/* ... and those that count for nothing: repeated, too late to be waited for, or errors in the place of one */
 	unsigned early;		/* bytes left out by this call, having been sent ahead */
 	const char *refused;	/* set when what came shows that this peer does not bear our heartbeats: a static string. See feed() */
 	const char *complaint;	/* set when a goodbye of `from` passed that names a fault of what it was sent: a static string. Right behind a heartbeat it is evidence against that */
-	const char *lost;	/* set once, when the codec lets go: the reason, a static string */
-	const char *note;	/* set once, what the operator should know of a flow that goes on (no beats to a pooler): a static string, logged at info */
+	const char *passthrough;	/* set once, when the codec lets go: the reason, a static string */
+	const char *note;	/* set once, what the operator should know of a flow that goes on (no heartbeats to a pooler): a static string, logged at info */
 	uint8_t scratch[CODEC_SCRATCH];
 };
 
@@ -68,12 +68,12 @@ codec_out_clear(struct codec_out *out)
 {
 	out->n_spans = 0;
 	out->scratch_used = 0;
-	out->answers = 0;
+	out->replies = 0;
 	out->strays = 0;
 	out->early = 0;
 	out->refused = NULL;
 	out->complaint = NULL;
-	out->lost = NULL;
+	out->passthrough = NULL;
 	out->note = NULL;
 }
 
@@ -95,18 +95,18 @@ struct codec_bytes {
 };
 
 struct codec_settings {
-	struct codec_bytes beat_send[2];	/* protocol = line: what to send to a side ... */
-	struct codec_bytes beat_expect[2];	/* ... and the answer; empty: none comes */
-	enum beat_kind kind[2];			/* kind configured for the beats to a side; 0: auto */
-	bool heartbeats[2];			/* beats to that side are on */
-	bool in_transaction;			/* beat the backend inside a transaction too */
+	struct codec_bytes heartbeat_send[2];	/* protocol = line: what to send to a side ... */
+	struct codec_bytes heartbeat_expect[2];	/* ... and the answer; empty: none comes */
+	enum heartbeat_kind kind[2];			/* kind configured for the heartbeats to a side; 0: auto */
+	bool heartbeats[2];			/* heartbeats to that side are on */
+	bool in_transaction;			/* heartbeat the backend inside a transaction too */
 	struct codec_bytes comment;		/* into event streams: ":words\n", with or without an empty line behind it; empty: by the stream */
 	bool comment_at_start;			/* ... also before the first byte of one */
 	bool while_busy[2];			/* heartbeats to that side also while a statement or command runs */
 };
 
 /* Why and since when the other side is dead; for farewell(). */
-struct codec_obituary {
+struct codec_close_info {
 	enum side dead;
 	const char *reason;	/* the close reason: "backend-user-timeout" */
 	int64_t quiet_ms;	/* nothing was heard of it for so long */
@@ -126,10 +126,10 @@ struct codec {
 	unsigned traits;	/* a set of enum codec_trait */
 	size_t state_size;	/* bytes, at most CODEC_STATE_MAX; relay memory is counted: keep it small */
 	struct {
-		unsigned kinds;		/* kinds that this protocol has toward that side; 0: never a beat */
-		enum beat_kind kind;	/* what `auto` means; 0 where it means off */
+		unsigned kinds;		/* kinds that this protocol has toward that side; 0: never a heartbeat */
+		enum heartbeat_kind kind;	/* what `auto` means; 0 where it means off */
 		uint32_t interval_ms;	/* what `heartbeat = auto` means; 0: off */
-	} leg[2];		/* indexed by the side that receives the beat */
+	} leg[2];		/* indexed by the side that receives the heartbeat */
 	bool client_speaks;	/* a client that has closed before its first byte wants nothing, whoever speaks first */
 
 	/*
@@ -148,10 +148,10 @@ struct codec {
 	 * consumed: less than len only when out is full (then called again with
 	 * the rest). Bytes consumed and not emitted are held in the state (few:
 	 * an answer's head cut in two) or were an answer of ours.
-	 * out->lost: it let go. It emitted all that it held; the relay forwards
+	 * out->passthrough: it let go. It emitted all that it held; the relay forwards
 	 * the rest itself and never calls again. So a codec lets go only when the
 	 * other direction holds nothing and no answer of ours is still to come;
-	 * until then it merely stops beating. Exception: with is_ahead() true for
+	 * until then it merely stops beating. Exception: with is_early() true for
 	 * a side, what came is not what was sent ahead; nothing more can be made
 	 * right, and the relay resets the flow.
 	 * out->refused: something came back unasked, or mangled, that can only be
@@ -179,11 +179,11 @@ struct codec {
 	 * relay may forward up to so many unseen and then says so by skipped().
 	 * NULL: none ever. UINT64_MAX: all that will ever come.
 	 */
-	uint64_t (*unseen)(const void *state, enum side from);
+	uint64_t (*skippable)(const void *state, enum side from);
 	void (*skipped)(void *state, enum side from, uint64_t n);
 
-	/* The kinds of beat that may go to side `to` right now, before any other byte. */
-	unsigned (*may_beat)(const void *state, enum side to);
+	/* The kinds of heartbeat that may go to side `to` right now, before any other byte. */
+	unsigned (*may_heartbeat)(const void *state, enum side to);
 
 	/*
 	 * Why no heartbeat may go to side `to` in the state that the flow is in
@@ -204,11 +204,11 @@ struct codec {
 	bool (*said_goodbye)(const void *state, enum side from);
 
 	/*
-	 * Writes a beat of one kind that may_beat() just allowed, and counts it
-	 * as sent. Returns its length, 1..CODEC_BEAT_MAX.
+	 * Writes a heartbeat of one kind that may_heartbeat() just allowed, and counts it
+	 * as sent. Returns its length, 1..CODEC_HEARTBEAT_MAX.
 	 */
-	size_t (*beat)(void *state, enum side to, enum beat_kind kind,
-	    uint8_t buf[CODEC_BEAT_MAX]);
+	size_t (*heartbeat)(void *state, enum side to, enum heartbeat_kind kind,
+	    uint8_t buf[CODEC_HEARTBEAT_MAX]);
 
 	/*
 	 * An answer to an ask of ours may still come from side `by`, and it
@@ -217,19 +217,19 @@ struct codec {
 	 * answer so far; without this call that alone counts. Called for a side
 	 * that has not sent its FIN.
 	 */
-	bool (*owes)(const void *state, enum side by, bool asked);
+	bool (*awaits_reply)(const void *state, enum side by, bool asked);
 
 	/*
-	 * Side `to` listens to a stream and says nothing meanwhile, so beats that
+	 * Side `to` listens to a stream and says nothing meanwhile, so heartbeats that
 	 * it does not react to are no sign that it does not read. NULL: never.
 	 */
-	bool (*listens)(const void *state, enum side to);
+	bool (*receive_only)(const void *state, enum side to);
 
 	/* The codec at work behind this one (protocol = auto, an upgrade); NULL: none yet. NULL: always itself. */
 	const struct codec *(*actual)(const void *state);
 
 	/* Bytes sent ahead to side `to` have not come yet: a FIN to it now would lie. NULL: never. */
-	bool (*is_ahead)(const void *state, enum side to);
+	bool (*is_early)(const void *state, enum side to);
 
 	/*
 	 * What side `to` is being sent has no other end than a FIN: with one that the
@@ -241,15 +241,15 @@ struct codec {
 	 * The protocol's own goodbye to side `to`, the other side being dead.
 	 * Returns its length, 0 where none is legal now. NULL: has none.
 	 */
-	size_t (*farewell)(void *state, enum side to, const struct codec_obituary *o,
-	    uint8_t buf[CODEC_FAREWELL_MAX]);
+	size_t (*close_message)(void *state, enum side to, const struct codec_close_info *o,
+	    uint8_t buf[CODEC_CLOSE_MESSAGE_MAX]);
 
 	/*
 	 * The client is dead while the backend still works for it: bytes to send
 	 * on a new connection to the backend so that it stops (PostgreSQL's
 	 * cancel request). Returns their length, 0: nothing to cancel. NULL: has none.
 	 */
-	size_t (*cancel)(const void *state, uint8_t buf[CODEC_BEAT_MAX]);
+	size_t (*cancel)(const void *state, uint8_t buf[CODEC_HEARTBEAT_MAX]);
 };
 
 /* The table: codecs by `protocol` name; NULL for an unknown one. "tcp" is no codec: see codec_name_is_known(). */

@@ -16,14 +16,14 @@
 #include "stent/log.h"
 #include "stent/side.h"
 
-enum on_dead { ON_DEAD_FAREWELL, ON_DEAD_RESET, ON_DEAD_CLOSE };
+enum on_dead { ON_DEAD_NOTIFY, ON_DEAD_RESET, ON_DEAD_CLOSE };
 
 /* Every AUTO is resolved by the reader: these are plain numbers for the relay. Durations: ms, 0 is off. */
 struct leg_settings {
 	struct keepalive keepalive;
-	int64_t heartbeat_ms;		/* quiet time after which a beat goes out */
+	int64_t heartbeat_ms;		/* quiet time after which a heartbeat goes out */
 	bool heartbeat_is_auto;		/* heartbeat = auto: the codec that is found decides (protocol = auto) */
-	unsigned heartbeat_kind;	/* enum beat_kind; 0: what the codec prefers (then heartbeat_misses: see there) */
+	unsigned heartbeat_kind;	/* enum heartbeat_kind; 0: what the codec prefers (then heartbeat_misses: see there) */
 	int64_t heartbeat_timeout_ms;
 	int heartbeat_misses;		/* 0: off; -1: auto: 3 when asking, off when telling */
 	int64_t heartbeat_limit_ms;
@@ -43,7 +43,7 @@ struct route {
 	struct codec_settings codec_settings;
 	int64_t connect_timeout_ms;	/* for all backends and their addresses together */
 	int64_t failover_after_ms;	/* the next backend is tried beside one that is silent; 0: off */
-	int64_t lookup_age_ms;		/* an address found by name is used so long */
+	int64_t dns_ttl_ms;		/* an address found by name is used so long */
 	enum on_dead on_dead;
 	bool urgent;			/* relay TCP's urgent mark */
 	bool cancel_on_death;

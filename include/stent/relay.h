@@ -20,17 +20,17 @@ enum close_reason {
 	REASON_NONE,
 	REASON_CLIENT_FIN,
 	REASON_CLIENT_RESET,
-	REASON_CLIENT_PROBE_TIMEOUT,
+	REASON_CLIENT_KEEPALIVE_TIMEOUT,
 	REASON_CLIENT_USER_TIMEOUT,
-	REASON_CLIENT_BEAT_TIMEOUT,
+	REASON_CLIENT_HEARTBEAT_TIMEOUT,
 	REASON_CLIENT_IDLE,
 	REASON_CLIENT_UNREACHABLE,
 	REASON_CLIENT_ERROR,
 	REASON_BACKEND_FIN,
 	REASON_BACKEND_RESET,
-	REASON_BACKEND_PROBE_TIMEOUT,
+	REASON_BACKEND_KEEPALIVE_TIMEOUT,
 	REASON_BACKEND_USER_TIMEOUT,
-	REASON_BACKEND_BEAT_TIMEOUT,
+	REASON_BACKEND_HEARTBEAT_TIMEOUT,
 	REASON_BACKEND_IDLE,
 	REASON_BACKEND_UNREACHABLE,
 	REASON_BACKEND_ERROR,
@@ -59,10 +59,10 @@ struct flow_info {
 	int64_t age_ms;
 	struct {
 		uint64_t bytes;		/* received from this side and forwarded */
-		uint64_t beats, answers;	/* sent to this side, answered by it */
-		uint64_t asks;		/* of the beats, those that are replied to */
+		uint64_t heartbeats, replies;	/* sent to this side, answered by it */
+		uint64_t pings;		/* of the heartbeats, those that are replied to */
 		int64_t rtt_us;		/* last, smoothed and worst round trip of an answer; -1: none yet. */
-		int64_t srtt_us;	/* without answers rtt_us is the kernel's estimate, if asked for */
+		int64_t srtt_us;	/* without replies rtt_us is the kernel's estimate, if asked for */
 		int64_t worst_us;
 		int64_t quiet_ms;	/* since the last bytes from this side */
 		int64_t heard_ms;	/* since its last sign of life that we know of: bytes, or an acknowledgement if asked for */
@@ -83,8 +83,8 @@ struct relay_counters {
 	uint64_t flows_total;
 	uint64_t flows_ended[REASON_COUNT];
 	uint64_t bytes[2];		/* received from that side and forwarded */
-	uint64_t beats[2], answers[2];	/* sent to, answered by that side */
-	uint64_t codec_lost;		/* codecs that let go */
+	uint64_t heartbeats[2], replies[2];	/* sent to, answered by that side */
+	uint64_t passthrough;		/* codecs that let go */
 	uint64_t cancels;		/* cancel requests under way */
 	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
 };
@@ -130,7 +130,7 @@ bool relay_has_work(const struct relay *r);	/* relay_work() should be called wit
  * all at once would take milliseconds for some thousands, during which no byte is passed on.
  */
 bool relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *info, void *arg), void *arg);
-/* For visit: asks the kernel for its estimate of the round trips that no answers tell. A few microseconds. */
+/* For visit: asks the kernel for its estimate of the round trips that no replies tell. A few microseconds. */
 void flow_info_ask(struct flow_info *info);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */

@@ -46,7 +46,7 @@ open_control(struct admin *a, struct server *s, struct event_base *base)
 	r = control_start(&a->control, s, base, c->control, &why);
 	if (r == 0)
 		return 0;
-	return tell_failure("control", c->control, r == -EADDRINUSE ? "another stent answers there; name another path" : why, r,
+	return tell_failure("control", c->control, r == -EADDRINUSE ? "another stent replies there; name another path" : why, r,
 	    c->control_is_default);
 }
 

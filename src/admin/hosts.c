@@ -2,7 +2,7 @@
  * hosts.c - by which names the status page may be asked for.
  *
  * A page from elsewhere can have its own name resolve to our address (DNS
- * rebinding); its browser then takes our answers for that page's own. Such a
+ * rebinding); its browser then takes our replies for that page's own. Such a
  * request carries that name in its Host header. So a name must be one that no
  * public site can have: an address, one without a dot (which containers call
  * each other by), one of this machine, or one of the settings.

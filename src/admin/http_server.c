@@ -6,7 +6,7 @@
  * for the whole of a request; serve.c has both.
  *
  * A page from elsewhere may make a browser send requests here, but cannot read
- * the answers: there is no CORS. It could if its own name were made to resolve
+ * the replies: there is no CORS. It could if its own name were made to resolve
  * to this address: which names are answered to is hosts.c.
  */
 #include "admin/http_server.h"

@@ -76,8 +76,8 @@ metrics_write(struct evbuffer *out, struct server *s)
 	single(out, "stent_flows_total", "counter", "Flows that were accepted.", sum.flows_total);
 	by_reason(out, sum.flows_ended);
 	by_side(out, "stent_bytes_total", "Bytes received from a side and forwarded.", sum.bytes);
-	by_side(out, "stent_beats_total", "Heartbeats sent to a side.", sum.beats);
-	by_side(out, "stent_answers_total", "Heartbeats that a side answered.", sum.answers);
-	single(out, "stent_codecs_lost_total", "counter",
-	    "Flows whose protocol was not understood any more and that went on as plain bytes.", sum.codec_lost);
+	by_side(out, "stent_heartbeats_total", "Heartbeats sent to a side.", sum.heartbeats);
+	by_side(out, "stent_heartbeat_replies_total", "Heartbeats that a side answered.", sum.replies);
+	single(out, "stent_passthrough_flows_total", "counter",
+	    "Flows whose protocol was not understood any more and that went on as plain bytes.", sum.passthrough);
 }

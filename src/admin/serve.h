@@ -1,5 +1,5 @@
 /*
- * serve.h - answers short questions on a listening socket: one request, one
+ * serve.h - replies short questions on a listening socket: one request, one
  * answer, the end. What the control socket and HTTP have in common.
  */
 #ifndef STENT_ADMIN_SERVE_H

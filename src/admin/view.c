@@ -212,13 +212,13 @@ view_sum(const struct server *s, struct relay_counters *ret)
 		worker_read_stats(server_worker(s, i), &one);
 		ret->flows_open += one.flows_open;
 		ret->flows_total += one.flows_total;
-		ret->codec_lost += one.codec_lost;
+		ret->passthrough += one.passthrough;
 		for (size_t r = 0; r < REASON_COUNT; r++)
 			ret->flows_ended[r] += one.flows_ended[r];
 		for (size_t side = CLIENT; side <= BACKEND; side++) {
 			ret->bytes[side] += one.bytes[side];
-			ret->beats[side] += one.beats[side];
-			ret->answers[side] += one.answers[side];
+			ret->heartbeats[side] += one.heartbeats[side];
+			ret->replies[side] += one.replies[side];
 		}
 	}
 }
@@ -302,9 +302,9 @@ flow_leg(const struct flow_info *f, enum side side)
 	    "why_none", text_json(f->leg[side].why_none),
 	    "address", address_text(address, text),
 	    "bytes", (json_int_t)f->leg[side].bytes,
-	    "beats", (json_int_t)f->leg[side].beats,
-	    "asks", (json_int_t)f->leg[side].asks,
-	    "answers", (json_int_t)f->leg[side].answers,
+	    "heartbeats", (json_int_t)f->leg[side].heartbeats,
+	    "pings", (json_int_t)f->leg[side].pings,
+	    "replies", (json_int_t)f->leg[side].replies,
 	    "rtt_ms", milliseconds(f->leg[side].rtt_us),
 	    "smoothed_rtt_ms", milliseconds(f->leg[side].srtt_us),
 	    "worst_rtt_ms", milliseconds(f->leg[side].worst_us),
@@ -364,7 +364,7 @@ endpoint_list(const struct endpoint *e, size_t n)
 static json_t *
 leg_json(const struct leg_settings *l)
 {
-	static const char *const kinds[] = { [0] = "auto", [BEAT_TELL] = "tell", [BEAT_ASK] = "ask", [BEAT_AHEAD] = "ahead" };
+	static const char *const kinds[] = { [0] = "auto", [HEARTBEAT_ONEWAY] = "oneway", [HEARTBEAT_PING] = "ping", [HEARTBEAT_EARLY] = "early" };
 	json_t *keepalive = l->keepalive.idle_s == 0 ? json_null() :
 	    json_pack("{s:i, s:i, s:i}", "idle_seconds", l->keepalive.idle_s, "interval_seconds",
 	    l->keepalive.interval_s, "probes", l->keepalive.probes);
@@ -374,7 +374,7 @@ leg_json(const struct leg_settings *l)
 	    "user_timeout_seconds", seconds_or_off(l->keepalive.user_timeout_ms),
 	    "heartbeat_seconds", seconds_or_off(l->heartbeat_ms),
 	    "heartbeat_is_auto", (int)l->heartbeat_is_auto,
-	    "heartbeat_kind", l->heartbeat_kind <= BEAT_AHEAD && kinds[l->heartbeat_kind] != NULL ?
+	    "heartbeat_kind", l->heartbeat_kind <= HEARTBEAT_EARLY && kinds[l->heartbeat_kind] != NULL ?
 	    kinds[l->heartbeat_kind] : "mixed",
 	    "heartbeat_limit_seconds", seconds_or_off(l->heartbeat_limit_ms),
 	    "idle_timeout_seconds", seconds_or_off(l->idle_timeout_ms));
@@ -447,9 +447,9 @@ view_status(struct server *s)
 	    "flows_total", (json_int_t)sum.flows_total,
 	    "flows_by_worker", worker_list(s),
 	    "bytes", both_sides(sum.bytes),
-	    "beats", both_sides(sum.beats),
-	    "answers", both_sides(sum.answers),
-	    "codecs_lost", (json_int_t)sum.codec_lost,
+	    "heartbeats", both_sides(sum.heartbeats),
+	    "replies", both_sides(sum.replies),
+	    "passthrough", (json_int_t)sum.passthrough,
 	    "ended", ended_json(&sum),
 	    "routes", route_list(c));
 }

@@ -204,7 +204,7 @@ explain(int r)
 	switch (-r) {
 	case ENOENT:
 	case ECONNREFUSED:
-		return "no stent answers there; is it running?";
+		return "no stent replies there; is it running?";
 	case EACCES:
 		return "not permitted; ask as the user that started stent, or as root";
 	case ETIMEDOUT:

@@ -30,7 +30,7 @@ char *ask_find(const char *command, const struct ask_where *where);
 
 /*
  * Sends one request and reads the answer; waits a few seconds at most. The
- * caller's (json_decref()). NULL, with the reason in why, when nobody answers
+ * caller's (json_decref()). NULL, with the reason in why, when nobody replies
  * or the answer is an error.
  */
 json_t *ask_try(const char *path, const char *request, char why[ASK_WHY_MAX]);

@@ -1,5 +1,5 @@
 /*
- * healthcheck.c - `stent healthcheck`: exit status 0 when a stent answers and
+ * healthcheck.c - `stent healthcheck`: exit status 0 when a stent replies and
  * does not drain, else 1. For Docker's HEALTHCHECK, which knows no other
  * status, in an image without a shell; and for scripts.
  *

@@ -35,20 +35,20 @@ print_head(const json_t *j)
 static void
 print_counters(const json_t *j)
 {
-	const json_t *bytes = json_object_get(j, "bytes"), *beats = json_object_get(j, "beats");
-	const json_t *answers = json_object_get(j, "answers");
+	const json_t *bytes = json_object_get(j, "bytes"), *heartbeats = json_object_get(j, "heartbeats");
+	const json_t *replies = json_object_get(j, "replies");
 	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX], d[FIGURE_MAX];
 
 	printf("flows     %s open of at most %s, %s since the start\n", figure_count(a, number(j, "flows_open")),
 	    figure_count(b, number(j, "max_flows")), figure_count(c, number(j, "flows_total")));
 	printf("bytes     %s from clients, %s from backends\n", figure_count(a, number(bytes, "client")),
 	    figure_count(b, number(bytes, "backend")));
-	printf("beats     %s to clients (%s answered), %s to backends (%s answered)\n",
-	    figure_count(a, number(beats, "client")), figure_count(b, number(answers, "client")),
-	    figure_count(c, number(beats, "backend")), figure_count(d, number(answers, "backend")));
-	if (number(j, "codecs_lost") > 0)
+	printf("heartbeats     %s to clients (%s answered), %s to backends (%s answered)\n",
+	    figure_count(a, number(heartbeats, "client")), figure_count(b, number(replies, "client")),
+	    figure_count(c, number(heartbeats, "backend")), figure_count(d, number(replies, "backend")));
+	if (number(j, "passthrough") > 0)
 		printf("lost      %s flows whose protocol was not understood went on as plain bytes\n",
-		    figure_count(a, number(j, "codecs_lost")));
+		    figure_count(a, number(j, "passthrough")));
 }
 
 static void

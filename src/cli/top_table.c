@@ -129,20 +129,20 @@ put_verdict(const json_t *flow, const json_t *leg, char *buf)
 		put_string(leg, "verdict", buf);
 }
 
-/* Beats sent; of those that are replied to, how many were. */
+/* Heartbeats sent; of those that are replied to, how many were. */
 static void
-put_beats(const json_t *flow, const json_t *leg, char *buf)
+put_heartbeats(const json_t *flow, const json_t *leg, char *buf)
 {
-	uint64_t beats = (uint64_t)json_integer_value(json_object_get(leg, "beats"));
-	uint64_t asks = (uint64_t)json_integer_value(json_object_get(leg, "asks"));
-	uint64_t answers = (uint64_t)json_integer_value(json_object_get(leg, "answers"));
+	uint64_t heartbeats = (uint64_t)json_integer_value(json_object_get(leg, "heartbeats"));
+	uint64_t asks = (uint64_t)json_integer_value(json_object_get(leg, "pings"));
+	uint64_t replies = (uint64_t)json_integer_value(json_object_get(leg, "replies"));
 	char a[FIGURE_MAX], b[FIGURE_MAX];
 
 	(void)flow;
 	if (asks > 0)
-		snprintf(buf, CELL_MAX, "%s of %s replied", figure_count(a, answers), figure_count(b, asks));
+		snprintf(buf, CELL_MAX, "%s of %s replied", figure_count(a, replies), figure_count(b, asks));
 	else
-		snprintf(buf, CELL_MAX, "%s", figure_count(a, beats));
+		snprintf(buf, CELL_MAX, "%s", figure_count(a, heartbeats));
 }
 
 static const struct column {
@@ -162,13 +162,13 @@ static const struct column {
 	{ "SIGN", CLIENT, put_verdict, 9, true },
 	{ "RTT", CLIENT, put_rtt, 2, false },
 	{ "BYTES", CLIENT, put_bytes, 5, false },
-	{ "BEATS", CLIENT, put_beats, 6, false },
+	{ "HEARTBEATS", CLIENT, put_heartbeats, 6, false },
 	{ "BACKEND", BACKEND, put_address, 10, true },
 	{ "QUIET", BACKEND, put_quiet, 1, false },
 	{ "SIGN", BACKEND, put_verdict, 9, true },
 	{ "RTT", BACKEND, put_rtt, 2, false },
 	{ "BYTES", BACKEND, put_bytes, 5, false },
-	{ "BEATS", BACKEND, put_beats, 6, false },
+	{ "HEARTBEATS", BACKEND, put_heartbeats, 6, false },
 };
 
 #define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))

@@ -11,7 +11,7 @@
  * Bytes are forwarded while it looks, as either side may wait for them. So it
  * keeps a copy, and the codec that is found reads that copy first, with its
  * output thrown away. A codec that holds some of these bytes back could not be
- * taken (they went out already); none does before a beat has asked for it.
+ * taken (they went out already); none does before a heartbeat has asked for it.
  *
  * The rows need not be proof. A codec that was found wrongly meets bytes that
  * it does not understand and lets go, as it would if it had been configured.
@@ -258,14 +258,14 @@ replay(struct finder *f, const struct look *seen, struct codec_out *out)
 		codec_out_clear(&past);
 		if (len == 0)
 			continue;
-		if (f->inner->feed(f->inner_state, sides[i], bytes, len, &past) != len && past.lost == NULL)
+		if (f->inner->feed(f->inner_state, sides[i], bytes, len, &past) != len && past.passthrough == NULL)
 			return false;
 		for (size_t k = 0; k < past.n_spans; k++)
 			emitted += past.spans[k].iov_len;
 		if (past.note != NULL)
 			out->note = past.note;
-		out->lost = past.lost;
-		if (out->lost != NULL || emitted != len)
+		out->passthrough = past.passthrough;
+		if (out->passthrough != NULL || emitted != len)
 			return false;
 	}
 	return true;
@@ -281,10 +281,10 @@ hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 	(void)inner->configure(f->inner_state, seen.settings);
 	if (inner->seed != NULL)
 		inner->seed(f->inner_state, f->random);
-	if (!replay(f, &seen, out) && out->lost == NULL)
-		out->lost = UNKNOWN;
+	if (!replay(f, &seen, out) && out->passthrough == NULL)
+		out->passthrough = UNKNOWN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
-		if (seen.is_finished[s] && out->lost == NULL)
+		if (seen.is_finished[s] && out->passthrough == NULL)
 			inner->finish(f->inner_state, s, out);
 }
 
@@ -309,7 +309,7 @@ look(struct finder *f, enum side from, uint8_t byte, struct codec_out *out)
 		l->first = (uint8_t)from;
 	}
 	if (l->n[from] == LOOK_MAX) {
-		out->lost = UNKNOWN;	/* the other side spoke first, and is still not understood */
+		out->passthrough = UNKNOWN;	/* the other side spoke first, and is still not understood */
 		return;
 	}
 	l->bytes[from][l->n[from]++] = byte;
@@ -317,19 +317,19 @@ look(struct finder *f, enum side from, uint8_t byte, struct codec_out *out)
 		return;
 	b = recognise(from, l->bytes[from], l->n[from], &is_open);
 	if (b == NULL) {
-		out->lost = is_open ? NULL : UNKNOWN;
+		out->passthrough = is_open ? NULL : UNKNOWN;
 		return;
 	}
 	inner = b->codec != NULL ? codec_find(b->codec) : NULL;
 	if (b->is_guess && l->n[BACKEND] > 0 && !begins_reply(l->bytes[BACKEND][0])) {
-		out->lost = b->why;
+		out->passthrough = b->why;
 		return;
 	}
 	f->guess = b->is_guess && l->n[BACKEND] == 0 ? b->why : NULL;
 	if (inner != NULL && inner->state_size <= sizeof(f->inner_state))
 		hand_over(f, inner, out);
 	else
-		out->lost = b->why;
+		out->passthrough = b->why;
 }
 
 /* ---- the contract ---- */
@@ -340,14 +340,14 @@ auto_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct co
 	struct finder *f = state;
 	size_t n = 0;
 
-	while (n < len && f->inner == NULL && out->lost == NULL)
+	while (n < len && f->inner == NULL && out->passthrough == NULL)
 		look(f, from, buf[n++], out);
 	codec_emit(out, buf, n);
-	if (n < len && out->lost == NULL && f->guess != NULL && from == BACKEND) {
-		out->lost = begins_reply(buf[n]) ? NULL : f->guess;
+	if (n < len && out->passthrough == NULL && f->guess != NULL && from == BACKEND) {
+		out->passthrough = begins_reply(buf[n]) ? NULL : f->guess;
 		f->guess = NULL;
 	}
-	if (n < len && out->lost == NULL)
+	if (n < len && out->passthrough == NULL)
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): look() stops for one of the two */
 		n += f->inner->feed(f->inner_state, from, buf + n, len - n, out);
 	return n;
@@ -361,7 +361,7 @@ auto_finish(void *state, enum side from, struct codec_out *out)
 	if (f->inner != NULL)
 		f->inner->finish(f->inner_state, from, out);
 	else if (f->look.has_first)
-		out->lost = "it ended before its protocol was known";
+		out->passthrough = "it ended before its protocol was known";
 	else
 		f->look.is_finished[from] = true;	/* a health check is mostly no more than that */
 }
@@ -379,7 +379,7 @@ auto_hand_over(void *state)
 }
 
 static unsigned
-auto_may_beat(const void *state, enum side to)
+auto_may_heartbeat(const void *state, enum side to)
 {
 	(void)state;
 	(void)to;
@@ -402,8 +402,8 @@ auto_actual(const void *state)
 	return f->inner;
 }
 
-/* The interval is the shortest of any codec: the first beat is timed before the protocol is known. */
-#define ALL_KINDS (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
+/* The interval is the shortest of any codec: the first heartbeat is timed before the protocol is known. */
+#define ALL_KINDS (HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY)
 
 const struct codec codec_auto = {
 	.name = "auto",
@@ -419,7 +419,7 @@ const struct codec codec_auto = {
 	.feed = auto_feed,
 	.finish = auto_finish,
 	.hand_over = auto_hand_over,
-	.may_beat = auto_may_beat,
+	.may_heartbeat = auto_may_heartbeat,
 	.why_none = auto_why_none,
 	.actual = auto_actual,
 };

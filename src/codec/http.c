@@ -10,7 +10,7 @@
  * to websocket replaces all this by the frames of websocket.c, in place; frames
  * that the client sent before it came are followed meanwhile, and pass as they come.
  *
- * Beats before an upgrade (rows `http` and `sse` only):
+ * Heartbeats before an upgrade (rows `http` and `sse` only):
  *   tell   to the client, a comment into a stream of server-sent events
  *          (http_events.c), between two events or, when one stays cut, between
  *          two of its lines. It is a chunk of its own between two chunks; in a
@@ -21,12 +21,12 @@
  *          size (either direction), or the next byte of "HTTP/1." while a
  *          whole request waits for the first byte of its response. What then
  *          comes is emitted less what was sent. If it is something else, or
- *          the sender ends, is_ahead() stays true and the relay resets. A body
+ *          the sender ends, is_early() stays true and the relay resets. A body
  *          that waits for 100-continue may never come: none goes ahead of it.
  *
  * Doubt: the direction in which it arose is passed blindly from there on; a
  * pong for us that comes behind that spot is a stray pong to the other side.
- * The codec lets go (out->lost) at once, or, while the other direction still
+ * The codec lets go (out->passthrough) at once, or, while the other direction still
  * holds bytes, owes us pongs or has to leave out bytes sent ahead, once that
  * is done.
  */
@@ -57,9 +57,9 @@ struct http {
 	bool is_blind[2];	/* bytes from that side are passed without a look */
 	bool is_finished[2];	/* that side has sent its FIN */
 	bool is_websocket;
-	bool beats_http;	/* beats before an upgrade: not in the row `websocket` */
-	bool tells_events;	/* comments to the client */
-	bool sends_ahead[2];	/* to that side */
+	bool heartbeats_http;	/* heartbeats before an upgrade: not in the row `websocket` */
+	bool sends_comments;	/* comments to the client */
+	bool sends_early[2];	/* to that side */
 	uint32_t nonce;		/* random: for heartbeats behind an upgrade */
 	const struct codec_settings *settings;	/* NULL in the row `websocket` */
 	union {
@@ -70,7 +70,7 @@ struct http {
 
 _Static_assert(sizeof(struct http) <= 184, "memory of idle flows counts");
 
-static const char version_prefix[HTTP_AHEAD_MAX] = "HTTP/1.";
+static const char version_prefix[HTTP_EARLY_MAX] = "HTTP/1.";
 #define BEHIND_UPGRADE "bytes behind a request to upgrade"
 
 static bool
@@ -86,12 +86,12 @@ configure_http(void *state, const struct codec_settings *settings)
 {
 	struct http *h = state;
 
-	h->beats_http = true;
+	h->heartbeats_http = true;
 	h->settings = settings;
 	/* Where bytes sent ahead were asked for no comment goes: its reader may know none. */
-	h->tells_events = settings->heartbeats[CLIENT] && settings->kind[CLIENT] != BEAT_AHEAD;
+	h->sends_comments = settings->heartbeats[CLIENT] && settings->kind[CLIENT] != HEARTBEAT_EARLY;
 	for (enum side to = CLIENT; to <= BACKEND; to++)
-		h->sends_ahead[to] = settings->kind[to] == BEAT_AHEAD;
+		h->sends_early[to] = settings->kind[to] == HEARTBEAT_EARLY;
 	return true;
 }
 
@@ -172,7 +172,7 @@ answer_exchange(struct http *h)
 		http_body_none(&x->body[BACKEND]);
 	if (why == NULL && http_body_is_done(&x->body[BACKEND]))
 		x->is_open = false;
-	if (!h->tells_events || status > 299)
+	if (!h->sends_comments || status > 299)
 		x->body[BACKEND].is_events = false;	/* then its bytes need not be seen */
 	return why;
 }
@@ -271,7 +271,7 @@ feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
 }
 
 static bool
-is_ahead(const void *state, enum side to)
+is_early(const void *state, enum side to)
 {
 	const struct http *h = state;
 
@@ -286,7 +286,7 @@ is_settled(const struct http *h, enum side from)
 	if (h->is_blind[from])
 		return true;
 	if (!h->is_websocket)
-		return !is_ahead(h, side_other(from));
+		return !is_early(h, side_other(from));
 	return h->is_finished[from] || ws_is_settled(&h->ws, from);
 }
 
@@ -308,11 +308,11 @@ begin_doubt(struct http *h, enum side from, const char *why, struct codec_out *o
 static void
 let_go(const struct http *h, struct codec_out *out)
 {
-	bool is_broken = (h->is_blind[CLIENT] && is_ahead(h, BACKEND)) ||
-	    (h->is_blind[BACKEND] && is_ahead(h, CLIENT));
+	bool is_broken = (h->is_blind[CLIENT] && is_early(h, BACKEND)) ||
+	    (h->is_blind[BACKEND] && is_early(h, CLIENT));
 
 	if (h->doubt != NULL && (is_broken || (is_settled(h, CLIENT) && is_settled(h, BACKEND))))
-		out->lost = h->doubt;
+		out->passthrough = h->doubt;
 }
 
 static size_t
@@ -321,7 +321,7 @@ feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_o
 	struct http *h = state;
 	size_t done = 0;
 
-	while (done < len && out->lost == NULL && codec_out_has_room(out)) {
+	while (done < len && out->passthrough == NULL && codec_out_has_room(out)) {
 		const char *why = NULL;
 
 		if (h->is_blind[from]) {
@@ -358,8 +358,8 @@ unseen(const void *state, enum side from)
 	if (h->is_blind[from])
 		return UINT64_MAX;
 	if (h->is_websocket)
-		return ws_unseen(&h->ws, from);
-	return h->exchange.part[from] == PART_BODY ? http_body_unseen(&h->exchange.body[from]) : 0;
+		return ws_skippable(&h->ws, from);
+	return h->exchange.part[from] == PART_BODY ? http_body_skippable(&h->exchange.body[from]) : 0;
 }
 
 static void
@@ -419,35 +419,35 @@ why_no_comment(const struct http *h)
 }
 
 static unsigned
-may_beat_exchange(const struct http *h, enum side to)
+may_heartbeat_exchange(const struct http *h, enum side to)
 {
 	const struct exchange *x = &h->exchange;
 	enum side from = side_other(to);
 	const struct http_body *b = &x->body[from];
 
-	if (!h->beats_http)
+	if (!h->heartbeats_http)
 		return 0;
 	if (to == CLIENT && is_in_events(h))
-		return why_no_comment(h) == NULL ? BEAT_TELL : 0;
-	if (!h->sends_ahead[to] || (to == BACKEND && x->expects))
+		return why_no_comment(h) == NULL ? HEARTBEAT_ONEWAY : 0;
+	if (!h->sends_early[to] || (to == BACKEND && x->expects))
 		return 0;	/* a body that waits for 100-continue may never come */
 	if (at_chunk(x, from))
-		return b->ahead < HTTP_AHEAD_MAX ? BEAT_AHEAD : 0;
-	return to == CLIENT && awaits_response(x) && x->prefix < HTTP_AHEAD_MAX ? BEAT_AHEAD : 0;
+		return b->ahead < HTTP_EARLY_MAX ? HEARTBEAT_EARLY : 0;
+	return to == CLIENT && awaits_response(x) && x->prefix < HTTP_EARLY_MAX ? HEARTBEAT_EARLY : 0;
 }
 
 static unsigned
-may_beat(const void *state, enum side to)
+may_heartbeat(const void *state, enum side to)
 {
 	const struct http *h = state;
 
 	if (h->doubt != NULL || h->is_finished[side_other(to)])
 		return 0;
 	if (!h->is_websocket)
-		return may_beat_exchange(h, to);
+		return may_heartbeat_exchange(h, to);
 	if (h->is_finished[to])
 		return 0;	/* it has left without a Close, and can answer no ping */
-	return ws_may_beat(&h->ws, to);
+	return ws_may_heartbeat(&h->ws, to);
 }
 
 /* Why a response gets no comments at all. */
@@ -466,11 +466,11 @@ why_none_in_exchange(const struct http *h, enum side to)
 {
 	const struct exchange *x = &h->exchange;
 
-	if (!h->beats_http)
+	if (!h->heartbeats_http)
 		return "before the upgrade";
-	if (may_beat_exchange(h, to) != 0)
+	if (may_heartbeat_exchange(h, to) != 0)
 		return NULL;
-	if (h->sends_ahead[to])
+	if (h->sends_early[to])
 		return "no byte is certain to come next";
 	if (to == BACKEND)
 		return "HTTP has none for a server";
@@ -522,7 +522,7 @@ owes(const void *state, enum side by, bool asked)
 	const struct http *h = state;
 
 	(void)asked;
-	return h->is_websocket && h->doubt == NULL && ws_owes(&h->ws, by);
+	return h->is_websocket && h->doubt == NULL && ws_awaits_reply(&h->ws, by);
 }
 
 /* Before an upgrade the client is told in the midst of events alone: a stream that it reads to its end. */
@@ -535,14 +535,14 @@ listens(const void *state, enum side to)
 }
 
 static size_t
-beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
+heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
 	struct http *h = state;
 	struct exchange *x = &h->exchange;
 
 	if (h->is_websocket)
-		return ws_beat(&h->ws, to, kind, buf);
-	if (kind == BEAT_TELL)
+		return ws_heartbeat(&h->ws, to, kind, buf);
+	if (kind == HEARTBEAT_ONEWAY)
 		return http_body_comment(&x->body[BACKEND], &x->events, &h->settings->comment, buf);
 	if (at_chunk(x, side_other(to))) {
 		http_body_send_zero(&x->body[side_other(to)]);
@@ -554,15 +554,15 @@ beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]
 }
 
 static size_t
-farewell(void *state, enum side to, const struct codec_obituary *o,
-    uint8_t buf[CODEC_FAREWELL_MAX])
+farewell(void *state, enum side to, const struct codec_close_info *o,
+    uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	struct http *h = state;
 
 	/* The dead side may have been read to its end: where that was a FIN, it was passed on, and the relay does not ask. */
 	if (!h->is_websocket || h->doubt != NULL)
 		return 0;
-	return ws_farewell(&h->ws, to, o, buf);
+	return ws_close_message(&h->ws, to, o, buf);
 }
 
 /* Whoever sent a Close may close its socket with heartbeats unread, which is a reset. */
@@ -583,7 +583,7 @@ actual(const void *state)
 	return h->is_websocket ? &codec_websocket : NULL;
 }
 
-#define ALL_KINDS (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
+#define ALL_KINDS (HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY)
 #define HTTP_ROW(row_name, what) { \
 	.name = row_name, \
 	.client_speaks = true, \
@@ -591,26 +591,26 @@ actual(const void *state)
 	.traits = CODEC_HAS_COMMENTS, \
 	.state_size = sizeof(struct http), \
 	.leg = { \
-		[CLIENT] = { ALL_KINDS, BEAT_TELL, 25000 }, \
-		[BACKEND] = { ALL_KINDS, BEAT_ASK, 25000 },	/* legal behind an upgrade */ \
+		[CLIENT] = { ALL_KINDS, HEARTBEAT_ONEWAY, 25000 }, \
+		[BACKEND] = { ALL_KINDS, HEARTBEAT_PING, 25000 },	/* legal behind an upgrade */ \
 	}, \
 	.configure = configure_http, \
 	.seed = seed, \
 	.feed = feed, \
 	.finish = finish, \
-	.unseen = unseen, \
+	.skippable = unseen, \
 	.skipped = skipped, \
-	.may_beat = may_beat, \
+	.may_heartbeat = may_heartbeat, \
 	.why_none = why_none, \
 	.may_wait = may_wait, \
 	.said_goodbye = said_goodbye, \
-	.beat = beat, \
-	.owes = owes, \
-	.listens = listens, \
+	.heartbeat = heartbeat, \
+	.awaits_reply = owes, \
+	.receive_only = listens, \
 	.actual = actual, \
-	.is_ahead = is_ahead, \
+	.is_early = is_early, \
 	.ends_at_fin = ends_at_fin, \
-	.farewell = farewell, \
+	.close_message = farewell, \
 }
 
 const struct codec codec_http = HTTP_ROW("http", "HTTP/1.1: event streams, WebSocket when asked for");
@@ -622,22 +622,22 @@ const struct codec codec_websocket = {
 	.summary = "WebSocket (RFC 6455), from its HTTP/1.1 request on",
 	.state_size = sizeof(struct http),
 	.leg = {
-		[CLIENT] = { BEAT_TELL | BEAT_ASK, BEAT_ASK, 25000 },
-		[BACKEND] = { BEAT_TELL | BEAT_ASK, BEAT_ASK, 25000 },
+		[CLIENT] = { HEARTBEAT_ONEWAY | HEARTBEAT_PING, HEARTBEAT_PING, 25000 },
+		[BACKEND] = { HEARTBEAT_ONEWAY | HEARTBEAT_PING, HEARTBEAT_PING, 25000 },
 	},
 	.configure = configure_websocket,
 	.seed = seed,
 	.feed = feed,
 	.finish = finish,
-	.unseen = unseen,
+	.skippable = unseen,
 	.skipped = skipped,
-	.may_beat = may_beat,
+	.may_heartbeat = may_heartbeat,
 	.why_none = why_none,
 	.may_wait = may_wait,
 	.said_goodbye = said_goodbye,
-	.beat = beat,
-	.owes = owes,
-	.is_ahead = is_ahead,
+	.heartbeat = heartbeat,
+	.awaits_reply = owes,
+	.is_early = is_early,
 	.ends_at_fin = ends_at_fin,
-	.farewell = farewell,
+	.close_message = farewell,
 };

@@ -82,7 +82,7 @@ size_t http_events_comment(const struct http_events *e, const struct codec_bytes
 
 /* ---- bodies ---- */
 
-#define HTTP_AHEAD_MAX 7	/* bytes sent ahead in one gap */
+#define HTTP_EARLY_MAX 7	/* bytes sent ahead in one gap */
 
 struct http_body {
 	uint64_t left;		/* bytes to come of the body or of this chunk */
@@ -106,7 +106,7 @@ bool http_body_is_done(const struct http_body *b);
  */
 size_t http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why);
-uint64_t http_body_unseen(const struct http_body *b);
+uint64_t http_body_skippable(const struct http_body *b);
 void http_body_skipped(struct http_body *b, uint64_t n);
 
 /* The next byte begins a chunk, and nothing of its size line has come. */
@@ -115,7 +115,7 @@ bool http_body_at_chunk(const struct http_body *b);
 bool http_body_ends_at_fin(const struct http_body *b);
 /* Writes the comment that may go out now, as a chunk where the body has chunks. Returns its length. */
 size_t http_body_comment(const struct http_body *b, const struct http_events *events, const struct codec_bytes *text,
-    uint8_t buf[CODEC_BEAT_MAX]);
+    uint8_t buf[CODEC_HEARTBEAT_MAX]);
 /* Notes that one zero of the next size line goes out now. */
 void http_body_send_zero(struct http_body *b);
 
@@ -139,7 +139,7 @@ struct ws_stream {		/* the frames that one side sends */
 	bool said_close;	/* a Close of its own has begun to pass */
 };
 
-struct ws_asks {		/* pings that one side owes a reply to */
+struct ws_pings {		/* pings that one side owes a reply to */
 	uint32_t open;		/* bit i: the pong for serial next - 1 - i has not come */
 	uint32_t app_hash;	/* payload of the application's last ping to this side */
 	uint16_t next;		/* serial of our next ping */
@@ -154,14 +154,14 @@ struct ws_asks {		/* pings that one side owes a reply to */
 
 struct ws {
 	struct ws_stream stream[2];	/* by the side that sends */
-	struct ws_asks asks[2];		/* by the side that is asked */
+	struct ws_pings asks[2];		/* by the side that is asked */
 	uint32_t nonce;			/* makes our tokens those of this flow */
 };
 
 /* What the client sends before its upgrade is granted: part of a struct ws to come. */
 struct ws_early {
 	struct ws_stream stream;	/* of the client */
-	struct ws_asks asks;		/* of the backend */
+	struct ws_pings asks;		/* of the backend */
 };
 
 /*
@@ -176,16 +176,16 @@ size_t ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len,
 void ws_release(struct ws *ws, enum side from, struct codec_out *out);
 /* Nothing of that direction is held, and no reply to us is to come in it. */
 bool ws_is_settled(const struct ws *ws, enum side from);
-uint64_t ws_unseen(const struct ws *ws, enum side from);
+uint64_t ws_skippable(const struct ws *ws, enum side from);
 void ws_skipped(struct ws *ws, enum side from, uint64_t n);
-unsigned ws_may_beat(const struct ws *ws, enum side to);
+unsigned ws_may_heartbeat(const struct ws *ws, enum side to);
 const char *ws_why_none(const struct ws *ws, enum side to);	/* NULL: one may */
 bool ws_in_message(const struct ws *ws, enum side to);	/* between its frames, too */
 /* A pong for a ping of ours is still to come from that side. After a Close none need be, nor while the application's own ping comes first. */
-bool ws_owes(const struct ws *ws, enum side by);
+bool ws_awaits_reply(const struct ws *ws, enum side by);
 bool ws_said_goodbye(const struct ws *ws, enum side from);
-size_t ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX]);
-size_t ws_farewell(struct ws *ws, enum side to, const struct codec_obituary *o,
-    uint8_t buf[CODEC_FAREWELL_MAX]);
+size_t ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX]);
+size_t ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *o,
+    uint8_t buf[CODEC_CLOSE_MESSAGE_MAX]);
 
 #endif

@@ -260,7 +260,7 @@ http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *b
 }
 
 uint64_t
-http_body_unseen(const struct http_body *b)
+http_body_skippable(const struct http_body *b)
 {
 	if (b->is_events)
 		return 0;
@@ -295,7 +295,7 @@ http_body_ends_at_fin(const struct http_body *b)
 
 size_t
 http_body_comment(const struct http_body *b, const struct http_events *events, const struct codec_bytes *text,
-    uint8_t buf[CODEC_BEAT_MAX])
+    uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
 	char comment[HTTP_COMMENT_MAX];
 	const size_t n = http_events_comment(events, text, comment);
@@ -304,7 +304,7 @@ http_body_comment(const struct http_body *b, const struct http_events *events, c
 		memcpy(buf, comment, n);
 		return n;
 	}
-	return (size_t)snprintf((char *)buf, CODEC_BEAT_MAX, "%zx\r\n%s\r\n", n, comment);
+	return (size_t)snprintf((char *)buf, CODEC_HEARTBEAT_MAX, "%zx\r\n%s\r\n", n, comment);
 }
 
 void

@@ -1,10 +1,10 @@
 /*
- * line.c - lines of a home-grown protocol, with a beat and an answer that the
- * operator wrote down (beat_send, beat_expect).
+ * line.c - lines of a home-grown protocol, with a heartbeat and an answer that the
+ * operator wrote down (heartbeat_send, heartbeat_expect).
  *
- * A beat goes to a side only where the stream toward it stands at the start of
+ * A heartbeat goes to a side only where the stream toward it stands at the start of
  * a line: nothing sent yet, or LF the last byte. With an answer set for that
- * side the beat is an ask, without one a tell.
+ * side the heartbeat is an ask, without one a tell.
  *
  * Answers are known by their text alone. While one is due from a side, each
  * line of that side is compared from its first byte on and held back as far as
@@ -16,15 +16,15 @@
  *
  * In a protocol that is not known nobody can tell whose answer comes first. So
  * the answer must be one that the application never sees: then the order does
- * not matter. When the application asks the very same, two answers are alike,
+ * not matter. When the application asks the very same, two replies are alike,
  * and it gets one of them. No more than ASKED_MAX may be due, so that a peer
- * that never answers is not asked for ever.
+ * that never replies is not asked for ever.
  *
- * A beat without an answer set for it is one that nobody should answer. If the
+ * A heartbeat without an answer set for it is one that nobody should answer. If the
  * peer does all the same ("unknown command"), its line is passed on: it looks
  * like any other of the application's own, which may come unasked at any time,
  * and taking out one of those would be worse than one too many. The operator
- * who sees such lines sets beat_expect to them, or chooses another text.
+ * who sees such lines sets heartbeat_expect to them, or chooses another text.
  *
  * A line that starts with TLS's first byte is TLS beginning (STARTTLS). From
  * there on no byte may be added, and as soon as nothing is held or due, the
@@ -40,7 +40,7 @@
 
 struct stream {			/* what one side sends */
 	uint16_t held;		/* bytes of the answer that came and are held back; CR behind it counts */
-	uint8_t due;		/* answers that this side owes us */
+	uint8_t due;		/* replies that this side owes us */
 	bool inside;		/* what was emitted last is not the end of a line */
 	bool fin;
 };
@@ -129,7 +129,7 @@ take_answer(struct stream *s, const struct codec_bytes *expect, uint8_t c, struc
 	case FIT_WHOLE:
 		s->held = 0;
 		s->due--;
-		out->answers++;
+		out->replies++;
 		return true;
 	default:
 		return false;
@@ -157,7 +157,7 @@ let_go(const struct line *l, struct codec_out *out)
 	for (int side = CLIENT; side <= BACKEND; side++)
 		if (l->stream[side].due > 0 && !l->stream[side].fin)
 			return;
-	out->lost = "TLS";
+	out->passthrough = "TLS";
 }
 
 static size_t
@@ -165,10 +165,10 @@ line_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct co
 {
 	struct line *l = state;
 	struct stream *s = &l->stream[from];
-	const struct codec_bytes *expect = &l->settings->beat_expect[from];
+	const struct codec_bytes *expect = &l->settings->heartbeat_expect[from];
 	size_t n = 0;
 
-	while (n < len && out->lost == NULL && codec_out_has_room(out)) {
+	while (n < len && out->passthrough == NULL && codec_out_has_room(out)) {
 		if (!s->inside && s->due > 0 && take_answer(s, expect, buf[n], out)) {
 			n++;
 		} else if (s->held > 0) {
@@ -190,7 +190,7 @@ line_finish(void *state, enum side from, struct codec_out *out)
 	struct line *l = state;
 	struct stream *s = &l->stream[from];
 
-	emit_held(s, &l->settings->beat_expect[from], s->held, out);
+	emit_held(s, &l->settings->heartbeat_expect[from], s->held, out);
 	s->fin = true;
 	let_go(l, out);
 }
@@ -199,11 +199,11 @@ static const char *
 line_why_none(const void *state, enum side to)
 {
 	const struct line *l = state;
-	const struct codec_bytes *send = &l->settings->beat_send[to];
-	const struct codec_bytes *expect = &l->settings->beat_expect[to];
+	const struct codec_bytes *send = &l->settings->heartbeat_send[to];
+	const struct codec_bytes *expect = &l->settings->heartbeat_expect[to];
 	const struct stream *from = &l->stream[side_other(to)], *s = &l->stream[to];
 
-	if (send->len == 0 || send->len > CODEC_BEAT_MAX || expect->len > EXPECT_MAX)
+	if (send->len == 0 || send->len > CODEC_HEARTBEAT_MAX || expect->len > EXPECT_MAX)
 		return "no text is set for this side";
 	if (l->is_tls)
 		return "TLS";
@@ -217,22 +217,22 @@ line_why_none(const void *state, enum side to)
 }
 
 static unsigned
-line_may_beat(const void *state, enum side to)
+line_may_heartbeat(const void *state, enum side to)
 {
 	const struct line *l = state;
 
 	if (line_why_none(state, to) != NULL)
 		return 0;
-	return l->settings->beat_expect[to].len > 0 ? BEAT_ASK : BEAT_TELL;
+	return l->settings->heartbeat_expect[to].len > 0 ? HEARTBEAT_PING : HEARTBEAT_ONEWAY;
 }
 
 static size_t
-line_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
+line_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
 	struct line *l = state;
-	const struct codec_bytes *send = &l->settings->beat_send[to];
+	const struct codec_bytes *send = &l->settings->heartbeat_send[to];
 
-	if (kind == BEAT_ASK)
+	if (kind == HEARTBEAT_PING)
 		l->stream[to].due++;
 	memcpy(buf, send->data, send->len);
 	return send->len;
@@ -241,16 +241,16 @@ line_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT
 const struct codec codec_line = {
 	.name = "line",
 	.traits = CODEC_TAKES_TEXTS,
-	.summary = "lines of a protocol of one's own: the texts of beat_send and beat_expect",
+	.summary = "lines of a protocol of one's own: the texts of heartbeat_send and heartbeat_expect",
 	.state_size = sizeof(struct line),
 	.leg = {
-		[CLIENT] = { .kinds = BEAT_TELL | BEAT_ASK, .interval_ms = 60000 },
-		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .interval_ms = 60000 },
+		[CLIENT] = { .kinds = HEARTBEAT_ONEWAY | HEARTBEAT_PING, .interval_ms = 60000 },
+		[BACKEND] = { .kinds = HEARTBEAT_ONEWAY | HEARTBEAT_PING, .interval_ms = 60000 },
 	},
 	.configure = line_configure,
 	.feed = line_feed,
 	.finish = line_finish,
-	.may_beat = line_may_beat,
+	.may_heartbeat = line_may_heartbeat,
 	.why_none = line_why_none,
-	.beat = line_beat,
+	.heartbeat = line_heartbeat,
 };

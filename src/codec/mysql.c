@@ -112,7 +112,7 @@ static void
 judge(struct mysql *s, struct codec_out *out)
 {
 	if (mysql_reply_is_ours(s, out)) {
-		out->answers++;
+		out->replies++;
 		s->holding = false;
 		s->swallowing = true;
 		mysql_reply_read(s, s->body, s->body_got);
@@ -222,7 +222,7 @@ mysql_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct c
 		codec_emit(out, buf, len);
 	}
 	if (is_lost(s))
-		out->lost = s->why;
+		out->passthrough = s->why;
 	return n;
 }
 
@@ -236,7 +236,7 @@ mysql_finish(void *state, enum side from, struct codec_out *out)
 }
 
 static uint64_t
-mysql_unseen(const void *state, enum side from)
+mysql_skippable(const void *state, enum side from)
 {
 	const struct mysql *s = state;
 	const struct mysql_packet *k = &s->packet[BACKEND];
@@ -244,7 +244,7 @@ mysql_unseen(const void *state, enum side from)
 	if (s->why != NULL)
 		return 0;
 	if (from == CLIENT)
-		return mysql_client_unseen(s);
+		return mysql_client_skippable(s);
 	if (k->got < MYSQL_HEAD || k->left <= 1 || s->holding || s->swallowing || s->phase == PHASE_GREETING ||
 	    (!k->continued && s->body_got < MYSQL_BODY_MAX))
 		return 0;
@@ -301,7 +301,7 @@ mysql_why_none(const void *state, enum side to)
 		return "inside a command";
 	if (!mysql_is_idle(s))
 		return why_none_busy(s);
-	if (s->beat_in_transaction)
+	if (s->heartbeat_in_transaction)
 		return NULL;
 	if (s->in_transaction)
 		return "in a transaction";
@@ -309,19 +309,19 @@ mysql_why_none(const void *state, enum side to)
 }
 
 static bool
-may_tell(const struct mysql *s)
+may_send_oneway(const struct mysql *s)
 {
-	return s->is_full_server || (s->tell_is_chosen && mysql_is_idle(s));
+	return s->is_full_server || (s->oneway_is_chosen && mysql_is_idle(s));
 }
 
 static bool
-may_ask(const struct mysql *s)
+may_ping(const struct mysql *s)
 {
 	return mysql_is_idle(s) && s->spare == 0 && s->asked < ASKED_MAX && mysql_packet_boundary(&s->packet[BACKEND]);
 }
 
 static unsigned
-mysql_may_beat(const void *state, enum side to)
+mysql_may_heartbeat(const void *state, enum side to)
 {
 	const struct mysql *s = state;
 	unsigned kinds = 0;
@@ -329,10 +329,10 @@ mysql_may_beat(const void *state, enum side to)
 	if (mysql_why_none(state, to) != NULL)
 		return 0;
 	assert(takes_commands(s));
-	if (may_tell(s))
-		kinds |= BEAT_TELL;
-	if (may_ask(s))
-		kinds |= BEAT_ASK;
+	if (may_send_oneway(s))
+		kinds |= HEARTBEAT_ONEWAY;
+	if (may_ping(s))
+		kinds |= HEARTBEAT_PING;
 	return kinds;
 }
 
@@ -345,7 +345,7 @@ mysql_said_goodbye(const void *state, enum side from)
 }
 
 static size_t
-mysql_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
+mysql_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
 	static const uint8_t close_none[] = { 5, 0, 0, 0, 0x19, 0xfe, 0xff, 0xff, 0xff };
 	static const uint8_t statistics[] = { 1, 0, 0, 0, 0x09 }, ping[] = { 1, 0, 0, 0, 0x0e };
@@ -353,7 +353,7 @@ mysql_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEA
 
 	assert(to == BACKEND);
 	(void)to;
-	if (kind == BEAT_ASK) {
+	if (kind == HEARTBEAT_PING) {
 		s->asked++;
 		memcpy(buf, s->is_full_server ? statistics : ping, sizeof(ping));
 		return sizeof(ping);
@@ -385,8 +385,8 @@ quit(const struct mysql *s, uint8_t *buf)
  * connection away for.
  */
 static size_t
-mysql_farewell(void *state, enum side to, const struct codec_obituary *o,
-    uint8_t buf[CODEC_FAREWELL_MAX])
+mysql_close_message(void *state, enum side to, const struct codec_close_info *o,
+    uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	const struct mysql *s = state;
 	const struct mysql_packet *k = &s->packet[BACKEND];
@@ -398,11 +398,11 @@ mysql_farewell(void *state, enum side to, const struct codec_obituary *o,
 	if (s->why != NULL || s->phase != PHASE_COMMANDS || s->auth || s->infile ||
 	    mysql_is_idle(s) || !between || (s->reply != REPLY_FIRST && s->reply != REPLY_ROWS))
 		return 0;
-	n = snprintf((char *)buf + MYSQL_HEAD, CODEC_FAREWELL_MAX - MYSQL_HEAD,
+	n = snprintf((char *)buf + MYSQL_HEAD, CODEC_CLOSE_MESSAGE_MAX - MYSQL_HEAD,
 	    "\xff%c%c#08S01stent: lost the connection to the server (%s), which was quiet for "
 	    "%lld.%lld s; the statement may have run", ER_SERVER_SHUTDOWN & 0xff, ER_SERVER_SHUTDOWN >> 8, o->reason,
 	    (long long)(o->quiet_ms / 1000), (long long)(o->quiet_ms % 1000 / 100));
-	if (n <= 0 || n >= CODEC_FAREWELL_MAX - MYSQL_HEAD)
+	if (n <= 0 || n >= CODEC_CLOSE_MESSAGE_MAX - MYSQL_HEAD)
 		return 0;
 	buf[0] = (uint8_t)n;
 	buf[1] = (uint8_t)(n >> 8);
@@ -416,10 +416,10 @@ mysql_configure(void *state, const struct codec_settings *settings)
 {
 	struct mysql *s = state;
 
-	s->beat_in_transaction = settings->in_transaction;
+	s->heartbeat_in_transaction = settings->in_transaction;
 	s->while_busy = settings->while_busy[BACKEND];
-	s->tell_is_chosen = settings->kind[BACKEND] == BEAT_TELL;
-	s->ask_is_chosen = settings->kind[BACKEND] == BEAT_ASK;
+	s->oneway_is_chosen = settings->kind[BACKEND] == HEARTBEAT_ONEWAY;
+	s->ping_is_chosen = settings->kind[BACKEND] == HEARTBEAT_PING;
 	return true;
 }
 
@@ -430,16 +430,16 @@ const struct codec codec_mysql = {
 	.summary = "MySQL, MariaDB: COM_STATISTICS, COM_PING or COM_STMT_CLOSE",
 	.state_size = sizeof(struct mysql),
 	.leg = {
-		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
+		[BACKEND] = { .kinds = HEARTBEAT_ONEWAY | HEARTBEAT_PING, .kind = HEARTBEAT_PING, .interval_ms = 60000 },
 	},
 	.configure = mysql_configure,
 	.feed = mysql_feed,
 	.finish = mysql_finish,
-	.unseen = mysql_unseen,
+	.skippable = mysql_skippable,
 	.skipped = mysql_skipped,
-	.may_beat = mysql_may_beat,
+	.may_heartbeat = mysql_may_heartbeat,
 	.why_none = mysql_why_none,
 	.said_goodbye = mysql_said_goodbye,
-	.beat = mysql_beat,
-	.farewell = mysql_farewell,
+	.heartbeat = mysql_heartbeat,
+	.close_message = mysql_close_message,
 };

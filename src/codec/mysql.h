@@ -113,15 +113,15 @@ struct mysql {
 	bool holding;		/* the packet at hand may be a reply to a heartbeat: what came of it is kept back */
 	bool swallowing;	/* inside such a reply */
 
-	bool beat_in_transaction;	/* settings */
+	bool heartbeat_in_transaction;	/* settings */
 	bool while_busy;
-	bool tell_is_chosen;
-	bool ask_is_chosen;
+	bool oneway_is_chosen;
+	bool ping_is_chosen;
 
 	bool is_full_server;	/* by its greeting: what is known of MySQL and MariaDB holds */
 	bool refused;		/* the server does not bear heartbeats */
 	bool told_ahead;	/* a one-way heartbeat went out before a command that is open */
-	bool tell_is_borne;	/* and the reply to one such was the command's own */
+	bool oneway_is_borne;	/* and the reply to one such was the command's own */
 	bool in_transaction;	/* or it may be */
 	bool auth;		/* logging in, or changing the user */
 	bool logged_in;
@@ -150,7 +150,7 @@ bool mysql_holds_locks(const struct mysql *s);
 
 /* Follows the client's bytes; stops at doubt. */
 void mysql_client_read(struct mysql *s, const uint8_t *p, const uint8_t *end);
-uint64_t mysql_client_unseen(const struct mysql *s);
+uint64_t mysql_client_skippable(const struct mysql *s);
 
 /* A packet of the server: its head is whole; some of its payload; it ends. */
 void mysql_server_begins(struct mysql *s);

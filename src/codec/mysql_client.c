@@ -236,7 +236,7 @@ mysql_client_read(struct mysql *s, const uint8_t *p, const uint8_t *end)
 
 /* The last byte of a packet is left to be seen: it ends the packet. */
 uint64_t
-mysql_client_unseen(const struct mysql *s)
+mysql_client_skippable(const struct mysql *s)
 {
 	const struct mysql_packet *k = &s->packet[CLIENT];
 

@@ -104,7 +104,7 @@ is_reply_to_ping(struct mysql *s, struct codec_out *out)
 
 /* A packet that nobody waits for, or an error before any reply that is surely the client's. */
 static bool
-is_reply_to_tell(const struct mysql *s)
+is_reply_to_oneway(const struct mysql *s)
 {
 	const unsigned error = error_number(s);
 
@@ -118,17 +118,17 @@ is_reply_to_tell(const struct mysql *s)
 
 /* A server that is known to bear one-way heartbeats may have errors of these numbers for the client. */
 static bool
-may_reply_to_tell(const struct mysql *s)
+may_reply_to_oneway(const struct mysql *s)
 {
 	if (s->told == 0 || s->why != NULL)
 		return false;
-	return mysql_is_idle(s) || (!s->is_full_server && !s->tell_is_borne && s->reply == REPLY_FIRST);
+	return mysql_is_idle(s) || (!s->is_full_server && !s->oneway_is_borne && s->reply == REPLY_FIRST);
 }
 
 bool
 mysql_reply_may_be_ours(const struct mysql *s)
 {
-	return s->asked > 0 || may_reply_to_tell(s);
+	return s->asked > 0 || may_reply_to_oneway(s);
 }
 
 bool
@@ -137,7 +137,7 @@ mysql_reply_is_ours(struct mysql *s, struct codec_out *out)
 	s->mark_at = 0;
 	if (s->asked > 0)
 		return is_reply_to_ping(s, out);
-	if (!may_reply_to_tell(s) || !is_reply_to_tell(s))
+	if (!may_reply_to_oneway(s) || !is_reply_to_oneway(s))
 		return false;
 	s->told--;
 	refuse(s, "a reply to COM_STMT_CLOSE, which has none", out);
@@ -171,5 +171,5 @@ mysql_reply_read(struct mysql *s, const uint8_t *p, size_t n)
 	for (size_t i = 0; i < n; i++)
 		read_statistics(s, p[i]);
 	rounds = s->threads / THREADS_AT_ONCE;
-	s->spare = s->ask_is_chosen ? 0 : rounds < UINT8_MAX ? (uint8_t)rounds : UINT8_MAX;
+	s->spare = s->ping_is_chosen ? 0 : rounds < UINT8_MAX ? (uint8_t)rounds : UINT8_MAX;
 }

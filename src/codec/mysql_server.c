@@ -72,7 +72,7 @@ reply_ends(struct mysql *s)
 	if (!mysql_is_idle(s))
 		return;
 	s->suspect = false;
-	s->tell_is_borne |= s->told_ahead;
+	s->oneway_is_borne |= s->told_ahead;
 }
 
 static void
@@ -367,5 +367,5 @@ mysql_server_doubt(struct mysql *s, const char *why)
 {
 	if (s->why == NULL)
 		s->why = why;
-	s->asked = 0;	/* answers cannot be told from other bytes any more */
+	s->asked = 0;	/* replies cannot be told from other bytes any more */
 }

@@ -6,7 +6,7 @@
  * both sides send messages: a type, a length, a body. Heads are gathered,
  * bodies are counted, and of a few kinds the first bytes are looked at; what
  * they mean is in postgres_messages.c. Nothing is copied and nothing held
- * back, but for one message: the ReadyForQuery that answers our own Sync is
+ * back, but for one message: the ReadyForQuery that replies our own Sync is
  * left out as it comes. Should its head turn out malformed, the bytes left
  * out are still in the head, and are sent after all.
  *
@@ -38,7 +38,7 @@ pg_configure(void *state, const struct codec_settings *settings)
 	pg->in_transaction = settings->in_transaction;
 	pg->busy_client = settings->while_busy[CLIENT];
 	pg->busy_backend = settings->while_busy[BACKEND];
-	pg->chose_tell = settings->kind[BACKEND] == BEAT_TELL;
+	pg->chose_oneway = settings->kind[BACKEND] == HEARTBEAT_ONEWAY;
 	return true;
 }
 
@@ -48,7 +48,7 @@ pg_doubt(struct pg *pg, enum side from, const char *reason)
 	if (pg->reason == NULL)
 		pg->reason = reason;
 	if (from == BACKEND)
-		pg->asked = 0;		/* the answers cannot be found any more */
+		pg->asked = 0;		/* the replies cannot be found any more */
 }
 
 /* What comes from that side is not followed: after a cancel request, or on the way to letting go. */
@@ -119,7 +119,7 @@ settle_ours(struct pg *pg, unsigned asked, struct codec_out *out)
 	}
 	s->ours = false;
 	if (s->off > 0)
-		out->answers++;
+		out->replies++;
 	else
 		codec_emit_copy(out, s->head, PG_HEAD_TYPED);	/* it is none */
 }
@@ -188,7 +188,7 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 		out->refused = "it replied to a Sync by something else than a ReadyForQuery";
 	pg->refuses = false;
 	if (pg->reason != NULL && pg->asked == 0)
-		out->lost = pg->reason;
+		out->passthrough = pg->reason;
 	return (size_t)(p - buf);
 }
 
@@ -212,7 +212,7 @@ pg_finish(void *state, enum side from, struct codec_out *out)
 }
 
 static uint64_t
-pg_unseen(const void *state, enum side from)
+pg_skippable(const void *state, enum side from)
 {
 	const struct pg *pg = state;
 	const struct pg_stream *s = &pg->stream[from];
@@ -242,18 +242,18 @@ const struct codec codec_postgres = {
 	.summary = "PostgreSQL, protocol 3",
 	.state_size = sizeof(struct pg),
 	.leg = {
-		[CLIENT] = { .kinds = BEAT_TELL, .kind = BEAT_TELL, .interval_ms = 60000 },
-		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
+		[CLIENT] = { .kinds = HEARTBEAT_ONEWAY, .kind = HEARTBEAT_ONEWAY, .interval_ms = 60000 },
+		[BACKEND] = { .kinds = HEARTBEAT_ONEWAY | HEARTBEAT_PING, .kind = HEARTBEAT_PING, .interval_ms = 60000 },
 	},
 	.configure = pg_configure,
 	.feed = pg_feed,
 	.finish = pg_finish,
-	.unseen = pg_unseen,
+	.skippable = pg_skippable,
 	.skipped = pg_skipped,
-	.may_beat = pg_may_beat,
+	.may_heartbeat = pg_may_heartbeat,
 	.why_none = pg_why_none,
 	.said_goodbye = pg_said_goodbye,
-	.beat = pg_beat,
-	.farewell = pg_farewell,
+	.heartbeat = pg_heartbeat,
+	.close_message = pg_close_message,
 	.cancel = pg_cancel,
 };

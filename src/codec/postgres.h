@@ -6,7 +6,7 @@
  *   postgres_messages.c  what each message means to the state
  *   postgres_error.c     how it ends a session, or refuses our Sync
  *   postgres_ledger.c    which ReadyForQuery the server still owes
- *   postgres_beat.c      beats, farewells, the cancel request
+ *   postgres_heartbeat.c      heartbeats, farewells, the cancel request
  */
 #ifndef STENT_CODEC_POSTGRES_H
 #define STENT_CODEC_POSTGRES_H
@@ -130,11 +130,11 @@ struct pg {
 	bool ended : 1;			/* the client has said Terminate */
 	bool refuses : 1;		/* it has reacted to our Sync by something else than its reply; until that is told */
 	bool took_leave : 1;		/* the server has ended the session by an error of its own */
-	bool wants[2];			/* settings: beats to that side are on */
+	bool wants[2];			/* settings: heartbeats to that side are on */
 	bool in_transaction : 1;	/* ... also inside a transaction */
 	bool busy_client : 1;		/* ... to that side also while a statement runs */
 	bool busy_backend : 1;
-	bool chose_tell : 1;		/* ... to the backend by the kind `tell` */
+	bool chose_oneway : 1;		/* ... to the backend by the kind `tell` */
 	uint8_t last_param;		/* index of the last parameter reported, + 1 */
 	uint8_t param;			/* ... of the one to repeat, + 1; 0: none */
 	uint8_t value_len;		/* of its value, with the NUL */
@@ -198,12 +198,12 @@ void pg_end(struct pg *pg, enum side from);
 bool pg_reads_text(const struct pg *pg, enum side from);
 void pg_read_text(struct pg *pg, const uint8_t *p, size_t len);
 
-/* postgres_beat.c */
-unsigned pg_may_beat(const void *state, enum side to);
+/* postgres_heartbeat.c */
+unsigned pg_may_heartbeat(const void *state, enum side to);
 const char *pg_why_none(const void *state, enum side to);
 bool pg_said_goodbye(const void *state, enum side from);
-size_t pg_beat(void *state, enum side to, enum beat_kind kind, uint8_t *buf);
-size_t pg_farewell(void *state, enum side to, const struct codec_obituary *o, uint8_t *buf);
+size_t pg_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t *buf);
+size_t pg_close_message(void *state, enum side to, const struct codec_close_info *o, uint8_t *buf);
 size_t pg_cancel(const void *state, uint8_t *buf);
 
 static inline bool

@@ -5,7 +5,7 @@
  * out only when the client is owed none; and it must not land in a COPY,
  * which reads a Sync without answering it, for ever. So the ledger keeps what
  * the client sent, in order: queries, batches of the extended protocol, the
- * ends of copies. The server's answers settle it from the front.
+ * ends of copies. The server's replies settle it from the front.
  *
  * The order matters because a client need not wait for CopyInResponse: it may
  * have sent the rows and CopyDone before (asyncpg does). When the response

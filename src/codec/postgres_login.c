@@ -119,7 +119,7 @@ pg_startup_at(struct pg *pg, uint16_t off, uint8_t byte)
  * its settings say of encoding, date style, time zone and application, and the
  * user last. Pgpool-II sorts its client's names. So a pooler in front of us is
  * known. With the two names that everybody sends it may be another client as
- * well: Go's pgx sends its names in a different order each time. No beats at
+ * well: Go's pgx sends its names in a different order each time. No heartbeats at
  * rest harm nobody, one does harm a pooler. A name that sorts behind "user"
  * makes the difference: neither pooler puts one before it.
  */

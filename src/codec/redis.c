@@ -1,5 +1,5 @@
 /*
- * redis.c - Redis and Valkey: the beats, and the answers taken out again.
+ * redis.c - Redis and Valkey: the heartbeats, and the replies taken out again.
  *
  * Ask: PING. Every server and every proxy of this protocol knows it. Its reply
  * is known by its place: replies come in the order of the commands, so with
@@ -55,13 +55,13 @@ static const char *const refusals[REFUSED_COUNT] = {
 	[REFUSED_PERMISSION] = "this user may not PING",
 	[REFUSED_UNKNOWN] = "PING is refused",
 	[REFUSED_ODDLY] = "PING is replied to by something else",
-	[REFUSED_LINE] = "an empty line is replied to: set backend.heartbeat_kind = ask",
-	[REFUSED_LATE] = "a reply too many, behind an empty line: set backend.heartbeat_kind = ask",
+	[REFUSED_LINE] = "an empty line is replied to: set backend.heartbeat_kind = ping",
+	[REFUSED_LATE] = "a reply too many, behind an empty line: set backend.heartbeat_kind = ping",
 };
 
 /* Nothing of ours is among the bytes to come, nor held back. */
 static bool
-is_square(const struct redis *s)
+nothing_outstanding(const struct redis *s)
 {
 	return s->asked == 0 && !s->taking;
 }
@@ -70,7 +70,7 @@ is_square(const struct redis *s)
 static bool
 is_stream(const struct redis *s)
 {
-	return s->stream && is_square(s);
+	return s->stream && nothing_outstanding(s);
 }
 
 /* Every command was replied to, and that is certain: a reply that comes now is to something of ours, or to nothing. */
@@ -87,7 +87,7 @@ static void
 refuse(struct redis *s, enum redis_refusal why)
 {
 	s->refusal = (uint8_t)why;
-	s->no_ask = true;
+	s->no_ping = true;
 }
 
 /*
@@ -123,7 +123,7 @@ answer_came(struct redis *s, struct codec_out *out)
 		s->asked--;
 	else
 		s->told--;
-	out->answers++;
+	out->replies++;
 }
 
 /* A line that is a reply to us is one from its first byte on: nothing of it has to be held. */
@@ -250,7 +250,7 @@ redis_reply_doubt(struct redis *s, const char *why)
 static bool
 is_lost(const struct redis *s)
 {
-	return s->why != NULL && is_square(s);
+	return s->why != NULL && nothing_outstanding(s);
 }
 
 static size_t
@@ -292,7 +292,7 @@ redis_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct c
 	if (s->refusal != refusal)
 		out->refused = refusals[s->refusal];
 	if (is_lost(s))
-		out->lost = s->why;
+		out->passthrough = s->why;
 	return n;
 }
 
@@ -309,15 +309,15 @@ redis_finish(void *state, enum side from, struct codec_out *out)
 }
 
 static uint64_t
-redis_unseen(const void *state, enum side from)
+redis_skippable(const void *state, enum side from)
 {
 	const struct redis *s = state;
 
 	if (s->why != NULL)
 		return 0;
 	if (from == CLIENT)
-		return redis_command_unseen(s);
-	return is_stream(s) ? UINT64_MAX : redis_reply_unseen(s);
+		return redis_command_skippable(s);
+	return is_stream(s) ? UINT64_MAX : redis_reply_skippable(s);
 }
 
 static void
@@ -331,13 +331,13 @@ redis_skipped(void *state, enum side from, uint64_t n)
 		redis_reply_skipped(s, n);
 }
 
-/* --- beats --- */
+/* --- heartbeats --- */
 
 /* Why none may go to the client; NULL: one may. */
 static const char *
 why_no_push(const struct redis *s)
 {
-	if (!s->client_tell)
+	if (!s->client_oneway)
 		return "none was chosen for Redis clients";
 	if (!s->resp3 || s->hello_due)
 		return "the client does not speak RESP3";
@@ -350,7 +350,7 @@ why_no_push(const struct redis *s)
 
 /* Why PING may not go out, where the server may get anything at all; NULL: it may. */
 static const char *
-why_no_ask(const struct redis *s)
+why_no_ping(const struct redis *s)
 {
 	if (s->refusal != REFUSED_NOT)
 		return refusals[s->refusal];
@@ -358,7 +358,7 @@ why_no_ask(const struct redis *s)
 		return "a replication link";
 	if (s->stream && !s->unsure)
 		return "MONITOR, or a subscription that HELLO 2 left standing";
-	if (s->unsure || s->no_ask)
+	if (s->unsure || s->no_ping)
 		return "replies can no longer be counted";
 	if (!s->proved)
 		return "no login so far";
@@ -391,23 +391,23 @@ why_nothing(const struct redis *s)
 }
 
 static bool
-may_tell(const struct redis *s)
+may_send_oneway(const struct redis *s)
 {
-	return s->may_tell && s->heard && s->refusal == REFUSED_NOT;
+	return s->may_send_oneway && s->heard && s->refusal == REFUSED_NOT;
 }
 
 static unsigned
-redis_may_beat(const void *state, enum side to)
+redis_may_heartbeat(const void *state, enum side to)
 {
 	const struct redis *s = state;
 
 	if (s->why != NULL || s->quit)
 		return 0;
 	if (to == CLIENT)
-		return why_no_push(s) == NULL ? BEAT_TELL : 0;
+		return why_no_push(s) == NULL ? HEARTBEAT_ONEWAY : 0;
 	if (why_nothing(s) != NULL)
 		return 0;
-	return (may_tell(s) ? BEAT_TELL : 0) | (why_no_ask(s) == NULL ? BEAT_ASK : 0);
+	return (may_send_oneway(s) ? HEARTBEAT_ONEWAY : 0) | (why_no_ping(s) == NULL ? HEARTBEAT_PING : 0);
 }
 
 static const char *
@@ -415,7 +415,7 @@ redis_why_none(const void *state, enum side to)
 {
 	const struct redis *s = state;
 
-	if (redis_may_beat(state, to) != 0)
+	if (redis_may_heartbeat(state, to) != 0)
 		return NULL;
 	if (s->why != NULL)
 		return s->why;
@@ -423,7 +423,7 @@ redis_why_none(const void *state, enum side to)
 		return "QUIT was sent";
 	if (to == CLIENT)
 		return why_no_push(s);
-	return why_nothing(s) != NULL ? why_nothing(s) : why_no_ask(s);
+	return why_nothing(s) != NULL ? why_nothing(s) : why_no_ping(s);
 }
 
 /* A server that will not serve says so first, and closes with the client's command unread: a reset. */
@@ -436,20 +436,20 @@ redis_said_goodbye(const void *state, enum side from)
 }
 
 static size_t
-redis_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
+redis_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
 	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
 	static const char push[] = ">2\r\n$2\r\nhb\r\n$1\r\n1\r\n";
 	struct redis *s = state;
 	const char *text = to == CLIENT ? push : "\r\n";
 
-	if (kind == BEAT_ASK) {
+	if (kind == HEARTBEAT_PING) {
 		assert(s->asked == 0 || s->ask_at == s->sent);	/* all are replied to in one place */
 		text = ping;
 		s->asked++;
 		s->ask_at = s->sent;
 	} else if (to == BACKEND) {
-		s->told_ever = true;
+		s->sent_oneway_ever = true;
 		if (!owes_nothing(s))
 			s->told = 0;
 		else if (s->told < UINT8_MAX)
@@ -461,7 +461,7 @@ redis_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEA
 
 /* Behind a command that still runs our PING waits for its turn, however long that is. */
 static bool
-redis_owes(const void *state, enum side by, bool asked)
+redis_awaits_reply(const void *state, enum side by, bool asked)
 {
 	const struct redis *s = state;
 
@@ -470,8 +470,8 @@ redis_owes(const void *state, enum side by, bool asked)
 
 /* An error to the command that the client waits for. Who waits for none would take it for the reply to his next. */
 static size_t
-redis_farewell(void *state, enum side to, const struct codec_obituary *o,
-    uint8_t buf[CODEC_FAREWELL_MAX])
+redis_close_message(void *state, enum side to, const struct codec_close_info *o,
+    uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	const struct redis *s = state;
 	int n;
@@ -479,11 +479,11 @@ redis_farewell(void *state, enum side to, const struct codec_obituary *o,
 	if (to != CLIENT || s->stream || s->listening || s->unsure || s->why != NULL || s->sent == s->done ||
 	    !redis_reply_boundary(s))
 		return 0;
-	n = snprintf((char *)buf, CODEC_FAREWELL_MAX,
+	n = snprintf((char *)buf, CODEC_CLOSE_MESSAGE_MAX,
 	    "-ERR stent: lost the connection to the server (%s), which was quiet for %lld.%lld s; "
 	    "the command may have run\r\n",
 	    o->reason, (long long)(o->quiet_ms / 1000), (long long)(o->quiet_ms % 1000 / 100));
-	return n > 0 && n < CODEC_FAREWELL_MAX ? (size_t)n : 0;
+	return n > 0 && n < CODEC_CLOSE_MESSAGE_MAX ? (size_t)n : 0;
 }
 
 static bool
@@ -491,8 +491,8 @@ redis_configure(void *state, const struct codec_settings *settings)
 {
 	struct redis *s = state;
 
-	s->client_tell = settings->kind[CLIENT] == BEAT_TELL;
-	s->may_tell = settings->kind[BACKEND] == BEAT_TELL;
+	s->client_oneway = settings->kind[CLIENT] == HEARTBEAT_ONEWAY;
+	s->may_send_oneway = settings->kind[BACKEND] == HEARTBEAT_ONEWAY;
 	memcpy(s->while_busy, settings->while_busy, sizeof(s->while_busy));
 	return true;
 }
@@ -503,18 +503,18 @@ const struct codec codec_redis = {
 	.summary = "Redis, Valkey, their proxies: PING, or an empty line between commands",
 	.state_size = sizeof(struct redis),
 	.leg = {
-		[CLIENT] = { .kinds = BEAT_TELL },
-		[BACKEND] = { .kinds = BEAT_TELL | BEAT_ASK, .kind = BEAT_ASK, .interval_ms = 60000 },
+		[CLIENT] = { .kinds = HEARTBEAT_ONEWAY },
+		[BACKEND] = { .kinds = HEARTBEAT_ONEWAY | HEARTBEAT_PING, .kind = HEARTBEAT_PING, .interval_ms = 60000 },
 	},
 	.configure = redis_configure,
 	.feed = redis_feed,
 	.finish = redis_finish,
-	.unseen = redis_unseen,
+	.skippable = redis_skippable,
 	.skipped = redis_skipped,
-	.may_beat = redis_may_beat,
+	.may_heartbeat = redis_may_heartbeat,
 	.why_none = redis_why_none,
 	.said_goodbye = redis_said_goodbye,
-	.beat = redis_beat,
-	.owes = redis_owes,
-	.farewell = redis_farewell,
+	.heartbeat = redis_heartbeat,
+	.awaits_reply = redis_awaits_reply,
+	.close_message = redis_close_message,
 };

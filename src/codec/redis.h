@@ -3,7 +3,7 @@
  *
  * redis_commands.c follows what the client sends, redis_replies.c what the
  * server sends; redis_ledger.c knows which replies are due and what they
- * change; redis.c decides on beats and takes their answers out.
+ * change; redis.c decides on heartbeats and takes their replies out.
  */
 #ifndef STENT_CODEC_REDIS_H
 #define STENT_CODEC_REDIS_H
@@ -141,12 +141,12 @@ struct redis {
 	bool while_busy[2];	/* setting: also while a command runs */
 	bool taking : 1;		/* inside a line that is a reply to us */
 
-	bool may_tell : 1;		/* setting: empty lines to the backend */
-	bool client_tell : 1;	/* setting: pushes of ours to the client */
+	bool may_send_oneway : 1;		/* setting: empty lines to the backend */
+	bool client_oneway : 1;	/* setting: pushes of ours to the client */
 	bool started : 1;		/* the client's first command is whole */
 	bool heard : 1;		/* a whole reply came */
 	bool proved : 1;		/* a command that needs a login was answered well */
-	bool told_ever : 1;
+	bool sent_oneway_ever : 1;
 	bool erred : 1;		/* the last PING drew an error of no known meaning */
 	bool in_multi : 1;
 	bool exec_due : 1;		/* exec_at counts */
@@ -157,7 +157,7 @@ struct redis {
 	bool subscribed : 1;	/* it was, once */
 	bool muted : 1;		/* CLIENT REPLY OFF */
 	bool wary : 1;		/* the next error reply might be to a command that is not counted; wary_at counts */
-	bool no_ask : 1;		/* never again */
+	bool no_ping : 1;		/* never again */
 	bool no_push : 1;		/* never again */
 	bool unsure : 1;		/* the count of replies is not to be trusted */
 	bool stream : 1;		/* replies are no longer counted: MONITOR, replication, subscriptions that were not followed */
@@ -178,7 +178,7 @@ bool redis_word_is(const struct redis_word *w, const char *text);
 /* Follows the client's bytes; stops at doubt (s->why). */
 void redis_commands_read(struct redis *s, const uint8_t *p, const uint8_t *end);
 bool redis_command_boundary(const struct redis *s);
-uint64_t redis_command_unseen(const struct redis *s);
+uint64_t redis_command_skippable(const struct redis *s);
 void redis_command_skipped(struct redis *s, uint64_t n);
 
 /* Follows the server's bytes (until doubt) up to the end of one reply at most; returns where it stopped. */
@@ -186,7 +186,7 @@ const uint8_t *redis_reply_read(struct redis *s, const uint8_t *p, const uint8_t
 bool redis_reply_boundary(const struct redis *s);
 /* RESP2: arrays that come now may be messages. */
 bool redis_is_listening(const struct redis *s);
-uint64_t redis_reply_unseen(const struct redis *s);
+uint64_t redis_reply_skippable(const struct redis *s);
 void redis_reply_skipped(struct redis *s, uint64_t n);
 
 /* The ledger. */

@@ -418,7 +418,7 @@ redis_command_boundary(const struct redis *s)
 
 /* The CR LF behind an argument is left to be seen: it ends the argument. */
 uint64_t
-redis_command_unseen(const struct redis *s)
+redis_command_skippable(const struct redis *s)
 {
 	if (s->command.state != S_BODY || s->command.left <= 2)
 		return 0;

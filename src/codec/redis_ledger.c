@@ -141,7 +141,7 @@ sent_hello(struct redis *s, uint32_t argc)
 {
 	(void)argc;
 	if (s->hello_due || s->in_multi) {
-		s->no_ask = true;
+		s->no_ping = true;
 		s->no_push = true;
 	}
 	s->hello_due = true;
@@ -261,11 +261,11 @@ sent_in_silence(struct redis *s, uint32_t number)
 	if (s->exec_due && s->exec_at == number) {
 		s->exec_due = false;
 		s->in_multi = false;
-		s->no_ask = true;
+		s->no_ping = true;
 	}
 	if (s->hello_due && s->hello_at == number) {
 		s->hello_due = false;
-		s->no_ask = true;
+		s->no_ping = true;
 		s->no_push = true;
 	}
 }
@@ -310,7 +310,7 @@ exec_answered(struct redis *s)
 	if (s->reply.reply_type != '-' || aborted)
 		s->in_multi = false;
 	else
-		s->no_ask = true;	/* whether a transaction is still open is not known */
+		s->no_ping = true;	/* whether a transaction is still open is not known */
 }
 
 static void
@@ -434,7 +434,7 @@ redis_reply_came(struct redis *s)
 	if (s->reply.reply_type == '*' && redis_is_listening(s) && message_came(s))
 		return;
 	if (s->sent == s->done) {
-		if (s->told_ever && s->refusal == REFUSED_NOT && !s->unsure && !s->wary)
+		if (s->sent_oneway_ever && s->refusal == REFUSED_NOT && !s->unsure && !s->wary)
 			s->refusal = REFUSED_LATE;
 		s->unsure = true;
 		return;

@@ -245,7 +245,7 @@ redis_reply_boundary(const struct redis *s)
 }
 
 uint64_t
-redis_reply_unseen(const struct redis *s)
+redis_reply_skippable(const struct redis *s)
 {
 	if (s->reply.state != S_BODY || s->reply.left <= 2 || s->reply.naming)
 		return 0;

@@ -22,7 +22,7 @@
  *
  * "An endpoint MAY elect to send a Pong frame for only the most recently
  * processed Ping frame" (5.5.3). Hence:
- *   - A pong of ours answers all our pings before its own, and the pong for a
+ *   - A pong of ours replies all our pings before its own, and the pong for a
  *     ping of the application's those before that. They may still be answered one by one, so 32 serials stay known.
  *   - While the peer owes a reply to the application's own ping we do not
  *     ask: it might reply to ours and leave the application waiting. Nor is that held against it: many reply to some
@@ -54,7 +54,7 @@ enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PON
 #define FIN 0x80
 #define MASKED 0x80
 #define CONTROL_MAX 125
-#define WINDOW 32	/* pings whose pongs are still known; the width of ws_asks.open */
+#define WINDOW 32	/* pings whose pongs are still known; the width of ws_pings.open */
 
 #define HASH_START 2166136261u	/* FNV-1a */
 #define HASH_PRIME 16777619u
@@ -199,7 +199,7 @@ likeness_of(const struct ws *ws, const uint8_t *p, size_t len)
 
 /* A reply without a serial that is known is to all that we have asked. False: there was nothing. */
 static bool
-settle_all(struct ws_asks *a)
+settle_all(struct ws_pings *a)
 {
 	if (a->answered == a->next)
 		return false;
@@ -210,7 +210,7 @@ settle_all(struct ws_asks *a)
 
 /* A reply that carries this serial. False: it was known before. */
 static bool
-settle_one(struct ws_asks *a, unsigned serial)
+settle_one(struct ws_pings *a, unsigned serial)
 {
 	const unsigned back = (a->next - 1u - serial) & SERIAL_MASK;
 
@@ -226,7 +226,7 @@ settle_one(struct ws_asks *a, unsigned serial)
 static bool
 take_pong(struct ws *ws, enum side from, const uint8_t *payload, size_t len, struct codec_out *out)
 {
-	struct ws_asks *a = &ws->asks[from];
+	struct ws_pings *a = &ws->asks[from];
 	const enum likeness like = likeness_of(ws, payload, len);
 	int serial = -1;
 
@@ -237,7 +237,7 @@ take_pong(struct ws *ws, enum side from, const uint8_t *payload, size_t len, str
 	if (like == CARRIES && len >= WS_TOKEN)
 		serial = read_serial(payload + FIXED_LEN);
 	if ((serial >= 0 ? settle_one(a, (unsigned)serial) : settle_all(a)) && len > 0)
-		out->answers++;
+		out->replies++;
 	else
 		out->strays++;
 	return true;
@@ -280,7 +280,7 @@ complaint_of(uint32_t code)
 
 /* A ping of the application's has gone to side `to`. */
 static void
-note_app_ping(struct ws_asks *a, uint32_t hash)
+note_app_ping(struct ws_pings *a, uint32_t hash)
 {
 	a->app_open = true;
 	a->app_hash = hash;
@@ -292,7 +292,7 @@ note_app_ping(struct ws_asks *a, uint32_t hash)
 
 /* A pong that is not taken for ours has come from a side. */
 static void
-note_app_pong(struct ws_asks *a, uint32_t hash)
+note_app_pong(struct ws_pings *a, uint32_t hash)
 {
 	if (a->app_due == 0 && !a->has_asked)
 		a->knows_pongs = true;	/* nobody asked for it: there will be more */
@@ -489,7 +489,7 @@ ws_is_settled(const struct ws *ws, enum side from)
 }
 
 uint64_t
-ws_unseen(const struct ws *ws, enum side from)
+ws_skippable(const struct ws *ws, enum side from)
 {
 	return ws->stream[from].state == S_DATA ? ws->stream[from].left : 0;
 }
@@ -530,24 +530,24 @@ is_between_frames(const struct ws_stream *s)
 
 /* The application's own ping keeps us from asking. */
 static bool
-app_comes_first(const struct ws_asks *a)
+app_comes_first(const struct ws_pings *a)
 {
 	return a->app_open && a->app_waits < PATIENCE;
 }
 
 unsigned
-ws_may_beat(const struct ws *ws, enum side to)
+ws_may_heartbeat(const struct ws *ws, enum side to)
 {
 	enum side from = side_other(to);
-	const struct ws_asks *a = &ws->asks[to];
+	const struct ws_pings *a = &ws->asks[to];
 	unsigned kinds = 0;
 
 	if (!is_between_frames(&ws->stream[from]) || ws->stream[from].is_closed || ws->stream[to].is_closed)
 		return 0;
 	if (!ws->asks[from].app_open)
-		kinds |= BEAT_TELL;
+		kinds |= HEARTBEAT_ONEWAY;
 	if (!app_comes_first(a) && (uint16_t)(a->next - a->answered) < WINDOW)
-		kinds |= BEAT_ASK;
+		kinds |= HEARTBEAT_PING;
 	return kinds;
 }
 
@@ -558,7 +558,7 @@ ws_why_none(const struct ws *ws, enum side to)
 		return "closing handshake";
 	if (!is_between_frames(&ws->stream[side_other(to)]))
 		return "inside a frame";
-	return ws_may_beat(ws, to) == 0 ? "the applications' own pings come first" : NULL;
+	return ws_may_heartbeat(ws, to) == 0 ? "the applications' own pings come first" : NULL;
 }
 
 bool
@@ -568,9 +568,9 @@ ws_in_message(const struct ws *ws, enum side to)
 }
 
 bool
-ws_owes(const struct ws *ws, enum side by)
+ws_awaits_reply(const struct ws *ws, enum side by)
 {
-	const struct ws_asks *a = &ws->asks[by];
+	const struct ws_pings *a = &ws->asks[by];
 
 	if (ws->stream[by].is_closed || ws->stream[side_other(by)].is_closed)
 		return false;
@@ -600,12 +600,12 @@ write_frame(uint8_t *buf, enum side to, enum opcode opcode, const void *payload,
 }
 
 size_t
-ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
+ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
-	struct ws_asks *a = &ws->asks[to];
+	struct ws_pings *a = &ws->asks[to];
 	uint8_t token[WS_TOKEN];
 
-	if (kind == BEAT_TELL) {
+	if (kind == HEARTBEAT_ONEWAY) {
 		if (app_comes_first(a))
 			a->app_waits++;
 		return write_frame(buf, to, OP_PONG, "", 0);
@@ -618,8 +618,8 @@ ws_beat(struct ws *ws, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT
 }
 
 size_t
-ws_farewell(struct ws *ws, enum side to, const struct codec_obituary *o,
-    uint8_t buf[CODEC_FAREWELL_MAX])
+ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *o,
+    uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	struct ws_stream *s = &ws->stream[side_other(to)];
 	char payload[CONTROL_MAX + 1] = { CLOSE_GOING_AWAY >> 8, (char)(CLOSE_GOING_AWAY & 0xff) };

@@ -14,7 +14,7 @@
 enum { WORD_LISTEN, WORD_BACKEND, WORD_OPTIONS };
 
 static int
-add_unknown(struct draft *d, const char *name, int word)
+add_unknown(struct parsed *d, const char *name, int word)
 {
 	char meant[MEANT_MAX];
 
@@ -27,7 +27,7 @@ add_unknown(struct draft *d, const char *name, int word)
 
 /* option is "--key=value"; name is room for "--key", which stands for it in errors. */
 static int
-add_option(struct draft *d, char *name, const char *option, int word)
+add_option(struct parsed *d, char *name, const char *option, int word)
 {
 	const char *equals = strchr(option, '=');
 	const struct key *k;
@@ -42,23 +42,23 @@ add_option(struct draft *d, char *name, const char *option, int word)
 	k = key_read(name + 2, &side);
 	if (k == NULL)
 		return add_unknown(d, name + 2, word);
-	return draft_put(d, &d->sections[k->scope == SCOPE_PROCESS ? SECTION_STENT : 1], k, side, name,
+	return parsed_put(d, &d->sections[k->scope == SCOPE_PROCESS ? SECTION_STENT : 1], k, side, name,
 	    equals + 1, word);
 }
 
 static int
-add_words(struct draft *d, char **names, const char *listen, const char *backend,
+add_words(struct parsed *d, char **names, const char *listen, const char *backend,
     char *const options[], size_t n)
 {
 	char stent[] = "stent", route[] = "route relay";
-	int r = draft_open(d, stent, 0);
+	int r = parsed_open(d, stent, 0);
 
 	if (r == 0)
-		r = draft_open(d, route, 0);
+		r = parsed_open(d, route, 0);
 	if (r == 0)
-		r = draft_put(d, &d->sections[1], key_find("listen"), -1, "LISTEN", listen, WORD_LISTEN);
+		r = parsed_put(d, &d->sections[1], key_find("listen"), -1, "LISTEN", listen, WORD_LISTEN);
 	if (r == 0)
-		r = draft_put(d, &d->sections[1], key_find("backend"), -1, "BACKEND", backend, WORD_BACKEND);
+		r = parsed_put(d, &d->sections[1], key_find("backend"), -1, "BACKEND", backend, WORD_BACKEND);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		names[WORD_OPTIONS + i] = strdup(options[i]);
 		if (names[WORD_OPTIONS + i] == NULL)
@@ -73,7 +73,7 @@ config_from_args(struct config **ret, const char *listen, const char *backend, c
     size_t n_options, FILE *errors)
 {
 	char **names = calloc(WORD_OPTIONS + n_options, sizeof(*names));
-	struct draft d = { .errors.path = "stent relay", .errors.words = (const char *const *)names };
+	struct parsed d = { .errors.path = "stent relay", .errors.words = (const char *const *)names };
 	int r = -ENOMEM;
 
 	if (names != NULL) {
@@ -86,7 +86,7 @@ config_from_args(struct config **ret, const char *listen, const char *backend, c
 		r = config_make(ret, &d, errors);
 	} else {
 		fprintf(errors, "stent relay: not enough memory to read the settings\n");
-		draft_clear(&d);
+		parsed_clear(&d);
 	}
 	for (size_t i = 0; names != NULL && i < WORD_OPTIONS + n_options; i++)
 		free(names[i]);

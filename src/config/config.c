@@ -24,8 +24,8 @@ route_clear(struct route *r)
 	for (size_t i = 0; i < r->n_backend; i++)
 		endpoint_clear(&r->backend[i]);
 	for (int side = CLIENT; side <= BACKEND; side++) {
-		free(r->codec_settings.beat_send[side].data);
-		free(r->codec_settings.beat_expect[side].data);
+		free(r->codec_settings.heartbeat_send[side].data);
+		free(r->codec_settings.heartbeat_expect[side].data);
 	}
 	free(r->codec_settings.comment.data);
 	free(r->listen);
@@ -116,20 +116,20 @@ set_value(const struct key *k, void *base, enum side side, const struct entry *e
 }
 
 static int
-set_process(struct config *c, const struct draft *d)
+set_process(struct config *c, const struct parsed *d)
 {
 	int r = 0;
 
 	for (const struct key *k = keys; k->name != NULL && r == 0; k++)
 		if (k->scope == SCOPE_PROCESS)
-			r = set_value(k, c, CLIENT, draft_decides_process(d, k));
-	c->control_is_default = draft_decides_process(d, key_find("control")) == NULL;
-	c->admin_is_default = draft_decides_process(d, key_find("admin")) == NULL;
+			r = set_value(k, c, CLIENT, parsed_decides_process(d, k));
+	c->control_is_default = parsed_decides_process(d, key_find("control")) == NULL;
+	c->admin_is_default = parsed_decides_process(d, key_find("admin")) == NULL;
 	return r;
 }
 
 static int
-set_route(struct route *route, const struct draft *d, const struct section *s)
+set_route(struct route *route, const struct parsed *d, const struct section *s)
 {
 	int r = 0;
 
@@ -142,13 +142,13 @@ set_route(struct route *route, const struct draft *d, const struct section *s)
 			continue;
 		for (int side = CLIENT; side <= BACKEND && r == 0; side++)
 			if (key_has_leg(k, (enum side)side))
-				r = set_value(k, route, (enum side)side, draft_decides(d, s, k, (enum side)side));
+				r = set_value(k, route, (enum side)side, parsed_decides(d, s, k, (enum side)side));
 	}
 	return r;
 }
 
 static int
-set_all(struct config *c, const struct draft *d)
+set_all(struct config *c, const struct parsed *d)
 {
 	int r = set_process(c, d);
 
@@ -178,7 +178,7 @@ tell_of_file(const char *path, const char *what, FILE *errors)
 }
 
 int
-config_make(struct config **ret, struct draft *d, FILE *errors)
+config_make(struct config **ret, struct parsed *d, FILE *errors)
 {
 	struct config *c = config_new();
 	int r = c != NULL ? set_all(c, d) : -ENOMEM, told;
@@ -195,7 +195,7 @@ config_make(struct config **ret, struct draft *d, FILE *errors)
 		c->warnings = errors_take_warnings(&d->errors, &c->n_warnings);
 	if (r == -ENOMEM)
 		tell_of_file(d->errors.path, "not enough memory to read the settings", errors);
-	draft_clear(d);
+	parsed_clear(d);
 	if (r < 0) {
 		config_release(c);
 		return r;
@@ -207,14 +207,14 @@ config_make(struct config **ret, struct draft *d, FILE *errors)
 int
 config_read(struct config **ret, const char *path, FILE *errors)
 {
-	struct draft d = { .errors.path = path };
-	int r = draft_read(&d, path);
+	struct parsed d = { .errors.path = path };
+	int r = parsed_read(&d, path);
 	char why[160];
 
 	if (r < 0) {
 		snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(-r));
 		tell_of_file(path, why, errors);
-		draft_clear(&d);
+		parsed_clear(&d);
 		return r;
 	}
 	return config_make(ret, &d, errors);

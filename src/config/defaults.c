@@ -39,18 +39,18 @@ resolve_user_timeout(struct leg_settings *leg)
 }
 
 static void
-judge_route(struct draft *d, const struct section *s)
+judge_route(struct parsed *d, const struct section *s)
 {
 	static const char *const needed[] = { "listen", "backend" };
 
 	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
-		if (!s->is_spoiled && draft_decides(d, s, key_find(needed[i]), CLIENT) == NULL)
+		if (!s->is_spoiled && parsed_decides(d, s, key_find(needed[i]), CLIENT) == NULL)
 			errors_add(&d->errors, s->line, "[route %s] has no %s; write %s = %s", s->name, needed[i],
 			    needed[i], i == 0 ? "ADDRESS:PORT" : "HOST:PORT");
 }
 
 void
-resolve_routes(struct config *c, struct draft *d)
+resolve_routes(struct config *c, struct parsed *d)
 {
 	size_t routes = 0, heads = 0;
 
@@ -66,7 +66,7 @@ resolve_routes(struct config *c, struct draft *d)
 		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
 		for (int side = CLIENT; side <= BACKEND; side++)
 			resolve_user_timeout(&c->routes[routes].leg[side]);
-		resolve_beats(&c->routes[routes++], d, s);
+		resolve_heartbeats(&c->routes[routes++], d, s);
 	}
 	if (heads == 0 && !d->is_spoiled)
 		errors_add(&d->errors, d->last_line > 0 ? d->last_line : 1,
@@ -83,16 +83,16 @@ struct place {
 };
 
 static int
-listen_line(const struct draft *d, size_t section)
+listen_line(const struct parsed *d, size_t section)
 {
-	const struct entry *e = draft_decides(d, &d->sections[section], key_find("listen"), CLIENT);
+	const struct entry *e = parsed_decides(d, &d->sections[section], key_find("listen"), CLIENT);
 
 	return e != NULL ? e->line : d->sections[section].line;
 }
 
 /* All listeners of all routes. NULL: there are none, or no memory. The caller frees it. */
 static struct place *
-gather_places(const struct config *c, const struct draft *d, size_t *n)
+gather_places(const struct config *c, const struct parsed *d, size_t *n)
 {
 	size_t total = 0, route = 0;
 	struct place *places;
@@ -114,7 +114,7 @@ gather_places(const struct config *c, const struct draft *d, size_t *n)
 }
 
 static void
-tell_clash(struct draft *d, const struct place *a, const struct place *b)
+tell_clash(struct parsed *d, const struct place *a, const struct place *b)
 {
 	const struct place *later = b->line >= a->line ? b : a, *first = later == b ? a : b;
 	char place[PLACE_MAX];
@@ -130,7 +130,7 @@ tell_clash(struct draft *d, const struct place *a, const struct place *b)
 
 /* Each listener against those before it; told once, for a thousand alike would clash a million times. */
 static void
-judge_place(struct draft *d, const struct place *places, size_t i)
+judge_place(struct parsed *d, const struct place *places, size_t i)
 {
 	for (size_t j = 0; j < i; j++) {
 		if (endpoint_clash(places[j].endpoint, places[i].endpoint)) {
@@ -142,10 +142,10 @@ judge_place(struct draft *d, const struct place *places, size_t i)
 
 /* The status page or the control socket against all listeners. */
 static void
-judge_own(struct draft *d, const char *key, const char *address, const char *prefix,
+judge_own(struct parsed *d, const char *key, const char *address, const char *prefix,
     const struct place *places, size_t n)
 {
-	const struct entry *e = draft_decides_process(d, key_find(key));
+	const struct entry *e = parsed_decides_process(d, key_find(key));
 	char text[256], place[PLACE_MAX];
 	struct endpoint own;
 	const char *why;
@@ -164,7 +164,7 @@ judge_own(struct draft *d, const char *key, const char *address, const char *pre
 }
 
 void
-resolve_listeners(const struct config *c, struct draft *d)
+resolve_listeners(const struct config *c, struct parsed *d)
 {
 	size_t n;
 	struct place *places = gather_places(c, d, &n);

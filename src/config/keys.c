@@ -27,10 +27,10 @@ static const struct word levels[] = {
 	{ "error", LEVEL_ERROR }, { "warn", LEVEL_WARN }, { "info", LEVEL_INFO }, { "debug", LEVEL_DEBUG }, { 0 },
 };
 static const struct word kinds[] = {
-	{ "auto", 0 }, { "tell", BEAT_TELL }, { "ask", BEAT_ASK }, { "ahead", BEAT_AHEAD }, { 0 },
+	{ "auto", 0 }, { "oneway", HEARTBEAT_ONEWAY }, { "ping", HEARTBEAT_PING }, { "early", HEARTBEAT_EARLY }, { 0 },
 };
 static const struct word on_dead[] = {
-	{ "farewell", ON_DEAD_FAREWELL }, { "reset", ON_DEAD_RESET }, { "close", ON_DEAD_CLOSE }, { 0 },
+	{ "notify", ON_DEAD_NOTIFY }, { "reset", ON_DEAD_RESET }, { "close", ON_DEAD_CLOSE }, { 0 },
 };
 
 #define PROCESS(k, t, field) .name = k, .scope = SCOPE_PROCESS, .type = &type_##t, \
@@ -82,13 +82,13 @@ const struct key keys[] = {
 	{ ROUTE("failover_after", duration, failover_after_ms), .min = 1, .max = DAYS(1), .words = off, .def = "250ms",
 	  .help = "A backend that has not answered for so long has the next one tried beside it, and the first to answer gets "
 	    "the flow; off: the next is tried when it has failed, or has used up its share of connect_timeout" },
-	{ ROUTE("lookup_age", duration, lookup_age_ms), .max = DAYS(1), .def = "10s",
+	{ ROUTE("dns_ttl", duration, dns_ttl_ms), .max = DAYS(1), .def = "10s",
 	  .help = "How long an address that was looked up is used before it is looked up again; it stays "
-	    "in use while no name server answers" },
+	    "in use while no name server replies" },
 	{ ROUTE("urgent", flag, urgent), .def = "on",
 	  .help = "Carry TCP's urgent bytes over (Oracle's break, Telnet, rlogin, old FTP); off: they are left out, as for a "
 	    "program that does not ask for them" },
-	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "farewell",
+	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "notify",
 	  .help = "What the living side gets when the other is dead: the protocol's own goodbye where it "
 	    "has one, a reset, or a plain end (a reset where the end alone would make a part of a response look whole)" },
 	{ ROUTE("cancel_on_death", flag, cancel_on_death), .def = "on",
@@ -106,13 +106,13 @@ const struct key keys[] = {
 	  .help = "A heartbeat goes out after so long without bytes in either direction; auto: what suits "
 	    "the protocol" },
 	{ LEG("heartbeat_kind", word, heartbeat_kind), .words = kinds, .def = "auto",
-	  .help = "tell: nobody answers it; ask: it is answered, a hung program is found; ahead: bytes "
+	  .help = "tell: nobody replies it; ask: it is answered, a hung program is found; ahead: bytes "
 	    "that are certain to come, sent early; auto: what suits the protocol" },
 	{ LEG("heartbeat_timeout", duration, heartbeat_timeout_ms), .min = 1, .max = DAYS(1), .def = "30s",
 	  .help = "The answer to an asking heartbeat is due within" },
 	{ LEG("heartbeat_misses", count, heartbeat_misses), .min = 1, .max = 1000,
 	  .words = automatic_or_off, .def = "auto",
-	  .help = "So many answers missed in a row mean death; auto: 3 when asking, off when telling" },
+	  .help = "So many replies missed in a row mean death; auto: 3 when asking, off when telling" },
 	{ LEG("heartbeat_limit", duration, heartbeat_limit_ms), .min = 1, .max = DURATION_MAX_MS,
 	  .words = off, .def = "12h",
 	  .help = "Heartbeats end when the other side's application gave no sign of itself for so long; "
@@ -120,12 +120,12 @@ const struct key keys[] = {
 	{ LEG("idle_timeout", duration, idle_timeout_ms), .min = 1, .max = DURATION_MAX_MS,
 	  .words = off, .def = "off",
 	  .help = "A flow ends when this side's application was silent for so long" },
-	{ LEG_BYTES("beat_send", line, beat_send),
+	{ LEG_BYTES("heartbeat_send", line, heartbeat_send),
 	  .help = "With protocol = line: the heartbeat's line, such as \"PING\\n\"; knows \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"" },
-	{ LEG_BYTES("beat_expect", bytes, beat_expect),
+	{ LEG_BYTES("heartbeat_expect", bytes, heartbeat_expect),
 	  .help = "With protocol = line: the answer, which is taken out: a line that the application itself never "
-	    "gets; without it nobody answers" },
+	    "gets; without it nobody replies" },
 	{ .name = "heartbeat_text", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_comment,
 	  .offset = offsetof(struct route, codec_settings.comment), .words = automatic, .def = "auto",
 	  .help = "The comment that is the heartbeat in an event stream, such as \":stent\\n\\n\", with or without the empty line "

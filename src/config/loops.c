@@ -28,16 +28,16 @@ struct knot {
 };
 
 struct graph {
-	struct draft *draft;
+	struct parsed *draft;
 	struct knot *knots;
 	size_t n;
 	struct ifaddrs *own;		/* this machine's addresses */
 };
 
 static int
-key_line(const struct draft *d, const struct section *s, const char *key)
+key_line(const struct parsed *d, const struct section *s, const char *key)
 {
-	const struct entry *e = draft_decides(d, s, key_find(key), CLIENT);
+	const struct entry *e = parsed_decides(d, s, key_find(key), CLIENT);
 
 	return e != NULL ? e->line : s->line;
 }
@@ -197,7 +197,7 @@ follow(struct graph *g, size_t i)
 }
 
 void
-resolve_loops(const struct config *c, struct draft *d)
+resolve_loops(const struct config *c, struct parsed *d)
 {
 	struct graph g = { .draft = d, .knots = calloc(c->n_routes + 1, sizeof(*g.knots)) };
 

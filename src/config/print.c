@@ -148,9 +148,9 @@ static const char protocols_text[] = "What heartbeat = auto and heartbeat_kind =
 
 /* "ask after 25s; also tell": what a protocol does toward a side by itself, and on demand. Returns buf. */
 static const char *
-beats_text(const struct codec *c, enum side side, char buf[KEY_FORM_MAX])
+heartbeats_text(const struct codec *c, enum side side, char buf[KEY_FORM_MAX])
 {
-	static const char *const names[] = { "tell", "ask", "ahead" };
+	static const char *const names[] = { "oneway", "ping", "early" };
 	unsigned own = c->leg[side].interval_ms > 0 ? c->leg[side].kind : 0, others = c->leg[side].kinds & ~own;
 	char interval[DURATION_TEXT_MAX];
 	int len = 0;
@@ -196,8 +196,8 @@ print_protocols(bool markdown, FILE *out)
 		print_wrapped(protocols_text, 2, out);
 	print_protocol("tcp", "any bytes: TCP probes alone", "none", "none", markdown, out);
 	for (size_t i = 0; codec_at(i) != NULL; i++)
-		print_protocol(codec_at(i)->name, codec_at(i)->summary, beats_text(codec_at(i), CLIENT, client),
-		    beats_text(codec_at(i), BACKEND, backend), markdown, out);
+		print_protocol(codec_at(i)->name, codec_at(i)->summary, heartbeats_text(codec_at(i), CLIENT, client),
+		    heartbeats_text(codec_at(i), BACKEND, backend), markdown, out);
 	putc('\n', out);
 }
 
@@ -212,6 +212,6 @@ config_print_keys(FILE *out, bool markdown)
 	}
 	print_protocols(markdown, out);
 	print_wrapped("A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
-	    "begins with ; or #; behind a value with a blank and ;. A path may stand in quotes, with the escapes of beat_send.",
+	    "begins with ; or #; behind a value with a blank and ;. A path may stand in quotes, with the escapes of heartbeat_send.",
 	    0, out);
 }

@@ -22,11 +22,11 @@
 
 #include "config/make.h"
 
-#define LINE_MAX_WANTED 4096	/* bytes; a beat of 256 bytes in \xHH, a long list of backends */
+#define LINE_MAX_WANTED 4096	/* bytes; a heartbeat of 256 bytes in \xHH, a long list of backends */
 
 struct source {
 	FILE *file;
-	struct draft *draft;
+	struct parsed *draft;
 	int line;
 	int failed;		/* -errno; reading ends then */
 };
@@ -105,7 +105,7 @@ take_section(struct source *s, const char *text)
 	head = copy + strspn(copy, " \t");
 	for (size_t len = strlen(head); len > 0 && isblank((unsigned char)head[len - 1]); len--)
 		head[len - 1] = '\0';
-	r = draft_open(s->draft, head, s->line);
+	r = parsed_open(s->draft, head, s->line);
 	if (r < 0)
 		s->failed = r;
 	free(copy);
@@ -167,7 +167,7 @@ take_line(struct source *s, const struct line *l, const char *text)
 	}
 	if (*text != '[' && judge_bytes(s, l) && take_pair(s, text))
 		return true;
-	draft_spoil(s->draft);
+	parsed_spoil(s->draft);
 	return false;
 }
 
@@ -202,14 +202,14 @@ on_pair(void *user, const char *section, const char *name, const char *value)
 	int r;
 
 	(void)section;
-	r = draft_add(s->draft, name, value, s->line);
+	r = parsed_add(s->draft, name, value, s->line);
 	if (r < 0)
 		s->failed = r;
 	return 1;
 }
 
 int
-draft_read(struct draft *d, const char *path)
+parsed_read(struct parsed *d, const char *path)
 {
 	struct source s = { .file = fopen(path, "re"), .draft = d };
 	int line;

@@ -396,15 +396,15 @@ parse_protocol(const struct key *k, void *field, const char *text, const struct 
 
 const struct type type_protocol = { .form = "NAME", .parse = parse_protocol, .print = print_text };
 
-/* --- beat_send, beat_expect, heartbeat_text --- */
+/* --- heartbeat_send, heartbeat_expect, heartbeat_text --- */
 
 static int
-judge_beat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
+judge_heartbeat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
 {
 	if (len == 0)
 		return spot_error(spot, "%s holds no bytes; write some or leave the line out", text);
-	if (len > CODEC_BEAT_MAX)
-		return spot_error(spot, "%zu bytes are too many; write at most %d", len, CODEC_BEAT_MAX);
+	if (len > CODEC_HEARTBEAT_MAX)
+		return spot_error(spot, "%zu bytes are too many; write at most %d", len, CODEC_HEARTBEAT_MAX);
 	/* Else what the application sends next would be the rest of the line. */
 	if (is_line && data[len - 1] != '\n')
 		return spot_error(spot, "%s does not end its line; write \\n at its end", text);
@@ -412,7 +412,7 @@ judge_beat(const uint8_t *data, size_t len, const char *text, bool is_line, cons
 }
 
 static int
-parse_beat(struct codec_bytes *bytes, const char *text, bool is_line, const struct spot *spot)
+parse_heartbeat(struct codec_bytes *bytes, const char *text, bool is_line, const struct spot *spot)
 {
 	uint8_t *data = malloc(strlen(text) + 1);	/* no escape is longer than it is written */
 	size_t len;
@@ -422,7 +422,7 @@ parse_beat(struct codec_bytes *bytes, const char *text, bool is_line, const stru
 		return -ENOMEM;
 	r = quote_unescape(data, &len, text, spot);
 	if (r == 0)
-		r = judge_beat(data, len, text, is_line, spot);
+		r = judge_heartbeat(data, len, text, is_line, spot);
 	if (r < 0) {
 		free(data);
 		return r;
@@ -435,14 +435,14 @@ static int
 parse_bytes(const struct key *k, void *field, const char *text, const struct spot *spot)
 {
 	(void)k;
-	return parse_beat(field, text, false, spot);
+	return parse_heartbeat(field, text, false, spot);
 }
 
 static int
 parse_line(const struct key *k, void *field, const char *text, const struct spot *spot)
 {
 	(void)k;
-	return parse_beat(field, text, true, spot);
+	return parse_heartbeat(field, text, true, spot);
 }
 
 /* A client must find a comment in it, and nothing that it could take for an event. */

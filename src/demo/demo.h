@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #define FORGETS_AFTER_MS 6000
-#define BEAT_MS 2000
+#define HEARTBEAT_MS 2000
 #define TICK_MS 250
 #define MARKS 112		/* one a TICK_MS: 28 s */
 #define LANES 3
@@ -75,7 +75,7 @@ const char *asker_last_answer(const struct asker *a);	/* "" before the first */
 
 /* --- stage.c --- */
 
-enum mark { MARK_QUIET, MARK_ASK, MARK_ANSWER, MARK_BEAT, MARK_LOST };
+enum mark { MARK_QUIET, MARK_ASK, MARK_ANSWER, MARK_HEARTBEAT, MARK_LOST };
 
 struct lane {
 	const char *name;
@@ -86,7 +86,7 @@ struct lane {
 	struct asker *asker;
 	struct config *config;
 	struct server *server;
-	uint64_t beats, answers;	/* stent's own, on the client leg */
+	uint64_t heartbeats, answers;	/* stent's own, on the client leg */
 	int answered;			/* by the clock, at the last tick */
 	bool alive;			/* not forgotten by the middlebox, at the last tick */
 	int64_t waiting_ms;		/* for an answer, at the last tick; -1: for none */

@@ -18,7 +18,7 @@ static struct {
 	int drawn;		/* lines that the last drawing took */
 	int asked[LANES], answered[LANES];
 	bool forgotten[LANES];
-	uint64_t beats[LANES];
+	uint64_t heartbeats[LANES];
 } screen;
 
 enum colour { PLAIN = 0, BOLD = 1, DIM = 2, RED = 31, GREEN = 32, YELLOW = 33, CYAN = 36 };
@@ -41,7 +41,7 @@ static const struct {
 	[MARK_QUIET] = { "·", ".", DIM },
 	[MARK_ASK] = { "?", "?", YELLOW },
 	[MARK_ANSWER] = { "!", "!", GREEN },
-	[MARK_BEAT] = { "♥", "b", CYAN },
+	[MARK_HEARTBEAT] = { "♥", "b", CYAN },
 	[MARK_LOST] = { "×", "x", RED },
 };
 
@@ -80,7 +80,7 @@ screen_open(const struct stage *s)
 static enum mark
 mark_of_column(const struct lane *l, size_t column)
 {
-	static const int weight[] = { [MARK_QUIET] = 0, [MARK_LOST] = 1, [MARK_BEAT] = 2, [MARK_ASK] = 3, [MARK_ANSWER] = 4 };
+	static const int weight[] = { [MARK_QUIET] = 0, [MARK_LOST] = 1, [MARK_HEARTBEAT] = 2, [MARK_ASK] = 3, [MARK_ANSWER] = 4 };
 	enum mark best = l->marks[column * TICKS_A_COLUMN];
 
 	for (size_t i = 1; i < TICKS_A_COLUMN; i++) {
@@ -114,7 +114,7 @@ draw_lane(const struct stage *s, size_t i)
 	if (*asker_last_answer(l->asker) != '\0')
 		printf("%s)", asker_last_answer(l->asker));
 	if (l->must_live)
-		printf(", heartbeats %llu, their answers %llu", (unsigned long long)l->beats, (unsigned long long)l->answers);
+		printf(", heartbeats %llu, their answers %llu", (unsigned long long)l->heartbeats, (unsigned long long)l->answers);
 	if (!alive)
 		printf("  %sforgotten%s", paint(RED), paint(PLAIN));
 	if (!alive && l->waiting_ms > 1000)
@@ -134,7 +134,7 @@ draw(const struct stage *s)
 	printf("%5.1f s   ", stage_seconds(s));
 	for (enum mark m = MARK_ASK; m <= MARK_LOST; m++) {
 		static const char *const meaning[] = {
-			[MARK_ASK] = "asks", [MARK_ANSWER] = "is answered", [MARK_BEAT] = "heartbeat", [MARK_LOST] = "forgotten",
+			[MARK_ASK] = "pings", [MARK_ANSWER] = "is answered", [MARK_HEARTBEAT] = "heartbeat", [MARK_LOST] = "forgotten",
 		};
 
 		put_mark(m);
@@ -156,7 +156,7 @@ tell(const struct stage *s)
 		if (asker_answered(l->asker) > screen.answered[i])
 			printf("%5.1f s  %zu %s: the clock answers %s\n", stage_seconds(s), i + 1, l->name,
 			    asker_last_answer(l->asker));
-		if (l->answers > screen.beats[i])
+		if (l->answers > screen.heartbeats[i])
 			printf("%5.1f s  %zu %s: stent's ping %llu was answered\n", stage_seconds(s), i + 1, l->name,
 			    (unsigned long long)l->answers);
 		if (!l->alive && !screen.forgotten[i])
@@ -164,7 +164,7 @@ tell(const struct stage *s)
 			    l->name);
 		screen.asked[i] = asker_asked(l->asker);
 		screen.answered[i] = asker_answered(l->asker);
-		screen.beats[i] = l->answers;
+		screen.heartbeats[i] = l->answers;
 		screen.forgotten[i] = !l->alive;
 	}
 	fflush(stdout);
@@ -214,7 +214,7 @@ screen_verdict(const struct stage *s)
 			printf(":\n  probes carry no payload, and this middlebox counts nothing else.\n");
 		else
 			printf(":\n  %llu WebSocket pings went into the client's side and %llu answers were taken out\n"
-			    "  again. Neither end knows of it.\n", (unsigned long long)l->beats, (unsigned long long)l->answers);
+			    "  again. Neither end knows of it.\n", (unsigned long long)l->heartbeats, (unsigned long long)l->answers);
 	}
 	if (!stage_went_as_told(s))
 		printf("%sThis did not go as it should have.%s\n", paint(RED), paint(PLAIN));

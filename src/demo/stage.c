@@ -172,22 +172,22 @@ add_flow(struct flow_info *info, void *arg)
 {
 	struct lane *l = arg;
 
-	l->beats += info->leg[CLIENT].beats;
-	l->answers += info->leg[CLIENT].answers;
+	l->heartbeats += info->leg[CLIENT].heartbeats;
+	l->answers += info->leg[CLIENT].replies;
 }
 
 /* What happened in this tick, the most telling thing first. */
 static enum mark
 mark_of(struct lane *l, bool asks)
 {
-	const uint64_t beats_before = l->beats;
+	const uint64_t heartbeats_before = l->heartbeats;
 	const int answered_before = l->answered;
 
 	l->answered = asker_answered(l->asker);
 	l->alive = !middlebox_has_forgotten(l->box);
 	l->waiting_ms = asker_waiting_ms(l->asker);
 	if (l->has_stent) {
-		l->beats = l->answers = 0;
+		l->heartbeats = l->answers = 0;
 		worker_each_flow(server_worker(l->server, 0), add_flow, l);
 	}
 	if (asks)
@@ -196,7 +196,7 @@ mark_of(struct lane *l, bool asks)
 		return MARK_ANSWER;
 	if (!l->alive)
 		return MARK_LOST;
-	return l->beats > beats_before ? MARK_BEAT : MARK_QUIET;
+	return l->heartbeats > heartbeats_before ? MARK_HEARTBEAT : MARK_QUIET;
 }
 
 static bool

@@ -26,10 +26,10 @@ lane_json(const struct lane *l)
 
 	for (size_t i = 0; i < MARKS; i++)
 		json_array_append_new(marks, json_integer(l->marks[i]));
-	return json_pack("{ss sb sb sb si si ss sI sI sI so}", "name", l->name, "stent", l->has_stent, "beats_on", l->must_live,
+	return json_pack("{ss sb sb sb si si ss sI sI sI so}", "name", l->name, "stent", l->has_stent, "heartbeats_on", l->must_live,
 	    "alive", l->alive, "asked", asker_asked(l->asker), "answered", asker_answered(l->asker),
 	    "last", asker_last_answer(l->asker), "waiting_ms", (json_int_t)l->waiting_ms,
-	    "beats", (json_int_t)l->beats, "pongs", (json_int_t)l->answers, "marks", marks);
+	    "heartbeats", (json_int_t)l->heartbeats, "pongs", (json_int_t)l->answers, "marks", marks);
 }
 
 static void

@@ -5,7 +5,7 @@
  * before, or at once when that one refused or could not say; twice each. A socket
  * stays open until the question is answered, so a late reply still counts.
  *
- * A server that answers where one before it was silent is asked first for a
+ * A server that replies where one before it was silent is asked first for a
  * while. Not for good: the servers may know different names (a company's own one
  * in front of a public one), and then their order matters.
  *
@@ -45,7 +45,7 @@ struct dns_servers {
 	struct resolv_conf conf;
 	size_t first;			/* asked first, while the detour lasts */
 	int64_t detour_until_us;
-	bool as_written[RESOLV_SERVERS_MAX];	/* names go out as they are written: its answers hang on upper and lower case */
+	bool as_written[RESOLV_SERVERS_MAX];	/* names go out as they are written: its replies hang on upper and lower case */
 };
 
 /* One server of a question. */

@@ -32,7 +32,7 @@ struct cancel {
 	bool runs;			/* else it waits */
 	bool sent;
 	size_t len;
-	uint8_t bytes[CODEC_BEAT_MAX];
+	uint8_t bytes[CODEC_HEARTBEAT_MAX];
 };
 
 static void

@@ -1,9 +1,9 @@
 /*
- * dial.c - finds a backend that answers.
+ * dial.c - finds a backend that replies.
  *
  * The backends of a route are tried in order, and all addresses of each, both
  * families in turn (RFC 8305, "Happy Eyeballs"): one that has not answered
- * after 250 ms has the next one tried beside it, and the first that answers
+ * after 250 ms has the next one tried beside it, and the first that replies
  * gets the flow. Between backends that time is a setting, failover_after: a
  * standby may have to wait until the one before it has failed.
  *
@@ -13,7 +13,7 @@
  * The connect_timeout is for all of them together. Nobody waits longer than an
  * even share of what is left of it before the next is tried.
  *
- * The first attempt has the flow's own leg, so that a backend that answers
+ * The first attempt has the flow's own leg, so that a backend that replies
  * costs nothing more; those beside it have events of their own.
  */
 #include <errno.h>
@@ -352,7 +352,7 @@ find_addresses(struct flow *f)
 	int r = 0;
 
 	if (ep->kind == ENDPOINT_NAME) {
-		known = resolver_known(f->relay->resolver, ep->host, f->route->lookup_age_ms);
+		known = resolver_known(f->relay->resolver, ep->host, f->route->dns_ttl_ms);
 		if (known != NULL)
 			return set_found(d, known->at, known->n) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
 		d->lookup = resolver_ask(f->relay->resolver, ep->host, on_looked_up, f);

@@ -28,10 +28,10 @@ end_log(const struct flow *f)
 	fields[n++] = LOG_MS("seconds", i.age_ms);
 	fields[n++] = LOG_INT("client_bytes", i.leg[CLIENT].bytes);
 	fields[n++] = LOG_INT("backend_bytes", i.leg[BACKEND].bytes);
-	fields[n++] = LOG_INT("client_beats", i.leg[CLIENT].beats);
-	fields[n++] = LOG_INT("client_answers", i.leg[CLIENT].answers);
-	fields[n++] = LOG_INT("backend_beats", i.leg[BACKEND].beats);
-	fields[n++] = LOG_INT("backend_answers", i.leg[BACKEND].answers);
+	fields[n++] = LOG_INT("client_heartbeats", i.leg[CLIENT].heartbeats);
+	fields[n++] = LOG_INT("client_replies", i.leg[CLIENT].replies);
+	fields[n++] = LOG_INT("backend_heartbeats", i.leg[BACKEND].heartbeats);
+	fields[n++] = LOG_INT("backend_replies", i.leg[BACKEND].replies);
 	if (i.leg[CLIENT].rtt_us >= 0)
 		fields[n++] = LOG_RTT("client_rtt_ms", i.leg[CLIENT].rtt_us);
 	if (i.leg[BACKEND].rtt_us >= 0)

@@ -38,15 +38,15 @@ ending_begin_forced(struct ending *e, const bool told[2])
 
 /* Sends the farewell if there is one and nothing stands before it. */
 static bool
-say_farewell(struct flow *f, enum side to)
+say_close_message(struct flow *f, enum side to)
 {
-	uint8_t buf[CODEC_FAREWELL_MAX];
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct leg *l = leg_of(f, to);
 	size_t n;
 
 	if (l->backlog != NULL || l->shut || l->dead)
 		return false;
-	n = session_farewell(f, to, side_other(to), buf);
+	n = session_close_message(f, to, side_other(to), buf);
 	return n > 0 && transport_write(&l->transport, &(struct iovec){ buf, n }, 1) == (ssize_t)n;
 }
 
@@ -55,7 +55,7 @@ ending_dismiss(struct flow *f, enum side s)
 {
 	struct leg *l = leg_of(f, s);
 
-	if (!say_farewell(f, s))
+	if (!say_close_message(f, s))
 		return false;
 	(void)transport_shutdown(&l->transport);
 	l->shut = true;
@@ -146,12 +146,12 @@ tell(struct flow *f, struct ending *e, int64_t now_us)
 {
 	struct leg *l = leg_of(f, e->to);
 
-	if (f->session != NULL && session_is_ahead(f, e->to))
+	if (f->session != NULL && session_is_early(f, e->to))
 		e->how = ON_DEAD_RESET;
 	/* Whatever was wished for: what is cut off must not look whole. */
 	if (e->how == ON_DEAD_CLOSE && session_ends_at_fin(f, e->to))
 		e->how = ON_DEAD_RESET;
-	if (e->how == ON_DEAD_FAREWELL && !say_farewell(f, e->to))
+	if (e->how == ON_DEAD_NOTIFY && !say_close_message(f, e->to))
 		e->how = ON_DEAD_RESET;
 	if (e->how == ON_DEAD_RESET)
 		return;

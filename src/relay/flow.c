@@ -94,7 +94,7 @@ flow_wake_at(struct flow *f, int64_t at_us)
 		return;
 	if (timer_arm(f->relay->timers, &f->timer, at_us) == 0)
 		return;
-	f->doomed = true;	/* not at once: whoever calls is in the middle of something */
+	f->out_of_memory = true;	/* not at once: whoever calls is in the middle of something */
 	flow_again(f);
 }
 
@@ -156,7 +156,7 @@ progress_ending(struct flow *f)
 static void
 cancel_work(struct flow *f)
 {
-	uint8_t buf[CODEC_BEAT_MAX];
+	uint8_t buf[CODEC_HEARTBEAT_MAX];
 	const size_t n = f->route->cancel_on_death ? session_cancel(f, buf) : 0;
 
 	if (n > 0)
@@ -217,7 +217,7 @@ how_to_tell(const struct flow *f, enum side dead, enum close_reason reason)
 {
 	if (reason_is_death(reason))
 		return f->route->on_dead;
-	return is_reset_behind_goodbye(f, dead, reason) && f->session->beat[dead].sent > 0 ? ON_DEAD_CLOSE : ON_DEAD_RESET;
+	return is_reset_behind_goodbye(f, dead, reason) && f->session->heartbeat[dead].sent > 0 ? ON_DEAD_CLOSE : ON_DEAD_RESET;
 }
 
 /* A side of an open flow is gone. */
@@ -321,7 +321,7 @@ run(struct flow *f, enum side from)
 void
 flow_work(struct flow *f)
 {
-	if (f->doomed)
+	if (f->out_of_memory)
 		flow_end(f, REASON_MEMORY);
 	else if (f->state == FLOW_ENDING)
 		progress_ending(f);
@@ -408,11 +408,11 @@ static void
 look_behind(struct flow *f)
 {
 	f->behind_us = 0;
-	if (!f->kept && f->backend.family != AF_UNIX)
+	if (!f->keepalive_is_set && f->backend.family != AF_UNIX)
 		(void)transport_set_keepalive(&leg_of(f, BACKEND)->transport, &leg_settings(f, BACKEND)->keepalive);
-	if (!f->kept && (leg_of(f, CLIENT)->fin || leg_of(f, BACKEND)->fin))
+	if (!f->keepalive_is_set && (leg_of(f, CLIENT)->fin || leg_of(f, BACKEND)->fin))
 		flow_half_closed(f);
-	f->kept = true;
+	f->keepalive_is_set = true;
 	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++) {
 		struct leg *l = leg_of(f, s);
 		const int more = l->read_short && !l->readable && !l->fin ? transport_has_more(&l->transport) : 0;

@@ -24,7 +24,7 @@
 #include <sys/queue.h>
 #include <sys/uio.h>
 
-#include "stent/beat.h"
+#include "stent/heartbeat.h"
 #include "stent/clock.h"
 #include "stent/codec.h"
 #include "stent/config.h"
@@ -119,9 +119,9 @@ struct flow {
 	uint8_t state;		/* enum flow_state */
 	uint8_t urgent_seen;	/* of the worker's signals of urgent data, as many as fit, when its legs were asked */
 	uint8_t hops;		/* so many flows of ours came before it in a chain of routes */
-	bool kept : 1;		/* the backend leg has its keepalive: set when the flow has lived for a moment */
+	bool keepalive_is_set : 1;		/* the backend leg has its keepalive: set when the flow has lived for a moment */
 	bool again : 1;		/* on the relay's list of flows with more to pump */
-	bool doomed : 1;	/* no memory for its timer: it ends between two rounds of the loop */
+	bool out_of_memory : 1;	/* no memory for its timer: it ends between two rounds of the loop */
 };
 
 /* Bytes between two sockets that never come to user space. */
@@ -290,8 +290,8 @@ bool ending_look(struct flow *f, struct ending *e, int64_t now_us);
 /* session.c */
 struct session {
 	const struct codec *codec;	/* NULL: it let go */
-	const char *lost;		/* why it did */
-	struct beat_leg beat[2];
+	const char *passthrough;		/* why it did */
+	struct heartbeat_leg heartbeat[2];
 	int64_t app_us[2];		/* last bytes of that side's application */
 	uint32_t window[2];		/* the widest that this side's has been; bytes */
 	uint32_t path_us[2];		/* the kernel's least round trip before heartbeats blurred it; 0: not known */
@@ -302,17 +302,17 @@ int session_open(struct flow *f, int64_t now_us);	/* 0 or -ENOMEM */
 void session_free(struct flow *f);
 struct verdict session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len);
 struct verdict session_finish(struct flow *f, enum side from);	/* its FIN was read, or nothing more will come */
-uint64_t session_unseen(const struct flow *f, enum side from);
+uint64_t session_skippable(const struct flow *f, enum side from);
 void session_skipped(struct flow *f, enum side from, uint64_t n);
-bool session_is_ahead(const struct flow *f, enum side to);
+bool session_is_early(const struct flow *f, enum side to);
 bool session_ends_at_fin(const struct flow *f, enum side to);	/* a FIN to `to`, which has got none, would say that it has the whole */
 void session_guard(struct flow *f, enum side to);	/* keeps leg->guarded right */
 bool session_said_goodbye(const struct flow *f, enum side s);
 const struct codec *session_codec(const struct session *v);	/* behind `auto`, the one it found */
 int64_t session_app_us(const struct flow *f, enum side s);
 const char *session_protocol(const struct flow *f);
-size_t session_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_FAREWELL_MAX]);
-size_t session_cancel(const struct flow *f, uint8_t buf[CODEC_BEAT_MAX]);
+size_t session_close_message(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX]);
+size_t session_cancel(const struct flow *f, uint8_t buf[CODEC_HEARTBEAT_MAX]);
 
 /* heartbeats.c */
 void heartbeats_open(struct flow *f, int64_t now_us);
@@ -329,7 +329,7 @@ const char *heartbeats_why_none(const struct flow *f, enum side s);	/* why side 
 /* signs.c */
 int64_t signs_vouch_us(const struct flow *f, enum side s);	/* how old a sign of life of side s may be */
 bool signs_of_life(struct flow *f, enum side s, int64_t now_us);
-void signs_of_traffic(struct flow *f, enum side s, struct beat_facts *ret);
+void signs_of_traffic(struct flow *f, enum side s, struct heartbeat_facts *ret);
 
 /* cancel.c */
 void cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len);

@@ -12,24 +12,24 @@ preferred_kind(const struct flow *f, enum side s, const struct codec *codec)
 {
 	if (codec->leg[s].kind != 0)
 		return codec->leg[s].kind;
-	return f->route->codec_settings.beat_expect[s].len > 0 ? BEAT_ASK : BEAT_TELL;
+	return f->route->codec_settings.heartbeat_expect[s].len > 0 ? HEARTBEAT_PING : HEARTBEAT_ONEWAY;
 }
 
-static struct beat_policy
+static struct heartbeat_policy
 policy_of(const struct flow *f, enum side s)
 {
 	const struct leg_settings *leg = leg_settings(f, s);
 	const struct codec *codec = session_codec(f->session);
 	const int64_t interval_ms = leg->heartbeat_is_auto ? codec->leg[s].interval_ms : leg->heartbeat_ms;
 
-	return (struct beat_policy){
+	return (struct heartbeat_policy){
 		.interval_us = interval_ms * US_PER_MS,
 		.timeout_us = leg->heartbeat_timeout_ms * US_PER_MS,
 		.limit_us = leg->heartbeat_limit_ms * US_PER_MS,
 		/* A protocol that was found (auto, an upgrade) may lack the kind altogether: then it has its own way. */
 		.kind = leg->heartbeat_kind & codec->leg[s].kinds,
 		.preferred = preferred_kind(f, s, codec),
-		.misses = leg->heartbeat_misses < 0 ? BEAT_MISSES_AUTO : (unsigned)leg->heartbeat_misses,
+		.misses = leg->heartbeat_misses < 0 ? HEARTBEAT_MISSES_AUTO : (unsigned)leg->heartbeat_misses,
 	};
 }
 
@@ -42,16 +42,16 @@ heartbeats_interval_us(const struct flow *f, enum side s)
 int64_t
 heartbeats_gap_us(const struct flow *f, enum side s)
 {
-	const struct beat_policy p = policy_of(f, s);
+	const struct heartbeat_policy p = policy_of(f, s);
 
-	return beat_gap_us(&f->session->beat[s], &p);
+	return heartbeat_gap_us(&f->session->heartbeat[s], &p);
 }
 
 void
 heartbeats_open(struct flow *f, int64_t now_us)
 {
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
-		beat_init(&f->session->beat[s], now_us, relay_random(f->relay));
+		heartbeat_init(&f->session->heartbeat[s], now_us, relay_random(f->relay));
 		f->session->app_us[s] = now_us;
 	}
 }
@@ -59,9 +59,9 @@ heartbeats_open(struct flow *f, int64_t now_us)
 static void
 withdraw_trial(struct flow *f, enum side s)
 {
-	struct beat_leg *b = &f->session->beat[s];
+	struct heartbeat_leg *b = &f->session->heartbeat[s];
 
-	for (unsigned kind = BEAT_TELL; kind <= BEAT_AHEAD; kind <<= 1)
+	for (unsigned kind = HEARTBEAT_ONEWAY; kind <= HEARTBEAT_EARLY; kind <<= 1)
 		if ((b->trying & kind) != 0)
 			trial_undecided(&relay_route(f)->trial[s], kind);
 	b->trying = 0;
@@ -77,23 +77,23 @@ heartbeats_withdraw_trials(struct flow *f)
 static const char *
 kind_name(unsigned kind)
 {
-	return kind == BEAT_ASK ? "ask" : kind == BEAT_TELL ? "tell" : "ahead";
+	return kind == HEARTBEAT_PING ? "ping" : kind == HEARTBEAT_ONEWAY ? "oneway" : "early";
 }
 
 /* The kind that a reaction is held against. */
 static unsigned
-kind_to_blame(const struct beat_leg *b)
+kind_to_blame(const struct heartbeat_leg *b)
 {
 	if (b->trying == 0 || (b->trying & b->last_kind) != 0)
 		return b->last_kind;
-	return (b->trying & BEAT_ASK) != 0 ? BEAT_ASK : b->trying;
+	return (b->trying & HEARTBEAT_PING) != 0 ? HEARTBEAT_PING : b->trying;
 }
 
 /* Side s reacted to a heartbeat as no peer does that bears them. */
 void
 heartbeats_refused(struct flow *f, enum side s, const char *why)
 {
-	struct beat_leg *b = &f->session->beat[s];
+	struct heartbeat_leg *b = &f->session->heartbeat[s];
 	struct trial *t = &relay_route(f)->trial[s];
 	const unsigned kind = kind_to_blame(b);
 	char client[ADDRESS_TEXT_MAX];
@@ -104,7 +104,7 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 	is_off = (b->trying & kind) != 0 ? trial_refused(t, kind) : trial_refused_later(t, kind);
 	b->trying &= (uint8_t)~kind;
 	withdraw_trial(f, s);
-	beat_refused(b);
+	heartbeat_refused(b);
 	counter_add(&f->relay->counters->refused[s], 1);
 	log_event(LEVEL_INFO, "heartbeat refused", (struct log_field[]){
 	    LOG_INT("id", f->id),
@@ -128,24 +128,24 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 bool
 heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
 {
-	const struct beat_leg *b = &f->session->beat[s];
-	const struct beat_policy p = policy_of(f, s);
+	const struct heartbeat_leg *b = &f->session->heartbeat[s];
+	const struct heartbeat_policy p = policy_of(f, s);
 
 	if (b->sent == 0 || f->leg[s].shut || session_said_goodbye(f, side_other(s)))
 		return false;
-	if (b->last_kind == BEAT_ASK && b->since_us == 0)
+	if (b->last_kind == HEARTBEAT_PING && b->since_us == 0)
 		return false;	/* it has replied: it bears them */
 	return f->session->app_us[side_other(s)] <= b->last_us &&
-	    now_us - b->last_us <= beat_trial_us(&p, (b->borne & b->last_kind) != 0);
+	    now_us - b->last_us <= heartbeat_trial_us(&p, (b->borne & b->last_kind) != 0);
 }
 
 /* A pooler that had no server to lend for it may close a while later. Whoever is silent for longer than a reply takes may just be so. */
 static bool
 closes_on_first_ping(const struct flow *f, int64_t now_us)
 {
-	const struct beat_leg *b = &f->session->beat[BACKEND];
+	const struct heartbeat_leg *b = &f->session->heartbeat[BACKEND];
 
-	return (b->trying & BEAT_ASK) != 0 && b->since_us != 0 && now_us - b->since_us <= policy_of(f, BACKEND).timeout_us &&
+	return (b->trying & HEARTBEAT_PING) != 0 && b->since_us != 0 && now_us - b->since_us <= policy_of(f, BACKEND).timeout_us &&
 	    f->session->app_us[CLIENT] <= b->since_us && !f->leg[BACKEND].shut && !session_said_goodbye(f, CLIENT);
 }
 
@@ -161,51 +161,51 @@ heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us)
 }
 
 static struct verdict
-send_beat(struct flow *f, enum side s, enum beat_kind kind, int64_t now_us)
+send_heartbeat(struct flow *f, enum side s, enum heartbeat_kind kind, int64_t now_us)
 {
 	struct session *v = f->session;
-	uint8_t buf[CODEC_BEAT_MAX];
-	const size_t n = v->codec->beat(v->state, s, kind, buf);
+	uint8_t buf[CODEC_HEARTBEAT_MAX];
+	const size_t n = v->codec->heartbeat(v->state, s, kind, buf);
 
-	beat_sent(&v->beat[s], kind, now_us, relay_random(f->relay));
-	counter_add(&f->relay->counters->beats[s], 1);
+	heartbeat_sent(&v->heartbeat[s], kind, now_us, relay_random(f->relay));
+	counter_add(&f->relay->counters->heartbeats[s], 1);
 	session_guard(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
 }
 
 /* An answer may still come from side s. */
 static bool
-is_owed(const struct flow *f, enum side s)
+is_reply_awaited(const struct flow *f, enum side s)
 {
 	const struct session *v = f->session;
 
-	const bool asked = v->beat[s].since_us != 0;
+	const bool asked = v->heartbeat[s].since_us != 0;
 
 	if (f->leg[s].fin)
 		return false;
-	return v->codec->owes != NULL ? v->codec->owes(v->state, s, asked) : asked;
+	return v->codec->awaits_reply != NULL ? v->codec->awaits_reply(v->state, s, asked) : asked;
 }
 
 /* Why a heartbeat that the engine would send is not: in words for the operator. */
 static const char *
-hold_text(const struct beat_leg *b)
+hold_text(const struct heartbeat_leg *b)
 {
-	switch ((enum beat_hold)b->hold) {
-	case BEAT_HOLD_UNREAD:
+	switch ((enum heartbeat_hold)b->hold) {
+	case HEARTBEAT_HOLD_UNREAD:
 		return "it does not read";
-	case BEAT_HOLD_OTHER:
+	case HEARTBEAT_HOLD_OTHER:
 		return "the other side gives no sign of life";
-	case BEAT_HOLD_LIMIT:
+	case HEARTBEAT_HOLD_LIMIT:
 		return "heartbeat_limit is over";
-	case BEAT_HOLD_REFUSED:
+	case HEARTBEAT_HOLD_REFUSED:
 		return "it refused one";
-	case BEAT_HOLD_ROUTE:
+	case HEARTBEAT_HOLD_ROUTE:
 		return "refused on this route";
-	case BEAT_HOLD_TRIAL:
+	case HEARTBEAT_HOLD_TRIAL:
 		return "other flows try first";
-	case BEAT_HOLD_MUTE:
+	case HEARTBEAT_HOLD_MUTE:
 		return "it never replied";
-	case BEAT_HOLD_MESSAGE:
+	case HEARTBEAT_HOLD_MESSAGE:
 		return "inside a message";
 	default:
 		return NULL;	/* bytes or a reply are under way: it is not unprotected */
@@ -221,16 +221,16 @@ heartbeats_why_none(const struct flow *f, enum side s)
 	if (v == NULL)
 		return "protocol = tcp";
 	if (v->codec == NULL)
-		return v->lost;
-	if (v->beat[s].refused)
-		return hold_text(&v->beat[s]);
+		return v->passthrough;
+	if (v->heartbeat[s].refused)
+		return hold_text(&v->heartbeat[s]);
 	if (policy_of(f, s).interval_us == 0)
 		return leg_settings(f, s)->heartbeat_is_auto ? "the protocol has none" : "heartbeat = off";
 	if (f->leg[s].shut)
 		return "half-closed";
 	if (v->codec->why_none != NULL)
 		why = v->codec->why_none(v->state, s);
-	return why != NULL ? why : hold_text(&v->beat[s]);
+	return why != NULL ? why : hold_text(&v->heartbeat[s]);
 }
 
 /* A leg that stays without heartbeats is told of once a route and cause: the listing has it of each flow. */
@@ -238,9 +238,9 @@ static void
 note_hold(const struct flow *f, enum side s)
 {
 	const char *why = heartbeats_why_none(f, s);
-	const bool is_state = f->session->beat[s].hold == BEAT_HOLD_STATE;	/* then the codec says why */
+	const bool is_state = f->session->heartbeat[s].hold == HEARTBEAT_HOLD_STATE;	/* then the codec says why */
 
-	if (why == NULL || f->session->beat[s].hold == BEAT_HOLD_TRIAL || !relay_say_once(f, why))
+	if (why == NULL || f->session->heartbeat[s].hold == HEARTBEAT_HOLD_TRIAL || !relay_say_once(f, why))
 		return;
 	log_event(LEVEL_INFO, is_state ? "codec note" : "no heartbeats", (struct log_field[]){
 	    LOG_INT("id", f->id),
@@ -252,7 +252,7 @@ note_hold(const struct flow *f, enum side s)
 }
 
 static void
-note_miss(const struct flow *f, enum side s, const struct beat_policy *p)
+note_miss(const struct flow *f, enum side s, const struct heartbeat_policy *p)
 {
 	char client[ADDRESS_TEXT_MAX];
 
@@ -261,7 +261,7 @@ note_miss(const struct flow *f, enum side s, const struct beat_policy *p)
 	    LOG_TEXT("route", f->route->name),
 	    LOG_TEXT("client", address_text(&f->client, client)),
 	    LOG_TEXT("side", side_name(s)),
-	    LOG_INT("misses", f->session->beat[s].misses),
+	    LOG_INT("misses", f->session->heartbeat[s].misses),
 	    LOG_INT("of", p->misses),
 	}, 6);
 }
@@ -279,26 +279,26 @@ note_mute(const struct flow *f, enum side s)
 static bool
 may_try(struct flow *f, enum side s, unsigned kind)
 {
-	const struct beat_leg *b = &f->session->beat[s];
+	const struct heartbeat_leg *b = &f->session->heartbeat[s];
 
 	if (((b->borne | b->trying) & kind) != 0)
 		return true;
-	if (kind != BEAT_ASK && (b->trying & ~(unsigned)BEAT_ASK) != 0)
+	if (kind != HEARTBEAT_PING && (b->trying & ~(unsigned)HEARTBEAT_PING) != 0)
 		return false;
 	return trial_begin(&relay_route(f)->trial[s], kind);
 }
 
 /* While pings of other flows wait for their replies this one is told, where the protocol can. 0: it waits as well. */
 static unsigned
-kind_to_send(struct flow *f, enum side s, const struct beat_policy *p, unsigned kind, unsigned legal)
+kind_to_send(struct flow *f, enum side s, const struct heartbeat_policy *p, unsigned kind, unsigned legal)
 {
 	if (may_try(f, s, kind))
 		return kind;
-	return kind == BEAT_ASK && p->kind == 0 && (legal & BEAT_TELL) != 0 && may_try(f, s, BEAT_TELL) ? BEAT_TELL : 0;
+	return kind == HEARTBEAT_PING && p->kind == 0 && (legal & HEARTBEAT_ONEWAY) != 0 && may_try(f, s, HEARTBEAT_ONEWAY) ? HEARTBEAT_ONEWAY : 0;
 }
 
 static void
-gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct beat_facts *ret)
+gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct heartbeat_facts *ret)
 {
 	const struct session *v = f->session;
 	const unsigned allowed = trial_allowed(&relay_route(f)->trial[s], legal);
@@ -307,7 +307,7 @@ gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct
 	ret->legal = allowed != 0 ? allowed : legal;
 	signs_of_traffic(f, s, ret);
 	ret->may_wait = v->codec->may_wait != NULL && v->codec->may_wait(v->state, s);
-	ret->listens = v->codec->listens != NULL && v->codec->listens(v->state, s);
+	ret->receive_only = v->codec->receive_only != NULL && v->codec->receive_only(v->state, s);
 	ret->other_alive = signs_of_life(f, side_other(s), now_us);
 	ret->other_app_us = leg_of(f, side_other(s))->rx_us;
 	ret->rx_us = leg_of(f, s)->rx_us;
@@ -315,65 +315,65 @@ gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct
 }
 
 static int64_t
-due_us(const struct flow *f, enum side s, const struct beat_policy *p)
+due_us(const struct flow *f, enum side s, const struct heartbeat_policy *p)
 {
-	return beat_due_us(&f->session->beat[s], p, f->leg[s].rx_us, f->leg[s].tx_us);
+	return heartbeat_due_us(&f->session->heartbeat[s], p, f->leg[s].rx_us, f->leg[s].tx_us);
 }
 
 /* Looks at one leg; *again_us: when to look again. */
 static struct verdict
 tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 {
-	const struct beat_policy p = policy_of(f, s);
+	const struct heartbeat_policy p = policy_of(f, s);
 	struct session *v = f->session;
-	struct beat_leg *b = &v->beat[s];
+	struct heartbeat_leg *b = &v->heartbeat[s];
 	struct leg *l = leg_of(f, s);
-	struct beat_facts facts = { 0 };
-	const unsigned borne = beat_settle_trial(b, &p, now_us);
+	struct heartbeat_facts facts = { 0 };
+	const unsigned borne = heartbeat_settle_trial(b, &p, now_us);
 	struct verdict verdict = VERDICT(GO_ON);
-	struct beat_outcome o;
+	struct heartbeat_outcome o;
 	unsigned legal;
 
 	*again_us = INT64_MAX;
 	if (borne != 0)
 		trial_borne(&relay_route(f)->trial[s], borne);
-	if (beat_drop_ask(b, &p, l->rx_us, now_us))
-		trial_undecided(&relay_route(f)->trial[s], BEAT_ASK);
+	if (heartbeat_drop_ask(b, &p, l->rx_us, now_us))
+		trial_undecided(&relay_route(f)->trial[s], HEARTBEAT_PING);
 	if (l->shut)
 		return verdict;
 	*again_us = due_us(f, s, &p);
 	if (*again_us > now_us)
 		return verdict;
-	legal = v->codec->may_beat(v->state, s);
-	facts.owed = is_owed(f, s);
+	legal = v->codec->may_heartbeat(v->state, s);
+	facts.reply_awaited = is_reply_awaited(f, s);
 	if (l->fin)
-		legal &= ~(unsigned)BEAT_ASK;	/* it can answer no more */
-	if (beat_is_hopeless(b, legal, facts.owed)) {
-		b->hold = BEAT_HOLD_STATE;
+		legal &= ~(unsigned)HEARTBEAT_PING;	/* it can answer no more */
+	if (heartbeat_is_impossible(b, legal, facts.reply_awaited)) {
+		b->hold = HEARTBEAT_HOLD_STATE;
 		note_hold(f, s);
-		*again_us = beat_hopeless_us(&p, now_us);
+		*again_us = heartbeat_impossible_us(&p, now_us);
 		return verdict;
 	}
 	gather_facts(f, s, legal, now_us, &facts);
-	o = beat_decide(b, &p, &facts, now_us);
+	o = heartbeat_decide(b, &p, &facts, now_us);
 	*again_us = o.again_us;
 	if (o.missed && b->misses == 1)
 		note_miss(f, s, &p);
 	if (o.went_mute)
 		note_mute(f, s);
-	if (o.verdict == BEAT_DEAD)
-		return VERDICT_DEAD(s, reason_on_side(REASON_CLIENT_BEAT_TIMEOUT, s));
-	if (o.verdict != BEAT_SEND) {
+	if (o.verdict == HEARTBEAT_DEAD)
+		return VERDICT_DEAD(s, reason_on_side(REASON_CLIENT_HEARTBEAT_TIMEOUT, s));
+	if (o.verdict != HEARTBEAT_SEND) {
 		note_hold(f, s);
 		return verdict;
 	}
 	o.kind = kind_to_send(f, s, &p, o.kind, facts.legal);
 	if (o.kind == 0) {
-		b->hold = BEAT_HOLD_TRIAL;
-		*again_us = beat_again_us(b, &p, now_us);
+		b->hold = HEARTBEAT_HOLD_TRIAL;
+		*again_us = heartbeat_again_us(b, &p, now_us);
 		return verdict;
 	}
-	verdict = send_beat(f, s, (enum beat_kind)o.kind, now_us);
+	verdict = send_heartbeat(f, s, (enum heartbeat_kind)o.kind, now_us);
 	*again_us = due_us(f, s, &p);
 	return verdict;
 }

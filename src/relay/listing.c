@@ -21,7 +21,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 	};
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
 		const struct leg *l = &f->leg[s];
-		const struct beat_leg *b = f->session != NULL ? &f->session->beat[s] : NULL;
+		const struct heartbeat_leg *b = f->session != NULL ? &f->session->heartbeat[s] : NULL;
 
 		info->leg[s].bytes = l->bytes;
 		info->leg[s].quiet_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
@@ -36,13 +36,13 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		if (b == NULL)
 			continue;
 		info->leg[s].misses = b->misses;
-		info->leg[s].misses_max = leg_settings(f, s)->heartbeat_misses < 0 ? BEAT_MISSES_AUTO
+		info->leg[s].misses_max = leg_settings(f, s)->heartbeat_misses < 0 ? HEARTBEAT_MISSES_AUTO
 		    : (unsigned)leg_settings(f, s)->heartbeat_misses;
 		info->leg[s].asking = b->since_us != 0;
 		info->leg[s].refused = b->refused;
-		info->leg[s].beats = b->sent;
-		info->leg[s].asks = b->asks;
-		info->leg[s].answers = b->answered;
+		info->leg[s].heartbeats = b->sent;
+		info->leg[s].pings = b->pings;
+		info->leg[s].replies = b->replied;
 		if (b->worst_us > 0) {
 			info->leg[s].rtt_us = b->rtt_us;
 			info->leg[s].srtt_us = b->srtt_us;
@@ -77,7 +77,7 @@ flow_info_ask(struct flow_info *info)
 		 */
 		if (f->session != NULL && f->session->path_us[s] != 0)
 			info->leg[s].rtt_us = f->session->path_us[s];
-		else if (facts.min_rtt_us != 0 && (info->leg[s].beats == 0 || f->session == NULL))
+		else if (facts.min_rtt_us != 0 && (info->leg[s].heartbeats == 0 || f->session == NULL))
 			info->leg[s].rtt_us = facts.min_rtt_us;
 	}
 }

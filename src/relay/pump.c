@@ -199,7 +199,7 @@ static struct verdict
 pump_splice(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
-	uint64_t most = f->session != NULL ? session_unseen(f, from) : UINT64_MAX;
+	uint64_t most = f->session != NULL ? session_skippable(f, from) : UINT64_MAX;
 	struct pipe *p;
 	ssize_t n;
 
@@ -271,7 +271,7 @@ pass_fin(struct flow *f, enum side from)
 	int r;
 
 	/* A FIN behind bytes that were sent ahead would make a stub look whole. */
-	if (f->session != NULL && session_is_ahead(f, to->side))
+	if (f->session != NULL && session_is_early(f, to->side))
 		return VERDICT_CUT_OFF(f->reason);
 	to->shut = true;
 	if (l->shut)

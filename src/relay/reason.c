@@ -8,17 +8,17 @@ static const char *const texts[REASON_COUNT] = {
 	[REASON_NONE] = "-",
 	[REASON_CLIENT_FIN] = "client-fin",
 	[REASON_CLIENT_RESET] = "client-reset",
-	[REASON_CLIENT_PROBE_TIMEOUT] = "client-probe-timeout",
+	[REASON_CLIENT_KEEPALIVE_TIMEOUT] = "client-keepalive-timeout",
 	[REASON_CLIENT_USER_TIMEOUT] = "client-user-timeout",
-	[REASON_CLIENT_BEAT_TIMEOUT] = "client-beat-timeout",
+	[REASON_CLIENT_HEARTBEAT_TIMEOUT] = "client-heartbeat-timeout",
 	[REASON_CLIENT_IDLE] = "client-idle",
 	[REASON_CLIENT_UNREACHABLE] = "client-unreachable",
 	[REASON_CLIENT_ERROR] = "client-error",
 	[REASON_BACKEND_FIN] = "backend-fin",
 	[REASON_BACKEND_RESET] = "backend-reset",
-	[REASON_BACKEND_PROBE_TIMEOUT] = "backend-probe-timeout",
+	[REASON_BACKEND_KEEPALIVE_TIMEOUT] = "backend-keepalive-timeout",
 	[REASON_BACKEND_USER_TIMEOUT] = "backend-user-timeout",
-	[REASON_BACKEND_BEAT_TIMEOUT] = "backend-beat-timeout",
+	[REASON_BACKEND_HEARTBEAT_TIMEOUT] = "backend-heartbeat-timeout",
 	[REASON_BACKEND_IDLE] = "backend-idle",
 	[REASON_BACKEND_UNREACHABLE] = "backend-unreachable",
 	[REASON_BACKEND_ERROR] = "backend-error",
@@ -58,7 +58,7 @@ timeout_reason(const struct transport *t, bool was_stalled)
 	if (t != NULL)
 		transport_facts(t, &facts);
 	if (!was_stalled && facts.retransmits == 0 && facts.probes > 0)
-		return REASON_CLIENT_PROBE_TIMEOUT;
+		return REASON_CLIENT_KEEPALIVE_TIMEOUT;
 	return REASON_CLIENT_USER_TIMEOUT;
 }
 
@@ -89,13 +89,13 @@ bool
 reason_is_death(enum close_reason r)
 {
 	switch (r) {
-	case REASON_CLIENT_PROBE_TIMEOUT:
+	case REASON_CLIENT_KEEPALIVE_TIMEOUT:
 	case REASON_CLIENT_USER_TIMEOUT:
-	case REASON_CLIENT_BEAT_TIMEOUT:
+	case REASON_CLIENT_HEARTBEAT_TIMEOUT:
 	case REASON_CLIENT_UNREACHABLE:
-	case REASON_BACKEND_PROBE_TIMEOUT:
+	case REASON_BACKEND_KEEPALIVE_TIMEOUT:
 	case REASON_BACKEND_USER_TIMEOUT:
-	case REASON_BACKEND_BEAT_TIMEOUT:
+	case REASON_BACKEND_HEARTBEAT_TIMEOUT:
 	case REASON_BACKEND_UNREACHABLE:
 		return true;
 	default:

@@ -131,7 +131,7 @@ relay_free(struct relay *r)
 	free(r);
 }
 
-/* xorshift32: spreads beats; nothing hangs on its quality. */
+/* xorshift32: spreads heartbeats; nothing hangs on its quality. */
 uint32_t
 relay_random(struct relay *r)
 {

@@ -57,18 +57,18 @@ let_go(struct flow *f, enum side from, const struct codec_out *out)
 {
 	char client[ADDRESS_TEXT_MAX];
 
-	counter_add(&f->relay->counters->codec_lost, 1);
-	log_event(LEVEL_INFO, "codec let go", (struct log_field[]){
+	counter_add(&f->relay->counters->passthrough, 1);
+	log_event(LEVEL_INFO, "protocol passthrough", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),
 	    LOG_TEXT("client", address_text(&f->client, client)),
 	    LOG_TEXT("protocol", session_codec(f->session)->name),
-	    LOG_TEXT("why", out->lost),
+	    LOG_TEXT("why", out->passthrough),
 	    LOG_TEXT("from", side_name(from)),
 	    LOG_INT("offset", f->leg[from].bytes + emitted(out) + out->early),
 	}, 7);
 	f->session->codec = NULL;
-	f->session->lost = out->lost;
+	f->session->passthrough = out->passthrough;
 }
 
 /*
@@ -80,7 +80,7 @@ void
 session_guard(struct flow *f, enum side to)
 {
 	struct leg *l = leg_of(f, to);
-	const bool needs = session_is_ahead(f, to) || session_ends_at_fin(f, to);
+	const bool needs = session_is_early(f, to) || session_ends_at_fin(f, to);
 
 	if (l->guarded == needs)
 		return;
@@ -96,12 +96,12 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	const uint64_t n = emitted(out);
 	struct verdict v;
 
-	if (out->answers > 0) {
-		const unsigned borne = beat_answered(&f->session->beat[from], out->answers, now_us);
+	if (out->replies > 0) {
+		const unsigned borne = heartbeat_replied(&f->session->heartbeat[from], out->replies, now_us);
 
 		if (borne != 0)
 			trial_borne(&relay_route(f)->trial[from], borne);
-		counter_add(&f->relay->counters->answers[from], out->answers);
+		counter_add(&f->relay->counters->replies[from], out->replies);
 	}
 	if (out->refused != NULL)
 		heartbeats_refused(f, from, out->refused);
@@ -144,16 +144,16 @@ note(struct flow *f, const struct codec_out *out)
 static struct verdict
 settle_doubt(struct flow *f, enum side from, const struct codec_out *out)
 {
-	bool is_ahead;
+	bool is_early;
 
-	if (out->lost == NULL)
+	if (out->passthrough == NULL)
 		return VERDICT(GO_ON);
-	is_ahead = session_is_ahead(f, CLIENT) || session_is_ahead(f, BACKEND);
+	is_early = session_is_early(f, CLIENT) || session_is_early(f, BACKEND);
 	if (heartbeats_are_fresh(f, from, clock_us()))
-		heartbeats_refused(f, from, out->lost);
+		heartbeats_refused(f, from, out->passthrough);
 	heartbeats_withdraw_trials(f);
 	let_go(f, from, out);
-	return is_ahead ? VERDICT_CUT_OFF(reason_on_side(REASON_CLIENT_ERROR, from)) : VERDICT(GO_ON);
+	return is_early ? VERDICT_CUT_OFF(reason_on_side(REASON_CLIENT_ERROR, from)) : VERDICT(GO_ON);
 }
 
 /* What one call of the codec gave. */
@@ -163,7 +163,7 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	struct verdict v;
 
 	note(f, out);
-	if (out->lost == NULL)
+	if (out->passthrough == NULL)
 		f->session->codec = codec_next(f->session->codec, f->session->state);
 	v = settle_doubt(f, from, out);
 	return v.kind == GO_ON ? pass_on(f, from, out, now_us) : v;
@@ -173,11 +173,11 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 static void
 wake_held(struct flow *f, enum side from)
 {
-	struct beat_leg *b = &f->session->beat[side_other(from)];
+	struct heartbeat_leg *b = &f->session->heartbeat[side_other(from)];
 
-	if (b->hold != BEAT_HOLD_LIMIT)
+	if (b->hold != HEARTBEAT_HOLD_LIMIT)
 		return;
-	b->hold = BEAT_HOLD_NONE;
+	b->hold = HEARTBEAT_HOLD_NONE;
 	flow_wake_at(f, leg_of(f, from)->rx_us + heartbeats_gap_us(f, side_other(from)));
 }
 
@@ -219,13 +219,13 @@ session_finish(struct flow *f, enum side from)
 }
 
 uint64_t
-session_unseen(const struct flow *f, enum side from)
+session_skippable(const struct flow *f, enum side from)
 {
 	const struct session *v = f->session;
 
 	if (v->codec == NULL)
 		return UINT64_MAX;
-	return v->codec->unseen != NULL ? v->codec->unseen(v->state, from) : 0;
+	return v->codec->skippable != NULL ? v->codec->skippable(v->state, from) : 0;
 }
 
 void
@@ -250,11 +250,11 @@ session_ends_at_fin(const struct flow *f, enum side to)
 }
 
 bool
-session_is_ahead(const struct flow *f, enum side to)
+session_is_early(const struct flow *f, enum side to)
 {
 	const struct session *v = f->session;
 
-	return v->codec != NULL && v->codec->is_ahead != NULL && v->codec->is_ahead(v->state, to);
+	return v->codec != NULL && v->codec->is_early != NULL && v->codec->is_early(v->state, to);
 }
 
 bool
@@ -278,22 +278,22 @@ session_protocol(const struct flow *f)
 }
 
 size_t
-session_farewell(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_FAREWELL_MAX])
+session_close_message(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	struct session *v = f->session;
-	const struct codec_obituary o = {
+	const struct codec_close_info o = {
 		.dead = dead,
 		.reason = reason_text((enum close_reason)f->reason),
 		.quiet_ms = (clock_us() - leg_of(f, dead)->rx_us) / US_PER_MS,
 	};
 
-	if (v == NULL || v->codec == NULL || v->codec->farewell == NULL || session_is_ahead(f, to))
+	if (v == NULL || v->codec == NULL || v->codec->close_message == NULL || session_is_early(f, to))
 		return 0;
-	return v->codec->farewell(v->state, to, &o, buf);
+	return v->codec->close_message(v->state, to, &o, buf);
 }
 
 size_t
-session_cancel(const struct flow *f, uint8_t buf[CODEC_BEAT_MAX])
+session_cancel(const struct flow *f, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
 	const struct session *v = f->session;
 

@@ -40,7 +40,7 @@ signs_vouch_us(const struct flow *f, enum side s)
 {
 	const struct keepalive *k = &leg_settings(f, s)->keepalive;
 
-	return beat_vouch_us(k->idle_s * (int64_t)US_PER_S, k->interval_s * (int64_t)US_PER_S, heartbeats_interval_us(f, s));
+	return heartbeat_vouch_us(k->idle_s * (int64_t)US_PER_S, k->interval_s * (int64_t)US_PER_S, heartbeats_interval_us(f, s));
 }
 
 /*
@@ -66,7 +66,7 @@ signs_of_life(struct flow *f, enum side s, int64_t now_us)
 		heard_us = now_us - facts.last_ack_ms * (int64_t)US_PER_MS;
 	if (now_us - heard_us > vouch_us)
 		return false;
-	/* Behind a window that is shut bytes wait here: its reader pauses, and answers window probes in their own time. */
+	/* Behind a window that is shut bytes wait here: its reader pauses, and replies window probes in their own time. */
 	return (facts.unsent > 0 && facts.unacked == 0) || has_answered(l, heard_us, now_us);
 }
 
@@ -86,7 +86,7 @@ acknowledges(struct relay *r, const struct socket_facts *facts)
  * sockets it is counted as ours.
  */
 static void
-find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struct beat_facts *ret)
+find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struct heartbeat_facts *ret)
 {
 	uint32_t *widest = &f->session->window[s];
 
@@ -104,11 +104,11 @@ find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struc
 
 /* What is under way to side s, or cannot come from it. */
 void
-signs_of_traffic(struct flow *f, enum side s, struct beat_facts *ret)
+signs_of_traffic(struct flow *f, enum side s, struct heartbeat_facts *ret)
 {
 	const struct leg *l = &f->leg[s];
 	struct session *v = f->session;
-	const struct beat_leg *b = &v->beat[s];
+	const struct heartbeat_leg *b = &v->heartbeat[s];
 	struct socket_facts facts;
 
 	/* While the other side does not take its bytes we do not read it. */
@@ -117,7 +117,7 @@ signs_of_traffic(struct flow *f, enum side s, struct beat_facts *ret)
 		ret->busy = ret->stuck = true;
 		return;
 	}
-	/* The last that came was its answer to a beat, and nothing was sent since: it has read all. */
+	/* The last that came was its answer to a heartbeat, and nothing was sent since: it has read all. */
 	if (l->tx_us <= b->last_us && l->rx_us >= l->tx_us && f->session->app_us[s] < l->rx_us)
 		return;
 	transport_facts(&l->transport, &facts);

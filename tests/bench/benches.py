@@ -140,28 +140,28 @@ class IdleWebSocket(Idle):
     words = ("--ws",)
 
 
-class Beats(Bench):
-    name = "beats"
+class Heartbeats(Bench):
+    name = "heartbeats"
     what = "%d WebSocket flows, both legs asked every second (floor: 8 bytes out and in, as often)" % IDLE_FLOWS
-    rate_unit, cost_unit = "beats/s", "µs CPU a beat and its answer"
+    rate_unit, cost_unit = "heartbeats/s", "µs CPU a heartbeat and its answer"
     contestants = [Contestant("stent", "stent", {"protocol": "websocket", "keys": {
-        "client.heartbeat": "1s", "client.heartbeat_kind": "ask",
-        "backend.heartbeat": "1s", "backend.heartbeat_kind": "ask"}}), Contestant("floor", "floor")]
+        "client.heartbeat": "1s", "client.heartbeat_kind": "ping",
+        "backend.heartbeat": "1s", "backend.heartbeat_kind": "ping"}}), Contestant("floor", "floor")]
     goal = Goal(1.5, ("floor",))
     rounds, quick_rounds = 3, 1
-    rate = 2 * IDLE_FLOWS / 0.9     # beats carry jitter: 80-100 % of the interval
+    rate = 2 * IDLE_FLOWS / 0.9     # heartbeats carry jitter: 80-100 % of the interval
 
     def once(self, bench, contestant):
         words = ["--conns", IDLE_FLOWS, "--seconds", 4 if bench.quick else 6]
         if contestant.relay == "stent":
-            figures = self.load(bench, contestant, "beats", "--ws", *words)
+            figures = self.load(bench, contestant, "heartbeats", "--ws", *words)
             self.rate = figures["rate"]
             if not 0.5 < figures["units"] / (figures["seconds"] * 2 * IDLE_FLOWS) < 1.5:
-                raise BenchError("beats: %.0f a second from stent where about %d are due"
+                raise BenchError("heartbeats: %.0f a second from stent where about %d are due"
                                  % (self.rate, 2 * IDLE_FLOWS))
             return figures
-        floor = Contestant("floor", "floor", {"beat_rate": self.rate})
-        return self.load(bench, floor, "beats", "--raw-beats", *words)
+        floor = Contestant("floor", "floor", {"heartbeat_rate": self.rate})
+        return self.load(bench, floor, "heartbeats", "--raw-heartbeats", *words)
 
 
 class Queries(Bench):
@@ -202,4 +202,4 @@ class RedisBenchmark(Queries):
 
 
 ALL = [RoundTrips("rtt-64", 64, 200000, 60000), RoundTrips("rtt-16k", 16384, 80000, 30000), Connections(), Bulk(),
-       Idle(), IdleWebSocket(), WebSocketBulk(), Beats(), Pgbench(), RedisBenchmark()]
+       Idle(), IdleWebSocket(), WebSocketBulk(), Heartbeats(), Pgbench(), RedisBenchmark()]

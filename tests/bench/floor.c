@@ -8,13 +8,13 @@
  * no counters. A short read means that the socket is empty: the next bytes are
  * a new edge.
  *
- * With `--beat RATE` it is the floor of heartbeats as well: once no new flow has
+ * With `--heartbeat RATE` it is the floor of heartbeats as well: once no new flow has
  * come for a second, it walks over all its sockets and sends 8 bytes to one after
  * another, RATE a second in all: every millisecond as many as the clock says
  * are due (in a batch: fewer wake-ups on both sides); 8 bytes that come are the
  * answer and end here. No timer, no frame, no look at the bytes.
  *
- * usage: floor LISTEN_PORT BACKEND_PORT [--beat RATE]		(all on 127.0.0.1)
+ * usage: floor LISTEN_PORT BACKEND_PORT [--heartbeat RATE]		(all on 127.0.0.1)
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -29,8 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BEAT_BYTES 8
-#define BEAT_TICK_S 1e-3
+#define HEARTBEAT_BYTES 8
+#define HEARTBEAT_TICK_S 1e-3
 #define MAX_LEGS 40000
 
 struct leg {
@@ -45,11 +45,11 @@ struct leg {
 static char buf[65536];
 static int epoll_fd, listen_fd;
 static struct sockaddr_in backend;
-static struct leg *legs[MAX_LEGS];	/* for the beats' walk */
+static struct leg *legs[MAX_LEGS];	/* for the heartbeats' walk */
 static int n_legs;
 static struct leg *freed[2 * (512 + 64)];	/* of this turn: later events may still name them */
 static int n_freed;
-static double beat_rate, last_accept;
+static double heartbeat_rate, last_accept;
 
 static void
 die(const char *what)
@@ -77,7 +77,7 @@ leg_new(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	l->fd = fd;
 	l->at = -1;
-	if (beat_rate > 0 && n_legs < MAX_LEGS) {
+	if (heartbeat_rate > 0 && n_legs < MAX_LEGS) {
 		l->at = n_legs;
 		legs[n_legs++] = l;
 	}
@@ -161,7 +161,7 @@ pump(struct leg *from, bool to_the_end)
 		if (n == 0) {
 			from->eof = true;
 			shutdown(from->peer->fd, SHUT_WR);
-		} else if (beat_rate > 0 && n % BEAT_BYTES == 0) {
+		} else if (heartbeat_rate > 0 && n % HEARTBEAT_BYTES == 0) {
 			continue;
 		} else if (!leg_send(from->peer, buf, (size_t)n)) {
 			return false;
@@ -200,7 +200,7 @@ on_listener(void)
 
 		if (fd < 0)
 			return;
-		last_accept = beat_rate > 0 ? now_s() : 0;
+		last_accept = heartbeat_rate > 0 ? now_s() : 0;
 		client = leg_new(fd);
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 		if (fd < 0)
@@ -217,23 +217,23 @@ on_listener(void)
 	}
 }
 
-/* Sends the beats that are due by now. */
+/* Sends the heartbeats that are due by now. */
 static void
-send_beats(void)
+send_heartbeats(void)
 {
 	static double last, owed;
 	static int next;
 	double now = now_s();
 
-	if (now - last_accept < 1 || now - last < BEAT_TICK_S)
+	if (now - last_accept < 1 || now - last < HEARTBEAT_TICK_S)
 		return;
-	owed += last > 0 ? (now - last) * beat_rate : 0;
+	owed += last > 0 ? (now - last) * heartbeat_rate : 0;
 	last = now;
-	if (owed > beat_rate / 10)	/* never a burst of more than 0.1 s */
-		owed = beat_rate / 10;
+	if (owed > heartbeat_rate / 10)	/* never a burst of more than 0.1 s */
+		owed = heartbeat_rate / 10;
 	for (; owed >= 1 && n_legs > 0; owed--) {
 		next = next < n_legs ? next : 0;
-		send(legs[next++]->fd, "12345678", BEAT_BYTES, MSG_NOSIGNAL);
+		send(legs[next++]->fd, "12345678", HEARTBEAT_BYTES, MSG_NOSIGNAL);
 	}
 }
 
@@ -243,7 +243,7 @@ run(void)
 	struct epoll_event events[512];
 
 	for (;;) {
-		int n = epoll_wait(epoll_fd, events, 512, beat_rate > 0 ? 1 : -1);
+		int n = epoll_wait(epoll_fd, events, 512, heartbeat_rate > 0 ? 1 : -1);
 
 		for (int i = 0; i < n; i++) {
 			if (events[i].data.ptr != NULL)
@@ -253,8 +253,8 @@ run(void)
 			if (events[i].data.ptr == NULL)
 				on_listener();
 		}
-		if (beat_rate > 0)
-			send_beats();
+		if (heartbeat_rate > 0)
+			send_heartbeats();
 		while (n_freed > 0)
 			free(freed[--n_freed]);
 	}
@@ -266,11 +266,11 @@ main(int argc, char **argv)
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct epoll_event e = { .events = EPOLLIN, .data.ptr = NULL };
 
-	if (argc != 3 && !(argc == 5 && strcmp(argv[3], "--beat") == 0)) {
-		fprintf(stderr, "usage: floor LISTEN_PORT BACKEND_PORT [--beat RATE]\n");
+	if (argc != 3 && !(argc == 5 && strcmp(argv[3], "--heartbeat") == 0)) {
+		fprintf(stderr, "usage: floor LISTEN_PORT BACKEND_PORT [--heartbeat RATE]\n");
 		return 2;
 	}
-	beat_rate = argc == 5 ? atof(argv[4]) : 0;
+	heartbeat_rate = argc == 5 ? atof(argv[4]) : 0;
 	backend = at;
 	backend.sin_port = htons((uint16_t)atoi(argv[2]));
 	at.sin_port = htons((uint16_t)atoi(argv[1]));

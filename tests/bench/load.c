@@ -3,7 +3,7 @@
  * relay that runs. Prints one JSON line.
  *
  * usage: load MODE --relay PORT --backend PORT [--pids P,P...] [--conns N]
- *             [--size BYTES] [--count N] [--seconds S] [--ws] [--raw-beats]
+ *             [--size BYTES] [--count N] [--seconds S] [--ws] [--raw-heartbeats]
  *
  * The load listens on the backend's port itself: start it before the relay is used.
  */
@@ -24,7 +24,7 @@ static const struct {
 	{ "conn", mode_conn, { .conns = 64, .size = 64, .count = 8000 } },
 	{ "bulk", mode_bulk, { .conns = 16, .size = 65536, .count = 4000000000 } },
 	{ "idle", mode_idle, { .conns = 8000 } },
-	{ "beats", mode_beats, { .conns = 8000, .seconds = 5 } },
+	{ "heartbeats", mode_heartbeats, { .conns = 8000, .seconds = 5 } },
 };
 
 static const struct option long_options[] = {
@@ -36,15 +36,15 @@ static const struct option long_options[] = {
 	{ "count", required_argument, NULL, 'n' },
 	{ "seconds", required_argument, NULL, 't' },
 	{ "ws", no_argument, NULL, 'w' },
-	{ "raw-beats", no_argument, NULL, 'e' },
+	{ "raw-heartbeats", no_argument, NULL, 'e' },
 	{ NULL, 0, NULL, 0 },
 };
 
 static _Noreturn void
 usage(void)
 {
-	fprintf(stderr, "usage: load rtt|conn|bulk|idle|beats --relay PORT --backend PORT [--pids P,P...]\n"
-	    "            [--conns N] [--size BYTES] [--count N] [--seconds S] [--ws] [--raw-beats]\n");
+	fprintf(stderr, "usage: load rtt|conn|bulk|idle|heartbeats --relay PORT --backend PORT [--pids P,P...]\n"
+	    "            [--conns N] [--size BYTES] [--count N] [--seconds S] [--ws] [--raw-heartbeats]\n");
 	exit(2);
 }
 
@@ -70,7 +70,7 @@ set_option(struct options *o, int c, char *value)
 	case 'n': o->count = strtoull(value, NULL, 10); break;
 	case 't': o->seconds = atof(value); break;
 	case 'w': o->ws = true; break;
-	case 'e': o->raw_beats = true; break;
+	case 'e': o->raw_heartbeats = true; break;
 	default: usage();
 	}
 }

@@ -18,9 +18,9 @@ struct options {
 	int conns;
 	size_t size;		/* of a message */
 	uint64_t count;		/* units of work to measure: round trips, connections, bytes */
-	double seconds;		/* beats: how long to measure */
+	double seconds;		/* heartbeats: how long to measure */
 	bool ws;		/* a WebSocket upgrade first, messages in frames */
-	bool raw_beats;		/* beats are any 8 bytes, answered by 8 bytes */
+	bool raw_heartbeats;		/* heartbeats are any 8 bytes, answered by 8 bytes */
 	int pids[MAX_PIDS];	/* the relay's processes */
 	int n_pids;
 };
@@ -30,7 +30,7 @@ void mode_rtt(const struct options *o);
 void mode_conn(const struct options *o);
 void mode_bulk(const struct options *o);
 void mode_idle(const struct options *o);
-void mode_beats(const struct options *o);
+void mode_heartbeats(const struct options *o);
 
 /* load_net.c: sockets on loopback, non-blocking, TCP_NODELAY */
 int net_listen(int port);
@@ -49,7 +49,7 @@ struct measure {
 	int64_t cpu_ns;		/* the relay's, all its threads */
 	uint32_t *sample_us10;	/* tenths of a microsecond */
 	uint64_t n_samples, max_samples;
-	bool never_at_rest;	/* beats go on: no use in waiting for silence */
+	bool never_at_rest;	/* heartbeats go on: no use in waiting for silence */
 };
 
 void measure_init(struct measure *m, uint64_t max_samples);

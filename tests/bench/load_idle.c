@@ -6,7 +6,7 @@
  *
  * idle says `{"open": N}` when all stand and holds them until its standard
  * input ends: the caller looks at the relay's memory before and after.
- * beats answers the pings that come to either end (with --raw-beats: any 8
+ * heartbeats replies the pings that come to either end (with --raw-heartbeats: any 8
  * bytes, by 8 bytes) and measures the relay's CPU for each.
  */
 #include <errno.h>
@@ -22,8 +22,8 @@
 
 #define MAX_EVENTS 256
 #define AT_ONCE 200		/* flows that are being opened at one time */
-#define SETTLE_NS 2000000000	/* beats: all legs have had their first */
-#define RAW_BEAT_BYTES 8
+#define SETTLE_NS 2000000000	/* heartbeats: all legs have had their first */
+#define RAW_HEARTBEAT_BYTES 8
 
 enum step { UPGRADING, TALKING, STANDING };
 
@@ -107,14 +107,14 @@ end_answer(struct end *e, const uint8_t *data, size_t n)
 {
 	uint8_t out[4096 * 3];
 
-	if (!l.o->raw_beats) {
+	if (!l.o->raw_heartbeats) {
 		n = ws_answer_pings(data, n, !e->client, out, &l.answered);
 		net_send_all(e->fd, out, n);
 		return;
 	}
-	if (n % RAW_BEAT_BYTES != 0)
-		fail("a beat came cut");
-	l.answered += n / RAW_BEAT_BYTES;
+	if (n % RAW_HEARTBEAT_BYTES != 0)
+		fail("a heartbeat came cut");
+	l.answered += n / RAW_HEARTBEAT_BYTES;
 	net_send_all(e->fd, data, n);
 }
 
@@ -205,7 +205,7 @@ answer_until(int64_t end_ns)
 }
 
 void
-mode_beats(const struct options *o)
+mode_heartbeats(const struct options *o)
 {
 	open_all(o);
 	answer_until(now_ns() + SETTLE_NS);
@@ -217,6 +217,6 @@ mode_beats(const struct options *o)
 	answer_until(now_ns() + (int64_t)(o->seconds * 1e9));
 	measure_end(&l.m, o);
 	if (l.answered == 0)
-		fail("not one beat came");
+		fail("not one heartbeat came");
 	measure_print(&l.m, (double)l.answered);
 }

@@ -4,7 +4,7 @@
  * CPU time is the first number of /proc/PID/task/TID/schedstat, in
  * nanoseconds, summed over all threads of all the relay's processes. It is brought up
  * to date when a thread goes to sleep, so the relay is given 30 ms of
- * rest before each reading. (A relay that beats all the time also sleeps all the time.)
+ * rest before each reading. (A relay that heartbeats all the time also sleeps all the time.)
  */
 #include <dirent.h>
 #include <errno.h>

@@ -3,7 +3,7 @@
  * many that come and go (conn).
  *
  * A message is `size` bytes; its first eight are a stamp that never repeats.
- * The backend answers a whole message with as many bytes and the same stamp;
+ * The backend replies a whole message with as many bytes and the same stamp;
  * the client checks it and asks again: a closed loop of `conns` connections.
  * Sockets are edge triggered and read until a short read.
  *

@@ -60,7 +60,7 @@ def children_of(pid):
 
 
 class Relay:
-    """A relay under test. `settings` are what a bench asks for: splice, protocol, keys, beat_rate."""
+    """A relay under test. `settings` are what a bench asks for: splice, protocol, keys, heartbeat_rate."""
     name = None
     program = None
 
@@ -138,8 +138,8 @@ class Floor(Relay):
 
     def command(self, listen, backend, settings):
         argv = [os.path.join(self.work, "floor"), str(listen), str(backend)]
-        if settings.get("beat_rate"):
-            argv += ["--beat", "%.0f" % settings["beat_rate"]]
+        if settings.get("heartbeat_rate"):
+            argv += ["--heartbeat", "%.0f" % settings["heartbeat_rate"]]
         return argv
 
 

@@ -123,7 +123,7 @@ class Answering:
     def __init__(self, ws):
         self.ws = ws
         self.messages = []
-        self.beats = []		# when each ping or pong came
+        self.heartbeats = []		# when each ping or pong came
         self.end = None		# "fin" or "reset", once it came
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -142,7 +142,7 @@ class Answering:
             if frame is None:
                 continue
             if frame[0] in (PING, PONG):
-                self.beats.append(time.monotonic())
+                self.heartbeats.append(time.monotonic())
             else:
                 self.messages.append(frame)
             if frame[0] == PING:

@@ -500,7 +500,7 @@ def three_flows(stent, web):
     """A stent, and flows whose backends never replied to a heartbeat, reply to each, and have ceased to: by their ids."""
     with RawBackend() as backend:
         s = stent.route(backend.text, name="pings", protocol="line", heartbeat="100ms", client__heartbeat="off",
-                        heartbeat_timeout="100ms", heartbeat_misses=1000, backend__beat_send=r"PING\n", backend__beat_expect="PONG",
+                        heartbeat_timeout="100ms", heartbeat_misses=1000, backend__heartbeat_send=r"PING\n", backend__heartbeat_expect="PONG",
                         settings=web.settings)
         kept, ends, ids = [], [], {}
         stop = threading.Event()
@@ -530,7 +530,7 @@ def three_flows(stent, web):
 
         def settled():
             b = backends()
-            return b["never"]["why_none"] and b["always"]["answers"] > 2 and b["once"]["misses"] > 1
+            return b["never"]["why_none"] and b["always"]["replies"] > 2 and b["once"]["misses"] > 1
         wait_for(settled, what="the three to differ")
         yield s, ids, backends
         stop.set()
@@ -541,14 +541,14 @@ def test_each_leg_has_its_verdict(three_flows):
     s, ids, backends = three_flows
     b = backends()
     assert [b[name]["verdict"] for name in ids] == ["alive", "alive", "asking"]
-    assert (b["never"]["answers"], b["never"]["asks"], b["never"]["why_none"]) == (0, 1, "it never replied")
+    assert (b["never"]["replies"], b["never"]["pings"], b["never"]["why_none"]) == (0, 1, "it never replied")
     rows = {int(line.split()[0]): line for line in ask(s, "top", "--once").splitlines()[1:]}
     assert re.search(r"alive [\d.]+m?s .* 0 of 1 replied$", rows[ids["never"]])
     assert re.search(r"alive [\d.]+m?s .* (\d+) of \d+ replied$", rows[ids["always"]])
     assert re.search(r"asking \d+ of 1000 .* 1 of \d+ replied$", rows[ids["once"]])
 
 
-@pytest.mark.parametrize("keys", [{}, {"protocol": "line", "backend__beat_send": r"x\n", "heartbeat": "60ms"}])
+@pytest.mark.parametrize("keys", [{}, {"protocol": "line", "backend__heartbeat_send": r"x\n", "heartbeat": "60ms"}])
 def test_a_delayed_acknowledgement_is_no_round_trip(stent, keys):
     """Single segments, of the application or heartbeats, to a host that waits 40 ms with each acknowledgement."""
     with RawBackend() as backend:
@@ -614,7 +614,7 @@ def test_a_side_whose_host_is_gone_is_probed_then_dead(stent):
             asked = wait_for(lambda: (b := backend()) and b["verdict"] == "asking" and b, timeout=10, what="probes to be missed")
             assert 0 < asked["probes"] <= asked["probes_max"] == 4
             assert "probing " in ask(s, "top", "--once")
-            assert s.flow_end(timeout=10)["reason"] == "backend-probe-timeout"
+            assert s.flow_end(timeout=10)["reason"] == "backend-keepalive-timeout"
             client.close()
         finally:
             server.kill()

@@ -21,7 +21,7 @@ def test_redis_is_found_and_told(stent, redis):
         assert client.recv_exact(7) == b"+PONG\r\n"
         client.expect_quiet(0.2)
     end = s.flow_end()
-    assert end["protocol"] == "redis" and end["backend_beats"] > 10
+    assert end["protocol"] == "redis" and end["backend_heartbeats"] > 10
 
 
 def test_mysql_is_found_by_what_the_server_says(stent, mariadb):
@@ -33,7 +33,7 @@ def test_mysql_is_found_by_what_the_server_says(stent, mariadb):
         assert cursor.fetchone() == (7,)
     session.close()
     end = s.flow_end()
-    assert end["protocol"] == "mysql" and end["backend_beats"] > 5
+    assert end["protocol"] == "mysql" and end["backend_heartbeats"] > 5
 
 
 def test_http_is_found_and_its_events_are_kept_alive(stent, raw_backend):
@@ -73,11 +73,11 @@ def test_what_has_no_codec_goes_through_and_is_named(stent, echo, data, why):
         for at in range(len(data)):		# byte by byte, each on its way at once
             client.send_all(data[at:at + 1])
             assert client.recv_exact(1) == data[at:at + 1]
-        assert s.next_event("codec let go")["why"] == why
+        assert s.next_event("protocol passthrough")["why"] == why
         client.send_all(data * 1000)
         assert client.recv_exact(1000 * len(data)) == data * 1000
     end = s.flow_end()
-    assert (end["protocol"], end["client_beats"], end["backend_beats"]) == ("tcp", 0, 0)
+    assert (end["protocol"], end["client_heartbeats"], end["backend_heartbeats"]) == ("tcp", 0, 0)
 
 
 def test_a_server_that_speaks_first_in_pieces(stent, raw_backend):
@@ -86,7 +86,7 @@ def test_a_server_that_speaks_first_in_pieces(stent, raw_backend):
         for at in range(len(GREETING)):
             backend.send_all(GREETING[at:at + 1])
             assert client.recv_exact(1) == GREETING[at:at + 1]
-        assert not s.logged("codec let go")
+        assert not s.logged("protocol passthrough")
     assert s.flow_end()["protocol"] == "mysql"
 
 

@@ -35,7 +35,7 @@ def test_the_demonstration_and_its_page():
         assert "1 straight: died without a word, 1 of 3" in text
         assert "2 stent, TCP keepalive alone: died without a word, 1 of 3" in text
         assert "3 stent, heartbeats: lived, 3 of 3" in text
-        assert re.search(r"flow end .* reason=client-fin .* client_beats=1\d client_answers=1\d", text)
+        assert re.search(r"flow end .* reason=client-fin .* client_heartbeats=1\d client_replies=1\d", text)
         assert "stent relay :6432" in text
         url = re.search(r"http://127.0.0.1:\d+/", text)[0]
         page = urllib.request.urlopen(url, timeout=5)

@@ -1,4 +1,4 @@
-"""A flow that ends in the middle of something else: while a beat goes out, while the codec lets go, while bytes are held back."""
+"""A flow that ends in the middle of something else: while a heartbeat goes out, while the codec lets go, while bytes are held back."""
 
 import signal
 import time
@@ -12,8 +12,8 @@ PING, PONG = b"PING\n", b"PONG\n"
 
 def asked_route(stent, backend, side, interval="100ms", **keys):
     """A route of lines that asks one side; the other is left in peace."""
-    keys = {"protocol": "line", "heartbeat": "off", f"{side}__heartbeat": interval, f"{side}__beat_send": r"PING\n",
-            f"{side}__beat_expect": r"PONG\n", **keys}
+    keys = {"protocol": "line", "heartbeat": "off", f"{side}__heartbeat": interval, f"{side}__heartbeat_send": r"PING\n",
+            f"{side}__heartbeat_expect": r"PONG\n", **keys}
     return stent.route(backend.text, **keys)
 
 
@@ -24,7 +24,7 @@ def both_ends(s, backend, side):
 
 
 @SIDES
-@pytest.mark.parametrize("on_dead", ["reset", "close", "farewell"])
+@pytest.mark.parametrize("on_dead", ["reset", "close", "notify"])
 def test_a_side_that_answers_no_ask(stent, raw_backend, side, on_dead):
     """The flow ends from within its timer, and nothing of it is looked at any more."""
     s = asked_route(stent, raw_backend, side, on_dead=on_dead, **{f"{side}__heartbeat_timeout": "100ms"})
@@ -38,8 +38,8 @@ def test_a_side_that_answers_no_ask(stent, raw_backend, side, on_dead):
     else:                                       # lines have no farewell
         other.expect_reset()
     end = s.flow_end()
-    assert end["reason"] == f"{side}-beat-timeout"
-    assert (end[f"{side}_beats"], end[f"{side}_answers"]) == (4, 1)
+    assert end["reason"] == f"{side}-heartbeat-timeout"
+    assert (end[f"{side}_heartbeats"], end[f"{side}_answers"]) == (4, 1)
     asked_again, other = both_ends(s, raw_backend, side)
     assert asked_again.recv_exact(5) == PING
 
@@ -61,7 +61,7 @@ def test_a_reset_behind_an_answer(stent, raw_backend, side):
 
 
 def test_the_codec_lets_go_with_the_write_that_fails(stent, raw_backend):
-    """What makes the codec let go is what meets the other side's reset: the flow ends in the middle of both."""
+    """What makes the protocol passthrough is what meets the other side's reset: the flow ends in the middle of both."""
     s = asked_route(stent, raw_backend, "client", interval="10s")
     for _ in range(20):
         client, backend = s.connect(), raw_backend.accept()

@@ -76,7 +76,7 @@ def test_postgres_terminate(stent, postgres, named):
     c.send(TERMINATE)
     c.sock.close()
     end = expect_client_fin(s, "postgres")
-    assert end["client_beats"] > 0
+    assert end["client_heartbeats"] > 0
 
 
 @NAMED

@@ -1,5 +1,5 @@
 """
-HTTP answers that come in pieces, with silence between them: beats go into the
+HTTP answers that come in pieces, with silence between them: heartbeats go into the
 silence, and what programs take from the stream stays the same to the byte.
 Bytes sent ahead of a backend that then dies are never the end of an answer.
 """
@@ -86,10 +86,10 @@ def events(stent, server):
     return stent.route(server, protocol="http", client__heartbeat="50ms")
 
 
-def check_beats(s, least=10):
+def check_heartbeats(s, least=10):
     end = s.flow_end()
-    assert end["protocol"] == "http", "the codec let go"
-    assert end["client_beats"] >= least
+    assert end["protocol"] == "http", "the protocol passthrough"
+    assert end["client_heartbeats"] >= least
     return end
 
 
@@ -105,8 +105,8 @@ def test_curl_sees_events_and_comments(events):
     assert status == 0
     text = body.decode()
     assert parsed(text) == EXPECTED
-    end = check_beats(events)
-    assert text.split("\n").count(":") == end["client_beats"]
+    end = check_heartbeats(events)
+    assert text.split("\n").count(":") == end["client_heartbeats"]
     assert re.sub(r"(?m)^:\n\n?", "", text) == "".join(EVENTS)
 
 
@@ -118,27 +118,27 @@ def test_the_text_of_the_comment_is_a_setting(stent, server):
     text = body.decode()
     assert text.startswith(": still here\n") and parsed(text) == EXPECTED
     assert text.replace(": still here\n", "") == "".join(EVENTS)
-    check_beats(s)
+    check_heartbeats(s)
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
 def test_python_sees_the_events(events, library):
     with Program(*PY, library, "text", url(events, "/events")) as program:
         assert parsed(program.result()["text"]) == EXPECTED
-    check_beats(events)
+    check_heartbeats(events)
 
 
 def test_node_sees_the_events_alone(events):
     with Program(*JS, "events", url(events, "/events")) as program:
         assert program.result() == {"events": [[kind, data] for kind, data, _ in EXPECTED]}
-    check_beats(events)
+    check_heartbeats(events)
 
 
 def test_a_page_in_chromium_sees_the_events_alone(events):
     seen, console = chromium.visit("clients/events.html", events.port)
     assert seen == {"events": EXPECTED}
     assert console == ["the page has ended"]
-    check_beats(events)
+    check_heartbeats(events)
 
 
 @pytest.mark.parametrize("path", ["/gzip", "/length"])
@@ -146,7 +146,7 @@ def test_no_comment_where_none_may_be(events, path):
     """Under a content-coding a comment would be noise, behind a Content-Length a byte too many."""
     status, body = curl(url(events, path), "--compressed")
     assert (status, body.decode()) == (0, "".join(EVENTS))
-    assert events.flow_end()["client_beats"] == 0
+    assert events.flow_end()["client_heartbeats"] == 0
 
 
 @pytest.mark.parametrize("head, body, why", [
@@ -165,7 +165,7 @@ def test_the_log_says_why_a_stream_gets_no_comment(stent, raw_backend, head, bod
     client.expect_quiet(0.1)
     backend.close()
     client.close()
-    assert s.flow_end()["client_beats"] == 0
+    assert s.flow_end()["client_heartbeats"] == 0
 
 
 def open_stream(s, raw_backend, head=""):
@@ -211,7 +211,7 @@ def test_a_comment_within_an_event_waits_for_the_event_to_end(stent, raw_backend
     client.close()
 
 
-@pytest.mark.parametrize("on_dead", ["farewell", "close"])
+@pytest.mark.parametrize("on_dead", ["notify", "close"])
 def test_a_stream_that_is_cut_off_does_not_look_whole(stent, raw_backend, on_dead):
     s = stent.route(raw_backend.text, protocol="http", on_dead=on_dead)
     client, backend = open_stream(s, raw_backend)
@@ -261,12 +261,12 @@ def test_several_streams_on_one_connection(events):
         answer = connection.getresponse().read().decode()
         assert parsed(answer) == EXPECTED if path == "/events" else answer == "late, but whole\n"
     connection.close()
-    check_beats(events, 30)
+    check_heartbeats(events, 30)
 
 
 def test_nothing_while_the_connection_is_idle(stent, server):
-    s = stent.route(server, protocol="http", heartbeat="20ms", client__heartbeat_kind="ahead",
-                    backend__heartbeat_kind="ahead")
+    s = stent.route(server, protocol="http", heartbeat="20ms", client__heartbeat_kind="early",
+                    backend__heartbeat_kind="early")
     client = s.connect()
     client.expect_quiet(0.3)
     client.send_all(b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n")
@@ -275,34 +275,34 @@ def test_nothing_while_the_connection_is_idle(stent, server):
     harness.wait_for(lambda: client.recv_some().endswith(hashlib.sha256(b"hi").hexdigest().encode()), what="the answer")
     client.expect_quiet(0.3)
     client.close()
-    assert s.flow_end()["backend_beats"] == 0
+    assert s.flow_end()["backend_heartbeats"] == 0
 
 
 def test_protocol_auto_finds_events(stent, server):
     s = stent.route(server, protocol="auto", client__heartbeat="50ms")
     status, body = curl(url(s, "/events"))
     assert status == 0 and parsed(body.decode()) == EXPECTED
-    check_beats(s)
+    check_heartbeats(s)
 
 
 # --- bytes ahead ---
 
 @pytest.fixture
 def ahead(stent, server):
-    return stent.route(server, protocol="http", heartbeat="30ms", client__heartbeat_kind="ahead",
-                       backend__heartbeat_kind="ahead")
+    return stent.route(server, protocol="http", heartbeat="30ms", client__heartbeat_kind="early",
+                       backend__heartbeat_kind="early")
 
 
 @GETTER
 def test_a_body_with_zeros_ahead_is_the_same(ahead, getter):
     assert get(getter, url(ahead, "/chunks")) == {"status": 200, "hash": CHUNKS} | extra(getter)
-    check_beats(ahead)
+    check_heartbeats(ahead)
 
 
 @GETTER
 def test_an_answer_with_its_first_bytes_ahead_is_the_same(ahead, getter):
     assert get(getter, url(ahead, "/late")) == {"status": 200, "hash": LATE} | extra(getter)
-    assert check_beats(ahead, 3)["client_beats"] <= 7
+    assert check_heartbeats(ahead, 3)["client_heartbeats"] <= 7
 
 
 def extra(getter):
@@ -316,7 +316,7 @@ def test_an_upload_with_zeros_ahead_is_the_same(ahead, uploader):
     with Program(*uploader, url(ahead, "/upload")) as program:
         seen = program.result()
     assert seen["status"] == 200 and seen["text"] == seen["sent"]
-    assert ahead.flow_end()["backend_beats"] >= 10
+    assert ahead.flow_end()["backend_heartbeats"] >= 10
 
 
 @pytest.mark.parametrize("path", ["/hang", "/never"])
@@ -325,7 +325,7 @@ def test_a_backend_killed_with_bytes_ahead_is_an_error_to_all(stent, path):
     port = harness.free_port()
     with Program(PYTHON, "servers/streams.py", port) as server:
         server.wait_line("^ready")
-        s = stent.route(port, protocol="http", client__heartbeat="30ms", client__heartbeat_kind="ahead")
+        s = stent.route(port, protocol="http", client__heartbeat="30ms", client__heartbeat_kind="early")
         clients = {name: Program(*words, url(s, path)) for name, words in GETTERS.items()}
         clients["curl"] = Program("curl", "-sSN", "--max-time", "30", url(s, path))
         try:
@@ -342,7 +342,7 @@ def test_a_backend_killed_with_bytes_ahead_is_an_error_to_all(stent, path):
             for client in clients.values():
                 client.kill()
         for _ in clients:
-            assert 0 < s.flow_end()["client_beats"] <= 7 + 7	# before the answer, and in its body
+            assert 0 < s.flow_end()["client_heartbeats"] <= 7 + 7	# before the answer, and in its body
 
 
 def test_a_backend_killed_with_bytes_ahead_is_an_error_to_chromium(stent):
@@ -350,7 +350,7 @@ def test_a_backend_killed_with_bytes_ahead_is_an_error_to_chromium(stent):
     port = harness.free_port()
     with Program(PYTHON, "servers/streams.py", port) as server:
         server.wait_line("^ready")
-        s = stent.route(port, protocol="http", client__heartbeat="30ms", client__heartbeat_kind="ahead")
+        s = stent.route(port, protocol="http", client__heartbeat="30ms", client__heartbeat_kind="early")
 
         def kill():
             for _ in range(2):
@@ -362,30 +362,30 @@ def test_a_backend_killed_with_bytes_ahead_is_an_error_to_chromium(stent):
         seen, _ = chromium.visit("clients/death.html", s.port)
         killer.join()
         assert seen == {"never": "error", "hang": "error"}
-        assert sum(s.flow_end()["client_beats"] for _ in range(2)) > 7
+        assert sum(s.flow_end()["client_heartbeats"] for _ in range(2)) > 7
 
 
 def test_what_comes_is_not_what_was_sent_ahead(stent, raw_backend):
     """HTTP/0.9, say: the client holds "HTTP/1." already, and nothing can make that right but a reset."""
-    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="20ms", client__heartbeat_kind="early")
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     assert client.recv_exact(7) == b"HTTP/1."
     client.expect_quiet(0.2)
     backend.send_all(b"what?")
     client.expect_reset()
-    assert s.flow_end()["client_beats"] == 7
+    assert s.flow_end()["client_heartbeats"] == 7
 
 
 # --- lines of a protocol of one's own ---
 
-PING = {"backend__beat_send": r'"PING\n"', "backend__beat_expect": r'"PONG"'}
-NOOP = {"backend__beat_send": r'"NOOP\n"'}
-COMMENT = {"client__beat_send": r'"# beat\n"'}
-QUESTION = {"client__beat_send": r'"HERE?\n"', "client__beat_expect": r'"HERE!"'}
+PING = {"backend__heartbeat_send": r'"PING\n"', "backend__heartbeat_expect": r'"PONG"'}
+NOOP = {"backend__heartbeat_send": r'"NOOP\n"'}
+COMMENT = {"client__heartbeat_send": r'"# heartbeat\n"'}
+QUESTION = {"client__heartbeat_send": r'"HERE?\n"', "client__heartbeat_expect": r'"HERE!"'}
 
 
-@pytest.mark.parametrize("backend_keys", [PING, NOOP], ids=["ask", "tell"])
+@pytest.mark.parametrize("backend_keys", [PING, NOOP], ids=["ping", "oneway"])
 @pytest.mark.parametrize("client_keys", [QUESTION, COMMENT], ids=["asked", "told"])
 def test_lines_of_a_protocol_of_ones_own(stent, backend_keys, client_keys):
     port = harness.free_port()
@@ -393,21 +393,21 @@ def test_lines_of_a_protocol_of_ones_own(stent, backend_keys, client_keys):
         server.wait_line("^ready")
         s = stent.route(port, protocol="line", heartbeat="20ms", **backend_keys, **client_keys)
         client = s.connect()
-        lines, beats = client.sock.makefile("rb"), 0
+        lines, heartbeats = client.sock.makefile("rb"), 0
         for i in range(40):
             command = b"ADD %d %d\n" % (i, i * i)
             client.send_all(command[:4])
             time.sleep(0.04)
             client.send_all(command[4:])
-            while (line := lines.readline()) in (b"# beat\n", b"HERE?\n"):
-                beats += 1
+            while (line := lines.readline()) in (b"# heartbeat\n", b"HERE?\n"):
+                heartbeats += 1
                 if line == b"HERE?\n":
                     client.send_all(b"HERE!\n")
             assert line == b"= %d\n" % (i + i * i)
             time.sleep(0.05)	# some intervals at rest: one goes out only between two lines
         client.send_all(b"COUNT\n")
-        while (line := lines.readline()) in (b"# beat\n", b"HERE?\n"):
-            beats += 1
+        while (line := lines.readline()) in (b"# heartbeat\n", b"HERE?\n"):
+            heartbeats += 1
             if line == b"HERE?\n":
                 client.send_all(b"HERE!\n")
         counts = json.loads(line)
@@ -415,9 +415,9 @@ def test_lines_of_a_protocol_of_ones_own(stent, backend_keys, client_keys):
         lines.close()
         end = s.flow_end()
     assert counts["ADD"] == 40 and counts["unknown"] == 0
-    assert end["protocol"] == "line" and beats > 5
-    assert beats <= end["client_beats"]
-    assert 5 < counts["PING"] + counts["NOOP"] <= end["backend_beats"]
+    assert end["protocol"] == "line" and heartbeats > 5
+    assert heartbeats <= end["client_heartbeats"]
+    assert 5 < counts["PING"] + counts["NOOP"] <= end["backend_heartbeats"]
     if backend_keys is PING:
-        assert end["backend_beats"] - 1 <= end["backend_answers"]
-    assert end["client_answers"] == (beats if client_keys is QUESTION else 0)
+        assert end["backend_heartbeats"] - 1 <= end["backend_replies"]
+    assert end["client_replies"] == (heartbeats if client_keys is QUESTION else 0)

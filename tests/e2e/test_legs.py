@@ -329,7 +329,7 @@ def test_hosts_is_read_again_when_it_changes(stent, tmp_path):
     hosts = tmp_path / "hosts"
     with harness.EchoBackend(host="127.0.0.2") as one, harness.EchoBackend(host="127.0.0.3", port=one.port) as two:
         hosts.write_text("127.0.0.2 db.test\n")
-        s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.test:{one.port}\nlookup_age = 100ms\n",
+        s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.test:{one.port}\ndns_ttl = 100ms\n",
                   prefix=harness.privately("/etc/hosts", hosts))
         talk(s, s.address)
         assert s.flow_end()["backend"] == one.text

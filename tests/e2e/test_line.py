@@ -10,20 +10,20 @@ import pytest
 PING, PONG = b"PING\n", b"PONG 1\n"
 HELLO, ALIVE = b"hb?\r\n", b"alive\r\n"
 ASKING = {"protocol": "line", "heartbeat": "10ms",
-          "backend__beat_send": r"PING\n", "backend__beat_expect": r"PONG 1\n",
-          "client__beat_send": r"hb?\r\n", "client__beat_expect": "alive"}
-# Lines that are nearly an answer, or nearly a beat; and one that spans many reads.
+          "backend__heartbeat_send": r"PING\n", "backend__heartbeat_expect": r"PONG 1\n",
+          "client__heartbeat_send": r"hb?\r\n", "client__heartbeat_expect": "alive"}
+# Lines that are nearly an answer, or nearly a heartbeat; and one that spans many reads.
 TRICKY = [b"PONG\n", b"PONG 12\n", b"alive!\n", b"alive and well\r\n", b"\n", b"PING \n", b"x" * 200_000 + b"\n", b"al\n"]
 
 
 class Talker(threading.Thread):
     """One end: sends its lines in random pieces, keeps what it gets, and answers the heartbeat that it knows."""
 
-    def __init__(self, peer, lines, beat, answer, seed):
+    def __init__(self, peer, lines, heartbeat, answer, seed):
         super().__init__(daemon=True)
-        self.peer, self.lines, self.beat, self.answer = peer, lines, beat, answer
+        self.peer, self.lines, self.heartbeat, self.answer = peer, lines, heartbeat, answer
         self.random = random.Random(seed)
-        self.got, self.beats, self.error = b"", 0, None
+        self.got, self.heartbeats, self.error = b"", 0, None
         self.lock = threading.Lock()	# a line of ours and an answer do not mix
 
     def run(self):
@@ -48,8 +48,8 @@ class Talker(threading.Thread):
             while b"\n" in held:
                 line, held = held.split(b"\n", 1)
                 line += b"\n"
-                if line == self.beat:
-                    self.beats += 1
+                if line == self.heartbeat:
+                    self.heartbeats += 1
                     with self.lock:
                         self.peer.sock.sendall(self.answer)
                     continue
@@ -74,14 +74,14 @@ def test_two_programs_talk_and_see_nothing(stent, raw_backend):
             assert not talker.is_alive() and talker.error is None
         assert client.got == b"".join(lines[1])
         assert backend.got == b"".join(lines[0])
-        assert client.beats > 10 and backend.beats > 10
+        assert client.heartbeats > 10 and backend.heartbeats > 10
     end = s.flow_end()
     assert end["protocol"] == "line"
-    assert end["client_answers"] > 10 and end["backend_answers"] > 10
+    assert end["client_replies"] > 10 and end["backend_replies"] > 10
 
 
-def test_no_beat_inside_a_line(stent, raw_backend):
-    s = stent.route(raw_backend.text, protocol="line", heartbeat="10ms", backend__beat_send=r"# still here\n")
+def test_no_heartbeat_inside_a_line(stent, raw_backend):
+    s = stent.route(raw_backend.text, protocol="line", heartbeat="10ms", backend__heartbeat_send=r"# still here\n")
     with s.connect() as client, raw_backend.accept() as backend:
         client.send_all(b"half a li")
         assert backend.recv_exact(9) == b"half a li"
@@ -96,7 +96,7 @@ def test_a_program_that_hangs_is_found(stent, raw_backend):
         assert backend.recv_exact(len(PING)) == PING
         backend.send_all(PONG)			# only a peer that has replied before can miss a reply
         began = time.monotonic()
-        assert s.flow_end()["reason"] == "backend-beat-timeout"
+        assert s.flow_end()["reason"] == "backend-heartbeat-timeout"
         assert time.monotonic() - began < (0.01 + 3 * 0.1 + 1) * harness.SLOW
         client.expect_reset()
 
@@ -120,4 +120,4 @@ def test_starttls_is_left_alone(stent, raw_backend, heartbeat):
         if heartbeat != "auto":		# both owe answers: until they came nothing can be let go
             backend.send_all(PONG * 200)
             client.send_all(b"\n" + ALIVE * 200)
-        assert s.next_event("codec let go")["why"] == "TLS"
+        assert s.next_event("protocol passthrough")["why"] == "TLS"

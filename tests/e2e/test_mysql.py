@@ -21,9 +21,9 @@ import pytest
 from servers.mariadb import DATABASE, PASSWORD, USER
 
 HERE = pathlib.Path(__file__).resolve().parent
-KINDS = {"tell": {"backend__heartbeat_kind": "tell"}, "ask": {}}	# asked where that is legal, else told
-IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 beats, at one each 2 ms
-PAUSE = 0.1 * harness.SLOW	# seconds in which many beats go out
+KINDS = {"oneway": {"backend__heartbeat_kind": "oneway"}, "ping": {}}	# asked where that is legal, else told
+IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 heartbeats, at one each 2 ms
+PAUSE = 0.1 * harness.SLOW	# seconds in which many heartbeats go out
 FILE_TEXT = "".join(f"row {n}\n" for n in range(1000))
 
 
@@ -34,7 +34,7 @@ def route(stent, server, heartbeat="2ms", **keys):
 
 @pytest.fixture(params=KINDS)
 def through(stent, mariadb, request):
-    """stent before the server, with beats as often as it will, told or asked, in transactions too."""
+    """stent before the server, with heartbeats as often as it will, told or asked, in transactions too."""
     return route(stent, mariadb, **KINDS[request.param])
 
 
@@ -45,11 +45,11 @@ def file_path(tmp_path):
     return path
 
 
-def beats_of(s, timeout=5):
+def heartbeats_of(s, timeout=5):
     end = s.flow_end(timeout)
-    assert end["protocol"] == "mysql", "the codec let go"
-    assert end["client_beats"] == 0
-    return end["backend_beats"]
+    assert end["protocol"] == "mysql", "the protocol passthrough"
+    assert end["client_heartbeats"] == 0
+    return end["backend_heartbeats"]
 
 
 def packet(payload, seq=0):
@@ -87,7 +87,7 @@ class Wire:
             self.held += piece
 
     def rest(self, seconds=PAUSE):
-        """A pause full of beats, in which nothing must come."""
+        """A pause full of heartbeats, in which nothing must come."""
         assert not self.held
         assert not select.select([self.sock], [], [], seconds)[0], self.sock.recv(100)
 
@@ -185,7 +185,7 @@ def test_nothing_that_a_session_sees_changes(through, mariadb):
         plain.close()
         assert seen(beaten, before, after, PAUSE) == expected, what
         beaten.close()
-        assert beats_of(through) > 3, what
+        assert heartbeats_of(through) > 3, what
 
 
 def test_nothing_before_login(stent, mariadb):
@@ -194,7 +194,7 @@ def test_nothing_before_login(stent, mariadb):
         head = c.recv_exact(4)
         assert c.recv_exact(int.from_bytes(head[:3], "little"))[0] == 10
         c.expect_quiet()
-    assert beats_of(s) == 0
+    assert heartbeats_of(s) == 0
 
 
 def test_statements_are_kept(through, mariadb):
@@ -211,7 +211,7 @@ def test_statements_are_kept(through, mariadb):
         assert c.ask(b"\x17" + last + b"\0\1\0\0\0")[:3] == b"\xff\xdb\4"	# 1243: it is gone
         c.send(b"\x17" + first + b"\0\1\0\0\0")
         assert len(c.rows()) == 1
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_the_last_statement_by_its_own_name(through, mariadb):
@@ -221,7 +221,7 @@ def test_the_last_statement_by_its_own_name(through, mariadb):
         c.rest()
         c.send(b"\x17\xff\xff\xff\xff\0\1\0\0\0")
         assert len(c.rows()) == 1
-    beats_of(through)
+    heartbeats_of(through)
 
 
 def test_long_data_waits_for_its_statement(through, mariadb):
@@ -232,7 +232,7 @@ def test_long_data_waits_for_its_statement(through, mariadb):
             c.rest()
         c.send(b"\x17" + statement + b"\0\1\0\0\0\0\1\xfc\0")
         assert c.rows()[0].endswith(b"\x0da long value!")
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_a_cursor_is_kept_between_fetches(through, mariadb):
@@ -248,7 +248,7 @@ def test_a_cursor_is_kept_between_fetches(through, mariadb):
             c.send(b"\x1c" + statement + b"\4\0\0\0")
             assert len(c.fetched()) == expected
         c.rest()
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_replies_in_one_packet(through, mariadb):
@@ -257,7 +257,7 @@ def test_replies_in_one_packet(through, mariadb):
                                (b"\x1f", 0)):
             assert c.ask(command)[0] == first, command
             c.rest(0.03)
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_commands_ahead_of_their_replies(through, mariadb):
@@ -273,7 +273,7 @@ def test_commands_ahead_of_their_replies(through, mariadb):
                 c.get()
             assert c.get()[1][0] == 0
             c.rest(0.02)
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_a_long_running_statement(through, mariadb):
@@ -285,7 +285,7 @@ def test_a_long_running_statement(through, mariadb):
         cursor.execute("select 8")
         assert cursor.fetchall() == ((8,),)
     session.close()
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_large_values(through, mariadb):
@@ -304,7 +304,7 @@ def test_large_values(through, mariadb):
         cursor.execute("select 6")
         assert cursor.fetchall() == ((6,),)
     session.close()
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_several_results_of_one_statement(through, mariadb):
@@ -319,7 +319,7 @@ def test_several_results_of_one_statement(through, mariadb):
             assert found == expected
             time.sleep(PAUSE)
     session.close()
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_a_change_of_user(through):
@@ -336,20 +336,20 @@ def test_a_change_of_user(through):
     with pytest.raises(MySQLdb.OperationalError, match="Access denied"):
         session.change_user(USER, "wrong", DATABASE)
     session.close()
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
-def test_beats_go_on_after_a_refused_change_of_user(through):
+def test_heartbeats_go_on_after_a_refused_change_of_user(through):
     import MySQLdb
     session = MySQLdb.connect(host=harness.HOST, port=through.port, user=USER, passwd=PASSWORD, db=DATABASE)
     with pytest.raises(MySQLdb.OperationalError, match="Access denied"):
         session.change_user(USER, "wrong", DATABASE)
-    time.sleep(0.5)	# some 200 beats; it took some 5 to come here
+    time.sleep(0.5)	# some 200 heartbeats; it took some 5 to come here
     cursor = session.cursor()
     cursor.execute("select 1")
     assert cursor.fetchall() == ((1,),)
     session.close()
-    assert beats_of(through) > 20
+    assert heartbeats_of(through) > 20
 
 
 # --- LOAD DATA LOCAL: the server reads on ---
@@ -377,7 +377,7 @@ def test_a_file_is_loaded_whole(through, mariadb, file_path, statement):
         assert cursor.fetchall() == ((1000,),)
     session.close()
     assert loaded(mariadb) == FILE_TEXT
-    assert beats_of(through) > 3
+    assert heartbeats_of(through) > 3
 
 
 def test_a_file_that_comes_slowly(through, mariadb):
@@ -396,7 +396,7 @@ def test_a_file_that_comes_slowly(through, mariadb):
             assert c.get()[1][0] == 0
             c.rest()
     assert loaded(mariadb) == "row 0\nrow 0\nrow 1\nrow 1\n"
-    beats_of(through)
+    heartbeats_of(through)
 
 
 # --- transactions ---
@@ -411,17 +411,17 @@ def test_a_transaction_is_left_to_the_server_s_limit(stent, mariadb, kind):
         time.sleep(0.5)
         cursor.execute("rollback")
     session.close()
-    assert beats_of(s) < 60	# of some 200
+    assert heartbeats_of(s) < 60	# of some 200
     session = mariadb.connect(port=s.port)
     with session.cursor() as cursor:
         cursor.execute("select 1")
         time.sleep(0.5)
     session.close()
-    assert beats_of(s) > 3
+    assert heartbeats_of(s) > 3
 
 
 def test_a_statement_of_a_transaction_is_beaten(stent, mariadb):
-    """It is at work; and the server's limit on the idle session counts from its result, as without beats."""
+    """It is at work; and the server's limit on the idle session counts from its result, as without heartbeats."""
     s = route(stent, mariadb, heartbeat="20ms", backend__heartbeat_in_transaction="off")
     session = mariadb.connect(port=s.port)
     with session.cursor() as cursor:
@@ -432,7 +432,7 @@ def test_a_statement_of_a_transaction_is_beaten(stent, mariadb):
         while session._sock.recv(1000):
             pass
     session._force_close()
-    assert beats_of(s) > 20
+    assert heartbeats_of(s) > 20
 
 
 # --- what it lets go ---
@@ -447,7 +447,7 @@ def test_compression_and_tls_are_let_go(stent, mariadb, option, why):
     s = route(stent, mariadb)
     assert client(s, option, "" if option == "--ssl" else "--skip-ssl", statement="select sleep(0.1), 5").split() == ["0", "5"]
     assert s.wait_logged(why)
-    assert s.flow_end()["backend_beats"] == 0
+    assert s.flow_end()["backend_heartbeats"] == 0
 
 
 def test_logins_of_other_kinds(stent, mariadb):
@@ -462,7 +462,7 @@ def test_logins_of_other_kinds(stent, mariadb):
         out = run("mariadb", "--no-defaults", "-h", harness.HOST, "-P", s.port, f"-u{user}", "-ppw", "--skip-ssl", "-N",
                   "-e", "do sleep(0.1); select 5")
         assert out == "5\n"
-        assert beats_of(s) > 3
+        assert heartbeats_of(s) > 3
 
 
 def test_replication_is_let_go(stent, mariadb):
@@ -483,7 +483,7 @@ def test_the_server_sees_that_the_client_of_a_waiting_statement_is_gone(stent, m
     holder, waiting = mariadb.connect(), mariadb.connect(port=s.port)
     holder.cursor().execute("select get_lock('held', 1)")
     number = waiting.thread_id()
-    harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > 2, what="heartbeats before the statement")
+    harness.wait_for(lambda: s.ask("flows")[0]["backend"]["replies"] > 2, what="heartbeats before the statement")
     query = b"\x03select get_lock('held', 60)"
     waiting._sock.sendall(packet(query))
     is_there = f"select count(*) from information_schema.processlist where id = {number} and info like '%get_lock%'"
@@ -510,7 +510,7 @@ def test_a_killed_session_ends_as_without_stent(through, mariadb):
 
 
 def test_a_dead_server_is_told_to_an_open_statement(stent, mariadb):
-    s = route(stent, mariadb, heartbeat="50ms", backend__heartbeat_kind="ask", backend__heartbeat_timeout="500ms",
+    s = route(stent, mariadb, heartbeat="50ms", backend__heartbeat_kind="ping", backend__heartbeat_timeout="500ms",
               backend__heartbeat_misses=1, backend__heartbeat_while_busy="off")
     session = mariadb.connect(port=s.port)
     time.sleep(0.1)
@@ -523,14 +523,14 @@ def test_a_dead_server_is_told_to_an_open_statement(stent, mariadb):
         mariadb.process.send_signal(signal.SIGCONT)
     number, text = told.value.args
     assert number == 1053
-    assert re.fullmatch(r"stent: lost the connection to the server \(backend-beat-timeout\), which was quiet for "
+    assert re.fullmatch(r"stent: lost the connection to the server \(backend-heartbeat-timeout\), which was quiet for "
                         r"\d+\.\d s; the statement may have run", text)
-    assert s.flow_end()["reason"] == "backend-beat-timeout"
+    assert s.flow_end()["reason"] == "backend-heartbeat-timeout"
 
 
 def test_every_client_shows_what_it_was_told(stent, mariadb):
     import MySQLdb
-    s = route(stent, mariadb, heartbeat="50ms", backend__heartbeat_kind="ask", backend__heartbeat_timeout="1s",
+    s = route(stent, mariadb, heartbeat="50ms", backend__heartbeat_kind="ping", backend__heartbeat_timeout="1s",
               backend__heartbeat_misses=1, backend__heartbeat_while_busy="off")
     session = MySQLdb.connect(host=harness.HOST, port=s.port, user=USER, passwd=PASSWORD)
     commands = [["mariadb", "--no-defaults", "-h", harness.HOST, "-P", s.port, f"-u{USER}", f"-p{PASSWORD}", "--skip-ssl",
@@ -540,7 +540,7 @@ def test_every_client_shows_what_it_was_told(stent, mariadb):
     clients[0].stdin.write("select 'up';\n")
     clients[0].stdin.flush()
     assert [c.stdout.readline() for c in clients] == ["up\n"] * 3
-    harness.wait_for(lambda: all(f["backend"]["answers"] > 0 for f in s.ask("flows")), what="each server process to have replied")
+    harness.wait_for(lambda: all(f["backend"]["replies"] > 0 for f in s.ask("flows")), what="each server process to have replied")
     mariadb.process.send_signal(signal.SIGSTOP)
     try:
         time.sleep(0.3)
@@ -555,7 +555,7 @@ def test_every_client_shows_what_it_was_told(stent, mariadb):
         for c in clients:
             c.kill()
     for text in said:
-        assert "stent: lost the connection to the server (backend-beat-timeout)" in text
+        assert "stent: lost the connection to the server (backend-heartbeat-timeout)" in text
         assert "08S01" in text
 
 
@@ -585,7 +585,7 @@ def run(*words, timeout=60, **more):
 def still_followed(s, flows=1):
     ends = [s.flow_end(10) for _ in range(flows)]
     assert all(end["protocol"] == "mysql" for end in ends)
-    return sum(end["backend_beats"] for end in ends)
+    return sum(end["backend_heartbeats"] for end in ends)
 
 
 def test_the_command_line_client(through):
@@ -679,7 +679,7 @@ def test_python_drivers_at_length(through, driver, file_path):
     mix(lambda **how: connect(host=harness.HOST, port=through.port, **how, **more), file_path, 300)
 
 
-# --- drivers at rest for a hundred beats ---
+# --- drivers at rest for a hundred heartbeats ---
 
 def idle_python(s, driver):
     connect, more = python_drivers()[driver]
@@ -713,7 +713,7 @@ AT_REST = {"PyMySQL": idle_python, "MySQLdb": idle_python, "mysql2": idle_node, 
 
 
 @pytest.mark.parametrize("driver", AT_REST)
-def test_a_driver_idle_for_100_beats(through, driver):
+def test_a_driver_idle_for_100_heartbeats(through, driver):
     AT_REST[driver](through, driver)
     assert still_followed(through) >= 100
 

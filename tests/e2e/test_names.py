@@ -19,7 +19,7 @@ pytestmark = pytest.mark.lab
 A, CNAME, AAAA = 1, 5, 28
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 KINDS = {A: socket.AF_INET, AAAA: socket.AF_INET6}
-AGE = 0.3			# lookup_age, in seconds
+AGE = 0.3			# dns_ttl, in seconds
 PATIENCE = 0.2			# of a flow with an answer, when old addresses are there (src/net/resolve.c)
 SECOND_KIND = 0.5		# what addresses of one kind wait for those of the other
 WAIT = 1.0			# for a server, before the next one is asked (src/net/dns_query.c)
@@ -148,7 +148,7 @@ def start(stent, server, echoes, resolv):
         return start_as_written(backend, **keys)
 
     def start_as_written(backend, **keys):
-        keys = {"lookup_age": f"{int(AGE * 1000)}ms", **keys}
+        keys = {"dns_ttl": f"{int(AGE * 1000)}ms", **keys}
         lines = "".join(f"{key} = {value}\n" for key, value in keys.items())
         return stent(f"[route t]\nlisten = {harness.HOST}:{harness.free_port()}\nbackend = {backend}\n{lines}",
                      prefix=harness.privately("/etc/resolv.conf", resolv))
@@ -174,7 +174,7 @@ def talk(s):
 
 
 def test_a_name_is_asked_for_again_when_its_addresses_have_aged(start, server, echoes):
-    s = start("one", lookup_age="1h")
+    s = start("one", dns_ttl="1h")
     for _ in range(3):
         assert talk(s)[0] == echoes[0].text
     assert server.asked == ["one.test"]
@@ -212,7 +212,7 @@ def test_addresses_that_are_known_serve_though_the_time_is_short(start, server, 
 
 @pytest.mark.parametrize("error", [SERVFAIL, NXDOMAIN, REFUSED])
 def test_an_answer_that_fails_leaves_what_was_known(start, server, echoes, error):
-    s = start("one", lookup_age="2s")
+    s = start("one", dns_ttl="2s")
     talk(s)
     server.error = error
     time.sleep(2.1)
@@ -375,7 +375,7 @@ def test_a_dead_first_name_server_costs_a_moment_once(start, server, resolv, ech
             dead.close()
         else:
             until.callback(dead.close)
-        s = start("one", lookup_age="0s" if death == "silent" else "100ms")
+        s = start("one", dns_ttl="0s" if death == "silent" else "100ms")
         backend, took = talk(s)
         assert backend == echoes[0].text and took < 2.5
         assert took > WAIT * 0.9 if death == "silent" else took < WAIT
@@ -405,7 +405,7 @@ def test_a_lost_packet_is_sent_again(start, server, echoes):
 
 
 def test_a_name_that_is_not_found_is_remembered_for_a_moment(start, server, echoes):
-    s = start("new", lookup_age="0s")
+    s = start("new", dns_ttl="0s")
     expect_failure(s)
     asked = len(server.questions)
     for _ in range(5):
@@ -463,7 +463,7 @@ def test_forged_and_garbled_replies_are_ignored(start, server, echoes):
 
 def test_questions_come_from_fresh_ports_in_random_spelling(start, server):
     server.names["long-name-of-many-letters.test"] = "127.0.0.2"
-    s = start("long-name-of-many-letters", lookup_age="0s")
+    s = start("long-name-of-many-letters", dns_ttl="0s")
     for _ in range(5):
         talk(s)
     spelled, _, ports, _ = zip(*server.questions)
@@ -477,7 +477,7 @@ def test_a_name_server_that_does_not_keep_spelling_gets_names_as_written(start, 
     """It repeats them in small letters, or knows a name in one spelling only."""
     setattr(server, server_does, False)
     server.names["db-Of-Ours.test"] = "127.0.0.2"
-    s = start("db-Of-Ours", lookup_age="0s")
+    s = start("db-Of-Ours", dns_ttl="0s")
     for _ in range(4):
         backend, took = talk(s)
         assert backend == echoes[0].text and took < WAIT

@@ -16,8 +16,8 @@ import pytest
 from pgwire import (BIND, COPY_DONE, DESCRIBE, EXECUTE, FLUSH, SYNC, Raw, bind, copy_data, error, execute, message, parse, query)
 from servers.postgres import PgBouncer, PgPool
 
-KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}
-PAUSE = 0.25	# seconds in which many beats go out
+KINDS = {"oneway": {}, "ping": {"backend__heartbeat_kind": "ping"}}
+PAUSE = 0.25	# seconds in which many heartbeats go out
 
 
 def route(stent, server, heartbeat="5ms", **keys):
@@ -27,7 +27,7 @@ def route(stent, server, heartbeat="5ms", **keys):
 
 @pytest.fixture(params=KINDS)
 def through(stent, postgres, request):
-    """stent before the server, with beats as often as it will, told or asked."""
+    """stent before the server, with heartbeats as often as it will, told or asked."""
     return route(stent, postgres, **KINDS[request.param])
 
 
@@ -37,10 +37,10 @@ def table(postgres):
     return postgres
 
 
-def beats_of(s, timeout=5):
+def heartbeats_of(s, timeout=5):
     end = s.flow_end(timeout)
-    assert end["protocol"] == "postgres", "the codec let go"
-    return end["client_beats"], end["backend_beats"]
+    assert end["protocol"] == "postgres", "the protocol passthrough"
+    return end["client_heartbeats"], end["backend_heartbeats"]
 
 
 # --- what a session sees ---
@@ -55,7 +55,7 @@ def test_an_idle_session_sees_nothing(through):
         assert c.kinds(first) == "TDCZTDCZ"
         told = {m for m in c.seen[first:] if m[:1] == b"S"}
     assert told == {message(b"S", b"integer_datetimes\0on\0")}
-    client, backend = beats_of(through)
+    client, backend = heartbeats_of(through)
     assert client > 20 and backend > 20
 
 
@@ -63,7 +63,7 @@ def test_nothing_before_login(through, postgres):
     with Raw(through.port, user="scram", database="postgres") as c:
         assert c.until(b"R")[5:9] == struct.pack(">I", 10)	# SASL, and now it waits for us
         assert c.get(timeout=PAUSE) is None
-    assert beats_of(through) == (0, 0)
+    assert heartbeats_of(through) == (0, 0)
 
 
 def test_the_unnamed_statement_is_kept(through):
@@ -120,8 +120,8 @@ def test_pipelines_of_all_sorts_leave_no_reply_uncounted(stent, postgres, seed):
                 while b"end" not in each.until(b"D"):
                     pass
                 each.until(b"Z")
-            answers = s.ask("flows")[0]["backend"]["answers"]
-            harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > answers + 1, what=f"a reply behind {pipeline}")
+            answers = s.ask("flows")[0]["backend"]["replies"]
+            harness.wait_for(lambda: s.ask("flows")[0]["backend"]["replies"] > answers + 1, what=f"a reply behind {pipeline}")
         assert c.kinds() == straight.kinds()
 
 
@@ -178,7 +178,7 @@ def test_a_long_query_is_beaten_on_both_legs(stent, postgres):
     with Raw(s.port, database="postgres") as c:
         c.until(b"Z")
         assert c.ask("select 1 from pg_sleep(1)") == ([["1"]], "I")
-    client, backend = beats_of(s)
+    client, backend = heartbeats_of(s)
     assert client > 50 and backend > 50
 
 
@@ -213,7 +213,7 @@ def test_a_transaction_keeps_its_timeout_after_a_long_query(through):
         c.ask("begin")
         assert c.ask("select 1 from pg_sleep(0.7)")[1] == "T"
         assert state_after(c, 3) == TIMED_OUT_IN_TRANSACTION
-    assert beats_of(through)[1] > 30
+    assert heartbeats_of(through)[1] > 30
 
 
 def batch(sql):
@@ -227,7 +227,7 @@ AHEAD = {
 }
 
 
-@pytest.mark.parametrize("ahead", AHEAD)
+@pytest.mark.parametrize("early", AHEAD)
 def test_a_transaction_sent_ahead_keeps_its_timeout(through, ahead):
     """A Flush behind a slow query is behind all that was sent with it: one that opens a transaction as well."""
     with Raw(through.port, database="postgres") as c:
@@ -236,7 +236,7 @@ def test_a_transaction_sent_ahead_keeps_its_timeout(through, ahead):
         c.send(*AHEAD[ahead])
         assert [c.until(b"Z")[5:] for _ in range(2)] == [b"I", b"T"]
         assert state_after(c, 3) == TIMED_OUT_IN_TRANSACTION
-    assert beats_of(through)[1] > 20
+    assert heartbeats_of(through)[1] > 20
 
 
 def test_a_transaction_may_be_beaten_on_demand(stent, postgres):
@@ -247,10 +247,10 @@ def test_a_transaction_may_be_beaten_on_demand(stent, postgres):
         c.ask("begin")
         assert state_after(c, 1) is None
         assert c.ask("select 1") == ([["1"]], "T")
-    assert beats_of(s)[1] > 50
+    assert heartbeats_of(s)[1] > 50
 
 
-def test_idle_session_timeout_is_defeated_by_beats_alone(stent, postgres):
+def test_idle_session_timeout_is_defeated_by_heartbeats_alone(stent, postgres):
     for keys, expected in (({}, None), ({"backend__heartbeat": "off"}, TIMED_OUT_IDLE)):
         s = route(stent, postgres, **keys)
         with Raw(s.port, database="postgres") as c:
@@ -262,7 +262,7 @@ def test_idle_session_timeout_is_defeated_by_beats_alone(stent, postgres):
 def test_an_ask_leaves_no_trace_in_the_server(stent, postgres):
     """Neither a line in its log, with everything logged, nor a transaction in its statistics."""
     postgres.sql("drop database if exists untouched", "create database untouched")
-    s = route(stent, postgres, backend__heartbeat_kind="ask")
+    s = route(stent, postgres, backend__heartbeat_kind="ping")
 
     def transactions(c):
         c.ask("select pg_stat_force_next_flush() from pg_class limit 1")	# of a table, else there is nothing to flush
@@ -277,7 +277,7 @@ def test_an_ask_leaves_no_trace_in_the_server(stent, postgres):
         assert postgres.log_path.read_text().count(f"[{pid}]") == logged
         grown = harness.wait_for(lambda: transactions(c) - before, what="the statistics")
         assert grown < 10, "an ask counts as a transaction"
-    assert s.flow_end()["backend_answers"] > 50
+    assert s.flow_end()["backend_replies"] > 50
 
 
 # --- who is at the other end ---
@@ -290,7 +290,7 @@ def pgbouncer(postgres):
 
 
 def test_a_pooler_is_known_and_not_beaten(stent, pgbouncer):
-    """With the pool's one connection taken, a beat on the idle session would have it thrown out."""
+    """With the pool's one connection taken, a heartbeat on the idle session would have it thrown out."""
     s = route(stent, pgbouncer)
     with Raw(pgbouncer.port, database="postgres") as other, Raw(s.port, database="postgres") as c:
         c.until(b"Z")
@@ -300,7 +300,7 @@ def test_a_pooler_is_known_and_not_beaten(stent, pgbouncer):
         other.ask("commit")
         assert c.ask("select 1") == ([["1"]], "I")
         s.wait_logged("pooler")
-    client, backend = beats_of(s)
+    client, backend = heartbeats_of(s)
     assert client > 50 and backend == 0
 
 
@@ -320,7 +320,7 @@ def test_a_pooler_in_front_is_told_only_while_a_query_runs(through):
     finally:
         pooler.close()
     through.wait_logged("the client looks like a connection pooler")
-    client, backend = beats_of(through)
+    client, backend = heartbeats_of(through)
     assert 3 < client < 100 and backend > 50
 
 
@@ -391,7 +391,7 @@ def test_a_server_that_hangs_at_its_first_pings_is_asked_on(stent):
         def reply():
             for peer in server.waiting():
                 peer.send_all(message(b"Z", b"I") * (len(peer.recv_some()) // len(SYNC)))
-            return all(flow["backend"]["answers"] > 1 for flow in s.ask("flows"))
+            return all(flow["backend"]["replies"] > 1 for flow in s.ask("flows"))
         harness.wait_for(reply, what="replies on every flow")
         assert all(c.get(timeout=0.01) is None for c in clients)
 
@@ -410,7 +410,7 @@ def test_a_pgpool_behind_is_asked_as_a_server(stent, pgpool):
         for each in (c, other):
             each.until(b"Z")
         assert other.ask("begin")[1] == "T"
-        harness.wait_for(lambda: sum(flow["backend"]["answers"] for flow in s.ask("flows")) > 20, what="replies")
+        harness.wait_for(lambda: sum(flow["backend"]["replies"] for flow in s.ask("flows")) > 20, what="replies")
         for i in range(5):
             assert c.ask(f"select {i} from pg_sleep(0.05)") == ([[str(i)]], "I")
             assert other.ask("select 1") == ([["1"]], "T")
@@ -439,14 +439,14 @@ def test_every_authentication(through, role):
         cursor.execute("select current_user")
         assert cursor.fetchone() == (role,)
     connection.close()
-    client, backend = beats_of(through)
+    client, backend = heartbeats_of(through)
     assert client > 5 and backend > 5
 
 
 def test_a_refused_login_is_told_as_ever(through):
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         psycopg2.connect(harness_dsn(through, user="scram", password="wrong"))
-    assert beats_of(through) == (0, 0)
+    assert heartbeats_of(through) == (0, 0)
 
 
 def harness_dsn(s, **more):
@@ -463,7 +463,7 @@ def psql(s, *args, **more):
 
 def test_encryption_refused_is_followed_in_the_clear(through):
     assert psql(through, "-c", "select pg_sleep(0.3)", "-c", "select 7", sslmode="prefer") == ("\n7\n", "", 0)
-    client, backend = beats_of(through)
+    client, backend = heartbeats_of(through)
     assert client > 5 and backend > 5
 
 
@@ -471,7 +471,7 @@ def test_encryption_refused_is_followed_in_the_clear(through):
 def test_it_is_recognised_by_its_first_bytes(stent, postgres, sslmode):
     s = stent.route(postgres.port, protocol="auto", heartbeat="5ms", heartbeat_while_busy="on")
     assert psql(s, "-c", "select pg_sleep(0.3)", "-c", "select 7", sslmode=sslmode) == ("\n7\n", "", 0)
-    client, backend = beats_of(s)
+    client, backend = heartbeats_of(s)
     assert client > 5 and backend > 5
 
 
@@ -480,9 +480,9 @@ def test_tls_goes_through_and_is_named(stent, postgres):
     try:
         s = route(stent, postgres)
         assert psql(s, "-c", "select pg_sleep(0.3)", "-c", "select 7", sslmode="require") == ("\n7\n", "", 0)
-        assert s.next_event("codec let go")["why"] == "TLS"
+        assert s.next_event("protocol passthrough")["why"] == "TLS"
         end = s.flow_end()
-        assert (end["client_beats"], end["backend_beats"]) == (0, 0)
+        assert (end["client_heartbeats"], end["backend_heartbeats"]) == (0, 0)
     finally:
         postgres.sql("alter system set ssl = off", "select pg_reload_conf()")
 
@@ -493,6 +493,6 @@ def test_a_cancel_request_goes_through(through):
     with connection.cursor() as cursor, pytest.raises(psycopg2.errors.QueryCanceled):
         cursor.execute("select pg_sleep(30)")
     end = through.flow_end(client_bytes=16)
-    assert (end["client_beats"], end["backend_beats"]) == (0, 0)
+    assert (end["client_heartbeats"], end["backend_heartbeats"]) == (0, 0)
     connection.rollback()
     connection.close()

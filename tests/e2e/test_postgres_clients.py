@@ -1,4 +1,4 @@
-"""Real clients of PostgreSQL at work with beats in every quiet moment on both legs: as they would without stent."""
+"""Real clients of PostgreSQL at work with heartbeats in every quiet moment on both legs: as they would without stent."""
 
 import asyncio
 import functools
@@ -19,8 +19,8 @@ from servers.postgres import dump_of, tool
 
 HERE = pathlib.Path(__file__).resolve().parent
 PGJDBC = "/usr/share/java/postgresql.jar"
-KINDS = {"tell": {}, "ask": {"backend__heartbeat_kind": "ask"}}
-IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 beats, at one each 2 ms
+KINDS = {"oneway": {}, "ping": {"backend__heartbeat_kind": "ping"}}
+IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 heartbeats, at one each 2 ms
 
 
 @pytest.fixture(params=KINDS)
@@ -50,10 +50,10 @@ def run(s, *command, timeout=60, **more):
     return done
 
 
-def total_beats(s, flows=1):
+def total_heartbeats(s, flows=1):
     ends = [s.flow_end() for _ in range(flows)]
-    assert all(end["protocol"] == "postgres" for end in ends), "the codec let go"
-    return sum(end["client_beats"] for end in ends), sum(end["backend_beats"] for end in ends)
+    assert all(end["protocol"] == "postgres" for end in ends), "the protocol passthrough"
+    return sum(end["client_heartbeats"] for end in ends), sum(end["backend_heartbeats"] for end in ends)
 
 
 def dsn(s):
@@ -72,7 +72,7 @@ def test_pgbench(through, bench_tables, tmp_path, mode):
         args = ["-M", "prepared", "-f", script]
     out = run(through, tool("pgbench"), "-n", "-c", "4", "-t", "60", *args).stdout
     assert "actually processed: 240/240" in out
-    client, backend = total_beats(through, flows=5)
+    client, backend = total_heartbeats(through, flows=5)
     assert client > 0 and backend > 0
 
 
@@ -90,7 +90,7 @@ def copy_both_ways(s, tmp_path, rows):
 
 def test_copy_both_ways(through, tmp_path):
     copy_both_ways(through, tmp_path, 20_000)
-    client, backend = total_beats(through)
+    client, backend = total_heartbeats(through)
     assert client > 0 and backend > 0
 
 
@@ -109,10 +109,10 @@ def test_dump_and_restore(through, postgres, bench_tables):
     postgres.sql("drop database if exists restored", "create database restored")
     run(through, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "restored", input=dump)
     assert dump_of(run(postgres, "pg_dump", "-d", "restored").stdout) == dump_of(direct)
-    total_beats(through, flows=2)
+    total_heartbeats(through, flows=2)
 
 
-# --- drivers at rest for a hundred beats ---
+# --- drivers at rest for a hundred heartbeats ---
 
 def idle_psycopg2(s):
     c = psycopg2.connect(dsn(s))
@@ -182,9 +182,9 @@ def idle_pgjdbc(s):
 
 
 @pytest.mark.parametrize("driver", [idle_psycopg2, idle_psycopg, idle_asyncpg, idle_node, idle_pgjdbc])
-def test_a_session_idle_for_100_beats(quiet, driver):
+def test_a_session_idle_for_100_heartbeats(quiet, driver):
     driver(quiet)
-    client, backend = total_beats(quiet)
+    client, backend = total_heartbeats(quiet)
     assert client >= 100 and backend >= 100
 
 
@@ -224,7 +224,7 @@ def test_psycopg_mix(through):
         psycopg_round(c)
         time.sleep(0.007)
     c.close()
-    client, backend = total_beats(through)
+    client, backend = total_heartbeats(through)
     assert client > 10 and backend > 10
 
 
@@ -238,7 +238,7 @@ def test_psycopg_pipeline_with_many_syncs(through):
                 p.sync()
         assert [k.fetchone()[0] for k in cursors] == list(range(1500))
     c.close()
-    assert total_beats(through)[0] > 5
+    assert total_heartbeats(through)[0] > 5
 
 
 async def asyncpg_round(c, i):
@@ -277,12 +277,12 @@ def test_asyncpg_mix(through):
         await listener.close()
         assert heard == [str(i) for i in range(20)]
     asyncio.run(go())
-    client, backend = total_beats(through, flows=2)
+    client, backend = total_heartbeats(through, flows=2)
     assert client > 10 and backend > 10
 
 
-def test_asyncpg_would_lose_rows_of_a_copy_out_with_beats_in_it(through):
-    """Rows that trickle leave the time for beats between them."""
+def test_asyncpg_would_lose_rows_of_a_copy_out_with_heartbeats_in_it(through):
+    """Rows that trickle leave the time for heartbeats between them."""
     import asyncpg
 
     async def go():
@@ -293,18 +293,18 @@ def test_asyncpg_would_lose_rows_of_a_copy_out_with_beats_in_it(through):
         await c.close()
         assert out.getvalue() == b"".join(b"%d\n" % i for i in range(1, 401))
     asyncio.run(go())
-    total_beats(through)
+    total_heartbeats(through)
 
 
 def test_node_mix(through):
     node(through, "mix", 20)
-    client, backend = total_beats(through, flows=4)
+    client, backend = total_heartbeats(through, flows=4)
     assert client > 10 and backend > 10
 
 
 def test_pgjdbc_mix(through):
     pgjdbc(through, "mix", 10)
-    client, backend = total_beats(through)
+    client, backend = total_heartbeats(through)
     assert client > 10 and backend > 10
 
 
@@ -325,7 +325,7 @@ def test_cursors(through):
         time.sleep(0.01)
     c.commit()
     c.close()
-    assert total_beats(through)[0] > 10
+    assert total_heartbeats(through)[0] > 10
 
 
 def test_listen_and_notify(through, postgres):
@@ -347,7 +347,7 @@ def test_listen_and_notify(through, postgres):
 def test_pgjdbc_listens(quiet, postgres):
     """Waiting for notifications it takes nothing else: a ParameterStatus is an "Unknown Response Type" to it."""
     pgjdbc(quiet, "listen", postgres.port)
-    total_beats(quiet, flows=3)
+    total_heartbeats(quiet, flows=3)
 
 
 # --- long ---

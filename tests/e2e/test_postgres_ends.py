@@ -16,20 +16,20 @@ import psycopg2
 import pytest
 from pgwire import Raw, copy_data, error, query
 
-SENTENCE = "terminating connection: stent found the database server dead (backend-beat-timeout, nothing heard of it for"
+SENTENCE = "terminating connection: stent found the database server dead (backend-heartbeat-timeout, nothing heard of it for"
 
 
 @pytest.fixture
 def asking(stent, postgres):
     """A server that does not answer two asks is dead."""
     return stent.route(postgres.port, protocol="postgres", heartbeat="100ms", heartbeat_timeout="200ms",
-                       backend__heartbeat_kind="ask", backend__heartbeat_misses="2")
+                       backend__heartbeat_kind="ping", backend__heartbeat_misses="2")
 
 
 @contextlib.contextmanager
 def hung(pid, s):
     """A server's process that has replied before, and hangs: its kernel answers probes, it answers nothing."""
-    harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > 0, what="a reply")
+    harness.wait_for(lambda: s.ask("flows")[0]["backend"]["replies"] > 0, what="a reply")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -49,16 +49,16 @@ def test_a_servers_own_end_is_no_evidence_against_heartbeats(stent, postgres, pr
             pid = struct.unpack(">I", c.until(b"K")[5:9])[0]
             os.kill(pid, signal.SIGSTOP)
             try:
-                harness.wait_for(lambda: leg()["beats"] > 0, what="a ping")
+                harness.wait_for(lambda: leg()["heartbeats"] > 0, what="a ping")
                 postgres.sql(f"select pg_terminate_backend({pid})")
             finally:
                 os.kill(pid, signal.SIGCONT)
             assert error(c.until(b"E"))["C"] == "57P01"
             assert c.get() == b""
-        assert s.flow_end()["backend_answers"] == 0
+        assert s.flow_end()["backend_replies"] == 0
     with Raw(s.port, database="postgres") as c:
         c.until(b"Z")
-        harness.wait_for(lambda: leg()["answers"] > 0, what="a reply")
+        harness.wait_for(lambda: leg()["replies"] > 0, what="a reply")
         assert c.ask("select 1") == ([["1"]], "I")
 
 
@@ -76,7 +76,7 @@ def test_the_farewell_is_an_error_of_the_protocol(asking):
             said = error(c.until(b"E"))
             assert c.get() == b""
         assert said["S"] == "FATAL" and said["C"] == "08006" and said["M"].startswith(SENTENCE)
-    assert asking.flow_end(reason="backend-beat-timeout")["backend_answers"] >= 0
+    assert asking.flow_end(reason="backend-heartbeat-timeout")["backend_replies"] >= 0
 
 
 def test_psql_shows_a_sentence(asking, postgres):
@@ -85,7 +85,7 @@ def test_psql_shows_a_sentence(asking, postgres):
     p.stdin.write("select pg_backend_pid();\n")
     p.stdin.flush()
     with hung(int(p.stdout.readline()), asking):
-        asking.flow_end(reason="backend-beat-timeout")
+        asking.flow_end(reason="backend-heartbeat-timeout")
         out, _ = p.communicate("select 1;\n", timeout=20)
     assert "FATAL:  " + SENTENCE in out
 
@@ -94,7 +94,7 @@ def test_psycopg_shows_a_sentence(asking):
     """(psycopg2 shows none, nor does it when a server ends the session itself.)"""
     c = psycopg.connect(dsn(asking), autocommit=True)
     with hung(c.execute("select pg_backend_pid()").fetchone()[0], asking):
-        asking.flow_end(reason="backend-beat-timeout")
+        asking.flow_end(reason="backend-heartbeat-timeout")
         with pytest.raises(psycopg.OperationalError) as told:
             c.execute("select 1")
     assert SENTENCE in str(told.value)
@@ -113,7 +113,7 @@ def test_asyncpg_is_told_while_it_waits(asking):
                 await asyncio.sleep(0.01)
             assert c.is_closed()
     asyncio.run(go())
-    asking.flow_end(reason="backend-beat-timeout")
+    asking.flow_end(reason="backend-heartbeat-timeout")
 
 
 def test_an_operators_end_is_called_by_its_name(stent, postgres):

@@ -1,4 +1,4 @@
-"""Standbys, subscribers and backups of PostgreSQL through stent, with beats in every quiet moment on both legs."""
+"""Standbys, subscribers and backups of PostgreSQL through stent, with heartbeats in every quiet moment on both legs."""
 
 import signal
 import subprocess
@@ -22,11 +22,11 @@ def lsn(text):
     return int(high, 16) << 32 | int(low, 16)
 
 
-def beats_of_the_others(s):
+def heartbeats_of_the_others(s):
     """Of flows that have ended."""
     ends = [r for r in s.records if r.get("event") == "flow end"]
     assert ends and all(r["protocol"] == "postgres" for r in ends)
-    return sum(r["client_beats"] for r in ends), sum(r["backend_beats"] for r in ends)
+    return sum(r["client_heartbeats"] for r in ends), sum(r["backend_heartbeats"] for r in ends)
 
 
 def reported(postgres, name):
@@ -63,9 +63,9 @@ def test_a_backup_and_the_standby_made_of_it(through, postgres):
         standby.close()
     harness.wait_for(lambda: postgres.value("select count(*) from pg_stat_replication") == 0, what="the walsender to end")
     through.wait_logged("flow end")
-    client, backend = beats_of_the_others(through)
+    client, backend = heartbeats_of_the_others(through)
     assert client > 50 and backend > 50
-    assert not through.logged("codec let go")
+    assert not through.logged("protocol passthrough")
 
 
 def test_a_backup_is_whole(through, tmp_path):
@@ -101,7 +101,7 @@ def test_a_subscriber_follows(through, postgres, subscriber):
         watch_reports(postgres, "sub", 0.5)
     same = "select md5(string_agg(p::text, ',' order by a)) from published p"
     assert postgres.value(same, dbname=subscriber) == postgres.value(same)
-    assert not through.logged("codec let go")
+    assert not through.logged("protocol passthrough")
 
 
 def receivers_of(s, directory, *words):
@@ -124,12 +124,12 @@ def test_none_go_out_while_replication_streams(stent, postgres, tmp_path):
         def streams():
             return postgres.value("select count(*) from pg_stat_replication where state = 'streaming'") == len(receivers)
         harness.wait_for(streams, 10, "the receivers to stream")
-        before = beats(s)
+        before = heartbeats(s)
         for i in range(3):
             postgres.sql(f"insert into streamed values ({i})")
             harness.wait_for(lambda: f"a[integer]:{i}\n" in (tmp_path / "changes").read_text(), what="the change")
             time.sleep(0.3)
-        assert beats(s) == before
+        assert heartbeats(s) == before
         assert {flow["client"]["why_none"] for flow in s.ask("flows")} == {"replication: its two ends send their own"}
         for p in receivers:
             p.send_signal(signal.SIGSTOP)
@@ -144,15 +144,15 @@ def test_none_go_out_while_replication_streams(stent, postgres, tmp_path):
         postgres.sql("select pg_drop_replication_slot('changes')")
 
 
-def beats(s):
-    return [(flow["client"]["beats"], flow["backend"]["beats"]) for flow in s.ask("flows")]
+def heartbeats(s):
+    return [(flow["client"]["heartbeats"], flow["backend"]["heartbeats"]) for flow in s.ask("flows")]
 
 
 def test_a_walsender_that_awaits_commands_is_asked(stent, postgres):
     s = stent.route(postgres.port, protocol="postgres", heartbeat="5ms")
     with Raw(s.port, database="postgres", replication="database") as c:
         c.until(b"Z")
-        harness.wait_for(lambda: s.ask("flows")[0]["backend"]["answers"] > 20, what="replies")
+        harness.wait_for(lambda: s.ask("flows")[0]["backend"]["replies"] > 20, what="replies")
         for _ in range(5):
             c.send(query("IDENTIFY_SYSTEM"))
             c.until(b"Z")
@@ -178,5 +178,5 @@ def test_receivers_of_wal_and_changes(through, postgres, tmp_path):
         postgres.sql("select pg_drop_replication_slot('changes')")
     text = (tmp_path / "changes").read_text()
     assert [f"a[integer]:{i}\n" in text for i in range(20)] == [True] * 20
-    client, backend = beats_of_the_others(through)
+    client, backend = heartbeats_of_the_others(through)
     assert client > 500 and backend > 500

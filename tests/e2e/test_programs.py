@@ -81,10 +81,10 @@ def test_a_big_file_down_and_up(stent, nginx, big, tmp_path):
     assert BIG < down["backend_bytes"] < BIG + 1000 and BIG < up["client_bytes"] < BIG + 1000
 
 
-def test_a_big_file_down_and_up_with_beats(stent, nginx, big, tmp_path):
+def test_a_big_file_down_and_up_with_heartbeats(stent, nginx, big, tmp_path):
     s = stent.route(nginx.text, protocol="http", heartbeat="5ms")
     down_and_up(s, nginx, big, tmp_path)
-    assert [s.flow_end()["protocol"] for _ in range(2)] == ["http", "http"], "the codec let go"
+    assert [s.flow_end()["protocol"] for _ in range(2)] == ["http", "http"], "the protocol passthrough"
 
 
 def test_a_big_file_down_and_up_by_unix_sockets(stent, nginx, big, tmp_path):

@@ -33,7 +33,7 @@ def test_each_reason_is_caused_by_a_test():
 
 def test_a_backend_that_breaks_what_was_sent_ahead(stent, raw_backend):
     """The client was given the start of an answer; what came then is no answer."""
-    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    s = stent.route(raw_backend.text, protocol="http", client__heartbeat="20ms", client__heartbeat_kind="early")
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(GET)
     assert client.recv_exact(3) == b"HTT"
@@ -48,7 +48,7 @@ def test_a_backend_that_breaks_what_was_sent_ahead(stent, raw_backend):
 
 def test_a_client_that_breaks_what_was_sent_ahead(stent, raw_backend):
     """The backend was given the zeros of the next chunk's size; what came then is none."""
-    s = stent.route(raw_backend.text, protocol="http", backend__heartbeat="20ms", backend__heartbeat_kind="ahead")
+    s = stent.route(raw_backend.text, protocol="http", backend__heartbeat="20ms", backend__heartbeat_kind="early")
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(POST)
     assert backend.recv_exact(len(POST) + 2) == POST + b"00"

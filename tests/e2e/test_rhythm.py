@@ -1,5 +1,5 @@
 """
-When beats go out and when a peer is given up, on real sockets with both ends in hand: peers that are slow, paused,
+When heartbeats go out and when a peer is given up, on real sockets with both ends in hand: peers that are slow, paused,
 at work on something long, asked by their own application, half-closed; and stent itself being killed.
 """
 
@@ -111,7 +111,7 @@ def test_a_peer_is_not_blamed_for_the_other_that_pauses(websocket, side):
 def test_a_half_closed_side_owes_no_answer(stent, raw_backend, side):
     """It was asked, and says its last without an answer; it still listens."""
     s = stent.route(raw_backend.text, protocol="line", heartbeat="50ms", heartbeat_timeout=ms(2 * TICK), heartbeat_misses=1,
-                    **{f"{side}__beat_send": r"PING\n", f"{side}__beat_expect": "PONG"})
+                    **{f"{side}__heartbeat_send": r"PING\n", f"{side}__heartbeat_expect": "PONG"})
     client, backend = s.connect(), raw_backend.accept()
     closing, other = (client, backend) if side == "client" else (backend, client)
     assert closing.recv_exact(5) == b"PING\n"
@@ -150,7 +150,7 @@ def test_a_peer_that_never_replies_lives_and_is_told(websocket, side):
 @pytest.mark.parametrize("how", ["fin", "reset"])
 def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, side, how):
     """Three of them, then none on the route; a line in the log says so, and what to set."""
-    s = stent.route(raw_backend.text, protocol="line", heartbeat="300ms", **{f"{side}__beat_send": r"PING\n"})
+    s = stent.route(raw_backend.text, protocol="line", heartbeat="300ms", **{f"{side}__heartbeat_send": r"PING\n"})
     for i in range(3):
         client, backend = s.connect(), raw_backend.accept()
         touchy, other = (client, backend) if side == "client" else (backend, client)
@@ -216,7 +216,7 @@ def test_a_close_behind_a_reply_is_no_evidence(websocket, side, how):
 @SIDES
 def test_a_close_that_answers_the_other_sides_end_is_no_evidence(stent, raw_backend, side):
     """A heartbeat, the other side's FIN, and the close that it calls for, all within a moment."""
-    s = stent.route(raw_backend.text, protocol="line", heartbeat="2s", **{f"{side}__beat_send": r"PING\n"})
+    s = stent.route(raw_backend.text, protocol="line", heartbeat="2s", **{f"{side}__heartbeat_send": r"PING\n"})
     client, backend = s.connect(), raw_backend.accept()
     leaving, other = (client, backend) if side == "client" else (backend, client)
     assert leaving.recv_exact(5) == b"PING\n"
@@ -235,14 +235,14 @@ def test_a_death_behind_a_heartbeat_is_no_close(websocket, side):
     hung, other = (a, b) if side == "client" else (b, a)
     answering = other.answer_in_background()
     hung.send(PONG, hung.read_until_ping())
-    assert s.flow_end()["reason"] == f"{side}-beat-timeout"
+    assert s.flow_end()["reason"] == f"{side}-heartbeat-timeout"
     assert answering.wait_end() == "fin"
     assert not s.logged("heartbeat refused")
 
 
 def test_few_flows_try_first(stent, raw_backend):
     """When all flows of a route would die of their first heartbeat three do."""
-    s = stent.route(raw_backend.text, protocol="line", heartbeat="400ms", backend__beat_send=r"PING\n")
+    s = stent.route(raw_backend.text, protocol="line", heartbeat="400ms", backend__heartbeat_send=r"PING\n")
     flows = [(s.connect(), raw_backend.accept()) for _ in range(12)]
     stop = threading.Event()
 
@@ -294,7 +294,7 @@ def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, s
     hung.send(PONG, hung.read_until_ping())	# it has replied before
     asking.send(PING, b"are you there?")
     answering = asking.answer_in_background()
-    assert s.flow_end(timeout=5)["reason"] == f"{side}-beat-timeout"
+    assert s.flow_end(timeout=5)["reason"] == f"{side}-heartbeat-timeout"
     assert answering.wait_end() == "fin" and b"stent: " in answering.messages[-1][1]
     frames = [hung.read() for _ in range(4)]
     assert frames[0] == (PING, b"are you there?") and [f[0] for f in frames[1:]] == [PONG, PONG, PING]
@@ -304,7 +304,7 @@ def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, s
 def test_a_hung_program_of_lines_is_found_though_lines_go_to_it(stent, raw_backend, side):
     """Its kernel takes them all; from it comes nothing, not even the answer that was agreed on."""
     s = stent.route(raw_backend.text, protocol="line", heartbeat=ms(2 * TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=2,
-                    **{f"{side}__beat_send": r"PING\n", f"{side}__beat_expect": "PONG"})
+                    **{f"{side}__heartbeat_send": r"PING\n", f"{side}__heartbeat_expect": "PONG"})
     client, backend = s.connect(), raw_backend.accept()
     hung, other = (client, backend) if side == "client" else (backend, client)
     assert hung.recv_exact(5) == b"PING\n"
@@ -314,13 +314,13 @@ def test_a_hung_program_of_lines_is_found_though_lines_go_to_it(stent, raw_backe
         while time.monotonic() < deadline:
             other.send_all(b"more\n")
             time.sleep(TICK / 4)
-    assert s.flow_end()["reason"] == f"{side}-beat-timeout"
+    assert s.flow_end()["reason"] == f"{side}-heartbeat-timeout"
 
 
-# --- beats go on ---
+# --- heartbeats go on ---
 
 def test_a_slow_answer_does_not_leave_the_path_quiet(websocket):
-    """With a long heartbeat_timeout as with a short one there is a beat an interval."""
+    """With a long heartbeat_timeout as with a short one there is a heartbeat an interval."""
     s, a, b = websocket(heartbeat="100ms", heartbeat_timeout="60s", client__heartbeat="off")
     assert b.read()[0] == PING
     for _ in range(5):
@@ -358,7 +358,7 @@ def test_comments_go_on_behind_a_half_close(stent, raw_backend):
     assert client.recv_exact(len(EVENT_STREAM + EVENT + COMMENT * 5)) == EVENT_STREAM + EVENT + COMMENT * 5
 
 
-def test_no_beat_behind_unsent_bytes(websocket):
+def test_no_heartbeat_behind_unsent_bytes(websocket):
     """What was sent behind a ping is stuck, though that ping was answered."""
     s, a, b = websocket(rcvbuf=4096, heartbeat="off", client__heartbeat="500ms", client__heartbeat_timeout="60s")
     opcode, payload = a.read()
@@ -366,29 +366,29 @@ def test_no_beat_behind_unsent_bytes(websocket):
     b.send(BINARY, bytes(60_000))
     harness.wait_for(lambda: stuck(s, a.peer), what="the window to be shut")
     a.send(PONG, payload)
-    harness.wait_for(lambda: s.ask("flows")[0]["client"]["answers"] == 1, what="the answer")
+    harness.wait_for(lambda: s.ask("flows")[0]["client"]["replies"] == 1, what="the answer")
     time.sleep(1.5)
-    assert s.ask("flows")[0]["client"]["beats"] == 1
+    assert s.ask("flows")[0]["client"]["heartbeats"] == 1
     assert a.read(timeout=5) == (BINARY, bytes(60_000))
     assert a.read(timeout=5)[0] == PING
 
 
 def test_heartbeats_do_not_pile_up_unread(websocket):
     """A peer that does not read is left alone before its buffer is full; when it has read they go on."""
-    s, a, b = websocket(rcvbuf=4096, heartbeat="off", client__heartbeat="2ms", client__heartbeat_kind="tell", heartbeat_limit="off")
+    s, a, b = websocket(rcvbuf=4096, heartbeat="off", client__heartbeat="2ms", client__heartbeat_kind="oneway", heartbeat_limit="off")
 
     def leg():
         return s.ask("flows")[0]["client"]
     harness.wait_for(lambda: leg()["why_none"] == "it does not read", timeout=20, what="heartbeats to stop")
-    sent = leg()["beats"]
+    sent = leg()["heartbeats"]
     assert 100 < sent < 4096
     for _ in range(sent):
         assert a.read()[0] == PONG
-    harness.wait_for(lambda: leg()["beats"] > sent, what="heartbeats to go on")
+    harness.wait_for(lambda: leg()["heartbeats"] > sent, what="heartbeats to go on")
 
 
 def test_a_peer_that_reads_and_says_nothing_is_not_left_alone(websocket):
-    s, a, b = websocket(heartbeat="off", client__heartbeat="2ms", client__heartbeat_kind="tell", heartbeat_limit="off")
+    s, a, b = websocket(heartbeat="off", client__heartbeat="2ms", client__heartbeat_kind="oneway", heartbeat_limit="off")
     for _ in range(1500):
         assert a.read() == (PONG, b"")
 
@@ -417,7 +417,7 @@ def test_the_round_trip_of_an_answer_is_told(websocket):
     a.peer.close()
     b.peer.close()
     end = s.flow_end()
-    assert end["backend_answers"] == 2
+    assert end["backend_replies"] == 2
     assert waited * 1000 - 10 <= end["backend_rtt_ms"] < waited * 1000 + 500 * harness.SLOW
 
 
@@ -425,7 +425,7 @@ def test_the_round_trip_of_an_answer_is_told(websocket):
 
 def test_killed_with_bytes_ahead_it_ends_in_a_reset(stream):
     """Whatever ends stent, its client must not take a FIN behind zeros for the end of the body."""
-    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="early")
     assert client.recv_exact(1) == b"0"
     s._expect_death = True
     s.signal(signal.SIGKILL)
@@ -435,7 +435,7 @@ def test_killed_with_bytes_ahead_it_ends_in_a_reset(stream):
 
 
 def test_covered_bytes_ahead_end_in_a_fin(stream):
-    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="early")
     assert client.recv_exact(7) == b"0000000"
     backend.send_all(b"1\r\nx\r\n0\r\n\r\n")
     assert client.recv_exact(11) == b"1\r\nx\r\n0\r\n\r\n"
@@ -446,7 +446,7 @@ def test_covered_bytes_ahead_end_in_a_fin(stream):
 
 
 def test_bytes_ahead_are_counted_as_the_application_sent_them(stream):
-    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="ahead")
+    s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="early")
     assert client.recv_exact(3) == b"000"
     line = b"000000000001\r\nx\r\n"
     backend.send_all(line)
@@ -459,7 +459,7 @@ def test_bytes_ahead_are_counted_as_the_application_sent_them(stream):
 
 
 def test_an_upload_that_ends_with_bytes_ahead_is_reset(stent, raw_backend):
-    s = stent.route(raw_backend.text, protocol="http", backend__heartbeat="20ms", backend__heartbeat_kind="ahead")
+    s = stent.route(raw_backend.text, protocol="http", backend__heartbeat="20ms", backend__heartbeat_kind="early")
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     harness.wait_for(lambda: backend.recv_some().endswith(b"0"), what="a zero ahead")
@@ -477,13 +477,13 @@ def test_a_codec_that_lets_go_is_counted(stent, raw_backend):
     def lost():
         with harness.connect(port) as web:
             web.send_all(b"GET /metrics HTTP/1.0\r\n\r\n")
-            return [line for line in web.recv_all().decode().splitlines() if line.startswith("stent_codecs_lost_total ")]
-    assert lost() == ["stent_codecs_lost_total 0"]
+            return [line for line in web.recv_all().decode().splitlines() if line.startswith("stent_passthrough_flows_total ")]
+    assert lost() == ["stent_passthrough_flows_total 0"]
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(b"\x16\x03\x01\x02\x00\x01")
     assert backend.recv_exact(6) == b"\x16\x03\x01\x02\x00\x01"
-    assert s.next_event("codec let go")["why"]
-    assert lost() == ["stent_codecs_lost_total 1"]
+    assert s.next_event("protocol passthrough")["why"]
+    assert lost() == ["stent_passthrough_flows_total 1"]
 
 
 def test_a_health_check_is_no_doubt(stent, raw_backend):
@@ -494,4 +494,4 @@ def test_a_health_check_is_no_doubt(stent, raw_backend):
     backend.expect_fin()
     backend.close()
     assert s.flow_end()["reason"] == "client-fin"
-    s.expect_no_event("codec let go", seconds=0)
+    s.expect_no_event("protocol passthrough", seconds=0)

@@ -156,7 +156,7 @@ WRONG = {
     **{ROUTE + f"protocol = {name}\n{more}backend.heartbeat_in_transaction = on\n":
        f"{6 if more else 5}: backend.heartbeat_in_transaction: with protocol = {name} no transaction holds heartbeats up; "
        "leave this out" for name, more in (("redis", ""), ("websocket", ""), ("http", ""), ("sse", ""),
-                                           ("line", "beat_send = noop\\n\n"))},
+                                           ("line", "heartbeat_send = noop\\n\n"))},
     **{ROUTE + f"protocol = {name}\nclient.{key} = {value}\n": f"5: client.{key}: with protocol = {name} there are no event "
        "streams; leave this out, or write protocol = http" for name in ("redis", "websocket")
        for key, value in (("heartbeat_text", r":\n"), ("heartbeat_at_start", "on"))},
@@ -363,8 +363,8 @@ GOOD = {
         "client.heartbeat_timeout = 3s\n[route t]\nlisten = 127.0.0.1:4\nbackend = a:1\nprotocol = redis\n",
     "process": "[stent]\nworkers = 256\nlog = file:/tmp/a b.log\nlog_format = json\nlog_level = error\ncontrol = off\n"
         "admin = :1\nuser = root\nmax_flows = 10\ndrain_timeout = 0\n[route r]\nlisten = :2\nbackend = a:2\n",
-    "defaults": "[route a]\nlisten = :1\n[defaults]\nbackend = a:1\nheartbeat = 3s\nheartbeat_kind = ask\n"
-        "beat_send = x\\n\nheartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n[route b]\nlisten = :2\nurgent = on\n",
+    "defaults": "[route a]\nlisten = :1\n[defaults]\nbackend = a:1\nheartbeat = 3s\nheartbeat_kind = ping\n"
+        "heartbeat_send = x\\n\nheartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n[route b]\nlisten = :2\nurgent = on\n",
 }
 
 
@@ -401,7 +401,7 @@ def test_each_protocol_reads_back(printed, protocols):
     for name in protocols:
         text = ROUTE + f"protocol = {name}\n"
         if name == "line":
-            text += 'beat_send = " \\x3b\\xff\\0\\"\\\\PING\\n"\nbackend.beat_expect = PONG\\n\n'
+            text += 'heartbeat_send = " \\x3b\\xff\\0\\"\\\\PING\\n"\nbackend.heartbeat_expect = PONG\\n\n'
         once = printed(text)
         assert printed(once) == once
         assert f"\nprotocol = {name}\n" in once

@@ -22,8 +22,8 @@ import pytest
 
 WORKERS = 4
 PIPES = 32			# of each worker at most, for splice()
-BEAT = b"!beat\n"
-BLOCK = bytes(c if c != ord("!") else ord("?") for c in os.urandom(1 << 20)) * 4     # no beat is in it
+HEARTBEAT = b"!heartbeat\n"
+BLOCK = bytes(c if c != ord("!") else ord("?") for c in os.urandom(1 << 20)) * 4     # no heartbeat is in it
 PATIENCE = 60 * harness.SLOW
 RESET = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
 
@@ -32,15 +32,15 @@ KINDS = {
     "plain": (False, {}),
     "quick": (False, {"user_timeout": "2s", "keepalive": "1s/1s/2"}),
     "unix": (True, {}),
-    "beaten": (False, {"protocol": "line", "heartbeat": "10ms", "beat_send": r"!beat\n"}),
+    "beaten": (False, {"protocol": "line", "heartbeat": "10ms", "heartbeat_send": r"!heartbeat\n"}),
 }
 
 
 class End:
     """One end of a flow: what it says and hears, and how it ends."""
 
-    def __init__(self, rng, sock, other_size, size, has_beats):
-        self.sock, self.rng, self.has_beats = sock, rng, has_beats
+    def __init__(self, rng, sock, other_size, size, has_heartbeats):
+        self.sock, self.rng, self.has_heartbeats = sock, rng, has_heartbeats
         self.start = size % 4093
         self.size, self.other_size, self.other_start = size, other_size, other_size % 4093
         self.sent = self.got = 0
@@ -50,7 +50,7 @@ class End:
         self.reset_at = None
         self.rests = sorted((rng.randrange(other_size + 1), rng.uniform(0.001, 0.3)) for _ in range(rng.choice([0, 0, 1, 3])))
         self.asleep_until = 0
-        self.held = b""			# the end of what came, may be the beginning of a beat
+        self.held = b""			# the end of what came, may be the beginning of a heartbeat
         sock.setblocking(False)
 
     def events(self):
@@ -71,10 +71,10 @@ class End:
             return
         if not data:
             self.fin = True
-            assert not self.held, "a beat was cut"
+            assert not self.held, "a heartbeat was cut"
             return
-        if self.has_beats:
-            data = self.without_beats(self.held + data)
+        if self.has_heartbeats:
+            data = self.without_heartbeats(self.held + data)
         at = self.other_start + self.got
         assert self.got + len(data) <= self.other_size, "more came than was sent"
         assert data == BLOCK[at:at + len(data)], f"other bytes came, behind {self.got}"
@@ -82,11 +82,11 @@ class End:
         if self.rests and self.got >= self.rests[0][0]:
             self.asleep_until = time.monotonic() + self.rests.pop(0)[1]
 
-    def without_beats(self, data):
-        data = data.replace(BEAT, b"")
+    def without_heartbeats(self, data):
+        data = data.replace(HEARTBEAT, b"")
         cut = data.rfind(b"!")
         self.held = data[cut:] if cut >= 0 else b""
-        assert BEAT.startswith(self.held)
+        assert HEARTBEAT.startswith(self.held)
         return data[:cut] if cut >= 0 else data
 
     def speak(self):
@@ -158,8 +158,8 @@ class Driver(threading.Thread):
             client.close()
             return self.after_kill()
         sizes = self.size(), self.size()
-        has_beats = self.kind == "beaten"
-        ends = End(rng, client, sizes[1], sizes[0], has_beats), End(rng, backend, sizes[0], sizes[1], has_beats)
+        has_heartbeats = self.kind == "beaten"
+        ends = End(rng, client, sizes[1], sizes[0], has_heartbeats), End(rng, backend, sizes[0], sizes[1], has_heartbeats)
         if ends[0].waits_for_fin and ends[1].waits_for_fin:
             ends[0].waits_for_fin = False
         resets = self.can_reset and rng.random() < 0.2

@@ -1,7 +1,7 @@
 """
 WebSocket as programs speak it: node's ws, python's websockets and aiohttp, and
-Chromium talk through stent while it beats both sides every 20 ms. What each side
-received is what was sent, and of the beats nobody's messages tell.
+Chromium talk through stent while it heartbeats both sides every 20 ms. What each side
+received is what was sent, and of the heartbeats nobody's messages tell.
 """
 
 import os
@@ -42,7 +42,7 @@ def servers():
         program.kill()
 
 
-def route(stent, port, heartbeat="20ms", kind="ask", **keys):
+def route(stent, port, heartbeat="20ms", kind="ping", **keys):
     return stent.route(port, protocol="websocket", heartbeat=heartbeat, heartbeat_kind=kind, **keys)
 
 
@@ -53,24 +53,24 @@ def check_conversation(seen, compressed):
     assert (seen["code"], seen["reason"]) == (4321, "as agreed")
 
 
-def check_beats(end, kind):
-    assert end["protocol"] == "websocket", "the codec let go"
+def check_heartbeats(end, kind):
+    assert end["protocol"] == "websocket", "the protocol passthrough"
     for side in ("client", "backend"):
-        beats, answers = end[f"{side}_beats"], end[f"{side}_answers"]
-        assert beats > 5
-        if kind == "ask":	# a tell while an application's own ping waits, and the last ask, have no answer
-            assert beats * 0.7 <= answers <= beats
+        heartbeats, answers = end[f"{side}_heartbeats"], end[f"{side}_answers"]
+        assert heartbeats > 5
+        if kind == "ping":	# a tell while an application's own ping waits, and the last ask, have no answer
+            assert heartbeats * 0.7 <= answers <= heartbeats
         else:
             assert answers == 0
 
 
 @pytest.mark.parametrize("client, server, compressed, kind", [
-    ("ws", "ws", True, "ask"), ("ws", "ws", False, "tell"),
-    ("ws", "websockets", False, "ask"), ("ws", "websockets", True, "tell"),
-    ("websockets", "ws", False, "ask"), ("websockets", "ws", True, "tell"),
-    ("websockets", "websockets", True, "ask"), ("websockets", "websockets", False, "tell"),
-    ("aiohttp", "ws", False, "ask"), ("websockets", "aiohttp", False, "ask"), ("aiohttp", "aiohttp", True, "ask"),
-    ("ws", "aiohttp", False, "tell"),	# aiohttp 3.8 takes no ping within a compressed message of several frames, whoever sends it
+    ("ws", "ws", True, "ping"), ("ws", "ws", False, "oneway"),
+    ("ws", "websockets", False, "ping"), ("ws", "websockets", True, "oneway"),
+    ("websockets", "ws", False, "ping"), ("websockets", "ws", True, "oneway"),
+    ("websockets", "websockets", True, "ping"), ("websockets", "websockets", False, "oneway"),
+    ("aiohttp", "ws", False, "ping"), ("websockets", "aiohttp", False, "ping"), ("aiohttp", "aiohttp", True, "ping"),
+    ("ws", "aiohttp", False, "oneway"),	# aiohttp 3.8 takes no ping within a compressed message of several frames, whoever sends it
 ])
 def test_libraries_converse(stent, servers, client, server, compressed, kind):
     s = route(stent, servers(server, compressed), kind=kind)
@@ -79,7 +79,7 @@ def test_libraries_converse(stent, servers, client, server, compressed, kind):
     check_conversation(seen, compressed)
     assert seen["messages"] == EXCHANGES
     assert seen["pongs"] == {f"client {size}": 1 for size in SIZES}, "each ping of the client is answered once"
-    check_beats(s.flow_end(), kind)
+    check_heartbeats(s.flow_end(), kind)
 
 
 def test_two_stents_in_a_row(stent, servers):
@@ -92,31 +92,31 @@ def test_two_stents_in_a_row(stent, servers):
     assert seen["pongs"] == {f"client {size}": 1 for size in SIZES}
     for s in (inner, outer):
         end = s.flow_end()
-        assert end["protocol"] == "websocket" and min(end["client_answers"], end["backend_answers"]) > 0
+        assert end["protocol"] == "websocket" and min(end["client_replies"], end["backend_replies"]) > 0
 
 
-@pytest.mark.parametrize("server, compressed, kind", [("ws", True, "ask"), ("websockets", False, "tell")])
+@pytest.mark.parametrize("server, compressed, kind", [("ws", True, "ping"), ("websockets", False, "oneway")])
 def test_a_page_in_chromium_converses(stent, servers, server, compressed, kind):
     s = route(stent, servers(server, compressed), kind=kind)
     seen, console = chromium.visit("clients/websocket.html", s.port)
     check_conversation(seen, compressed)
     assert seen["messages"] == 2 * len(SIZES)
     assert console == ["the page has ended"]
-    check_beats(s.flow_end(), kind)
+    check_heartbeats(s.flow_end(), kind)
 
 
 def test_protocol_auto_finds_it(stent, servers):
     s = stent.route(servers("ws", True), protocol="auto", heartbeat="50ms")
     with Program(*CLIENTS["websockets"], s.port) as program:
         check_conversation(program.result(), True)
-    check_beats(s.flow_end(), "ask")
+    check_heartbeats(s.flow_end(), "ping")
 
 
 def test_an_upgrade_on_a_route_of_http(stent, servers):
     s = stent.route(servers("websockets", True), protocol="http", heartbeat="50ms")
     with Program(*CLIENTS["ws"], s.port) as program:
         check_conversation(program.result(), True)
-    check_beats(s.flow_end(), "ask")
+    check_heartbeats(s.flow_end(), "ping")
 
 
 # --- by hand ---
@@ -124,7 +124,7 @@ def test_an_upgrade_on_a_route_of_http(stent, servers):
 @pytest.fixture
 def by_hand(stent, raw_backend):
     """by_hand(keys of the route) -> stent, both ends of a WebSocket."""
-    def start(heartbeat="20ms", kind="ask", rcvbuf=None, **keys):
+    def start(heartbeat="20ms", kind="ping", rcvbuf=None, **keys):
         s = route(stent, raw_backend.text, heartbeat, kind, **keys)
         client = s.connect(rcvbuf=rcvbuf)
         backend = raw_backend.accept()
@@ -148,7 +148,7 @@ def test_an_upgrade_that_is_refused(stent, raw_backend):
     client.close()
     backend.close()
     end = s.flow_end()
-    assert (end["client_beats"], end["backend_beats"]) == (0, 0)
+    assert (end["client_heartbeats"], end["backend_heartbeats"]) == (0, 0)
 
 
 def test_other_requests_before_the_upgrade(stent, raw_backend):
@@ -196,7 +196,7 @@ def test_frames_before_the_101(stent, raw_backend, protocol):
     assert b.read_until_ping()
     b.send(TEXT, b"late")
     assert a.read_message() == (TEXT, b"late")
-    assert not s.logged("codec let go")
+    assert not s.logged("protocol passthrough")
 
 
 def test_frames_behind_a_request_that_is_refused(stent, raw_backend):
@@ -238,7 +238,7 @@ def test_whatever_a_peer_makes_of_our_ping_is_taken_out(by_hand, side, how):
     b.peer.close()
     answers = s.flow_end()[f"{side}_answers"]
     assert answers == 0 if how == "empty" else answers >= 5, "an empty one may have been sent unasked"
-    assert not s.logged("codec let go")
+    assert not s.logged("protocol passthrough")
 
 
 @SIDES
@@ -304,16 +304,16 @@ def test_a_stopped_program_is_found_and_the_other_side_told(stent, side):
             stopped.stop()
             end = s.flow_end(timeout=8)
             assert time.monotonic() - began <= (0.3 + 3 * 0.3 + 1) * harness.SLOW
-            assert end["reason"] == f"{side}-beat-timeout"
-            assert 0 < end[f"{side}_answers"] <= end[f"{side}_beats"] - 3
+            assert end["reason"] == f"{side}-heartbeat-timeout"
+            assert 0 < end[f"{side}_answers"] <= end[f"{side}_heartbeats"] - 3
             line = other.wait_line("1001|closed")
-            assert "1001" in line and f"stent: {side}-beat-timeout" in line
+            assert "1001" in line and f"stent: {side}-heartbeat-timeout" in line
 
 
 @SIDES
 def test_a_stopped_program_is_not_given_up_by_tells(by_hand, side):
     """Nobody answers a tell, so nobody is dead for not answering."""
-    s, a, b = by_hand(kind="tell", heartbeat_timeout="50ms")
+    s, a, b = by_hand(kind="oneway", heartbeat_timeout="50ms")
     time.sleep(1)
     s.expect_no_event("flow end")
     sleeper, other = (a, b) if side == "client" else (b, a)
@@ -338,9 +338,9 @@ def test_a_reader_that_pauses_with_data_under_way_lives(by_hand, side):
 
 
 @SIDES
-def test_beats_end_when_the_other_application_says_nothing(by_hand, side):
-    """A beat must not keep alive for ever what nobody uses."""
-    s, a, b = by_hand(heartbeat="50ms", kind="tell", heartbeat_limit="1s")
+def test_heartbeats_end_when_the_other_application_says_nothing(by_hand, side):
+    """A heartbeat must not keep alive for ever what nobody uses."""
+    s, a, b = by_hand(heartbeat="50ms", kind="oneway", heartbeat_limit="1s")
     ws = a if side == "client" else b
     began = last = time.monotonic()
     while (frame := ws.read_or_none(timeout=0.8)) is not None:
@@ -355,8 +355,8 @@ def test_beats_end_when_the_other_application_says_nothing(by_hand, side):
 
 
 @SIDES
-def test_no_beat_after_a_close(by_hand, side):
-    s, a, b = by_hand(heartbeat="20ms", kind="tell")
+def test_no_heartbeat_after_a_close(by_hand, side):
+    s, a, b = by_hand(heartbeat="20ms", kind="oneway")
     closer, other = (a, b) if side == "client" else (b, a)
     closer.send(CLOSE, b"\x0f\xa1mine")
     assert other.read_until(CLOSE) == (CLOSE, b"\x0f\xa1mine")
@@ -366,8 +366,8 @@ def test_no_beat_after_a_close(by_hand, side):
 
 
 @SIDES
-def test_a_beat_never_goes_inside_a_frame(by_hand, side):
-    """Half a frame, a pause, the other half; then between two fragments, where beats do go."""
+def test_a_heartbeat_never_goes_inside_a_frame(by_hand, side):
+    """Half a frame, a pause, the other half; then between two fragments, where heartbeats do go."""
     s, a, b = by_hand(heartbeat="10ms")
     reader, sender = (a, b) if side == "client" else (b, a)
     frame = sender.frame(BINARY, b"first", fin=False)
@@ -412,11 +412,11 @@ def test_the_farewell_to_the_byte(by_hand, side):
     dead.send(PONG, dead.read_until_ping())	# only a peer that has replied before can miss a reply
     answering = living.answer_in_background()
     end = s.flow_end()
-    assert end["reason"] == f"{side}-beat-timeout"
+    assert end["reason"] == f"{side}-heartbeat-timeout"
     assert answering.wait_end() == "fin"
     opcode, payload = answering.messages[-1]
     assert opcode == CLOSE and payload[:2] == b"\x03\xe9"
-    assert payload[2:].startswith(f"stent: {side}-beat-timeout, {side} quiet for".encode())
+    assert payload[2:].startswith(f"stent: {side}-heartbeat-timeout, {side} quiet for".encode())
 
 
 @pytest.mark.parametrize("on_dead", ["reset", "close"])
@@ -426,6 +426,6 @@ def test_on_dead_decides_what_the_living_side_gets(by_hand, side, on_dead):
     dead, living = (a, b) if side == "client" else (b, a)
     dead.send(PONG, dead.read_until_ping())
     answering = living.answer_in_background()
-    assert s.flow_end()["reason"] == f"{side}-beat-timeout"
+    assert s.flow_end()["reason"] == f"{side}-heartbeat-timeout"
     assert answering.wait_end() == {"reset": "reset", "close": "fin"}[on_dead]
     assert answering.messages == []

@@ -5,16 +5,16 @@
  * An input is a byte of settings, then records:
  *	0, 1	the client, the backend sends: a byte of length - 1, then the bytes
  *	2, 3	the same, one byte at a time
- *	4, 5	a beat to the client, to the backend, if one is legal
+ *	4, 5	a heartbeat to the client, to the backend, if one is legal
  *	6	a FIN		(0x08: the backend's)
- *	7	the answers that are due	(0x08: the backend's), in a manner that the bits above say
+ *	7	the replies that are due	(0x08: the backend's), in a manner that the bits above say
  * with, where bytes are sent, 0x08: forward unseen what the codec need not
- * see; 0x10: beats wherever they are legal; 0x20: answers come at once. A beat
+ * see; 0x10: heartbeats wherever they are legal; 0x20: replies come at once. A heartbeat
  * is of the kind that 0x60 says, if that is legal.
  *
- * It is played twice. Without beats, what comes out must be what went in. With
- * beats the same must hold less the beats and as many answers as the codec
- * says that it took out, whatever the bytes mean and wherever answers come.
+ * It is played twice. Without heartbeats, what comes out must be what went in. With
+ * heartbeats the same must hold less the heartbeats and as many replies as the codec
+ * says that it took out, whatever the bytes mean and wherever replies come.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -24,7 +24,7 @@
 #include "codec_match.h"
 #include "codec_peers.h"
 
-#define BEATS_MAX 300	/* to a side, in one input */
+#define HEARTBEATS_MAX 300	/* to a side, in one input */
 
 struct answer {
 	uint8_t data[PEER_ANSWER_MAX];
@@ -35,20 +35,20 @@ struct fuzz {
 	struct run run;
 	const struct codec_peer *peer;
 	struct codec_settings settings;
-	bool beats;
+	bool heartbeats;
 	unsigned kinds_offered;		/* counts, so that kinds take turns */
-	struct answer *answers[2];	/* all that a side was asked for */
+	struct answer *replies[2];	/* all that a side was asked for */
 	size_t n_answers[2], n_sent[2];
-	size_t distinct[2][BEATS_MAX], n_distinct[2];	/* which of them are no repetition */
+	size_t distinct[2][HEARTBEATS_MAX], n_distinct[2];	/* which of them are no repetition */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A beat was answered: its answer lies behind the others. */
+/* A heartbeat was answered: its answer lies behind the others. */
 static void
 add_answer(struct fuzz *f, enum side side)
 {
-	const struct answer *all = f->answers[side], *a = &all[f->n_answers[side]++];
+	const struct answer *all = f->replies[side], *a = &all[f->n_answers[side]++];
 
 	for (size_t i = 0; i < f->n_distinct[side]; i++) {
 		const struct answer *b = &all[f->distinct[side][i]];
@@ -60,21 +60,21 @@ add_answer(struct fuzz *f, enum side side)
 }
 
 static void
-beat(struct fuzz *f, enum side to, unsigned wanted)
+heartbeat(struct fuzz *f, enum side to, unsigned wanted)
 {
-	unsigned kinds = run_may_beat(&f->run, to), n;
+	unsigned kinds = run_may_heartbeat(&f->run, to), n;
 	struct answer *a;
 	size_t len;
 
-	if (kinds == 0 || f->run.n_marks[to] == BEATS_MAX)
+	if (kinds == 0 || f->run.n_marks[to] == HEARTBEATS_MAX)
 		return;
 	for (n = wanted % 3; (kinds & (1u << n)) == 0; n = (n + 1) % 3)
 		;
-	len = run_beat(&f->run, to, (enum beat_kind)(1u << n));
-	f->answers[to] = realloc(f->answers[to], (f->n_answers[to] + 1) * sizeof(*a));
-	if (f->answers[to] == NULL)
+	len = run_heartbeat(&f->run, to, (enum heartbeat_kind)(1u << n));
+	f->replies[to] = realloc(f->replies[to], (f->n_answers[to] + 1) * sizeof(*a));
+	if (f->replies[to] == NULL)
 		abort();
-	a = &f->answers[to][f->n_answers[to]];
+	a = &f->replies[to][f->n_answers[to]];
 	a->len = f->peer->answer(&f->settings, to, f->run.got[to].data + f->run.got[to].len - len,
 	    len, a->data);
 	if (a->len > 0)
@@ -86,7 +86,7 @@ static void
 answer(struct fuzz *f, enum side from, unsigned manner)
 {
 	while (!f->run.fin[from] && f->n_sent[from] < f->n_answers[from]) {
-		struct answer a = f->answers[from][f->n_sent[from]++];
+		struct answer a = f->replies[from][f->n_sent[from]++];
 
 		if (manner != 0 && f->peer->mangle != NULL)
 			a.len = f->peer->mangle((manner & 7) | (unsigned)f->n_sent[from] % 16 << 3, a.data, a.len);
@@ -111,9 +111,9 @@ send_bytes(struct fuzz *f, uint8_t how, const uint8_t *p, size_t len)
 		}
 		p += n;
 		len -= n;
-		if (f->beats && (how & 0x10) != 0) {
-			beat(f, CLIENT, f->kinds_offered);
-			beat(f, BACKEND, f->kinds_offered++);
+		if (f->heartbeats && (how & 0x10) != 0) {
+			heartbeat(f, CLIENT, f->kinds_offered);
+			heartbeat(f, BACKEND, f->kinds_offered++);
 		}
 	}
 	for (int s = 0; s < 2 && (how & 0x20) != 0; s++)
@@ -144,15 +144,15 @@ play(struct fuzz *f, const uint8_t *p, const uint8_t *end)
 			fin(f, side);
 		} else if ((how & 7) == 7) {
 			answer(f, side, how >> 4);
-		} else if ((how & 7) >= 4 && f->beats) {
-			beat(f, (how & 1) != 0 ? BACKEND : CLIENT, how >> 5 & 3);
+		} else if ((how & 7) >= 4 && f->heartbeats) {
+			heartbeat(f, (how & 1) != 0 ? BACKEND : CLIENT, how >> 5 & 3);
 		}
 	}
 	fin(f, BACKEND);
 	fin(f, CLIENT);
 }
 
-/* How many answers a side may have sent. */
+/* How many replies a side may have sent. */
 static size_t
 answers_max(const struct fuzz *f, enum side side)
 {
@@ -172,7 +172,7 @@ answer_at(void *arg, const uint8_t *bytes, size_t len)
 	enum side s = asked->side;
 
 	for (size_t i = 0; i < f->n_distinct[s]; i++) {
-		const struct answer *a = &f->answers[s][f->distinct[s][i]];
+		const struct answer *a = &f->replies[s][f->distinct[s][i]];
 
 		if (a->len <= len && memcmp(a->data, bytes, a->len) == 0)
 			return a->len;
@@ -186,7 +186,7 @@ check(const struct fuzz *f, enum side from)
 {
 	enum side to = side_other(from);
 	struct asked asked = { f, from };
-	struct match m = { .sent = &f->run.in[from], .answers = f->run.answers[from] + f->run.strays[from],
+	struct match m = { .sent = &f->run.in[from], .replies = f->run.replies[from] + f->run.strays[from],
 	    .answer_at = answer_at, .arg = &asked, .is_cut = f->run.reset };
 	size_t at;
 
@@ -195,31 +195,31 @@ check(const struct fuzz *f, enum side from)
 	 * that, and where the peer's row does not say what it may be, nobody can tell which they were. The unit tests
 	 * hold the codecs to the very bytes.
 	 */
-	if (f->run.has_refused[from] && f->beats && !f->peer->replies_to_tell && !f->peer->refuses_alike)
+	if (f->run.has_refused[from] && f->heartbeats && !f->peer->replies_to_tell && !f->peer->refuses_alike)
 		return;
-	if (f->run.answers[from] > answers_max(f, from))
-		run_fail(&f->run, "took out %u answers of the %s, which may have sent %zu",
-		    f->run.answers[from], side_name(from), answers_max(f, from));
+	if (f->run.replies[from] > answers_max(f, from))
+		run_fail(&f->run, "took out %u replies of the %s, which may have sent %zu",
+		    f->run.replies[from], side_name(from), answers_max(f, from));
 	at = codec_match(&f->run, to, &m);
 	if (at != MATCHED)
-		run_fail(&f->run, "from the %s: what came out (less beats) differs from what went in "
-		    "(less answers) at byte %zu of %zu", side_name(from), at, m.sent->len);
+		run_fail(&f->run, "from the %s: what came out (less heartbeats) differs from what went in "
+		    "(less replies) at byte %zu of %zu", side_name(from), at, m.sent->len);
 }
 
 static void
-play_whole(const struct codec *codec, bool beats, uint8_t settings, const uint8_t *p, const uint8_t *end)
+play_whole(const struct codec *codec, bool heartbeats, uint8_t settings, const uint8_t *p, const uint8_t *end)
 {
-	static const unsigned kinds[8] = { [BEAT_TELL] = BEAT_TELL, [BEAT_ASK] = BEAT_ASK, [BEAT_AHEAD] = BEAT_AHEAD };
+	static const unsigned kinds[8] = { [HEARTBEAT_ONEWAY] = HEARTBEAT_ONEWAY, [HEARTBEAT_PING] = HEARTBEAT_PING, [HEARTBEAT_EARLY] = HEARTBEAT_EARLY };
 	static char comment[] = ": hi\n\n";
-	struct fuzz f = { .peer = codec_peer_of(codec), .beats = beats };
+	struct fuzz f = { .peer = codec_peer_of(codec), .heartbeats = heartbeats };
 
 	if (f.peer->settings != NULL)
 		f.settings = *f.peer->settings;
 	f.settings.heartbeats[CLIENT] = (settings & 0x80) == 0;
 	f.settings.heartbeats[BACKEND] = true;
 	f.settings.in_transaction = (settings & 0x40) != 0;
-	f.settings.kind[CLIENT] = (enum beat_kind)kinds[settings & 7];
-	f.settings.kind[BACKEND] = (enum beat_kind)kinds[settings >> 3 & 7];
+	f.settings.kind[CLIENT] = (enum heartbeat_kind)kinds[settings & 7];
+	f.settings.kind[BACKEND] = (enum heartbeat_kind)kinds[settings >> 3 & 7];
 	/* These numbers name no kind. */
 	f.settings.comment_at_start = (settings & 7) == 3 || (settings & 7) == 5;
 	if ((settings & 7) >= 5)
@@ -227,11 +227,11 @@ play_whole(const struct codec *codec, bool beats, uint8_t settings, const uint8_
 	f.settings.while_busy[CLIENT] = (settings & 1) != 0;
 	f.settings.while_busy[BACKEND] = (settings >> 3 & 1) != 0;
 	run_start(&f.run, codec, &f.settings);
-	snprintf(f.run.what, sizeof(f.run.what), "the input at hand, %s beats", beats ? "with" : "without");
+	snprintf(f.run.what, sizeof(f.run.what), "the input at hand, %s heartbeats", heartbeats ? "with" : "without");
 	play(&f, p, end);
 	for (int s = 0; s < 2; s++) {
 		check(&f, (enum side)s);
-		free(f.answers[s]);
+		free(f.replies[s]);
 	}
 	run_end(&f.run);
 }

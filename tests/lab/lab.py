@@ -117,7 +117,7 @@ class Lab:
         self.sysctl(firewall, "net.netfilter.nf_conntrack_tcp_loose", 0)
         if count_only_payload:
             # A bare acknowledgement: flags ACK alone, and no byte behind the header (total length =
-            # both headers: 20 + 20 and up to 40 bytes of options; data of a beat is marked PSH).
+            # both headers: 20 + 20 and up to 40 bytes of options; data of a heartbeat is marked PSH).
             self.nft(firewall, "add chain ip fw raw { type filter hook prerouting priority -300; policy accept; }; "
                      "add rule ip fw raw tcp flags & (fin | syn | rst | psh | ack) == ack meta length < 81 notrack; "
                      "add rule ip fw raw tcp flags & (fin | syn | rst | psh | ack) == ack meta length < 81 accept")

@@ -89,7 +89,7 @@ def test_a_pulled_cable_is_found_by_probes(lab, stent, side):
         expect_death(s, ends, side, ["probe-timeout"], time.monotonic())
 
 
-@pytest.mark.parametrize("on_dead", ["farewell", "close"])
+@pytest.mark.parametrize("on_dead", ["notify", "close"])
 def test_a_response_that_ends_with_its_connection_never_looks_whole(lab, stent, on_dead):
     with lab.backend() as backend:
         s = stent_in(lab, stent, protocol="http", on_dead=on_dead)

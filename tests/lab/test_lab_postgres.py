@@ -86,7 +86,7 @@ def test_quiet_sessions_live_by_heartbeats_and_die_without(lab, stent, server, s
         "an idle session": session(lab, "plain", "select 1", "select 7", quiet=seconds),
         "a long query": session(lab, "plain", query),
     }
-    # No beat goes to a server that waits in a transaction; to its client they go on.
+    # No heartbeat goes to a server that waits in a transaction; to its client they go on.
     in_transaction = session(lab, "beaten", "select 1", "select 7", quiet=seconds, autocommit=False)
     (dying if side == "backend" else living)["an idle transaction"] = in_transaction
     deadline = time.monotonic() + seconds + 8 * harness.SLOW

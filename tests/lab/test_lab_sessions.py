@@ -1,7 +1,7 @@
 """
 Idle sessions of MariaDB and Redis behind a firewall that forgets a flow after 4 s without payload.
 
-Toward a MySQL client no beat is legal, nor toward a Redis client that does not speak RESP3: there the
+Toward a MySQL client no heartbeat is legal, nor toward a Redis client that does not speak RESP3: there the
 firewall stands between stent and the server. A second stent, plain, brings the server's UNIX socket into
 the network.
 """
@@ -14,7 +14,7 @@ from servers.mariadb import DATABASE, PASSWORD, USER, Mariadb
 from servers.redis import Redis
 
 QUIET = 9       # of the firewall's 4
-BEATEN, PLAIN = 7001, 7003
+HEARTBEATEN, PLAIN = 7001, 7003
 PUSH = b">2\r\n$2\r\nhb\r\n$1\r\n1\r\n"
 
 
@@ -23,7 +23,7 @@ def stents(lab, stent, protocol, path, keys=""):
     stent(f"[route server]\nlisten = {server}\nbackend = unix:{path}\n", prefix=lab.inside("backend"))
     stent("".join(f"[route r{port}]\nlisten = {lab.address['stent']}:{port}\nbackend = {server}\nkeepalive = 1s/1s/3\n"
                   f"user_timeout = 3s\nprotocol = {name}\n{more}" for port, name, more in
-                  ((BEATEN, protocol, "backend.heartbeat = 1s\n" + keys), (PLAIN, "tcp", ""))),
+                  ((HEARTBEATEN, protocol, "backend.heartbeat = 1s\n" + keys), (PLAIN, "tcp", ""))),
           prefix=lab.inside("stent"))
 
 
@@ -49,7 +49,7 @@ def test_an_idle_session_of_mariadb(lab, stent, mariadb):
         return lab.call("client", lambda: pymysql.connect(
             host=lab.address["stent"], port=port, user=USER, password=PASSWORD, database=DATABASE, ssl_disabled=True,
             read_timeout=4, autocommit=True))
-    living, dying = connect(BEATEN), connect(PLAIN)
+    living, dying = connect(HEARTBEATEN), connect(PLAIN)
     for session in (living, dying):
         with session.cursor() as cursor:
             cursor.execute("select 1")
@@ -66,7 +66,7 @@ def test_an_idle_session_of_redis_in_resp2(lab, stent, redis_server, tmp_path):
     lab.forgetful("fwb", count_only_payload=True)
     stents(lab, stent, "redis", tmp_path / "redis.sock")
     ping, pong = b"PING\r\n", b"+PONG\r\n"
-    living, dying = (lab.connect("client", (lab.address["stent"], port)) for port in (BEATEN, PLAIN))
+    living, dying = (lab.connect("client", (lab.address["stent"], port)) for port in (HEARTBEATEN, PLAIN))
     for session in (living, dying):
         session.send_all(ping)
         assert session.recv_exact(len(pong)) == pong
@@ -82,9 +82,9 @@ def test_an_idle_session_of_redis_in_resp2(lab, stent, redis_server, tmp_path):
 @pytest.mark.parametrize("firewall", ["fwb", "fwc"])
 def test_an_idle_session_of_redis(lab, stent, redis_server, tmp_path, firewall):
     lab.forgetful(firewall, count_only_payload=True)
-    stents(lab, stent, "redis", tmp_path / "redis.sock", "client.heartbeat = 1s\nclient.heartbeat_kind = tell\n")
+    stents(lab, stent, "redis", tmp_path / "redis.sock", "client.heartbeat = 1s\nclient.heartbeat_kind = oneway\n")
     hello, ping = b"HELLO 3\r\n", b"PING\r\n"       # pushes toward the client are for RESP3
-    living = lab.connect("client", (lab.address["stent"], BEATEN))
+    living = lab.connect("client", (lab.address["stent"], HEARTBEATEN))
     dying = lab.connect("client", (lab.address["stent"], PLAIN))
     for session in (living, dying):
         session.send_all(hello)

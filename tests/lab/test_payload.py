@@ -83,7 +83,7 @@ def open_websocket(lab, s, backend, port):
 @FIREWALLS
 def test_websocket_lives_by_heartbeats_and_dies_by_probes_alone(lab, stent, firewall):
     lab.forgetful(firewall, FORGETS_AFTER, count_only_payload=True)
-    routes = {"asked": "heartbeat = 1s\nheartbeat_kind = ask", "told": "heartbeat = 1s\nheartbeat_kind = tell",
+    routes = {"asked": "heartbeat = 1s\nheartbeat_kind = ping", "told": "heartbeat = 1s\nheartbeat_kind = oneway",
               "probed": "heartbeat = off"}
     ini, flows = f"[defaults]\nprotocol = websocket\nkeepalive = {PROBED}\n", {}
     for port, (name, keys) in enumerate(routes.items(), 7000):
@@ -101,7 +101,7 @@ def test_websocket_lives_by_heartbeats_and_dies_by_probes_alone(lab, stent, fire
             for ws, other in zip(ends, reversed(heard)):
                 ws.send(TEXT, b"still here")
                 harness.wait_for(lambda other=other: other.messages == [(TEXT, b"still here")], what="the message")
-            assert all(len(h.beats) >= QUIET - 2 for h in heard)
+            assert all(len(h.heartbeats) >= QUIET - 2 for h in heard)
             for h in heard:
                 h.stop()
         # The other looks as well as these did: its probes were answered to the end.
@@ -117,12 +117,12 @@ def test_websocket_lives_by_heartbeats_and_dies_by_probes_alone(lab, stent, fire
 def test_the_living_side_is_beaten_no_longer_than_the_other_is_vouched_for(lab, stent, dead):
     """
     One side's path is broken without a word. Until TCP finds that (here late, or never) the other is not
-    told that all is well: beats to it end with the last sign of life's worth.
+    told that all is well: heartbeats to it end with the last sign of life's worth.
     """
     living = "backend" if dead == "client" else "client"
     signs = {"probed": (f"keepalive = 1s/1s/20\n{dead}.heartbeat = off", 1 + 1 + 1),
              "beaten": (f"keepalive = off\n{dead}.heartbeat = 200ms", 2 * 0.2 + 1)}
-    ini = "[defaults]\nprotocol = websocket\nheartbeat_kind = tell\nuser_timeout = off\n"
+    ini = "[defaults]\nprotocol = websocket\nheartbeat_kind = oneway\nuser_timeout = off\n"
     ends, answering = {}, {}
     for port, (name, (keys, _)) in enumerate(signs.items(), 7000):
         ini += (f"[route {name}]\nlisten = {lab.address['stent']}:{port}\n"
@@ -135,10 +135,10 @@ def test_the_living_side_is_beaten_no_longer_than_the_other_is_vouched_for(lab, 
         time.sleep(4)		# longer than either sign counts: new ones come, of the kernel alone
         lab.drop({"client": "fwc", "backend": "fwb"}[dead])
         broken = time.monotonic()
-        assert all(broken - heard.beats[-1] < 0.5 * harness.SLOW for heard in answering.values())
+        assert all(broken - heard.heartbeats[-1] < 0.5 * harness.SLOW for heard in answering.values())
         time.sleep(5)
         s.expect_no_event("flow end")
         for name, heard in answering.items():
             heard.stop()
-            assert heard.beats[-1] - broken <= signs[name][1] + 0.5 * harness.SLOW
+            assert heard.heartbeats[-1] - broken <= signs[name][1] + 0.5 * harness.SLOW
         lab.heal({"client": "fwc", "backend": "fwb"}[dead])

@@ -2,9 +2,9 @@
  * codec_chain.c - one transcript through two stents in a row, as where a
  * program has one on its machine and its server another.
  *
- * Each follows the whole stream, so it judges the other: a beat that went out
+ * Each follows the whole stream, so it judges the other: a heartbeat that went out
  * in the wrong place makes the next one let go, and an answer that is taken
- * by the one that did not ask is missed by the one that did. Their answers may
+ * by the one that did not ask is missed by the one that did. Their replies may
  * be alike; then it does not matter who took which, as long as each took as
  * many as it asked for.
  */
@@ -26,7 +26,7 @@ struct chain {
 	struct run run[2];	/* by the side that is next to it */
 	size_t passed[2][2];	/* bytes of run[i].got[side] that the other stent or that side has */
 	const struct transcript *t;
-	struct answer *answers[2];	/* all that a side was asked for */
+	struct answer *replies[2];	/* all that a side was asked for */
 	size_t n_answers[2], n_sent[2];
 	bool inside[2];		/* that side is in the middle of a step */
 	bool fed_by_bytes;
@@ -70,32 +70,32 @@ pass_on(struct chain *c, enum side from)
 }
 
 static void
-add_answer(struct chain *c, enum side to, const uint8_t *beat, size_t len)
+add_answer(struct chain *c, enum side to, const uint8_t *heartbeat, size_t len)
 {
 	struct answer a;
 
-	a.len = c->t->peer->answer(c->t->settings, to, beat, len, a.data);
+	a.len = c->t->peer->answer(c->t->settings, to, heartbeat, len, a.data);
 	if (a.len == 0)
 		return;
-	c->answers[to] = realloc(c->answers[to], (c->n_answers[to] + 1) * sizeof(a));
-	if (c->answers[to] == NULL)
+	c->replies[to] = realloc(c->replies[to], (c->n_answers[to] + 1) * sizeof(a));
+	if (c->replies[to] == NULL)
 		abort();
-	c->answers[to][c->n_answers[to]++] = a;
+	c->replies[to][c->n_answers[to]++] = a;
 }
 
-/* Perhaps a beat of stent i to a side, of any kind that is legal. */
+/* Perhaps a heartbeat of stent i to a side, of any kind that is legal. */
 static void
 offer(struct chain *c, int i, enum side to)
 {
 	struct run *r = &c->run[i];
-	unsigned kinds = run_may_beat(r, to), n = roll(c, 3);
+	unsigned kinds = run_may_heartbeat(r, to), n = roll(c, 3);
 	size_t len;
 
 	if (kinds == 0 || roll(c, 3) == 0)
 		return;
 	while ((kinds & (1u << n)) == 0)
 		n = (n + 1) % 3;
-	len = run_beat(r, to, (enum beat_kind)(1u << n));
+	len = run_heartbeat(r, to, (enum heartbeat_kind)(1u << n));
 	add_answer(c, to, r->got[to].data + r->got[to].len - len, len);
 	if (i != (int)to)
 		pass_on(c, side_other(to));
@@ -110,7 +110,7 @@ offer_all(struct chain *c)
 }
 
 static void
-send_bytes(struct chain *c, enum side from, const uint8_t *data, size_t len, bool beats)
+send_bytes(struct chain *c, enum side from, const uint8_t *data, size_t len, bool heartbeats)
 {
 	while (len > 0) {
 		size_t n = c->fed_by_bytes ? 1 : 1 + roll(c, 100);
@@ -120,20 +120,20 @@ send_bytes(struct chain *c, enum side from, const uint8_t *data, size_t len, boo
 		pass_on(c, from);
 		data += n;
 		len -= n;
-		if (beats)
+		if (heartbeats)
 			offer_all(c);
 	}
 }
 
-/* The answers due from a side that stands between two messages. */
+/* The replies due from a side that stands between two messages. */
 static void
 answer_all(struct chain *c, enum side from)
 {
 	size_t n = c->n_answers[from];
 
 	for (; c->n_sent[from] < n; c->n_sent[from]++)
-		send_bytes(c, from, c->answers[from][c->n_sent[from]].data,
-		    c->answers[from][c->n_sent[from]].len, false);
+		send_bytes(c, from, c->replies[from][c->n_sent[from]].data,
+		    c->replies[from][c->n_sent[from]].len, false);
 }
 
 static void
@@ -185,7 +185,7 @@ static size_t
 answer_at(void *arg, const uint8_t *bytes, size_t len)
 {
 	const struct asked *asked = arg;
-	const struct answer *all = asked->c->answers[asked->side];
+	const struct answer *all = asked->c->replies[asked->side];
 
 	for (size_t i = 0; i < asked->c->n_answers[asked->side]; i++)
 		if (all[i].len <= len && memcmp(all[i].data, bytes, all[i].len) == 0)
@@ -193,7 +193,7 @@ answer_at(void *arg, const uint8_t *bytes, size_t len)
 	return asked->c->t->peer->tell_is_alike ? asked->c->t->peer->like_answer(asked->side, bytes, len) : 0;
 }
 
-/* So many one-way beats were sent in that direction. */
+/* So many one-way heartbeats were sent in that direction. */
 static unsigned
 tells_from(const struct chain *c, enum side from)
 {
@@ -201,7 +201,7 @@ tells_from(const struct chain *c, enum side from)
 	unsigned n = 0;
 
 	for (size_t i = 0; i < r->n_marks[side_other(from)]; i++)
-		n += r->marks[side_other(from)][i].kind == BEAT_TELL;
+		n += r->marks[side_other(from)][i].kind == HEARTBEAT_ONEWAY;
 	return n;
 }
 
@@ -209,24 +209,24 @@ static void
 check_direction(const struct chain *c, enum side from)
 {
 	struct asked asked = { c, from };
-	const unsigned taken = c->run[CLIENT].answers[from] + c->run[BACKEND].answers[from] +
+	const unsigned taken = c->run[CLIENT].replies[from] + c->run[BACKEND].replies[from] +
 	    c->run[CLIENT].strays[from] + c->run[BACKEND].strays[from];
 	const unsigned most = c->t->peer->tell_is_alike ? tells_from(c, from) : 0;
 
 	for (int i = 0; i < 2; i++) {
 		const struct run *r = &c->run[i];
-		struct match m = { .sent = &r->in[from], .answers = r->answers[from] + r->strays[from],
+		struct match m = { .sent = &r->in[from], .replies = r->replies[from] + r->strays[from],
 		    .answer_at = answer_at, .arg = &asked, .is_cut = r->reset };
 		size_t at = codec_match(r, side_other(from), &m);
 
 		if (at != MATCHED)
-			run_fail(r, "from the %s: what came out (less beats) differs from what went in "
-			    "(less answers) at byte %zu of %zu", side_name(from), at, m.sent->len);
-		if (r->lost != NULL)
-			run_fail(r, "let go: %s", r->lost);
+			run_fail(r, "from the %s: what came out (less heartbeats) differs from what went in "
+			    "(less replies) at byte %zu of %zu", side_name(from), at, m.sent->len);
+		if (r->passthrough != NULL)
+			run_fail(r, "let go: %s", r->passthrough);
 	}
 	if (taken < c->n_sent[from] || taken > c->n_sent[from] + most)
-		run_fail(&c->run[from], "both stents together took out %u answers of the %s, which sent %zu",
+		run_fail(&c->run[from], "both stents together took out %u replies of the %s, which sent %zu",
 		    taken, side_name(from), c->n_sent[from]);
 }
 
@@ -250,7 +250,7 @@ play(const struct transcript *t, unsigned seed)
 	check_direction(&c, BACKEND);
 	for (int i = 0; i < 2; i++) {
 		run_end(&c.run[i]);
-		free(c.answers[i]);
+		free(c.replies[i]);
 	}
 }
 

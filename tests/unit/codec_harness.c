@@ -1,11 +1,11 @@
 /*
  * codec_harness.c - one transcript, played in every way.
  *
- * A play is told by a struct manner: how the stream is cut, where beats go,
- * when the peers answer. First the plays without beats: what comes out must be
- * what went in, and the moments at which a beat would be legal must not depend
+ * A play is told by a struct manner: how the stream is cut, where heartbeats go,
+ * when the peers answer. First the plays without heartbeats: what comes out must be
+ * what went in, and the moments at which a heartbeat would be legal must not depend
  * on the cuts (they are noted by the first play, one byte at a time, and
- * compared by all others). Then the plays with beats: taking away the beats
+ * compared by all others). Then the plays with heartbeats: taking away the heartbeats
  * that were written must give what the real peers sent, with no answer of
  * ours left in it. Everything that is random comes from a seed, so that the
  * line of a failure is enough to see it again.
@@ -22,23 +22,23 @@
 #include "codec_match.h"
 
 #define SEEDS 150	/* random plays of each sort */
-#define SINGLES 200	/* at most so many positions for plays with one cut or one beat */
+#define SINGLES 200	/* at most so many positions for plays with one cut or one heartbeat */
 
 enum cuts { CUT_STEPS, CUT_BYTES, CUT_ONCE, CUT_RANDOM };
-enum beats { BEATS_NONE, BEATS_ALWAYS, BEATS_ONCE, BEATS_RANDOM };
+enum heartbeats { HEARTBEATS_NONE, HEARTBEATS_ALWAYS, HEARTBEATS_ONCE, HEARTBEATS_RANDOM };
 
 static const char *const cuts_text[] = { "steps", "bytes", "once", "random" };
-static const char *const beats_text[] = { "none", "always", "once", "random" };
+static const char *const heartbeats_text[] = { "none", "always", "once", "random" };
 
 struct manner {
 	enum cuts cuts;
 	size_t cut_at;		/* CUT_ONCE */
 	bool skip;		/* forward unseen what the codec need not see */
-	enum beats beats;
-	unsigned to;		/* beats go to these sides, as bits */
+	enum heartbeats heartbeats;
+	unsigned to;		/* heartbeats go to these sides, as bits */
 	unsigned kinds;		/* and are of these kinds */
-	size_t beat_at;		/* BEATS_ONCE: the how-manieth legal moment */
-	bool late;		/* answers come as late as the peer may send them */
+	size_t heartbeat_at;		/* HEARTBEATS_ONCE: the how-manieth legal moment */
+	bool late;		/* replies come as late as the peer may send them */
 	bool dies;		/* a peer that owes an answer sends a part of it and then its FIN */
 	unsigned seed;
 };
@@ -55,13 +55,13 @@ struct play {
 	const struct manner *m;
 	uint8_t *trace;		/* the kinds legal after so many bytes, both sides' in one byte */
 	bool noting;		/* this play fills the trace; else it compares */
-	struct answer *waiting[2];	/* answers that side has yet to send */
+	struct answer *waiting[2];	/* replies that side has yet to send */
 	size_t n_waiting[2];
 	unsigned injected[2];
 	struct bytes sent[2];	/* what must come out of what that side sent */
 	bool dead[2];		/* that side sends no more */
 	bool garbled[2];	/* that side sent what nobody can follow: no answer can be told from it */
-	bool quiet;		/* no beats: answers that are due go out */
+	bool quiet;		/* no heartbeats: replies that are due go out */
 	bool inside[2];		/* that side is in the middle of a step */
 	struct bytes queue;	/* CUT_RANDOM: bytes of queue_from that go out together */
 	enum side queue_from;
@@ -78,7 +78,7 @@ roll(struct play *p, unsigned n)
 	return (p->random >> 16) % n;
 }
 
-/* ---- answers ---- */
+/* ---- replies ---- */
 
 static void feed_raw(struct play *p, enum side from, const uint8_t *data, size_t len);
 
@@ -101,7 +101,7 @@ static void
 inject_answers(struct play *p, enum side from)
 {
 	size_t n = p->n_waiting[from];
-	struct answer *answers = p->waiting[from];
+	struct answer *replies = p->waiting[from];
 
 	if (p->dead[from] || n == 0)
 		return;
@@ -114,24 +114,24 @@ inject_answers(struct play *p, enum side from)
 	for (size_t i = 0; i < n; i++) {
 		p->inside[from] = true;
 		if (p->garbled[from])
-			bytes_add(&p->sent[from], answers[i].data, answers[i].len);
+			bytes_add(&p->sent[from], replies[i].data, replies[i].len);
 		else
 			p->injected[from]++;
-		feed_raw(p, from, answers[i].data, answers[i].len);
+		feed_raw(p, from, replies[i].data, replies[i].len);
 		p->inside[from] = false;
 	}
-	free(answers);
+	free(replies);
 }
 
 static void
-note_answer(struct play *p, enum side side, enum beat_kind kind, size_t beat_len)
+note_answer(struct play *p, enum side side, enum heartbeat_kind kind, size_t heartbeat_len)
 {
 	const struct bytes *got = &p->run.got[side];
 	struct answer a;
 
 	a.len = p->peer->answer(p->t->settings, side,
-	    got->data + got->len - beat_len, beat_len, a.data);
-	if (a.len == 0 && kind == BEAT_ASK)
+	    got->data + got->len - heartbeat_len, heartbeat_len, a.data);
+	if (a.len == 0 && kind == HEARTBEAT_PING)
 		run_fail(&p->run, "the %s's peer has no answer to this ask", side_name(side));
 	if (a.len == 0)
 		return;
@@ -141,7 +141,7 @@ note_answer(struct play *p, enum side side, enum beat_kind kind, size_t beat_len
 	p->waiting[side][p->n_waiting[side]++] = a;
 }
 
-/* Without a beat in between, which would ask for one more. */
+/* Without a heartbeat in between, which would ask for one more. */
 static void
 inject_last_answers(struct play *p, enum side from)
 {
@@ -162,49 +162,49 @@ answers_before(struct play *p, const struct step *s)
 	inject_last_answers(p, s->from);
 }
 
-/* ---- beats ---- */
+/* ---- heartbeats ---- */
 
 static void
-offer_beat(struct play *p, enum side to)
+offer_heartbeat(struct play *p, enum side to)
 {
 	unsigned kinds;
-	enum beat_kind kind;
+	enum heartbeat_kind kind;
 
 	if ((p->m->to & (1u << to)) == 0)
 		return;
-	kinds = run_may_beat(&p->run, to) & p->m->kinds;
+	kinds = run_may_heartbeat(&p->run, to) & p->m->kinds;
 	if (kinds == 0)
 		return;
 	p->moments++;
-	if (p->m->beats == BEATS_ONCE && p->moments != p->m->beat_at)
+	if (p->m->heartbeats == HEARTBEATS_ONCE && p->moments != p->m->heartbeat_at)
 		return;
-	if (p->m->beats == BEATS_RANDOM && roll(p, 4) != 0)
+	if (p->m->heartbeats == HEARTBEATS_RANDOM && roll(p, 4) != 0)
 		return;
 	do
-		kind = (enum beat_kind)(1u << roll(p, 3));
+		kind = (enum heartbeat_kind)(1u << roll(p, 3));
 	while ((kinds & kind) == 0);
-	size_t len = run_beat(&p->run, to, kind);
+	size_t len = run_heartbeat(&p->run, to, kind);
 	if (p->m->cuts == CUT_BYTES)
 		p->tally->moments[to][kind]++;
 	note_answer(p, to, kind, len);
 }
 
 static void
-offer_beats(struct play *p)
+offer_heartbeats(struct play *p)
 {
-	if (p->m->beats == BEATS_NONE || p->quiet)
+	if (p->m->heartbeats == HEARTBEATS_NONE || p->quiet)
 		return;
 	for (int i = 0; i < 2; i++)
-		offer_beat(p, (enum side)i);
+		offer_heartbeat(p, (enum side)i);
 }
 
-/* With no beats about, what is legal here must not depend on how the stream was cut. */
+/* With no heartbeats about, what is legal here must not depend on how the stream was cut. */
 static void
 compare_trace(struct play *p)
 {
-	uint8_t now = (uint8_t)(run_may_beat(&p->run, CLIENT) | run_may_beat(&p->run, BACKEND) << 4);
+	uint8_t now = (uint8_t)(run_may_heartbeat(&p->run, CLIENT) | run_may_heartbeat(&p->run, BACKEND) << 4);
 
-	if (p->m->beats != BEATS_NONE)
+	if (p->m->heartbeats != HEARTBEATS_NONE)
 		return;
 	if (p->noting)
 		p->trace[p->position] = now;
@@ -219,7 +219,7 @@ compare_trace(struct play *p)
 static unsigned
 taken(const struct play *p, int from)
 {
-	return p->run.answers[from] + p->run.strays[from];
+	return p->run.replies[from] + p->run.strays[from];
 }
 
 static void
@@ -227,7 +227,7 @@ check_answers(const struct play *p)
 {
 	for (int s = 0; s < 2; s++) {
 		if (taken(p, s) > p->injected[s])
-			run_fail(&p->run, "took out %u answers of the %s, which sent %u",
+			run_fail(&p->run, "took out %u replies of the %s, which sent %u",
 			    taken(p, s), side_name((enum side)s), p->injected[s]);
 	}
 }
@@ -266,9 +266,9 @@ feed_cut(struct play *p, enum side from, const uint8_t *data, size_t len, bool i
 			p->position += seen;
 			compare_trace(p);
 		}
-		/* Inside an answer a beat may go as well; but each would bring the next answer, without end. */
+		/* Inside an answer a heartbeat may go as well; but each would bring the next answer, without end. */
 		if (!is_answer || p->n_waiting[CLIENT] + p->n_waiting[BACKEND] == 0)
-			offer_beats(p);
+			offer_heartbeats(p);
 	}
 }
 
@@ -326,7 +326,7 @@ play_fin(struct play *p, enum side from)
 		return;
 	inject_last_answers(p, from);
 	run_fin(&p->run, from);
-	offer_beats(p);
+	offer_heartbeats(p);
 	answer_at_once(p);
 }
 
@@ -340,8 +340,8 @@ expect_equal(const struct play *p, enum side from)
 	size_t at = codec_match(&p->run, to, &m);
 
 	if (at != MATCHED)
-		run_fail(&p->run, "from the %s: what came out (less beats) differs from what went in "
-		    "(less answers) at byte %zu of %zu", side_name(from), at, m.sent->len);
+		run_fail(&p->run, "from the %s: what came out (less heartbeats) differs from what went in "
+		    "(less replies) at byte %zu of %zu", side_name(from), at, m.sent->len);
 }
 
 static void
@@ -352,13 +352,13 @@ check_laws(const struct play *p)
 	for (int s = 0; s < 2; s++) {
 		expect_equal(p, (enum side)s);
 		if (taken(p, s) != p->injected[s])
-			run_fail(r, "took out %u answers of the %s, which sent %u", taken(p, s),
+			run_fail(r, "took out %u replies of the %s, which sent %u", taken(p, s),
 			    side_name((enum side)s), p->injected[s]);
 	}
-	if (r->lost != NULL && p->t->lost == NULL && !p->m->dies)
-		run_fail(r, "let go: %s", r->lost);
-	if (!p->m->dies && p->t->lost != NULL && (r->lost == NULL || strstr(r->lost, p->t->lost) == NULL))
-		run_fail(r, "did not let go for \"%s\": %s", p->t->lost, r->lost != NULL ? r->lost : "not at all");
+	if (r->passthrough != NULL && p->t->passthrough == NULL && !p->m->dies)
+		run_fail(r, "let go: %s", r->passthrough);
+	if (!p->m->dies && p->t->passthrough != NULL && (r->passthrough == NULL || strstr(r->passthrough, p->t->passthrough) == NULL))
+		run_fail(r, "did not let go for \"%s\": %s", p->t->passthrough, r->passthrough != NULL ? r->passthrough : "not at all");
 }
 
 static void
@@ -367,8 +367,8 @@ describe(struct play *p)
 	const struct manner *m = p->m;
 
 	snprintf(p->run.what, sizeof(p->run.what), "transcript \"%s\", cuts=%s cut_at=%zu skip=%d "
-	    "beats=%s to=%u kinds=%u beat_at=%zu late=%d dies=%d seed=%u", p->t->name, cuts_text[m->cuts],
-	    m->cut_at, m->skip, beats_text[m->beats], m->to, m->kinds, m->beat_at, m->late, m->dies,
+	    "heartbeats=%s to=%u kinds=%u heartbeat_at=%zu late=%d dies=%d seed=%u", p->t->name, cuts_text[m->cuts],
+	    m->cut_at, m->skip, heartbeats_text[m->heartbeats], m->to, m->kinds, m->heartbeat_at, m->late, m->dies,
 	    m->seed);
 }
 
@@ -382,7 +382,7 @@ play(const struct transcript *t, const struct manner *m, uint8_t *trace, bool no
 	run_start(&p.run, t->codec, t->settings);
 	describe(&p);
 	compare_trace(&p);
-	offer_beats(&p);
+	offer_heartbeats(&p);
 	answer_at_once(&p);
 	for (size_t i = 0; i < t->n_steps; i++) {
 		const struct step *s = &t->steps[i];
@@ -401,7 +401,7 @@ play(const struct transcript *t, const struct manner *m, uint8_t *trace, bool no
 	check_laws(&p);
 	for (int s = 0; s < 2; s++) {
 		if (m->cuts == CUT_BYTES)
-			tally->answers[s] += p.run.answers[s];
+			tally->replies[s] += p.run.replies[s];
 		free(p.waiting[s]);
 		bytes_free(&p.sent[s]);
 	}
@@ -447,23 +447,23 @@ check_cuts(const struct transcript *t, struct tally *tally)
 	free(trace);
 }
 
-/* Beats of one kind to one side: everywhere, and at each place alone. */
+/* Heartbeats of one kind to one side: everywhere, and at each place alone. */
 static void
-check_kind(const struct transcript *t, enum side to, enum beat_kind kind, struct tally *tally)
+check_kind(const struct transcript *t, enum side to, enum heartbeat_kind kind, struct tally *tally)
 {
 	struct tally unused = { 0 };
 
 	for (unsigned sort = 0; sort < 3; sort++) {
-		struct manner m = { .cuts = CUT_BYTES, .beats = BEATS_ALWAYS, .to = 1u << to,
+		struct manner m = { .cuts = CUT_BYTES, .heartbeats = HEARTBEATS_ALWAYS, .to = 1u << to,
 		    .kinds = kind, .late = sort == 1, .dies = sort == 2, .seed = 1 };
 		size_t moments = play(t, &m, NULL, false, sort == 0 ? tally : &unused);
 
 		m.cuts = CUT_STEPS;
 		play(t, &m, NULL, false, &unused);
 		m.cuts = CUT_BYTES;
-		m.beats = BEATS_ONCE;
+		m.heartbeats = HEARTBEATS_ONCE;
 		for (size_t at = 1; at <= moments; at += moments / SINGLES + 1) {
-			m.beat_at = at;
+			m.heartbeat_at = at;
 			m.seed = (unsigned)at;
 			play(t, &m, NULL, false, &unused);
 		}
@@ -471,17 +471,17 @@ check_kind(const struct transcript *t, enum side to, enum beat_kind kind, struct
 }
 
 static void
-check_beats(const struct transcript *t, struct tally *tally)
+check_heartbeats(const struct transcript *t, struct tally *tally)
 {
 	struct tally unused = { 0 };
 
 	for (int to = 0; to < 2; to++)
-		for (unsigned kind = BEAT_TELL; kind <= BEAT_AHEAD; kind <<= 1)
+		for (unsigned kind = HEARTBEAT_ONEWAY; kind <= HEARTBEAT_EARLY; kind <<= 1)
 			if ((t->codec->leg[to].kinds & kind) != 0)
-				check_kind(t, (enum side)to, (enum beat_kind)kind, tally);
+				check_kind(t, (enum side)to, (enum heartbeat_kind)kind, tally);
 	for (unsigned seed = 1; seed <= 2 * SEEDS; seed++) {
 		struct manner m = { .cuts = seed % 4 == 0 ? CUT_BYTES : CUT_RANDOM, .skip = seed % 3 == 0,
-		    .beats = seed % 2 == 0 ? BEATS_ALWAYS : BEATS_RANDOM, .to = 3, .kinds = 7,
+		    .heartbeats = seed % 2 == 0 ? HEARTBEATS_ALWAYS : HEARTBEATS_RANDOM, .to = 3, .kinds = 7,
 		    .late = seed % 5 < 2, .dies = seed % 7 == 0, .seed = seed };
 		play(t, &m, NULL, false, &unused);
 	}
@@ -542,8 +542,8 @@ codec_check(const struct transcript *t)
 	if (dir != NULL)
 		write_corpus(&full, dir);
 	check_cuts(&full, &tally);
-	check_beats(&full, &tally);
-	if (full.lost == NULL)
+	check_heartbeats(&full, &tally);
+	if (full.passthrough == NULL)
 		codec_check_chain(&full);
 	return tally;
 }

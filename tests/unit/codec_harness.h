@@ -7,7 +7,7 @@
  *	};
  *	static const struct transcript t = { .name = "hello", .codec = &codec_redis, TRANSCRIPT_STEPS(hello) };
  *	struct tally tally = codec_check(&t);
- *	assert_true(tally.moments[BACKEND][BEAT_TELL] > 0);
+ *	assert_true(tally.moments[BACKEND][HEARTBEAT_ONEWAY] > 0);
  *
  * A step is one or more whole messages of a side (an answer to our ask is put
  * between two steps of that side), or its FIN. Missing FINs are sent at the
@@ -34,16 +34,16 @@ struct transcript {
 	const struct codec *codec;
 	const struct step *steps;
 	size_t n_steps;
-	const struct codec_settings *settings;	/* NULL: beats on, all else unset */
+	const struct codec_settings *settings;	/* NULL: heartbeats on, all else unset */
 	const struct codec_peer *peer;		/* NULL: the codec's row of codec_peers.c */
-	const char *lost;	/* the codec must let go, for a reason that holds these words; NULL: it must not */
+	const char *passthrough;	/* the codec must let go, for a reason that holds these words; NULL: it must not */
 	size_t fault;		/* the step that makes it let go; 0: unknown. Answers behind it on its side must come out */
 };
 
-/* What the runs with a beat at every legal moment saw, fed one byte at a time. */
+/* What the runs with a heartbeat at every legal moment saw, fed one byte at a time. */
 struct tally {
-	unsigned moments[2][8];	/* beats written to a side, by enum beat_kind */
-	unsigned answers[2];	/* answers taken out of what a side sent */
+	unsigned moments[2][8];	/* heartbeats written to a side, by enum heartbeat_kind */
+	unsigned replies[2];	/* replies taken out of what a side sent */
 	uint64_t skipped;	/* bytes forwarded unseen, where that was tried */
 };
 

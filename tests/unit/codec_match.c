@@ -1,8 +1,8 @@
 /*
  * codec_match.c - compares what was sent with what was received.
  *
- * Both are walked side by side. Beats lie at known places in what was received
- * and are stepped over; answers lie anywhere in what was sent. Where one might
+ * Both are walked side by side. Heartbeats lie at known places in what was received
+ * and are stepped over; replies lie anywhere in what was sent. Where one might
  * begin there are two ways on: it was taken out, or it is the application's
  * own and was not. The first is tried first, the other remembered; a place is
  * never tried twice.
@@ -14,8 +14,8 @@
 
 struct place {
 	size_t i, j;		/* so much of what was sent, of what was received */
-	size_t mark;		/* the next beat in what was received */
-	unsigned answers;
+	size_t mark;		/* the next heartbeat in what was received */
+	unsigned replies;
 };
 
 struct walk {
@@ -29,16 +29,16 @@ struct walk {
 	size_t furthest;
 };
 
-/* Over the beats at this place. Bytes sent ahead are the stream's own where they are what then came. */
+/* Over the heartbeats at this place. Bytes sent ahead are the stream's own where they are what then came. */
 static void
-pass_beats(struct walk *w)
+pass_heartbeats(struct walk *w)
 {
 	while (w->at.mark < w->n_marks && w->marks[w->at.mark].at == w->at.j) {
 		const struct mark *k = &w->marks[w->at.mark++];
-		const uint8_t *beat = w->got->data + k->at;
+		const uint8_t *heartbeat = w->got->data + k->at;
 
-		if (k->kind == BEAT_AHEAD && w->m->sent->len - w->at.i >= k->len &&
-		    memcmp(w->m->sent->data + w->at.i, beat, k->len) == 0)
+		if (k->kind == HEARTBEAT_EARLY && w->m->sent->len - w->at.i >= k->len &&
+		    memcmp(w->m->sent->data + w->at.i, heartbeat, k->len) == 0)
 			w->at.i += k->len;
 		w->at.j += k->len;
 	}
@@ -48,7 +48,7 @@ static void
 remember(struct walk *w, struct place p)
 {
 	for (size_t k = 0; k < w->n_others; k++)
-		if (w->others[k].i == p.i && w->others[k].j == p.j && w->others[k].answers == p.answers)
+		if (w->others[k].i == p.i && w->others[k].j == p.j && w->others[k].replies == p.replies)
 			return;
 	w->others = realloc(w->others, (w->n_others + 1) * sizeof(p));
 	if (w->others == NULL)
@@ -70,13 +70,13 @@ step(struct walk *w)
 	const struct bytes *sent = w->m->sent;
 	size_t n = 0;
 
-	if (w->m->answer_at != NULL && w->at.answers < w->m->answers)
+	if (w->m->answer_at != NULL && w->at.replies < w->m->replies)
 		n = w->m->answer_at(w->m->arg, sent->data + w->at.i, sent->len - w->at.i);
 	if (n > 0) {
 		if (same_byte(w))
-			remember(w, (struct place){ w->at.i + 1, w->at.j + 1, w->at.mark, w->at.answers });
+			remember(w, (struct place){ w->at.i + 1, w->at.j + 1, w->at.mark, w->at.replies });
 		w->at.i += n;
-		w->at.answers++;
+		w->at.replies++;
 		return true;
 	}
 	if (!same_byte(w))
@@ -93,11 +93,11 @@ codec_match(const struct run *r, enum side to, const struct match *m)
 	bool matched = false;
 
 	while (!matched) {
-		pass_beats(&w);
+		pass_heartbeats(&w);
 		if (w.at.i > w.furthest)
 			w.furthest = w.at.i;
 		if (w.at.j == w.got->len && (w.at.i == m->sent->len || m->is_cut) &&
-		    w.at.answers == m->answers) {
+		    w.at.replies == m->replies) {
 			matched = true;
 		} else if (!step(&w)) {
 			if (w.next == w.n_others)

@@ -1,6 +1,6 @@
 /*
- * codec_match.h - is what a side received what the other sent, less our beats
- * and the answers to them?
+ * codec_match.h - is what a side received what the other sent, less our heartbeats
+ * and the replies to them?
  */
 #ifndef STENT_TESTS_CODEC_MATCH_H
 #define STENT_TESTS_CODEC_MATCH_H
@@ -9,7 +9,7 @@
 
 struct match {
 	const struct bytes *sent;	/* what the other side sent */
-	unsigned answers;		/* so many pieces of it must be missing */
+	unsigned replies;		/* so many pieces of it must be missing */
 
 	/* The length of an answer of ours that may begin so, 0: none. NULL: no piece may be missing. */
 	size_t (*answer_at)(void *arg, const uint8_t *bytes, size_t len);

@@ -1,12 +1,12 @@
 /*
- * codec_peers.c - the two ends of each protocol, as far as our beats go: what
+ * codec_peers.c - the two ends of each protocol, as far as our heartbeats go: what
  * was measured with real programs, in a few lines each.
  */
 #include <string.h>
 
 #include "codec_peers.h"
 
-#define IS(beat, len, text) ((len) == sizeof(text) - 1 && memcmp(beat, text, len) == 0)
+#define IS(heartbeat, len, text) ((len) == sizeof(text) - 1 && memcmp(heartbeat, text, len) == 0)
 
 static size_t
 put(uint8_t *to, const void *data, size_t len)
@@ -18,13 +18,13 @@ put(uint8_t *to, const void *data, size_t len)
 #define PUT(to, text) put(to, text, sizeof(text) - 1)
 
 static size_t
-line_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+line_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
-	const struct codec_bytes *expect = &settings->beat_expect[side];
+	const struct codec_bytes *expect = &settings->heartbeat_expect[side];
 	size_t n;
 
-	(void)beat;
+	(void)heartbeat;
 	(void)len;
 	if (expect->len == 0)
 		return 0;
@@ -51,8 +51,8 @@ static uint8_t line_hello[] = "HB?\r\n", line_ok[] = "ok";
 static uint8_t line_ping[] = "PING\n", line_pong[] = "a\na\nPONG\n";
 static const struct codec_settings line_settings = {
 	.heartbeats = { true, true },
-	.beat_send = { { line_hello, 5 }, { line_ping, 5 } },
-	.beat_expect = { { line_ok, 2 }, { line_pong, 9 } },
+	.heartbeat_send = { { line_hello, 5 }, { line_ping, 5 } },
+	.heartbeat_expect = { { line_ok, 2 }, { line_pong, 9 } },
 };
 
 static bool
@@ -66,14 +66,14 @@ any_overtakes(enum side side, const uint8_t *message, size_t len)
 
 /* A ping comes back as a pong with the same payload: masked from the client, plain from the backend. */
 static size_t
-websocket_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+websocket_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
 	static const uint8_t mask[4] = { 0x11, 0x22, 0x33, 0x44 };
 	size_t head = side == BACKEND ? 6 : 2, n, payload;
 
 	(void)settings;
-	if (len < head || beat[0] != 0x89 || (beat[1] & 0x7f) != len - head)
+	if (len < head || heartbeat[0] != 0x89 || (heartbeat[1] & 0x7f) != len - head)
 		return 0;
 	payload = len - head;
 	n = PUT(answer, "\x8a");
@@ -81,7 +81,7 @@ websocket_answer(const struct codec_settings *settings, enum side side, const ui
 	if (side == CLIENT)
 		n += put(answer + n, mask, 4);
 	for (size_t i = 0; i < payload; i++) {
-		uint8_t plain = side == BACKEND ? beat[head + i] ^ beat[2 + i % 4] : beat[head + i];
+		uint8_t plain = side == BACKEND ? heartbeat[head + i] ^ heartbeat[2 + i % 4] : heartbeat[head + i];
 
 		answer[n++] = side == CLIENT ? plain ^ mask[i % 4] : plain;
 	}
@@ -121,11 +121,11 @@ websocket_mangle(unsigned how, uint8_t answer[PEER_ANSWER_MAX], size_t len)
 }
 
 static size_t
-postgres_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+postgres_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
 	(void)settings;
-	return side == BACKEND && IS(beat, len, "S\0\0\0\4") ? PUT(answer, "Z\0\0\0\5I") : 0;
+	return side == BACKEND && IS(heartbeat, len, "S\0\0\0\4") ? PUT(answer, "Z\0\0\0\5I") : 0;
 }
 
 #define PG_HELD 32	/* bytes of an error in which its severity must be found */
@@ -172,13 +172,13 @@ postgres_overtakes(enum side side, const uint8_t *message, size_t len)
 }
 
 static size_t
-mysql_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+mysql_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
 	(void)settings;
-	if (side == BACKEND && IS(beat, len, "\1\0\0\0\x09"))
+	if (side == BACKEND && IS(heartbeat, len, "\1\0\0\0\x09"))
 		return PUT(answer, "\x1d\0\0\1Uptime: 12  Threads: 1  Qs: 3");
-	return side == BACKEND && IS(beat, len, "\1\0\0\0\x0e") ? PUT(answer, "\7\0\0\1\0\0\0\2\0\0\0") : 0;
+	return side == BACKEND && IS(heartbeat, len, "\1\0\0\0\x0e") ? PUT(answer, "\7\0\0\1\0\0\0\2\0\0\0") : 0;
 }
 
 /* Any packet that is the first of a reply, known for one by its head and three bytes. */
@@ -194,11 +194,11 @@ mysql_like_answer(enum side side, const uint8_t *bytes, size_t len)
 }
 
 static size_t
-redis_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+redis_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
 	(void)settings;
-	return side == BACKEND && IS(beat, len, "*1\r\n$4\r\nPING\r\n") ? PUT(answer, "+PONG\r\n") : 0;
+	return side == BACKEND && IS(heartbeat, len, "*1\r\n$4\r\nPING\r\n") ? PUT(answer, "+PONG\r\n") : 0;
 }
 
 /* With nothing outstanding any line is a reply to us; PING has others too. */
@@ -226,18 +226,18 @@ redis_overtakes(enum side side, const uint8_t *message, size_t len)
 	return len > 0 && message[0] == '>';
 }
 
-/* Only the codec that was found beats, so only its own peer knows the beat. */
+/* Only the codec that was found heartbeats, so only its own peer knows the heartbeat. */
 static size_t
-auto_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+auto_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
-	size_t n = websocket_answer(settings, side, beat, len, answer);
+	size_t n = websocket_answer(settings, side, heartbeat, len, answer);
 
 	if (n == 0)
-		n = postgres_answer(settings, side, beat, len, answer);
+		n = postgres_answer(settings, side, heartbeat, len, answer);
 	if (n == 0)
-		n = mysql_answer(settings, side, beat, len, answer);
-	return n != 0 ? n : redis_answer(settings, side, beat, len, answer);
+		n = mysql_answer(settings, side, heartbeat, len, answer);
+	return n != 0 ? n : redis_answer(settings, side, heartbeat, len, answer);
 }
 
 static size_t
@@ -270,12 +270,12 @@ static const struct codec_peer peers[] = {
 };
 
 static size_t
-no_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+no_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
 	(void)settings;
 	(void)side;
-	(void)beat;
+	(void)heartbeat;
 	(void)len;
 	(void)answer;
 	return 0;

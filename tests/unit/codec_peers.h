@@ -1,5 +1,5 @@
 /*
- * codec_peers.h - what the programs at the two ends do with our beats, one
+ * codec_peers.h - what the programs at the two ends do with our heartbeats, one
  * row a codec. The harness and the fuzzers ask them in the place of real ones.
  */
 #ifndef STENT_TESTS_CODEC_PEERS_H
@@ -16,9 +16,9 @@
 struct codec_peer {
 	const char *codec;
 
-	/* What `side` answers to a beat that it received; its length, 0: it says nothing. */
+	/* What `side` replies to a heartbeat that it received; its length, 0: it says nothing. */
 	size_t (*answer)(const struct codec_settings *settings, enum side side,
-	    const uint8_t *beat, size_t len, uint8_t answer[PEER_ANSWER_MAX]);
+	    const uint8_t *heartbeat, size_t len, uint8_t answer[PEER_ANSWER_MAX]);
 
 	/*
 	 * An answer is known for one by so many of its first bytes, and from there
@@ -29,16 +29,16 @@ struct codec_peer {
 	/* What other peers make of an answer of that length, in place; how: any number. Returns its new length. NULL: nothing. */
 	size_t (*mangle)(unsigned how, uint8_t answer[PEER_ANSWER_MAX], size_t len);
 
-	/* A one-way beat looks as a reply may that was mangled: of two stents in a row one may take the other's for that. */
+	/* A one-way heartbeat looks as a reply may that was mangled: of two stents in a row one may take the other's for that. */
 	bool tell_is_alike;
 
-	/* There are programs that reply to a one-way beat, by something that the codec knows for it. */
+	/* There are programs that reply to a one-way heartbeat, by something that the codec knows for it. */
 	bool replies_to_tell;
 
 	/* What may be taken out of the speech of one that does not bear heartbeats is as like_answer says, too. */
 	bool refuses_alike;
 
-	/* The answer may come behind this message of the same side, which was sent after the beat. NULL: it never does. */
+	/* The answer may come behind this message of the same side, which was sent after the heartbeat. NULL: it never does. */
 	bool (*may_overtake)(enum side side, const uint8_t *message, size_t len);
 
 	/*
@@ -49,11 +49,11 @@ struct codec_peer {
 	 */
 	size_t (*like_answer)(enum side side, const uint8_t *bytes, size_t len);
 
-	/* For the fuzzer; NULL: beats on, all else unset. */
+	/* For the fuzzer; NULL: heartbeats on, all else unset. */
 	const struct codec_settings *settings;
 };
 
-/* Never NULL: a codec without a row has a peer that answers nothing. */
+/* Never NULL: a codec without a row has a peer that replies nothing. */
 const struct codec_peer *codec_peer_of(const struct codec *codec);
 
 #endif

@@ -27,9 +27,9 @@ run_fail(const struct run *r, const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fprintf(stderr, "\n  with %s\n  client sent %zu bytes, got %zu; backend sent %zu bytes, got %zu; "
-	    "beats %zu/%zu, answers %u/%u\n", r->what[0] != '\0' ? r->what : "(nothing said)",
+	    "heartbeats %zu/%zu, replies %u/%u\n", r->what[0] != '\0' ? r->what : "(nothing said)",
 	    r->in[CLIENT].len, r->got[CLIENT].len, r->in[BACKEND].len, r->got[BACKEND].len,
-	    r->n_marks[CLIENT], r->n_marks[BACKEND], r->answers[CLIENT], r->answers[BACKEND]);
+	    r->n_marks[CLIENT], r->n_marks[BACKEND], r->replies[CLIENT], r->replies[BACKEND]);
 	abort();
 }
 
@@ -155,23 +155,23 @@ take_spans(struct run *r, enum side to, const uint8_t *fed, size_t consumed)
 static void
 take_verdict(struct run *r, enum side from)
 {
-	r->answers[from] += r->out->answers;
+	r->replies[from] += r->out->replies;
 	r->strays[from] += r->out->strays;
 	if (r->out->refused != NULL) {
 		r->refused = r->out->refused;
 		r->has_refused[from] = true;
 	}
-	if (r->out->lost == NULL)
+	if (r->out->passthrough == NULL)
 		return;
-	r->lost = r->out->lost;
-	if (r->codec->is_ahead != NULL)
-		r->reset = r->codec->is_ahead(r->state, CLIENT) || r->codec->is_ahead(r->state, BACKEND);
+	r->passthrough = r->out->passthrough;
+	if (r->codec->is_early != NULL)
+		r->reset = r->codec->is_early(r->state, CLIENT) || r->codec->is_early(r->state, BACKEND);
 }
 
 static void
 take_next(struct run *r)
 {
-	if (r->lost == NULL)
+	if (r->passthrough == NULL)
 		r->codec = codec_next(r->codec, r->state);
 	check_canary(r);
 }
@@ -194,9 +194,9 @@ feed_once(struct run *r, enum side from, const uint8_t *data, size_t len)
 	take_spans(r, side_other(from), fed, n);
 	take_verdict(r, from);
 	take_next(r);
-	if (n < len && r->lost == NULL && codec_out_has_room(r->out))
+	if (n < len && r->passthrough == NULL && codec_out_has_room(r->out))
 		run_fail(r, "consumed %zu of %zu bytes though there was room", n, len);
-	if (n == 0 && r->lost == NULL)
+	if (n == 0 && r->passthrough == NULL)
 		run_fail(r, "made no progress");
 	free(fed);
 	return n;
@@ -208,7 +208,7 @@ run_feed(struct run *r, enum side from, const void *data, size_t len)
 	const uint8_t *p = data;
 
 	bytes_add(&r->in[from], data, len);
-	while (len > 0 && r->lost == NULL) {
+	while (len > 0 && r->passthrough == NULL) {
 		size_t n = feed_once(r, from, p, len);
 
 		p += n;
@@ -232,10 +232,10 @@ run_skip(struct run *r, enum side from, const void *data, size_t max)
 	uint8_t before[CODEC_STATE_MAX];
 	uint64_t n;
 
-	if (r->lost != NULL || r->codec->unseen == NULL)
+	if (r->passthrough != NULL || r->codec->skippable == NULL)
 		return 0;
 	memcpy(before, r->state, r->state_size);
-	n = r->codec->unseen(r->state, from);
+	n = r->codec->skippable(r->state, from);
 	check_unchanged(r, before, "unseen");
 	if (n > max)
 		n = max;
@@ -253,7 +253,7 @@ void
 run_fin(struct run *r, enum side from)
 {
 	r->fin[from] = true;
-	if (r->lost != NULL)
+	if (r->passthrough != NULL)
 		return;
 	move_state(r);
 	codec_out_clear(r->out);
@@ -265,21 +265,21 @@ run_fin(struct run *r, enum side from)
 }
 
 unsigned
-run_may_beat(struct run *r, enum side to)
+run_may_heartbeat(struct run *r, enum side to)
 {
 	uint8_t before[CODEC_STATE_MAX];
 	unsigned kinds;
 
-	if (r->lost != NULL || r->fin[side_other(to)])
+	if (r->passthrough != NULL || r->fin[side_other(to)])
 		return 0;
 	memcpy(before, r->state, r->state_size);
-	kinds = r->codec->may_beat(r->state, to);
-	check_unchanged(r, before, "may_beat");
+	kinds = r->codec->may_heartbeat(r->state, to);
+	check_unchanged(r, before, "may_heartbeat");
 	if ((kinds & ~r->codec->leg[to].kinds) != 0)
 		run_fail(r, "allows kinds %#x to the %s; its row has %#x", kinds,
 		    side_name(to), r->codec->leg[to].kinds);
 	if (r->fin[to])
-		kinds &= ~(unsigned)BEAT_ASK;	/* nobody there to answer */
+		kinds &= ~(unsigned)HEARTBEAT_PING;	/* nobody there to answer */
 	return kinds;
 }
 
@@ -296,22 +296,22 @@ add_mark(struct run *r, enum side to, struct mark mark)
 }
 
 size_t
-run_beat(struct run *r, enum side to, enum beat_kind kind)
+run_heartbeat(struct run *r, enum side to, enum heartbeat_kind kind)
 {
-	uint8_t buf[CODEC_BEAT_MAX + CANARY_LEN];
+	uint8_t buf[CODEC_HEARTBEAT_MAX + CANARY_LEN];
 	size_t n;
 
-	memset(buf + CODEC_BEAT_MAX, CANARY, CANARY_LEN);
+	memset(buf + CODEC_HEARTBEAT_MAX, CANARY, CANARY_LEN);
 	move_state(r);
-	n = r->codec->beat(r->state, to, kind, buf);
+	n = r->codec->heartbeat(r->state, to, kind, buf);
 	check_canary(r);
-	for (size_t i = CODEC_BEAT_MAX; i < sizeof(buf); i++)
+	for (size_t i = CODEC_HEARTBEAT_MAX; i < sizeof(buf); i++)
 		if (buf[i] != CANARY)
-			run_fail(r, "wrote past the room for a beat");
-	if (n == 0 || n > CODEC_BEAT_MAX)
-		run_fail(r, "wrote a beat of %zu bytes", n);
+			run_fail(r, "wrote past the room for a heartbeat");
+	if (n == 0 || n > CODEC_HEARTBEAT_MAX)
+		run_fail(r, "wrote a heartbeat of %zu bytes", n);
 	add_mark(r, to, (struct mark){ .at = r->got[to].len, .len = n, .kind = kind });
 	bytes_add(&r->got[to], buf, n);
-	r->asked[to] += kind == BEAT_ASK;
+	r->asked[to] += kind == HEARTBEAT_PING;
 	return n;
 }

@@ -20,10 +20,10 @@ struct bytes {
 void bytes_add(struct bytes *b, const void *data, size_t len);
 void bytes_free(struct bytes *b);
 
-/* A beat in what a side received: where it lies. */
+/* A heartbeat in what a side received: where it lies. */
 struct mark {
 	size_t at, len;
-	enum beat_kind kind;
+	enum heartbeat_kind kind;
 };
 
 struct run {
@@ -32,22 +32,22 @@ struct run {
 	size_t state_size;	/* of the codec that it began with */
 	struct codec_out *out;
 	struct bytes in[2];	/* what that side sent */
-	struct bytes got[2];	/* what that side received, beats included */
-	struct mark *marks[2];	/* the beats in got */
+	struct bytes got[2];	/* what that side received, heartbeats included */
+	struct mark *marks[2];	/* the heartbeats in got */
 	size_t n_marks[2];
 	unsigned asked[2];	/* asks written to that side */
-	unsigned answers[2];	/* answers taken out of what that side sent */
+	unsigned replies[2];	/* replies taken out of what that side sent */
 	unsigned strays[2];	/* ... and those that count for nothing */
 	uint64_t skipped;	/* bytes that were forwarded unseen */
 	bool fin[2];		/* that side sent its FIN */
 	bool reset;		/* it let go, and what was sent ahead never came: the relay resets the flow */
-	const char *lost;
+	const char *passthrough;
 	const char *refused;	/* the last sign that a peer does not bear heartbeats */
 	bool has_refused[2];	/* by the side that gave one */
 	char what[256];		/* what is under way, for the line that reports a failure */
 };
 
-/* settings NULL: beats on, all else unset. */
+/* settings NULL: heartbeats on, all else unset. */
 void run_start(struct run *r, const struct codec *codec, const struct codec_settings *settings);
 void run_end(struct run *r);
 
@@ -61,10 +61,10 @@ void run_feed(struct run *r, enum side from, const void *data, size_t len);
 size_t run_skip(struct run *r, enum side from, const void *data, size_t max);
 void run_fin(struct run *r, enum side from);
 
-/* The kinds that may go to a side now; 0 too where the relay itself would not beat (FIN sent, codec let go). */
-unsigned run_may_beat(struct run *r, enum side to);
-/* Writes a beat to a side. Returns its length; it lies at the end of got[to]. */
-size_t run_beat(struct run *r, enum side to, enum beat_kind kind);
+/* The kinds that may go to a side now; 0 too where the relay itself would not heartbeat (FIN sent, codec let go). */
+unsigned run_may_heartbeat(struct run *r, enum side to);
+/* Writes a heartbeat to a side. Returns its length; it lies at the end of got[to]. */
+size_t run_heartbeat(struct run *r, enum side to, enum heartbeat_kind kind);
 
 void run_fail(const struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
 

@@ -17,8 +17,8 @@ static struct route routes[] = {
 		.backend = backend_pg, .n_backend = 2,
 		.leg = {
 			[CLIENT] = { .keepalive.idle_s = 60, .keepalive.interval_s = 10, .keepalive.probes = 6,
-			    .keepalive.user_timeout_ms = 120000, .heartbeat_ms = 60000, .heartbeat_kind = BEAT_TELL },
-			[BACKEND] = { .heartbeat_ms = 2500, .heartbeat_kind = BEAT_ASK, .heartbeat_limit_ms = 43200000 },
+			    .keepalive.user_timeout_ms = 120000, .heartbeat_ms = 60000, .heartbeat_kind = HEARTBEAT_ONEWAY },
+			[BACKEND] = { .heartbeat_ms = 2500, .heartbeat_kind = HEARTBEAT_PING, .heartbeat_limit_ms = 43200000 },
 		},
 	},
 	{
@@ -48,7 +48,7 @@ fake_server_add_flow(struct server *s, size_t worker, uint64_t id)
 		.backend_text = id % 2 == 0 ? NULL : "db1:5432", .protocol = "tcp", .connecting = id % 2 == 0,
 		.age_ms = (int64_t)(1000 * id),
 		.leg = {
-			[CLIENT] = { .bytes = 1000000 / id, .beats = id, .answers = id - 1, .rtt_us = 1234,
+			[CLIENT] = { .bytes = 1000000 / id, .heartbeats = id, .replies = id - 1, .rtt_us = 1234,
 			    .srtt_us = 1300, .worst_us = 9000, .quiet_ms = (int64_t)(500 * id) },
 			[BACKEND] = { .bytes = 7, .rtt_us = -1, .srtt_us = -1, .worst_us = -1,
 			    .quiet_ms = 100000, .fin = id == 3 },
@@ -73,7 +73,7 @@ fake_server_init(struct server *s)
 
 		*c = (struct relay_counters){
 			.flows_open = s->workers[i].n_flows, .flows_total = 10 * n, .bytes = { 2 * n, 3 * n },
-			.beats = { 4 * n, 5 * n }, .answers = { 6 * n, 7 * n }, .codec_lost = 8 * n,
+			.heartbeats = { 4 * n, 5 * n }, .replies = { 6 * n, 7 * n }, .passthrough = 8 * n,
 		};
 		c->flows_ended[REASON_CLIENT_FIN] = 9 * n;
 		c->flows_ended[REASON_DRAIN] = i;

@@ -10,11 +10,11 @@
 
 /* All that the settings allow outside of a transaction: one-way heartbeats at rest, and any while a statement runs. */
 static const struct codec_settings on = {
-	.heartbeats = { true, true }, .while_busy = { true, true }, .kind = { 0, BEAT_TELL },
+	.heartbeats = { true, true }, .while_busy = { true, true }, .kind = { 0, HEARTBEAT_ONEWAY },
 };
 
-#define TELL BEAT_TELL
-#define BOTH (BEAT_TELL | BEAT_ASK)
+#define TELL HEARTBEAT_ONEWAY
+#define BOTH (HEARTBEAT_ONEWAY | HEARTBEAT_PING)
 
 #define STARTUP "\0\0\0\x17\0\3\0\0user\0postgres\0\0"
 #define STARTUP_REPLICATION "\0\0\0\x22\0\3\0\0user\0me\0replication\0true\0\0"
@@ -67,9 +67,9 @@ expect_got(const struct run *r, enum side side, size_t from, const void *data, s
 
 #define EXPECT_GOT(r, side, from, text) expect_got((r), (side), (from), (text), sizeof(text) - 1)
 
-#define EXPECT_BEAT(r, to, kind, text) do {						\
+#define EXPECT_HEARTBEAT(r, to, kind, text) do {						\
 	size_t before_ = (r)->got[to].len;						\
-	run_beat((r), (to), (kind));							\
+	run_heartbeat((r), (to), (kind));							\
 	EXPECT_GOT((r), (to), before_, text);						\
 } while (0)
 

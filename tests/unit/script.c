@@ -92,7 +92,7 @@ script_check(const struct script *s, const char *name, const struct codec *codec
 			*c = '-';	/* it also names a file of the corpus */
 	return codec_check(&(struct transcript){
 		.name = unique, .codec = codec, .steps = s->steps, .n_steps = s->n,
-		.settings = settings, .lost = why, .fault = s->fault,
+		.settings = settings, .passthrough = why, .fault = s->fault,
 	});
 }
 

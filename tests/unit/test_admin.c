@@ -239,11 +239,11 @@ test_status_sums_the_workers(void **state)
 	assert_int_equal(number(j, "flows_total"), 1010);
 	assert_int_equal(number(json_object_get(j, "bytes"), "client"), 202);
 	assert_int_equal(number(json_object_get(j, "bytes"), "backend"), 303);
-	assert_int_equal(number(json_object_get(j, "beats"), "client"), 404);
-	assert_int_equal(number(json_object_get(j, "beats"), "backend"), 505);
-	assert_int_equal(number(json_object_get(j, "answers"), "client"), 606);
-	assert_int_equal(number(json_object_get(j, "answers"), "backend"), 707);
-	assert_int_equal(number(j, "codecs_lost"), 808);
+	assert_int_equal(number(json_object_get(j, "heartbeats"), "client"), 404);
+	assert_int_equal(number(json_object_get(j, "heartbeats"), "backend"), 505);
+	assert_int_equal(number(json_object_get(j, "replies"), "client"), 606);
+	assert_int_equal(number(json_object_get(j, "replies"), "backend"), 707);
+	assert_int_equal(number(j, "passthrough"), 808);
 	assert_int_equal(json_object_size(ended), 2);
 	assert_int_equal(number(ended, "client-fin"), 909);
 	assert_int_equal(number(ended, "drain"), 1);
@@ -264,7 +264,7 @@ test_status_tells_the_routes(void **state)
 	assert_int_equal(json_array_size(json_object_get(pg, "backends")), 2);
 	assert_int_equal(number(json_object_get(client, "keepalive"), "idle_seconds"), 60);
 	assert_true(json_real_value(json_object_get(client, "user_timeout_seconds")) == 120);
-	assert_string_equal(string(client, "heartbeat_kind"), "tell");
+	assert_string_equal(string(client, "heartbeat_kind"), "oneway");
 	assert_true(json_real_value(json_object_get(backend, "heartbeat_seconds")) == 2.5);
 	assert_true(json_is_null(json_object_get(backend, "keepalive")));
 	assert_string_equal(string(ws, "name"), "w\"<i>?");		/* bytes that are no UTF-8 */
@@ -286,8 +286,8 @@ test_flows_show_both_legs(void **state)
 	assert_string_equal(string(flow, "backend_name"), "db1:5432");
 	assert_string_equal(string(client, "address"), "192.0.2.1:5003");
 	assert_int_equal(number(client, "bytes"), 333333);
-	assert_int_equal(number(client, "beats"), 3);
-	assert_int_equal(number(client, "answers"), 2);
+	assert_int_equal(number(client, "heartbeats"), 3);
+	assert_int_equal(number(client, "replies"), 2);
 	assert_true(json_real_value(json_object_get(client, "rtt_ms")) == 1.234);
 	assert_true(json_real_value(json_object_get(client, "quiet_seconds")) == 1.5);
 	assert_true(json_is_null(json_object_get(backend, "rtt_ms")));
@@ -634,7 +634,7 @@ test_metrics(void **state)
 	assert_non_null(strstr(text, "\nstent_flows_ended_total{reason=\"backend-refused\"} 0\n"));
 	assert_non_null(strstr(text, "\nstent_flows_open{worker=\"0\"} 2\n"));
 	assert_non_null(strstr(text, "\nstent_flows_open{worker=\"1\"} 1\n"));
-	assert_non_null(strstr(text, "\nstent_answers_total{side=\"backend\"} 707\n"));
+	assert_non_null(strstr(text, "\nstent_heartbeat_replies_total{side=\"backend\"} 707\n"));
 	assert_non_null(strstr(text, "\nstent_uptime_seconds 12.345\n"));
 	for (char *save, *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
 		char name[64], type[16];
@@ -774,7 +774,7 @@ large_answer(void *arg, char *request, struct evbuffer *out)
 
 /* A listener of its own with a protocol of its own. */
 static struct serve *
-start_serving(const struct serve_protocol *protocol, int *answers, struct sockaddr_un *addr, socklen_t *len)
+start_serving(const struct serve_protocol *protocol, int *replies, struct sockaddr_un *addr, socklen_t *len)
 {
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	struct serve *serve;
@@ -784,7 +784,7 @@ start_serving(const struct serve_protocol *protocol, int *answers, struct sockad
 	assert_int_equal(bind(listener, (struct sockaddr *)addr, sizeof(sa_family_t)), 0);	/* a name of the kernel's */
 	assert_int_equal(getsockname(listener, (struct sockaddr *)addr, len), 0);
 	assert_int_equal(listen(listener, 100), 0);
-	assert_int_equal(serve_start(&serve, base, listener, protocol, answers), 0);
+	assert_int_equal(serve_start(&serve, base, listener, protocol, replies), 0);
 	return serve;
 }
 
@@ -807,11 +807,11 @@ test_slow_clients_are_dropped(void **state)
 	int64_t began = now_ms(), ended[3] = { 0 };
 	struct sockaddr_un addr;
 	struct serve *serve;
-	int fds[3], answers = 0;
+	int fds[3], replies = 0;
 	socklen_t len;
 
 	(void)state;
-	serve = start_serving(&protocol, &answers, &addr, &len);
+	serve = start_serving(&protocol, &replies, &addr, &len);
 	for (size_t i = 0; i < 3; i++)
 		fds[i] = connect_there(&addr, len);
 	assert_int_equal(send(fds[2], "x\n", 2, 0), 2);
@@ -839,17 +839,17 @@ test_those_that_do_not_read_keep_nobody_out(void **state)
 	};
 	struct sockaddr_un addr;
 	struct serve *serve;
-	int fds[100], answers = 0;
+	int fds[100], replies = 0;
 	socklen_t len;
 
 	(void)state;
-	serve = start_serving(&protocol, &answers, &addr, &len);
+	serve = start_serving(&protocol, &replies, &addr, &len);
 	for (int i = 0; i < 100; i++) {
 		fds[i] = connect_there(&addr, len);
 		assert_int_equal(send(fds[i], "x\n", 2, 0), 2);
 		turn();
 		turn();
-		assert_int_equal(answers, i + 1);
+		assert_int_equal(replies, i + 1);
 	}
 	for (int i = 0; i < 100; i++)
 		close(fds[i]);

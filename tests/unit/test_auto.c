@@ -107,18 +107,18 @@ test_decides_at_the_first_byte_that_is_enough(void **unused)
 		size_t n = 0;
 
 		run_start(&r, &codec_auto, NULL);
-		while (n < beginnings[i].len && r.lost == NULL && actual(&r) == NULL) {
-			assert_int_equal(run_may_beat(&r, CLIENT) | run_may_beat(&r, BACKEND), 0);
+		while (n < beginnings[i].len && r.passthrough == NULL && actual(&r) == NULL) {
+			assert_int_equal(run_may_heartbeat(&r, CLIENT) | run_may_heartbeat(&r, BACKEND), 0);
 			run_feed(&r, beginnings[i].from, beginnings[i].bytes + n++, 1);
 			assert_int_equal(r.got[side_other(beginnings[i].from)].len, n);	/* nothing is kept waiting */
 		}
 		if (n != beginnings[i].decided_at)
 			fail_msg("beginning %zu (%s) decided at byte %zu, not %zu", i, beginnings[i].bytes, n, beginnings[i].decided_at);
 		if (beginnings[i].codec != NULL) {
-			assert_null(r.lost);
+			assert_null(r.passthrough);
 			assert_string_equal(actual(&r)->name, beginnings[i].codec);
-		} else if (r.lost == NULL || strstr(r.lost, beginnings[i].why) == NULL) {
-			fail_msg("beginning %zu let go for: %s", i, r.lost != NULL ? r.lost : "nothing");
+		} else if (r.passthrough == NULL || strstr(r.passthrough, beginnings[i].why) == NULL) {
+			fail_msg("beginning %zu let go for: %s", i, r.passthrough != NULL ? r.passthrough : "nothing");
 		}
 		run_end(&r);
 	}
@@ -132,7 +132,7 @@ test_decides_the_same_in_every_cut(void **unused)
 		const struct step steps[] = { { beginnings[i].from, beginnings[i].bytes, beginnings[i].len } };
 		char name[32];
 		const struct transcript t = { .name = name, .codec = &codec_auto, TRANSCRIPT_STEPS(steps),
-		    .lost = beginnings[i].why };
+		    .passthrough = beginnings[i].why };
 
 		snprintf(name, sizeof(name), "beginning-%zu", i);
 		if (beginnings[i].codec == NULL)
@@ -195,11 +195,11 @@ test_goes_on_as_the_codec_itself_would(void **unused)
 		unsigned moments = 0;
 
 		for (int side = CLIENT; side <= BACKEND; side++) {
-			for (int kind = BEAT_TELL; kind <= BEAT_AHEAD; kind <<= 1) {
+			for (int kind = HEARTBEAT_ONEWAY; kind <= HEARTBEAT_EARLY; kind <<= 1) {
 				assert_int_equal(mine.moments[side][kind], theirs.moments[side][kind]);
 				moments += mine.moments[side][kind];
 			}
-			assert_int_equal(mine.answers[side], theirs.answers[side]);
+			assert_int_equal(mine.replies[side], theirs.replies[side]);
 		}
 		assert_int_equal(mine.skipped > 0, theirs.skipped > 0);
 		assert_true(moments > 0);
@@ -230,18 +230,18 @@ test_names_the_codec_behind_the_codec(void **unused)
 static void
 test_hands_on_farewell_and_cancel(void **unused)
 {
-	static const struct codec_obituary dead = { CLIENT, "client-probe-timeout", 1000 };
-	uint8_t buf[CODEC_FAREWELL_MAX];
+	static const struct codec_close_info dead = { CLIENT, "client-keepalive-timeout", 1000 };
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 
 	(void)unused;
 	run_start(&r, &codec_auto, NULL);
-	assert_null(r.codec->farewell);
+	assert_null(r.codec->close_message);
 	assert_null(r.codec->cancel);
-	assert_null(r.codec->is_ahead);
+	assert_null(r.codec->is_early);
 	for (size_t i = 0; i < sizeof(upgrade) / sizeof(upgrade[0]); i++)
 		run_feed(&r, upgrade[i].from, upgrade[i].data, upgrade[i].len);
-	assert_true(r.codec->farewell(r.state, BACKEND, &dead, buf) > 2);
+	assert_true(r.codec->close_message(r.state, BACKEND, &dead, buf) > 2);
 	assert_int_equal(buf[0], 0x88);		/* Close */
 	run_end(&r);
 }
@@ -250,17 +250,17 @@ test_hands_on_farewell_and_cancel(void **unused)
 static void
 test_bytes_ahead_are_told(void **unused)
 {
-	static const struct codec_settings ahead = { .heartbeats = { true, true }, .kind = { BEAT_AHEAD, 0 } };
+	static const struct codec_settings ahead = { .heartbeats = { true, true }, .kind = { HEARTBEAT_EARLY, 0 } };
 	struct run r;
 
 	(void)unused;
 	run_start(&r, &codec_auto, &ahead);
 	feed_text(&r, CLIENT, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_AHEAD);
-	run_beat(&r, CLIENT, BEAT_AHEAD);
-	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_EARLY);
+	run_heartbeat(&r, CLIENT, HEARTBEAT_EARLY);
+	assert_true(r.codec->is_early(r.state, CLIENT));
 	feed_text(&r, BACKEND, "HTTP/1.1 204 No Content\r\n\r\n");
-	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	assert_false(r.codec->is_early(r.state, CLIENT));
 	assert_memory_equal(r.got[CLIENT].data, "HTTP/1.1 204", 12);
 	run_end(&r);
 }
@@ -275,7 +275,7 @@ test_other_side_speaks_while_it_looks(void **unused)
 	run_start(&r, &codec_auto, NULL);
 	feed_text(&r, CLIENT, "*1\r\n");
 	feed_text(&r, BACKEND, "-NOAUTH\r\n");
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	feed_text(&r, CLIENT, "$4\r\nPING\r\n");
 	assert_string_equal(actual(&r)->name, "redis");
 	assert_int_equal(r.got[CLIENT].len, 9);
@@ -284,13 +284,13 @@ test_other_side_speaks_while_it_looks(void **unused)
 	feed_text(&r, CLIENT, "GET ");
 	feed_text(&r, BACKEND, "HTTP/1.1 408 Too Late\r\n");
 	feed_text(&r, CLIENT, "/");
-	assert_string_equal(r.lost, "a response without a request");	/* says the codec that has read it */
+	assert_string_equal(r.passthrough, "a response without a request");	/* says the codec that has read it */
 	assert_int_equal(r.got[CLIENT].len, 23);
 	run_end(&r);
 	run_start(&r, &codec_auto, NULL);
 	feed_text(&r, CLIENT, "*1\r");
 	feed_text(&r, BACKEND, "this is more than can be kept of it while nobody knows");
-	assert_string_equal(r.lost, "no known protocol");
+	assert_string_equal(r.passthrough, "no known protocol");
 	assert_int_equal(r.got[CLIENT].len, 54);
 	run_end(&r);
 }
@@ -310,12 +310,12 @@ test_passes_on_what_the_codec_says(void **unused)
 	FEED(&r, CLIENT, "Q\0\0\0\x0eLISTEN ch\0");
 	FEED(&r, BACKEND, DONE READY);
 	assert_string_equal(r.codec->why_none(r.state, CLIENT), "it listens for notifications");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	run_beat(&r, BACKEND, BEAT_ASK);
-	assert_true(r.codec->owes == NULL || r.codec->owes(r.state, BACKEND, true));
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
+	assert_true(r.codec->awaits_reply == NULL || r.codec->awaits_reply(r.state, BACKEND, true));
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(r.answers[BACKEND], 1);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	assert_int_equal(r.replies[BACKEND], 1);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, BACKEND, "E\0\0\0\x14" "SFATAL\0" "C57P05\0" "\0");
 	assert_null(r.refused);
 	assert_true(r.codec->said_goodbye(r.state, BACKEND));
@@ -334,7 +334,7 @@ test_an_end_before_it_is_known_ends_the_search(void **unused)
 	run_start(&r, &codec_auto, NULL);
 	feed_text(&r, CLIENT, "GE");
 	run_fin(&r, CLIENT);
-	assert_string_equal(r.lost, "it ended before its protocol was known");
+	assert_string_equal(r.passthrough, "it ended before its protocol was known");
 	assert_int_equal(r.got[BACKEND].len, 2);
 	run_end(&r);
 }
@@ -348,14 +348,14 @@ test_an_end_without_a_byte_is_no_doubt(void **unused)
 	(void)unused;
 	run_start(&r, &codec_auto, NULL);
 	run_fin(&r, CLIENT);
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	feed_text(&r, BACKEND, "220 ");
-	assert_string_equal(r.lost, "no heartbeats for SMTP or FTP");
+	assert_string_equal(r.passthrough, "no heartbeats for SMTP or FTP");
 	run_end(&r);
 	run_start(&r, &codec_auto, NULL);
 	run_fin(&r, BACKEND);
 	run_fin(&r, CLIENT);
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -368,7 +368,7 @@ test_a_wrong_guess_lets_go(void **unused)
 	(void)unused;
 	run_start(&r, &codec_auto, NULL);
 	feed_text(&r, CLIENT, "GET /\r\n");
-	assert_non_null(r.lost);
+	assert_non_null(r.passthrough);
 	assert_memory_equal(r.got[BACKEND].data, "GET /\r\n", 7);
 	run_end(&r);
 }
@@ -399,16 +399,16 @@ test_a_typed_command_is_a_guess(void **unused)
 
 		run_start(&r, &codec_auto, NULL);
 		feed_text(&r, CLIENT, guesses[i].typed);
-		assert_int_equal(run_may_beat(&r, CLIENT) | run_may_beat(&r, BACKEND), 0);
+		assert_int_equal(run_may_heartbeat(&r, CLIENT) | run_may_heartbeat(&r, BACKEND), 0);
 		assert_non_null(r.codec->why_none(r.state, BACKEND));
 		feed_text(&r, BACKEND, guesses[i].reply);
 		assert_int_equal(r.got[CLIENT].len, strlen(guesses[i].reply));
 		if (guesses[i].why == NULL) {
-			assert_null(r.lost);
-			assert_int_equal(run_may_beat(&r, BACKEND), BEAT_ASK);
+			assert_null(r.passthrough);
+			assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_PING);
 			assert_null(r.codec->why_none(r.state, BACKEND));
-		} else if (r.lost == NULL || strstr(r.lost, guesses[i].why) == NULL) {
-			fail_msg("talk %zu let go for: %s", i, r.lost != NULL ? r.lost : "nothing");
+		} else if (r.passthrough == NULL || strstr(r.passthrough, guesses[i].why) == NULL) {
+			fail_msg("talk %zu let go for: %s", i, r.passthrough != NULL ? r.passthrough : "nothing");
 		}
 		run_end(&r);
 	}

@@ -47,9 +47,9 @@ load(struct script *s, FILE *f)
 	assert_int_equal(n, 0);	/* a FIN ends it */
 }
 
-/* Plays all of a folder; returns how many beats of this kind could go to the client, fed bytewise. */
+/* Plays all of a folder; returns how many heartbeats of this kind could go to the client, fed bytewise. */
 static unsigned
-play_all(const char *folder, const struct codec *codec, enum beat_kind kind)
+play_all(const char *folder, const struct codec *codec, enum heartbeat_kind kind)
 {
 	struct dirent **entries;
 	char path[512];
@@ -82,14 +82,14 @@ static void
 test_websocket(void **state)
 {
 	(void)state;
-	assert_true(play_all("websocket", &codec_websocket, BEAT_ASK) > 500);
+	assert_true(play_all("websocket", &codec_websocket, HEARTBEAT_PING) > 500);
 }
 
 static void
 test_http(void **state)
 {
 	(void)state;
-	assert_true(play_all("http", &codec_http, BEAT_TELL) >= 12);	/* four events a stream, three streams */
+	assert_true(play_all("http", &codec_http, HEARTBEAT_ONEWAY) >= 12);	/* four events a stream, three streams */
 }
 
 int

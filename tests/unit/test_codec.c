@@ -76,7 +76,7 @@ toy_pass(struct toy *t, enum side from, const uint8_t *b, struct codec_out *out)
 		t->held = false;
 		if (*b == '.') {
 			t->outstanding -= t->outstanding > 0;
-			out->answers++;
+			out->replies++;
 			return;
 		}
 		codec_emit_copy(out, "!", 1);
@@ -91,7 +91,7 @@ toy_byte(struct toy *t, enum side from, const uint8_t *b, struct codec_out *out)
 	t->doubt |= !t->inside[from] && *b == 'L';
 	toy_pass(t, from, b, out);
 	if (t->doubt && (t->outstanding == 0 || bug == BUG_LETS_GO_TOO_EARLY))
-		out->lost = "the toy met an L";
+		out->passthrough = "the toy met an L";
 }
 
 static size_t
@@ -102,7 +102,7 @@ toy_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct cod
 
 	if (bug == BUG_STALLS && len > 3)
 		return 0;
-	for (i = 0; i < len && codec_out_has_room(out) && out->lost == NULL; i++) {
+	for (i = 0; i < len && codec_out_has_room(out) && out->passthrough == NULL; i++) {
 		if (t->self != NULL && t->self != t)
 			codec_emit(out, (const uint8_t *)t->self, 1);
 		toy_byte(t, from, buf + i, out);
@@ -130,7 +130,7 @@ toy_finish(void *state, enum side from, struct codec_out *out)
 }
 
 static uint64_t
-toy_unseen(const void *state, enum side from)
+toy_skippable(const void *state, enum side from)
 {
 	const struct toy *t = state;
 
@@ -148,51 +148,51 @@ toy_skipped(void *state, enum side from, uint64_t n)
 }
 
 static unsigned
-toy_may_beat(const void *state, enum side to)
+toy_may_heartbeat(const void *state, enum side to)
 {
 	const struct toy *t = state;
 
 	if (bug == BUG_CHANGES_CONST)
 		((struct toy *)(uintptr_t)t)->skipped++;
 	if (bug == BUG_UNKNOWN_KIND && !t->inside[BACKEND])
-		return BEAT_ASK;
+		return HEARTBEAT_PING;
 	if (t->doubt)
 		return 0;
 	if (to == CLIENT)
-		return t->inside[BACKEND] || t->dull[BACKEND] ? 0 : BEAT_TELL;
-	return t->inside[CLIENT] || t->dull[CLIENT] || t->dull[BACKEND] ? 0 : BEAT_TELL | BEAT_ASK;
+		return t->inside[BACKEND] || t->dull[BACKEND] ? 0 : HEARTBEAT_ONEWAY;
+	return t->inside[CLIENT] || t->dull[CLIENT] || t->dull[BACKEND] ? 0 : HEARTBEAT_ONEWAY | HEARTBEAT_PING;
 }
 
 static size_t
-toy_beat(void *state, enum side to, enum beat_kind kind, uint8_t buf[CODEC_BEAT_MAX])
+toy_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
 	struct toy *t = state;
 
 	(void)to;
-	t->outstanding += kind == BEAT_ASK;
-	memcpy(buf, kind == BEAT_ASK ? "?." : "t.", 2);
+	t->outstanding += kind == HEARTBEAT_PING;
+	memcpy(buf, kind == HEARTBEAT_PING ? "?." : "t.", 2);
 	return 2;
 }
 
 static const struct codec toy = {
 	.name = "toy",
 	.state_size = sizeof(struct toy),
-	.leg = { { .kinds = BEAT_TELL }, { .kinds = BEAT_TELL | BEAT_ASK } },
+	.leg = { { .kinds = HEARTBEAT_ONEWAY }, { .kinds = HEARTBEAT_ONEWAY | HEARTBEAT_PING } },
 	.configure = toy_configure,
 	.feed = toy_feed,
 	.finish = toy_finish,
-	.unseen = toy_unseen,
+	.skippable = toy_skippable,
 	.skipped = toy_skipped,
-	.may_beat = toy_may_beat,
-	.beat = toy_beat,
+	.may_heartbeat = toy_may_heartbeat,
+	.heartbeat = toy_heartbeat,
 };
 
 static size_t
-toy_answer(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+toy_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
 	(void)settings;
-	if (side != BACKEND || len != 2 || beat[0] != '?')
+	if (side != BACKEND || len != 2 || heartbeat[0] != '?')
 		return 0;
 	memcpy(answer, "!.", 2);
 	return 2;
@@ -216,7 +216,7 @@ static const struct step lost[] = {
 };
 
 #define TOY(n, array, why) \
-	{ .name = (n), .codec = &toy, .peer = &toy_peer, TRANSCRIPT_STEPS(array), .lost = (why) }
+	{ .name = (n), .codec = &toy, .peer = &toy_peer, TRANSCRIPT_STEPS(array), .passthrough = (why) }
 
 static const struct transcript transcripts[] = {
 	TOY("talk", talk, NULL), TOY("dull", dull, NULL), TOY("lost", lost, "met an L"),
@@ -229,9 +229,9 @@ test_good_codec_passes(void **unused)
 	struct tally t = codec_check(&transcripts[0]);
 
 	(void)unused;
-	assert_int_equal(t.moments[CLIENT][BEAT_TELL], 17);	/* start, each byte of the client, each message of the backend, a FIN */
-	assert_true(t.moments[BACKEND][BEAT_ASK] > 0);
-	assert_int_equal(t.answers[BACKEND], t.moments[BACKEND][BEAT_ASK]);
+	assert_int_equal(t.moments[CLIENT][HEARTBEAT_ONEWAY], 17);	/* start, each byte of the client, each message of the backend, a FIN */
+	assert_true(t.moments[BACKEND][HEARTBEAT_PING] > 0);
+	assert_int_equal(t.replies[BACKEND], t.moments[BACKEND][HEARTBEAT_PING]);
 	t = codec_check(&transcripts[1]);
 	assert_true(t.skipped > 0);
 	codec_check(&transcripts[2]);
@@ -277,10 +277,10 @@ test_wrong_expectation_of_letting_go_is_caught(void **unused)
 	struct transcript t = transcripts[2];
 
 	(void)unused;
-	t.lost = NULL;
+	t.passthrough = NULL;
 	assert_true(is_caught(&t, 1));
 	t = transcripts[0];
-	t.lost = "met an L";
+	t.passthrough = "met an L";
 	assert_true(is_caught(&t, 1));
 }
 

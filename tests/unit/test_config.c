@@ -2,7 +2,7 @@
  * test_config.c - facts about the settings: what a file means.
  *
  * The protocols here are the test's own: a table of rows, each with another
- * set of beats, in the place of the real one. How errors are told is tested
+ * set of heartbeats, in the place of the real one. How errors are told is tested
  * at the program (tests/e2e/test_settings.py).
  */
 #include <errno.h>
@@ -22,15 +22,15 @@
 #include "config/make.h"
 #include "stent/config.h"
 
-#define ANY (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
+#define ANY (HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY)
 
 static const struct codec codecs[] = {
-	{ .name = "auto", .traits = CODEC_MAY_BE_ANY, .leg = { { ANY, BEAT_TELL, 30000 }, { ANY, BEAT_TELL, 30000 } } },
-	{ .name = "line", .traits = CODEC_TAKES_TEXTS, .leg = { { BEAT_TELL | BEAT_ASK, 0, 25000 }, { BEAT_TELL | BEAT_ASK, 0, 25000 } } },
-	{ .name = "both", .leg = { { BEAT_TELL, BEAT_TELL, 40000 }, { BEAT_TELL | BEAT_ASK, BEAT_ASK, 50000 } } },
-	{ .name = "server", .leg = { { 0, 0, 0 }, { BEAT_TELL | BEAT_ASK, BEAT_TELL, 60000 } } },
+	{ .name = "auto", .traits = CODEC_MAY_BE_ANY, .leg = { { ANY, HEARTBEAT_ONEWAY, 30000 }, { ANY, HEARTBEAT_ONEWAY, 30000 } } },
+	{ .name = "line", .traits = CODEC_TAKES_TEXTS, .leg = { { HEARTBEAT_ONEWAY | HEARTBEAT_PING, 0, 25000 }, { HEARTBEAT_ONEWAY | HEARTBEAT_PING, 0, 25000 } } },
+	{ .name = "both", .leg = { { HEARTBEAT_ONEWAY, HEARTBEAT_ONEWAY, 40000 }, { HEARTBEAT_ONEWAY | HEARTBEAT_PING, HEARTBEAT_PING, 50000 } } },
+	{ .name = "server", .leg = { { 0, 0, 0 }, { HEARTBEAT_ONEWAY | HEARTBEAT_PING, HEARTBEAT_ONEWAY, 60000 } } },
 	{ .name = "http", .traits = CODEC_HAS_COMMENTS },
-	{ .name = "demand", .leg = { { BEAT_AHEAD, 0, 0 }, { BEAT_TELL, BEAT_TELL, 60000 } } },
+	{ .name = "demand", .leg = { { HEARTBEAT_EARLY, 0, 0 }, { HEARTBEAT_ONEWAY, HEARTBEAT_ONEWAY, 60000 } } },
 };
 
 const struct codec *
@@ -200,8 +200,8 @@ test_defaults(void **state)
 	assert_int_equal(r->n_listen, 1);
 	assert_int_equal(r->n_backend, 1);
 	assert_int_equal(r->connect_timeout_ms, 5000);
-	assert_int_equal(r->lookup_age_ms, 10000);
-	assert_int_equal(r->on_dead, ON_DEAD_FAREWELL);
+	assert_int_equal(r->dns_ttl_ms, 10000);
+	assert_int_equal(r->on_dead, ON_DEAD_NOTIFY);
 	assert_true(r->urgent);
 	assert_true(r->cancel_on_death);
 	assert_false(r->codec_settings.in_transaction);
@@ -362,30 +362,30 @@ static const struct {
 		int64_t ms;
 		unsigned kind;
 	} leg[2];
-} beats[] = {
+} heartbeats[] = {
 	{ "protocol = both\n", { { 40000, 0 }, { 50000, 0 } } },
 	{ "protocol = both\nheartbeat = off\n", { { 0, 0 }, { 0, 0 } } },
 	{ "protocol = both\nheartbeat = 0\n", { { 0, 0 }, { 0, 0 } } },
 	{ "protocol = both\nheartbeat = 5s\n", { { 5000, 0 }, { 5000, 0 } } },
-	{ "protocol = both\nheartbeat_kind = tell\n", { { 40000, BEAT_TELL }, { 50000, BEAT_TELL } } },
-	{ "protocol = both\nbackend.heartbeat_kind = ask\n", { { 40000, 0 }, { 50000, BEAT_ASK } } },
+	{ "protocol = both\nheartbeat_kind = oneway\n", { { 40000, HEARTBEAT_ONEWAY }, { 50000, HEARTBEAT_ONEWAY } } },
+	{ "protocol = both\nbackend.heartbeat_kind = ping\n", { { 40000, 0 }, { 50000, HEARTBEAT_PING } } },
 	/* A kind that a leg cannot have does not matter where that leg is not beaten. */
-	{ "protocol = both\nheartbeat_kind = ask\nclient.heartbeat = off\n", { { 0, BEAT_ASK }, { 50000, BEAT_ASK } } },
-	/* A key for both legs is content with the one that has beats. */
-	{ "protocol = server\nheartbeat = 5s\nheartbeat_kind = ask\n", { { 0, 0 }, { 5000, BEAT_ASK } } },
+	{ "protocol = both\nheartbeat_kind = ping\nclient.heartbeat = off\n", { { 0, HEARTBEAT_PING }, { 50000, HEARTBEAT_PING } } },
+	/* A key for both legs is content with the one that has heartbeats. */
+	{ "protocol = server\nheartbeat = 5s\nheartbeat_kind = ping\n", { { 0, 0 }, { 5000, HEARTBEAT_PING } } },
 	{ "protocol = server\nclient.heartbeat = off\n", { { 0, 0 }, { 60000, 0 } } },
 	/* On demand alone. */
 	{ "protocol = demand\n", { { 0, 0 }, { 60000, 0 } } },
 	{ "protocol = demand\nheartbeat = 5s\n", { { 0, 0 }, { 5000, 0 } } },
-	{ "protocol = demand\nclient.heartbeat_kind = ahead\n", { { 60000, BEAT_AHEAD }, { 60000, 0 } } },
-	{ "protocol = demand\nclient.heartbeat_kind = ahead\nheartbeat = 5s\n", { { 5000, BEAT_AHEAD }, { 5000, 0 } } },
+	{ "protocol = demand\nclient.heartbeat_kind = early\n", { { 60000, HEARTBEAT_EARLY }, { 60000, 0 } } },
+	{ "protocol = demand\nclient.heartbeat_kind = early\nheartbeat = 5s\n", { { 5000, HEARTBEAT_EARLY }, { 5000, 0 } } },
 	/* Plain bytes. */
 	{ "protocol = tcp\nheartbeat = auto\nheartbeat_kind = auto\n", { { 0, 0 }, { 0, 0 } } },
 	{ "protocol = tcp\nheartbeat = off\n", { { 0, 0 }, { 0, 0 } } },
 	/* The generic line. */
-	{ "protocol = line\nclient.beat_send = PING\\n\n", { { 25000, 0 }, { 0, 0 } } },
-	{ "protocol = line\nbeat_send = PING\\n\nbackend.beat_expect = PONG\\n\nheartbeat = 1s\n", { { 1000, 0 }, { 1000, 0 } } },
-	{ "protocol = line\nbeat_send = PING\\n\nclient.heartbeat_kind = tell\n", { { 25000, BEAT_TELL }, { 25000, 0 } } },
+	{ "protocol = line\nclient.heartbeat_send = PING\\n\n", { { 25000, 0 }, { 0, 0 } } },
+	{ "protocol = line\nheartbeat_send = PING\\n\nbackend.heartbeat_expect = PONG\\n\nheartbeat = 1s\n", { { 1000, 0 }, { 1000, 0 } } },
+	{ "protocol = line\nheartbeat_send = PING\\n\nclient.heartbeat_kind = oneway\n", { { 25000, HEARTBEAT_ONEWAY }, { 25000, 0 } } },
 	{ "protocol = line\nheartbeat = off\n", { { 0, 0 }, { 0, 0 } } },
 };
 
@@ -393,14 +393,14 @@ static void
 test_heartbeats(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(beats) / sizeof(beats[0]); i++) {
-		struct config *c = good_route(beats[i].lines);
+	for (size_t i = 0; i < sizeof(heartbeats) / sizeof(heartbeats[0]); i++) {
+		struct config *c = good_route(heartbeats[i].lines);
 
 		for (int s = CLIENT; s <= BACKEND; s++) {
 			const struct leg_settings *leg = &c->routes->leg[s];
 
-			if (leg->heartbeat_ms != beats[i].leg[s].ms || leg->heartbeat_kind != beats[i].leg[s].kind)
-				fail_msg("%s%s: %d ms, kind %u", beats[i].lines, side_name((enum side)s),
+			if (leg->heartbeat_ms != heartbeats[i].leg[s].ms || leg->heartbeat_kind != heartbeats[i].leg[s].kind)
+				fail_msg("%s%s: %d ms, kind %u", heartbeats[i].lines, side_name((enum side)s),
 				    (int)leg->heartbeat_ms, leg->heartbeat_kind);
 			assert_false(leg->heartbeat_is_auto);
 			assert_int_equal(c->routes->codec_settings.heartbeats[s], leg->heartbeat_ms > 0);
@@ -413,12 +413,12 @@ test_heartbeats(void **state)
 static void
 test_heartbeats_of_a_protocol_to_be_found(void **state)
 {
-	struct config *c = good_route("protocol = auto\nbackend.heartbeat = 5s\nheartbeat_kind = ask\n");
+	struct config *c = good_route("protocol = auto\nbackend.heartbeat = 5s\nheartbeat_kind = ping\n");
 
 	(void)state;
 	assert_true(c->routes->leg[CLIENT].heartbeat_is_auto);
 	assert_int_equal(c->routes->leg[CLIENT].heartbeat_ms, 30000);
-	assert_int_equal(c->routes->leg[CLIENT].heartbeat_kind, BEAT_ASK);
+	assert_int_equal(c->routes->leg[CLIENT].heartbeat_kind, HEARTBEAT_PING);
 	assert_true(c->routes->codec_settings.heartbeats[CLIENT]);
 	assert_false(c->routes->leg[BACKEND].heartbeat_is_auto);
 	assert_int_equal(c->routes->leg[BACKEND].heartbeat_ms, 5000);
@@ -435,7 +435,7 @@ test_heartbeats_that_cannot_be(void **state)
 		    "protocol = websocket, or leave this out: TCP probes work without" },
 		{ "client.heartbeat = 5s\n", "4: client.heartbeat: protocol = tcp has no heartbeats; name the protocol, "
 		    "such as protocol = websocket, or leave this out: TCP probes work without" },
-		{ "heartbeat_kind = ask\n", "4: heartbeat_kind: protocol = tcp has no heartbeats; name the protocol, "
+		{ "heartbeat_kind = ping\n", "4: heartbeat_kind: protocol = tcp has no heartbeats; name the protocol, "
 		    "such as protocol = websocket, or leave this out: TCP probes work without" },
 		{ "heartbeat_in_transaction = on\n", "4: heartbeat_in_transaction: protocol = tcp has no heartbeats; "
 		    "name the protocol, such as protocol = websocket, or leave this out: TCP probes work without" },
@@ -445,27 +445,27 @@ test_heartbeats_that_cannot_be(void **state)
 		    "there are no event streams; leave this out, or write protocol = http" },
 		{ "protocol = server\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = server has no "
 		    "heartbeats toward the client; leave this out" },
-		{ "protocol = server\nclient.heartbeat_kind = tell\n", "5: client.heartbeat_kind: protocol = server has "
+		{ "protocol = server\nclient.heartbeat_kind = oneway\n", "5: client.heartbeat_kind: protocol = server has "
 		    "no heartbeats toward the client; leave this out" },
-		{ "protocol = server\nheartbeat_kind = ahead\n", "5: heartbeat_kind: protocol = server has no \"ahead\" "
-		    "toward the backend; write backend.heartbeat_kind = tell or ask" },
-		{ "protocol = both\nheartbeat_kind = ask\n", "5: heartbeat_kind: protocol = both has no \"ask\" toward "
-		    "the client; write client.heartbeat_kind = tell" },
-		{ "protocol = demand\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = demand beats the client "
-		    "only on demand; write also client.heartbeat_kind = ahead" },
-		{ "protocol = line\n", "4: protocol: \"line\" needs a text to send; write client.beat_send or "
-		    "backend.beat_send, or heartbeat = off" },
+		{ "protocol = server\nheartbeat_kind = early\n", "5: heartbeat_kind: protocol = server has no \"early\" "
+		    "toward the backend; write backend.heartbeat_kind = oneway or ping" },
+		{ "protocol = both\nheartbeat_kind = ping\n", "5: heartbeat_kind: protocol = both has no \"ping\" toward "
+		    "the client; write client.heartbeat_kind = oneway" },
+		{ "protocol = demand\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = demand heartbeats the client "
+		    "only on demand; write also client.heartbeat_kind = early" },
+		{ "protocol = line\n", "4: protocol: \"line\" needs a text to send; write client.heartbeat_send or "
+		    "backend.heartbeat_send, or heartbeat = off" },
 		{ "protocol = line\nheartbeat = 5s\n", "5: heartbeat: protocol = line has no heartbeat without its text; "
-		    "write client.beat_send or backend.beat_send" },
-		{ "protocol = line\nclient.heartbeat = 5s\nbackend.beat_send = x\\n\n", "5: client.heartbeat: protocol = "
-		    "line has no heartbeat without its text; write client.beat_send" },
-		{ "protocol = line\nclient.beat_send = x\\n\nclient.heartbeat_kind = ask\n", "6: client.heartbeat_kind: "
-		    "protocol = line asks where client.beat_expect is set and else tells; leave this out" },
-		{ "protocol = line\nclient.beat_send = x\\n\nbackend.beat_expect = y\\n\n", "6: backend.beat_expect: nothing "
-		    "is sent that this could answer; write backend.beat_send" },
-		{ "protocol = both\nbeat_send = x\\n\n", "5: beat_send: only protocol = line has a text of its own to send; "
+		    "write client.heartbeat_send or backend.heartbeat_send" },
+		{ "protocol = line\nclient.heartbeat = 5s\nbackend.heartbeat_send = x\\n\n", "5: client.heartbeat: protocol = "
+		    "line has no heartbeat without its text; write client.heartbeat_send" },
+		{ "protocol = line\nclient.heartbeat_send = x\\n\nclient.heartbeat_kind = ping\n", "6: client.heartbeat_kind: "
+		    "protocol = line asks where client.heartbeat_expect is set and else tells; leave this out" },
+		{ "protocol = line\nclient.heartbeat_send = x\\n\nbackend.heartbeat_expect = y\\n\n", "6: backend.heartbeat_expect: nothing "
+		    "is sent that this could answer; write backend.heartbeat_send" },
+		{ "protocol = both\nheartbeat_send = x\\n\n", "5: heartbeat_send: only protocol = line has a text of its own to send; "
 		    "leave this out" },
-		{ "backend.beat_expect = x\n", "4: backend.beat_expect: only protocol = line has a text of its own to "
+		{ "backend.heartbeat_expect = x\n", "4: backend.heartbeat_expect: only protocol = line has a text of its own to "
 		    "send; leave this out" },
 	};
 
@@ -478,7 +478,7 @@ test_heartbeats_that_cannot_be(void **state)
 static void
 test_defaults_give_way(void **state)
 {
-	struct config *c = read_text("[defaults]\nheartbeat = 5s\nheartbeat_kind = ask\nbeat_send = x\\n\n"
+	struct config *c = read_text("[defaults]\nheartbeat = 5s\nheartbeat_kind = ping\nheartbeat_send = x\\n\n"
 	    "heartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n"
 	    "[route a]\nlisten = :81\nbackend = db:1\n"
 	    "[route b]\nlisten = :82\nbackend = db:1\nprotocol = both\n"
@@ -492,9 +492,9 @@ test_defaults_give_way(void **state)
 	assert_int_equal(c->routes[0].leg[CLIENT].heartbeat_kind, 0);
 	assert_int_equal(c->routes[1].leg[CLIENT].heartbeat_ms, 5000);
 	assert_int_equal(c->routes[1].leg[CLIENT].heartbeat_kind, 0);	/* it only tells */
-	assert_int_equal(c->routes[1].leg[BACKEND].heartbeat_kind, BEAT_ASK);
+	assert_int_equal(c->routes[1].leg[BACKEND].heartbeat_kind, HEARTBEAT_PING);
 	assert_false(c->routes[1].codec_settings.in_transaction);	/* it has none */
-	assert_int_equal(c->routes[2].leg[CLIENT].heartbeat_kind, 0);	/* no beat_expect: it tells */
+	assert_int_equal(c->routes[2].leg[CLIENT].heartbeat_kind, 0);	/* no heartbeat_expect: it tells */
 	assert_true(c->routes[3].codec_settings.in_transaction);	/* it may turn out to have them */
 	assert_int_equal(c->routes[1].codec_settings.comment.len, 0);
 	assert_false(c->routes[1].codec_settings.comment_at_start);
@@ -570,20 +570,20 @@ assert_bytes(const char *written, const void *data, size_t len)
 	struct config *c;
 	const struct codec_bytes *expected;
 
-	snprintf(lines, sizeof(lines), "protocol = line\nbackend.beat_send = x\\n\nbackend.beat_expect = %s\n", written);
+	snprintf(lines, sizeof(lines), "protocol = line\nbackend.heartbeat_send = x\\n\nbackend.heartbeat_expect = %s\n", written);
 	c = good_route(lines);
-	expected = &c->routes->codec_settings.beat_expect[BACKEND];
+	expected = &c->routes->codec_settings.heartbeat_expect[BACKEND];
 	assert_int_equal(expected->len, len);
 	assert_memory_equal(expected->data, data, len);
-	assert_int_equal(c->routes->codec_settings.beat_expect[CLIENT].len, 0);
+	assert_int_equal(c->routes->codec_settings.heartbeat_expect[CLIENT].len, 0);
 	config_release(c);
 }
 
 static void
 test_bytes(void **state)
 {
-	char all[CODEC_BEAT_MAX * 4 + 1];
-	uint8_t zeros[CODEC_BEAT_MAX] = { 0 };
+	char all[CODEC_HEARTBEAT_MAX * 4 + 1];
+	uint8_t zeros[CODEC_HEARTBEAT_MAX] = { 0 };
 
 	(void)state;
 	assert_bytes("PING\\n", "PING\n", 5);
@@ -594,24 +594,24 @@ test_bytes(void **state)
 	assert_bytes("\\\"quoted\\\"", "\"quoted\"", 8);
 	assert_bytes("#1", "#1", 2);
 	assert_bytes("PING #1", "PING #1", 7);
-	for (size_t i = 0; i < CODEC_BEAT_MAX; i++)
+	for (size_t i = 0; i < CODEC_HEARTBEAT_MAX; i++)
 		memcpy(all + i * 4, "\\x00", 5);
 	assert_bytes(all, zeros, sizeof(zeros));
 
-	assert_error("protocol = line\nbeat_send = \\q\n", "5: beat_send: \"\\q\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = \\q\n", "5: heartbeat_send: \"\\q\" is no escape; there are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nbeat_send = \\x1\n", "5: beat_send: \"\\x1\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = \\x1\n", "5: heartbeat_send: \"\\x1\" is no escape; there are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nbeat_send = \\012\n", "5: beat_send: \"\\012\" is no escape; there are \\n \\r \\t "
+	assert_error("protocol = line\nheartbeat_send = \\012\n", "5: heartbeat_send: \"\\012\" is no escape; there are \\n \\r \\t "
 	    "\\0 \\xHH \\\\ \\\"");
-	assert_error("protocol = line\nbeat_send = a\\\n", "5: beat_send: \"\\\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = a\\\n", "5: heartbeat_send: \"\\\" is no escape; there are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nbeat_send = \"a ; b\"\n", "5: beat_send: \"a has no closing quote; write one (a "
+	assert_error("protocol = line\nheartbeat_send = \"a ; b\"\n", "5: heartbeat_send: \"a has no closing quote; write one (a "
 	    "\" ;\" inside is a comment: write \\x3b)");
-	assert_error("protocol = line\nbeat_send = \"a\" b\n", "5: beat_send: \"a\" b has text behind the closing quote; "
+	assert_error("protocol = line\nheartbeat_send = \"a\" b\n", "5: heartbeat_send: \"a\" b has text behind the closing quote; "
 	    "write a quote inside as \\\"");
-	assert_error("protocol = line\nbeat_send = PING\n", "5: beat_send: PING does not end its line; write \\n at its end");
-	assert_error("protocol = line\nbeat_send = \"\"\n", "5: beat_send: \"\" holds no bytes; write some or leave the "
+	assert_error("protocol = line\nheartbeat_send = PING\n", "5: heartbeat_send: PING does not end its line; write \\n at its end");
+	assert_error("protocol = line\nheartbeat_send = \"\"\n", "5: heartbeat_send: \"\" holds no bytes; write some or leave the "
 	    "line out");
 }
 
@@ -706,12 +706,12 @@ test_printed_settings_read_back(void **state)
 	static const char *const texts[] = {
 		"[route a]\nlisten=:1\nbackend=original\nprotocol=auto\nheartbeat_text=\":\\x3b \\\\ \\t\\n\\n\"\nheartbeat_at_start=on\n"
 		    "backend.heartbeat_in_transaction=on\n[route b]\nlisten = unix:@x, fd:y\nbackend = [::1]:2\n"
-		    "protocol=line\nbeat_send = \" \\x3b\\\"\\\\\\x01\\xff\\0 \\n\"\nclient.beat_expect=;a\nclient.user_timeout = off\n",
+		    "protocol=line\nheartbeat_send = \" \\x3b\\\"\\\\\\x01\\xff\\0 \\n\"\nclient.heartbeat_expect=;a\nclient.user_timeout = off\n",
 		"[stent]\nlog=file:/x y\ncontrol=off\nadmin=off\nuser=off\nmax_flows=7\n[defaults]\nkeepalive=off\nheartbeat=1ms\n"
 		    "heartbeat_misses=off\nheartbeat_limit=off\nurgent=on\non_dead=reset\ncancel_on_death=off\n"
 		    "[route a]\nlisten=:1\nbackend=b:1\n[route b]\nlisten=:2\nbackend=b:1\nprotocol=both\n"
 		    "[route c]\nlisten=:3\nbackend=b:1\nprotocol=server\n[route d]\nlisten=:4\nbackend=b:1\nprotocol=demand\n"
-		    "client.heartbeat_kind=ahead\nheartbeat_timeout=1s\nlookup_age=0\n",
+		    "client.heartbeat_kind=early\nheartbeat_timeout=1s\ndns_ttl=0\n",
 	};
 
 	(void)state;

@@ -59,9 +59,9 @@ some_flows(void)
 	return json_pack("[{s:i, s:s, s:s, s:s, s:f, s:{s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:s, s:f}, "
 	    "s:{s:s, s:i, s:i, s:i, s:i, s:n, s:f, s:s, s:i, s:i}}]",
 	    "id", 7, "route", "p\033[2Jg", "protocol", "postgres", "state", "open", "age_seconds", 75.0,
-	    "client", "address", "192.0.2.1:5000", "bytes", 1234, "beats", 25, "asks", 20, "answers", 19, "rtt_ms", 1.5,
+	    "client", "address", "192.0.2.1:5000", "bytes", 1234, "heartbeats", 25, "pings", 20, "replies", 19, "rtt_ms", 1.5,
 	    "quiet_seconds", 3.0, "verdict", "alive", "last_sign_seconds", 2.0,
-	    "backend", "address", "10.0.0.7:5432", "bytes", 5, "beats", 3, "asks", 3, "answers", 0, "rtt_ms",
+	    "backend", "address", "10.0.0.7:5432", "bytes", 5, "heartbeats", 3, "pings", 3, "replies", 0, "rtt_ms",
 	    "quiet_seconds", 4.0, "verdict", "asking", "misses", 1, "misses_max", 3);
 }
 

@@ -86,7 +86,7 @@ test_continue_and_early_answers(void **state)
 	script_say(&s, BACKEND, "\r\n\r\n");
 	script_say(&s, CLIENT, GET);
 	script_say(&s, BACKEND, OK("Content-Length: 1\r\n") "z");
-	script_check(&s, "continue and early answers", &codec_http, NULL, NULL);
+	script_check(&s, "continue and early replies", &codec_http, NULL, NULL);
 	script_free(&s);
 }
 
@@ -215,13 +215,13 @@ test_length_and_end_are_counted(void **state)
 
 	(void)state;
 	start_response(&r, OK("Content-Length: 1000000000000\r\n"));
-	assert_int_equal(r.codec->unseen(r.state, BACKEND), 1000000000000);
+	assert_int_equal(r.codec->skippable(r.state, BACKEND), 1000000000000);
 	run_end(&r);
 	start_response(&r, OK(""));
-	assert_int_equal(r.codec->unseen(r.state, BACKEND), UINT64_MAX);
+	assert_int_equal(r.codec->skippable(r.state, BACKEND), UINT64_MAX);
 	run_end(&r);
 	start_response(&r, OK("Transfer-Encoding: chunked\r\n") "FF\r\n");
-	assert_int_equal(r.codec->unseen(r.state, BACKEND), 255);
+	assert_int_equal(r.codec->skippable(r.state, BACKEND), 255);
 	run_end(&r);
 }
 
@@ -242,7 +242,7 @@ test_websocket_is_handed_over(void **state)
 	script_frame(&s, BACKEND, 0x81, "hello", 5);
 	script_frame(&s, CLIENT, 0x81, "hello", 5);
 	tally = script_check(&s, "upgrade", &codec_http, NULL, NULL);
-	assert_true(tally.answers[CLIENT] > 0 && tally.answers[BACKEND] > 0);
+	assert_true(tally.replies[CLIENT] > 0 && tally.replies[BACKEND] > 0);
 	script_free(&s);
 
 	run_start(&r, &codec_http, NULL);
@@ -250,8 +250,8 @@ test_websocket_is_handed_over(void **state)
 	assert_null(r.codec->actual(r.state));
 	run_say(&r, BACKEND, WS_ACCEPT);
 	assert_ptr_equal(r.codec->actual(r.state), &codec_websocket);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL | BEAT_ASK);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL | BEAT_ASK);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY | HEARTBEAT_PING);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY | HEARTBEAT_PING);
 	run_end(&r);
 }
 
@@ -271,7 +271,7 @@ test_a_megabyte_of_head(void **state)
 	run_feed(&r, CLIENT, value, 1 << 20);
 	run_say(&r, CLIENT, "\r\n\r\n");
 	run_say(&r, BACKEND, EVENTS "3\r\n:x\n\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	run_end(&r);
 	free(value);
 	assert_true(codec_http.state_size <= 184);

@@ -32,7 +32,7 @@ start(struct run *r, const struct codec_settings *settings, const char *head)
 {
 	run_start(r, &codec_http, settings);
 	run_say(r, CLIENT, GET);
-	assert_int_equal(run_may_beat(r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(r, CLIENT), 0);
 	run_say(r, BACKEND, head);
 }
 
@@ -139,37 +139,37 @@ test_chunks(void **state)
 
 	(void)state;
 	start(&r, NULL, CHUNKED);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	assert_string_equal(why_none(&r), "no event has come yet");
 	run_say(&r, BACKEND, "b\r\ndata: one\n\n");
 	assert_string_equal(why_none(&r), "in the middle of a chunk");
 	run_say(&r, BACKEND, "\r\n");
 	assert_null(why_none(&r));
 	assert_false(may_wait(&r));
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	run_beat(&r, CLIENT, BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	run_heartbeat(&r, CLIENT, HEARTBEAT_ONEWAY);
 	assert_true(run_ends(&r, CLIENT, "\n\n\r\n3\r\n:\n\n\r\n", 12));
 	run_say(&r, BACKEND, "1");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, "\r\nd\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	assert_string_equal(why_none(&r), "in the middle of a line");
 	run_say(&r, BACKEND, "6\r\nata:2\n\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	assert_true(may_wait(&r));
-	run_beat(&r, CLIENT, BEAT_TELL);
+	run_heartbeat(&r, CLIENT, HEARTBEAT_ONEWAY);
 	assert_true(run_ends(&r, CLIENT, "\n\r\n2\r\n:\n\r\n", 10));
 	run_say(&r, BACKEND, "1\r\n\n\r\n");
 	assert_false(may_wait(&r));
 	run_say(&r, BACKEND, "0\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, "T: 1\r\n\r\n");
 	assert_string_equal(why_none(&r), "no request under way");
 	run_say(&r, CLIENT, GET);
 	assert_string_equal(why_none(&r), "request under way");
 	run_say(&r, BACKEND, CHUNKED "3\r\n:\n\n\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	run_end(&r);
 }
 
@@ -181,24 +181,24 @@ test_until_the_connection_closes(void **state)
 	(void)state;
 	start(&r, NULL, UNTIL_CLOSE);
 	assert_string_equal(why_none(&r), "no event has come yet");
-	assert_int_equal(r.codec->unseen(r.state, BACKEND), 0);
+	assert_int_equal(r.codec->skippable(r.state, BACKEND), 0);
 	run_say(&r, BACKEND, "data: 1\r\n\r\n");
 	assert_true(r.codec->ends_at_fin(r.state, CLIENT));
 	assert_false(r.codec->ends_at_fin(r.state, BACKEND));
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
-	run_beat(&r, CLIENT, BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
+	run_heartbeat(&r, CLIENT, HEARTBEAT_ONEWAY);
 	assert_true(run_ends(&r, CLIENT, "1\r\n\r\n:\r\n\r\n", 10));
 	run_say(&r, BACKEND, "data: 2");
 	assert_string_equal(why_none(&r), "in the middle of a line");
 	run_say(&r, BACKEND, "\r");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, "\n");
 	assert_true(may_wait(&r));
-	run_beat(&r, CLIENT, BEAT_TELL);
+	run_heartbeat(&r, CLIENT, HEARTBEAT_ONEWAY);
 	assert_true(run_ends(&r, CLIENT, "2\r\n:\r\n", 6));
 	run_fin(&r, BACKEND);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_null(r.lost);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -216,8 +216,8 @@ test_other_bodies_without_an_end_of_their_own(void **state)
 	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
 		start(&r, NULL, heads[i]);
 		run_say(&r, BACKEND, ":\n\n");
-		assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
-		run_beat(&r, CLIENT, BEAT_TELL);
+		assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
+		run_heartbeat(&r, CLIENT, HEARTBEAT_ONEWAY);
 		assert_true(run_ends(&r, CLIENT, "\n:\n\n:\n\n", 7));
 		run_end(&r);
 	}
@@ -230,14 +230,14 @@ test_at_the_start_when_asked_for(void **state)
 
 	(void)state;
 	start(&r, &at_start, CHUNKED);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
-	run_beat(&r, CLIENT, BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
+	run_heartbeat(&r, CLIENT, HEARTBEAT_ONEWAY);
 	assert_true(run_ends(&r, CLIENT, "\r\n\r\n3\r\n:\n\n\r\n", 12));
 	run_say(&r, BACKEND, "1\r\nd\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 	start(&r, &at_start, UNTIL_CLOSE);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	run_end(&r);
 }
 
@@ -247,15 +247,15 @@ check_none(const char *head, const char *body, const char *why)
 	struct run r;
 
 	start(&r, &at_start, head);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	if (why != NULL)
 		assert_string_equal(why_none(&r), why);
 	for (; *body != '\0'; body++) {
 		run_feed(&r, BACKEND, body, 1);
-		assert_int_equal(run_may_beat(&r, CLIENT), 0);
+		assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 		assert_false(may_wait(&r));
 	}
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -293,11 +293,11 @@ test_none_behind_a_head_request(void **state)
 	run_start(&r, &codec_http, &at_start);
 	run_say(&r, CLIENT, "HEAD / HTTP/1.1\r\n\r\n");
 	run_say(&r, BACKEND, UNTIL_CLOSE);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	assert_false(r.codec->ends_at_fin(r.state, CLIENT));
 	run_say(&r, CLIENT, GET);	/* the connection goes on */
 	run_say(&r, BACKEND, CHUNKED);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	run_end(&r);
 }
 
@@ -310,13 +310,13 @@ test_doubt_ends_the_comments(void **state)
 	(void)state;
 	start(&r, NULL, UNTIL_CLOSE "data: 1\n\n");
 	run_say(&r, CLIENT, GET);
-	assert_string_equal(r.lost, "pipelined requests");
+	assert_string_equal(r.passthrough, "pipelined requests");
 	run_end(&r);
 	start(&r, NULL, CHUNKED "5 0\r\n");
-	assert_string_equal(r.lost, "bad chunk size");
+	assert_string_equal(r.passthrough, "bad chunk size");
 	run_end(&r);
 	start(&r, NULL, HEAD(TYPE "Content-Length: 5\r\n" CHUNKS));
-	assert_string_equal(r.lost, "Content-Length beside Transfer-Encoding");
+	assert_string_equal(r.passthrough, "Content-Length beside Transfer-Encoding");
 	run_end(&r);
 }
 
@@ -328,25 +328,25 @@ test_half_closed_client_is_still_told(void **state)
 	(void)state;
 	start(&r, NULL, CHUNKED "2\r\n:\n\r\n");
 	run_fin(&r, CLIENT);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	run_fin(&r, BACKEND);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 }
 
 static void
-test_heartbeats_off_lets_events_pass_unseen(void **state)
+test_heartbeats_off_lets_events_pass_skippable(void **state)
 {
 	static const struct codec_settings off = { .heartbeats = { false, true } };
 	struct run r;
 
 	(void)state;
 	start(&r, &off, CHUNKED "5\r\n");
-	assert_int_equal(r.codec->unseen(r.state, BACKEND), 5);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(r.codec->skippable(r.state, BACKEND), 5);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 	start(&r, &off, UNTIL_CLOSE);
-	assert_int_equal(r.codec->unseen(r.state, BACKEND), UINT64_MAX);
+	assert_int_equal(r.codec->skippable(r.state, BACKEND), UINT64_MAX);
 	run_end(&r);
 }
 
@@ -364,7 +364,7 @@ test_behind_auto(void **state)
 	assert_string_equal(why_none(&r), "in the middle of a line");
 	assert_true(r.codec->ends_at_fin(r.state, CLIENT));
 	run_say(&r, BACKEND, "\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	assert_true(may_wait(&r));
 	run_end(&r);
 }
@@ -393,8 +393,8 @@ test_transcripts(void **state)
 	script_fin(&s, BACKEND);
 	script_check(&s, "events", &codec_sse, NULL, NULL);
 	tally = script_check(&s, "events with and without chunks", &codec_http, NULL, NULL);
-	assert_int_equal(tally.moments[CLIENT][BEAT_TELL], 3 + 1 + 2);	/* a place each */
-	assert_int_equal(tally.moments[CLIENT][BEAT_ASK] + tally.moments[BACKEND][BEAT_TELL], 0);
+	assert_int_equal(tally.moments[CLIENT][HEARTBEAT_ONEWAY], 3 + 1 + 2);	/* a place each */
+	assert_int_equal(tally.moments[CLIENT][HEARTBEAT_PING] + tally.moments[BACKEND][HEARTBEAT_ONEWAY], 0);
 	script_free(&s);
 }
 
@@ -508,8 +508,8 @@ run_random(struct run *r, unsigned seed, const char *const *pieces, unsigned n_p
 		const size_t len = strlen(piece), cut = len > 0 ? roll(&random, (unsigned)len) : 0;
 
 		for (int half = 0; half < 2; half++) {
-			if (run_may_beat(r, CLIENT) != 0 && !(may_wait(r) && n_pieces == 4) && roll(&random, 3) == 0)
-				run_beat(r, CLIENT, BEAT_TELL);
+			if (run_may_heartbeat(r, CLIENT) != 0 && !(may_wait(r) && n_pieces == 4) && roll(&random, 3) == 0)
+				run_heartbeat(r, CLIENT, HEARTBEAT_ONEWAY);
 			if (half == 0 ? cut > 0 : cut < len)
 				run_feed(r, BACKEND, piece + (half == 0 ? 0 : cut), half == 0 ? cut : len - cut);
 		}
@@ -587,7 +587,7 @@ main(void)
 		cmocka_unit_test(test_none_behind_a_head_request),
 		cmocka_unit_test(test_doubt_ends_the_comments),
 		cmocka_unit_test(test_half_closed_client_is_still_told),
-		cmocka_unit_test(test_heartbeats_off_lets_events_pass_unseen),
+		cmocka_unit_test(test_heartbeats_off_lets_events_pass_skippable),
 		cmocka_unit_test(test_behind_auto),
 		cmocka_unit_test(test_transcripts),
 		cmocka_unit_test(test_readers_see_the_same_events),

@@ -1,6 +1,6 @@
 /*
- * test_line.c - lines of a protocol of one's own: beats between lines only,
- * answers taken out whole, look-alikes left alone.
+ * test_line.c - lines of a protocol of one's own: heartbeats between lines only,
+ * replies taken out whole, look-alikes left alone.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,21 +15,21 @@
 
 #define BYTES(text) { (uint8_t *)(uintptr_t)(text), sizeof(text) - 1 }
 
-/* The backend answers with a whole line, the client with a text that any line end may follow. */
+/* The backend replies with a whole line, the client with a text that any line end may follow. */
 static const struct codec_settings asking = {
 	.heartbeats = { true, true },
-	.beat_send = { BYTES("hb?\n"), BYTES("PING\n") },
-	.beat_expect = { BYTES("alive"), BYTES("PONG 1\n") },
+	.heartbeat_send = { BYTES("hb?\n"), BYTES("PING\n") },
+	.heartbeat_expect = { BYTES("alive"), BYTES("PONG 1\n") },
 };
 static const struct codec_settings telling = {
 	.heartbeats = { true, true },
-	.beat_send = { BYTES("\r\n"), BYTES("# still here\n") },
+	.heartbeat_send = { BYTES("\r\n"), BYTES("# still here\n") },
 };
 /* An answer of three lines, whose first two are alike. */
 static const struct codec_settings poem = {
 	.heartbeats = { true, true },
-	.beat_send = { { NULL, 0 }, BYTES("VERSE\n") },
-	.beat_expect = { { NULL, 0 }, BYTES("a\na\nb\n") },
+	.heartbeat_send = { { NULL, 0 }, BYTES("VERSE\n") },
+	.heartbeat_expect = { { NULL, 0 }, BYTES("a\na\nb\n") },
 };
 
 static const struct step look_alikes[] = {
@@ -47,7 +47,7 @@ static const struct step starts_tls[] = {
 };
 
 #define LINE(n, array, how, why) { .name = "line " n, .codec = &codec_line, \
-	.settings = (how), TRANSCRIPT_STEPS(array), .lost = (why) }
+	.settings = (how), TRANSCRIPT_STEPS(array), .passthrough = (why) }
 
 static void
 test_answers_are_taken_and_look_alikes_are_not(void **unused)
@@ -57,9 +57,9 @@ test_answers_are_taken_and_look_alikes_are_not(void **unused)
 
 	(void)unused;
 	for (int side = CLIENT; side <= BACKEND; side++) {
-		assert_true(tally.moments[side][BEAT_ASK] > 10);
-		assert_int_equal(tally.answers[side], tally.moments[side][BEAT_ASK]);
-		assert_int_equal(tally.moments[side][BEAT_TELL], 0);
+		assert_true(tally.moments[side][HEARTBEAT_PING] > 10);
+		assert_int_equal(tally.replies[side], tally.moments[side][HEARTBEAT_PING]);
+		assert_int_equal(tally.moments[side][HEARTBEAT_ONEWAY], 0);
 	}
 }
 
@@ -71,8 +71,8 @@ test_without_an_answer_it_tells(void **unused)
 
 	(void)unused;
 	for (int side = CLIENT; side <= BACKEND; side++) {
-		assert_true(tally.moments[side][BEAT_TELL] > 10);
-		assert_int_equal(tally.moments[side][BEAT_ASK], 0);
+		assert_true(tally.moments[side][HEARTBEAT_ONEWAY] > 10);
+		assert_int_equal(tally.moments[side][HEARTBEAT_PING], 0);
 	}
 }
 
@@ -84,8 +84,8 @@ test_answer_of_several_lines(void **unused)
 	struct tally tally = codec_check(&t);
 
 	(void)unused;
-	assert_true(tally.answers[BACKEND] > 0);
-	assert_int_equal(tally.moments[CLIENT][BEAT_TELL], 0);
+	assert_true(tally.replies[BACKEND] > 0);
+	assert_int_equal(tally.moments[CLIENT][HEARTBEAT_ONEWAY], 0);
 }
 
 static void
@@ -95,10 +95,10 @@ test_answer_behind_its_own_beginning(void **unused)
 
 	(void)unused;
 	run_start(&r, &codec_line, &poem);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	for (const char *p = "a\na\na\nb\nc\n"; *p != '\0'; p++)
 		run_feed(&r, BACKEND, p, 1);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.replies[BACKEND], 1);
 	assert_int_equal(r.got[CLIENT].len, 4);
 	assert_memory_equal(r.got[CLIENT].data, "a\nc\n", 4);
 	run_end(&r);
@@ -115,21 +115,21 @@ test_tls_ends_it(void **unused)
 
 /* The client's first line is under way: the backend must not be beaten, the client may. */
 static void
-test_beats_only_between_lines(void **unused)
+test_heartbeats_only_between_lines(void **unused)
 {
 	struct run r;
 
 	(void)unused;
 	run_start(&r, &codec_line, &telling);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
 	run_feed(&r, CLIENT, "GE", 2);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	run_feed(&r, CLIENT, "T\r", 2);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_feed(&r, CLIENT, "\n", 1);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
-	assert_int_equal(run_beat(&r, BACKEND, BEAT_TELL), 13);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
+	assert_int_equal(run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY), 13);
 	assert_memory_equal(r.got[BACKEND].data, "GET\r\n# still here\n", 18);
 	run_end(&r);
 }
@@ -145,15 +145,15 @@ test_held_bytes_come_at_the_first_that_differs(void **unused)
 	run_feed(&r, BACKEND, "PONG", 4);
 	assert_int_equal(r.got[CLIENT].len, 4);		/* nothing was asked: nothing is held */
 	run_feed(&r, BACKEND, "\n", 1);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	run_feed(&r, BACKEND, "PONG", 4);
 	assert_int_equal(r.got[CLIENT].len, 5);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_ASK);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_PING);
 	run_feed(&r, BACKEND, "!", 1);
 	assert_int_equal(r.got[CLIENT].len, 10);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_feed(&r, BACKEND, "\nPONG 1\n", 8);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.replies[BACKEND], 1);
 	assert_memory_equal(r.got[CLIENT].data, "PONG\nPONG!\n", 11);
 	assert_int_equal(r.got[CLIENT].len, 11);
 	run_feed(&r, BACKEND, "PONG 1\n", 7);		/* one too many: the application's own */
@@ -169,21 +169,21 @@ test_a_mute_peer_is_not_asked_for_ever(void **unused)
 
 	(void)unused;
 	run_start(&r, &codec_line, &asking);
-	for (n = 0; n < 1000 && run_may_beat(&r, BACKEND) != 0; n++)
-		run_beat(&r, BACKEND, BEAT_ASK);
+	for (n = 0; n < 1000 && run_may_heartbeat(&r, BACKEND) != 0; n++)
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	assert_int_equal(n, 100);
 	run_feed(&r, BACKEND, "PONG 1\n", 7);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_ASK);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_PING);
 	run_fin(&r, BACKEND);				/* it will answer no more */
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 }
 
 static void
 expect_why(struct run *r, enum side to, const char *words)
 {
-	assert_int_equal(run_may_beat(r, to), 0);
+	assert_int_equal(run_may_heartbeat(r, to), 0);
 	assert_non_null(codec_line.why_none(r->state, to));
 	assert_non_null(strstr(codec_line.why_none(r->state, to), words));
 }
@@ -203,8 +203,8 @@ test_it_says_why_there_is_none(void **unused)
 	run_end(&r);
 	run_start(&r, &codec_line, &poem);
 	expect_why(&r, CLIENT, "no text");
-	while (run_may_beat(&r, BACKEND) != 0)
-		run_beat(&r, BACKEND, BEAT_ASK);
+	while (run_may_heartbeat(&r, BACKEND) != 0)
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	expect_why(&r, BACKEND, "replies");
 	run_end(&r);
 }
@@ -217,14 +217,14 @@ test_a_reply_to_a_tell_passes(void **unused)
 
 	(void)unused;
 	run_start(&r, &codec_line, &telling);
-	run_beat(&r, BACKEND, BEAT_TELL);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	run_feed(&r, BACKEND, "unknown command\n", 16);
 	assert_int_equal(r.got[CLIENT].len, 16);
 	assert_null(r.refused);
 	run_end(&r);
 }
 
-/* No text, no beat; and the stream is still followed. */
+/* No text, no heartbeat; and the stream is still followed. */
 static void
 test_a_side_without_a_text_is_not_beaten(void **unused)
 {
@@ -232,11 +232,11 @@ test_a_side_without_a_text_is_not_beaten(void **unused)
 
 	(void)unused;
 	run_start(&r, &codec_line, &poem);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_ASK);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_PING);
 	run_end(&r);
 	run_start(&r, &codec_line, NULL);
-	assert_int_equal(run_may_beat(&r, CLIENT) | run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT) | run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -248,13 +248,13 @@ test_changed_settings(void **unused)
 
 	(void)unused;
 	run_start(&r, &codec_line, &asking);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	assert_false(codec_line.configure(r.state, &telling));
 	run_feed(&r, BACKEND, "PONG 1\n", 7);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.replies[BACKEND], 1);
 	assert_true(codec_line.configure(r.state, &telling));
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
-	run_beat(&r, BACKEND, BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	assert_memory_equal(r.got[BACKEND].data + 5, "# still here\n", 13);
 	run_end(&r);
 }
@@ -268,7 +268,7 @@ main(void)
 		cmocka_unit_test(test_answer_of_several_lines),
 		cmocka_unit_test(test_answer_behind_its_own_beginning),
 		cmocka_unit_test(test_tls_ends_it),
-		cmocka_unit_test(test_beats_only_between_lines),
+		cmocka_unit_test(test_heartbeats_only_between_lines),
 		cmocka_unit_test(test_held_bytes_come_at_the_first_that_differs),
 		cmocka_unit_test(test_a_mute_peer_is_not_asked_for_ever),
 		cmocka_unit_test(test_it_says_why_there_is_none),

@@ -1,7 +1,7 @@
 /*
  * test_mysql.c - the MySQL codec: conversations of real clients with a real
  * server in every way in which they may be cut and beaten, and each state in
- * which a beat would do harm.
+ * which a heartbeat would do harm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,21 +16,21 @@
 #include "codec_harness.h"
 #include "transcripts_mysql.h"
 
-#define TELL BEAT_TELL
-#define BOTH (BEAT_TELL | BEAT_ASK)
+#define TELL HEARTBEAT_ONEWAY
+#define BOTH (HEARTBEAT_ONEWAY | HEARTBEAT_PING)
 
 static const struct codec_settings in_transaction = {
 	.heartbeats = { true, true },
 	.in_transaction = true,
 	.while_busy = { true, true },
-	.kind = { 0, BEAT_TELL },
+	.kind = { 0, HEARTBEAT_ONEWAY },
 };
 
 /* One-way heartbeats at rest, and while a statement runs. */
 static const struct codec_settings all_kinds = {
 	.heartbeats = { true, true },
 	.while_busy = { true, true },
-	.kind = { 0, BEAT_TELL },
+	.kind = { 0, HEARTBEAT_ONEWAY },
 };
 
 static struct tally
@@ -38,7 +38,7 @@ check(const char *name, const struct step *steps, size_t n, const struct codec_s
     const char *lost)
 {
 	struct transcript t = { .name = name, .codec = &codec_mysql, .steps = steps, .n_steps = n,
-		.settings = settings, .lost = lost };
+		.settings = settings, .passthrough = lost };
 
 	return codec_check(&t);
 }
@@ -48,24 +48,24 @@ check(const char *name, const struct step *steps, size_t n, const struct codec_s
 /* --- conversations --- */
 
 static void
-beats_everywhere(struct tally t)
+heartbeats_everywhere(struct tally t)
 {
-	assert_true(t.moments[BACKEND][BEAT_TELL] > 20);
-	assert_true(t.moments[BACKEND][BEAT_ASK] > 5);
-	assert_int_equal(t.answers[BACKEND], t.moments[BACKEND][BEAT_ASK]);
-	assert_int_equal(t.moments[CLIENT][BEAT_TELL] + t.moments[CLIENT][BEAT_ASK], 0);
+	assert_true(t.moments[BACKEND][HEARTBEAT_ONEWAY] > 20);
+	assert_true(t.moments[BACKEND][HEARTBEAT_PING] > 5);
+	assert_int_equal(t.replies[BACKEND], t.moments[BACKEND][HEARTBEAT_PING]);
+	assert_int_equal(t.moments[CLIENT][HEARTBEAT_ONEWAY] + t.moments[CLIENT][HEARTBEAT_PING], 0);
 }
 
 static void
 test_clients_are_told_and_asked_between_commands(void **state)
 {
 	(void)state;
-	beats_everywhere(CHECK(mysql_pymysql, &all_kinds, NULL));
-	beats_everywhere(CHECK(mysql_libmariadb, &all_kinds, NULL));
-	beats_everywhere(CHECK(mysql_mysql2, &all_kinds, NULL));
-	beats_everywhere(CHECK(mysql_mariadb_js, &all_kinds, NULL));
-	beats_everywhere(CHECK(mysql_statements, &all_kinds, NULL));
-	beats_everywhere(CHECK(mysql_multi, &all_kinds, NULL));
+	heartbeats_everywhere(CHECK(mysql_pymysql, &all_kinds, NULL));
+	heartbeats_everywhere(CHECK(mysql_libmariadb, &all_kinds, NULL));
+	heartbeats_everywhere(CHECK(mysql_mysql2, &all_kinds, NULL));
+	heartbeats_everywhere(CHECK(mysql_mariadb_js, &all_kinds, NULL));
+	heartbeats_everywhere(CHECK(mysql_statements, &all_kinds, NULL));
+	heartbeats_everywhere(CHECK(mysql_multi, &all_kinds, NULL));
 }
 
 /* While a statement runs MariaDB takes unread bytes for a sign of its client's life. */
@@ -75,9 +75,9 @@ test_by_default_silence_is_kept_while_a_statement_runs(void **state)
 	struct tally by_default = CHECK(mysql_statements, NULL, NULL), busy = CHECK(mysql_statements, &all_kinds, NULL);
 
 	(void)state;
-	assert_true(by_default.moments[BACKEND][BEAT_ASK] > 5);
-	assert_true(by_default.moments[BACKEND][BEAT_TELL] > 5);
-	assert_true(busy.moments[BACKEND][BEAT_TELL] > 2 * by_default.moments[BACKEND][BEAT_TELL]);
+	assert_true(by_default.moments[BACKEND][HEARTBEAT_PING] > 5);
+	assert_true(by_default.moments[BACKEND][HEARTBEAT_ONEWAY] > 5);
+	assert_true(busy.moments[BACKEND][HEARTBEAT_ONEWAY] > 2 * by_default.moments[BACKEND][HEARTBEAT_ONEWAY]);
 }
 
 static void
@@ -86,7 +86,7 @@ test_a_file_is_loaded_whole(void **state)
 	struct tally t = CHECK(mysql_load_data, &all_kinds, NULL);
 
 	(void)state;
-	assert_true(t.moments[BACKEND][BEAT_ASK] > 0);
+	assert_true(t.moments[BACKEND][HEARTBEAT_PING] > 0);
 }
 
 static void
@@ -96,24 +96,24 @@ test_transactions_are_beaten_on_demand(void **state)
 	struct tally with = CHECK(mysql_transaction, &in_transaction, NULL);
 
 	(void)state;
-	assert_true(without.moments[BACKEND][BEAT_TELL] > 0);
-	assert_true(with.moments[BACKEND][BEAT_TELL] > without.moments[BACKEND][BEAT_TELL]);
+	assert_true(without.moments[BACKEND][HEARTBEAT_ONEWAY] > 0);
+	assert_true(with.moments[BACKEND][HEARTBEAT_ONEWAY] > without.moments[BACKEND][HEARTBEAT_ONEWAY]);
 }
 
 static void
 test_logins_are_followed(void **state)
 {
 	(void)state;
-	assert_int_equal(CHECK(mysql_refused, &all_kinds, NULL).moments[BACKEND][BEAT_TELL], 0);
+	assert_int_equal(CHECK(mysql_refused, &all_kinds, NULL).moments[BACKEND][HEARTBEAT_ONEWAY], 0);
 	CHECK(mysql_switch, &all_kinds, NULL);
 }
 
 static void
-test_it_lets_go_of_what_it_cannot_beat(void **state)
+test_it_lets_go_of_what_it_cannot_heartbeat(void **state)
 {
 	(void)state;
-	assert_int_equal(CHECK(mysql_compressed, &all_kinds, "compression").moments[BACKEND][BEAT_TELL], 0);
-	assert_int_equal(CHECK(mysql_tls, &all_kinds, "TLS").moments[BACKEND][BEAT_TELL], 0);
+	assert_int_equal(CHECK(mysql_compressed, &all_kinds, "compression").moments[BACKEND][HEARTBEAT_ONEWAY], 0);
+	assert_int_equal(CHECK(mysql_tls, &all_kinds, "TLS").moments[BACKEND][HEARTBEAT_ONEWAY], 0);
 	CHECK(mysql_replica, &all_kinds, "replication");
 }
 
@@ -165,7 +165,7 @@ finish_login(struct run *r, uint32_t caps)
 	uint8_t login[40] = { (uint8_t)caps, (uint8_t)(caps >> 8), (uint8_t)(caps >> 16), (uint8_t)(caps >> 24) };
 
 	send_packet(r, CLIENT, 1, login, sizeof(login));
-	assert_int_equal(run_may_beat(r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(r, BACKEND), 0);
 	SEND(r, BACKEND, 2, OK_AUTOCOMMIT);
 }
 
@@ -188,11 +188,11 @@ log_in_at_proxy(struct run *r, const struct codec_settings *settings)
 static unsigned
 kinds(struct run *r)
 {
-	return run_may_beat(r, BACKEND);
+	return run_may_heartbeat(r, BACKEND);
 }
 
 static void
-test_no_beat_before_the_login_is_done(void **state)
+test_no_heartbeat_before_the_login_is_done(void **state)
 {
 	struct run r;
 
@@ -213,13 +213,13 @@ test_no_beat_before_the_login_is_done(void **state)
 	SEND(&r, CLIENT, 0, "\21user\0\0");
 	SEND(&r, BACKEND, 1, ERROR);			/* refused: the old user goes on */
 	assert_int_equal(kinds(&r), BOTH);
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	run_end(&r);
 	greet(&r, &all_kinds);
 	SEND(&r, CLIENT, 1, "\0\2\0\0" "0123456789012345678901234567");
 	SEND(&r, BACKEND, 2, ERROR);			/* the login itself: the server hangs up */
 	assert_int_equal(kinds(&r), 0);
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -239,9 +239,9 @@ test_a_running_statement_is_told_not_asked(void **state)
 	run_end(&r);
 }
 
-/* The server would read a beat into the file. */
+/* The server would read a heartbeat into the file. */
 static void
-test_no_beat_behind_what_may_load_a_file(void **state)
+test_no_heartbeat_behind_what_may_load_a_file(void **state)
 {
 	static const char *const suspects[] = {
 		"\3load data local infile 'x' into table t", "\3LOAD XML LOCAL INFILE 'x'",
@@ -308,7 +308,7 @@ test_a_long_statement_is_suspect(void **state)
 
 /* 16 MiB and more: the packet goes on in the next. */
 static void
-test_no_beat_inside_a_continued_command(void **state)
+test_no_heartbeat_inside_a_continued_command(void **state)
 {
 	static char text[0xffffff];
 	struct run r;
@@ -380,25 +380,25 @@ test_it_lets_go_of_the_unknown(void **state)
 	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
 		log_in(&r, &all_kinds, CAPS_DEFAULT);
 		send_packet(&r, CLIENT, 0, &unknown[i].command, 1);
-		assert_non_null(r.lost);
-		assert_non_null(strstr(r.lost, unknown[i].why));
+		assert_non_null(r.passthrough);
+		assert_non_null(strstr(r.passthrough, unknown[i].why));
 		run_end(&r);
 	}
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	SEND(&r, CLIENT, 3, "\3select 1");		/* not the first packet of a command */
-	assert_non_null(r.lost);
+	assert_non_null(r.passthrough);
 	run_end(&r);
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);		/* no heartbeat went out that could have drawn it */
-	assert_string_equal(r.lost, "a packet that no command asked for");
+	assert_string_equal(r.passthrough, "a packet that no command asked for");
 	run_end(&r);
 	run_start(&r, &codec_mysql, &all_kinds);
 	run_feed(&r, CLIENT, "\26\3\1\0\5hello", 10);
-	assert_string_equal(r.lost, "TLS");
+	assert_string_equal(r.passthrough, "TLS");
 	run_end(&r);
 	run_start(&r, &codec_mysql, &all_kinds);
 	run_feed(&r, BACKEND, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
-	assert_null(r.lost);				/* the first packet would be 5 MB long: not a beat meanwhile */
+	assert_null(r.passthrough);				/* the first packet would be 5 MB long: not a heartbeat meanwhile */
 	assert_int_equal(kinds(&r), 0);
 	run_end(&r);
 }
@@ -412,7 +412,7 @@ test_too_many_commands_ahead_end_it(void **state)
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	for (int i = 0; i < 32 * 32; i++)
 		SEND(&r, CLIENT, 0, "\3select 1");
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	for (int i = 0; i < 32 * 32; i++)
 		SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 	assert_int_equal(kinds(&r), BOTH);
@@ -420,9 +420,9 @@ test_too_many_commands_ahead_end_it(void **state)
 		SEND(&r, CLIENT, 0, "\3select 1");
 		SEND(&r, CLIENT, 0, "\16");
 	}
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	SEND(&r, CLIENT, 0, "\3select 1");
-	assert_non_null(r.lost);
+	assert_non_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -535,10 +535,10 @@ test_the_answer_is_one_packet_with_its_number(void **state)
 	(void)state;
 	log_in(&r, NULL, CAPS_DEFAULT);
 	seen = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	SEND(&r, CLIENT, 0, "\3select 1");		/* in the same instant */
 	SEND(&r, BACKEND, 1, STATISTICS);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.replies[BACKEND], 1);
 	assert_int_equal(new_bytes(&r, &seen), 0);
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 	assert_int_equal(new_bytes(&r, &seen), 11);
@@ -559,20 +559,20 @@ test_last_words_are_the_client_s(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(last) / sizeof(last[0]); i++) {
-		for (int kind = 0; kind <= BEAT_ASK; kind++) {
-			if (kind == BEAT_ASK && last[i].seq == 1)
+		for (int kind = 0; kind <= HEARTBEAT_PING; kind++) {
+			if (kind == HEARTBEAT_PING && last[i].seq == 1)
 				continue;	/* below */
 			log_in(&r, &all_kinds, CAPS_DEFAULT);
 			seen = r.got[CLIENT].len;
 			if (kind != 0)
-				run_beat(&r, BACKEND, (enum beat_kind)kind);
+				run_heartbeat(&r, BACKEND, (enum heartbeat_kind)kind);
 			assert_false(codec_mysql.said_goodbye(r.state, BACKEND));
 			send_packet(&r, BACKEND, last[i].seq, last[i].words, strlen(last[i].words));
 			assert_int_equal(new_bytes(&r, &seen), 4 + strlen(last[i].words));
 			assert_true(codec_mysql.said_goodbye(r.state, BACKEND));
 			assert_false(codec_mysql.said_goodbye(r.state, CLIENT));
 			assert_int_equal(kinds(&r), 0);
-			assert_null(r.lost);
+			assert_null(r.passthrough);
 			assert_null(r.refused);
 			run_end(&r);
 		}
@@ -589,7 +589,7 @@ test_a_ping_at_a_server_that_shuts_down(void **state)
 	(void)state;
 	log_in(&r, NULL, CAPS_DEFAULT);
 	seen = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	SEND(&r, BACKEND, 1, "\377\35\4#08S01Server shutdown in progress");
 	assert_int_equal(new_bytes(&r, &seen), 0);
 	assert_null(r.refused);
@@ -597,7 +597,7 @@ test_a_ping_at_a_server_that_shuts_down(void **state)
 	SEND(&r, CLIENT, 0, "\3select 1");
 	run_end(&r);
 	log_in(&r, NULL, CAPS_DEFAULT);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	SEND(&r, CLIENT, 0, "\3select 1");
 	seen = r.got[CLIENT].len;
 	SEND(&r, BACKEND, 1, "\377\35\4#08S01Server shutdown in progress");
@@ -636,7 +636,7 @@ test_what_answers_a_ping_is_taken_out_and_ends_heartbeats(void **state)
 	static const struct {
 		const char *data;
 		size_t len;
-	} answers[] = {
+	} replies[] = {
 		{ ERROR, sizeof(ERROR) - 1 }, { UNKNOWN_COMMAND, sizeof(UNKNOWN_COMMAND) - 1 },
 		{ OK_AUTOCOMMIT, sizeof(OK_AUTOCOMMIT) - 1 }, { "\376\0\0\2\0", 5 }, { "", 0 }, { "\1", 1 },
 	};
@@ -644,21 +644,21 @@ test_what_answers_a_ping_is_taken_out_and_ends_heartbeats(void **state)
 	size_t seen;
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+	for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
 		for (piece = 1; piece < 12; piece++) {
 			log_in(&r, NULL, CAPS_DEFAULT);
 			seen = r.got[CLIENT].len;
-			run_beat(&r, BACKEND, BEAT_ASK);
-			send_packet(&r, BACKEND, 1, answers[i].data, answers[i].len);
+			run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
+			send_packet(&r, BACKEND, 1, replies[i].data, replies[i].len);
 			assert_int_equal(new_bytes(&r, &seen), 0);
-			assert_int_equal(r.answers[BACKEND], 1);
+			assert_int_equal(r.replies[BACKEND], 1);
 			assert_non_null(r.refused);
 			assert_int_equal(kinds(&r), 0);		/* nor a one-way one */
 			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "the server refused one");
 			SEND(&r, CLIENT, 0, "\3select 1");
 			SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 			assert_int_equal(new_bytes(&r, &seen), 11);
-			assert_null(r.lost);
+			assert_null(r.passthrough);
 			run_end(&r);
 		}
 	}
@@ -675,13 +675,13 @@ test_a_result_is_no_reply_to_a_ping(void **state)
 	(void)state;
 	for (piece = 1; piece < 12; piece++) {
 		log_in(&r, NULL, CAPS_DEFAULT);
-		run_beat(&r, BACKEND, BEAT_ASK);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 		SEND(&r, CLIENT, 0, "\3select 1, ...");
 		seen = r.got[CLIENT].len;
 		SEND(&r, BACKEND, 1, "\55");		/* 45 columns, as a text might begin */
 		assert_int_equal(new_bytes(&r, &seen), 5);
 		assert_non_null(r.refused);
-		assert_int_equal(r.answers[BACKEND], 0);
+		assert_int_equal(r.replies[BACKEND], 0);
 		run_end(&r);
 	}
 	piece = SIZE_MAX;
@@ -699,7 +699,7 @@ test_what_answers_a_one_way_heartbeat_is_taken_out(void **state)
 		log_in_at_proxy(&r, &all_kinds);
 		seen = r.got[CLIENT].len;
 		for (int i = 0; i < 3; i++)
-			run_beat(&r, BACKEND, BEAT_TELL);
+			run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 		for (int i = 0; i < 3; i++) {
 			SEND(&r, BACKEND, 1, UNKNOWN_COMMAND);
 			assert_int_equal(new_bytes(&r, &seen), 0);
@@ -709,7 +709,7 @@ test_what_answers_a_one_way_heartbeat_is_taken_out(void **state)
 		SEND(&r, CLIENT, 0, "\3select 1");
 		SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 		assert_int_equal(new_bytes(&r, &seen), 11);
-		assert_null(r.lost);
+		assert_null(r.passthrough);
 		run_end(&r);
 	}
 	piece = SIZE_MAX;
@@ -725,7 +725,7 @@ test_what_answers_a_one_way_heartbeat_behind_a_query(void **state)
 	(void)state;
 	for (piece = 1; piece < 12; piece++) {
 		log_in_at_proxy(&r, &all_kinds);
-		run_beat(&r, BACKEND, BEAT_TELL);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 		SEND(&r, CLIENT, 0, "\3select 1");
 		seen = r.got[CLIENT].len;
 		SEND(&r, BACKEND, 1, UNKNOWN_COMMAND);
@@ -735,7 +735,7 @@ test_what_answers_a_one_way_heartbeat_behind_a_query(void **state)
 		assert_int_equal(new_bytes(&r, &seen), 11);
 		run_end(&r);
 		log_in_at_proxy(&r, &all_kinds);
-		run_beat(&r, BACKEND, BEAT_TELL);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 		seen = r.got[CLIENT].len;
 		for (int i = 0; i < 2; i++) {
 			SEND(&r, CLIENT, 0, "\3select 1");
@@ -759,7 +759,7 @@ test_an_error_of_a_real_server_is_the_client_s(void **state)
 
 	(void)state;
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
-	run_beat(&r, BACKEND, BEAT_TELL);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	SEND(&r, CLIENT, 0, "\3select 1");
 	seen = r.got[CLIENT].len;
 	SEND(&r, BACKEND, 1, UNKNOWN_COMMAND);
@@ -776,14 +776,14 @@ test_a_proxy_is_pinged_as_clients_do(void **state)
 
 	(void)state;
 	log_in_at_proxy(&r, NULL);
-	assert_int_equal(kinds(&r), BEAT_ASK);
+	assert_int_equal(kinds(&r), HEARTBEAT_PING);
 	seen = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 5, "\1\0\0\0\16", 5);
 	SEND(&r, CLIENT, 0, "\3select 1");
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 	assert_int_equal(new_bytes(&r, &seen), 0);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.replies[BACKEND], 1);
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 	assert_int_equal(new_bytes(&r, &seen), 11);
 	assert_null(r.refused);
@@ -799,7 +799,7 @@ test_a_proxy_is_pinged_as_clients_do(void **state)
 static void
 test_pings_are_rarer_where_there_are_thousands_of_sessions(void **state)
 {
-	static const struct codec_settings ask = { .heartbeats = { true, true }, .kind = { 0, BEAT_ASK } };
+	static const struct codec_settings ask = { .heartbeats = { true, true }, .kind = { 0, HEARTBEAT_PING } };
 	struct run r;
 
 	(void)state;
@@ -807,12 +807,12 @@ test_pings_are_rarer_where_there_are_thousands_of_sessions(void **state)
 		log_in(&r, chosen ? &ask : NULL, CAPS_DEFAULT);
 		for (int round = 0; round < 2; round++) {
 			assert_int_equal(kinds(&r), BOTH);
-			run_beat(&r, BACKEND, BEAT_ASK);
+			run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 			piece = 1 + 5 * (size_t)round;
 			SEND(&r, BACKEND, 1, "Uptime: 123  Threads: 3456  Questions: 99999");
 			for (int i = 0; i < 3 && !chosen; i++) {
 				assert_int_equal(kinds(&r), TELL);
-				run_beat(&r, BACKEND, BEAT_TELL);
+				run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 			}
 		}
 		assert_int_equal(kinds(&r), BOTH);
@@ -824,17 +824,17 @@ test_pings_are_rarer_where_there_are_thousands_of_sessions(void **state)
 /* --- farewell --- */
 
 static size_t
-farewell(struct run *r, enum side to, uint8_t buf[CODEC_FAREWELL_MAX])
+farewell(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	static const struct codec_obituary o = { .dead = BACKEND, .reason = "backend-probe-timeout", .quiet_ms = 120900 };
+	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-keepalive-timeout", .quiet_ms = 120900 };
 
-	return codec_mysql.farewell(r->state, to, &o, buf);
+	return codec_mysql.close_message(r->state, to, &o, buf);
 }
 
 static void
 test_farewell_answers_an_open_command(void **state)
 {
-	uint8_t buf[CODEC_FAREWELL_MAX + 1];
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX + 1];
 	struct run r;
 	size_t n;
 
@@ -846,7 +846,7 @@ test_farewell_answers_an_open_command(void **state)
 	assert_int_equal(n, buf[0] + 4u);
 	assert_memory_equal(buf + 3, "\1\377\35\4#08S01stent: ", 17);
 	buf[n] = '\0';
-	assert_non_null(strstr((char *)buf + 4, "backend-probe-timeout"));
+	assert_non_null(strstr((char *)buf + 4, "backend-keepalive-timeout"));
 	assert_non_null(strstr((char *)buf + 4, "120.9 s"));
 	SEND(&r, BACKEND, 1, "\1");
 	assert_int_equal(farewell(&r, CLIENT, buf), 0);	/* definitions of columns are to come */
@@ -863,7 +863,7 @@ test_farewell_answers_an_open_command(void **state)
 static void
 test_farewell_to_the_server_is_quit(void **state)
 {
-	uint8_t buf[CODEC_FAREWELL_MAX];
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 
 	(void)state;
@@ -879,15 +879,15 @@ test_farewell_to_the_server_is_quit(void **state)
 }
 
 static void
-test_beats_are_these_bytes(void **state)
+test_heartbeats_are_these_bytes(void **state)
 {
 	struct run r;
 
 	(void)state;
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
-	run_beat(&r, BACKEND, BEAT_TELL);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 9, "\5\0\0\0\31\376\377\377\377", 9);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	assert_memory_equal(r.got[BACKEND].data + r.got[BACKEND].len - 5, "\1\0\0\0\11", 5);
 	run_end(&r);
 	assert_true(codec_mysql.state_size <= 192);
@@ -902,13 +902,13 @@ main(void)
 		cmocka_unit_test(test_a_file_is_loaded_whole),
 		cmocka_unit_test(test_transactions_are_beaten_on_demand),
 		cmocka_unit_test(test_logins_are_followed),
-		cmocka_unit_test(test_it_lets_go_of_what_it_cannot_beat),
-		cmocka_unit_test(test_no_beat_before_the_login_is_done),
+		cmocka_unit_test(test_it_lets_go_of_what_it_cannot_heartbeat),
+		cmocka_unit_test(test_no_heartbeat_before_the_login_is_done),
 		cmocka_unit_test(test_a_running_statement_is_told_not_asked),
-		cmocka_unit_test(test_no_beat_behind_what_may_load_a_file),
+		cmocka_unit_test(test_no_heartbeat_behind_what_may_load_a_file),
 		cmocka_unit_test(test_a_prepared_suspect_stays_one),
 		cmocka_unit_test(test_a_long_statement_is_suspect),
-		cmocka_unit_test(test_no_beat_inside_a_continued_command),
+		cmocka_unit_test(test_no_heartbeat_inside_a_continued_command),
 		cmocka_unit_test(test_a_transaction_is_not_beaten_unless_told_so),
 		cmocka_unit_test(test_it_lets_go_of_the_unknown),
 		cmocka_unit_test(test_too_many_commands_ahead_end_it),
@@ -928,7 +928,7 @@ main(void)
 		cmocka_unit_test(test_pings_are_rarer_where_there_are_thousands_of_sessions),
 		cmocka_unit_test(test_farewell_answers_an_open_command),
 		cmocka_unit_test(test_farewell_to_the_server_is_quit),
-		cmocka_unit_test(test_beats_are_these_bytes),
+		cmocka_unit_test(test_heartbeats_are_these_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
  * test_postgres.c - the PostgreSQL codec: recorded conversations in every cut
- * and with every beat, and the moments that were found dangerous one by one.
+ * and with every heartbeat, and the moments that were found dangerous one by one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,7 @@
 #include "postgres_transcripts.h"
 
 static const struct codec_settings even_in_transaction = {
-	.heartbeats = { true, true }, .while_busy = { true, true }, .kind = { 0, BEAT_TELL }, .in_transaction = true,
+	.heartbeats = { true, true }, .while_busy = { true, true }, .kind = { 0, HEARTBEAT_ONEWAY }, .in_transaction = true,
 };
 
 /* ---- recorded conversations ---- */
@@ -41,10 +41,10 @@ check(const char *name, const struct step *steps, size_t n, const struct codec_s
 		struct tally t = CHECK(name, settings);					\
 											\
 		(void)state;								\
-		assert_true(t.moments[CLIENT][BEAT_TELL] > 0);				\
-		assert_true(t.moments[BACKEND][BEAT_TELL] > 0);				\
-		assert_true(t.moments[BACKEND][BEAT_ASK] > 0);				\
-		assert_true(t.answers[BACKEND] >= t.moments[BACKEND][BEAT_ASK]);	\
+		assert_true(t.moments[CLIENT][HEARTBEAT_ONEWAY] > 0);				\
+		assert_true(t.moments[BACKEND][HEARTBEAT_ONEWAY] > 0);				\
+		assert_true(t.moments[BACKEND][HEARTBEAT_PING] > 0);				\
+		assert_true(t.replies[BACKEND] >= t.moments[BACKEND][HEARTBEAT_PING]);	\
 	}
 
 TEST_SESSION(transaction, &on)
@@ -62,28 +62,28 @@ TEST_SESSION(standby, &on)
 TEST_SESSION(logical, &on)
 
 static void
-test_transaction_with_beats_in_it(void **state)
+test_transaction_with_heartbeats_in_it(void **state)
 {
 	struct tally t = CHECK(transaction, &even_in_transaction);
 
 	(void)state;
-	assert_true(t.moments[BACKEND][BEAT_ASK] > CHECK(transaction, &on).moments[BACKEND][BEAT_ASK]);
+	assert_true(t.moments[BACKEND][HEARTBEAT_PING] > CHECK(transaction, &on).moments[BACKEND][HEARTBEAT_PING]);
 }
 
 static void
-test_a_refused_login_gets_no_beat(void **state)
+test_a_refused_login_gets_no_heartbeat(void **state)
 {
 	struct tally t = CHECK(wrong_password, &on);
 
 	(void)state;
-	assert_int_equal(t.moments[CLIENT][BEAT_TELL], 0);
-	assert_int_equal(t.moments[BACKEND][BEAT_TELL], 0);
+	assert_int_equal(t.moments[CLIENT][HEARTBEAT_ONEWAY], 0);
+	assert_int_equal(t.moments[BACKEND][HEARTBEAT_ONEWAY], 0);
 }
 
 /* ---- one moment at a time ---- */
 
 static void
-test_beats_begin_with_the_first_ready_for_query(void **state)
+test_heartbeats_begin_with_the_first_ready_for_query(void **state)
 {
 	struct run r;
 
@@ -91,14 +91,14 @@ test_beats_begin_with_the_first_ready_for_query(void **state)
 	run_start(&r, &codec_postgres, &on);
 	FEED(&r, CLIENT, STARTUP);
 	FEED(&r, BACKEND, AUTH_OK DATETIMES KEY);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, READY);
-	EXPECT_BEAT(&r, CLIENT, BEAT_TELL, DATETIMES);
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
-	EXPECT_BEAT(&r, BACKEND, BEAT_ASK, SYNC);
+	EXPECT_HEARTBEAT(&r, CLIENT, HEARTBEAT_ONEWAY, DATETIMES);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, FLUSH);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_PING, SYNC);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.replies[BACKEND], 1);
 	run_end(&r);
 }
 
@@ -111,18 +111,18 @@ test_none_to_a_server_that_waits_in_a_transaction(void **state)
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, DONE READY_T);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, ERROR READY_E);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 
 	start(&r, &even_in_transaction);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, DONE READY_T);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, FLUSH);
 	run_end(&r);
 }
 
@@ -135,15 +135,15 @@ test_by_default_silence_is_kept_while_a_statement_runs(void **state)
 
 	(void)state;
 	start(&r, &defaults);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_ASK);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_PING);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	FEED(&r, BACKEND, DONE READY);
 	FEED(&r, CLIENT, PARSE);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 }
 
@@ -158,13 +158,13 @@ test_a_query_inside_a_failed_batch_is_owed_nothing(void **state)
 	FEED(&r, CLIENT, PARSE);
 	FEED(&r, BACKEND, ERROR);
 	FEED(&r, CLIENT, SELECT PARSE EXECUTE);
-	assert_int_equal(run_may_beat(&r, BACKEND) & BEAT_ASK, 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND) & HEARTBEAT_PING, 0);
 	FEED(&r, CLIENT, SYNC);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, DONE READY_T);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -177,15 +177,15 @@ test_the_timer_of_a_transaction_is_started_again(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, FLUSH);
 	FEED(&r, BACKEND, DONE READY_T);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, SYNC);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, SYNC);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, READY_T);
-	assert_int_equal(r.answers[BACKEND], 1);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(r.replies[BACKEND], 1);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -197,15 +197,15 @@ expect_a_timer_started_behind(const char *ahead, size_t len)
 
 	start(&r, &on);
 	run_feed(&r, CLIENT, ahead, len);
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, FLUSH);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, BACKEND, DONE READY_T);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, SYNC);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, SYNC);
 	FEED(&r, BACKEND, READY_T);
-	assert_int_equal(r.answers[BACKEND], 1);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(r.replies[BACKEND], 1);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -229,9 +229,9 @@ test_no_timer_is_started_outside_a_transaction(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT SELECT);
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, FLUSH);
 	FEED(&r, BACKEND, DONE READY DONE READY);
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, FLUSH);
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, FLUSH);
 	run_end(&r);
 }
 
@@ -244,10 +244,10 @@ test_the_clients_next_message_starts_the_timer(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
-	run_beat(&r, BACKEND, BEAT_TELL);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, DONE READY_T DONE READY_T);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -259,13 +259,13 @@ test_no_sync_into_a_batch_without_its_own(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, PARSE EXECUTE FLUSH);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, BACKEND, "1\0\0\0\4" ERROR);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, CLIENT, SYNC);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
@@ -278,15 +278,15 @@ test_the_client_may_speak_in_the_same_instant(void **state)
 	(void)state;
 	start(&r, &on);
 	before = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, READY DONE READY_T);
 	EXPECT_GOT(&r, CLIENT, before, DONE READY_T);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.replies[BACKEND], 1);
 	run_end(&r);
 }
 
-/* A server that hangs is asked again and again; should it wake up, all its answers are taken out. */
+/* A server that hangs is asked again and again; should it wake up, all its replies are taken out. */
 static void
 test_many_asks_may_wait_for_their_answers(void **state)
 {
@@ -299,18 +299,18 @@ test_many_asks_may_wait_for_their_answers(void **state)
 	start(&r, &on);
 	before = r.got[CLIENT].len;
 	for (int i = 0; i < 255; i++) {
-		assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
-		run_beat(&r, BACKEND, BEAT_ASK);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	}
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, CLIENT, SELECT);
 	for (int i = 0; i < 85; i++)
 		memcpy(all + i * (sizeof(some) - 1), some, sizeof(some) - 1);
 	run_feed(&r, BACKEND, all, sizeof(all));	/* more pieces than fit one call */
 	assert_int_equal(r.got[CLIENT].len, before + 85 * (sizeof(DATETIMES) - 1));
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(r.answers[BACKEND], 255);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(r.replies[BACKEND], 255);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
@@ -324,7 +324,7 @@ test_what_comes_before_our_answer_is_forwarded(void **state)
 	(void)state;
 	start(&r, &on);
 	before = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, BACKEND, news);
 	FEED(&r, BACKEND, READY);
 	expect_got(&r, CLIENT, before, news, sizeof(news) - 1);
@@ -340,11 +340,11 @@ test_a_servers_last_words_are_forwarded(void **state)
 	(void)state;
 	start(&r, &on);
 	before = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, BACKEND, ERROR);
 	run_fin(&r, BACKEND);
 	EXPECT_GOT(&r, CLIENT, before, ERROR);
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -357,13 +357,13 @@ test_none_to_the_client_in_copy_out(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
 	FEED(&r, BACKEND, COPY_OUT);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	FEED(&r, BACKEND, COPY_DATA COPY_DONE DONE);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
 	run_end(&r);
 }
 
@@ -376,27 +376,27 @@ test_no_ask_in_a_copy(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT COPY_DATA COPY_DONE);	/* before the server has said that it copies */
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, BACKEND, COPY_IN);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	FEED(&r, CLIENT, PARSE EXECUTE SYNC);
 	FEED(&r, BACKEND, COPY_IN);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	FEED(&r, CLIENT, COPY_DATA COPY_DONE);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);	/* triggers may run now */
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);	/* triggers may run now */
 	FEED(&r, CLIENT, SYNC);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
-/* Rows of a COPY that had failed already are nothing that the server answers. */
+/* Rows of a COPY that had failed already are nothing that the server replies. */
 static void
 test_the_end_of_a_copy_that_failed_counts_for_nothing(void **state)
 {
@@ -406,14 +406,14 @@ test_the_end_of_a_copy_that_failed_counts_for_nothing(void **state)
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT COPY_DATA COPY_DONE);
 	FEED(&r, BACKEND, ERROR READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, COPY_IN ERROR READY);
 	FEED(&r, CLIENT, COPY_DATA COPY_DONE);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	FEED(&r, CLIENT, PARSE EXECUTE SYNC);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
@@ -431,19 +431,19 @@ test_no_ask_while_a_failure_leaves_the_count_open(void **state)
 	start(&r, &on);
 	FEED(&r, CLIENT, PARSE EXECUTE SYNC);
 	FEED(&r, BACKEND, COPY_IN ERROR READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, CLIENT, SELECT SELECT);
 	FEED(&r, BACKEND, DONE READY DONE READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
@@ -462,7 +462,7 @@ reply_to_sync(const char *reply, size_t len, bool reaches, bool is_own_end)
 		size_t before;
 
 		start(&r, &on);
-		run_beat(&r, BACKEND, BEAT_ASK);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 		before = r.got[CLIENT].len;
 		if (cut > 0)
 			run_feed(&r, BACKEND, reply, cut);
@@ -470,14 +470,14 @@ reply_to_sync(const char *reply, size_t len, bool reaches, bool is_own_end)
 		expect_got(&r, CLIENT, before, reply, reaches ? len : 0);
 		assert_int_equal(codec_postgres.said_goodbye(r.state, BACKEND), is_own_end);
 		assert_true((r.refused == NULL) == is_own_end);
-		assert_true(!is_own_end || (run_may_beat(&r, CLIENT) | run_may_beat(&r, BACKEND)) == 0);
+		assert_true(!is_own_end || (run_may_heartbeat(&r, CLIENT) | run_may_heartbeat(&r, BACKEND)) == 0);
 		if (!reaches) {		/* the session goes on */
 			FEED(&r, CLIENT, SELECT);
 			FEED(&r, BACKEND, READY DONE READY);
 			EXPECT_GOT(&r, CLIENT, before, DONE READY);
 		}
 		run_fin(&r, BACKEND);
-		assert_null(r.lost);
+		assert_null(r.passthrough);
 		run_end(&r);
 	}
 }
@@ -505,7 +505,7 @@ test_half_an_error_in_place_of_our_answer(void **state)
 		size_t before;
 
 		start(&r, &on);
-		run_beat(&r, BACKEND, BEAT_ASK);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 		before = r.got[CLIENT].len;
 		run_feed(&r, BACKEND, TIMED_OUT, cut);
 		run_fin(&r, BACKEND);
@@ -523,13 +523,13 @@ test_a_sync_that_was_dropped_costs_no_answer(void **state)
 
 	(void)state;
 	start(&r, &on);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, CLIENT, SELECT);
 	before = r.got[CLIENT].len;
 	FEED(&r, BACKEND, DONE READY);
 	EXPECT_GOT(&r, CLIENT, before, DONE READY);
 	assert_non_null(r.refused);
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -547,7 +547,7 @@ is_told_after(const char *statement, size_t len)
 		run_feed(&r, CLIENT, statement + cut, len - cut);
 		FEED(&r, CLIENT, SYNC);
 		FEED(&r, BACKEND, DONE READY READY);
-		is_told = run_may_beat(&r, CLIENT) != 0;
+		is_told = run_may_heartbeat(&r, CLIENT) != 0;
 		assert_true(is_told == (codec_postgres.why_none(r.state, CLIENT) == NULL));
 		run_end(&r);
 	}
@@ -580,10 +580,10 @@ test_none_to_a_client_that_listens(void **state)
 
 	/* A function may have done it. */
 	start(&r, &on);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
 	FEED(&r, BACKEND, "A\0\0\0\x0b\0\0\0\1c\0\0");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
@@ -596,7 +596,7 @@ test_none_to_a_client_that_calls_functions_by_their_number(void **state)
 	start(&r, &on);
 	FEED(&r, CLIENT, "F\0\0\0\x0e\0\0\0\1\0\0\0\0\0\0");
 	FEED(&r, BACKEND, "V\0\0\0\x08\xff\xff\xff\xff" READY);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 }
 
@@ -652,9 +652,9 @@ test_a_query_pipelined_into_a_batch_is_owed_as_the_server_takes_it(void **state)
 		start(&r, &on);
 		FEED(&r, CLIENT, PARSE SELECT EXECUTE SYNC);
 		run_feed(&r, BACKEND, t[i].reply, t[i].len - 1);
-		assert_int_equal(run_may_beat(&r, BACKEND) & BEAT_ASK, 0);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND) & HEARTBEAT_PING, 0);
 		run_feed(&r, BACKEND, t[i].reply + t[i].len - 1, 1);
-		assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 		run_end(&r);
 	}
 }
@@ -700,7 +700,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_transaction),
-		cmocka_unit_test(test_transaction_with_beats_in_it),
+		cmocka_unit_test(test_transaction_with_heartbeats_in_it),
 		cmocka_unit_test(test_batches),
 		cmocka_unit_test(test_copy_extended),
 		cmocka_unit_test(test_copy_failed),
@@ -713,8 +713,8 @@ main(void)
 		cmocka_unit_test(test_refused_encryption),
 		cmocka_unit_test(test_standby),
 		cmocka_unit_test(test_logical),
-		cmocka_unit_test(test_a_refused_login_gets_no_beat),
-		cmocka_unit_test(test_beats_begin_with_the_first_ready_for_query),
+		cmocka_unit_test(test_a_refused_login_gets_no_heartbeat),
+		cmocka_unit_test(test_heartbeats_begin_with_the_first_ready_for_query),
 		cmocka_unit_test(test_none_to_a_server_that_waits_in_a_transaction),
 		cmocka_unit_test(test_by_default_silence_is_kept_while_a_statement_runs),
 		cmocka_unit_test(test_a_query_inside_a_failed_batch_is_owed_nothing),

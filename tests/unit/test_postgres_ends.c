@@ -15,7 +15,7 @@
 /* ---- poolers ---- */
 
 static void
-expect_no_beats_to_backend(const char *login, size_t len, const char *note)
+expect_no_heartbeats_to_backend(const char *login, size_t len, const char *note)
 {
 	struct codec_out *out = calloc(1, sizeof(*out));
 	void *state = calloc(1, codec_postgres.state_size);
@@ -25,11 +25,11 @@ expect_no_beats_to_backend(const char *login, size_t len, const char *note)
 	(void)codec_postgres.configure(state, &on);
 	codec_postgres.feed(state, CLIENT, (const uint8_t *)STARTUP, sizeof(STARTUP) - 1, out);
 	codec_postgres.feed(state, BACKEND, (const uint8_t *)login, len, out);
-	assert_null(out->lost);
+	assert_null(out->passthrough);
 	assert_non_null(out->note);
 	assert_non_null(strstr(out->note, note));
-	assert_int_equal(codec_postgres.may_beat(state, BACKEND), 0);
-	assert_int_equal(codec_postgres.may_beat(state, CLIENT), TELL);
+	assert_int_equal(codec_postgres.may_heartbeat(state, BACKEND), 0);
+	assert_int_equal(codec_postgres.may_heartbeat(state, CLIENT), TELL);
 	codec_out_clear(out);
 	codec_postgres.feed(state, BACKEND, (const uint8_t *)DATETIMES, sizeof(DATETIMES) - 1, out);
 	assert_null(out->note);
@@ -43,7 +43,7 @@ test_a_pooler_is_known_by_its_process_number(void **state)
 	static const char login[] = AUTH_OK DATETIMES "K\0\0\0\14\0\x40\0\1" "abcd" READY;
 
 	(void)state;
-	expect_no_beats_to_backend(login, sizeof(login) - 1, "pooler");
+	expect_no_heartbeats_to_backend(login, sizeof(login) - 1, "pooler");
 }
 
 static void
@@ -53,7 +53,7 @@ test_a_pooler_is_known_by_the_order_of_its_parameters(void **state)
 	    "S\0\0\0\x16" "application_name\0\0" KEY READY;
 
 	(void)state;
-	expect_no_beats_to_backend(login, sizeof(login) - 1, "pooler");
+	expect_no_heartbeats_to_backend(login, sizeof(login) - 1, "pooler");
 }
 
 static void
@@ -62,7 +62,7 @@ test_a_server_without_a_process_number_is_left_alone(void **state)
 	static const char login[] = AUTH_OK DATETIMES READY;
 
 	(void)state;
-	expect_no_beats_to_backend(login, sizeof(login) - 1, "process number");
+	expect_no_heartbeats_to_backend(login, sizeof(login) - 1, "process number");
 }
 
 /* names: of a StartupMessage, each with its value; len: with the NUL that ends them. */
@@ -76,14 +76,14 @@ expect_pooler_in_front(const char *names, size_t len, bool is_one)
 	run_feed(&r, CLIENT, head, sizeof(head));
 	run_feed(&r, CLIENT, names, len);
 	FEED(&r, BACKEND, LOGIN);
-	assert_int_equal(run_may_beat(&r, CLIENT), is_one ? 0 : TELL);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), is_one ? 0 : TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
 	FEED(&r, BACKEND, DONE);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(run_may_beat(&r, CLIENT), is_one ? 0 : TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), is_one ? 0 : TELL);
 	run_end(&r);
 }
 
@@ -141,16 +141,16 @@ test_a_parameter_that_never_changes_is_repeated(void **state)
 	FEED(&r, BACKEND, AUTH_OK "S\0\0\0\x16" "application_name\0\0");
 	FEED(&r, BACKEND, "S\0\0\0\x32server_version\0" "15.18 (Debian 15.18-0+deb12u1)\0");
 	FEED(&r, BACKEND, KEY READY);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);	/* a version this long is not kept */
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);	/* a version this long is not kept */
 	run_feed(&r, BACKEND, other, sizeof(other) - 1);
-	EXPECT_BEAT(&r, CLIENT, BEAT_TELL, "S\0\0\0\x1eserver_encoding\0SQL_ASCII\0");
+	EXPECT_HEARTBEAT(&r, CLIENT, HEARTBEAT_ONEWAY, "S\0\0\0\x1eserver_encoding\0SQL_ASCII\0");
 	FEED(&r, BACKEND, DATETIMES);
 	FEED(&r, BACKEND, "S\0\0\0\x19server_encoding\0UTF8\0");
-	EXPECT_BEAT(&r, CLIENT, BEAT_TELL, DATETIMES);
+	EXPECT_HEARTBEAT(&r, CLIENT, HEARTBEAT_ONEWAY, DATETIMES);
 	FEED(&r, BACKEND, "S\0\0\0\x1ainteger_datetimes\0off\0");
-	EXPECT_BEAT(&r, CLIENT, BEAT_TELL, "S\0\0\0\x1ainteger_datetimes\0off\0");
+	EXPECT_HEARTBEAT(&r, CLIENT, HEARTBEAT_ONEWAY, "S\0\0\0\x1ainteger_datetimes\0off\0");
 	FEED(&r, BACKEND, "S\0\0\0\x16" "Xnteger_datetimes\0");	/* a name alone */
-	EXPECT_BEAT(&r, CLIENT, BEAT_TELL, "S\0\0\0\x1ainteger_datetimes\0off\0");
+	EXPECT_HEARTBEAT(&r, CLIENT, HEARTBEAT_ONEWAY, "S\0\0\0\x1ainteger_datetimes\0off\0");
 	run_end(&r);
 }
 
@@ -169,16 +169,16 @@ test_each_end_of_a_replication_gets_its_peers_last_report(void **state)
 	start_replication(&r);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, COPY_BOTH);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);	/* nothing was said that could be said again */
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);	/* nothing was said that could be said again */
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, WAL_24_OF_64);
 	FEED(&r, CLIENT, REPORT("\1"));
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, REPORT("\0"));
-	EXPECT_BEAT(&r, CLIENT, BEAT_TELL, KEEPALIVE("\x18", "\0"));	/* as far as was sent */
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, REPORT("\0"));
+	EXPECT_HEARTBEAT(&r, CLIENT, HEARTBEAT_ONEWAY, KEEPALIVE("\x18", "\0"));	/* as far as was sent */
 	FEED(&r, BACKEND, KEEPALIVE("\x40", "\1"));
-	EXPECT_BEAT(&r, CLIENT, BEAT_TELL, KEEPALIVE("\x40", "\0"));
+	EXPECT_HEARTBEAT(&r, CLIENT, HEARTBEAT_ONEWAY, KEEPALIVE("\x40", "\0"));
 	FEED(&r, CLIENT, "d\0\0\0\x05h");	/* a feedback of another kind */
-	EXPECT_BEAT(&r, BACKEND, BEAT_TELL, REPORT("\0"));
+	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, REPORT("\0"));
 	run_end(&r);
 }
 
@@ -193,13 +193,13 @@ test_a_replication_that_ends_is_left_alone(void **state)
 	FEED(&r, BACKEND, COPY_BOTH WAL_24_OF_64);
 	FEED(&r, CLIENT, REPORT("\0"));
 	FEED(&r, BACKEND, COPY_DONE);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
 	FEED(&r, CLIENT, COPY_DONE);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
@@ -211,9 +211,9 @@ test_a_walsender_at_work_is_not_told(void **state)
 
 	(void)state;
 	start_replication(&r);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -229,9 +229,9 @@ expect_lost(const char *client, size_t client_len, const char *server, size_t se
 	run_feed(&r, CLIENT, client, client_len);
 	if (server_len > 0)
 		run_feed(&r, BACKEND, server, server_len);
-	if (r.lost == NULL)
+	if (r.passthrough == NULL)
 		run_fail(&r, "it did not");
-	assert_non_null(strstr(r.lost, why));
+	assert_non_null(strstr(r.passthrough, why));
 	assert_int_equal(r.got[BACKEND].len, client_len);
 	assert_int_equal(r.got[CLIENT].len, server_len);
 	run_end(&r);
@@ -277,7 +277,7 @@ test_refused_encryption_goes_on_in_the_clear(void **state)
 	FEED(&r, BACKEND, "N");
 	FEED(&r, CLIENT, STARTUP);
 	FEED(&r, BACKEND, LOGIN);
-	assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
@@ -291,15 +291,15 @@ test_it_does_not_let_go_of_an_answer(void **state)
 	(void)state;
 	start(&r, &on);
 	before = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, CLIENT, "?what is this");
-	assert_null(r.lost);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_null(r.passthrough);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	FEED(&r, BACKEND, DATETIMES "Z\0\0");
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	FEED(&r, BACKEND, "\0\5I" ERROR);
-	assert_non_null(r.lost);
+	assert_non_null(r.passthrough);
 	EXPECT_GOT(&r, CLIENT, before, DATETIMES ERROR);
 	run_end(&r);
 }
@@ -313,13 +313,13 @@ test_what_only_looked_like_an_answer_is_sent_after_all(void **state)
 	(void)state;
 	start(&r, &on);
 	before = r.got[CLIENT].len;
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, BACKEND, "Z\0");
 	EXPECT_GOT(&r, CLIENT, before, "");
 	FEED(&r, BACKEND, "\0\1\0rest");
 	EXPECT_GOT(&r, CLIENT, before, "Z\0\0\1\0rest");
-	assert_non_null(r.lost);
-	assert_int_equal(r.answers[BACKEND], 0);
+	assert_non_null(r.passthrough);
+	assert_int_equal(r.replies[BACKEND], 0);
 	run_end(&r);
 }
 
@@ -333,13 +333,13 @@ test_a_cancel_request_is_never_beaten(void **state)
 	FEED(&r, CLIENT, CANCEL_REQUEST);
 	FEED(&r, CLIENT, "more");
 	FEED(&r, BACKEND, "any");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_null(r.lost);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
-/* It was killed while the server works for it: a beat brings that to light. */
+/* It was killed while the server works for it: a heartbeat brings that to light. */
 static void
 test_a_client_that_sent_its_fin_is_beaten_while_work_goes_on(void **state)
 {
@@ -349,46 +349,46 @@ test_a_client_that_sent_its_fin_is_beaten_while_work_goes_on(void **state)
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
 	run_fin(&r, CLIENT);
-	assert_int_equal(run_may_beat(&r, CLIENT), TELL);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 }
 
 static void
-test_terminate_ends_the_beats(void **state)
+test_terminate_ends_the_heartbeats(void **state)
 {
 	struct run r;
 
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, TERMINATE);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
 /* ---- goodbyes ---- */
 
 static size_t
-farewell_for(struct run *r, enum side to, const char *reason, uint8_t buf[CODEC_FAREWELL_MAX])
+close_message_for(struct run *r, enum side to, const char *reason, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	const struct codec_obituary o = { .dead = side_other(to), .quiet_ms = 132499, .reason = reason };
+	const struct codec_close_info o = { .dead = side_other(to), .quiet_ms = 132499, .reason = reason };
 
-	return codec_postgres.farewell(r->state, to, &o, buf);
+	return codec_postgres.close_message(r->state, to, &o, buf);
 }
 
 static size_t
-farewell(struct run *r, enum side to, uint8_t buf[CODEC_FAREWELL_MAX])
+farewell(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	return farewell_for(r, to, to == CLIENT ? "backend-user-timeout" : "client-probe-timeout", buf);
+	return close_message_for(r, to, to == CLIENT ? "backend-user-timeout" : "client-keepalive-timeout", buf);
 }
 
 static void
 test_the_client_is_told_in_a_sentence(void **state)
 {
-	uint8_t buf[CODEC_FAREWELL_MAX];
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 	size_t n;
 
@@ -399,12 +399,12 @@ test_the_client_is_told_in_a_sentence(void **state)
 	assert_int_equal((size_t)buf[3] << 8 | buf[4], n - 1);
 	assert_memory_equal(buf + 5, "SFATAL\0VFATAL\0C08006\0Mterminating connection: stent found the "
 	    "database server dead (backend-user-timeout, nothing heard of it for 132.4 s)\0H", 138);
-	farewell_for(&r, CLIENT, "admin-kill", buf);
+	close_message_for(&r, CLIENT, "admin-kill", buf);
 	assert_memory_equal(buf + 5, "SFATAL\0VFATAL\0C57P01\0Mterminating connection: stent was told to end it "
 	    "(admin-kill)\0H", 84);
-	farewell_for(&r, CLIENT, "backend-idle", buf);
+	close_message_for(&r, CLIENT, "backend-idle", buf);
 	assert_memory_equal(buf + 5, "SFATAL\0VFATAL\0C57P05\0Mterminating connection: nothing was sent", 60);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, BACKEND, "Z\0\0");		/* ours, cut off: the client has seen nothing of it */
 	assert_true(farewell(&r, CLIENT, buf) > 0);
 	run_end(&r);
@@ -427,8 +427,8 @@ test_the_client_is_told_in_a_sentence(void **state)
 static void
 test_the_server_is_told_that_the_client_is_gone(void **state)
 {
-	static const char failed[] = "f\0\0\0\x37stent found the client dead (client-probe-timeout)\0" TERMINATE;
-	uint8_t buf[CODEC_FAREWELL_MAX];
+	static const char failed[] = "f\0\0\0\x3bstent found the client dead (client-keepalive-timeout)\0" TERMINATE;
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 
 	(void)state;
@@ -452,13 +452,13 @@ test_the_server_is_told_that_the_client_is_gone(void **state)
 static void
 test_work_that_nobody_waits_for_is_cancelled(void **state)
 {
-	uint8_t buf[CODEC_BEAT_MAX];
+	uint8_t buf[CODEC_HEARTBEAT_MAX];
 	struct run r;
 
 	(void)state;
 	start(&r, &on);
 	assert_int_equal(codec_postgres.cancel(r.state, buf), 0);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	assert_int_equal(codec_postgres.cancel(r.state, buf), 0);
 	FEED(&r, CLIENT, SELECT);
 	assert_int_equal(codec_postgres.cancel(r.state, buf), 16);
@@ -480,7 +480,7 @@ test_long_keys(void **state)
 	static const char login[] = AUTH_OK DATETIMES "K\0\0\0\x28\0\0\x10\1" "abcdefghabcdefghabcdefghabcdefgh" READY;
 	static const char longer[] = AUTH_OK DATETIMES "K\0\0\0\x29\0\0\x10\1" "abcdefghabcdefghabcdefghabcdefgh!" READY;
 	static const char request[] = "\0\0\0\x2c\4\xd2\x16\x2e\0\0\x10\1" "abcdefghabcdefghabcdefghabcdefgh";
-	uint8_t buf[CODEC_BEAT_MAX];
+	uint8_t buf[CODEC_HEARTBEAT_MAX];
 	struct run r;
 
 	(void)state;
@@ -488,7 +488,7 @@ test_long_keys(void **state)
 		run_start(&r, &codec_postgres, &on);
 		FEED(&r, CLIENT, STARTUP);
 		run_feed(&r, BACKEND, i == 0 ? login : longer, (i == 0 ? sizeof(login) : sizeof(longer)) - 1);
-		assert_int_equal(run_may_beat(&r, BACKEND), BOTH);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 		FEED(&r, CLIENT, SELECT);
 		assert_int_equal(codec_postgres.cancel(r.state, buf), i == 0 ? sizeof(request) - 1 : 0);
 		if (i == 0)
@@ -509,11 +509,11 @@ test_bodies_need_not_be_seen(void **state)
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, "D\0\1\0\0");
-	assert_int_equal(codec_postgres.unseen(r.state, BACKEND), 0x10000 - 4);
+	assert_int_equal(codec_postgres.skippable(r.state, BACKEND), 0x10000 - 4);
 	assert_int_equal(run_skip(&r, BACKEND, row, sizeof(row)), sizeof(row));
-	assert_int_equal(codec_postgres.unseen(r.state, BACKEND), 0x10000 - 4 - sizeof(row));
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(codec_postgres.unseen(r.state, CLIENT), 0);
+	assert_int_equal(codec_postgres.skippable(r.state, BACKEND), 0x10000 - 4 - sizeof(row));
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(codec_postgres.skippable(r.state, CLIENT), 0);
 	run_end(&r);
 	assert_true(codec_postgres.state_size <= 256);
 }
@@ -537,7 +537,7 @@ main(void)
 		cmocka_unit_test(test_what_only_looked_like_an_answer_is_sent_after_all),
 		cmocka_unit_test(test_a_cancel_request_is_never_beaten),
 		cmocka_unit_test(test_a_client_that_sent_its_fin_is_beaten_while_work_goes_on),
-		cmocka_unit_test(test_terminate_ends_the_beats),
+		cmocka_unit_test(test_terminate_ends_the_heartbeats),
 		cmocka_unit_test(test_the_client_is_told_in_a_sentence),
 		cmocka_unit_test(test_the_server_is_told_that_the_client_is_gone),
 		cmocka_unit_test(test_work_that_nobody_waits_for_is_cancelled),

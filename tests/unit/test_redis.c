@@ -1,6 +1,6 @@
 /*
  * test_redis.c - the Redis codec: conversations with a real server in every
- * way in which they may be cut and beaten, and each state in which a beat
+ * way in which they may be cut and beaten, and each state in which a heartbeat
  * would do harm.
  */
 #include <setjmp.h>
@@ -15,18 +15,18 @@
 #include "codec_harness.h"
 #include "transcripts_redis.h"
 
-#define TELL BEAT_TELL
-#define ASK BEAT_ASK
-#define BOTH (BEAT_TELL | BEAT_ASK)
+#define TELL HEARTBEAT_ONEWAY
+#define ASK HEARTBEAT_PING
+#define BOTH (HEARTBEAT_ONEWAY | HEARTBEAT_PING)
 
 static const struct codec_settings pushes = {
 	.heartbeats = { true, true },
-	.kind = { BEAT_TELL, BEAT_TELL },
+	.kind = { HEARTBEAT_ONEWAY, HEARTBEAT_ONEWAY },
 	.while_busy = { true, false },
 };
 static const struct codec_settings telling = {
 	.heartbeats = { true, true },
-	.kind = { 0, BEAT_TELL },
+	.kind = { 0, HEARTBEAT_ONEWAY },
 };
 static const struct codec_settings busy = {
 	.heartbeats = { true, true },
@@ -34,7 +34,7 @@ static const struct codec_settings busy = {
 };
 static const struct codec_settings busy_telling = {
 	.heartbeats = { true, true },
-	.kind = { 0, BEAT_TELL },
+	.kind = { 0, HEARTBEAT_ONEWAY },
 	.while_busy = { true, true },
 };
 
@@ -57,38 +57,38 @@ test_commands_are_asked_between(void **state)
 	struct tally t = CHECK(redis_plain, NULL);
 
 	(void)state;
-	assert_true(t.moments[BACKEND][BEAT_ASK] > 10);
-	assert_int_equal(t.moments[BACKEND][BEAT_TELL], 0);
-	assert_int_equal(t.answers[BACKEND], t.moments[BACKEND][BEAT_ASK]);
-	assert_int_equal(t.moments[CLIENT][BEAT_TELL], 0);
+	assert_true(t.moments[BACKEND][HEARTBEAT_PING] > 10);
+	assert_int_equal(t.moments[BACKEND][HEARTBEAT_ONEWAY], 0);
+	assert_int_equal(t.replies[BACKEND], t.moments[BACKEND][HEARTBEAT_PING]);
+	assert_int_equal(t.moments[CLIENT][HEARTBEAT_ONEWAY], 0);
 	assert_true(t.skipped > 500);	/* the long value, both ways */
 	t = CHECK(redis_plain, &telling);
-	assert_true(t.moments[BACKEND][BEAT_TELL] > 10);
+	assert_true(t.moments[BACKEND][HEARTBEAT_ONEWAY] > 10);
 }
 
 static void
 test_other_conversations_stay_whole(void **state)
 {
 	(void)state;
-	assert_true(CHECK(redis_transactions, NULL).moments[BACKEND][BEAT_ASK] > 0);
-	assert_true(CHECK(redis_resp3, NULL).moments[BACKEND][BEAT_ASK] > 20);
-	assert_true(CHECK(redis_resp3, &pushes).moments[CLIENT][BEAT_TELL] > 20);
-	assert_true(CHECK(redis_subscriber, &telling).moments[BACKEND][BEAT_TELL] > 0);
-	assert_true(CHECK(redis_silence, &telling).moments[BACKEND][BEAT_TELL] > 0);
-	assert_true(CHECK(redis_silence, &pushes).moments[CLIENT][BEAT_TELL] > 0);
-	assert_true(CHECK(redis_login, NULL).moments[BACKEND][BEAT_ASK] > 0);
-	assert_true(CHECK(redis_monitor, &telling).moments[BACKEND][BEAT_TELL] > 0);
-	assert_true(CHECK(redis_py, NULL).moments[BACKEND][BEAT_ASK] > 0);
-	assert_true(CHECK(node_redis, &pushes).moments[CLIENT][BEAT_TELL] > 0);
+	assert_true(CHECK(redis_transactions, NULL).moments[BACKEND][HEARTBEAT_PING] > 0);
+	assert_true(CHECK(redis_resp3, NULL).moments[BACKEND][HEARTBEAT_PING] > 20);
+	assert_true(CHECK(redis_resp3, &pushes).moments[CLIENT][HEARTBEAT_ONEWAY] > 20);
+	assert_true(CHECK(redis_subscriber, &telling).moments[BACKEND][HEARTBEAT_ONEWAY] > 0);
+	assert_true(CHECK(redis_silence, &telling).moments[BACKEND][HEARTBEAT_ONEWAY] > 0);
+	assert_true(CHECK(redis_silence, &pushes).moments[CLIENT][HEARTBEAT_ONEWAY] > 0);
+	assert_true(CHECK(redis_login, NULL).moments[BACKEND][HEARTBEAT_PING] > 0);
+	assert_true(CHECK(redis_monitor, &telling).moments[BACKEND][HEARTBEAT_ONEWAY] > 0);
+	assert_true(CHECK(redis_py, NULL).moments[BACKEND][HEARTBEAT_PING] > 0);
+	assert_true(CHECK(node_redis, &pushes).moments[CLIENT][HEARTBEAT_ONEWAY] > 0);
 }
 
 /* A RESP2 subscriber's PING is replied to by an array, between arrays that are messages. */
 static size_t
-answer_subscriber(const struct codec_settings *settings, enum side side, const uint8_t *beat,
+answer_subscriber(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
     size_t len, uint8_t answer[PEER_ANSWER_MAX])
 {
 	static const char array[] = "*2\r\n$4\r\npong\r\n$0\r\n\r\n";
-	size_t n = codec_peer_of(&codec_redis)->answer(settings, side, beat, len, answer);
+	size_t n = codec_peer_of(&codec_redis)->answer(settings, side, heartbeat, len, answer);
 
 	if (n > 0)
 		memcpy(answer, array, n = sizeof(array) - 1);
@@ -137,10 +137,10 @@ test_a_subscriber_in_resp2_is_asked(void **state)
 	struct tally t = codec_check(&listens);
 
 	(void)state;
-	assert_true(t.moments[BACKEND][BEAT_ASK] > 100);
-	assert_int_equal(t.answers[BACKEND], t.moments[BACKEND][BEAT_ASK]);
-	assert_true(codec_check(&recorded).moments[BACKEND][BEAT_ASK] > 0);
-	assert_true(CHECK(listener, NULL).moments[BACKEND][BEAT_ASK] > 100);	/* some server may say +PONG */
+	assert_true(t.moments[BACKEND][HEARTBEAT_PING] > 100);
+	assert_int_equal(t.replies[BACKEND], t.moments[BACKEND][HEARTBEAT_PING]);
+	assert_true(codec_check(&recorded).moments[BACKEND][HEARTBEAT_PING] > 0);
+	assert_true(CHECK(listener, NULL).moments[BACKEND][HEARTBEAT_PING] > 100);	/* some server may say +PONG */
 }
 
 static void
@@ -149,8 +149,8 @@ test_replication_stays_whole(void **state)
 	struct tally t = CHECK(redis_replica, &pushes);
 
 	(void)state;
-	assert_int_equal(t.moments[CLIENT][BEAT_TELL], 0);
-	assert_true(t.moments[BACKEND][BEAT_TELL] > 0);		/* before PSYNC */
+	assert_int_equal(t.moments[CLIENT][HEARTBEAT_ONEWAY], 0);
+	assert_true(t.moments[BACKEND][HEARTBEAT_ONEWAY] > 0);		/* before PSYNC */
 }
 
 /* What no present server sends, but the protocol has. */
@@ -169,7 +169,7 @@ test_streamed_replies_are_followed(void **state)
 	};
 
 	(void)state;
-	assert_true(CHECK(streamed, &pushes).moments[BACKEND][BEAT_ASK] > 0);
+	assert_true(CHECK(streamed, &pushes).moments[BACKEND][HEARTBEAT_PING] > 0);
 }
 
 /* --- single moments --- */
@@ -204,8 +204,8 @@ kinds_with(const struct codec_settings *settings, const char *text)
 	unsigned kinds;
 
 	start(&r, settings, text);
-	assert_null(r.lost);
-	kinds = run_may_beat(&r, BACKEND);
+	assert_null(r.passthrough);
+	kinds = run_may_heartbeat(&r, BACKEND);
 	assert_int_equal(kinds == 0, codec_redis.why_none(r.state, BACKEND) != NULL);
 	run_end(&r);
 	return kinds;
@@ -223,7 +223,7 @@ lost_after(const char *text)
 	const char *lost;
 
 	start(&r, NULL, text);
-	lost = r.lost;
+	lost = r.passthrough;
 	run_end(&r);
 	return lost;
 }
@@ -242,7 +242,7 @@ test_nothing_before_the_first_command(void **state)
 }
 
 static void
-test_no_beat_inside_a_command(void **state)
+test_no_heartbeat_inside_a_command(void **state)
 {
 	static const char whole[] = "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
 
@@ -252,7 +252,7 @@ test_no_beat_inside_a_command(void **state)
 
 		start(&r, &pushes, GET);
 		run_feed(&r, CLIENT, whole, n);
-		assert_int_equal(run_may_beat(&r, BACKEND), 0);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 		run_end(&r);
 	}
 }
@@ -279,23 +279,23 @@ test_pings_behind_a_command_are_in_one_place(void **state)
 
 	(void)state;
 	start(&r, &busy, GET "BLPOP l 0\r\n|");
-	run_beat(&r, BACKEND, BEAT_ASK);
-	run_beat(&r, BACKEND, BEAT_ASK);
-	assert_false(codec_redis.owes(r.state, BACKEND, true));		/* it has to wait for its turn */
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
+	assert_false(codec_redis.awaits_reply(r.state, BACKEND, true));		/* it has to wait for its turn */
 	talk(&r, "GET k\r\n");
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	talk(&r, "|*-1\r\n");
-	assert_true(codec_redis.owes(r.state, BACKEND, true));
+	assert_true(codec_redis.awaits_reply(r.state, BACKEND, true));
 	talk(&r, "|+PONG\r\n+PONG\r\n$1\r\nv\r\n");
-	assert_int_equal(r.answers[BACKEND], 2);
+	assert_int_equal(r.replies[BACKEND], 2);
 	assert_int_equal(r.got[CLIENT].len, 7 + 5 + 7);
-	assert_int_equal(run_may_beat(&r, BACKEND), ASK);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ASK);
 	run_end(&r);
 }
 
 /* Either kind uses up these flags: the reply that must not come would come, the key would not be tracked. */
 static void
-test_no_beat_behind_a_one_shot_flag(void **state)
+test_no_heartbeat_behind_a_one_shot_flag(void **state)
 {
 	(void)state;
 	assert_int_equal(told_after(GET "CLIENT REPLY SKIP\r\n"), 0);
@@ -412,7 +412,7 @@ test_quotes_are_understood(void **state)
 	assert_non_null(lost_after("\"\\x4dULTI\"\r\n"));
 }
 
-/* A master takes a beat for a sign of the replica, which is to speak for itself. */
+/* A master takes a heartbeat for a sign of the replica, which is to speak for itself. */
 static void
 test_none_on_a_replication_link(void **state)
 {
@@ -492,13 +492,13 @@ test_doubt_waits_for_the_answer(void **state)
 
 	(void)state;
 	start(&r, NULL, GET);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	run_feed(&r, CLIENT, "*x\r\n", 4);
-	assert_null(r.lost);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_null(r.passthrough);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_feed(&r, BACKEND, "+PONG\r\n", 7);
-	assert_non_null(r.lost);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_non_null(r.passthrough);
+	assert_int_equal(r.replies[BACKEND], 1);
 	assert_int_equal(r.got[CLIENT].len, 7);		/* the value alone */
 	run_end(&r);
 }
@@ -510,11 +510,11 @@ ask_and_hear(const char *reply, const char *refused, size_t got)
 		struct run r;
 
 		start(&r, NULL, GET);
-		run_beat(&r, BACKEND, BEAT_ASK);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 		run_feed(&r, BACKEND, reply, cut);
 		run_feed(&r, BACKEND, reply + cut, strlen(reply) - cut);
-		assert_null(r.lost);
-		assert_int_equal(r.answers[BACKEND], 1);
+		assert_null(r.passthrough);
+		assert_int_equal(r.replies[BACKEND], 1);
 		assert_int_equal(r.got[CLIENT].len - 7, got);
 		assert_int_equal(refused == NULL, r.refused == NULL);
 		if (refused != NULL) {
@@ -523,7 +523,7 @@ ask_and_hear(const char *reply, const char *refused, size_t got)
 		}
 		talk(&r, "GET k\r\n|$1\r\nv\r\n");
 		assert_int_equal(r.got[CLIENT].len - 14, got);
-		assert_int_equal(run_may_beat(&r, BACKEND), refused == NULL ? ASK : 0);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), refused == NULL ? ASK : 0);
 		run_end(&r);
 	}
 }
@@ -568,9 +568,9 @@ test_another_reply_in_place_of_the_answer_passes(void **state)
 		struct run r;
 
 		start(&r, NULL, GET);
-		run_beat(&r, BACKEND, BEAT_ASK);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 		run_feed(&r, BACKEND, others[i], strlen(others[i]));
-		assert_non_null(r.lost);
+		assert_non_null(r.passthrough);
 		assert_int_equal(r.got[CLIENT].len, 7 + strlen(others[i]));
 		assert_memory_equal(r.got[CLIENT].data + 7, others[i], strlen(others[i]));
 		run_end(&r);
@@ -585,12 +585,12 @@ test_errors_in_a_row_are_a_refusal(void **state)
 	(void)state;
 	start(&r, NULL, GET);
 	for (int i = 0; i < 4; i++) {
-		assert_int_equal(run_may_beat(&r, BACKEND), ASK);
-		run_beat(&r, BACKEND, BEAT_ASK);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), ASK);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 		talk(&r, i == 1 ? "|+PONG\r\n" : "|-ERR upstream is down\r\n");
 		assert_int_equal(r.refused != NULL, i == 3);
 	}
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -602,12 +602,12 @@ test_logged_out_is_no_refusal(void **state)
 
 	(void)state;
 	start(&r, NULL, GET);
-	run_beat(&r, BACKEND, BEAT_ASK);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	talk(&r, "|-NOAUTH Authentication required.\r\n");
 	assert_null(r.refused);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	talk(&r, "AUTH pw\r\n|+OK\r\n");
-	assert_int_equal(run_may_beat(&r, BACKEND), ASK);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ASK);
 	run_end(&r);
 }
 
@@ -620,11 +620,11 @@ test_a_reply_to_an_empty_line_is_taken_out(void **state)
 
 	(void)state;
 	start(&r, &telling, GET);
-	run_beat(&r, BACKEND, BEAT_TELL);
-	run_beat(&r, BACKEND, BEAT_TELL);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	talk(&r, "|-invalid request\r\n");
 	assert_non_null(r.refused);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	talk(&r, "|-invalid request\r\n");		/* the other one's */
 	assert_int_equal(r.got[CLIENT].len, 7);
 	talk(&r, GET "|-nothing was sent\r\n");
@@ -640,12 +640,12 @@ test_a_reply_too_many_ends_empty_lines(void **state)
 
 	(void)state;
 	start(&r, &telling, GET);
-	run_beat(&r, BACKEND, BEAT_TELL);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	talk(&r, "GET k\r\n|-invalid request\r\n");
 	assert_null(r.refused);
 	talk(&r, "|$1\r\nv\r\n");
 	assert_non_null(r.refused);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	assert_int_equal(r.got[CLIENT].len, 7 + 18 + 7);
 	run_end(&r);
 }
@@ -665,7 +665,7 @@ test_replies_that_may_be_the_client_s_own_pass(void **state)
 		size_t before;
 
 		start(&r, &telling, i < 2 ? talks[i] : GET);
-		run_beat(&r, BACKEND, BEAT_TELL);
+		run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 		if (i == 2)
 			run_feed(&r, CLIENT, "*1\r\n$", 5);
 		before = r.got[CLIENT].len;
@@ -718,7 +718,7 @@ test_each_state_says_why_there_is_none(void **state)
 		struct run r;
 
 		start(&r, NULL, states[i][0]);
-		assert_int_equal(run_may_beat(&r, BACKEND), 0);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 		if (strstr(codec_redis.why_none(r.state, BACKEND), states[i][1]) == NULL)
 			fail_msg("%s: %s", states[i][0], codec_redis.why_none(r.state, BACKEND));
 		assert_non_null(codec_redis.why_none(r.state, CLIENT));
@@ -735,7 +735,7 @@ pushes_after(const struct codec_settings *settings, const char *text)
 	unsigned kinds;
 
 	start(&r, settings, text);
-	kinds = run_may_beat(&r, CLIENT);
+	kinds = run_may_heartbeat(&r, CLIENT);
 	run_end(&r);
 	return kinds;
 }
@@ -743,7 +743,7 @@ pushes_after(const struct codec_settings *settings, const char *text)
 static void
 test_pushes_only_when_told_so_and_in_resp3(void **state)
 {
-	static const struct codec_settings asks = { .heartbeats = { true, true }, .kind = { 0, BEAT_ASK } };
+	static const struct codec_settings asks = { .heartbeats = { true, true }, .kind = { 0, HEARTBEAT_PING } };
 
 	(void)state;
 	assert_int_equal(pushes_after(&pushes, HELLO), TELL);
@@ -763,15 +763,15 @@ test_pushes_only_when_told_so_and_in_resp3(void **state)
 /* --- farewell --- */
 
 static size_t
-farewell_after(const char *text, uint8_t buf[CODEC_FAREWELL_MAX])
+close_message_after(const char *text, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	static const struct codec_obituary o = { .dead = BACKEND, .reason = "backend-user-timeout", .quiet_ms = 75300 };
+	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-user-timeout", .quiet_ms = 75300 };
 	struct run r;
 	size_t n;
 
 	start(&r, NULL, text);
-	n = codec_redis.farewell(r.state, CLIENT, &o, buf);
-	assert_int_equal(codec_redis.farewell(r.state, BACKEND, &o, buf + n), 0);
+	n = codec_redis.close_message(r.state, CLIENT, &o, buf);
+	assert_int_equal(codec_redis.close_message(r.state, BACKEND, &o, buf + n), 0);
 	run_end(&r);
 	return n;
 }
@@ -779,8 +779,8 @@ farewell_after(const char *text, uint8_t buf[CODEC_FAREWELL_MAX])
 static void
 test_farewell_answers_an_open_command(void **state)
 {
-	uint8_t buf[2 * CODEC_FAREWELL_MAX];
-	size_t n = farewell_after("GET k\r\n", buf);
+	uint8_t buf[2 * CODEC_CLOSE_MESSAGE_MAX];
+	size_t n = close_message_after("GET k\r\n", buf);
 
 	(void)state;
 	assert_true(n > 10);
@@ -789,12 +789,12 @@ test_farewell_answers_an_open_command(void **state)
 	buf[n] = '\0';
 	assert_non_null(strstr((char *)buf, "backend-user-timeout"));
 	assert_non_null(strstr((char *)buf, "75.3 s"));
-	assert_true(farewell_after("BLPOP k 0\r\n", buf) > 0);
-	assert_int_equal(farewell_after("GET k\r\n|$1\r\nv\r\n", buf), 0);		/* none is open */
-	assert_int_equal(farewell_after("GET k\r\n|$4\r\nva", buf), 0);			/* half a reply was sent */
-	assert_int_equal(farewell_after("GET k\r\nGET k\r\n|$4\r\nvalu\r\n", buf) > 0, 1);
-	assert_int_equal(farewell_after("SUBSCRIBE c\r\n", buf), 0);
-	assert_int_equal(farewell_after("PSYNC x -1\r\n", buf), 0);
+	assert_true(close_message_after("BLPOP k 0\r\n", buf) > 0);
+	assert_int_equal(close_message_after("GET k\r\n|$1\r\nv\r\n", buf), 0);		/* none is open */
+	assert_int_equal(close_message_after("GET k\r\n|$4\r\nva", buf), 0);			/* half a reply was sent */
+	assert_int_equal(close_message_after("GET k\r\nGET k\r\n|$4\r\nvalu\r\n", buf) > 0, 1);
+	assert_int_equal(close_message_after("SUBSCRIBE c\r\n", buf), 0);
+	assert_int_equal(close_message_after("PSYNC x -1\r\n", buf), 0);
 }
 
 /* What was held back of a reply goes out at the end of its sender: a farewell would be a part of it. */
@@ -802,8 +802,8 @@ static void
 test_no_farewell_inside_a_reply_that_was_held(void **state)
 {
 	static const char *const begun[] = { "+", "+PON", "*2\r\n$4\r\npo", "$4\r\nPON" };
-	const struct codec_obituary o = { .dead = BACKEND, .reason = "backend-reset" };
-	uint8_t buf[CODEC_FAREWELL_MAX];
+	const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-reset" };
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(begun) / sizeof(begun[0]); i++) {
@@ -812,12 +812,12 @@ test_no_farewell_inside_a_reply_that_was_held(void **state)
 		run_start(&r, &codec_redis, NULL);
 		run_feed(&r, CLIENT, "GET k\r\n", 7);
 		run_feed(&r, BACKEND, "$1\r\nv\r\n", 7);
-		run_beat(&r, BACKEND, ASK);
+		run_heartbeat(&r, BACKEND, ASK);
 		run_feed(&r, CLIENT, "GET k\r\n", 7);
 		run_feed(&r, BACKEND, begun[i], strlen(begun[i]));
 		run_fin(&r, BACKEND);
 		assert_int_equal(r.got[CLIENT].len, 7 + strlen(begun[i]));
-		assert_int_equal(codec_redis.farewell(r.state, CLIENT, &o, buf), 0);
+		assert_int_equal(codec_redis.close_message(r.state, CLIENT, &o, buf), 0);
 		run_end(&r);
 	}
 }
@@ -839,10 +839,10 @@ main(void)
 		cmocka_unit_test(test_replication_stays_whole),
 		cmocka_unit_test(test_streamed_replies_are_followed),
 		cmocka_unit_test(test_nothing_before_the_first_command),
-		cmocka_unit_test(test_no_beat_inside_a_command),
+		cmocka_unit_test(test_no_heartbeat_inside_a_command),
 		cmocka_unit_test(test_none_while_a_command_runs_unless_wanted),
 		cmocka_unit_test(test_pings_behind_a_command_are_in_one_place),
-		cmocka_unit_test(test_no_beat_behind_a_one_shot_flag),
+		cmocka_unit_test(test_no_heartbeat_behind_a_one_shot_flag),
 		cmocka_unit_test(test_asks_only_where_one_reply_is_certain),
 		cmocka_unit_test(test_resp2_subscriptions_are_counted),
 		cmocka_unit_test(test_a_debugger_is_left_alone),

@@ -1,7 +1,7 @@
 /*
  * test_relay_memory.c - a relay whose memory runs out, at each allocation in turn.
  *
- * One conversation is led through a relay over and over: a backlog, beats, a
+ * One conversation is led through a relay over and over: a backlog, heartbeats, a
  * half-close. Each time another allocation fails, of the relay's own and of
  * libevent's; once that one alone, and once all that follow until the flow has
  * ended. Whatever fails: what arrives is the beginning of what was sent, a FIN
@@ -28,7 +28,7 @@
 
 #define DATA (1024 * 1024)	/* more than the kernel's buffers of our sockets take */
 #define BUFFERS (16 * 1024)
-#define QUIET_US (6 * US_PER_MS)	/* nobody speaks: beats come */
+#define QUIET_US (6 * US_PER_MS)	/* nobody speaks: heartbeats come */
 #define PAUSE_US (15 * US_PER_MS)	/* nobody reads: bytes are kept */
 #define CROWD 63		/* with so many timers the next one needs a larger heap */
 #define LONGEST_US (5 * US_PER_S)
@@ -143,7 +143,7 @@ on_end(void *arg)
 	((struct world *)arg)->ended++;
 }
 
-/* Takes what came; what is no beat ("!", which the data does not hold) is compared. */
+/* Takes what came; what is no heartbeat ("!", which the data does not hold) is compared. */
 static void
 hear(struct end *e, const struct end *other)
 {
@@ -310,7 +310,7 @@ fail_each(const char *to, char *protocol, char *heartbeat, bool for_good)
 	char *options[] = { protocol, heartbeat, "--user_timeout=20ms",
 	    to == backend ? "--connect_timeout=4ms" : "--connect_timeout=1s",	/* its timer has fired when bytes flow */
 	    "--failover_after=1ms",
-	    "--beat_send=!\\n" };
+	    "--heartbeat_send=!\\n" };
 	const size_t n_options = strcmp(protocol, "--protocol=line") == 0 ? 6 : 5;
 	long n = 0;
 
@@ -333,7 +333,7 @@ test_plain_flows(void **state)
 }
 
 static void
-test_flows_with_beats(void **state)
+test_flows_with_heartbeats(void **state)
 {
 	(void)state;
 	fail_each(backend, "--protocol=line", "--heartbeat=2ms", false);
@@ -386,7 +386,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain_flows),
-		cmocka_unit_test(test_flows_with_beats),
+		cmocka_unit_test(test_flows_with_heartbeats),
 		cmocka_unit_test(test_flows_with_a_codec_alone),
 		cmocka_unit_test(test_flows_that_fail_over),
 	};

@@ -48,8 +48,8 @@ ask(struct run *r, enum side to, uint8_t pong[WS_HOLD])
 	uint8_t answer[PEER_ANSWER_MAX];
 	size_t n;
 
-	assert_true(run_may_beat(r, to) & BEAT_ASK);
-	n = run_beat(r, to, BEAT_ASK);
+	assert_true(run_may_heartbeat(r, to) & HEARTBEAT_PING);
+	n = run_heartbeat(r, to, HEARTBEAT_PING);
 	n = codec_peer_of(r->codec)->answer(&none, to, r->got[to].data + r->got[to].len - n, n, answer);
 	assert_int_equal(n, OUR_PING_LEN(side_other(to)));
 	memcpy(pong, answer, n);
@@ -92,7 +92,7 @@ test_our_pong_is_known_whatever_its_mask(void **state)
 	for (size_t k = 0; k < WS_TOKEN; k++)
 		wrong[6 + k] = pong[2 + k] ^ wrong[2 + k % 4];
 	assert_true(is_taken(&r, BACKEND, wrong, 6 + WS_TOKEN));
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -118,9 +118,9 @@ test_all_sorts_of_frames(void **state)
 	script_fin(&s, BACKEND);
 	tally = script_check(&s, "all sorts of frames", &codec_websocket, NULL, NULL);
 	for (int to = 0; to < 2; to++) {
-		assert_true(tally.moments[to][BEAT_TELL] > 10);
-		assert_true(tally.moments[to][BEAT_ASK] > 10);
-		assert_true(tally.answers[to] > 10);
+		assert_true(tally.moments[to][HEARTBEAT_ONEWAY] > 10);
+		assert_true(tally.moments[to][HEARTBEAT_PING] > 10);
+		assert_true(tally.replies[to] > 10);
 	}
 	assert_true(tally.skipped > 0);
 	script_free(&s);
@@ -146,7 +146,7 @@ test_fragments_with_control_frames_between(void **state)
 		script_frame(&s, side, PONG, "stent-hb\x70\0\0", 12);
 	}
 	tally = script_check(&s, "fragments", &codec_websocket, NULL, NULL);
-	assert_true(tally.moments[CLIENT][BEAT_ASK] > 5 && tally.moments[BACKEND][BEAT_ASK] > 5);
+	assert_true(tally.moments[CLIENT][HEARTBEAT_PING] > 5 && tally.moments[BACKEND][HEARTBEAT_PING] > 5);
 	script_free(&s);
 }
 
@@ -164,12 +164,12 @@ test_long_payload_is_not_seen(void **state)
 
 		start(&r);
 		run_feed(&r, side, frame, head);
-		assert_int_equal(r.codec->unseen(r.state, side), sizeof(bulk));
-		assert_int_equal(run_may_beat(&r, side_other(side)), 0);
+		assert_int_equal(r.codec->skippable(r.state, side), sizeof(bulk));
+		assert_int_equal(run_may_heartbeat(&r, side_other(side)), 0);
 		run_feed(&r, side, frame + head, 5);
 		assert_int_equal(run_skip(&r, side, frame + head + 5, SIZE_MAX), sizeof(bulk) - 5);
-		assert_int_equal(r.codec->unseen(r.state, side), 0);
-		assert_true(run_may_beat(&r, side_other(side)) & BEAT_ASK);
+		assert_int_equal(r.codec->skippable(r.state, side), 0);
+		assert_true(run_may_heartbeat(&r, side_other(side)) & HEARTBEAT_PING);
 		run_end(&r);
 	}
 	free(frame);
@@ -221,7 +221,7 @@ test_frames_right_behind_the_request(void **state)
 		script_frame(&s, BACKEND, PONG, "ping", 4);
 		script_frame(&s, CLIENT, TEXT, "hello", 5);
 		tally = script_check(&s, "frames behind the request", codecs[i], NULL, NULL);
-		assert_true(tally.moments[CLIENT][BEAT_ASK] > 5 && tally.moments[BACKEND][BEAT_ASK] > 3);
+		assert_true(tally.moments[CLIENT][HEARTBEAT_PING] > 5 && tally.moments[BACKEND][HEARTBEAT_PING] > 3);
 		script_free(&s);
 	}
 }
@@ -245,14 +245,14 @@ test_the_101_comes_within_an_early_frame(void **state)
 			run_feed(&r, CLIENT, frame, cut);
 			assert_true(run_ends(&r, BACKEND, frame, cut));	/* at once */
 			run_say(&r, BACKEND, WS_ACCEPT);
-			assert_true(run_may_beat(&r, CLIENT) & BEAT_ASK);
-			assert_true((run_may_beat(&r, BACKEND) != 0) == (cut == len));
+			assert_true(run_may_heartbeat(&r, CLIENT) & HEARTBEAT_PING);
+			assert_true((run_may_heartbeat(&r, BACKEND) != 0) == (cut == len));
 			ask(&r, CLIENT, pong);
 			run_feed(&r, CLIENT, frame + cut, len - cut);
 			assert_true(run_ends(&r, BACKEND, frame, len));
-			assert_int_equal(run_may_beat(&r, BACKEND), ops[i / 2] == PING ? BEAT_TELL : BEAT_TELL | BEAT_ASK);
+			assert_int_equal(run_may_heartbeat(&r, BACKEND), ops[i / 2] == PING ? HEARTBEAT_ONEWAY : HEARTBEAT_ONEWAY | HEARTBEAT_PING);
 			assert_true(is_taken(&r, CLIENT, pong, 6 + WS_TOKEN));
-			assert_null(r.lost);
+			assert_null(r.passthrough);
 			run_end(&r);
 		}
 	}
@@ -276,7 +276,7 @@ test_other_requests_come_first(void **state)
 	script_say(&s, BACKEND, WS_ACCEPT);
 	script_frame(&s, CLIENT, TEXT, "hello", 5);
 	tally = script_check(&s, "other requests first", &codec_websocket, NULL, NULL);
-	assert_true(tally.answers[CLIENT] > 0 && tally.answers[BACKEND] > 0);
+	assert_true(tally.replies[CLIENT] > 0 && tally.replies[BACKEND] > 0);
 	script_free(&s);
 }
 
@@ -367,31 +367,31 @@ test_answer_is_taken_out_before_it_lets_go(void **state)
 	start(&r);
 	n = ask(&r, BACKEND, pong);
 	run_say(&r, CLIENT, "garbage");
-	assert_null(r.lost);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
-	assert_int_equal(r.codec->unseen(r.state, CLIENT), UINT64_MAX);
+	assert_null(r.passthrough);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
+	assert_int_equal(r.codec->skippable(r.state, CLIENT), UINT64_MAX);
 	run_say(&r, CLIENT, "more");
 	assert_true(run_ends(&r, BACKEND, "garbagemore", 11));
 	assert_true(is_taken(&r, BACKEND, pong, n));
-	assert_non_null(r.lost);
+	assert_non_null(r.passthrough);
 	run_end(&r);
 
 	start(&r);	/* the answer never comes, but a FIN */
 	n = ask(&r, BACKEND, pong);
 	run_say(&r, CLIENT, "garbage");
 	run_feed(&r, BACKEND, pong, n - 1);
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	run_fin(&r, BACKEND);
-	assert_non_null(r.lost);
+	assert_non_null(r.passthrough);
 	assert_true(run_ends(&r, CLIENT, pong, n - 1));
 	run_end(&r);
 }
 
-/* ---- beats ---- */
+/* ---- heartbeats ---- */
 
 static void
-test_beats_as_they_are_on_the_wire(void **state)
+test_heartbeats_as_they_are_on_the_wire(void **state)
 {
 	static const uint8_t to_backend[] = "\x89\x8f\0\0\0\0stent-" NONCE "aaa";	/* the same for who forgets to unmask */
 	static const uint8_t to_client[] = "\x89\x0fstent-" NONCE "aab";
@@ -400,42 +400,42 @@ test_beats_as_they_are_on_the_wire(void **state)
 
 	(void)state;
 	start(&r);
-	run_beat(&r, CLIENT, BEAT_TELL);
+	run_heartbeat(&r, CLIENT, HEARTBEAT_ONEWAY);
 	assert_true(run_ends(&r, CLIENT, "\x8a\0", 2));
-	run_beat(&r, BACKEND, BEAT_TELL);
+	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	assert_true(run_ends(&r, BACKEND, "\x8a\x80\0\0\0\0", 6));
 	assert_true(is_taken(&r, CLIENT, pong, ask(&r, CLIENT, pong)));
 	assert_true(is_taken(&r, CLIENT, pong, ask(&r, CLIENT, pong)));
 	assert_true(run_ends(&r, CLIENT, to_client, sizeof(to_client) - 1));
 	assert_true(is_taken(&r, BACKEND, pong, ask(&r, BACKEND, pong)));
 	assert_true(run_ends(&r, BACKEND, to_backend, sizeof(to_backend) - 1));
-	assert_int_equal(r.answers[CLIENT], 2);
-	assert_int_equal(r.answers[BACKEND], 1);
+	assert_int_equal(r.replies[CLIENT], 2);
+	assert_int_equal(r.replies[BACKEND], 1);
 	run_end(&r);
 }
 
 static void
-test_no_beat_inside_a_frame_nor_after_a_close(void **state)
+test_no_heartbeat_inside_a_frame_nor_after_a_close(void **state)
 {
 	struct run r;
 
 	(void)state;
 	start(&r);
 	run_feed(&r, BACKEND, "\x01\2", 2);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_true(run_may_beat(&r, BACKEND) & BEAT_ASK);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_true(run_may_heartbeat(&r, BACKEND) & HEARTBEAT_PING);
 	run_say(&r, BACKEND, "ab");
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL | BEAT_ASK);	/* between fragments */
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY | HEARTBEAT_PING);	/* between fragments */
 	run_frame(&r, CLIENT, CLOSE, "\x03\xe8", 2);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 
 	run_start(&r, &codec_websocket, NULL);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, CLIENT, WS_REQUEST);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_end(&r);
 }
 
@@ -445,7 +445,7 @@ check_why(struct run *r, enum side to, const char *why)
 {
 	const char *said = r->codec->why_none(r->state, to);
 
-	assert_true((said == NULL) == (run_may_beat(r, to) != 0));
+	assert_true((said == NULL) == (run_may_heartbeat(r, to) != 0));
 	if (why == NULL)
 		assert_null(said);
 	else
@@ -511,10 +511,10 @@ test_only_our_pong_is_taken(void **state)
 		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PONG, "their own 15 b.", 15)));
 		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PING, "stent-" NONCE "aaa", 15)));
 		assert_true(is_taken(&r, side, pong, n));
-		assert_int_equal(r.answers[side], 1);
+		assert_int_equal(r.replies[side], 1);
 		assert_true(is_taken(&r, side, pong, n));
 		assert_true(is_taken(&r, side, frame, ws_frame(frame, side, PONG, "stent-" NONCE "ab7", 15)));
-		assert_int_equal(r.answers[side], 1);
+		assert_int_equal(r.replies[side], 1);
 		assert_int_equal(r.strays[side], 2);
 		ask(&r, side, pong);
 		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PONG, other, 15)));
@@ -556,9 +556,9 @@ test_a_mangled_pong_is_the_reply_where_only_we_wait(void **state)
 		for (unsigned asks = 1; asks <= 3; asks++) {
 			ask(&r, side, pong);
 			assert_true(is_taken(&r, side, frame, ws_frame(frame, side, PONG, m->text, m->len)));
-			assert_int_equal(r.answers[side] + r.strays[side], asks);
+			assert_int_equal(r.replies[side] + r.strays[side], asks);
 		}
-		assert_true((r.answers[side] > 0) == (m->len > 0));	/* an empty one may be unasked; a whole serial is always the first one's */
+		assert_true((r.replies[side] > 0) == (m->len > 0));	/* an empty one may be unasked; a whole serial is always the first one's */
 		run_end(&r);
 	}
 }
@@ -615,11 +615,11 @@ test_what_cannot_be_told_is_settled(void **state)
 	start(&r);
 	ask(&r, BACKEND, pong);
 	run_frame(&r, CLIENT, PING, "x", 1);
-	assert_false(r.codec->owes(r.state, BACKEND, true));	/* it may answer the application's alone */
+	assert_false(r.codec->awaits_reply(r.state, BACKEND, true));	/* it may answer the application's alone */
 	run_frame(&r, BACKEND, PONG, "", 0);
-	assert_int_equal(r.answers[BACKEND], 0);
-	assert_false(r.codec->owes(r.state, BACKEND, true));
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL | BEAT_ASK);
+	assert_int_equal(r.replies[BACKEND], 0);
+	assert_false(r.codec->awaits_reply(r.state, BACKEND, true));
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY | HEARTBEAT_PING);
 	run_end(&r);
 }
 
@@ -662,12 +662,12 @@ test_peers_of_all_sorts(void **state)
 		start(&r);
 		for (int step = 0; step < 80; step++) {
 			random = random * 1103515245u + 12345u;
-			if ((random >> 16 & 3) == 0 && (run_may_beat(&r, peer) & BEAT_ASK) != 0) {
-				run_beat(&r, peer, BEAT_ASK);
+			if ((random >> 16 & 3) == 0 && (run_may_heartbeat(&r, peer) & HEARTBEAT_PING) != 0) {
+				run_heartbeat(&r, peer, HEARTBEAT_PING);
 				queue[n_queued].is_ours = true;
 				memcpy(queue[n_queued++].payload, r.got[peer].data + r.got[peer].len - WS_TOKEN, WS_TOKEN);
-			} else if ((random >> 16 & 3) == 1 && (run_may_beat(&r, peer) & BEAT_TELL) != 0) {
-				run_beat(&r, peer, BEAT_TELL);
+			} else if ((random >> 16 & 3) == 1 && (run_may_heartbeat(&r, peer) & HEARTBEAT_ONEWAY) != 0) {
+				run_heartbeat(&r, peer, HEARTBEAT_ONEWAY);
 			} else if ((random >> 16 & 3) == 2) {
 				queue[n_queued].is_ours = false;
 				memset(queue[n_queued].payload, 'a', WS_TOKEN);
@@ -682,7 +682,7 @@ test_peers_of_all_sorts(void **state)
 			if (n_queued == 64)
 				n_queued = 0;
 		}
-		assert_null(r.lost);
+		assert_null(r.passthrough);
 		run_end(&r);
 	}
 }
@@ -704,7 +704,7 @@ test_a_mangled_pong_may_arrive_cut_anywhere(void **state)
 			assert_true(is_taken(&r, CLIENT, frame, cut));
 			assert_true(is_taken(&r, CLIENT, frame + cut, len - cut));
 			run_frame(&r, CLIENT, TEXT, "hello", 5);
-			assert_null(r.lost);
+			assert_null(r.passthrough);
 			run_end(&r);
 		}
 	}
@@ -725,14 +725,14 @@ test_last_pong_answers_all(void **state)
 	assert_true(is_taken(&r, BACKEND, pong[2], n));
 	assert_true(is_taken(&r, BACKEND, pong[0], n));
 	assert_true(is_taken(&r, BACKEND, pong[1], n));
-	assert_int_equal(r.answers[BACKEND], 3);
+	assert_int_equal(r.replies[BACKEND], 3);
 	run_end(&r);
 
 	start(&r);
 	ask(&r, BACKEND, pong[0]);
 	assert_true(is_taken(&r, BACKEND, pong[1], ask(&r, BACKEND, pong[1])));
 	run_say(&r, CLIENT, "garbage");
-	assert_non_null(r.lost);	/* nothing is waited for */
+	assert_non_null(r.passthrough);	/* nothing is waited for */
 	run_end(&r);
 }
 
@@ -748,17 +748,17 @@ test_window_of_unanswered_pings(void **state)
 	n = ask(&r, CLIENT, first);
 	for (int i = 1; i < 32; i++)
 		ask(&r, CLIENT, pong);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	assert_true(is_taken(&r, CLIENT, first, n));
 	ask(&r, CLIENT, pong);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL);
-	assert_true(is_taken(&r, CLIENT, pong, n));	/* answers all the others too */
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
+	assert_true(is_taken(&r, CLIENT, pong, n));	/* replies all the others too */
 	for (int i = 0; i < 32; i++)
 		ask(&r, CLIENT, pong);
 	run_end(&r);
 }
 
-/* A peer that answers only the last ping must not leave the application waiting. */
+/* A peer that replies only the last ping must not leave the application waiting. */
 static void
 test_no_ask_while_the_application_waits(void **state)
 {
@@ -772,20 +772,20 @@ test_no_ask_while_the_application_waits(void **state)
 	n = ask(&r, BACKEND, pong);
 	run_frame(&r, CLIENT, PING, "a", 1);
 	run_frame(&r, CLIENT, PING, "b", 1);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_ASK);	/* a tell would be taken for its answer */
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_PING);	/* a tell would be taken for its answer */
 	run_frame(&r, BACKEND, PONG, "", 0);
 	run_frame(&r, BACKEND, PONG, "c", 1);
 	assert_true(is_taken(&r, BACKEND, pong, n));
 	run_frame(&r, BACKEND, PONG, "a", 1);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
 	run_frame(&r, BACKEND, PONG, "b", 1);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL | BEAT_ASK);
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_TELL | BEAT_ASK);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY | HEARTBEAT_PING);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY | HEARTBEAT_PING);
 	run_frame(&r, CLIENT, PING, "twelve bytes", 12);	/* as long as ours */
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
 	run_frame(&r, BACKEND, PONG, "twelve bytes", 12);
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL | BEAT_ASK);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY | HEARTBEAT_PING);
 	run_end(&r);
 }
 
@@ -811,7 +811,7 @@ test_two_in_a_chain(void **state)
 	assert_false(is_taken(&inner, BACKEND, second, n));
 	assert_true(is_taken(&inner, BACKEND, pong, n));
 	assert_true(is_taken(&outer, BACKEND, second, n));
-	assert_true(run_may_beat(&inner, BACKEND) & BEAT_ASK);
+	assert_true(run_may_heartbeat(&inner, BACKEND) & HEARTBEAT_PING);
 	run_end(&outer);
 	run_end(&inner);
 }
@@ -828,18 +828,18 @@ test_an_unanswered_ping_of_the_application(void **state)
 	assert_true(is_taken(&r, BACKEND, pong, ask(&r, BACKEND, pong)));
 	run_frame(&r, CLIENT, PING, "a", 1);
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
-		assert_false(r.codec->owes(r.state, BACKEND, true));
-		run_beat(&r, BACKEND, BEAT_TELL);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
+		assert_false(r.codec->awaits_reply(r.state, BACKEND, true));
+		run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	}
 	ask(&r, BACKEND, pong);
-	assert_true(r.codec->owes(r.state, BACKEND, true));
+	assert_true(r.codec->awaits_reply(r.state, BACKEND, true));
 	run_frame(&r, CLIENT, PING, "b", 1);	/* behind ours: its reply may be for both */
-	assert_false(r.codec->owes(r.state, BACKEND, true));
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL);
+	assert_false(r.codec->awaits_reply(r.state, BACKEND, true));
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
 	run_frame(&r, BACKEND, PONG, "b", 1);
-	assert_false(r.codec->owes(r.state, BACKEND, true));
-	assert_int_equal(run_may_beat(&r, BACKEND), BEAT_TELL | BEAT_ASK);
+	assert_false(r.codec->awaits_reply(r.state, BACKEND, true));
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY | HEARTBEAT_PING);
 	assert_true(is_taken(&r, BACKEND, pong, WS_HOLD - 4));	/* it came after all */
 	run_end(&r);
 }
@@ -880,36 +880,36 @@ test_a_close_that_complains(void **state)
 }
 
 static size_t
-say_farewell(struct run *r, enum side to, uint8_t buf[CODEC_FAREWELL_MAX])
+say_close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	struct codec_obituary o = { .dead = side_other(to), .quiet_ms = 75400,
-	    .reason = to == CLIENT ? "backend-user-timeout" : "client-beat-timeout" };
+	struct codec_close_info o = { .dead = side_other(to), .quiet_ms = 75400,
+	    .reason = to == CLIENT ? "backend-user-timeout" : "client-heartbeat-timeout" };
 
-	return r->codec->farewell(r->state, to, &o, buf);
+	return r->codec->close_message(r->state, to, &o, buf);
 }
 
 static void
-test_farewell(void **state)
+test_close_message(void **state)
 {
 	static const char to_client[] = "\x88\x3e\x03\xe9" "stent: backend-user-timeout, backend quiet for 75 s";
-	uint8_t buf[CODEC_FAREWELL_MAX];
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 	size_t n;
 
 	(void)state;
 	start(&r);
 	run_feed(&r, BACKEND, "\x81", 1);	/* held: it has not begun for the client */
-	n = say_farewell(&r, CLIENT, buf);
+	n = say_close_message(&r, CLIENT, buf);
 	assert_int_equal(n, 2 + (buf[1] & 0x7f));
 	assert_int_equal(n, 2 + 2 + strlen(to_client + 4));
 	assert_memory_equal(buf + 2, to_client + 2, n - 2);
 	assert_int_equal(buf[0], 0x88);
-	assert_int_equal(say_farewell(&r, CLIENT, buf), 0);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(say_close_message(&r, CLIENT, buf), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 
 	start(&r);
-	n = say_farewell(&r, BACKEND, buf);
+	n = say_close_message(&r, BACKEND, buf);
 	assert_true(n > 6 && buf[0] == 0x88 && buf[1] == (0x80 | (n - 6)));
 	assert_int_equal(buf[6] ^ buf[2], 1001 >> 8);
 	assert_int_equal(buf[7] ^ buf[3], 1001 & 0xff);
@@ -920,18 +920,18 @@ test_farewell(void **state)
 static void
 test_no_farewell_where_none_is_legal(void **state)
 {
-	uint8_t buf[CODEC_FAREWELL_MAX];
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 
 	(void)state;
 	run_start(&r, &codec_websocket, NULL);
-	assert_int_equal(say_farewell(&r, CLIENT, buf), 0);
+	assert_int_equal(say_close_message(&r, CLIENT, buf), 0);
 	run_end(&r);
 	start(&r);
 	run_feed(&r, BACKEND, "\x81\2a", 3);
-	assert_int_equal(say_farewell(&r, CLIENT, buf), 0);	/* inside a frame */
+	assert_int_equal(say_close_message(&r, CLIENT, buf), 0);	/* inside a frame */
 	run_frame(&r, CLIENT, CLOSE, "", 0);
-	assert_int_equal(say_farewell(&r, BACKEND, buf), 0);	/* its Close has gone there */
+	assert_int_equal(say_close_message(&r, BACKEND, buf), 0);	/* its Close has gone there */
 	run_end(&r);
 }
 
@@ -945,7 +945,7 @@ test_after_a_fin(void **state)
 	run_feed(&r, CLIENT, "\x8a", 1);
 	run_fin(&r, CLIENT);
 	assert_true(run_ends(&r, BACKEND, "\x8a", 1));
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 }
 
@@ -971,8 +971,8 @@ main(void)
 		cmocka_unit_test(test_frames_that_make_it_let_go),
 		cmocka_unit_test(test_handshakes_that_make_it_let_go),
 		cmocka_unit_test(test_answer_is_taken_out_before_it_lets_go),
-		cmocka_unit_test(test_beats_as_they_are_on_the_wire),
-		cmocka_unit_test(test_no_beat_inside_a_frame_nor_after_a_close),
+		cmocka_unit_test(test_heartbeats_as_they_are_on_the_wire),
+		cmocka_unit_test(test_no_heartbeat_inside_a_frame_nor_after_a_close),
 		cmocka_unit_test(test_why_there_is_none),
 		cmocka_unit_test(test_only_our_pong_is_taken),
 		cmocka_unit_test(test_a_mangled_pong_is_the_reply_where_only_we_wait),
@@ -986,7 +986,7 @@ main(void)
 		cmocka_unit_test(test_two_in_a_chain),
 		cmocka_unit_test(test_an_unanswered_ping_of_the_application),
 		cmocka_unit_test(test_a_close_that_complains),
-		cmocka_unit_test(test_farewell),
+		cmocka_unit_test(test_close_message),
 		cmocka_unit_test(test_no_farewell_where_none_is_legal),
 		cmocka_unit_test(test_after_a_fin),
 		cmocka_unit_test(test_memory_of_an_idle_flow),

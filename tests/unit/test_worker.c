@@ -106,7 +106,7 @@ on_end(void *arg)
 	(void)arg;
 }
 
-/* Flows that wait for a backend, which never answers: the loop does not run. Returns the other ends. */
+/* Flows that wait for a backend, which never replies: the loop does not run. Returns the other ends. */
 static void
 open_flows(struct relay *r, const struct route *route, int *ends, size_t n)
 {

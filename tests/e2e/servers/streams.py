@@ -1,7 +1,7 @@
 """
-streams.py PORT: an HTTP server (aiohttp) that answers in pieces, with pauses in which beats go out.
+streams.py PORT: an HTTP server (aiohttp) that answers in pieces, with pauses in which heartbeats go out.
 
-/events      server-sent events          /gzip, /length   the same where no beat may go
+/events      server-sent events          /gzip, /length   the same where no heartbeat may go
 /chunks      noise in chunks             /late            silent first, then a short answer
 /hang        one chunk, then silence     /never           silence
 /upload      tells the hash of what was sent

@@ -3,7 +3,7 @@
 const { WebSocketServer } = require('ws');
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 
-// All but the last fragment is sent at once, the last after a pause full of beats.
+// All but the last fragment is sent at once, the last after a pause full of heartbeats.
 async function echo(ws, data, binary) {
 	const half = data.length >> 1;
 	if (data.length < 2 || !binary) return ws.send(data, { binary });

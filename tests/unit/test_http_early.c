@@ -20,7 +20,7 @@
 #define CHUNKED OK("Transfer-Encoding: chunked\r\n")
 
 static const struct codec_settings ahead = {
-	.heartbeats = { true, true }, .kind = { BEAT_AHEAD, BEAT_AHEAD },
+	.heartbeats = { true, true }, .kind = { HEARTBEAT_EARLY, HEARTBEAT_EARLY },
 };
 
 /* A run whose settings ask for bytes ahead; each text is one call to feed(). */
@@ -38,9 +38,9 @@ static void
 send_ahead(struct run *r, enum side to, int n)
 {
 	while (n-- > 0) {
-		assert_int_equal(run_may_beat(r, to), BEAT_AHEAD);
-		assert_int_equal(run_beat(r, to, BEAT_AHEAD), 1);
-		assert_true(r->codec->is_ahead(r->state, to));
+		assert_int_equal(run_may_heartbeat(r, to), HEARTBEAT_EARLY);
+		assert_int_equal(run_heartbeat(r, to, HEARTBEAT_EARLY), 1);
+		assert_true(r->codec->is_early(r->state, to));
 	}
 }
 
@@ -68,9 +68,9 @@ test_transcripts(void **state)
 	script_say(&s, BACKEND, "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx");
 	script_say(&s, CLIENT, "HEAD / HTTP/1.1\r\n\r\n");
 	script_say(&s, BACKEND, CHUNKED);
-	tally = script_check(&s, "ahead", &codec_http, &ahead, NULL);
-	assert_int_equal(tally.moments[CLIENT][BEAT_AHEAD], 8);	/* places */
-	assert_int_equal(tally.moments[BACKEND][BEAT_AHEAD], 2);
+	tally = script_check(&s, "early", &codec_http, &ahead, NULL);
+	assert_int_equal(tally.moments[CLIENT][HEARTBEAT_EARLY], 8);	/* places */
+	assert_int_equal(tally.moments[BACKEND][HEARTBEAT_EARLY], 2);
 	script_free(&s);
 }
 
@@ -82,15 +82,15 @@ test_none_unless_asked_for(void **state)
 	(void)state;
 	run_start(&r, &codec_http, NULL);
 	run_say(&r, CLIENT, GET);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, CHUNKED);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 	run_start(&r, &codec_websocket, &ahead);
 	run_say(&r, CLIENT, GET);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, CHUNKED);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 }
 
@@ -102,18 +102,18 @@ test_seven_zeros_a_gap(void **state)
 	(void)state;
 	start(&r, GET, CHUNKED);
 	send_ahead(&r, CLIENT, 7);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, "1f");
-	assert_true(r.codec->is_ahead(r.state, CLIENT));	/* it may yet prove to be no size */
+	assert_true(r.codec->is_early(r.state, CLIENT));	/* it may yet prove to be no size */
 	expect_end(&r, CLIENT, "\r\n\r\n00000001f");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, "\r");
-	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	assert_false(r.codec->is_early(r.state, CLIENT));
 	run_say(&r, BACKEND, "\n0123456789012345678901234567890\r\n");
 	send_ahead(&r, CLIENT, 7);
 	run_say(&r, BACKEND, "0\r\n\r\n");
 	expect_end(&r, CLIENT, "0\r\n0000000\r\n\r\n");
-	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	assert_false(r.codec->is_early(r.state, CLIENT));
 	run_end(&r);
 }
 
@@ -127,9 +127,9 @@ test_padded_size_comes_out_as_it_is(void **state)
 	start(&r, GET, CHUNKED);
 	send_ahead(&r, CLIENT, 3);
 	run_say(&r, BACKEND, "00");
-	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	assert_true(r.codec->is_early(r.state, CLIENT));
 	run_say(&r, BACKEND, "00000000000001\r\na\r\n");
-	assert_null(r.lost);
+	assert_null(r.passthrough);
 	expect_end(&r, CLIENT, "\r\n\r\n0000000000000001\r\na\r\n");
 	run_end(&r);
 }
@@ -144,14 +144,14 @@ test_size_too_long_for_zeros_is_a_reset(void **state)
 	start(&r, GET, CHUNKED);
 	send_ahead(&r, CLIENT, 7);
 	run_say(&r, BACKEND, "fffffffff\r\n");
-	assert_null(r.lost);
-	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	assert_null(r.passthrough);
+	assert_false(r.codec->is_early(r.state, CLIENT));
 	run_end(&r);
 	start(&r, GET, CHUNKED);
 	send_ahead(&r, CLIENT, 7);
 	run_say(&r, BACKEND, "fffffffff1\r\n");
-	assert_string_equal(r.lost, "bad chunk size");
-	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	assert_string_equal(r.passthrough, "bad chunk size");
+	assert_true(r.codec->is_early(r.state, CLIENT));
 	run_end(&r);
 }
 
@@ -166,8 +166,8 @@ test_no_size_behind_zeros_is_a_reset(void **state)
 		start(&r, GET, CHUNKED);
 		send_ahead(&r, CLIENT, 1);
 		run_say(&r, BACKEND, no_sizes[i]);
-		assert_string_equal(r.lost, "bad chunk size");
-		assert_true(r.codec->is_ahead(r.state, CLIENT));
+		assert_string_equal(r.passthrough, "bad chunk size");
+		assert_true(r.codec->is_early(r.state, CLIENT));
 		run_end(&r);
 	}
 }
@@ -179,11 +179,11 @@ test_zeros_to_the_backend(void **state)
 
 	(void)state;
 	start(&r, POST, "");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);	/* the request has not ended */
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);	/* the request has not ended */
 	send_ahead(&r, BACKEND, 2);
 	run_say(&r, CLIENT, "1\r\na\r\n0\r\n\r\n");
 	expect_end(&r, BACKEND, "\r\n001\r\na\r\n0\r\n\r\n");
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	send_ahead(&r, CLIENT, 1);
 	run_end(&r);
 }
@@ -196,7 +196,7 @@ test_no_zeros_before_a_body_that_waits_for_100_continue(void **state)
 
 	(void)state;
 	start(&r, "POST / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", "");
-	assert_int_equal(run_may_beat(&r, BACKEND), 0);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_say(&r, BACKEND, "HTTP/1.1 100 Continue\r\n\r\n");
 	send_ahead(&r, BACKEND, 1);
 	run_say(&r, CLIENT, "1\r\na\r\n0\r\n\r\n");
@@ -211,22 +211,22 @@ test_first_bytes_of_a_response(void **state)
 
 	(void)state;
 	run_start(&r, &codec_http, &ahead);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, CLIENT, "GET / HTTP/1.1\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, CLIENT, "\r\n");
 	send_ahead(&r, CLIENT, 7);
 	expect_end(&r, CLIENT, "HTTP/1.");
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, "HTT");
-	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	assert_true(r.codec->is_early(r.state, CLIENT));
 	assert_int_equal(r.got[CLIENT].len, 7);
 	run_say(&r, BACKEND, "P/1.");
-	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	assert_false(r.codec->is_early(r.state, CLIENT));
 	run_say(&r, BACKEND, "1 200 OK\r\nContent-Length: 0\r\n\r\n");
 	expect_end(&r, CLIENT, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 	assert_int_equal(r.got[CLIENT].len, strlen(OK("Content-Length: 0\r\n")));
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
 }
 
@@ -239,15 +239,15 @@ test_another_response_than_http_is_a_reset(void **state)
 	start(&r, GET, "");
 	send_ahead(&r, CLIENT, 3);
 	run_say(&r, BACKEND, "HTX");
-	assert_string_equal(r.lost, "not HTTP/1");
-	assert_true(r.codec->is_ahead(r.state, CLIENT));
+	assert_string_equal(r.passthrough, "not HTTP/1");
+	assert_true(r.codec->is_early(r.state, CLIENT));
 	run_end(&r);
 
 	start(&r, GET, "");	/* what was sent did come: no lie, no reset */
 	send_ahead(&r, CLIENT, 2);
 	run_say(&r, BACKEND, "HTX\r\n");
-	assert_string_equal(r.lost, "not HTTP/1");
-	assert_false(r.codec->is_ahead(r.state, CLIENT));
+	assert_string_equal(r.passthrough, "not HTTP/1");
+	assert_false(r.codec->is_early(r.state, CLIENT));
 	expect_end(&r, CLIENT, "HTX\r\n");
 	run_end(&r);
 }
@@ -264,8 +264,8 @@ test_fin_with_bytes_ahead_stays_ahead(void **state)
 		start(&r, GET, heads[i]);
 		send_ahead(&r, CLIENT, 1);
 		run_fin(&r, BACKEND);
-		assert_true(r.codec->is_ahead(r.state, CLIENT));
-		assert_null(r.lost);
+		assert_true(r.codec->is_early(r.state, CLIENT));
+		assert_null(r.passthrough);
 		run_end(&r);
 	}
 	start(&r, GET GET, "");
@@ -274,8 +274,8 @@ test_fin_with_bytes_ahead_stays_ahead(void **state)
 	send_ahead(&r, CLIENT, 1);
 	run_say(&r, CLIENT, GET);	/* doubt, and then the end */
 	run_fin(&r, BACKEND);
-	assert_true(r.codec->is_ahead(r.state, CLIENT));
-	assert_null(r.lost);
+	assert_true(r.codec->is_early(r.state, CLIENT));
+	assert_null(r.passthrough);
 	run_end(&r);
 }
 
@@ -289,10 +289,10 @@ test_doubt_waits_for_what_was_sent_ahead(void **state)
 	start(&r, GET, "");
 	send_ahead(&r, CLIENT, 4);
 	run_say(&r, CLIENT, GET);
-	assert_null(r.lost);
-	assert_int_equal(run_may_beat(&r, CLIENT), 0);
+	assert_null(r.passthrough);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, CHUNKED);
-	assert_string_equal(r.lost, "pipelined requests");
+	assert_string_equal(r.passthrough, "pipelined requests");
 	assert_int_equal(r.got[CLIENT].len, strlen(CHUNKED));
 	run_end(&r);
 }
@@ -305,11 +305,11 @@ test_no_comments_where_bytes_ahead_were_asked_for(void **state)
 
 	(void)state;
 	start(&r, GET, OK("Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"));
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_AHEAD);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_EARLY);
 	run_say(&r, BACKEND, "1\r\na\r\n");
 	send_ahead(&r, CLIENT, 2);	/* within a line */
 	run_say(&r, BACKEND, "1\r\n\n\r\n");
-	assert_int_equal(run_may_beat(&r, CLIENT), BEAT_AHEAD);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_EARLY);
 	run_end(&r);
 }
 

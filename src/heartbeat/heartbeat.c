@@ -1,5 +1,5 @@
 /*
- * beat.c - the rhythm of the heartbeats of one leg.
+ * heartbeat.c - the rhythm of the heartbeats of one leg.
  *
  * A missing reply counts only of a peer that has replied before: many reply to
  * nobody, and are well. They are asked once, then told.
@@ -16,7 +16,7 @@
  *
  * An answer moves no timer: the leg is looked at after an interval in any case.
  */
-#include "stent/beat.h"
+#include "stent/heartbeat.h"
 #include "stent/clock.h"
 #include "stent/codec.h"
 
@@ -40,90 +40,90 @@ max64(int64_t a, int64_t b)
 }
 
 int64_t
-beat_gap_us(const struct beat_leg *b, const struct beat_policy *p)
+heartbeat_gap_us(const struct heartbeat_leg *b, const struct heartbeat_policy *p)
 {
 	return p->interval_us - p->interval_us * JITTER_PERCENT / 100 * b->jitter / JITTERS;
 }
 
 void
-beat_init(struct beat_leg *b, int64_t now_us, uint32_t random)
+heartbeat_init(struct heartbeat_leg *b, int64_t now_us, uint32_t random)
 {
 	b->last_us = now_us;
 	b->jitter = (uint16_t)(random % JITTERS);
 }
 
 static unsigned
-wish(const struct beat_policy *p)
+wish(const struct heartbeat_policy *p)
 {
 	return p->kind != 0 ? p->kind : p->preferred;
 }
 
 int64_t
-beat_due_us(const struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t tx_us)
+heartbeat_due_us(const struct heartbeat_leg *b, const struct heartbeat_policy *p, int64_t rx_us, int64_t tx_us)
 {
 	int64_t quiet_us, due_us;
 
 	if (p->interval_us == 0 || b->refused)
 		return INT64_MAX;
 	/* Only an ask brings bytes back. Of a peer that acknowledges what it gets, a tell brings no more than that. */
-	quiet_us = wish(p) == BEAT_ASK ? min64(rx_us, tx_us) : tx_us;
-	due_us = max64(quiet_us, b->last_us) + beat_gap_us(b, p);
-	if ((b->trying & ~(unsigned)BEAT_ASK) != 0)
-		due_us = min64(due_us, b->trial_us + beat_trial_us(p, false));
-	if ((b->trying & BEAT_ASK) != 0)
+	quiet_us = wish(p) == HEARTBEAT_PING ? min64(rx_us, tx_us) : tx_us;
+	due_us = max64(quiet_us, b->last_us) + heartbeat_gap_us(b, p);
+	if ((b->trying & ~(unsigned)HEARTBEAT_PING) != 0)
+		due_us = min64(due_us, b->trial_us + heartbeat_trial_us(p, false));
+	if ((b->trying & HEARTBEAT_PING) != 0)
 		due_us = min64(due_us, b->since_us + ASK_TRIAL_TIMEOUTS * p->timeout_us);
 	return b->asked_us != 0 ? min64(due_us, b->asked_us + p->timeout_us) : due_us;
 }
 
 bool
-beat_is_hopeless(const struct beat_leg *b, unsigned legal, bool owed)
+heartbeat_is_impossible(const struct heartbeat_leg *b, unsigned legal, bool reply_awaited)
 {
-	return legal == 0 && b->asked_us == 0 && !owed;
+	return legal == 0 && b->asked_us == 0 && !reply_awaited;
 }
 
 int64_t
-beat_hopeless_us(const struct beat_policy *p, int64_t now_us)
+heartbeat_impossible_us(const struct heartbeat_policy *p, int64_t now_us)
 {
 	return now_us + max64(RETRY_LEAST_US, p->interval_us / 2);
 }
 
 /* The kind to send: the wished one; a tell where an ask is not legal now. Bytes are sent early only, or not at all. */
 static unsigned
-choose_kind(const struct beat_policy *p, unsigned legal)
+choose_kind(const struct heartbeat_policy *p, unsigned legal)
 {
 	if ((legal & wish(p)) != 0)
 		return wish(p);
-	if (p->kind == BEAT_AHEAD)
+	if (p->kind == HEARTBEAT_EARLY)
 		return 0;
-	if ((legal & BEAT_TELL) != 0)
-		return BEAT_TELL;
-	return p->kind == 0 ? legal & BEAT_ASK : 0;
+	if ((legal & HEARTBEAT_ONEWAY) != 0)
+		return HEARTBEAT_ONEWAY;
+	return p->kind == 0 ? legal & HEARTBEAT_PING : 0;
 }
 
 /* Why none may go to the leg, whatever its protocol says. */
-static enum beat_hold
-find_hold(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
+static enum heartbeat_hold
+find_hold(const struct heartbeat_leg *b, const struct heartbeat_policy *p, const struct heartbeat_facts *f, int64_t now_us)
 {
 	if (p->limit_us != 0 && now_us - f->other_app_us >= p->limit_us)
-		return BEAT_HOLD_LIMIT;
+		return HEARTBEAT_HOLD_LIMIT;
 	if (!f->route_allows)
-		return BEAT_HOLD_ROUTE;
+		return HEARTBEAT_HOLD_ROUTE;
 	if (f->busy)
-		return BEAT_HOLD_BUSY;
-	if (f->unread || (f->blind && b->unread >= BEAT_UNREAD_MAX && !f->listens))
-		return BEAT_HOLD_UNREAD;
+		return HEARTBEAT_HOLD_BUSY;
+	if (f->unread || (f->blind && b->unread >= HEARTBEAT_UNREAD_MAX && !f->receive_only))
+		return HEARTBEAT_HOLD_UNREAD;
 	if (!f->other_alive)
-		return BEAT_HOLD_OTHER;
-	return BEAT_HOLD_NONE;
+		return HEARTBEAT_HOLD_OTHER;
+	return HEARTBEAT_HOLD_NONE;
 }
 
 /* A reply that was due has not come. */
 static void
-miss(struct beat_leg *b, const struct beat_policy *p, struct beat_outcome *o)
+miss(struct heartbeat_leg *b, const struct heartbeat_policy *p, struct heartbeat_outcome *o)
 {
 	b->asked_us = 0;
 	/* Many peers reply to nobody, and are well: only one that has replied before can miss a reply. */
-	if (b->answered == 0) {
+	if (b->replied == 0) {
 		o->went_mute = b->since_us != 0 && !b->mute;
 		b->mute |= o->went_mute;
 		return;
@@ -132,15 +132,15 @@ miss(struct beat_leg *b, const struct beat_policy *p, struct beat_outcome *o)
 		b->misses++;
 	o->missed = true;
 	if (p->misses != 0 && b->misses >= p->misses)
-		o->verdict = BEAT_DEAD;
+		o->verdict = HEARTBEAT_DEAD;
 }
 
 /* The answer that is waited for: still to come, late, or never. */
 static void
-judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us,
-    struct beat_outcome *o)
+judge_answer(struct heartbeat_leg *b, const struct heartbeat_policy *p, const struct heartbeat_facts *f, int64_t now_us,
+    struct heartbeat_outcome *o)
 {
-	if (!f->owed) {		/* also: it may have answered the application in our place */
+	if (!f->reply_awaited) {		/* also: it may have answered the application in our place */
 		b->asked_us = b->since_us = 0;
 		b->misses = 0;
 		return;
@@ -161,95 +161,95 @@ judge_answer(struct beat_leg *b, const struct beat_policy *p, const struct beat_
  * more. While its frames come the path is in use.
  */
 static int64_t
-message_wait_us(const struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f)
+message_wait_us(const struct heartbeat_leg *b, const struct heartbeat_policy *p, const struct heartbeat_facts *f)
 {
-	return f->may_wait ? max64(f->tx_us, b->last_us) + 2 * beat_gap_us(b, p) : 0;
+	return f->may_wait ? max64(f->tx_us, b->last_us) + 2 * heartbeat_gap_us(b, p) : 0;
 }
 
 int64_t
-beat_again_us(const struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
+heartbeat_again_us(const struct heartbeat_leg *b, const struct heartbeat_policy *p, int64_t now_us)
 {
-	int64_t at = beat_hopeless_us(p, now_us);
+	int64_t at = heartbeat_impossible_us(p, now_us);
 
-	if (b->hold == BEAT_HOLD_LIMIT)
+	if (b->hold == HEARTBEAT_HOLD_LIMIT)
 		at = INT64_MAX;		/* only bytes from the other side change that: see there */
-	else if (b->hold == BEAT_HOLD_OTHER || b->hold == BEAT_HOLD_TRIAL)
+	else if (b->hold == HEARTBEAT_HOLD_OTHER || b->hold == HEARTBEAT_HOLD_TRIAL)
 		at = now_us + max64(RETRY_LEAST_US, min64(p->interval_us / 4, RETRY_MOST_US));
 	return b->asked_us != 0 ? min64(at, b->asked_us + p->timeout_us) : at;
 }
 
-struct beat_outcome
-beat_decide(struct beat_leg *b, const struct beat_policy *p, const struct beat_facts *f, int64_t now_us)
+struct heartbeat_outcome
+heartbeat_decide(struct heartbeat_leg *b, const struct heartbeat_policy *p, const struct heartbeat_facts *f, int64_t now_us)
 {
-	struct beat_outcome o = { .verdict = BEAT_WAIT };
+	struct heartbeat_outcome o = { .verdict = HEARTBEAT_WAIT };
 	unsigned legal = f->legal;
 
 	if (f->rx_us > b->last_us)
 		b->unread = 0;
 	judge_answer(b, p, f, now_us, &o);
-	if (o.verdict == BEAT_DEAD)
+	if (o.verdict == HEARTBEAT_DEAD)
 		return o;
-	if (b->asked_us == 0 && f->owed && b->since_us != 0 && !b->mute && wish(p) == BEAT_ASK && (legal & BEAT_ASK) == 0)
+	if (b->asked_us == 0 && f->reply_awaited && b->since_us != 0 && !b->mute && wish(p) == HEARTBEAT_PING && (legal & HEARTBEAT_PING) == 0)
 		b->asked_us = now_us;	/* it cannot be asked anew: the reply to the last ask is waited for once more */
 	if (b->asked_us != 0 || b->mute)
-		legal &= ~(unsigned)BEAT_ASK;
+		legal &= ~(unsigned)HEARTBEAT_PING;
 	o.kind = choose_kind(p, legal);
 	if (f->legal == 0)
-		b->hold = BEAT_HOLD_STATE;
+		b->hold = HEARTBEAT_HOLD_STATE;
 	else if (o.kind == 0)
-		b->hold = b->mute ? BEAT_HOLD_MUTE : b->asked_us != 0 ? BEAT_HOLD_REPLY : BEAT_HOLD_STATE;
+		b->hold = b->mute ? HEARTBEAT_HOLD_MUTE : b->asked_us != 0 ? HEARTBEAT_HOLD_REPLY : HEARTBEAT_HOLD_STATE;
 	else
 		b->hold = (uint8_t)find_hold(b, p, f, now_us);
-	if (b->hold == BEAT_HOLD_NONE && now_us < message_wait_us(b, p, f))
-		b->hold = BEAT_HOLD_MESSAGE;
-	if (b->hold == BEAT_HOLD_NONE)
-		o.verdict = BEAT_SEND;
+	if (b->hold == HEARTBEAT_HOLD_NONE && now_us < message_wait_us(b, p, f))
+		b->hold = HEARTBEAT_HOLD_MESSAGE;
+	if (b->hold == HEARTBEAT_HOLD_NONE)
+		o.verdict = HEARTBEAT_SEND;
 	else
-		o.again_us = beat_again_us(b, p, now_us);
-	if (b->hold == BEAT_HOLD_MESSAGE)
+		o.again_us = heartbeat_again_us(b, p, now_us);
+	if (b->hold == HEARTBEAT_HOLD_MESSAGE)
 		o.again_us = min64(o.again_us, message_wait_us(b, p, f));
 	return o;
 }
 
 void
-beat_sent(struct beat_leg *b, unsigned kind, int64_t now_us, uint32_t random)
+heartbeat_sent(struct heartbeat_leg *b, unsigned kind, int64_t now_us, uint32_t random)
 {
 	b->last_us = now_us;
 	b->jitter = (uint16_t)(random % JITTERS);
 	b->sent++;
 	b->last_kind = (uint8_t)kind;
-	if (b->unread < BEAT_UNREAD_MAX)
+	if (b->unread < HEARTBEAT_UNREAD_MAX)
 		b->unread++;
 	if (((b->borne | b->trying) & kind) == 0) {
 		b->trying |= (uint8_t)kind;
-		if (kind != BEAT_ASK)
+		if (kind != HEARTBEAT_PING)
 			b->trial_us = now_us;
 	}
-	if (kind != BEAT_ASK)
+	if (kind != HEARTBEAT_PING)
 		return;
-	b->asks++;
+	b->pings++;
 	b->asked_us = now_us;
 	if (b->since_us == 0)
 		b->since_us = now_us;
 }
 
 void
-beat_refused(struct beat_leg *b)
+heartbeat_refused(struct heartbeat_leg *b)
 {
 	b->refused = true;
-	b->hold = BEAT_HOLD_REFUSED;
+	b->hold = HEARTBEAT_HOLD_REFUSED;
 	b->trying = 0;
 	b->asked_us = b->since_us = 0;
 }
 
 unsigned
-beat_answered(struct beat_leg *b, unsigned n, int64_t now_us)
+heartbeat_replied(struct heartbeat_leg *b, unsigned n, int64_t now_us)
 {
-	const unsigned borne = b->trying & BEAT_ASK;
+	const unsigned borne = b->trying & HEARTBEAT_PING;
 
 	b->borne |= (uint8_t)borne;
-	b->trying &= (uint8_t)~BEAT_ASK;
-	b->answered += n;
+	b->trying &= (uint8_t)~HEARTBEAT_PING;
+	b->replied += n;
 	b->misses = 0;
 	b->unread = 0;
 	b->asked_us = 0;
@@ -265,38 +265,38 @@ beat_answered(struct beat_leg *b, unsigned n, int64_t now_us)
 }
 
 int64_t
-beat_trial_us(const struct beat_policy *p, bool is_borne)
+heartbeat_trial_us(const struct heartbeat_policy *p, bool is_borne)
 {
 	return min64(US_PER_S, p->interval_us / (is_borne ? 10 : 2));
 }
 
 unsigned
-beat_settle_trial(struct beat_leg *b, const struct beat_policy *p, int64_t now_us)
+heartbeat_settle_trial(struct heartbeat_leg *b, const struct heartbeat_policy *p, int64_t now_us)
 {
-	const unsigned kind = b->trying & ~(unsigned)BEAT_ASK;
+	const unsigned kind = b->trying & ~(unsigned)HEARTBEAT_PING;
 
-	if (kind == 0 || now_us < b->trial_us + beat_trial_us(p, false))
+	if (kind == 0 || now_us < b->trial_us + heartbeat_trial_us(p, false))
 		return 0;
 	b->borne |= (uint8_t)kind;
-	b->trying &= BEAT_ASK;
+	b->trying &= HEARTBEAT_PING;
 	return kind;
 }
 
 bool
-beat_drop_ask(struct beat_leg *b, const struct beat_policy *p, int64_t rx_us, int64_t now_us)
+heartbeat_drop_ask(struct heartbeat_leg *b, const struct heartbeat_policy *p, int64_t rx_us, int64_t now_us)
 {
-	if ((b->trying & BEAT_ASK) == 0)
+	if ((b->trying & HEARTBEAT_PING) == 0)
 		return false;
 	if (b->since_us != 0 && !(b->mute && rx_us > b->since_us) && now_us < b->since_us + ASK_TRIAL_TIMEOUTS * p->timeout_us)
 		return false;
-	b->trying &= (uint8_t)~BEAT_ASK;
+	b->trying &= (uint8_t)~HEARTBEAT_PING;
 	return true;
 }
 
 int64_t
-beat_vouch_us(int64_t probe_idle_us, int64_t probe_interval_us, int64_t interval_us)
+heartbeat_vouch_us(int64_t probe_idle_us, int64_t probe_interval_us, int64_t interval_us)
 {
-	/* A live peer answers each probe: one that is missing is waited for, a second is not. */
+	/* A live peer replies each probe: one that is missing is waited for, a second is not. */
 	if (probe_idle_us > 0)
 		return probe_idle_us + probe_interval_us + US_PER_S;
 	/* With nothing that asks for signs of life, only the application gives them, in its own time. */

@@ -1,5 +1,5 @@
 /*
- * postgres_beat.c - what the PostgreSQL codec says itself, and when.
+ * postgres_heartbeat.c - what the PostgreSQL codec says itself, and when.
  *
  * Where a Flush may go was measured: at any message boundary after login, in
  * every state but CopyBoth. It has one effect: read by a server that waits
@@ -8,7 +8,7 @@
  * that waits inside a transaction, unless the operator wants it. While a
  * query runs a Flush is due all the same (it is then that pools die); the
  * server reads it when the query has ended. Should it then wait inside a
- * transaction, the next beat is a Sync: its ReadyForQuery starts the timer
+ * transaction, the next heartbeat is a Sync: its ReadyForQuery starts the timer
  * again. The timer may thus start late by one interval, and never stays off.
  *
  * A walsender reads what comes while it starts to stream as part of the
@@ -57,11 +57,11 @@ is_rearm_due(const struct pg *pg)
 static unsigned
 kinds_at_rest(const struct pg *pg)
 {
-	const unsigned ping = pg->asked == UINT8_MAX || pg->ledger.doubt ? 0 : BEAT_ASK;
+	const unsigned ping = pg->asked == UINT8_MAX || pg->ledger.doubt ? 0 : HEARTBEAT_PING;
 
 	if (pg->status != 'I' && !pg->in_transaction)
-		return is_rearm_due(pg) ? BEAT_TELL | BEAT_ASK : 0;
-	return ping | (pg->chose_tell || pg->status != 'I' ? BEAT_TELL : 0);
+		return is_rearm_due(pg) ? HEARTBEAT_ONEWAY | HEARTBEAT_PING : 0;
+	return ping | (pg->chose_oneway || pg->status != 'I' ? HEARTBEAT_ONEWAY : 0);
 }
 
 static unsigned
@@ -70,14 +70,14 @@ backend_kinds(const struct pg *pg)
 	if (!pg->saw_key || pg->is_pooler || pg->stream[CLIENT].fin)
 		return 0;
 	if (pg->in_both)
-		return pg->busy_backend && pg->both_from[CLIENT] && pg->has_standby ? BEAT_TELL : 0;
+		return pg->busy_backend && pg->both_from[CLIENT] && pg->has_standby ? HEARTBEAT_ONEWAY : 0;
 	if (pg_ledger_is_idle(&pg->ledger))
 		return kinds_at_rest(pg);
 	/* In a COPY a pooler was seen to wait for ever behind a Flush. */
 	if (pg->is_walsender || !pg->busy_backend || pg->in_copy || pg->ledger.copying)
 		return 0;
 	/* It works. Without a ledger the timer could not be started again afterwards. */
-	return pg->ledger.doubt && !pg->in_transaction ? 0 : BEAT_TELL;
+	return pg->ledger.doubt && !pg->in_transaction ? 0 : HEARTBEAT_ONEWAY;
 }
 
 /*
@@ -94,12 +94,12 @@ client_kinds(const struct pg *pg)
 	if (pg->stream[CLIENT].fin && idle)
 		return 0;
 	if (pg->in_both)
-		return pg->busy_client && pg->both_from[BACKEND] && pg->has_wal ? BEAT_TELL : 0;
+		return pg->busy_client && pg->both_from[BACKEND] && pg->has_wal ? HEARTBEAT_ONEWAY : 0;
 	if (!idle && !pg->busy_client)
 		return 0;
 	if (pg->from_pooler && (pg->ledger.doubt || !pg_ledger_is_owed(&pg->ledger)))
 		return 0;
-	return pg->param != 0 && pg->wary == PG_NOT_WARY && !pg->in_copy && !pg->ledger.copying ? BEAT_TELL : 0;
+	return pg->param != 0 && pg->wary == PG_NOT_WARY && !pg->in_copy && !pg->ledger.copying ? HEARTBEAT_ONEWAY : 0;
 }
 
 static bool
@@ -109,7 +109,7 @@ is_closing(const struct pg *pg)
 }
 
 unsigned
-pg_may_beat(const void *state, enum side to)
+pg_may_heartbeat(const void *state, enum side to)
 {
 	const struct pg *pg = state;
 
@@ -123,7 +123,7 @@ pg_why_none(const void *state, enum side to)
 {
 	const struct pg *pg = state;
 
-	if (pg_may_beat(state, to) != 0)
+	if (pg_may_heartbeat(state, to) != 0)
 		return NULL;
 	if (pg->reason != NULL)
 		return pg->reason;
@@ -162,10 +162,10 @@ pg_said_goodbye(const void *state, enum side from)
 	return from == CLIENT ? pg->ended : pg->took_leave;
 }
 
-/* ---- beats ---- */
+/* ---- heartbeats ---- */
 
 static size_t
-beat_client(struct pg *pg, uint8_t *buf)
+heartbeat_client(struct pg *pg, uint8_t *buf)
 {
 	const char *name = pg_param_name(pg);
 	const size_t len = strlen(name) + 1;
@@ -177,7 +177,7 @@ beat_client(struct pg *pg, uint8_t *buf)
 
 /* A walsender's keepalive: its kind, the end of WAL and the time that it said last, no reply wanted. */
 static size_t
-beat_receiver(struct pg *pg, uint8_t *buf)
+heartbeat_receiver(struct pg *pg, uint8_t *buf)
 {
 	uint8_t *body = buf + PG_HEAD_TYPED;
 
@@ -189,7 +189,7 @@ beat_receiver(struct pg *pg, uint8_t *buf)
 
 /* The standby's own last report; zeroes would erase its progress, other numbers would be lies. */
 static size_t
-beat_walsender(struct pg *pg, uint8_t *buf)
+heartbeat_walsender(struct pg *pg, uint8_t *buf)
 {
 	uint8_t *body = buf + PG_HEAD_TYPED;
 
@@ -200,15 +200,15 @@ beat_walsender(struct pg *pg, uint8_t *buf)
 }
 
 size_t
-pg_beat(void *state, enum side to, enum beat_kind kind, uint8_t *buf)
+pg_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t *buf)
 {
 	struct pg *pg = state;
 
 	if (to == CLIENT)
-		return pg->in_both ? beat_receiver(pg, buf) : beat_client(pg, buf);
+		return pg->in_both ? heartbeat_receiver(pg, buf) : heartbeat_client(pg, buf);
 	if (pg->in_both)
-		return beat_walsender(pg, buf);
-	if (kind == BEAT_ASK || is_rearm_due(pg)) {
+		return heartbeat_walsender(pg, buf);
+	if (kind == HEARTBEAT_PING || is_rearm_due(pg)) {
 		pg->asked++;
 		pg->disarmed = false;
 		return put_head(buf, 'S', 0);
@@ -224,7 +224,7 @@ pg_beat(void *state, enum side to, enum beat_kind kind, uint8_t *buf)
 static size_t
 put_text(uint8_t *buf, size_t at, char type, const char *text)
 {
-	const size_t room = CODEC_FAREWELL_MAX - 8 - at, len = strlen(text);
+	const size_t room = CODEC_CLOSE_MESSAGE_MAX - 8 - at, len = strlen(text);
 	const size_t n = len < room ? len : room;
 
 	if (type != '\0')
@@ -236,7 +236,7 @@ put_text(uint8_t *buf, size_t at, char type, const char *text)
 
 /* Why the flow ends: by a death, by idleness, or by the operator's will. */
 static bool
-is_death(const struct codec_obituary *o)
+is_death(const struct codec_close_info *o)
 {
 	const char *leg = side_name(o->dead);
 
@@ -249,7 +249,7 @@ is_death(const struct codec_obituary *o)
  * are what a server says that ends a session itself.
  */
 static const char *
-put_cause(const struct codec_obituary *o, char *text, size_t size)
+put_cause(const struct codec_close_info *o, char *text, size_t size)
 {
 	if (is_death(o)) {
 		snprintf(text, size, "terminating connection: stent found the database server dead "
@@ -266,7 +266,7 @@ put_cause(const struct codec_obituary *o, char *text, size_t size)
 }
 
 static size_t
-farewell_client(const struct pg *pg, const struct codec_obituary *o, uint8_t *buf)
+close_message_client(const struct pg *pg, const struct codec_close_info *o, uint8_t *buf)
 {
 	const struct pg_stream *s = &pg->stream[BACKEND];
 	const char *state;
@@ -287,7 +287,7 @@ farewell_client(const struct pg *pg, const struct codec_obituary *o, uint8_t *bu
 
 /* Terminate; a COPY that waits for rows is failed first, by the message made for that. */
 static size_t
-farewell_backend(const struct pg *pg, const struct codec_obituary *o, uint8_t *buf)
+close_message_backend(const struct pg *pg, const struct codec_close_info *o, uint8_t *buf)
 {
 	char text[128];
 	size_t n = 0;
@@ -304,13 +304,13 @@ farewell_backend(const struct pg *pg, const struct codec_obituary *o, uint8_t *b
 }
 
 size_t
-pg_farewell(void *state, enum side to, const struct codec_obituary *o, uint8_t *buf)
+pg_close_message(void *state, enum side to, const struct codec_close_info *o, uint8_t *buf)
 {
 	const struct pg *pg = state;
 
 	if (pg->reason != NULL)
 		return 0;
-	return to == CLIENT ? farewell_client(pg, o, buf) : farewell_backend(pg, o, buf);
+	return to == CLIENT ? close_message_client(pg, o, buf) : close_message_backend(pg, o, buf);
 }
 
 size_t

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/draft.h"
+#include "config/parsed.h"
 #include "config/make.h"
 #include "stent/nearest.h"
 
@@ -19,7 +19,7 @@
 /* --- sections --- */
 
 static int
-add_section(struct draft *d, enum section_kind kind, const char *name, int line, bool is_faulty)
+add_section(struct parsed *d, enum section_kind kind, const char *name, int line, bool is_faulty)
 {
 	struct section *grown = realloc(d->sections, (d->n + 1) * sizeof(*grown));
 	char *copy = strdup(name);
@@ -37,10 +37,10 @@ add_section(struct draft *d, enum section_kind kind, const char *name, int line,
 }
 
 static const struct section *
-find_section(const struct draft *d, enum section_kind kind, const char *name)
+find_section(const struct parsed *d, enum section_kind kind, const char *name)
 {
 	if (kind != SECTION_ROUTE)
-		return draft_single(d, kind);
+		return parsed_single(d, kind);
 	for (size_t i = 0; i < d->n; i++)
 		if (d->sections[i].kind == kind && strcmp(d->sections[i].name, name) == 0)
 			return &d->sections[i];
@@ -49,7 +49,7 @@ find_section(const struct draft *d, enum section_kind kind, const char *name)
 
 /* False, and the error is told, when a route cannot have the name. */
 static bool
-judge_route_name(struct draft *d, const char *name, int line)
+judge_route_name(struct parsed *d, const char *name, int line)
 {
 	static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
 	size_t len = strlen(name), ok = strspn(name, good);
@@ -72,7 +72,7 @@ judge_route_name(struct draft *d, const char *name, int line)
 
 /* No section's head: tells the nearest, and takes it for that one's kind. */
 static int
-open_unknown(struct draft *d, const char *head, int line)
+open_unknown(struct parsed *d, const char *head, int line)
 {
 	const char *rest = head + strcspn(head, " \t");
 	struct nearest n;
@@ -94,7 +94,7 @@ open_unknown(struct draft *d, const char *head, int line)
 }
 
 int
-draft_open(struct draft *d, char *head, int line)
+parsed_open(struct parsed *d, char *head, int line)
 {
 	enum section_kind kind = SECTION_ROUTE;
 	const struct section *first;
@@ -175,7 +175,7 @@ judge_value(const struct key *k, const char *text, const struct spot *spot)
 }
 
 int
-draft_put(struct draft *d, struct section *s, const struct key *k, int side, const char *name,
+parsed_put(struct parsed *d, struct section *s, const struct key *k, int side, const char *name,
     const char *text, int line)
 {
 	const struct spot spot = { .errors = &d->errors, .line = line, .name = name };
@@ -194,7 +194,7 @@ draft_put(struct draft *d, struct section *s, const struct key *k, int side, con
 
 /* A key that is none here: one of another section, or near to one of this. */
 static int
-add_unknown(struct draft *d, struct section *s, const char *name, int line)
+add_unknown(struct parsed *d, struct section *s, const char *name, int line)
 {
 	const struct key *k;
 	char meant[MEANT_MAX];
@@ -218,7 +218,7 @@ add_unknown(struct draft *d, struct section *s, const char *name, int line)
 }
 
 int
-draft_add(struct draft *d, const char *name, const char *text, int line)
+parsed_add(struct parsed *d, const char *name, const char *text, int line)
 {
 	struct section *s = d->n > 0 ? &d->sections[d->n - 1] : NULL;
 	const struct key *k;
@@ -232,11 +232,11 @@ draft_add(struct draft *d, const char *name, const char *text, int line)
 	k = key_read(name, &side);
 	if (k == NULL || !key_is_in(k, s->kind == SECTION_STENT ? SCOPE_PROCESS : SCOPE_ROUTE))
 		return add_unknown(d, s, name, line);
-	return draft_put(d, s, k, side, name, text, line);
+	return parsed_put(d, s, k, side, name, text, line);
 }
 
 void
-draft_spoil(struct draft *d)
+parsed_spoil(struct parsed *d)
 {
 	if (d->n > 0)
 		d->sections[d->n - 1].is_spoiled = true;
@@ -247,23 +247,23 @@ draft_spoil(struct draft *d)
 /* --- asking --- */
 
 struct section *
-draft_single(const struct draft *d, enum section_kind kind)
+parsed_single(const struct parsed *d, enum section_kind kind)
 {
 	return d->single[kind] > 0 ? &d->sections[d->single[kind] - 1] : NULL;
 }
 
 const struct entry *
-draft_decides_process(const struct draft *d, const struct key *k)
+parsed_decides_process(const struct parsed *d, const struct key *k)
 {
-	const struct section *s = draft_single(d, SECTION_STENT);
+	const struct section *s = parsed_single(d, SECTION_STENT);
 
 	return s != NULL ? find_entry(s, k, -1) : NULL;
 }
 
 const struct entry *
-draft_decides(const struct draft *d, const struct section *route, const struct key *k, enum side side)
+parsed_decides(const struct parsed *d, const struct section *route, const struct key *k, enum side side)
 {
-	const struct section *order[] = { route, draft_single(d, SECTION_DEFAULTS) };
+	const struct section *order[] = { route, parsed_single(d, SECTION_DEFAULTS) };
 	const struct entry *e;
 
 	for (size_t i = 0; i < 2; i++) {
@@ -288,7 +288,7 @@ section_owns(const struct section *s, const struct entry *e)
 }
 
 void
-draft_clear(struct draft *d)
+parsed_clear(struct parsed *d)
 {
 	for (size_t i = 0; i < d->n; i++) {
 		struct section *s = &d->sections[i];

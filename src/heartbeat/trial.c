@@ -13,8 +13,8 @@
 static unsigned
 row(unsigned kind)
 {
-	assert(kind == BEAT_TELL || kind == BEAT_ASK || kind == BEAT_AHEAD);
-	return kind == BEAT_TELL ? 0 : kind == BEAT_ASK ? 1 : 2;
+	assert(kind == HEARTBEAT_ONEWAY || kind == HEARTBEAT_PING || kind == HEARTBEAT_EARLY);
+	return kind == HEARTBEAT_ONEWAY ? 0 : kind == HEARTBEAT_PING ? 1 : 2;
 }
 
 static uint32_t
@@ -40,9 +40,9 @@ is_off(const struct trial *t, unsigned kind)
 unsigned
 trial_allowed(const struct trial *t, unsigned kinds)
 {
-	static const unsigned all[] = { BEAT_TELL, BEAT_ASK, BEAT_AHEAD };
+	static const unsigned all[] = { HEARTBEAT_ONEWAY, HEARTBEAT_PING, HEARTBEAT_EARLY };
 
-	if (is_off(t, BEAT_ASK))
+	if (is_off(t, HEARTBEAT_PING))
 		return 0;
 	for (unsigned i = 0; i < 3; i++)
 		if ((kinds & all[i]) != 0 && is_off(t, all[i]))

@@ -33,7 +33,7 @@ struct section {
 	size_t n;
 };
 
-struct draft {
+struct parsed {
 	struct errors errors;
 	struct section *sections;
 	size_t n;
@@ -46,28 +46,28 @@ struct draft {
  * Adds a section by the text between [ and ]. Errors go to d->errors; there is
  * a section then all the same, so that what is in it can be judged. 0 or -ENOMEM.
  */
-int draft_open(struct draft *d, char *head, int line);
+int parsed_open(struct parsed *d, char *head, int line);
 /* Adds a key and its value to the last section. Errors go to d->errors. 0 or -ENOMEM. */
-int draft_add(struct draft *d, const char *name, const char *text, int line);
+int parsed_add(struct parsed *d, const char *name, const char *text, int line);
 /* A line at this place cannot be read. */
-void draft_spoil(struct draft *d);
-/* As draft_add() for a key that was found, in a certain section. */
-int draft_put(struct draft *d, struct section *s, const struct key *k, int side, const char *name,
+void parsed_spoil(struct parsed *d);
+/* As parsed_add() for a key that was found, in a certain section. */
+int parsed_put(struct parsed *d, struct section *s, const struct key *k, int side, const char *name,
     const char *text, int line);
 
 /* [stent] or [defaults]; NULL: not there. */
-struct section *draft_single(const struct draft *d, enum section_kind kind);
+struct section *parsed_single(const struct parsed *d, enum section_kind kind);
 /* What decides a key of the process. NULL: the default does. */
-const struct entry *draft_decides_process(const struct draft *d, const struct key *k);
+const struct entry *parsed_decides_process(const struct parsed *d, const struct key *k);
 /*
  * What decides a key of a route for a side: its own section before [defaults],
  * and in each the leg's own key before the key for both. NULL: the default does.
  */
-const struct entry *draft_decides(const struct draft *d, const struct section *route,
+const struct entry *parsed_decides(const struct parsed *d, const struct section *route,
     const struct key *k, enum side side);
 /* True when the entry stands in that section. */
 bool section_owns(const struct section *s, const struct entry *e);
 
-void draft_clear(struct draft *d);
+void parsed_clear(struct parsed *d);
 
 #endif

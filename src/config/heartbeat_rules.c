@@ -1,5 +1,5 @@
 /*
- * beats.c - which heartbeats a route has: its settings against what its
+ * heartbeats.c - which heartbeats a route has: its settings against what its
  * protocol can do toward each side.
  *
  * A route's own section is taken at its word: what the protocol cannot do is
@@ -15,28 +15,28 @@
 
 #include "config/make.h"
 
-#define ANY_KIND (BEAT_TELL | BEAT_ASK | BEAT_AHEAD)
+#define ANY_KIND (HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY)
 #define KINDS_TEXT_MAX 32
 #define HASTY_MS 1000		/* a shorter period than this is warned of */
 
 /* A route's heartbeat keys for one leg, and what can come of them. */
-struct leg_beats {
+struct leg_heartbeats {
 	enum side side;
 	const struct entry *heartbeat, *kind, *send, *expect;	/* what decides; NULL: the default */
 	bool own_heartbeat, own_kind;	/* of the route's section, not of [defaults] */
 	unsigned kinds;			/* that the protocol has toward this side */
-	unsigned usable;		/* of these, what the settings leave; 0: no beat */
+	unsigned usable;		/* of these, what the settings leave; 0: no heartbeat */
 };
 
-struct beats {
+struct heartbeats {
 	struct route *route;
 	struct errors *errors;
 	bool may_be_any, takes_texts;
-	struct leg_beats leg[2];
+	struct leg_heartbeats leg[2];
 };
 
 static bool
-has_trait(const struct beats *b, enum codec_trait trait)
+has_trait(const struct heartbeats *b, enum codec_trait trait)
 {
 	return b->route->codec != NULL && (b->route->codec->traits & trait) != 0;
 }
@@ -55,33 +55,33 @@ name_with(enum codec_trait trait)
 
 /* What decides a key for a leg; NULL: the default, or it is wrong, which was told. */
 static const struct entry *
-decides(const struct draft *d, const struct section *s, const char *key, enum side side)
+decides(const struct parsed *d, const struct section *s, const char *key, enum side side)
 {
-	const struct entry *e = draft_decides(d, s, key_find(key), side);
+	const struct entry *e = parsed_decides(d, s, key_find(key), side);
 
 	return e != NULL && e->is_good ? e : NULL;
 }
 
 static void
-beats_gather(struct beats *b, struct draft *d, const struct section *s, struct route *r)
+heartbeats_gather(struct heartbeats *b, struct parsed *d, const struct section *s, struct route *r)
 {
-	*b = (struct beats){ .route = r, .errors = &d->errors };
+	*b = (struct heartbeats){ .route = r, .errors = &d->errors };
 	b->may_be_any = has_trait(b, CODEC_MAY_BE_ANY);
 	b->takes_texts = has_trait(b, CODEC_TAKES_TEXTS);
 	for (int side = CLIENT; side <= BACKEND; side++) {
-		struct leg_beats *l = &b->leg[side];
+		struct leg_heartbeats *l = &b->leg[side];
 
 		l->side = (enum side)side;
 		l->heartbeat = decides(d, s, "heartbeat", l->side);
 		l->kind = decides(d, s, "heartbeat_kind", l->side);
-		l->send = draft_decides(d, s, key_find("beat_send"), l->side);
-		l->expect = draft_decides(d, s, key_find("beat_expect"), l->side);
+		l->send = parsed_decides(d, s, key_find("heartbeat_send"), l->side);
+		l->expect = parsed_decides(d, s, key_find("heartbeat_expect"), l->side);
 		l->own_heartbeat = section_owns(s, l->heartbeat);
 		l->own_kind = section_owns(s, l->kind);
 		if (b->may_be_any)
 			l->kinds = ANY_KIND;
 		else if (b->takes_texts)
-			l->kinds = l->send == NULL ? 0 : l->expect == NULL ? BEAT_TELL : BEAT_ASK;
+			l->kinds = l->send == NULL ? 0 : l->expect == NULL ? HEARTBEAT_ONEWAY : HEARTBEAT_PING;
 		else if (r->codec != NULL)
 			l->kinds = r->codec->leg[side].kinds;
 	}
@@ -91,7 +91,7 @@ beats_gather(struct beats *b, struct draft *d, const struct section *s, struct r
 static const char *
 kinds_text(unsigned kinds, char buf[KINDS_TEXT_MAX])
 {
-	static const struct word names[] = { { "tell", BEAT_TELL }, { "ask", BEAT_ASK }, { "ahead", BEAT_AHEAD } };
+	static const struct word names[] = { { "oneway", HEARTBEAT_ONEWAY }, { "ping", HEARTBEAT_PING }, { "early", HEARTBEAT_EARLY } };
 
 	buf[0] = '\0';
 	for (size_t i = 0; i < 3; i++) {
@@ -106,7 +106,7 @@ kinds_text(unsigned kinds, char buf[KINDS_TEXT_MAX])
 
 /* What a leg lacks for a heartbeat that was asked for: "why; what to do". */
 static void
-tell_no_beats(const struct beats *b, const struct leg_beats *l, const struct entry *e)
+tell_no_heartbeats(const struct heartbeats *b, const struct leg_heartbeats *l, const struct entry *e)
 {
 	const char *protocol = b->route->protocol, *side = side_name(l->side);
 	bool for_both = e->side < 0;
@@ -115,8 +115,8 @@ tell_no_beats(const struct beats *b, const struct leg_beats *l, const struct ent
 		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; name the protocol, such as "
 		    "protocol = websocket, or leave this out: TCP probes work without", e->name, protocol);
 	else if (b->takes_texts)
-		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeat without its text; write %s.beat_send",
-		    e->name, protocol, for_both ? "client.beat_send or backend" : side);
+		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeat without its text; write %s.heartbeat_send",
+		    e->name, protocol, for_both ? "client.heartbeat_send or backend" : side);
 	else if (for_both)
 		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; leave this out", e->name, protocol);
 	else
@@ -124,32 +124,32 @@ tell_no_beats(const struct beats *b, const struct leg_beats *l, const struct ent
 		    e->name, protocol, side);
 }
 
-/* True when an error is to be told of a leg whose protocol has no beat toward it. */
+/* True when an error is to be told of a leg whose protocol has no heartbeat toward it. */
 static bool
-must_tell(const struct beats *b, const struct leg_beats *l, const struct entry *e, bool is_own)
+must_tell(const struct heartbeats *b, const struct leg_heartbeats *l, const struct entry *e, bool is_own)
 {
-	const struct leg_beats *other = &b->leg[side_other(l->side)];
+	const struct leg_heartbeats *other = &b->leg[side_other(l->side)];
 
 	if (!is_own)
 		return false;
-	/* A key for both legs: wrong only when neither has beats, and told once. */
+	/* A key for both legs: wrong only when neither has heartbeats, and told once. */
 	return e->side >= 0 || (other->kinds == 0 && l->side == CLIENT);
 }
 
 /* The kind: takes what the settings ask for off what the protocol has. */
 static void
-resolve_kind(struct beats *b, struct leg_beats *l)
+resolve_kind(struct heartbeats *b, struct leg_heartbeats *l)
 {
 	struct leg_settings *leg = &b->route->leg[l->side];
 	char kinds[KINDS_TEXT_MAX];
 
 	if (leg->heartbeat_kind != 0 && l->kinds == 0) {
 		if (must_tell(b, l, l->kind, l->own_kind))
-			tell_no_beats(b, l, l->kind);
+			tell_no_heartbeats(b, l, l->kind);
 		leg->heartbeat_kind = 0;
 	} else if (leg->heartbeat_kind != 0 && (leg->heartbeat_kind & l->kinds) == 0) {
 		if (l->own_kind && b->takes_texts)
-			errors_add(b->errors, l->kind->line, "%s: protocol = %s asks where %s.beat_expect is set and else "
+			errors_add(b->errors, l->kind->line, "%s: protocol = %s asks where %s.heartbeat_expect is set and else "
 			    "tells; leave this out", l->kind->name, b->route->protocol, side_name(l->side));
 		else if (l->own_kind)
 			errors_add(b->errors, l->kind->line, "%s: protocol = %s has no \"%s\" toward the %s; write "
@@ -166,7 +166,7 @@ resolve_kind(struct beats *b, struct leg_beats *l)
 
 /* A kind that is there on demand alone has no interval of its own: that of the other leg suits the protocol. */
 static int64_t
-auto_interval(const struct beats *b, enum side side)
+auto_interval(const struct heartbeats *b, enum side side)
 {
 	const struct codec *c = b->route->codec;
 
@@ -175,7 +175,7 @@ auto_interval(const struct beats *b, enum side side)
 
 /* What says more of a heartbeat that the leg's protocol does not have; "off" and "auto" ask for nothing. */
 static void
-judge_details(const struct beats *b, const struct leg_beats *l, const struct draft *d, const struct section *s)
+judge_details(const struct heartbeats *b, const struct leg_heartbeats *l, const struct parsed *d, const struct section *s)
 {
 	const bool asks_for_misses = b->route->leg[l->side].heartbeat_misses > 0;
 	const char *const names[] = { "heartbeat_timeout", "heartbeat_limit", asks_for_misses ? "heartbeat_misses" : NULL };
@@ -184,13 +184,13 @@ judge_details(const struct beats *b, const struct leg_beats *l, const struct dra
 		const struct entry *e = decides(d, s, names[i], l->side);
 
 		if (l->kinds == 0 && must_tell(b, l, e, section_owns(s, e)))
-			tell_no_beats(b, l, e);
+			tell_no_heartbeats(b, l, e);
 	}
 }
 
 /* The interval, once it is known which kinds are left. */
 static void
-resolve_interval(struct beats *b, struct leg_beats *l)
+resolve_interval(struct heartbeats *b, struct leg_heartbeats *l)
 {
 	struct leg_settings *leg = &b->route->leg[l->side];
 	bool is_wanted = leg->heartbeat_ms != 0, is_auto = leg->heartbeat_ms < 0;
@@ -204,21 +204,21 @@ resolve_interval(struct beats *b, struct leg_beats *l)
 			    "%s.heartbeat = 25s", l->kind->name, side_name(l->side));
 	} else if (is_wanted && l->usable == 0) {
 		if (l->kinds == 0 && must_tell(b, l, l->heartbeat, l->own_heartbeat))
-			tell_no_beats(b, l, l->heartbeat);
+			tell_no_heartbeats(b, l, l->heartbeat);
 		else if (l->kinds != 0 && l->own_heartbeat && l->heartbeat->side >= 0)
-			errors_add(b->errors, l->heartbeat->line, "%s: protocol = %s beats the %s only on demand; write "
+			errors_add(b->errors, l->heartbeat->line, "%s: protocol = %s heartbeats the %s only on demand; write "
 			    "also %s.heartbeat_kind = %s", l->heartbeat->name, b->route->protocol,
 			    side_name(l->side), side_name(l->side), kinds_text(l->kinds, kinds));
 		leg->heartbeat_ms = 0;
 	}
 }
 
-/* beat_send and beat_expect belong to protocol = line, and the second to the first. */
+/* heartbeat_send and heartbeat_expect belong to protocol = line, and the second to the first. */
 static void
-judge_lines(struct beats *b, const struct section *s)
+judge_lines(struct heartbeats *b, const struct section *s)
 {
 	for (int side = CLIENT; side <= BACKEND; side++) {
-		const struct leg_beats *l = &b->leg[side];
+		const struct leg_heartbeats *l = &b->leg[side];
 		const struct entry *texts[] = { l->send, l->expect };
 
 		for (size_t i = 0; i < 2; i++)
@@ -227,41 +227,41 @@ judge_lines(struct beats *b, const struct section *s)
 				    "send; leave this out", texts[i]->name,
 				    name_with(CODEC_TAKES_TEXTS));
 		if (b->takes_texts && l->expect != NULL && l->send == NULL && section_owns(s, l->expect))
-			errors_add(b->errors, l->expect->line, "%s: nothing is sent that this could answer; write %s.beat_send",
+			errors_add(b->errors, l->expect->line, "%s: nothing is sent that this could answer; write %s.heartbeat_send",
 			    l->expect->name, side_name(l->side));
 	}
 }
 
 /* protocol = line is there for its heartbeats: without a text it has none, unless none was wanted. */
 static void
-judge_line_route(struct beats *b, const struct draft *d, const struct section *s)
+judge_line_route(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
-	const struct entry *e = draft_decides(d, s, key_find("protocol"), CLIENT);
+	const struct entry *e = parsed_decides(d, s, key_find("protocol"), CLIENT);
 
 	if (!b->takes_texts || b->leg[CLIENT].send != NULL || b->leg[BACKEND].send != NULL)
 		return;
 	if (b->route->leg[CLIENT].heartbeat_ms >= 0 && b->route->leg[BACKEND].heartbeat_ms >= 0)
 		return;		/* both off, or told by resolve_interval() */
-	errors_add(b->errors, e->line, "%s: \"%s\" needs a text to send; write client.beat_send or "
-	    "backend.beat_send, or heartbeat = off", e->name, b->route->protocol);
+	errors_add(b->errors, e->line, "%s: \"%s\" needs a text to send; write client.heartbeat_send or "
+	    "backend.heartbeat_send, or heartbeat = off", e->name, b->route->protocol);
 }
 
 /* Whether heartbeats keep out of a transaction unless told otherwise. */
 static bool
-has_transactions(const struct beats *b)
+has_transactions(const struct heartbeats *b)
 {
 	return b->may_be_any || has_trait(b, CODEC_HAS_TRANSACTIONS);
 }
 
 static void
-judge_transaction(struct beats *b, const struct draft *d, const struct section *s)
+judge_transaction(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
 	const struct entry *e = decides(d, s, "heartbeat_in_transaction", BACKEND);
 
 	if (!b->route->codec_settings.in_transaction || has_transactions(b) || !section_owns(s, e))
 		return;
 	if (b->route->codec == NULL)
-		tell_no_beats(b, &b->leg[BACKEND], e);
+		tell_no_heartbeats(b, &b->leg[BACKEND], e);
 	else
 		errors_add(b->errors, e->line, "%s: with protocol = %s no transaction holds heartbeats up; leave this out",
 		    e->name, b->route->protocol);
@@ -276,11 +276,11 @@ packets_an_hour(int64_t period_ms)
 
 /* Periods for tests, or written with the wrong unit: they work, and cost packets without end. */
 static void
-warn_of_haste(const struct beats *b, const struct leg_beats *l, const struct draft *d, const struct section *s)
+warn_of_haste(const struct heartbeats *b, const struct leg_heartbeats *l, const struct parsed *d, const struct section *s)
 {
 	const struct leg_settings *leg = &b->route->leg[l->side];
 	const struct entry *timeout = decides(d, s, "heartbeat_timeout", l->side);
-	const bool asks = (leg->heartbeat_kind != 0 ? leg->heartbeat_kind : l->kinds) & BEAT_ASK;
+	const bool asks = (leg->heartbeat_kind != 0 ? leg->heartbeat_kind : l->kinds) & HEARTBEAT_PING;
 
 	if (leg->heartbeat_ms > 0 && leg->heartbeat_ms < HASTY_MS && l->heartbeat != NULL)
 		errors_warn(b->errors, l->heartbeat->line, "%s: after \"%s\" a quiet flow costs at least %" PRId64 " packets an "
@@ -294,14 +294,14 @@ warn_of_haste(const struct beats *b, const struct leg_beats *l, const struct dra
 
 /* Event streams are spoken there, or may be. */
 static bool
-has_events(const struct beats *b)
+has_events(const struct heartbeats *b)
 {
 	return b->may_be_any || has_trait(b, CODEC_HAS_COMMENTS);
 }
 
 /* heartbeat_text and heartbeat_at_start belong to event streams. */
 static void
-judge_comments(struct beats *b, const struct draft *d, const struct section *s)
+judge_comments(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
 	const struct codec_settings *settings = &b->route->codec_settings;
 	const char *const names[] = {
@@ -319,7 +319,7 @@ judge_comments(struct beats *b, const struct draft *d, const struct section *s)
 
 /* What came from [defaults] and has no use here: it would be an error where a printed file has it. */
 static void
-drop_useless(struct beats *b)
+drop_useless(struct heartbeats *b)
 {
 	struct codec_settings *settings = &b->route->codec_settings;
 
@@ -331,10 +331,10 @@ drop_useless(struct beats *b)
 		settings->comment_at_start = false;
 	}
 	for (int side = CLIENT; side <= BACKEND; side++) {
-		struct codec_bytes *texts[] = { &settings->beat_send[side], &settings->beat_expect[side] };
+		struct codec_bytes *texts[] = { &settings->heartbeat_send[side], &settings->heartbeat_expect[side] };
 
 		for (size_t i = 0; i < 2; i++) {
-			if (b->takes_texts && (i == 0 || settings->beat_send[side].len > 0))
+			if (b->takes_texts && (i == 0 || settings->heartbeat_send[side].len > 0))
 				continue;
 			free(texts[i]->data);
 			*texts[i] = (struct codec_bytes){ 0 };
@@ -343,14 +343,14 @@ drop_useless(struct beats *b)
 }
 
 void
-resolve_beats(struct route *r, struct draft *d, const struct section *s)
+resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s)
 {
-	const struct entry *protocol = draft_decides(d, s, key_find("protocol"), CLIENT);
-	struct beats b;
+	const struct entry *protocol = parsed_decides(d, s, key_find("protocol"), CLIENT);
+	struct heartbeats b;
 
 	if (protocol != NULL && !protocol->is_good)
-		return;		/* an error already: nothing is known of its beats */
-	beats_gather(&b, d, s, r);
+		return;		/* an error already: nothing is known of its heartbeats */
+	heartbeats_gather(&b, d, s, r);
 	judge_lines(&b, s);
 	judge_line_route(&b, d, s);
 	judge_transaction(&b, d, s);
