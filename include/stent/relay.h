@@ -49,7 +49,7 @@ const char *reason_text(enum close_reason r);
 
 /* A flow as a listing shows it; also what the end-of-flow log line is made of. */
 struct flow_info {
-	const struct flow *flow;	/* for flow_info_ask(), as long as it is there */
+	const struct flow *flow;	/* for flow_info_add_kernel(), as long as it is there */
 	uint64_t id;
 	const struct route *route;
 	struct address client, backend;	/* peers */
@@ -66,7 +66,7 @@ struct flow_info {
 		int64_t worst_us;
 		int64_t quiet_ms;	/* since the last bytes from this side */
 		int64_t heard_ms;	/* since its last sign of life that we know of: bytes, or an acknowledgement if asked for */
-		int64_t vouch_ms;	/* a sign of life older than this says nothing any more; 0: any says something */
+		int64_t sign_max_age_ms;	/* a sign of life older than this says nothing any more; 0: any says something */
 		unsigned probes, probes_max;	/* TCP probes unanswered in a row, where one is overdue; as many mean death */
 		unsigned misses, misses_max;	/* replies missed in a row; as many mean death; 0: any number does not */
 		bool asking;		/* a reply is waited for */
@@ -131,7 +131,7 @@ bool relay_has_work(const struct relay *r);	/* relay_work() should be called wit
  */
 bool relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *info, void *arg), void *arg);
 /* For visit: asks the kernel for its estimate of the round trips that no replies tell. A few microseconds. */
-void flow_info_ask(struct flow_info *info);
+void flow_info_add_kernel(struct flow_info *info);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
 bool relay_has_flows(const struct relay *r);	/* those that were killed may take two seconds to say goodbye */

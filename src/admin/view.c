@@ -139,7 +139,7 @@ copy_flow(struct flow_info *info, void *arg)
 		g->room = room;
 	}
 	if (g->asks)
-		flow_info_ask(info);
+		flow_info_add_kernel(info);
 	config_hold(info->route->config);	/* it is read when the flow may be gone, with its settings */
 	g->flows[g->n++] = *info;
 }
@@ -169,7 +169,7 @@ ask_about_flow(struct flow_info *info, void *arg)
 
 	if (f == NULL)
 		return;
-	flow_info_ask(info);
+	flow_info_add_kernel(info);
 	config_hold(info->route->config);
 	config_release(f->route->config);
 	*f = *info;
@@ -283,7 +283,7 @@ verdict(const struct flow_info *f, enum side side)
 		return "closed";
 	if (f->leg[side].misses > 0 || f->leg[side].probes > 0)
 		return "asking";
-	return f->leg[side].vouch_ms != 0 && f->leg[side].heard_ms > f->leg[side].vouch_ms ? "silent" : "alive";
+	return f->leg[side].sign_max_age_ms != 0 && f->leg[side].heard_ms > f->leg[side].sign_max_age_ms ? "silent" : "alive";
 }
 
 static json_t *

@@ -1,8 +1,8 @@
 /*
  * trial.c - counts what became of the first heartbeats of a route's flows.
  *
- * The counters are told to one another by nothing but themselves: a flow more
- * or less that tries at the same moment on another worker does no harm.
+ * Each counter is atomic by itself, without a lock for all of them: it does no
+ * harm if a flow too many is on trial at the same moment on another worker.
  */
 #include "stent/trial.h"
 
@@ -34,7 +34,7 @@ is_off(const struct trial *t, unsigned kind)
 {
 	const uint32_t refused = read_count(&t->kind[row(kind)].refused);
 
-	return refused >= TRIAL_FLOWS && (uint64_t)refused * TRIAL_RATIO > read_count(&t->kind[row(kind)].borne);
+	return refused >= TRIAL_FLOWS && (uint64_t)refused * TRIAL_RATIO > read_count(&t->kind[row(kind)].accepted);
 }
 
 unsigned
@@ -55,8 +55,8 @@ trial_begin(struct trial *t, unsigned kind)
 {
 	const unsigned i = row(kind);
 
-	/* What was refused counts as well: not one flow more than it takes to know. */
-	if (read_count(&t->kind[i].borne) < TRIAL_FLOWS &&
+	/* Refusals count as well, so that no more flows are refused than it takes to turn the kind off. */
+	if (read_count(&t->kind[i].accepted) < TRIAL_FLOWS &&
 	    read_count(&t->kind[i].under_way) + read_count(&t->kind[i].refused) >= TRIAL_FLOWS)
 		return false;
 	add(&t->kind[i].under_way, 1);
@@ -71,9 +71,9 @@ leave(struct trial *t, unsigned kind)
 }
 
 void
-trial_borne(struct trial *t, unsigned kind)
+trial_accepted(struct trial *t, unsigned kind)
 {
-	add(&t->kind[row(kind)].borne, 1);
+	add(&t->kind[row(kind)].accepted, 1);
 	leave(t, kind);
 }
 
@@ -87,11 +87,11 @@ bool
 trial_refused(struct trial *t, unsigned kind)
 {
 	leave(t, kind);
-	return trial_refused_later(t, kind);
+	return trial_refused_after_accepted(t, kind);
 }
 
 bool
-trial_refused_later(struct trial *t, unsigned kind)
+trial_refused_after_accepted(struct trial *t, unsigned kind)
 {
 	const bool was_off = is_off(t, kind);
 

@@ -36,14 +36,14 @@ struct cancel {
 };
 
 static void
-say_dropped(struct relay *r, const struct route *route, const char *why)
+warn_dropped(struct relay *r, const struct route *route, const char *why)
 {
 	const int64_t now_us = clock_us();
 
 	r->cancels.dropped++;
-	if (now_us - r->cancels.said_us < US_PER_S)
+	if (now_us - r->cancels.warned_us < US_PER_S)
 		return;
-	r->cancels.said_us = now_us;
+	r->cancels.warned_us = now_us;
 	log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a client that is gone: %s (%llu since the start)",
 	    route->name, why, (unsigned long long)r->cancels.dropped);
 }
@@ -92,7 +92,7 @@ start(struct cancel *c)
 	const int fd = socket_connect((struct sockaddr *)&c->to, c->to_len, 0, &local);
 
 	if (fd < 0) {
-		say_dropped(r, c->route, strerror(-fd));
+		warn_dropped(r, c->route, strerror(-fd));
 		free_cancel(c);
 		return;
 	}
@@ -106,7 +106,7 @@ start(struct cancel *c)
 	c->runs = true;
 	event_assign(&c->ev, r->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, c);
 	if (event_add(&c->ev, NULL) != 0 || timer_arm(r->timers, &c->timer, clock_us() + CANCEL_US) != 0) {
-		say_dropped(r, c->route, strerror(ENOMEM));
+		warn_dropped(r, c->route, strerror(ENOMEM));
 		free_cancel(c);
 	}
 }
@@ -135,7 +135,7 @@ on_timeout(struct timer *t, int64_t now_us)
 
 	(void)now_us;
 	if (!c->runs)
-		say_dropped(c->relay, c->route, "too many such requests were waiting for backends that are slow to close");
+		warn_dropped(c->relay, c->route, "too many such requests were waiting for backends that are slow to close");
 	finish(c);
 }
 
@@ -167,12 +167,12 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 	struct cancel *c;
 
 	if (r->cancels.n_waiting >= WAITING_MOST) {
-		say_dropped(r, f->route, "too many such requests are waiting");
+		warn_dropped(r, f->route, "too many such requests are waiting");
 		return;
 	}
 	c = calloc(1, sizeof(*c));
 	if (c == NULL) {
-		say_dropped(r, f->route, strerror(ENOMEM));
+		warn_dropped(r, f->route, strerror(ENOMEM));
 		return;
 	}
 	c->to_len = sizeof(c->to);
@@ -191,7 +191,7 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 	TAILQ_INSERT_TAIL(&r->cancels.waiting, c, link);
 	r->cancels.n_waiting++;
 	if (timer_arm(r->timers, &c->timer, clock_us() + CANCEL_US) != 0) {
-		say_dropped(r, f->route, strerror(ENOMEM));
+		warn_dropped(r, f->route, strerror(ENOMEM));
 		free_cancel(c);
 		return;
 	}

@@ -3,7 +3,7 @@
  *
  * The backends of a route are tried in order, and all addresses of each, both
  * families in turn (RFC 8305, "Happy Eyeballs"): one that has not answered
- * after 250 ms has the next one tried beside it, and the first that replies
+ * after 250 ms has the next one tried parallel it, and the first that replies
  * gets the flow. Between backends that time is a setting, failover_after: a
  * standby may have to wait until the one before it has failed.
  *
@@ -14,7 +14,7 @@
  * even share of what is left of it before the next is tried.
  *
  * The first attempt has the flow's own leg, so that a backend that replies
- * costs nothing more; those beside it have events of their own.
+ * costs nothing more; those parallel it have events of their own.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -28,7 +28,7 @@
 #include "stent/socket.h"
 
 #define NEXT_ADDRESS_US (250 * US_PER_MS)	/* RFC 8305's Connection Attempt Delay */
-#define BESIDE_MOST 3
+#define PARALLEL_MAX 3
 
 /* An address of a backend. */
 struct target {
@@ -37,14 +37,14 @@ struct target {
 	size_t backend;			/* of the route's list */
 };
 
-struct put_off {
-	STAILQ_ENTRY(put_off) link;
+struct deferred {
+	STAILQ_ENTRY(deferred) link;
 	struct target target;
 };
 
 /* A connection under way. */
 struct attempt {
-	TAILQ_ENTRY(attempt) link;	/* beside the leg's own */
+	TAILQ_ENTRY(attempt) link;	/* parallel the leg's own */
 	struct event ev;
 	struct flow *flow;
 	struct target target;
@@ -55,40 +55,40 @@ struct dial {
 	size_t backend;			/* whose addresses are tried */
 	struct host_addresses *found;	/* its addresses; NULL: not known yet */
 	size_t next;			/* of found */
-	STAILQ_HEAD(, put_off) put_off;	/* failed lately: tried when all others are */
-	size_t n_put_off;
+	STAILQ_HEAD(, deferred) deferred;	/* failed lately: tried when all others are */
+	size_t n_deferred;
 	struct lookup *lookup;		/* under way */
 	struct attempt own;		/* with the flow's own leg; it has a socket: under way */
-	TAILQ_HEAD(, attempt) beside;
-	size_t n_beside;
+	TAILQ_HEAD(, attempt) parallel;
+	size_t n_parallel;
 	bool is_last_of_backend;	/* the attempt that began last: what follows is another backend */
 	int64_t deadline_us;		/* for everything */
-	int64_t next_us;		/* go on then without the lookup, or beside the attempts */
+	int64_t next_us;		/* go on then without the lookup, or parallel the attempts */
 	enum close_reason last;		/* why the last one failed */
 };
 
 static struct verdict step(struct flow *f);
 
 static void
-free_beside(struct dial *d, struct attempt *a)
+free_parallel(struct dial *d, struct attempt *a)
 {
 	const int fd = event_get_fd(&a->ev);
 
 	event_del(&a->ev);
 	if (fd >= 0)
 		socket_reset(fd);
-	TAILQ_REMOVE(&d->beside, a, link);
-	d->n_beside--;
+	TAILQ_REMOVE(&d->parallel, a, link);
+	d->n_parallel--;
 	free(a);
 }
 
 static void
-free_put_off(struct dial *d)
+free_deferred(struct dial *d)
 {
-	struct put_off *p = STAILQ_FIRST(&d->put_off);
+	struct deferred *p = STAILQ_FIRST(&d->deferred);
 
-	STAILQ_REMOVE_HEAD(&d->put_off, link);
-	d->n_put_off--;
+	STAILQ_REMOVE_HEAD(&d->deferred, link);
+	d->n_deferred--;
 	free(p);
 }
 
@@ -99,10 +99,10 @@ dial_free(struct dial *d)
 		return;
 	if (d->lookup != NULL)
 		lookup_cancel(d->lookup);
-	while (!TAILQ_EMPTY(&d->beside))
-		free_beside(d, TAILQ_FIRST(&d->beside));
-	while (!STAILQ_EMPTY(&d->put_off))
-		free_put_off(d);
+	while (!TAILQ_EMPTY(&d->parallel))
+		free_parallel(d, TAILQ_FIRST(&d->parallel));
+	while (!STAILQ_EMPTY(&d->deferred))
+		free_deferred(d);
 	free(d->found);
 	free(d);
 }
@@ -114,7 +114,7 @@ backend_of(const struct flow *f)
 }
 
 static enum close_reason
-failure(int err)
+reason_of(int err)
 {
 	switch (err) {
 	case ECONNREFUSED:
@@ -163,7 +163,7 @@ attempt_failed(struct flow *f, const struct attempt *a, int err)
 		    "not allow it (RestrictAddressFamilies= of systemd)", to);
 	else
 		snprintf(text, sizeof(text), "%s: %s", to, err == ETIMEDOUT ? "no answer in time" : strerror(err));
-	note_failure(f, &f->route->backend[a->target.backend], failure(err), text);
+	note_failure(f, &f->route->backend[a->target.backend], reason_of(err), text);
 	/* A refusal is an answer, also one from far away. */
 	if (now_us - a->began_us >= NEXT_ADDRESS_US && a->target.address.family != AF_UNIX && err != ECONNREFUSED)
 		failed_add(&f->relay->failed, &a->target.address, now_us);
@@ -191,12 +191,12 @@ is_own_under_way(struct flow *f)
 static bool
 is_any_under_way(struct flow *f)
 {
-	return is_own_under_way(f) || f->dial->n_beside > 0;
+	return is_own_under_way(f) || f->dial->n_parallel > 0;
 }
 
 /* Those under way have had their time. */
 static void
-give_up_attempts(struct flow *f)
+time_out_attempts(struct flow *f)
 {
 	struct dial *d = f->dial;
 	struct attempt *a;
@@ -205,9 +205,9 @@ give_up_attempts(struct flow *f)
 		attempt_failed(f, &d->own, ETIMEDOUT);
 		drop_own(f);
 	}
-	while ((a = TAILQ_FIRST(&d->beside)) != NULL) {
+	while ((a = TAILQ_FIRST(&d->parallel)) != NULL) {
 		attempt_failed(f, a, ETIMEDOUT);
-		free_beside(d, a);
+		free_parallel(d, a);
 	}
 }
 
@@ -216,7 +216,7 @@ static int64_t
 share_us(const struct flow *f, int64_t now_us)
 {
 	const struct dial *d = f->dial;
-	size_t others = d->n_put_off;
+	size_t others = d->n_deferred;
 
 	if (d->backend < f->route->n_backend)
 		others += f->route->n_backend - d->backend - 1;
@@ -238,7 +238,7 @@ set_next(struct flow *f)
 		wait = NEXT_ADDRESS_US;
 	else if (d->lookup == NULL && f->route->failover_after_ms > 0)
 		wait = f->route->failover_after_ms * US_PER_MS;
-	if (d->backend >= f->route->n_backend - 1 && d->is_last_of_backend && d->n_put_off == 0)
+	if (d->backend >= f->route->n_backend - 1 && d->is_last_of_backend && d->n_deferred == 0)
 		wait = share;		/* there is no other */
 	d->next_us = now_us + (wait < share ? wait : share);
 	flow_wake_at(f, d->next_us);
@@ -321,7 +321,7 @@ looked_up(struct flow *f, const struct host_addresses *list, const char *why_not
 		note_failure(f, backend_of(f), REASON_BACKEND_LOOKUP, why_not);
 		d->backend++;
 	} else if (set_found(d, list->at, list->n) != 0) {
-		return VERDICT_NOT_OPENED(REASON_MEMORY);
+		return VERDICT_CONNECT_FAILED(REASON_MEMORY);
 	}
 	return step(f);
 }
@@ -329,13 +329,13 @@ looked_up(struct flow *f, const struct host_addresses *list, const char *why_not
 static void
 on_looked_up(void *arg, const struct host_addresses *list)
 {
-	flow_settle(arg, looked_up(arg, list, "its name could not be looked up"));
+	flow_apply(arg, looked_up(arg, list, "its name could not be looked up"));
 }
 
 static void
 note_denied(const struct flow *f, const char *why)
 {
-	if (relay_say_once(f, why))
+	if (relay_log_once(f, why))
 		log_say(LEVEL_WARN, "route %s: %s; said once a route", f->route->name, why);
 }
 
@@ -373,9 +373,9 @@ find_addresses(struct flow *f)
 	return set_found(d, &one, 1) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
 }
 
-static void on_beside(evutil_socket_t fd, short what, void *arg);
+static void on_parallel(evutil_socket_t fd, short what, void *arg);
 
-/* Has the loop tell of a socket that connects: as the flow's own leg if that is free, else beside it. */
+/* Has the loop tell of a socket that connects: as the flow's own leg if that is free, else parallel it. */
 static int
 add_attempt(struct flow *f, int fd, const struct target *t)
 {
@@ -393,15 +393,15 @@ add_attempt(struct flow *f, int fd, const struct target *t)
 	a->began_us = clock_us();
 	if (is_own) {
 		flow_init_leg(f, BACKEND, fd);
-		return flow_listen_to(f, BACKEND);
+		return flow_register_leg(f, BACKEND);
 	}
-	event_assign(&a->ev, f->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_beside, a);
+	event_assign(&a->ev, f->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_parallel, a);
 	if (event_add(&a->ev, NULL) != 0) {
 		free(a);
 		return -ENOMEM;
 	}
-	TAILQ_INSERT_TAIL(&d->beside, a, link);
-	d->n_beside++;
+	TAILQ_INSERT_TAIL(&d->parallel, a, link);
+	d->n_parallel++;
 	return 0;
 }
 
@@ -419,9 +419,9 @@ start(struct flow *f, struct target *t)
 	if (t->at.ss_family == AF_UNIX)
 		len = ep->addr_len;
 	/* The oldest has waited for a second by now. */
-	if (d->n_beside == BESIDE_MOST) {
-		attempt_failed(f, TAILQ_FIRST(&d->beside), ETIMEDOUT);
-		free_beside(d, TAILQ_FIRST(&d->beside));
+	if (d->n_parallel == PARALLEL_MAX) {
+		attempt_failed(f, TAILQ_FIRST(&d->parallel), ETIMEDOUT);
+		free_parallel(d, TAILQ_FIRST(&d->parallel));
 	}
 	f->backend = t->address;
 	f->backend_index = (uint16_t)t->backend;
@@ -443,15 +443,15 @@ start(struct flow *f, struct target *t)
 }
 
 static bool
-put_off(struct dial *d, const struct target *t)
+deferred(struct dial *d, const struct target *t)
 {
-	struct put_off *p = malloc(sizeof(*p));
+	struct deferred *p = malloc(sizeof(*p));
 
 	if (p == NULL)
 		return false;		/* then it is tried in its turn */
 	p->target = *t;
-	STAILQ_INSERT_TAIL(&d->put_off, p, link);
-	d->n_put_off++;
+	STAILQ_INSERT_TAIL(&d->deferred, p, link);
+	d->n_deferred++;
 	return true;
 }
 
@@ -481,17 +481,17 @@ next_target(struct flow *f, struct target *t)
 			return have;
 		while (have == HAVE_ADDRESSES && d->next < d->found->n) {
 			take_address(f, t);
-			if (!failed_lately(&f->relay->failed, &t->address, clock_us()) || !put_off(d, t))
+			if (!failed_lately(&f->relay->failed, &t->address, clock_us()) || !deferred(d, t))
 				return HAVE_ADDRESSES;
 		}
 		free(d->found);
 		d->found = NULL;
 		d->backend++;
 	}
-	if (d->n_put_off == 0)
+	if (d->n_deferred == 0)
 		return HAVE_NONE;
-	*t = STAILQ_FIRST(&d->put_off)->target;
-	free_put_off(d);
+	*t = STAILQ_FIRST(&d->deferred)->target;
+	free_deferred(d);
 	return HAVE_ADDRESSES;
 }
 
@@ -505,7 +505,7 @@ step(struct flow *f)
 	for (;;) {
 		switch (next_target(f, &t)) {
 		case HAVE_DENIED:
-			return VERDICT_NOT_OPENED(REASON_DENIED);
+			return VERDICT_CONNECT_FAILED(REASON_DENIED);
 		case HAVE_TO_WAIT:
 			set_next(f);
 			return VERDICT(GO_ON);
@@ -516,7 +516,7 @@ step(struct flow *f)
 			return VERDICT(GO_ON);
 		case HAVE_NONE:
 			if (!is_any_under_way(f))
-				return VERDICT_NOT_OPENED(d->last);
+				return VERDICT_CONNECT_FAILED(d->last);
 			d->next_us = d->deadline_us;
 			flow_wake_at(f, d->next_us);
 			return VERDICT(GO_ON);
@@ -526,7 +526,7 @@ step(struct flow *f)
 
 /* An attempt failed: the next is tried at once, unless that is another backend and this one may still answer. */
 static struct verdict
-go_on(struct flow *f)
+try_next(struct flow *f)
 {
 	struct dial *d = f->dial;
 
@@ -541,10 +541,10 @@ dial_start(struct flow *f)
 	struct dial *d = calloc(1, sizeof(*d));
 
 	if (d == NULL)
-		return VERDICT_NOT_OPENED(REASON_MEMORY);
+		return VERDICT_CONNECT_FAILED(REASON_MEMORY);
 	f->dial = d;
-	TAILQ_INIT(&d->beside);
-	STAILQ_INIT(&d->put_off);
+	TAILQ_INIT(&d->parallel);
+	STAILQ_INIT(&d->deferred);
 	d->deadline_us = f->began_us + f->route->connect_timeout_ms * US_PER_MS;
 	d->last = REASON_BACKEND_LOOKUP;
 	return step(f);
@@ -552,7 +552,7 @@ dial_start(struct flow *f)
 
 /* Another was quicker, which says something only of one that had begun long before. */
 static void
-lost_to_another(struct flow *f, const struct attempt *a)
+note_slower(struct flow *f, const struct attempt *a)
 {
 	if (clock_us() - a->began_us >= NEXT_ADDRESS_US)
 		attempt_failed(f, a, ETIMEDOUT);
@@ -560,16 +560,16 @@ lost_to_another(struct flow *f, const struct attempt *a)
 
 /* One has answered, and has the flow's leg. */
 static struct verdict
-won(struct flow *f, const struct target *t)
+connected(struct flow *f, const struct target *t)
 {
 	const struct attempt *a;
 
 	failed_forget(&f->relay->failed, &t->address, clock_us());
-	TAILQ_FOREACH(a, &f->dial->beside, link)
-		lost_to_another(f, a);
+	TAILQ_FOREACH(a, &f->dial->parallel, link)
+		note_slower(f, a);
 	f->backend = t->address;
 	f->backend_index = (uint16_t)t->backend;
-	return VERDICT(OPENED);
+	return VERDICT(CONNECTED);
 }
 
 /* What became of a connection: 0 or an errno. One that spoke and reset at once did answer: its words go before its end. */
@@ -593,14 +593,14 @@ dial_event(struct flow *f, bool may_have_failed)
 	const int err = outcome(l->transport.fd, may_have_failed, &l->error);
 
 	if (err == 0)
-		return won(f, &f->dial->own.target);
+		return connected(f, &f->dial->own.target);
 	attempt_failed(f, &f->dial->own, err);
 	drop_own(f);
-	return go_on(f);
+	return try_next(f);
 }
 
 static struct verdict
-beside_event(struct flow *f, struct attempt *a, short what)
+parallel_event(struct flow *f, struct attempt *a, short what)
 {
 	struct leg *l = leg_of(f, BACKEND);
 	const struct target t = a->target;
@@ -610,31 +610,31 @@ beside_event(struct flow *f, struct attempt *a, short what)
 
 	if (err != 0) {
 		attempt_failed(f, a, err);
-		free_beside(f->dial, a);
-		return go_on(f);
+		free_parallel(f->dial, a);
+		return try_next(f);
 	}
 	if (is_own_under_way(f)) {
-		lost_to_another(f, &f->dial->own);
+		note_slower(f, &f->dial->own);
 		drop_own(f);
 	}
 	event_del(&a->ev);
-	event_assign(&a->ev, f->relay->base, -1, 0, on_beside, a);	/* the socket is the leg's now */
-	free_beside(f->dial, a);
+	event_assign(&a->ev, f->relay->base, -1, 0, on_parallel, a);	/* the socket is the leg's now */
+	free_parallel(f->dial, a);
 	flow_init_leg(f, BACKEND, fd);
 	l->error = error;
 	l->readable = (what & (EV_READ | EV_CLOSED)) != 0;	/* an edge that does not come again */
 	l->hup = (what & EV_CLOSED) != 0;
-	return flow_listen_to(f, BACKEND) == 0 ? won(f, &t) : VERDICT_NOT_OPENED(REASON_MEMORY);
+	return flow_register_leg(f, BACKEND) == 0 ? connected(f, &t) : VERDICT_CONNECT_FAILED(REASON_MEMORY);
 }
 
 static void
-on_beside(evutil_socket_t fd, short what, void *arg)
+on_parallel(evutil_socket_t fd, short what, void *arg)
 {
 	struct attempt *a = arg;
 	struct flow *f = a->flow;
 
 	(void)fd;
-	flow_settle(f, beside_event(f, a, what));
+	flow_apply(f, parallel_event(f, a, what));
 }
 
 struct verdict
@@ -648,11 +648,11 @@ dial_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 		v = looked_up(f, resolver_known(f->relay->resolver, backend_of(f)->host, RESOLVER_ANY_AGE),
 		    "no answer from the resolver in time");
 	} else if (now_us >= d->deadline_us) {
-		give_up_attempts(f);
-		v = VERDICT_NOT_OPENED(d->last);
+		time_out_attempts(f);
+		v = VERDICT_CONNECT_FAILED(d->last);
 	} else if (now_us >= d->next_us) {
 		if (d->is_last_of_backend && f->route->failover_after_ms == 0)
-			give_up_attempts(f);
+			time_out_attempts(f);
 		v = step(f);
 	}
 	*again_us = d->next_us;

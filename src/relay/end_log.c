@@ -18,7 +18,7 @@ end_log(const struct flow *f)
 	if (!log_wants(level))
 		return;
 	flow_describe(f, &i);
-	flow_info_ask(&i);
+	flow_info_add_kernel(&i);
 	fields[n++] = LOG_INT("id", i.id);
 	fields[n++] = LOG_TEXT("route", i.route->name);
 	fields[n++] = LOG_TEXT("protocol", i.protocol);

@@ -4,11 +4,11 @@
  * In order: both sides have said their last, all was passed on.
  *
  * By the death of one side (a reset, a time-out): what was received from it
- * before is delivered to the living side first, then that side is told: by
+ * before is delivered to the survivor side first, then that side is notified: by
  * the same kind of close, a reset; or, where the death was found by us, by
  * the protocol's own farewell and a FIN. A reset would throw away what the
  * kernel has not delivered yet, so it waits until all is acknowledged. A
- * living side that takes nothing for a second is not waited for.
+ * survivor side that takes nothing for a second is not waited for.
  *
  * By force (drain, kill, idle, out of memory): a side to which the protocol has
  * a farewell gets it and a FIN, and a moment to close; what it still says is
@@ -20,8 +20,8 @@
 #include "relay/flow.h"
 
 #define LOOK_US (20 * US_PER_MS)	/* how often an ending flow is looked at */
-#define PATIENCE_US US_PER_S		/* without progress of the delivery */
-#define GOODBYE_US (2 * US_PER_S)	/* for the living side to close after its farewell */
+#define STALL_MAX_US US_PER_S		/* without progress of the delivery */
+#define CLOSE_WAIT_US (2 * US_PER_S)	/* for the survivor side to close after its farewell */
 #define ROUNDS 16			/* reads at a look */
 
 void
@@ -31,14 +31,14 @@ ending_begin(struct ending *e, enum side dead, enum on_dead how)
 }
 
 void
-ending_begin_forced(struct ending *e, const bool told[2])
+ending_begin_forced(struct ending *e, const bool notified[2])
 {
-	*e = (struct ending){ .forced = true, .waits_for = { told[0], told[1] }, .progress_us = clock_us() };
+	*e = (struct ending){ .forced = true, .waits_for = { notified[0], notified[1] }, .progress_us = clock_us() };
 }
 
 /* Sends the farewell if there is one and nothing stands before it. */
 static bool
-say_close_message(struct flow *f, enum side to)
+send_close_message(struct flow *f, enum side to)
 {
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct leg *l = leg_of(f, to);
@@ -51,18 +51,18 @@ say_close_message(struct flow *f, enum side to)
 }
 
 bool
-ending_dismiss(struct flow *f, enum side s)
+ending_notify(struct flow *f, enum side s)
 {
 	struct leg *l = leg_of(f, s);
 
-	if (!say_close_message(f, s))
+	if (!send_close_message(f, s))
 		return false;
 	(void)transport_shutdown(&l->transport);
 	l->shut = true;
 	return true;
 }
 
-/* Reads and drops what the living side still says. True: it has closed. */
+/* Reads and drops what the survivor side still says. True: it has closed. */
 static bool
 has_closed(struct flow *f, enum side to)
 {
@@ -91,7 +91,7 @@ look_again(struct flow *f, int64_t now_us)
 	return false;
 }
 
-/* Waits for the sides that were told goodbye to close. */
+/* Waits for the sides that were notified goodbye to close. */
 static bool
 look_forced(struct flow *f, struct ending *e, int64_t now_us)
 {
@@ -101,7 +101,7 @@ look_forced(struct flow *f, struct ending *e, int64_t now_us)
 		e->waits_for[s] = e->waits_for[s] && !has_closed(f, s);
 		waits |= e->waits_for[s];
 	}
-	if (waits && now_us - e->progress_us <= GOODBYE_US)
+	if (waits && now_us - e->progress_us <= CLOSE_WAIT_US)
 		return look_again(f, now_us);
 	return is_over(e, e->waits_for[CLIENT], e->waits_for[BACKEND]);
 }
@@ -121,28 +121,28 @@ read_dead(struct flow *f, enum side dead)
 	return f->session != NULL ? session_finish(f, dead) : VERDICT(NOTHING);
 }
 
-/* Passes on what is left of the dead side's bytes. GO_ON: more is to come; NOTHING: the living side's kernel has all. */
+/* Passes on what is left of the dead side's bytes. GO_ON: more is to come; NOTHING: the survivor side's kernel has all. */
 static struct verdict
 deliver(struct flow *f, const struct ending *e)
 {
-	struct leg *l = leg_of(f, e->dead), *living = leg_of(f, e->to);
+	struct leg *l = leg_of(f, e->dead), *survivor = leg_of(f, e->to);
 	struct verdict v = VERDICT(GO_ON);
 
-	if (living->backlog != NULL)
+	if (survivor->backlog != NULL)
 		v = backlog_drain(f, e->to);
-	for (int i = 0; i < ROUNDS && living->backlog == NULL && l->readable && !l->fin; i++) {
+	for (int i = 0; i < ROUNDS && survivor->backlog == NULL && l->readable && !l->fin; i++) {
 		if (v.kind != GO_ON && v.kind != NOTHING)
 			return v;
 		v = read_dead(f, e->dead);
 	}
 	if (v.kind != GO_ON && v.kind != NOTHING)
 		return v;
-	return VERDICT(living->backlog == NULL && (l->fin || !l->readable) ? NOTHING : GO_ON);
+	return VERDICT(survivor->backlog == NULL && (l->fin || !l->readable) ? NOTHING : GO_ON);
 }
 
-/* All is delivered: tells the living side as `how` has it. */
+/* All is delivered: tells the survivor side as `how` has it. */
 static void
-tell(struct flow *f, struct ending *e, int64_t now_us)
+notify(struct flow *f, struct ending *e, int64_t now_us)
 {
 	struct leg *l = leg_of(f, e->to);
 
@@ -151,23 +151,23 @@ tell(struct flow *f, struct ending *e, int64_t now_us)
 	/* Whatever was wished for: what is cut off must not look whole. */
 	if (e->how == ON_DEAD_CLOSE && session_ends_at_fin(f, e->to))
 		e->how = ON_DEAD_RESET;
-	if (e->how == ON_DEAD_NOTIFY && !say_close_message(f, e->to))
+	if (e->how == ON_DEAD_NOTIFY && !send_close_message(f, e->to))
 		e->how = ON_DEAD_RESET;
 	if (e->how == ON_DEAD_RESET)
 		return;
 	if (!l->shut)
 		(void)transport_shutdown(&l->transport);
-	l->shut = e->told = true;
+	l->shut = e->notified = true;
 	e->progress_us = now_us;
 }
 
-/* Bytes that the living side's kernel has not acknowledged, or that have yet to be passed to it. */
+/* Bytes that the survivor side's kernel has not acknowledged, or that have yet to be passed to it. */
 static size_t
 undelivered(struct flow *f, const struct ending *e)
 {
-	const struct leg *dead = leg_of(f, e->dead), *living = leg_of(f, e->to);
+	const struct leg *dead = leg_of(f, e->dead), *survivor = leg_of(f, e->to);
 
-	return backlog_len(living) + transport_unacked(&living->transport) +
+	return backlog_len(survivor) + transport_unacked(&survivor->transport) +
 	    (dead->fin ? 0 : transport_unread(&dead->transport));
 }
 
@@ -176,7 +176,7 @@ ending_look(struct flow *f, struct ending *e, int64_t now_us)
 {
 	if (e->forced)
 		return look_forced(f, e, now_us);
-	if (!e->told) {
+	if (!e->notified) {
 		const struct verdict v = deliver(f, e);
 		const size_t left = undelivered(f, e);
 
@@ -189,13 +189,13 @@ ending_look(struct flow *f, struct ending *e, int64_t now_us)
 			e->progress_us = now_us;
 		}
 		if (v.kind == NOTHING)
-			tell(f, e, now_us);
+			notify(f, e, now_us);
 		if (v.kind == NOTHING && e->how == ON_DEAD_RESET && left == 0)
 			return is_over(e, true, true);
 	}
-	if (e->told && (has_closed(f, e->to) || now_us - e->progress_us > GOODBYE_US))
+	if (e->notified && (has_closed(f, e->to) || now_us - e->progress_us > CLOSE_WAIT_US))
 		return is_over(e, e->to != CLIENT, e->to != BACKEND);
-	if (!e->told && now_us - e->progress_us > PATIENCE_US)
+	if (!e->notified && now_us - e->progress_us > STALL_MAX_US)
 		return is_over(e, true, true);
 	return look_again(f, now_us);
 }

@@ -1,24 +1,25 @@
 /*
  * flow.c - the dispatcher of a flow: its events, its timer, and every change
- * of its state. What the other files find out they return as a verdict.
+ * of its state. The other files return what they find as a verdict.
  *
  * Both sockets are registered once, edge-triggered, for reading and writing:
  * no epoll_ctl follows until the end. An edge sets a flag ("there may be bytes
- * to read"); the pump clears it when the socket is empty. A socket that is
- * not being read (its peer is stalled, or half-closed) still reports
- * a reset by an edge: then its error is asked for.
+ * to read"); the pump clears it when the socket is empty. A socket that is not
+ * being read (its peer is stalled, or it is half-closed) still reports a reset
+ * by an edge; then its error is fetched.
  *
- * The one timer is lazy: traffic never moves it. When it fires it looks at the
- * stamps that traffic left and is set again, or not: a quiet plain flow has none.
+ * The one timer is lazy: traffic never moves it. When it fires, it compares the
+ * time stamps that traffic left, and is set again if needed: an idle plain flow has none.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "relay/flow.h"
 #include "stent/log.h"
 
-#define HALF_CLOSED_IDLE_S 25	/* the most before the first probe, as the default of keepalive */
-#define BEHIND_US (20 * US_PER_MS)
+#define HALF_CLOSED_IDLE_S 25	/* limit before the first probe; the same as the default of keepalive */
+#define RECHECK_US (20 * US_PER_MS)
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 static void on_timer(struct timer *t, int64_t now_us);
@@ -36,7 +37,7 @@ flow_init_leg(struct flow *f, enum side s, int fd)
 }
 
 int
-flow_listen_to(struct flow *f, enum side s)
+flow_register_leg(struct flow *f, enum side s)
 {
 	return event_add(&leg_of(f, s)->ev, NULL) == 0 ? 0 : -ENOMEM;
 }
@@ -46,38 +47,39 @@ flow_of(struct leg *l)
 {
 	struct leg *first = l - l->side;
 
+	assert(l->side == CLIENT || l->side == BACKEND);
 	return (struct flow *)(void *)first;	/* leg[] is the first member */
 }
 
 void
-flow_again(struct flow *f)
+flow_requeue(struct flow *f)
 {
 	if (f->again)
 		return;
 	f->again = true;
-	STAILQ_INSERT_TAIL(&f->relay->again, f, again_link);
+	STAILQ_INSERT_TAIL(&f->relay->again, f, requeue_link);
 }
 
 /*
- * A short read need not have emptied the socket: it ends before an urgent
- * byte, whatever stands behind it; and one edge may have told of bytes and of
- * a reset at once (libevent does not say which). No further edge will come.
- * To ask the kernel after each short read would cost a tenth of a round trip,
- * so it is asked a moment later, once for all reads since.
+ * A short read has not always emptied the socket: it ends before an urgent
+ * byte, whatever follows; and one edge may stand for bytes and a reset
+ * together (libevent does not say which). No further edge will come. A check
+ * after each short read would cost a tenth of a round trip, so there is one
+ * check a little later, for all reads since.
  */
 void
-flow_look_behind(struct flow *f, enum side s, int64_t now_us)
+flow_recheck(struct flow *f, enum side s, int64_t now_us)
 {
 	leg_of(f, s)->read_short = true;
-	if (f->behind_us != 0 || f->state != FLOW_OPEN)
+	if (f->recheck_us != 0 || f->state != FLOW_OPEN)
 		return;
-	f->behind_us = now_us + BEHIND_US;
-	flow_wake_at(f, f->behind_us);
+	f->recheck_us = now_us + RECHECK_US;
+	flow_wake_at(f, f->recheck_us);
 }
 
 /*
- * Connection tracking forgets a half-closed connection sooner than an open one
- * (Linux: after 60 s), so its first probe must not wait longer than that.
+ * Connection tracking drops a half-closed connection sooner than an open one
+ * (Linux: after 60 s), so the first probe must not wait longer than that.
  */
 void
 flow_half_closed(struct flow *f)
@@ -94,11 +96,11 @@ flow_wake_at(struct flow *f, int64_t at_us)
 		return;
 	if (timer_arm(f->relay->timers, &f->timer, at_us) == 0)
 		return;
-	f->out_of_memory = true;	/* not at once: whoever calls is in the middle of something */
-	flow_again(f);
+	f->out_of_memory = true;	/* ended later: the caller is still working on the flow */
+	flow_requeue(f);
 }
 
-/* --- how it ends --- */
+/* --- the end of a flow --- */
 
 static void
 close_leg(struct flow *f, enum side s, bool by_reset)
@@ -109,18 +111,21 @@ close_leg(struct flow *f, enum side s, bool by_reset)
 	if (!transport_is_open(&l->transport))
 		return;
 	event_del(&l->ev);
-	if (!by_reset && l->guarded)
+	if (!by_reset && l->reset_at_close)
 		transport_reset_at_close(&l->transport, false);
 	transport_close(&l->transport, by_reset ? TRANSPORT_RESET : TRANSPORT_FIN);
 }
 
-/* The very end; the memory goes between two rounds of the loop (relay_work()), as the list of flows may be walked now. */
+/* Closes the flow. It is freed between two rounds of the loop (relay_work()), as the list of flows may be walked now. */
 static void
 finish(struct flow *f, bool reset_client, bool reset_backend)
 {
 	struct relay *r = f->relay;
 	const bool was_open = f->state != FLOW_CONNECTING;
 
+	assert(f->state != FLOW_ENDED);
+	assert(f->reason != REASON_NONE && f->reason < REASON_COUNT);
+	assert(f->state != FLOW_OPEN || f->ending == NULL);
 	if (f->state == FLOW_CONNECTING)
 		dial_free(f->dial);
 	else if (f->state == FLOW_ENDING)
@@ -135,6 +140,9 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	close_leg(f, CLIENT, reset_client);
 	close_leg(f, BACKEND, reset_backend);
 	session_free(f);
+	assert(f->timer.slot == 0 && !transport_is_open(&f->leg[CLIENT].transport) && !transport_is_open(&f->leg[BACKEND].transport));
+	assert(f->leg[CLIENT].backlog == NULL && f->leg[BACKEND].backlog == NULL);
+	assert(r->counters->flows_open > 0);
 	counter_add(&r->counters->flows_ended[f->reason], 1);
 	counter_add(&r->counters->flows_open, (uint64_t)-1);
 	if (r->list_next == f)
@@ -148,11 +156,12 @@ progress_ending(struct flow *f)
 {
 	struct ending *e = f->ending;
 
+	assert(f->state == FLOW_ENDING && e != NULL);
 	if (ending_look(f, e, clock_us()))
 		finish(f, e->reset[CLIENT], e->reset[BACKEND]);
 }
 
-/* The backend still works for a client that is dead, or cut off: have it stop. */
+/* Has the backend stop its work for a client that is dead or was cut off. */
 static void
 cancel_work(struct flow *f)
 {
@@ -164,11 +173,11 @@ cancel_work(struct flow *f)
 }
 
 /*
- * Whose flow is cut off waits for its work no more than the dead do. A drain is
- * no such case: this process ends with it, and could not send the cancel request.
+ * Nobody waits for the result of a flow that the operator or an idle timeout
+ * ends. A drain is left out: the process exits and could not send the request.
  */
 static bool
-has_work_cancelled(enum close_reason r)
+cancels_work(enum close_reason r)
 {
 	return r == REASON_ADMIN_KILL || r == REASON_CLIENT_IDLE || r == REASON_BACKEND_IDLE;
 }
@@ -176,11 +185,12 @@ has_work_cancelled(enum close_reason r)
 void
 flow_end(struct flow *f, enum close_reason reason)
 {
-	bool told[2];
+	bool notified[2];
 
+	assert(reason != REASON_NONE);
 	if (f->state == FLOW_ENDED)
 		return;
-	if (f->state == FLOW_OPEN && has_work_cancelled(reason))
+	if (f->state == FLOW_OPEN && cancels_work(reason))
 		cancel_work(f);
 	f->reason = (uint8_t)reason;
 	if (f->state != FLOW_OPEN) {
@@ -188,23 +198,23 @@ flow_end(struct flow *f, enum close_reason reason)
 		return;
 	}
 	for (enum side s = CLIENT; s <= BACKEND; s++)
-		told[s] = ending_dismiss(f, s);
+		notified[s] = ending_notify(f, s);
 	f->ending = malloc(sizeof(*f->ending));
 	if (f->ending == NULL) {
-		finish(f, !told[CLIENT], !told[BACKEND]);
+		finish(f, !notified[CLIENT], !notified[BACKEND]);
 		return;
 	}
 	f->state = FLOW_ENDING;
-	ending_begin_forced(f->ending, told);
+	ending_begin_forced(f->ending, notified);
 	for (enum side s = CLIENT; s <= BACKEND; s++)
-		if (!told[s])
+		if (!notified[s])
 			close_leg(f, s, true);
 	progress_ending(f);
 }
 
 /*
- * A side that said its protocol's goodbye and then reset has left in order. Its
- * kernel resets when bytes lie unread, and heartbeats of ours may be those.
+ * A reset after the protocol's close message is an orderly end: the kernel
+ * resets a connection closed with unread bytes, and those may be our heartbeats.
  */
 static bool
 is_reset_behind_goodbye(const struct flow *f, enum side s, enum close_reason reason)
@@ -213,27 +223,28 @@ is_reset_behind_goodbye(const struct flow *f, enum side s, enum close_reason rea
 }
 
 static enum on_dead
-how_to_tell(const struct flow *f, enum side dead, enum close_reason reason)
+how_to_notify(const struct flow *f, enum side dead, enum close_reason reason)
 {
 	if (reason_is_death(reason))
 		return f->route->on_dead;
 	return is_reset_behind_goodbye(f, dead, reason) && f->session->heartbeat[dead].sent > 0 ? ON_DEAD_CLOSE : ON_DEAD_RESET;
 }
 
-/* A side of an open flow is gone. */
+/* One side of an open flow is dead or was reset. */
 static void
-lose_leg(struct flow *f, enum side dead, enum close_reason reason)
+leg_lost(struct flow *f, enum side dead, enum close_reason reason)
 {
 	struct leg *l = leg_of(f, dead);
-	const enum on_dead how = how_to_tell(f, dead, reason);
+	const enum on_dead how = how_to_notify(f, dead, reason);
 
+	assert(f->state == FLOW_OPEN && !l->dead);
 	if (!reason_is_death(reason))
 		heartbeats_judge_end(f, dead, clock_us());
 	if (is_reset_behind_goodbye(f, dead, reason))
 		reason = reason_on_side(REASON_CLIENT_FIN, dead);
 	f->reason = (uint8_t)reason;
 	if (dead == CLIENT)
-		cancel_work(f);		/* a reset is a death too: nobody is left to wait for it */
+		cancel_work(f);		/* also after a reset: nobody waits for the result */
 	f->ending = malloc(sizeof(*f->ending));
 	if (f->ending == NULL) {
 		finish(f, true, true);
@@ -242,12 +253,12 @@ lose_leg(struct flow *f, enum side dead, enum close_reason reason)
 	f->state = FLOW_ENDING;
 	ending_begin(f->ending, dead, how);
 	l->dead = true;
-	l->readable = !l->fin;		/* what it sent before is still there to be read */
+	l->readable = !l->fin;		/* bytes that it sent before may still be unread */
 	backlog_free(f->relay, l);
 	progress_ending(f);
 }
 
-/* --- what is found on the way --- */
+/* --- verdicts --- */
 
 static void
 opened(struct flow *f)
@@ -255,6 +266,8 @@ opened(struct flow *f)
 	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
 	const int64_t now = clock_us();
 
+	assert(f->state == FLOW_CONNECTING && f->session == NULL);
+	assert(transport_is_open(&f->leg[CLIENT].transport) && transport_is_open(&f->leg[BACKEND].transport));
 	dial_free(f->dial);
 	f->dial = NULL;
 	f->state = FLOW_OPEN;
@@ -271,13 +284,13 @@ opened(struct flow *f)
 		flow_end(f, REASON_MEMORY);
 		return;
 	}
-	f->behind_us = now + BEHIND_US;		/* the backend's keepalive is set then, if the flow lives so long */
+	f->recheck_us = now + RECHECK_US;	/* then the backend's keepalive is set: short flows are spared the calls */
 	flow_set_timer(f, now);
 	flow_work(f);
 }
 
 void
-flow_settle(struct flow *f, struct verdict v)
+flow_apply(struct flow *f, struct verdict v)
 {
 	struct leg *l = leg_of(f, v.side);
 
@@ -286,23 +299,23 @@ flow_settle(struct flow *f, struct verdict v)
 	case NOTHING:
 		break;
 	case LEG_FAILED:
-		lose_leg(f, v.side, reason_from_errno(v.side, v.err, &l->transport, l->stalled));
+		leg_lost(f, v.side, reason_from_errno(v.side, v.err, &l->transport, l->stalled));
 		break;
 	case LEG_DEAD:
-		lose_leg(f, v.side, (enum close_reason)v.reason);
+		leg_lost(f, v.side, (enum close_reason)v.reason);
 		break;
 	case CUT_OFF:
-	case NOT_OPENED:
+	case CONNECT_FAILED:
 		flow_end(f, (enum close_reason)v.reason);
 		break;
-	case IN_ORDER:
+	case BOTH_CLOSED:
 		finish(f, false, false);
 		break;
-	case UNWANTED:
+	case CLIENT_ABORT:
 		f->reason = REASON_CLIENT_FIN;
 		finish(f, false, true);
 		break;
-	case OPENED:
+	case CONNECTED:
 		opened(f);
 		break;
 	}
@@ -310,12 +323,12 @@ flow_settle(struct flow *f, struct verdict v)
 
 /* --- events --- */
 
-/* Lets side `from` run, if the flow is still open. */
+/* Pumps what side `from` sent, if the flow is still open. */
 static void
 run(struct flow *f, enum side from)
 {
 	if (f->state == FLOW_OPEN)
-		flow_settle(f, pump(f, from));
+		flow_apply(f, pump(f, from));
 }
 
 void
@@ -330,47 +343,43 @@ flow_work(struct flow *f)
 }
 
 static void
-drain(struct flow *f, enum side s)
-{
-	flow_settle(f, backlog_drain(f, s));
-	if (leg_of(f, s)->backlog == NULL)
-		run(f, side_other(s));	/* also passes on a FIN that waited */
-}
-
-static void
 event_while_open(struct flow *f, enum side s, short what)
 {
 	struct leg *l = leg_of(f, s), *to = leg_of(f, side_other(s));
 
-	if ((what & EV_WRITE) && l->backlog != NULL)
-		drain(f, s);
-	/* The socket of a leg that is not being read may have died. */
+	if ((what & EV_WRITE) && l->backlog != NULL) {
+		flow_apply(f, backlog_drain(f, s));
+		if (l->backlog == NULL)
+			run(f, side_other(s));	/* also passes on a FIN that waited */
+	}
+	/* A leg that is not being read may have got an error. */
 	if ((what & EV_READ) && f->state == FLOW_OPEN && (l->fin || to->backlog != NULL)) {
 		const int err = transport_take_error(&l->transport);
 
 		if (err != 0)
-			flow_settle(f, VERDICT_FAILED(s, err));
+			flow_apply(f, VERDICT_FAILED(s, err));
 	}
 	run(f, s);
 }
 
 /*
- * A FIN alone does not say that the client has gone: it may have closed its half
- * and wait for what the server says. But in most protocols nobody is served who
- * has not said a word. A UNIX socket tells when both halves are closed.
+ * A FIN alone does not mean that the client is gone: it may have closed its
+ * half and wait for the server to send. But in most protocols a client that
+ * has sent nothing gets nothing. A UNIX socket shows when both halves are closed.
  */
 struct verdict
-flow_look_at_client(struct flow *f, unsigned news)
+flow_check_client(struct flow *f, unsigned bits)
 {
 	struct leg *l = leg_of(f, CLIENT);
 	const bool is_unix = f->client.family == AF_UNIX, speaks = f->route->codec != NULL && f->route->codec->client_speaks;
-	const int err = (news & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
+	const int err = (bits & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
 
-	l->urgent |= f->route->urgent && (news & SOCKET_URGENT);	/* it came before its signal was watched for */
+	assert(f->state == FLOW_CONNECTING);
+	l->urgent |= f->route->urgent && (bits & SOCKET_URGENT);	/* it arrived before the signal was enabled */
 	if (err != 0)
-		return VERDICT_NOT_OPENED(reason_from_errno(CLIENT, err, &l->transport, false));
-	if (((speaks && (news & SOCKET_FIN)) || (is_unix && (news & SOCKET_DEAD))) && transport_unread(&l->transport) == 0)
-		return VERDICT(UNWANTED);
+		return VERDICT_CONNECT_FAILED(reason_from_errno(CLIENT, err, &l->transport, false));
+	if (((speaks && (bits & SOCKET_FIN)) || (is_unix && (bits & SOCKET_DEAD))) && transport_unread(&l->transport) == 0)
+		return VERDICT(CLIENT_ABORT);
 	return VERDICT(GO_ON);
 }
 
@@ -378,9 +387,9 @@ static void
 event_while_connecting(struct flow *f, enum side s, short what)
 {
 	if (s == BACKEND)
-		flow_settle(f, dial_event(f, what & EV_READ));
+		flow_apply(f, dial_event(f, what & EV_READ));
 	else if (what & EV_READ)
-		flow_settle(f, flow_look_at_client(f, transport_look(&leg_of(f, CLIENT)->transport)));
+		flow_apply(f, flow_check_client(f, transport_look(&leg_of(f, CLIENT)->transport)));
 }
 
 static void
@@ -405,9 +414,9 @@ on_event(evutil_socket_t fd, short what, void *arg)
 /* --- the timer --- */
 
 static void
-look_behind(struct flow *f)
+recheck(struct flow *f)
 {
-	f->behind_us = 0;
+	f->recheck_us = 0;
 	if (!f->keepalive_is_set && f->backend.family != AF_UNIX)
 		(void)transport_set_keepalive(&leg_of(f, BACKEND)->transport, &leg_settings(f, BACKEND)->keepalive);
 	if (!f->keepalive_is_set && (leg_of(f, CLIENT)->fin || leg_of(f, BACKEND)->fin))
@@ -419,7 +428,7 @@ look_behind(struct flow *f)
 
 		l->read_short = false;
 		if (more < 0)
-			flow_settle(f, VERDICT_FAILED(s, -more));
+			flow_apply(f, VERDICT_FAILED(s, -more));
 		l->readable |= more > 0;
 		if (more > 0)
 			run(f, s);
@@ -441,7 +450,7 @@ idle_at(const struct flow *f, enum side s)
 	return idle_ms == 0 ? INT64_MAX : session_app_us(f, s) + idle_ms * US_PER_MS;
 }
 
-/* Looks at one leg of an open flow; *again_us: when to look again. */
+/* Checks one leg of an open flow; *again_us: when to check again. */
 static struct verdict
 tick_leg(struct flow *f, enum side s, bool is_watched, int64_t now_us, int64_t *again_us)
 {
@@ -458,29 +467,29 @@ tick_leg(struct flow *f, enum side s, bool is_watched, int64_t now_us, int64_t *
 	return v;
 }
 
-/* Does what is due on an open flow; returns when to look again. */
+/* Does what is due on an open flow; returns when to check again. */
 static int64_t
 tick_open(struct flow *f, int64_t now_us)
 {
 	const bool is_watched = f->watch_us != 0 && f->watch_us <= now_us;
 	int64_t at = INT64_MAX, again = INT64_MAX;
 
-	if (f->behind_us != 0 && f->behind_us <= now_us)
-		look_behind(f);
+	if (f->recheck_us != 0 && f->recheck_us <= now_us)
+		recheck(f);
 	if (is_watched)
 		f->watch_us = 0;	/* unless a leg below, or a write, sets it again */
 	for (enum side s = CLIENT; s <= BACKEND && f->state == FLOW_OPEN; s++) {
-		flow_settle(f, tick_leg(f, s, is_watched, now_us, &again));
+		flow_apply(f, tick_leg(f, s, is_watched, now_us, &again));
 		at = earlier(at, again);
 	}
 	if (f->state == FLOW_OPEN && f->session != NULL) {
-		flow_settle(f, heartbeats_tick(f, now_us, &again));
+		flow_apply(f, heartbeats_tick(f, now_us, &again));
 		at = earlier(at, again);
 	}
 	if (f->watch_us != 0)
 		at = earlier(at, f->watch_us);
-	if (f->behind_us != 0)
-		at = earlier(at, f->behind_us);
+	if (f->recheck_us != 0)
+		at = earlier(at, f->recheck_us);
 	return at;
 }
 
@@ -491,14 +500,16 @@ flow_set_timer(struct flow *f, int64_t now_us)
 
 	switch (f->state) {
 	case FLOW_CONNECTING:
-		flow_settle(f, dial_tick(f, now_us, &at));
+		flow_apply(f, dial_tick(f, now_us, &at));
 		break;
 	case FLOW_OPEN:
 		at = tick_open(f, now_us);
 		break;
 	case FLOW_ENDING:
-		progress_ending(f);	/* sets it itself */
+		progress_ending(f);	/* sets the timer itself */
 		break;
+	default:
+		assert(!"a flow that has ended has no timer");
 	}
 	if (at != INT64_MAX && (f->state == FLOW_CONNECTING || f->state == FLOW_OPEN))
 		flow_wake_at(f, at > now_us ? at : now_us + US_PER_MS);

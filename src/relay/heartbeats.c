@@ -59,12 +59,12 @@ heartbeats_open(struct flow *f, int64_t now_us)
 static void
 withdraw_trial(struct flow *f, enum side s)
 {
-	struct heartbeat_leg *b = &f->session->heartbeat[s];
+	struct heartbeat_leg *h = &f->session->heartbeat[s];
 
 	for (unsigned kind = HEARTBEAT_ONEWAY; kind <= HEARTBEAT_EARLY; kind <<= 1)
-		if ((b->trying & kind) != 0)
+		if ((h->on_trial & kind) != 0)
 			trial_undecided(&relay_route(f)->trial[s], kind);
-	b->trying = 0;
+	h->on_trial = 0;
 }
 
 void
@@ -82,29 +82,29 @@ kind_name(unsigned kind)
 
 /* The kind that a reaction is held against. */
 static unsigned
-kind_to_blame(const struct heartbeat_leg *b)
+kind_to_blame(const struct heartbeat_leg *h)
 {
-	if (b->trying == 0 || (b->trying & b->last_kind) != 0)
-		return b->last_kind;
-	return (b->trying & HEARTBEAT_PING) != 0 ? HEARTBEAT_PING : b->trying;
+	if (h->on_trial == 0 || (h->on_trial & h->last_kind) != 0)
+		return h->last_kind;
+	return (h->on_trial & HEARTBEAT_PING) != 0 ? HEARTBEAT_PING : h->on_trial;
 }
 
 /* Side s reacted to a heartbeat as no peer does that bears them. */
 void
 heartbeats_refused(struct flow *f, enum side s, const char *why)
 {
-	struct heartbeat_leg *b = &f->session->heartbeat[s];
+	struct heartbeat_leg *h = &f->session->heartbeat[s];
 	struct trial *t = &relay_route(f)->trial[s];
-	const unsigned kind = kind_to_blame(b);
+	const unsigned kind = kind_to_blame(h);
 	char client[ADDRESS_TEXT_MAX];
 	bool is_off;
 
-	if (b->refused || kind == 0)
+	if (h->refused || kind == 0)
 		return;
-	is_off = (b->trying & kind) != 0 ? trial_refused(t, kind) : trial_refused_later(t, kind);
-	b->trying &= (uint8_t)~kind;
+	is_off = (h->on_trial & kind) != 0 ? trial_refused(t, kind) : trial_refused_after_accepted(t, kind);
+	h->on_trial &= (uint8_t)~kind;
 	withdraw_trial(f, s);
-	heartbeat_refused(b);
+	heartbeat_refused(h);
 	counter_add(&f->relay->counters->refused[s], 1);
 	log_event(LEVEL_INFO, "heartbeat refused", (struct log_field[]){
 	    LOG_INT("id", f->id),
@@ -128,25 +128,25 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 bool
 heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
 {
-	const struct heartbeat_leg *b = &f->session->heartbeat[s];
+	const struct heartbeat_leg *h = &f->session->heartbeat[s];
 	const struct heartbeat_policy p = policy_of(f, s);
 
-	if (b->sent == 0 || f->leg[s].shut || session_said_goodbye(f, side_other(s)))
+	if (h->sent == 0 || f->leg[s].shut || session_said_goodbye(f, side_other(s)))
 		return false;
-	if (b->last_kind == HEARTBEAT_PING && b->since_us == 0)
+	if (h->last_kind == HEARTBEAT_PING && h->oldest_ping_us == 0)
 		return false;	/* it has replied: it bears them */
-	return f->session->app_us[side_other(s)] <= b->last_us &&
-	    now_us - b->last_us <= heartbeat_trial_us(&p, (b->borne & b->last_kind) != 0);
+	return f->session->app_us[side_other(s)] <= h->last_us &&
+	    now_us - h->last_us <= heartbeat_trial_us(&p, (h->accepted & h->last_kind) != 0);
 }
 
 /* A pooler that had no server to lend for it may close a while later. Whoever is silent for longer than a reply takes may just be so. */
 static bool
-closes_on_first_ping(const struct flow *f, int64_t now_us)
+closed_on_first_ping(const struct flow *f, int64_t now_us)
 {
-	const struct heartbeat_leg *b = &f->session->heartbeat[BACKEND];
+	const struct heartbeat_leg *h = &f->session->heartbeat[BACKEND];
 
-	return (b->trying & HEARTBEAT_PING) != 0 && b->since_us != 0 && now_us - b->since_us <= policy_of(f, BACKEND).timeout_us &&
-	    f->session->app_us[CLIENT] <= b->since_us && !f->leg[BACKEND].shut && !session_said_goodbye(f, CLIENT);
+	return (h->on_trial & HEARTBEAT_PING) != 0 && h->oldest_ping_us != 0 && now_us - h->oldest_ping_us <= policy_of(f, BACKEND).timeout_us &&
+	    f->session->app_us[CLIENT] <= h->oldest_ping_us && !f->leg[BACKEND].shut && !session_said_goodbye(f, CLIENT);
 }
 
 void
@@ -156,20 +156,20 @@ heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us)
 		return;
 	if (heartbeats_are_fresh(f, s, now_us))
 		heartbeats_refused(f, s, "it closed right behind one");
-	else if (s == BACKEND && closes_on_first_ping(f, now_us))
+	else if (s == BACKEND && closed_on_first_ping(f, now_us))
 		heartbeats_refused(f, s, "it closed instead of replying to its first one");
 }
 
 static struct verdict
 send_heartbeat(struct flow *f, enum side s, enum heartbeat_kind kind, int64_t now_us)
 {
-	struct session *v = f->session;
+	struct session *ss = f->session;
 	uint8_t buf[CODEC_HEARTBEAT_MAX];
-	const size_t n = v->codec->heartbeat(v->state, s, kind, buf);
+	const size_t n = ss->codec->heartbeat(ss->state, s, kind, buf);
 
-	heartbeat_sent(&v->heartbeat[s], kind, now_us, relay_random(f->relay));
+	heartbeat_sent(&ss->heartbeat[s], kind, now_us, relay_random(f->relay));
 	counter_add(&f->relay->counters->heartbeats[s], 1);
-	session_guard(f, s);
+	session_update_reset_at_close(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
 }
 
@@ -177,20 +177,20 @@ send_heartbeat(struct flow *f, enum side s, enum heartbeat_kind kind, int64_t no
 static bool
 is_reply_awaited(const struct flow *f, enum side s)
 {
-	const struct session *v = f->session;
+	const struct session *ss = f->session;
 
-	const bool asked = v->heartbeat[s].since_us != 0;
+	const bool asked = ss->heartbeat[s].oldest_ping_us != 0;
 
 	if (f->leg[s].fin)
 		return false;
-	return v->codec->awaits_reply != NULL ? v->codec->awaits_reply(v->state, s, asked) : asked;
+	return ss->codec->awaits_reply != NULL ? ss->codec->awaits_reply(ss->state, s, asked) : asked;
 }
 
 /* Why a heartbeat that the engine would send is not: in words for the operator. */
 static const char *
-hold_text(const struct heartbeat_leg *b)
+hold_text(const struct heartbeat_leg *h)
 {
-	switch ((enum heartbeat_hold)b->hold) {
+	switch ((enum heartbeat_hold)h->hold) {
 	case HEARTBEAT_HOLD_UNREAD:
 		return "it does not read";
 	case HEARTBEAT_HOLD_OTHER:
@@ -215,22 +215,22 @@ hold_text(const struct heartbeat_leg *b)
 const char *
 heartbeats_why_none(const struct flow *f, enum side s)
 {
-	const struct session *v = f->session;
+	const struct session *ss = f->session;
 	const char *why = NULL;
 
-	if (v == NULL)
+	if (ss == NULL)
 		return "protocol = tcp";
-	if (v->codec == NULL)
-		return v->passthrough;
-	if (v->heartbeat[s].refused)
-		return hold_text(&v->heartbeat[s]);
+	if (ss->codec == NULL)
+		return ss->passthrough;
+	if (ss->heartbeat[s].refused)
+		return hold_text(&ss->heartbeat[s]);
 	if (policy_of(f, s).interval_us == 0)
 		return leg_settings(f, s)->heartbeat_is_auto ? "the protocol has none" : "heartbeat = off";
 	if (f->leg[s].shut)
 		return "half-closed";
-	if (v->codec->why_none != NULL)
-		why = v->codec->why_none(v->state, s);
-	return why != NULL ? why : hold_text(&v->heartbeat[s]);
+	if (ss->codec->why_none != NULL)
+		why = ss->codec->why_none(ss->state, s);
+	return why != NULL ? why : hold_text(&ss->heartbeat[s]);
 }
 
 /* A leg that stays without heartbeats is told of once a route and cause: the listing has it of each flow. */
@@ -240,7 +240,7 @@ note_hold(const struct flow *f, enum side s)
 	const char *why = heartbeats_why_none(f, s);
 	const bool is_state = f->session->heartbeat[s].hold == HEARTBEAT_HOLD_STATE;	/* then the codec says why */
 
-	if (why == NULL || f->session->heartbeat[s].hold == HEARTBEAT_HOLD_TRIAL || !relay_say_once(f, why))
+	if (why == NULL || f->session->heartbeat[s].hold == HEARTBEAT_HOLD_TRIAL || !relay_log_once(f, why))
 		return;
 	log_event(LEVEL_INFO, is_state ? "codec note" : "no heartbeats", (struct log_field[]){
 	    LOG_INT("id", f->id),
@@ -269,7 +269,7 @@ note_miss(const struct flow *f, enum side s, const struct heartbeat_policy *p)
 static void
 note_mute(const struct flow *f, enum side s)
 {
-	if (relay_say_once(f, s == CLIENT ? "mute client" : "mute backend"))
+	if (relay_log_once(f, s == CLIENT ? "mute client" : "mute backend"))
 		log_say(LEVEL_INFO, "route %s: the %s of flow %llu has never replied to a heartbeat: it is asked no more, nor given "
 		    "up for it, and told instead where the protocol can; said once a route", f->route->name, side_name(s),
 		    (unsigned long long)f->id);
@@ -279,11 +279,11 @@ note_mute(const struct flow *f, enum side s)
 static bool
 may_try(struct flow *f, enum side s, unsigned kind)
 {
-	const struct heartbeat_leg *b = &f->session->heartbeat[s];
+	const struct heartbeat_leg *h = &f->session->heartbeat[s];
 
-	if (((b->borne | b->trying) & kind) != 0)
+	if (((h->accepted | h->on_trial) & kind) != 0)
 		return true;
-	if (kind != HEARTBEAT_PING && (b->trying & ~(unsigned)HEARTBEAT_PING) != 0)
+	if (kind != HEARTBEAT_PING && (h->on_trial & ~(unsigned)HEARTBEAT_PING) != 0)
 		return false;
 	return trial_begin(&relay_route(f)->trial[s], kind);
 }
@@ -300,14 +300,14 @@ kind_to_send(struct flow *f, enum side s, const struct heartbeat_policy *p, unsi
 static void
 gather_facts(struct flow *f, enum side s, unsigned legal, int64_t now_us, struct heartbeat_facts *ret)
 {
-	const struct session *v = f->session;
+	const struct session *ss = f->session;
 	const unsigned allowed = trial_allowed(&relay_route(f)->trial[s], legal);
 
 	ret->route_allows = allowed != 0;
 	ret->legal = allowed != 0 ? allowed : legal;
 	signs_of_traffic(f, s, ret);
-	ret->may_wait = v->codec->may_wait != NULL && v->codec->may_wait(v->state, s);
-	ret->receive_only = v->codec->receive_only != NULL && v->codec->receive_only(v->state, s);
+	ret->may_wait = ss->codec->may_wait != NULL && ss->codec->may_wait(ss->state, s);
+	ret->receive_only = ss->codec->receive_only != NULL && ss->codec->receive_only(ss->state, s);
 	ret->other_alive = signs_of_life(f, side_other(s), now_us);
 	ret->other_app_us = leg_of(f, side_other(s))->rx_us;
 	ret->rx_us = leg_of(f, s)->rx_us;
@@ -325,39 +325,39 @@ static struct verdict
 tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 {
 	const struct heartbeat_policy p = policy_of(f, s);
-	struct session *v = f->session;
-	struct heartbeat_leg *b = &v->heartbeat[s];
+	struct session *ss = f->session;
+	struct heartbeat_leg *h = &ss->heartbeat[s];
 	struct leg *l = leg_of(f, s);
 	struct heartbeat_facts facts = { 0 };
-	const unsigned borne = heartbeat_settle_trial(b, &p, now_us);
+	const unsigned accepted = heartbeat_settle_trial(h, &p, now_us);
 	struct verdict verdict = VERDICT(GO_ON);
 	struct heartbeat_outcome o;
 	unsigned legal;
 
 	*again_us = INT64_MAX;
-	if (borne != 0)
-		trial_borne(&relay_route(f)->trial[s], borne);
-	if (heartbeat_drop_ask(b, &p, l->rx_us, now_us))
+	if (accepted != 0)
+		trial_accepted(&relay_route(f)->trial[s], accepted);
+	if (heartbeat_end_ping_trial(h, &p, l->rx_us, now_us))
 		trial_undecided(&relay_route(f)->trial[s], HEARTBEAT_PING);
 	if (l->shut)
 		return verdict;
 	*again_us = due_us(f, s, &p);
 	if (*again_us > now_us)
 		return verdict;
-	legal = v->codec->may_heartbeat(v->state, s);
+	legal = ss->codec->may_heartbeat(ss->state, s);
 	facts.reply_awaited = is_reply_awaited(f, s);
 	if (l->fin)
 		legal &= ~(unsigned)HEARTBEAT_PING;	/* it can answer no more */
-	if (heartbeat_is_impossible(b, legal, facts.reply_awaited)) {
-		b->hold = HEARTBEAT_HOLD_STATE;
+	if (heartbeat_is_impossible(h, legal, facts.reply_awaited)) {
+		h->hold = HEARTBEAT_HOLD_STATE;
 		note_hold(f, s);
 		*again_us = heartbeat_impossible_us(&p, now_us);
 		return verdict;
 	}
 	gather_facts(f, s, legal, now_us, &facts);
-	o = heartbeat_decide(b, &p, &facts, now_us);
+	o = heartbeat_decide(h, &p, &facts, now_us);
 	*again_us = o.again_us;
-	if (o.missed && b->misses == 1)
+	if (o.missed && h->misses == 1)
 		note_miss(f, s, &p);
 	if (o.went_mute)
 		note_mute(f, s);
@@ -369,8 +369,8 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	}
 	o.kind = kind_to_send(f, s, &p, o.kind, facts.legal);
 	if (o.kind == 0) {
-		b->hold = HEARTBEAT_HOLD_TRIAL;
-		*again_us = heartbeat_again_us(b, &p, now_us);
+		h->hold = HEARTBEAT_HOLD_TRIAL;
+		*again_us = heartbeat_again_us(h, &p, now_us);
 		return verdict;
 	}
 	verdict = send_heartbeat(f, s, (enum heartbeat_kind)o.kind, now_us);

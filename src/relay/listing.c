@@ -21,7 +21,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 	};
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
 		const struct leg *l = &f->leg[s];
-		const struct heartbeat_leg *b = f->session != NULL ? &f->session->heartbeat[s] : NULL;
+		const struct heartbeat_leg *h = f->session != NULL ? &f->session->heartbeat[s] : NULL;
 
 		info->leg[s].bytes = l->bytes;
 		info->leg[s].quiet_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
@@ -31,28 +31,28 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		info->leg[s].probes_max = (unsigned)leg_settings(f, s)->keepalive.probes;
 		/* The end of a program closes its UNIX socket: there silence says nothing. */
 		if ((s == CLIENT ? &f->client : &f->backend)->family != AF_UNIX)
-			info->leg[s].vouch_ms = signs_vouch_us(f, s) / US_PER_MS;
+			info->leg[s].sign_max_age_ms = signs_max_age_us(f, s) / US_PER_MS;
 		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
-		if (b == NULL)
+		if (h == NULL)
 			continue;
-		info->leg[s].misses = b->misses;
+		info->leg[s].misses = h->misses;
 		info->leg[s].misses_max = leg_settings(f, s)->heartbeat_misses < 0 ? HEARTBEAT_MISSES_AUTO
 		    : (unsigned)leg_settings(f, s)->heartbeat_misses;
-		info->leg[s].asking = b->since_us != 0;
-		info->leg[s].refused = b->refused;
-		info->leg[s].heartbeats = b->sent;
-		info->leg[s].pings = b->pings;
-		info->leg[s].replies = b->replied;
-		if (b->worst_us > 0) {
-			info->leg[s].rtt_us = b->rtt_us;
-			info->leg[s].srtt_us = b->srtt_us;
-			info->leg[s].worst_us = b->worst_us;
+		info->leg[s].asking = h->oldest_ping_us != 0;
+		info->leg[s].refused = h->refused;
+		info->leg[s].heartbeats = h->sent;
+		info->leg[s].pings = h->pings;
+		info->leg[s].replies = h->replied;
+		if (h->worst_us > 0) {
+			info->leg[s].rtt_us = h->rtt_us;
+			info->leg[s].srtt_us = h->srtt_us;
+			info->leg[s].worst_us = h->worst_us;
 		}
 	}
 }
 
 void
-flow_info_ask(struct flow_info *info)
+flow_info_add_kernel(struct flow_info *info)
 {
 	const struct flow *f = info->flow;
 
@@ -64,7 +64,7 @@ flow_info_ask(struct flow_info *info)
 			transport_facts(t, &facts);
 		if (!facts.is_tcp)
 			continue;
-		if (f->relay->kernel_tells && facts.last_ack_ms < info->leg[s].heard_ms)
+		if (f->relay->kernel_has_times && facts.last_ack_ms < info->leg[s].heard_ms)
 			info->leg[s].heard_ms = facts.last_ack_ms;
 		/* One that went out just now has had no time to be answered; with bytes unsent they ask for the window. */
 		if (facts.unsent == 0 && info->leg[s].heard_ms > (leg_settings(f, s)->keepalive.idle_s + 1) * INT64_C(1000))

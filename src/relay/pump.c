@@ -259,7 +259,7 @@ pump_once(struct flow *f, enum side from)
 		v = pump_write(f, side_other(from), &(struct iovec){ buf, (size_t)n }, 1, l->rx_us);
 	}
 	if (v.kind == GO_ON && !l->readable)
-		flow_look_behind(f, from, l->rx_us);
+		flow_recheck(f, from, l->rx_us);
 	return v;
 }
 
@@ -275,9 +275,9 @@ pass_fin(struct flow *f, enum side from)
 		return VERDICT_CUT_OFF(f->reason);
 	to->shut = true;
 	if (l->shut)
-		return VERDICT(IN_ORDER);	/* closing sends the FIN */
+		return VERDICT(BOTH_CLOSED);	/* closing sends the FIN */
 	if (f->session != NULL)
-		session_guard(f, to->side);
+		session_update_reset_at_close(f, to->side);
 	r = transport_shutdown(&to->transport);
 	if (r != 0 && r != -ENOTCONN)
 		return VERDICT_FAILED(to->side, -r);
@@ -295,7 +295,7 @@ pump(struct flow *f, enum side from)
 		struct verdict v;
 
 		if (rounds-- == 0) {
-			flow_again(f);
+			flow_requeue(f);
 			return VERDICT(GO_ON);
 		}
 		v = pump_once(f, from);

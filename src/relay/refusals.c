@@ -15,62 +15,62 @@
 #include "stent/log.h"
 
 #define WHOLE_LINES 20		/* before flows are only counted */
-#define TELL_US US_PER_S
+#define COUNT_EVERY_US US_PER_S
 
-struct kind {
+struct bucket {
 	int64_t filled_us;	/* when `room` was last added to */
-	uint64_t untold;	/* flows counted since the last line */
+	uint64_t unlogged;	/* flows counted since the last line */
 	uint8_t room;		/* whole lines that may be written */
 };
 
 struct refusals {
-	struct timer timer;	/* armed while a flow is untold */
+	struct timer timer;	/* armed while a flow is unlogged */
 	struct relay *relay;
-	struct kind kinds[];	/* of each route, REASON_COUNT */
+	struct bucket buckets[];	/* of each route, REASON_COUNT */
 };
 
 static void
-tell(struct relay *r, size_t i)
+log_count(struct relay *r, size_t i)
 {
 	const enum close_reason reason = (enum close_reason)(i % REASON_COUNT);
-	struct kind *k = &r->refusals->kinds[i];
+	struct bucket *k = &r->refusals->buckets[i];
 
-	if (k->untold == 0)
+	if (k->unlogged == 0)
 		return;
 	log_event(reason_is_death(reason) ? LEVEL_WARN : LEVEL_INFO, "flows refused", (struct log_field[]){
 	    LOG_TEXT("route", r->config->routes[i / REASON_COUNT].name),
 	    LOG_TEXT("reason", reason_text(reason)),
-	    LOG_INT("flows", k->untold),
+	    LOG_INT("flows", k->unlogged),
 	}, 3);
-	k->untold = 0;
+	k->unlogged = 0;
 }
 
 static void
-tell_all(struct relay *r)
+log_all_counts(struct relay *r)
 {
 	for (size_t i = 0; i < r->config->n_routes * REASON_COUNT; i++)
-		tell(r, i);
+		log_count(r, i);
 }
 
 static void
 on_timer(struct timer *t, int64_t now_us)
 {
 	(void)now_us;
-	tell_all(((struct refusals *)(void *)((char *)t - offsetof(struct refusals, timer)))->relay);
+	log_all_counts(((struct refusals *)(void *)((char *)t - offsetof(struct refusals, timer)))->relay);
 }
 
 int
 refusals_init(struct relay *r)
 {
 	const size_t n = r->config->n_routes * REASON_COUNT;
-	struct refusals *all = calloc(1, sizeof(*all) + n * sizeof(all->kinds[0]));
+	struct refusals *all = calloc(1, sizeof(*all) + n * sizeof(all->buckets[0]));
 
 	if (all == NULL)
 		return -ENOMEM;
 	all->relay = r;
 	all->timer.fire = on_timer;
 	for (size_t i = 0; i < n; i++)
-		all->kinds[i].room = WHOLE_LINES;
+		all->buckets[i].room = WHOLE_LINES;
 	r->refusals = all;
 	return 0;
 }
@@ -80,14 +80,14 @@ refusals_free(struct relay *r)
 {
 	if (r->refusals == NULL)
 		return;
-	tell_all(r);
+	log_all_counts(r);
 	timer_disarm(r->timers, &r->refusals->timer);
 	free(r->refusals);
 	r->refusals = NULL;
 }
 
 static void
-fill(struct kind *k, int64_t now_us)
+fill(struct bucket *k, int64_t now_us)
 {
 	const int64_t n = (now_us - k->filled_us) / US_PER_S;
 
@@ -101,17 +101,17 @@ bool
 refusal_log(struct flow *f)
 {
 	struct relay *r = f->relay;
-	struct kind *k = &r->refusals->kinds[(size_t)(f->route - r->config->routes) * REASON_COUNT + f->reason];
+	struct bucket *k = &r->refusals->buckets[(size_t)(f->route - r->config->routes) * REASON_COUNT + f->reason];
 	const int64_t now_us = clock_us();
 
 	fill(k, now_us);
-	if (k->room > 0 && k->untold == 0) {
+	if (k->room > 0 && k->unlogged == 0) {
 		k->room--;
 		end_log(f);
 		return true;
 	}
-	k->untold++;
-	if (r->refusals->timer.slot == 0 && timer_arm(r->timers, &r->refusals->timer, now_us + TELL_US) != 0)
-		tell_all(r);
+	k->unlogged++;
+	if (r->refusals->timer.slot == 0 && timer_arm(r->timers, &r->refusals->timer, now_us + COUNT_EVERY_US) != 0)
+		log_all_counts(r);
 	return false;
 }

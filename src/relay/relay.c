@@ -1,9 +1,9 @@
 /*
  * relay.c - the relay of one worker: what its flows share.
  *
- * One read buffer serves every flow: bytes are read, sent at once, and only
- * what a socket did not take is kept. Pipes for splice() are pooled, and few:
- * each receiver of bulk that stalls keeps one.
+ * One read buffer serves every flow: bytes are read and sent at once, and only
+ * what a socket did not take is kept. Pipes for splice() are pooled and few: a
+ * receiver that stalls during a bulk transfer holds one.
  */
 #include <assert.h>
 #include <fcntl.h>
@@ -54,19 +54,19 @@ relay_route_index(const struct flow *f)
 }
 
 bool
-relay_say_once(const struct flow *f, const char *what)
+relay_log_once(const struct flow *f, const char *what)
 {
-	const char **said = relay_route(f)->said;
+	const char **logged = relay_route(f)->logged;
 
-	for (size_t i = 0; i < ROUTE_SAID; i++) {
-		const char *none = NULL;
+	for (size_t i = 0; i < ROUTE_LOGGED; i++) {
+		const char *found = NULL;
 
-		if (__atomic_compare_exchange_n(&said[i], &none, what, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&logged[i], &found, what, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			return true;
-		if (none == what)
+		if (found == what)
 			return false;
 	}
-	return false;	/* so many kinds of facts: the listing has the rest */
+	return false;	/* the set is full; the listing shows the rest */
 }
 
 struct relay *
@@ -117,13 +117,16 @@ relay_free(struct relay *r)
 	if (r == NULL)
 		return;
 	while (!TAILQ_EMPTY(&r->flows))
-		flow_end(TAILQ_FIRST(&r->flows), REASON_DRAIN);	/* the second call ends those that wait */
+		flow_end(TAILQ_FIRST(&r->flows), REASON_DRAIN);	/* a second call ends a flow that is FLOW_ENDING */
 	relay_work(r);
+	assert(TAILQ_EMPTY(&r->dead) && STAILQ_EMPTY(&r->again));
 	cancel_free_all(r);
+	assert(r->cancels.n_running == 0 && r->cancels.n_waiting == 0);
 	while ((p = SLIST_FIRST(&r->pipes)) != NULL) {
 		SLIST_REMOVE_HEAD(&r->pipes, link);
 		free_pipe(r, p);
 	}
+	assert(r->n_pipes == 0);	/* no backlog holds one */
 	refusals_free(r);
 	resolver_free(r->resolver);
 	timers_free(r->timers);
@@ -131,10 +134,11 @@ relay_free(struct relay *r)
 	free(r);
 }
 
-/* xorshift32: spreads heartbeats; nothing hangs on its quality. */
+/* xorshift32: it only spreads heartbeats in time, so its quality does not matter. */
 uint32_t
 relay_random(struct relay *r)
 {
+	assert(r->random != 0);		/* else it would stay 0 */
 	r->random ^= r->random << 13;
 	r->random ^= r->random >> 17;
 	r->random ^= r->random << 5;
@@ -144,6 +148,7 @@ relay_random(struct relay *r)
 static struct pipe *
 new_pipe(struct relay *r)
 {
+	assert(r->n_pipes <= RELAY_PIPES);
 	struct pipe *p = r->n_pipes < RELAY_PIPES ? calloc(1, sizeof(*p)) : NULL;
 	int fd[2];
 
@@ -166,6 +171,7 @@ relay_take_pipe(struct relay *r)
 	if (p == NULL)
 		return new_pipe(r);
 	SLIST_REMOVE_HEAD(&r->pipes, link);
+	assert(p->len == 0);
 	return p;
 }
 
@@ -195,7 +201,7 @@ void
 relay_refuse(struct relay *r, int fd, const struct route *route, const struct address *client,
     enum close_reason reason)
 {
-	struct flow f = { .state = FLOW_CONNECTING, .reason = (uint8_t)reason };	/* as if it had been one */
+	struct flow f = { .state = FLOW_CONNECTING, .reason = (uint8_t)reason };	/* only to be logged */
 
 	init_flow(&f, r, fd, route, client);
 	if (refusal_log(&f) && reason == REASON_MEMORY)
@@ -205,9 +211,12 @@ relay_refuse(struct relay *r, int fd, const struct route *route, const struct ad
 	socket_reset(fd);
 }
 
-/* The route has a UNIX listener, and no route leads there by its name: where they lead round by name, the file was refused. */
+/*
+ * The route has a UNIX listener, and no route names it as its backend. (Routes that form a loop by the names in the
+ * settings are refused when they are read.)
+ */
 static bool
-is_reached_by_no_name(const struct config *c, const struct route *route)
+is_unix_without_route(const struct config *c, const struct route *route)
 {
 	bool has_unix = false;
 
@@ -224,17 +233,17 @@ is_reached_by_no_name(const struct config *c, const struct route *route)
 }
 
 /*
- * The client is a connection of ours, on its way round. One route may well lead to another: but a flow that comes to
- * as many as there are has come to one of them twice. UNIX sockets have no addresses to be known by.
+ * The client is a connection of our own that loops. One route may lead to another, but a flow that has passed as many
+ * routes as there are has passed one of them twice. UNIX sockets have no addresses to be recognised by.
  */
 static bool
-has_come_back(struct flow *f)
+is_loop(struct flow *f)
 {
 	const int fd = leg_of(f, CLIENT)->transport.fd;
 	struct own_end from;
 
 	if (f->client.family == AF_UNIX)
-		return socket_is_from_ourselves(fd) && is_reached_by_no_name(f->relay->config, f->route);
+		return socket_is_from_ourselves(fd) && is_unix_without_route(f->relay->config, f->route);
 	if (!own_ends_find(fd, &f->client, &from))
 		return false;
 	f->hops = from.hops + 1;
@@ -242,7 +251,7 @@ has_come_back(struct flow *f)
 }
 
 static void
-deny(struct flow *f)
+deny_loop(struct flow *f)
 {
 	struct relay *r = f->relay;
 	char client[ADDRESS_TEXT_MAX];
@@ -250,7 +259,7 @@ deny(struct flow *f)
 
 	if (now_us - r->denied_us >= US_PER_S) {
 		r->denied_us = now_us;
-		log_say(LEVEL_WARN, "route %s: a flow of our own came back from %s, and is denied: the backend leads to this "
+		log_say(LEVEL_WARN, "route %s: loop: a flow of our own came back from %s and is denied: the backend leads to this "
 		    "stent. Name another backend, or exempt stent's user from the redirection", f->route->name,
 		    address_text(&f->client, client));
 	}
@@ -273,15 +282,15 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
 	if (route->urgent)
 		socket_take_urgent(fd, true, client->family != AF_UNIX);
-	if (has_come_back(f)) {
-		deny(f);
+	if (is_loop(f)) {
+		deny_loop(f);
 		return;
 	}
-	flow_settle(f, flow_look_at_client(f, socket_look(fd)));
+	flow_apply(f, flow_check_client(f, socket_look(fd)));
 	if (f->state != FLOW_CONNECTING)
 		return;
-	if (flow_listen_to(f, CLIENT) == 0)
-		flow_settle(f, dial_start(f));
+	if (flow_register_leg(f, CLIENT) == 0)
+		flow_apply(f, dial_start(f));
 	else
 		flow_end(f, REASON_MEMORY);
 }
@@ -298,16 +307,17 @@ relay_work(struct relay *r)
 	STAILQ_HEAD(, flow) now;
 	struct flow *f;
 
-	/* Those that ask again while they are served wait for the next round: others come between. */
+	/* A flow that is queued again meanwhile waits for the next round, so that others get their turn. */
 	STAILQ_INIT(&now);
 	STAILQ_CONCAT(&now, &r->again);
 	while ((f = STAILQ_FIRST(&now)) != NULL) {
-		STAILQ_REMOVE_HEAD(&now, again_link);
+		STAILQ_REMOVE_HEAD(&now, requeue_link);
 		f->again = false;
 		flow_work(f);
 	}
 	while ((f = TAILQ_FIRST(&r->dead)) != NULL && !f->again) {
 		TAILQ_REMOVE(&r->dead, f, link);
+		assert(f->state == FLOW_ENDED && f->timer.slot == 0);
 		config_release(f->route->config);
 		free(f);
 		r->on_end(r->on_end_arg);

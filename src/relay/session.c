@@ -9,12 +9,12 @@
 #include "stent/log.h"
 
 const struct codec *
-session_codec(const struct session *v)
+session_codec(const struct session *ss)
 {
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): asked only while there is a codec */
-	const struct codec *inner = v->codec->actual != NULL ? v->codec->actual(v->state) : NULL;
+	const struct codec *inner = ss->codec->actual != NULL ? ss->codec->actual(ss->state) : NULL;
 
-	return inner != NULL ? inner : v->codec;
+	return inner != NULL ? inner : ss->codec;
 }
 
 int
@@ -53,7 +53,7 @@ emitted(const struct codec_out *out)
 }
 
 static void
-let_go(struct flow *f, enum side from, const struct codec_out *out)
+enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 {
 	char client[ADDRESS_TEXT_MAX];
 
@@ -77,14 +77,14 @@ let_go(struct flow *f, enum side from, const struct codec_out *out)
  * kernel resets that leg.
  */
 void
-session_guard(struct flow *f, enum side to)
+session_update_reset_at_close(struct flow *f, enum side to)
 {
 	struct leg *l = leg_of(f, to);
 	const bool needs = session_is_early(f, to) || session_ends_at_fin(f, to);
 
-	if (l->guarded == needs)
+	if (l->reset_at_close == needs)
 		return;
-	l->guarded = needs;
+	l->reset_at_close = needs;
 	transport_reset_at_close(&l->transport, needs);
 }
 
@@ -97,10 +97,10 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	struct verdict v;
 
 	if (out->replies > 0) {
-		const unsigned borne = heartbeat_replied(&f->session->heartbeat[from], out->replies, now_us);
+		const unsigned accepted = heartbeat_replied(&f->session->heartbeat[from], out->replies, now_us);
 
-		if (borne != 0)
-			trial_borne(&relay_route(f)->trial[from], borne);
+		if (accepted != 0)
+			trial_accepted(&relay_route(f)->trial[from], accepted);
 		counter_add(&f->relay->counters->replies[from], out->replies);
 	}
 	if (out->refused != NULL)
@@ -113,8 +113,8 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	counter_add(&f->relay->counters->bytes[from], n + out->early);
 	f->session->app_us[from] = now_us;
 	v = pump_write(f, side_other(from), out->spans, out->n_spans, now_us);
-	if (v.kind == GO_ON && (!to->guarded || to->backlog == NULL))
-		session_guard(f, side_other(from));
+	if (v.kind == GO_ON && (!to->reset_at_close || to->backlog == NULL))
+		session_update_reset_at_close(f, side_other(from));
 	return v;
 }
 
@@ -142,7 +142,7 @@ note(struct flow *f, const struct codec_out *out)
  * will not come as promised, only a reset is honest.
  */
 static struct verdict
-settle_doubt(struct flow *f, enum side from, const struct codec_out *out)
+check_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 {
 	bool is_early;
 
@@ -152,7 +152,7 @@ settle_doubt(struct flow *f, enum side from, const struct codec_out *out)
 	if (heartbeats_are_fresh(f, from, clock_us()))
 		heartbeats_refused(f, from, out->passthrough);
 	heartbeats_withdraw_trials(f);
-	let_go(f, from, out);
+	enter_passthrough(f, from, out);
 	return is_early ? VERDICT_CUT_OFF(reason_on_side(REASON_CLIENT_ERROR, from)) : VERDICT(GO_ON);
 }
 
@@ -165,37 +165,37 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	note(f, out);
 	if (out->passthrough == NULL)
 		f->session->codec = codec_next(f->session->codec, f->session->state);
-	v = settle_doubt(f, from, out);
+	v = check_passthrough(f, from, out);
 	return v.kind == GO_ON ? pass_on(f, from, out, now_us) : v;
 }
 
 /* Side `from` has spoken: a leg that waited for that has no timer of its own. */
 static void
-wake_held(struct flow *f, enum side from)
+resume_after_limit(struct flow *f, enum side from)
 {
-	struct heartbeat_leg *b = &f->session->heartbeat[side_other(from)];
+	struct heartbeat_leg *h = &f->session->heartbeat[side_other(from)];
 
-	if (b->hold != HEARTBEAT_HOLD_LIMIT)
+	if (h->hold != HEARTBEAT_HOLD_LIMIT)
 		return;
-	b->hold = HEARTBEAT_HOLD_NONE;
+	h->hold = HEARTBEAT_HOLD_NONE;
 	flow_wake_at(f, leg_of(f, from)->rx_us + heartbeats_gap_us(f, side_other(from)));
 }
 
 struct verdict
 session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 {
-	struct session *v = f->session;
+	struct session *ss = f->session;
 	struct codec_out *out = &f->relay->out;
 	const int64_t now_us = leg_of(f, from)->rx_us;
 
-	if (v->codec != NULL)
-		wake_held(f, from);
-	while (len > 0 && v->codec != NULL) {
+	if (ss->codec != NULL)
+		resume_after_limit(f, from);
+	while (len > 0 && ss->codec != NULL) {
 		struct verdict verdict;
 		size_t used;
 
 		codec_out_clear(out);
-		used = v->codec->feed(v->state, from, buf, len, out);
+		used = ss->codec->feed(ss->state, from, buf, len, out);
 		buf += used;
 		len -= used;
 		verdict = settle(f, from, out, now_us);
@@ -208,61 +208,61 @@ session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 struct verdict
 session_finish(struct flow *f, enum side from)
 {
-	struct session *v = f->session;
+	struct session *ss = f->session;
 	struct codec_out *out = &f->relay->out;
 
-	if (v->codec == NULL || v->codec->finish == NULL)
+	if (ss->codec == NULL || ss->codec->finish == NULL)
 		return VERDICT(NOTHING);
 	codec_out_clear(out);
-	v->codec->finish(v->state, from, out);
+	ss->codec->finish(ss->state, from, out);
 	return settle(f, from, out, clock_us());
 }
 
 uint64_t
 session_skippable(const struct flow *f, enum side from)
 {
-	const struct session *v = f->session;
+	const struct session *ss = f->session;
 
-	if (v->codec == NULL)
+	if (ss->codec == NULL)
 		return UINT64_MAX;
-	return v->codec->skippable != NULL ? v->codec->skippable(v->state, from) : 0;
+	return ss->codec->skippable != NULL ? ss->codec->skippable(ss->state, from) : 0;
 }
 
 void
 session_skipped(struct flow *f, enum side from, uint64_t n)
 {
-	struct session *v = f->session;
+	struct session *ss = f->session;
 
-	v->app_us[from] = leg_of(f, from)->rx_us;
-	if (v->codec == NULL)
+	ss->app_us[from] = leg_of(f, from)->rx_us;
+	if (ss->codec == NULL)
 		return;
-	wake_held(f, from);
-	v->codec->skipped(v->state, from, n);
+	resume_after_limit(f, from);
+	ss->codec->skipped(ss->state, from, n);
 }
 
 bool
 session_ends_at_fin(const struct flow *f, enum side to)
 {
-	const struct session *v = f->session;
+	const struct session *ss = f->session;
 
-	return v != NULL && v->codec != NULL && v->codec->ends_at_fin != NULL && !f->leg[to].shut &&
-	    v->codec->ends_at_fin(v->state, to);
+	return ss != NULL && ss->codec != NULL && ss->codec->ends_at_fin != NULL && !f->leg[to].shut &&
+	    ss->codec->ends_at_fin(ss->state, to);
 }
 
 bool
 session_is_early(const struct flow *f, enum side to)
 {
-	const struct session *v = f->session;
+	const struct session *ss = f->session;
 
-	return v->codec != NULL && v->codec->is_early != NULL && v->codec->is_early(v->state, to);
+	return ss->codec != NULL && ss->codec->is_early != NULL && ss->codec->is_early(ss->state, to);
 }
 
 bool
 session_said_goodbye(const struct flow *f, enum side s)
 {
-	const struct session *v = f->session;
+	const struct session *ss = f->session;
 
-	return v != NULL && v->codec != NULL && v->codec->said_goodbye != NULL && v->codec->said_goodbye(v->state, s);
+	return ss != NULL && ss->codec != NULL && ss->codec->said_goodbye != NULL && ss->codec->said_goodbye(ss->state, s);
 }
 
 int64_t
@@ -280,22 +280,22 @@ session_protocol(const struct flow *f)
 size_t
 session_close_message(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	struct session *v = f->session;
+	struct session *ss = f->session;
 	const struct codec_close_info o = {
 		.dead = dead,
 		.reason = reason_text((enum close_reason)f->reason),
 		.quiet_ms = (clock_us() - leg_of(f, dead)->rx_us) / US_PER_MS,
 	};
 
-	if (v == NULL || v->codec == NULL || v->codec->close_message == NULL || session_is_early(f, to))
+	if (ss == NULL || ss->codec == NULL || ss->codec->close_message == NULL || session_is_early(f, to))
 		return 0;
-	return v->codec->close_message(v->state, to, &o, buf);
+	return ss->codec->close_message(ss->state, to, &o, buf);
 }
 
 size_t
 session_cancel(const struct flow *f, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
-	const struct session *v = f->session;
+	const struct session *ss = f->session;
 
-	return v != NULL && v->codec != NULL && v->codec->cancel != NULL ? v->codec->cancel(v->state, buf) : 0;
+	return ss != NULL && ss->codec != NULL && ss->codec->cancel != NULL ? ss->codec->cancel(ss->state, buf) : 0;
 }

@@ -13,7 +13,7 @@
 
 /* What was sent to side s a while ago has been heard of: heard_us is the last sign of it. */
 static bool
-has_answered(const struct leg *l, int64_t heard_us, int64_t now_us)
+has_acknowledged(const struct leg *l, int64_t heard_us, int64_t now_us)
 {
 	return heard_us + ACK_SLACK_US >= l->tx_us || now_us - l->tx_us <= ACK_DUE_US;
 }
@@ -29,18 +29,18 @@ leg_is_unix(const struct flow *f, enum side s)
  * that is not zero shows that it tells them; until then zero is no sign of life.
  */
 static bool
-kernel_tells(struct relay *r, const struct socket_facts *facts)
+kernel_has_times(struct relay *r, const struct socket_facts *facts)
 {
-	r->kernel_tells |= facts->last_ack_ms != 0 || facts->last_sent_ms != 0;
-	return facts->is_tcp && r->kernel_tells;
+	r->kernel_has_times |= facts->last_ack_ms != 0 || facts->last_sent_ms != 0;
+	return facts->is_tcp && r->kernel_has_times;
 }
 
 int64_t
-signs_vouch_us(const struct flow *f, enum side s)
+signs_max_age_us(const struct flow *f, enum side s)
 {
 	const struct keepalive *k = &leg_settings(f, s)->keepalive;
 
-	return heartbeat_vouch_us(k->idle_s * (int64_t)US_PER_S, k->interval_s * (int64_t)US_PER_S, heartbeats_interval_us(f, s));
+	return heartbeat_sign_max_age_us(k->idle_s * (int64_t)US_PER_S, k->interval_s * (int64_t)US_PER_S, heartbeats_interval_us(f, s));
 }
 
 /*
@@ -51,23 +51,23 @@ bool
 signs_of_life(struct flow *f, enum side s, int64_t now_us)
 {
 	const struct leg *l = &f->leg[s];
-	const int64_t vouch_us = signs_vouch_us(f, s);
+	const int64_t max_age_us = signs_max_age_us(f, s);
 	struct socket_facts facts;
 	int64_t heard_us = l->rx_us;
 
 	if (l->dead)
 		return false;
-	if (now_us - heard_us <= vouch_us && has_answered(l, heard_us, now_us))
+	if (now_us - heard_us <= max_age_us && has_acknowledged(l, heard_us, now_us))
 		return true;
 	transport_facts(&l->transport, &facts);
 	if (!facts.is_tcp && leg_is_unix(f, s))
 		return true;		/* the end of its program would have closed it */
-	if (kernel_tells(f->relay, &facts) && heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
+	if (kernel_has_times(f->relay, &facts) && heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
 		heard_us = now_us - facts.last_ack_ms * (int64_t)US_PER_MS;
-	if (now_us - heard_us > vouch_us)
+	if (now_us - heard_us > max_age_us)
 		return false;
 	/* Behind a window that is shut bytes wait here: its reader pauses, and replies window probes in their own time. */
-	return (facts.unsent > 0 && facts.unacked == 0) || has_answered(l, heard_us, now_us);
+	return (facts.unsent > 0 && facts.unacked == 0) || has_acknowledged(l, heard_us, now_us);
 }
 
 /*
@@ -77,7 +77,7 @@ signs_of_life(struct flow *f, enum side s, int64_t now_us)
 static bool
 acknowledges(struct relay *r, const struct socket_facts *facts)
 {
-	return kernel_tells(r, facts) && facts->retransmits == 0 && facts->last_ack_ms <= ACK_DELAY_MOST_MS;
+	return kernel_has_times(r, facts) && facts->retransmits == 0 && facts->last_ack_ms <= ACK_DELAY_MOST_MS;
 }
 
 /*
@@ -94,7 +94,7 @@ find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struc
 		ret->unread = transport_unacked(&f->leg[s].transport) > UNREAD_UNIX;
 		return;
 	}
-	ret->blind = !kernel_tells(f->relay, facts) || facts->window == UINT32_MAX;
+	ret->blind = !kernel_has_times(f->relay, facts) || facts->window == UINT32_MAX;
 	if (ret->blind)
 		return;
 	if (facts->window > *widest)
@@ -107,8 +107,8 @@ void
 signs_of_traffic(struct flow *f, enum side s, struct heartbeat_facts *ret)
 {
 	const struct leg *l = &f->leg[s];
-	struct session *v = f->session;
-	const struct heartbeat_leg *b = &v->heartbeat[s];
+	struct session *ss = f->session;
+	const struct heartbeat_leg *h = &ss->heartbeat[s];
 	struct socket_facts facts;
 
 	/* While the other side does not take its bytes we do not read it. */
@@ -118,12 +118,12 @@ signs_of_traffic(struct flow *f, enum side s, struct heartbeat_facts *ret)
 		return;
 	}
 	/* The last that came was its answer to a heartbeat, and nothing was sent since: it has read all. */
-	if (l->tx_us <= b->last_us && l->rx_us >= l->tx_us && f->session->app_us[s] < l->rx_us)
+	if (l->tx_us <= h->last_us && l->rx_us >= l->tx_us && f->session->app_us[s] < l->rx_us)
 		return;
 	transport_facts(&l->transport, &facts);
 	ret->busy = facts.unsent > 0 || (facts.unacked > 0 && facts.retransmits > 0);
 	ret->stuck |= facts.unsent > 0 || (facts.unacked > 0 && !acknowledges(f->relay, &facts));
 	find_unread(f, s, &facts, ret);
-	if (facts.is_tcp && v->path_us[s] == 0)
-		v->path_us[s] = facts.min_rtt_us;
+	if (facts.is_tcp && ss->path_us[s] == 0)
+		ss->path_us[s] = facts.min_rtt_us;
 }

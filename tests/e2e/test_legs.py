@@ -448,7 +448,7 @@ def test_a_flow_that_a_name_leads_home_is_denied(stent, tmp_path):
     s = stent(f"[route t]\nlisten = :{port}\nbackend = home:{port}\n", prefix=harness.privately("/etc/hosts", hosts))
     s.expect_refusal()
     ends(s, "denied", "backend-reset")
-    assert s.wait_logged("route t: a flow of our own came back from 127.0.0.1:.*Name another backend")
+    assert s.wait_logged("route t: loop: a flow of our own came back from 127.0.0.1:.*Name another backend")
 
 
 @pytest.mark.lab

@@ -151,7 +151,7 @@ worker_each_flow(struct worker *w, void (*visit)(struct flow_info *info, void *a
 }
 
 void
-flow_info_ask(struct flow_info *info)
+flow_info_add_kernel(struct flow_info *info)
 {
 	fake_server_asked++;
 	if (info->id >= 100)

@@ -23,7 +23,7 @@ struct server {
 	int drains;		/* calls of server_drain() */
 };
 
-/* How often flow_info_ask() was called. Of flows from id 100 on the kernel knows the backend's round trip: id microseconds. */
+/* How often flow_info_add_kernel() was called. Of flows from id 100 on the kernel knows the backend's round trip: id microseconds. */
 extern unsigned fake_server_asked;
 
 /* Two routes, three flows (1 and 3 on the first worker, 2 on the second), counters that differ in all places. */

@@ -180,7 +180,7 @@ test_no_miss_counts_of_a_peer_that_owes_nothing(void **state)
 	f.reply_awaited = false;
 	f.legal = 0;
 	assert_int_equal(decide(&b, &p, &f, sent + 30 * S), 0);
-	assert_int_equal(b.asked_us, 0);
+	assert_int_equal(b.timeout_from_us, 0);
 	assert_true(heartbeat_is_impossible(&b, f.legal, f.reply_awaited));
 	assert_int_equal(heartbeat_impossible_us(&p, 100 * S), 100 * S + 25 * S / 2);
 }
@@ -422,7 +422,7 @@ test_a_refused_leg_is_never_due(void **state)
 	assert_int_equal(heartbeat_due_us(&b, &asking, 0, 0), INT64_MAX);
 }
 
-/* A kind is borne when a moment has passed behind its first heartbeat. */
+/* A kind is accepted when a moment has passed behind its first heartbeat. */
 static void
 test_a_kind_is_on_trial_for_a_moment(void **state)
 {
@@ -437,15 +437,15 @@ test_a_kind_is_on_trial_for_a_moment(void **state)
 	assert_int_equal(heartbeat_due_us(&b, &p, 0, 25 * S), 26 * S);
 	assert_int_equal(heartbeat_settle_trial(&b, &p, 25 * S + 1), 0);
 	assert_int_equal(heartbeat_settle_trial(&b, &p, 26 * S), HEARTBEAT_ONEWAY);
-	assert_int_equal(b.borne, HEARTBEAT_ONEWAY);
+	assert_int_equal(b.accepted, HEARTBEAT_ONEWAY);
 	heartbeat_sent(&b, HEARTBEAT_ONEWAY, 50 * S, 0);
-	assert_int_equal(b.trying, 0);
+	assert_int_equal(b.on_trial, 0);
 	p.interval_us = S / 10;
 	assert_int_equal(heartbeat_trial_us(&p, false), S / 20);
 	assert_int_equal(heartbeat_trial_us(&p, true), S / 100);
 }
 
-/* A ping is borne when it has been replied to: a pooler may keep it waiting, and its sender with it. */
+/* A ping is accepted when it has been replied to: a pooler may keep it waiting, and its sender with it. */
 static void
 test_a_ping_is_on_trial_until_its_reply(void **state)
 {
@@ -456,15 +456,15 @@ test_a_ping_is_on_trial_until_its_reply(void **state)
 	heartbeat_init(&b, 0, 0);
 	heartbeat_sent(&b, HEARTBEAT_PING, 25 * S, 0);
 	assert_int_equal(heartbeat_settle_trial(&b, &p, 1000 * S), 0);
-	assert_false(heartbeat_drop_ask(&b, &p, 0, 26 * S));
+	assert_false(heartbeat_end_ping_trial(&b, &p, 0, 26 * S));
 	heartbeat_sent(&b, HEARTBEAT_ONEWAY, 30 * S, 0);	/* one of another kind beside it */
 	assert_int_equal(heartbeat_settle_trial(&b, &p, 32 * S), HEARTBEAT_ONEWAY);
-	assert_int_equal(b.trying, HEARTBEAT_PING);
+	assert_int_equal(b.on_trial, HEARTBEAT_PING);
 	assert_int_equal(heartbeat_replied(&b, 1, 200 * S), HEARTBEAT_PING);
-	assert_int_equal(b.trying, 0);
-	assert_int_equal(b.borne, HEARTBEAT_ONEWAY | HEARTBEAT_PING);
+	assert_int_equal(b.on_trial, 0);
+	assert_int_equal(b.accepted, HEARTBEAT_ONEWAY | HEARTBEAT_PING);
 	heartbeat_sent(&b, HEARTBEAT_PING, 250 * S, 0);
-	assert_int_equal(b.trying, 0);
+	assert_int_equal(b.on_trial, 0);
 	assert_int_equal(heartbeat_replied(&b, 1, 250 * S + 1), 0);
 }
 
@@ -478,20 +478,20 @@ test_a_ping_that_is_not_replied_to_is_no_verdict(void **state)
 	(void)state;
 	heartbeat_init(&b, 0, 0);
 	heartbeat_sent(&b, HEARTBEAT_PING, 25 * S, 0);
-	assert_false(heartbeat_drop_ask(&b, &p, 0, 25 * S + 10 * p.timeout_us - 1));
-	assert_true(heartbeat_drop_ask(&b, &p, 0, 25 * S + 10 * p.timeout_us));
-	assert_false(heartbeat_drop_ask(&b, &p, 0, 1000 * S));
-	assert_int_equal(b.borne, 0);
+	assert_false(heartbeat_end_ping_trial(&b, &p, 0, 25 * S + 10 * p.timeout_us - 1));
+	assert_true(heartbeat_end_ping_trial(&b, &p, 0, 25 * S + 10 * p.timeout_us));
+	assert_false(heartbeat_end_ping_trial(&b, &p, 0, 1000 * S));
+	assert_int_equal(b.accepted, 0);
 
 	/* Nor one that the peer has passed over. */
 	b = (struct heartbeat_leg){ 0 };
 	heartbeat_sent(&b, HEARTBEAT_PING, 25 * S, 0);
-	assert_false(heartbeat_drop_ask(&b, &p, 26 * S, 27 * S));
+	assert_false(heartbeat_end_ping_trial(&b, &p, 26 * S, 27 * S));
 	b.mute = true;
-	assert_true(heartbeat_drop_ask(&b, &p, 26 * S, 27 * S));
+	assert_true(heartbeat_end_ping_trial(&b, &p, 26 * S, 27 * S));
 }
 
-/* Few flows of a route try a kind at once, until some have borne it. */
+/* Few flows of a route try a kind at once, until some have accepted it. */
 static void
 test_few_flows_try_first(void **state)
 {
@@ -509,7 +509,7 @@ test_few_flows_try_first(void **state)
 	t.kind[0].refused = 0;
 	assert_true(trial_begin(&t, HEARTBEAT_ONEWAY));
 	for (int i = 0; i < TRIAL_FLOWS; i++)
-		trial_borne(&t, HEARTBEAT_ONEWAY);
+		trial_accepted(&t, HEARTBEAT_ONEWAY);
 	for (int i = 0; i < 100; i++)
 		assert_true(trial_begin(&t, HEARTBEAT_ONEWAY));
 }
@@ -528,17 +528,17 @@ test_a_kind_that_is_refused_is_off(void **state)
 	}
 	assert_int_equal(trial_allowed(&t, HEARTBEAT_ONEWAY | HEARTBEAT_PING), HEARTBEAT_PING);
 	for (int i = 0; i < TRIAL_FLOWS; i++)
-		(void)trial_refused_later(&t, HEARTBEAT_PING);
+		(void)trial_refused_after_accepted(&t, HEARTBEAT_PING);
 	assert_int_equal(trial_allowed(&t, HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY), 0);
 
 	t = (struct trial){ 0 };
 	for (int i = 0; i < 10 * TRIAL_RATIO; i++) {
 		assert_true(trial_begin(&t, HEARTBEAT_PING));
-		trial_borne(&t, HEARTBEAT_PING);
+		trial_accepted(&t, HEARTBEAT_PING);
 	}
 	for (int i = 0; i < 10; i++)
-		assert_false(trial_refused_later(&t, HEARTBEAT_PING));
-	assert_true(trial_refused_later(&t, HEARTBEAT_PING));
+		assert_false(trial_refused_after_accepted(&t, HEARTBEAT_PING));
+	assert_true(trial_refused_after_accepted(&t, HEARTBEAT_PING));
 }
 
 /* The kind that the settings name, or the protocol's own; a tell where an ask is not legal. */
@@ -609,9 +609,9 @@ static void
 test_how_long_a_sign_of_life_vouches(void **state)
 {
 	(void)state;
-	assert_int_equal(heartbeat_vouch_us(60 * S, 10 * S, 25 * S), 71 * S);	/* one lost probe is waited for */
-	assert_int_equal(heartbeat_vouch_us(0, 0, 25 * S), 51 * S);
-	assert_int_equal(heartbeat_vouch_us(0, 0, 0), 61 * S);
+	assert_int_equal(heartbeat_sign_max_age_us(60 * S, 10 * S, 25 * S), 71 * S);	/* one lost probe is waited for */
+	assert_int_equal(heartbeat_sign_max_age_us(0, 0, 25 * S), 51 * S);
+	assert_int_equal(heartbeat_sign_max_age_us(0, 0, 0), 61 * S);
 }
 
 int
