@@ -1,12 +1,16 @@
 /*
- * heartbeats.c - when a leg of a flow gets a heartbeat, what is held against
- * heartbeats, and when a leg is given up: the seam between the engine (time),
- * the codec (what is legal) and the signs of life. It runs from the flow's timer, never while bytes pass.
+ * heartbeats.c - runs the engine (src/heartbeat: heartbeat_*, pure) on the legs
+ * of a flow (heartbeats_*). It gives the engine its facts, from the codec (what
+ * is legal) and the kernel (signs.c), and does what it decides: sends, judges a
+ * peer dead, turns heartbeats off after a refusal. It runs from the flow's
+ * timer, not while bytes pass.
  */
+#include <assert.h>
+
 #include "relay/flow.h"
 #include "stent/log.h"
 
-/* The kind that `auto` means. A protocol of one's own (line) asks where its settings name an answer. */
+/* The kind that `auto` means. `line` pings where its settings name a reply. */
 static unsigned
 preferred_kind(const struct flow *f, enum side s, const struct codec *codec)
 {
@@ -26,7 +30,7 @@ policy_of(const struct flow *f, enum side s)
 		.interval_us = interval_ms * US_PER_MS,
 		.timeout_us = leg->heartbeat_timeout_ms * US_PER_MS,
 		.limit_us = leg->heartbeat_limit_ms * US_PER_MS,
-		/* A protocol that was found (auto, an upgrade) may lack the kind altogether: then it has its own way. */
+		/* A protocol that was detected (auto, an upgrade) may lack the configured kind: then `auto` applies. */
 		.kind = leg->heartbeat_kind & codec->leg[s].kinds,
 		.preferred = preferred_kind(f, s, codec),
 		.misses = leg->heartbeat_misses < 0 ? HEARTBEAT_MISSES_AUTO : (unsigned)leg->heartbeat_misses,
@@ -61,6 +65,7 @@ withdraw_trial(struct flow *f, enum side s)
 {
 	struct heartbeat_leg *h = &f->session->heartbeat[s];
 
+	assert(h->on_trial < HEARTBEAT_EARLY << 1);
 	for (unsigned kind = HEARTBEAT_ONEWAY; kind <= HEARTBEAT_EARLY; kind <<= 1)
 		if ((h->on_trial & kind) != 0)
 			trial_undecided(&relay_route(f)->trial[s], kind);
@@ -80,7 +85,7 @@ kind_name(unsigned kind)
 	return kind == HEARTBEAT_PING ? "ping" : kind == HEARTBEAT_ONEWAY ? "oneway" : "early";
 }
 
-/* The kind that a reaction is held against. */
+/* The kind to blame for a peer's reaction. */
 static unsigned
 kind_to_blame(const struct heartbeat_leg *h)
 {
@@ -89,7 +94,7 @@ kind_to_blame(const struct heartbeat_leg *h)
 	return (h->on_trial & HEARTBEAT_PING) != 0 ? HEARTBEAT_PING : h->on_trial;
 }
 
-/* Side s reacted to a heartbeat as no peer does that bears them. */
+/* Side s reacted to a heartbeat other than by a reply. */
 void
 heartbeats_refused(struct flow *f, enum side s, const char *why)
 {
@@ -113,17 +118,17 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 	    LOG_TEXT("protocol", session_protocol(f)),
 	    LOG_TEXT("side", side_name(s)),
 	    LOG_TEXT("kind", kind_name(kind)),
-	    LOG_TEXT("why", why),
+	    LOG_TEXT("reason", why),
 	}, 7);
 	if (is_off)
-		log_say(LEVEL_WARN, "route %s: heartbeats (%s) to the %s are off: too many flows reacted to their first one, the last "
-		    "by: %s; all flows live by TCP probes. Set %s.heartbeat = off to say so, or try another %s.heartbeat_kind",
+		log_say(LEVEL_WARN, "route %s: heartbeats (%s) to the %s are now off: too many flows refused their first one, last: "
+		    "%s; TCP keepalive probes continue. Set %s.heartbeat = off to confirm, or try another %s.heartbeat_kind",
 		    f->route->name, kind_name(kind), side_name(s), why, side_name(s), side_name(s));
 }
 
 /*
- * What side s does now may be its reaction to a heartbeat: the last one went out a moment ago, has had no reply, and
- * nothing of the other side has been sent to it since, nor has the other side ended.
+ * What side s does now may be its reaction to a heartbeat: the last one was sent a moment ago and has had no reply, the
+ * other side has sent nothing since, and has not closed.
  */
 bool
 heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
@@ -134,12 +139,12 @@ heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
 	if (h->sent == 0 || f->leg[s].shut || session_said_goodbye(f, side_other(s)))
 		return false;
 	if (h->last_kind == HEARTBEAT_PING && h->oldest_ping_us == 0)
-		return false;	/* it has replied: it bears them */
+		return false;	/* it has replied, so it accepts them */
 	return f->session->app_us[side_other(s)] <= h->last_us &&
 	    now_us - h->last_us <= heartbeat_trial_us(&p, (h->accepted & h->last_kind) != 0);
 }
 
-/* A pooler that had no server to lend for it may close a while later. Whoever is silent for longer than a reply takes may just be so. */
+/* A pooler with no free server for the ping may close only after a while; beyond the reply timeout a close is not blamed. */
 static bool
 closed_on_first_ping(const struct flow *f, int64_t now_us)
 {
@@ -155,7 +160,7 @@ heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us)
 	if (f->session == NULL || f->session->codec == NULL || session_said_goodbye(f, s))
 		return;
 	if (heartbeats_are_fresh(f, s, now_us))
-		heartbeats_refused(f, s, "it closed right behind one");
+		heartbeats_refused(f, s, "it closed right after one");
 	else if (s == BACKEND && closed_on_first_ping(f, now_us))
 		heartbeats_refused(f, s, "it closed instead of replying to its first one");
 }
@@ -167,26 +172,27 @@ send_heartbeat(struct flow *f, enum side s, enum heartbeat_kind kind, int64_t no
 	uint8_t buf[CODEC_HEARTBEAT_MAX];
 	const size_t n = ss->codec->heartbeat(ss->state, s, kind, buf);
 
+	assert(n > 0 && n <= sizeof(buf));
+	assert(f->leg[s].backlog == NULL && !f->leg[s].shut);	/* never behind unsent bytes, nor after our FIN */
 	heartbeat_sent(&ss->heartbeat[s], kind, now_us, relay_random(f->relay));
 	counter_add(&f->relay->counters->heartbeats[s], 1);
 	session_update_reset_at_close(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
 }
 
-/* An answer may still come from side s. */
+/* A reply may still come from side s. */
 static bool
 is_reply_awaited(const struct flow *f, enum side s)
 {
 	const struct session *ss = f->session;
-
-	const bool asked = ss->heartbeat[s].oldest_ping_us != 0;
+	const bool pinged = ss->heartbeat[s].oldest_ping_us != 0;
 
 	if (f->leg[s].fin)
 		return false;
-	return ss->codec->awaits_reply != NULL ? ss->codec->awaits_reply(ss->state, s, asked) : asked;
+	return ss->codec->awaits_reply != NULL ? ss->codec->awaits_reply(ss->state, s, pinged) : pinged;
 }
 
-/* Why a heartbeat that the engine would send is not: in words for the operator. */
+/* Why the engine holds heartbeats back, for the operator. */
 static const char *
 hold_text(const struct heartbeat_leg *h)
 {
@@ -194,9 +200,9 @@ hold_text(const struct heartbeat_leg *h)
 	case HEARTBEAT_HOLD_UNREAD:
 		return "it does not read";
 	case HEARTBEAT_HOLD_OTHER:
-		return "the other side gives no sign of life";
+		return "no sign of life from the other side";
 	case HEARTBEAT_HOLD_LIMIT:
-		return "heartbeat_limit is over";
+		return "heartbeat_limit exceeded";
 	case HEARTBEAT_HOLD_REFUSED:
 		return "it refused one";
 	case HEARTBEAT_HOLD_ROUTE:
@@ -208,7 +214,7 @@ hold_text(const struct heartbeat_leg *h)
 	case HEARTBEAT_HOLD_MESSAGE:
 		return "inside a message";
 	default:
-		return NULL;	/* bytes or a reply are under way: it is not unprotected */
+		return NULL;	/* bytes or a reply are under way: the leg is in use */
 	}
 }
 
@@ -233,7 +239,7 @@ heartbeats_why_none(const struct flow *f, enum side s)
 	return why != NULL ? why : hold_text(&ss->heartbeat[s]);
 }
 
-/* A leg that stays without heartbeats is told of once a route and cause: the listing has it of each flow. */
+/* A leg that gets no heartbeats is logged once per route and cause; the listing shows it for each flow. */
 static void
 note_hold(const struct flow *f, enum side s)
 {
@@ -247,7 +253,7 @@ note_hold(const struct flow *f, enum side s)
 	    LOG_TEXT("route", f->route->name),
 	    LOG_TEXT("protocol", session_protocol(f)),
 	    LOG_TEXT("side", side_name(s)),
-	    LOG_TEXT(is_state ? "note" : "why", why),
+	    LOG_TEXT(is_state ? "note" : "reason", why),
 	}, 5);
 }
 
@@ -270,12 +276,12 @@ static void
 note_mute(const struct flow *f, enum side s)
 {
 	if (relay_log_once(f, s == CLIENT ? "mute client" : "mute backend"))
-		log_say(LEVEL_INFO, "route %s: the %s of flow %llu has never replied to a heartbeat: it is asked no more, nor given "
-		    "up for it, and told instead where the protocol can; said once a route", f->route->name, side_name(s),
-		    (unsigned long long)f->id);
+		log_say(LEVEL_INFO, "route %s: the %s of flow %llu has never replied to a ping: no more pings to it, and no "
+		    "heartbeat timeout; one-way heartbeats instead where the protocol has them (logged once per route)",
+		    f->route->name, side_name(s), (unsigned long long)f->id);
 }
 
-/* The first heartbeat of a kind on this flow: it waits while enough other flows try it. */
+/* The first heartbeat of a kind on this flow waits while enough other flows are trying that kind. */
 static bool
 may_try(struct flow *f, enum side s, unsigned kind)
 {
@@ -288,7 +294,7 @@ may_try(struct flow *f, enum side s, unsigned kind)
 	return trial_begin(&relay_route(f)->trial[s], kind);
 }
 
-/* While pings of other flows wait for their replies this one is told, where the protocol can. 0: it waits as well. */
+/* While other flows try pings, this one gets one-way heartbeats where the protocol has them. 0: it waits, too. */
 static unsigned
 kind_to_send(struct flow *f, enum side s, const struct heartbeat_policy *p, unsigned kind, unsigned legal)
 {
@@ -320,7 +326,7 @@ due_us(const struct flow *f, enum side s, const struct heartbeat_policy *p)
 	return heartbeat_due_us(&f->session->heartbeat[s], p, f->leg[s].rx_us, f->leg[s].tx_us);
 }
 
-/* Looks at one leg; *again_us: when to look again. */
+/* Checks one leg; *again_us: when to check again. */
 static struct verdict
 tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 {
@@ -347,7 +353,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	legal = ss->codec->may_heartbeat(ss->state, s);
 	facts.reply_awaited = is_reply_awaited(f, s);
 	if (l->fin)
-		legal &= ~(unsigned)HEARTBEAT_PING;	/* it can answer no more */
+		legal &= ~(unsigned)HEARTBEAT_PING;	/* it cannot reply any more */
 	if (heartbeat_is_impossible(h, legal, facts.reply_awaited)) {
 		h->hold = HEARTBEAT_HOLD_STATE;
 		note_hold(f, s);
@@ -367,6 +373,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		note_hold(f, s);
 		return verdict;
 	}
+	assert((o.kind & facts.legal) == o.kind && o.kind != 0);
 	o.kind = kind_to_send(f, s, &p, o.kind, facts.legal);
 	if (o.kind == 0) {
 		h->hold = HEARTBEAT_HOLD_TRIAL;

@@ -1,7 +1,8 @@
 /*
- * session.c - the codec of a flow over its bytes: what it lets through is
- * passed on, and the replies to heartbeats stay out.
+ * session.c - drives the codec over the bytes of a flow. What the codec emits
+ * is passed on; replies to our heartbeats are not among it.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -22,6 +23,7 @@ session_open(struct flow *f, int64_t now_us)
 {
 	const struct codec *codec = f->route->codec;
 
+	assert(f->session == NULL && codec->state_size <= CODEC_STATE_MAX);
 	f->session = calloc(1, sizeof(*f->session) + codec->state_size);
 	if (f->session == NULL)
 		return -ENOMEM;
@@ -57,13 +59,14 @@ enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 {
 	char client[ADDRESS_TEXT_MAX];
 
+	assert(f->session->codec != NULL && f->session->passthrough == NULL);
 	counter_add(&f->relay->counters->passthrough, 1);
 	log_event(LEVEL_INFO, "protocol passthrough", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),
 	    LOG_TEXT("client", address_text(&f->client, client)),
 	    LOG_TEXT("protocol", session_codec(f->session)->name),
-	    LOG_TEXT("why", out->passthrough),
+	    LOG_TEXT("reason", out->passthrough),
 	    LOG_TEXT("from", side_name(from)),
 	    LOG_INT("offset", f->leg[from].bytes + emitted(out) + out->early),
 	}, 7);
@@ -72,9 +75,9 @@ enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 }
 
 /*
- * Whatever ends this process while a FIN would make a part look whole (bytes
- * sent ahead are not covered, or a body ends with its connection alone), the
- * kernel resets that leg.
+ * If this process dies while a FIN would make a truncated message look complete
+ * (the bytes sent early have not come yet, or a body is delimited by the FIN),
+ * the kernel must reset that leg.
  */
 void
 session_update_reset_at_close(struct flow *f, enum side to)
@@ -88,7 +91,7 @@ session_update_reset_at_close(struct flow *f, enum side to)
 	transport_reset_at_close(&l->transport, needs);
 }
 
-/* Passes on what a codec let through. */
+/* Passes on what the codec emitted. */
 static struct verdict
 pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now_us)
 {
@@ -118,7 +121,7 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	return v;
 }
 
-/* Bytes that the codec saw, or need not see any more. */
+/* Passes on bytes that no codec sees any more. */
 static struct verdict
 pass_plain(struct flow *f, enum side from, const uint8_t *buf, size_t len, int64_t now_us)
 {
@@ -138,8 +141,8 @@ note(struct flow *f, const struct codec_out *out)
 }
 
 /*
- * A codec that lets go is not asked again. Where what was sent ahead to a side
- * will not come as promised, only a reset is honest.
+ * After passthrough the codec is not called again. If bytes that were sent
+ * early then do not come as expected, the flow must be reset.
  */
 static struct verdict
 check_passthrough(struct flow *f, enum side from, const struct codec_out *out)
@@ -156,7 +159,7 @@ check_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 	return is_early ? VERDICT_CUT_OFF(reason_on_side(REASON_CLIENT_ERROR, from)) : VERDICT(GO_ON);
 }
 
-/* What one call of the codec gave. */
+/* Acts on the output of one call of the codec. */
 static struct verdict
 settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_us)
 {
@@ -169,7 +172,7 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	return v.kind == GO_ON ? pass_on(f, from, out, now_us) : v;
 }
 
-/* Side `from` has spoken: a leg that waited for that has no timer of its own. */
+/* Side `from` has sent bytes: heartbeats to the other side that heartbeat_limit had stopped resume. That leg has no timer. */
 static void
 resume_after_limit(struct flow *f, enum side from)
 {
@@ -196,6 +199,7 @@ session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 
 		codec_out_clear(out);
 		used = ss->codec->feed(ss->state, from, buf, len, out);
+		assert(used <= len && out->n_spans <= CODEC_SPANS && out->scratch_used <= CODEC_SCRATCH);
 		buf += used;
 		len -= used;
 		verdict = settle(f, from, out, now_us);
@@ -236,6 +240,7 @@ session_skipped(struct flow *f, enum side from, uint64_t n)
 	ss->app_us[from] = leg_of(f, from)->rx_us;
 	if (ss->codec == NULL)
 		return;
+	assert(n <= session_skippable(f, from));
 	resume_after_limit(f, from);
 	ss->codec->skipped(ss->state, from, n);
 }
@@ -281,7 +286,7 @@ size_t
 session_close_message(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	struct session *ss = f->session;
-	const struct codec_close_info o = {
+	const struct codec_close_info info = {
 		.dead = dead,
 		.reason = reason_text((enum close_reason)f->reason),
 		.quiet_ms = (clock_us() - leg_of(f, dead)->rx_us) / US_PER_MS,
@@ -289,7 +294,7 @@ session_close_message(struct flow *f, enum side to, enum side dead, uint8_t buf[
 
 	if (ss == NULL || ss->codec == NULL || ss->codec->close_message == NULL || session_is_early(f, to))
 		return 0;
-	return ss->codec->close_message(ss->state, to, &o, buf);
+	return ss->codec->close_message(ss->state, to, &info, buf);
 }
 
 size_t

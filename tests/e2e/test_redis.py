@@ -575,7 +575,7 @@ def test_an_error_to_an_empty_line_shifts_no_reply(stent, raw_backend):
                 backend.send_all(b"-invalid request\r\n")
                 c.rest()
                 backend.expect_quiet(0.2)	# it gets no more
-    assert "empty line" in s.next_event("heartbeat refused")["why"]
+    assert "empty line" in s.next_event("heartbeat refused")["reason"]
 
 
 # --- a server that hangs ---

@@ -137,7 +137,7 @@ def test_a_peer_that_never_replies_lives_and_is_told(websocket, side):
     for _ in range(10):
         assert silent.read(timeout=2) == (PONG, b"")
     s.expect_no_event("flow end", seconds=0)
-    assert len(s.wait_logged("has never replied to a heartbeat")) == 1
+    assert len(s.wait_logged("has never replied to a ping")) == 1
     silent.send(TEXT, b"I am well")
     harness.wait_for(lambda: answering.messages, what="its message")
     assert answering.messages == [(TEXT, b"I am well")]
@@ -188,7 +188,7 @@ def test_peers_that_complain_of_a_ping_get_no_more(stent, raw_backend, side):
         client.close()
         backend.close()
         s.flow_end()
-    assert [r["why"][:10] for r in s.logged("heartbeat refused")] == ["Close 1002", "Close 1008", "Close 1011"]
+    assert [r["reason"][:10] for r in s.logged("heartbeat refused")] == ["Close 1002", "Close 1008", "Close 1011"]
     assert s.wait_logged(f"heartbeats .ask. to the {side} are off")
     client, backend = s.connect(), raw_backend.accept()
     upgrade(client, backend)
@@ -482,7 +482,7 @@ def test_a_codec_that_lets_go_is_counted(stent, raw_backend):
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(b"\x16\x03\x01\x02\x00\x01")
     assert backend.recv_exact(6) == b"\x16\x03\x01\x02\x00\x01"
-    assert s.next_event("protocol passthrough")["why"]
+    assert s.next_event("protocol passthrough")["reason"]
     assert lost() == ["stent_passthrough_flows_total 1"]
 
 
