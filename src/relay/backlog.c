@@ -1,17 +1,18 @@
 /*
- * backlog.c - what a socket did not take, until it does.
+ * backlog.c - what a socket did not take yet.
  *
- * Either bytes in memory (at most one read buffer, as reading stops while
- * there is a backlog) or a pipe that splice() filled. An urgent byte waits
- * alone: it has to go out by a send of its own.
+ * It is either bytes in memory (at most one read buffer and what the codec
+ * adds, as reading stops while there is a backlog), or a pipe filled by
+ * splice(). An urgent byte is alone in it, as it needs a send of its own.
  */
+#include <assert.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <stdlib.h>
 
 #include "relay/flow.h"
 
-#define SPANS 8		/* of the bytes kept, at a call */
+#define SPANS 8		/* per write */
 
 struct backlog {
 	struct evbuffer *bytes;
@@ -34,6 +35,7 @@ backlog_add(struct leg *l, const uint8_t *data, size_t len)
 
 	if (b == NULL)
 		return -ENOMEM;
+	assert(b->pipe == NULL && !b->urgent);
 	if (b->bytes == NULL)
 		b->bytes = evbuffer_new();
 	if (b->bytes == NULL || evbuffer_add(b->bytes, data, len) != 0)
@@ -44,8 +46,10 @@ backlog_add(struct leg *l, const uint8_t *data, size_t len)
 int
 backlog_add_urgent(struct leg *l, uint8_t byte)
 {
-	int r = backlog_add(l, &byte, 1);
+	int r;
 
+	assert(l->backlog == NULL);
+	r = backlog_add(l, &byte, 1);
 	if (r == 0)
 		l->backlog->urgent = true;
 	return r;
@@ -54,8 +58,10 @@ backlog_add_urgent(struct leg *l, uint8_t byte)
 int
 backlog_add_pipe(struct leg *l, struct pipe *p)
 {
-	struct backlog *b = backlog_of(l);
+	struct backlog *b;
 
+	assert(l->backlog == NULL && p->len > 0 && p->len <= PIPE_BYTES);
+	b = backlog_of(l);
 	if (b == NULL)
 		return -ENOMEM;
 	b->pipe = p;
@@ -111,6 +117,7 @@ send_some(struct leg *l)
 	if (b->urgent) {
 		uint8_t byte;
 
+		assert(evbuffer_get_length(b->bytes) == 1);
 		evbuffer_copyout(b->bytes, &byte, 1);
 		n = transport_write_urgent(&l->transport, byte);
 		if (n > 0)
@@ -119,6 +126,7 @@ send_some(struct leg *l)
 	}
 	if (b->bytes != NULL && evbuffer_get_length(b->bytes) > 0)
 		return send_bytes(l);
+	assert(b->pipe != NULL && b->pipe->len > 0);
 	n = transport_write_from_pipe(&l->transport, b->pipe->out, b->pipe->len);
 	if (n > 0)
 		b->pipe->len -= (size_t)n;

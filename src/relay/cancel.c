@@ -1,11 +1,12 @@
 /*
- * cancel.c - a cancel request for a client that died, on a connection of its
- * own. Sends it, waits for the backend to close, and gives up after five seconds.
+ * cancel.c - a cancel request for a client that is dead, on a connection of its
+ * own. Sends it, waits for the backend to close, and gives up after CANCEL_US.
  *
- * Clients that die by the hundred, or one that does nothing else, must not take
- * the descriptors of others: some run at once, some wait for them, for five
- * seconds too, and what comes then is dropped.
+ * Many clients that die at once must not use up the descriptors: only
+ * RELAY_CANCELS requests run at a time; WAITING_MAX more wait, up to CANCEL_US,
+ * and the rest is dropped.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 #include "stent/socket.h"
 
 #define CANCEL_US (5 * US_PER_S)
-#define WAITING_MOST 256
+#define WAITING_MAX 256
 
 struct cancel {
 	TAILQ_ENTRY(cancel) link;
@@ -44,7 +45,7 @@ warn_dropped(struct relay *r, const struct route *route, const char *why)
 	if (now_us - r->cancels.warned_us < US_PER_S)
 		return;
 	r->cancels.warned_us = now_us;
-	log_say(LEVEL_WARN, "route %s: cannot tell the backend to stop working for a client that is gone: %s (%llu since the start)",
+	log_say(LEVEL_WARN, "route %s: cannot send a cancel request to the backend for a client that is gone: %s (%llu since the start)",
 	    route->name, why, (unsigned long long)r->cancels.dropped);
 }
 
@@ -57,12 +58,15 @@ free_cancel(struct cancel *c)
 	if (c->runs) {
 		const int fd = event_get_fd(&c->ev);
 
+		assert(r->cancels.n_running > 0);
+
 		event_del(&c->ev);
 		close(fd);
 		r->cancels.n_running--;
 		counter_add(&r->counters->cancels, (uint64_t)-1);
 		TAILQ_REMOVE(&r->cancels.running, c, link);
 	} else {
+		assert(r->cancels.n_waiting > 0);
 		r->cancels.n_waiting--;
 		TAILQ_REMOVE(&r->cancels.waiting, c, link);
 	}
@@ -83,7 +87,7 @@ cancel_free_all(struct relay *r)
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
-/* It is freed when that fails. */
+/* Connects; frees the request if that fails. */
 static void
 start(struct cancel *c)
 {
@@ -91,6 +95,7 @@ start(struct cancel *c)
 	struct address local, to = address_from_sockaddr((struct sockaddr *)&c->to);
 	const int fd = socket_connect((struct sockaddr *)&c->to, c->to_len, 0, &local);
 
+	assert(!c->runs && r->cancels.n_running < RELAY_CANCELS);
 	if (fd < 0) {
 		warn_dropped(r, c->route, strerror(-fd));
 		free_cancel(c);
@@ -118,7 +123,7 @@ start_waiting(struct relay *r)
 		start(TAILQ_FIRST(&r->cancels.waiting));
 }
 
-/* A place is free now. */
+/* Frees a request and starts the next one. */
 static void
 finish(struct cancel *c)
 {
@@ -135,7 +140,7 @@ on_timeout(struct timer *t, int64_t now_us)
 
 	(void)now_us;
 	if (!c->runs)
-		warn_dropped(c->relay, c->route, "too many such requests were waiting for backends that are slow to close");
+		warn_dropped(c->relay, c->route, "too many requests were waiting for backends that are slow to close");
 	finish(c);
 }
 
@@ -166,8 +171,9 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 {
 	struct cancel *c;
 
-	if (r->cancels.n_waiting >= WAITING_MOST) {
-		warn_dropped(r, f->route, "too many such requests are waiting");
+	assert(len > 0 && len <= sizeof(c->bytes));
+	if (r->cancels.n_waiting >= WAITING_MAX) {
+		warn_dropped(r, f->route, "too many requests are waiting");
 		return;
 	}
 	c = calloc(1, sizeof(*c));
@@ -176,7 +182,7 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 		return;
 	}
 	c->to_len = sizeof(c->to);
-	/* To where the flow's own connection went; one that is reset has nobody at work any more. */
+	/* The same address as the flow's backend leg. If that was reset, its work has ended already. */
 	if (getpeername(leg_of(f, BACKEND)->transport.fd, (struct sockaddr *)&c->to, &c->to_len) != 0) {
 		free(c);
 		return;

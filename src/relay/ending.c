@@ -1,28 +1,26 @@
 /*
- * ending.c - how a flow ends.
+ * ending.c - the ends of a flow that are not two FINs.
  *
- * In order: both sides have said their last, all was passed on.
+ * One side is dead (reset, timeout): what was received from it is delivered to
+ * the surviving peer, which is then notified: by a reset after a reset; else as
+ * on_dead says, by the protocol's close message and a FIN. A reset discards what
+ * the kernel has not delivered, so it waits until all is acknowledged, but not
+ * for a peer that takes nothing for STALL_MAX_US.
  *
- * By the death of one side (a reset, a time-out): what was received from it
- * before is delivered to the survivor side first, then that side is notified: by
- * the same kind of close, a reset; or, where the death was found by us, by
- * the protocol's own farewell and a FIN. A reset would throw away what the
- * kernel has not delivered yet, so it waits until all is acknowledged. A
- * survivor side that takes nothing for a second is not waited for.
- *
- * By force (drain, kill, idle, out of memory): a side to which the protocol has
- * a farewell gets it and a FIN, and a moment to close; what it still says is
- * read and dropped, as bytes unread at a close would make it a reset, which
- * may overtake the farewell. A side without one is reset at once.
+ * Forced (drain, kill, idle, out of memory): a side for which the protocol has a
+ * close message gets it and a FIN, and CLOSE_WAIT_US to close. What it still
+ * sends is read and dropped, as unread bytes would turn the close into a reset,
+ * which may overtake the message. A side without one is reset at once.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "relay/flow.h"
 
-#define LOOK_US (20 * US_PER_MS)	/* how often an ending flow is looked at */
-#define STALL_MAX_US US_PER_S		/* without progress of the delivery */
-#define CLOSE_WAIT_US (2 * US_PER_S)	/* for the survivor side to close after its farewell */
-#define ROUNDS 16			/* reads at a look */
+#define CHECK_US (20 * US_PER_MS)	/* how often an ending flow is checked */
+#define STALL_MAX_US US_PER_S		/* limit without progress of the delivery */
+#define CLOSE_WAIT_US (2 * US_PER_S)	/* limit for a peer to close after the close message */
+#define ROUNDS 16			/* reads per check */
 
 void
 ending_begin(struct ending *e, enum side dead, enum on_dead how)
@@ -36,7 +34,7 @@ ending_begin_forced(struct ending *e, const bool notified[2])
 	*e = (struct ending){ .forced = true, .waits_for = { notified[0], notified[1] }, .progress_us = clock_us() };
 }
 
-/* Sends the farewell if there is one and nothing stands before it. */
+/* Sends the close message if the protocol has one and no bytes to that side are unsent. */
 static bool
 send_close_message(struct flow *f, enum side to)
 {
@@ -62,7 +60,7 @@ ending_notify(struct flow *f, enum side s)
 	return true;
 }
 
-/* Reads and drops what the survivor side still says. True: it has closed. */
+/* Reads and drops what a notified side still sends. True: it has closed. */
 static bool
 has_closed(struct flow *f, enum side to)
 {
@@ -85,15 +83,15 @@ is_over(struct ending *e, bool reset_client, bool reset_backend)
 }
 
 static bool
-look_again(struct flow *f, int64_t now_us)
+check_again(struct flow *f, int64_t now_us)
 {
-	flow_wake_at(f, now_us + LOOK_US);
+	flow_wake_at(f, now_us + CHECK_US);
 	return false;
 }
 
-/* Waits for the sides that were notified goodbye to close. */
+/* Waits for the sides that were notified to close. */
 static bool
-look_forced(struct flow *f, struct ending *e, int64_t now_us)
+check_forced(struct flow *f, struct ending *e, int64_t now_us)
 {
 	bool waits = false;
 
@@ -102,11 +100,11 @@ look_forced(struct flow *f, struct ending *e, int64_t now_us)
 		waits |= e->waits_for[s];
 	}
 	if (waits && now_us - e->progress_us <= CLOSE_WAIT_US)
-		return look_again(f, now_us);
+		return check_again(f, now_us);
 	return is_over(e, e->waits_for[CLIENT], e->waits_for[BACKEND]);
 }
 
-/* One read of what the dead side sent before. Its error is its end: what the codec holds back of it was no reply. */
+/* One read of what the dead side sent before. At its error, the codec releases what it holds back: it was no reply. */
 static struct verdict
 read_dead(struct flow *f, enum side dead)
 {
@@ -121,7 +119,7 @@ read_dead(struct flow *f, enum side dead)
 	return f->session != NULL ? session_finish(f, dead) : VERDICT(NOTHING);
 }
 
-/* Passes on what is left of the dead side's bytes. GO_ON: more is to come; NOTHING: the survivor side's kernel has all. */
+/* Passes on what is left of the dead side's bytes. GO_ON: there is more; NOTHING: the survivor's socket has taken all. */
 static struct verdict
 deliver(struct flow *f, const struct ending *e)
 {
@@ -140,15 +138,16 @@ deliver(struct flow *f, const struct ending *e)
 	return VERDICT(survivor->backlog == NULL && (l->fin || !l->readable) ? NOTHING : GO_ON);
 }
 
-/* All is delivered: tells the survivor side as `how` has it. */
+/* All was passed on: notifies the surviving peer as e->how says. */
 static void
 notify(struct flow *f, struct ending *e, int64_t now_us)
 {
 	struct leg *l = leg_of(f, e->to);
 
+	assert(l->backlog == NULL && !e->notified);
 	if (f->session != NULL && session_is_early(f, e->to))
 		e->how = ON_DEAD_RESET;
-	/* Whatever was wished for: what is cut off must not look whole. */
+	/* Whatever on_dead says: a truncated body must not look complete. */
 	if (e->how == ON_DEAD_CLOSE && session_ends_at_fin(f, e->to))
 		e->how = ON_DEAD_RESET;
 	if (e->how == ON_DEAD_NOTIFY && !send_close_message(f, e->to))
@@ -161,7 +160,7 @@ notify(struct flow *f, struct ending *e, int64_t now_us)
 	e->progress_us = now_us;
 }
 
-/* Bytes that the survivor side's kernel has not acknowledged, or that have yet to be passed to it. */
+/* Bytes that the surviving peer has not acknowledged, or that are not passed to it yet. */
 static size_t
 undelivered(struct flow *f, const struct ending *e)
 {
@@ -172,10 +171,11 @@ undelivered(struct flow *f, const struct ending *e)
 }
 
 bool
-ending_look(struct flow *f, struct ending *e, int64_t now_us)
+ending_check(struct flow *f, struct ending *e, int64_t now_us)
 {
+	assert(!f->leg[e->to].dead);
 	if (e->forced)
-		return look_forced(f, e, now_us);
+		return check_forced(f, e, now_us);
 	if (!e->notified) {
 		const struct verdict v = deliver(f, e);
 		const size_t left = undelivered(f, e);
@@ -197,5 +197,5 @@ ending_look(struct flow *f, struct ending *e, int64_t now_us)
 		return is_over(e, e->to != CLIENT, e->to != BACKEND);
 	if (!e->notified && now_us - e->progress_us > STALL_MAX_US)
 		return is_over(e, true, true);
-	return look_again(f, now_us);
+	return check_again(f, now_us);
 }

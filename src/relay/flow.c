@@ -157,7 +157,7 @@ progress_ending(struct flow *f)
 	struct ending *e = f->ending;
 
 	assert(f->state == FLOW_ENDING && e != NULL);
-	if (ending_look(f, e, clock_us()))
+	if (ending_check(f, e, clock_us()))
 		finish(f, e->reset[CLIENT], e->reset[BACKEND]);
 }
 

@@ -285,7 +285,7 @@ void ending_begin_forced(struct ending *e, const bool notified[2]);
 /* Sends the protocol's close message and a FIN to side s. False: not legal now; it gets a reset instead. */
 bool ending_notify(struct flow *f, enum side s);
 /* True: all is done, close the legs as e->reset says. */
-bool ending_look(struct flow *f, struct ending *e, int64_t now_us);
+bool ending_check(struct flow *f, struct ending *e, int64_t now_us);
 
 /* session.c */
 struct session {

@@ -121,7 +121,7 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 	    LOG_TEXT("reason", why),
 	}, 7);
 	if (is_off)
-		log_say(LEVEL_WARN, "route %s: heartbeats (%s) to the %s are now off: too many flows refused their first one, last: "
+		log_say(LEVEL_WARN, "route %s: heartbeats (%s) to the %s are off: too many flows refused their first one, last: "
 		    "%s; TCP keepalive probes continue. Set %s.heartbeat = off to confirm, or try another %s.heartbeat_kind",
 		    f->route->name, kind_name(kind), side_name(s), why, side_name(s), side_name(s));
 }

@@ -1,24 +1,25 @@
 /*
- * pump.c - bytes from one leg to the other; one code for both directions.
+ * pump.c - bytes from one leg to the other; the same code for both directions.
  *
- * A round reads once and sends at once. Reading goes on while the socket has
- * more and the other takes it, for a few rounds; then other flows have their
- * turn. A short read means that the socket is empty (epoll(7)), unless its
- * FIN is known to stand behind, or an urgent byte (flow.c looks for that): so
- * no read is spent on an EAGAIN.
+ * A round reads once and sends at once. Rounds go on while the socket has more
+ * and the other one takes it, up to ROUNDS; then other flows get their turn. A
+ * short read means that the socket is empty (epoll(7)), so no read is spent on
+ * an EAGAIN. The exceptions are a FIN (EV_CLOSED shows it) and an urgent byte:
+ * see flow_recheck().
  *
- * A side that has much to be read at once is bulk: its bytes go by splice() through a
- * pooled pipe, without coming to user space.
+ * A side with large reads is bulk: its bytes go by splice() through a pooled
+ * pipe, without being copied to user space.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "relay/flow.h"
 #include "stent/urgent.h"
 
-#define ROUNDS 4			/* before others have their turn */
-#define SPLICE_LEAST (16 * 1024)	/* less than this is no bulk any more */
-#define URGENT_ASK_US (10 * US_PER_S)	/* an urgent byte is waited for so long, once it was announced */
-#define BULK_LEAST (64 * 1024)		/* read at once: from now on by splice() */
+#define ROUNDS 4			/* before other flows get their turn */
+#define SPLICE_MIN (16 * 1024)		/* a splice of fewer bytes ends bulk mode */
+#define URGENT_CHECK_US (10 * US_PER_S)	/* how long reads check for an urgent byte after a signal for one */
+#define BULK_MIN (64 * 1024)		/* a read of so many bytes begins bulk mode */
 
 void
 pump_sent(struct flow *f, enum side to, int64_t now_us)
@@ -29,14 +30,14 @@ pump_sent(struct flow *f, enum side to, int64_t now_us)
 	leg_of(f, to)->tx_us = now_us;
 	if (timeout_ms == 0 || f->state != FLOW_OPEN)
 		return;
-	/* One watch for two legs, whose timeouts may differ: the nearer look is kept. */
+	/* There is one watch for both legs, whose timeouts may differ: the earlier time is kept. */
 	if (f->watch_us != 0 && f->watch_us <= look_us)
 		return;
 	f->watch_us = look_us;
 	flow_wake_at(f, look_us);
 }
 
-/* Stores what v holds beyond the first `skip` bytes. */
+/* Adds what v holds beyond the first `skip` bytes to the backlog. */
 static int
 store_rest(struct leg *l, const struct iovec *v, size_t n, size_t skip)
 {
@@ -57,6 +58,7 @@ pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_
 	size_t total = 0;
 	ssize_t r = 0;
 
+	assert(!l->dead);
 	for (size_t i = 0; i < n; i++)
 		total += v[i].iov_len;
 	if (total == 0)
@@ -87,6 +89,7 @@ read_fin(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
 
+	assert(!l->fin);
 	l->fin = true;
 	l->readable = false;
 	if (f->reason == REASON_NONE)
@@ -113,8 +116,8 @@ read_nothing(struct flow *f, enum side from, ssize_t n)
 }
 
 /*
- * The next read may begin with an urgent byte: one is there, or was signalled a while ago, of any flow of this
- * worker, and may still be under way. Where none ever was this costs nothing.
+ * The next read may begin with an urgent byte: one is there, or was signalled recently for any flow of this worker
+ * and may still be under way. Without signals this costs nothing.
  */
 static bool
 may_be_urgent(struct flow *f, const struct leg *l)
@@ -126,7 +129,7 @@ may_be_urgent(struct flow *f, const struct leg *l)
 		return l->urgent;
 	if (r->urgent_signals != signals) {
 		r->urgent_signals = signals;
-		r->urgent_until_us = clock_us() + URGENT_ASK_US;
+		r->urgent_until_us = clock_us() + URGENT_CHECK_US;
 	}
 	if (f->urgent_seen != (uint8_t)signals) {
 		f->urgent_seen = (uint8_t)signals;
@@ -137,7 +140,7 @@ may_be_urgent(struct flow *f, const struct leg *l)
 	return l->urgent || clock_us() < r->urgent_until_us;
 }
 
-/* The urgent byte alone, marked as such. A codec does not see it: whoever does not ask for it has it not in the stream. */
+/* Passes on the urgent byte alone, as urgent. The codec does not see it, as it is not part of the peer's normal stream. */
 static struct verdict
 pump_urgent(struct flow *f, enum side from)
 {
@@ -169,6 +172,7 @@ splice_out(struct flow *f, enum side to, struct pipe *p)
 	struct leg *l = leg_of(f, to);
 	struct verdict v = VERDICT(GO_ON);
 
+	assert(l->backlog == NULL && p->len <= PIPE_BYTES);
 	while (p->len > 0 && v.kind == GO_ON) {
 		const ssize_t n = transport_write_from_pipe(&l->transport, p->out, p->len);
 
@@ -187,34 +191,34 @@ splice_out(struct flow *f, enum side to, struct pipe *p)
 	return v;
 }
 
-/* What splice() says of the socket, not of the pipe or of the call. */
+/* An error of splice() that comes from the socket, not from the pipe or the call. */
 static bool
 is_socket_error(ssize_t n)
 {
 	return n < 0 && n != -EAGAIN && n != -EINVAL && n != -ENOMEM;
 }
 
-/* NOTHING: nothing came by splice; read instead. */
+/* NOTHING: nothing came by splice(); read instead. */
 static struct verdict
 pump_splice(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
-	uint64_t most = f->session != NULL ? session_skippable(f, from) : UINT64_MAX;
+	const uint64_t max = f->session != NULL ? session_skippable(f, from) : UINT64_MAX;
 	struct pipe *p;
 	ssize_t n;
 
-	if (most < SPLICE_LEAST)
+	if (max < SPLICE_MIN)
 		return VERDICT(NOTHING);
 	p = relay_take_pipe(f->relay);
 	if (p == NULL)
 		return VERDICT(NOTHING);
-	n = transport_read_into_pipe(&l->transport, p->in, most < PIPE_BYTES ? (size_t)most : PIPE_BYTES);
-	if (n < SPLICE_LEAST)
+	n = transport_read_into_pipe(&l->transport, p->in, max < PIPE_BYTES ? (size_t)max : PIPE_BYTES);
+	if (n < SPLICE_MIN)
 		l->bulk = false;
 	if (n <= 0) {
 		/*
-		 * The end, nothing, or an urgent byte that splice() will not pass: a
-		 * read tells. An error it does not tell again: it would find the end.
+		 * The end, nothing, or an urgent byte that splice() does not pass: a
+		 * read shows which. An error is kept: the read would show it as the end.
 		 */
 		if (is_socket_error(n))
 			l->error = (uint8_t)-n;
@@ -241,7 +245,7 @@ pump_once(struct flow *f, enum side from)
 	if (urgent && transport_at_urgent(&l->transport))
 		return pump_urgent(f, from);
 	if (l->bulk) {
-		v = pump_splice(f, from);	/* which stops before an urgent byte, too */
+		v = pump_splice(f, from);	/* this also stops before an urgent byte */
 		if (v.kind != NOTHING)
 			return v;
 	}
@@ -249,7 +253,8 @@ pump_once(struct flow *f, enum side from)
 	if (n <= 0)
 		return read_nothing(f, from, n);
 	l->rx_us = clock_us();
-	l->bulk = n >= BULK_LEAST;
+	assert(n <= RELAY_BUFFER);
+	l->bulk = n >= BULK_MIN;
 	if (n < RELAY_BUFFER && !l->hup && !urgent)
 		l->readable = false;
 	if (f->session != NULL) {
@@ -263,14 +268,15 @@ pump_once(struct flow *f, enum side from)
 	return v;
 }
 
-/* What side `from` sent has all been passed on, and it has said its last. */
+/* All that side `from` sent has been passed on, and its FIN was read. */
 static struct verdict
 pass_fin(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
 	int r;
 
-	/* A FIN behind bytes that were sent ahead would make a stub look whole. */
+	assert(l->fin && !to->shut && to->backlog == NULL);
+	/* A FIN after bytes that were sent early would make a truncated message look complete. */
 	if (f->session != NULL && session_is_early(f, to->side))
 		return VERDICT_CUT_OFF(f->reason);
 	to->shut = true;
@@ -291,6 +297,7 @@ pump(struct flow *f, enum side from)
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
 	int rounds = ROUNDS;
 
+	assert(f->state == FLOW_OPEN && !l->dead && !to->dead);
 	while (l->readable && !l->fin && to->backlog == NULL) {
 		struct verdict v;
 
