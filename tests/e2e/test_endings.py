@@ -39,7 +39,7 @@ def test_a_side_that_answers_no_ask(stent, raw_backend, side, on_dead):
         other.expect_reset()
     end = s.flow_end()
     assert end["reason"] == f"{side}-heartbeat-timeout"
-    assert (end[f"{side}_heartbeats"], end[f"{side}_answers"]) == (4, 1)
+    assert (end[f"{side}_heartbeats"], end[f"{side}_replies"]) == (4, 1)
     asked_again, other = both_ends(s, raw_backend, side)
     assert asked_again.recv_exact(5) == PING
 

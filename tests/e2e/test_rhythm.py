@@ -164,7 +164,7 @@ def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, sid
             other.expect_reset()
         s.flow_end()
     assert len(s.logged("heartbeat refused")) == 3
-    assert s.wait_logged(f"heartbeats .tell. to the {side} are off")
+    assert s.wait_logged(f"heartbeats .oneway. to the {side} are off")
     client, backend = s.connect(), raw_backend.accept()
     touchy = client if side == "client" else backend
     with pytest.raises(TimeoutError):
@@ -189,7 +189,7 @@ def test_peers_that_complain_of_a_ping_get_no_more(stent, raw_backend, side):
         backend.close()
         s.flow_end()
     assert [r["reason"][:10] for r in s.logged("heartbeat refused")] == ["Close 1002", "Close 1008", "Close 1011"]
-    assert s.wait_logged(f"heartbeats .ask. to the {side} are off")
+    assert s.wait_logged(f"heartbeats .ping. to the {side} are off")
     client, backend = s.connect(), raw_backend.accept()
     upgrade(client, backend)
     (client if side == "client" else backend).expect_quiet(0.8)
@@ -209,7 +209,7 @@ def test_a_close_behind_a_reply_is_no_evidence(websocket, side, how):
     else:
         leaving.peer.reset()
         other.peer.expect_reset()
-    assert s.flow_end()[f"{side}_answers"] == 1
+    assert s.flow_end()[f"{side}_replies"] == 1
     assert not s.logged("heartbeat refused")
 
 

@@ -56,7 +56,7 @@ def check_conversation(seen, compressed):
 def check_heartbeats(end, kind):
     assert end["protocol"] == "websocket", "the protocol passthrough"
     for side in ("client", "backend"):
-        heartbeats, answers = end[f"{side}_heartbeats"], end[f"{side}_answers"]
+        heartbeats, answers = end[f"{side}_heartbeats"], end[f"{side}_replies"]
         assert heartbeats > 5
         if kind == "ping":	# a tell while an application's own ping waits, and the last ask, have no answer
             assert heartbeats * 0.7 <= answers <= heartbeats
@@ -236,7 +236,7 @@ def test_whatever_a_peer_makes_of_our_ping_is_taken_out(by_hand, side, how):
     assert frame == (TEXT, b"and bye")
     a.peer.close()
     b.peer.close()
-    answers = s.flow_end()[f"{side}_answers"]
+    answers = s.flow_end()[f"{side}_replies"]
     assert answers == 0 if how == "empty" else answers >= 5, "an empty one may have been sent unasked"
     assert not s.logged("protocol passthrough")
 
@@ -305,7 +305,7 @@ def test_a_stopped_program_is_found_and_the_other_side_told(stent, side):
             end = s.flow_end(timeout=8)
             assert time.monotonic() - began <= (0.3 + 3 * 0.3 + 1) * harness.SLOW
             assert end["reason"] == f"{side}-heartbeat-timeout"
-            assert 0 < end[f"{side}_answers"] <= end[f"{side}_heartbeats"] - 3
+            assert 0 < end[f"{side}_replies"] <= end[f"{side}_heartbeats"] - 3
             line = other.wait_line("1001|closed")
             assert "1001" in line and f"stent: {side}-heartbeat-timeout" in line
 
