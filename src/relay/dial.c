@@ -1,21 +1,18 @@
 /*
- * dial.c - finds a backend that replies.
+ * dial.c - connects a flow to a backend.
  *
- * The backends of a route are tried in order, and all addresses of each, both
- * families in turn (RFC 8305, "Happy Eyeballs"): one that has not answered
- * after 250 ms has the next one tried parallel it, and the first that replies
- * gets the flow. Between backends that time is a setting, failover_after: a
- * standby may have to wait until the one before it has failed.
+ * The backends of a route are tried in order, and all addresses of each, with
+ * families alternating (RFC 8305, "Happy Eyeballs"). When one has not answered
+ * after 250 ms, the next is tried in parallel; the first to connect gets the
+ * flow. Between backends that delay is failover_after, as a standby may have to
+ * wait until the one before it has failed. An address that timed out is tried
+ * last for a while (failed.c), so that only one flow pays for a black hole.
  *
- * An address that let a flow wait in vain is tried last for a while (failed.c),
- * so that a black hole costs that time once, and not each flow.
- *
- * The connect_timeout is for all of them together. Nobody waits longer than an
- * even share of what is left of it before the next is tried.
- *
- * The first attempt has the flow's own leg, so that a backend that replies
- * costs nothing more; those parallel it have events of their own.
+ * connect_timeout covers all attempts; each delay is at most an even share of
+ * what is left of it. The first attempt uses the flow's own leg, which makes
+ * the normal case cheap; attempts in parallel have events of their own.
  */
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -44,7 +41,7 @@ struct deferred {
 
 /* A connection under way. */
 struct attempt {
-	TAILQ_ENTRY(attempt) link;	/* parallel the leg's own */
+	TAILQ_ENTRY(attempt) link;	/* of the parallel ones */
 	struct event ev;
 	struct flow *flow;
 	struct target target;
@@ -54,16 +51,16 @@ struct attempt {
 struct dial {
 	size_t backend;			/* whose addresses are tried */
 	struct host_addresses *found;	/* its addresses; NULL: not known yet */
-	size_t next;			/* of found */
-	STAILQ_HEAD(, deferred) deferred;	/* failed lately: tried when all others are */
+	size_t next;			/* index into found */
+	STAILQ_HEAD(, deferred) deferred;	/* failed recently: tried after all others */
 	size_t n_deferred;
-	struct lookup *lookup;		/* under way */
-	struct attempt own;		/* with the flow's own leg; it has a socket: under way */
+	struct lookup *lookup;		/* under way; NULL: none */
+	struct attempt own;		/* on the flow's own leg; under way while that has a socket */
 	TAILQ_HEAD(, attempt) parallel;
 	size_t n_parallel;
-	bool is_last_of_backend;	/* the attempt that began last: what follows is another backend */
-	int64_t deadline_us;		/* for everything */
-	int64_t next_us;		/* go on then without the lookup, or parallel the attempts */
+	bool is_last_of_backend;	/* of the newest attempt: the next one is to another backend */
+	int64_t deadline_us;		/* connect_timeout */
+	int64_t next_us;		/* then continue without the lookup, or with a parallel attempt */
 	enum close_reason last;		/* why the last one failed */
 };
 
@@ -78,6 +75,7 @@ free_parallel(struct dial *d, struct attempt *a)
 	if (fd >= 0)
 		socket_reset(fd);
 	TAILQ_REMOVE(&d->parallel, a, link);
+	assert(d->n_parallel > 0);
 	d->n_parallel--;
 	free(a);
 }
@@ -139,14 +137,14 @@ note_failure(struct flow *f, const struct endpoint *backend, enum close_reason r
 	const int64_t now_us = clock_us();
 
 	d->last = reason;
-	/* The end of the flow is logged anyway: this is for failing over, and not for each flow. */
+	/* This is for failover; once a second is enough, as the end of each flow is logged anyway. */
 	if (now_us - r->warned_us < US_PER_S)
 		return;
 	r->warned_us = now_us;
 	log_say(LEVEL_WARN, "route %s: backend %s: %s (%s)", f->route->name, backend->text, reason_text(reason), what);
 }
 
-/* An attempt came to nothing. err: an errno. */
+/* An attempt failed. err: an errno. */
 static void
 attempt_failed(struct flow *f, const struct attempt *a, int err)
 {
@@ -159,12 +157,12 @@ attempt_failed(struct flow *f, const struct attempt *a, int err)
 		    ? "all of net.ipv4.ip_local_port_range are taken, or this machine has no IPv6 address"
 		    : "all of net.ipv4.ip_local_port_range are taken; widen it, or give the backend further addresses");
 	else if (err == EAFNOSUPPORT)
-		snprintf(text, sizeof(text), "%s: this machine has no such kind of address, or the sandbox around this process does "
-		    "not allow it (RestrictAddressFamilies= of systemd)", to);
+		snprintf(text, sizeof(text), "%s: this machine does not support the address family, or the sandbox of this process "
+		    "does not allow it (RestrictAddressFamilies= of systemd)", to);
 	else
 		snprintf(text, sizeof(text), "%s: %s", to, err == ETIMEDOUT ? "no answer in time" : strerror(err));
 	note_failure(f, &f->route->backend[a->target.backend], reason_of(err), text);
-	/* A refusal is an answer, also one from far away. */
+	/* A refusal is an answer, however long it took. */
 	if (now_us - a->began_us >= NEXT_ADDRESS_US && a->target.address.family != AF_UNIX && err != ECONNREFUSED)
 		failed_add(&f->relay->failed, &a->target.address, now_us);
 }
@@ -194,7 +192,7 @@ is_any_under_way(struct flow *f)
 	return is_own_under_way(f) || f->dial->n_parallel > 0;
 }
 
-/* Those under way have had their time. */
+/* Ends all attempts as timed out. */
 static void
 time_out_attempts(struct flow *f)
 {
@@ -211,21 +209,23 @@ time_out_attempts(struct flow *f)
 	}
 }
 
-/* An even share of the time that is left, for what is tried now. */
+/* An even share of the time that is left, for the current attempt. */
 static int64_t
 share_us(const struct flow *f, int64_t now_us)
 {
 	const struct dial *d = f->dial;
 	size_t others = d->n_deferred;
 
+	assert(d->found == NULL || d->next <= d->found->n);
+
 	if (d->backend < f->route->n_backend)
 		others += f->route->n_backend - d->backend - 1;
 	if (d->found != NULL)
-		others += d->found->n - d->next;	/* next has moved past the one being tried */
+		others += d->found->n - d->next;	/* next is past the one being tried */
 	return (d->deadline_us - now_us) / (int64_t)(others + 1);
 }
 
-/* When the next is tried, though the one that begins now has not failed. */
+/* Sets when the next is tried if the one that begins now has not failed by then. */
 static void
 set_next(struct flow *f)
 {
@@ -239,12 +239,12 @@ set_next(struct flow *f)
 	else if (d->lookup == NULL && f->route->failover_after_ms > 0)
 		wait = f->route->failover_after_ms * US_PER_MS;
 	if (d->backend >= f->route->n_backend - 1 && d->is_last_of_backend && d->n_deferred == 0)
-		wait = share;		/* there is no other */
+		wait = share;		/* nothing else is left to try */
 	d->next_us = now_us + (wait < share ? wait : share);
 	flow_wake_at(f, d->next_us);
 }
 
-/* Both families in turn, beginning with the first one's, each in the order that it has (RFC 8305, 4). */
+/* Alternates the families, beginning with that of the first address; within each the order is kept (RFC 8305, 4). */
 static void
 alternate_families(struct sockaddr_storage *to, const struct sockaddr_storage *from, size_t n)
 {
@@ -290,7 +290,7 @@ set_port(struct sockaddr_storage *ss, uint16_t port)
 		((struct sockaddr_in *)ss)->sin_port = htons(port);
 }
 
-/* A redirected flow's destination; one that points at our own listener would come back to us for ever. */
+/* A redirected flow's original destination. -ELOOP: it is our own listener, to which the flow would return for ever. */
 static int
 find_original(struct flow *f, struct sockaddr_storage *ret)
 {
@@ -310,7 +310,7 @@ find_original(struct flow *f, struct sockaddr_storage *ret)
 	return memcmp(&a, &b, sizeof(a)) == 0 ? -ELOOP : 0;
 }
 
-/* Goes on with what the lookup gave; NULL: nothing. */
+/* Continues with the result of the lookup; NULL: none. */
 static struct verdict
 looked_up(struct flow *f, const struct host_addresses *list, const char *why_not)
 {
@@ -329,14 +329,14 @@ looked_up(struct flow *f, const struct host_addresses *list, const char *why_not
 static void
 on_looked_up(void *arg, const struct host_addresses *list)
 {
-	flow_apply(arg, looked_up(arg, list, "its name could not be looked up"));
+	flow_apply(arg, looked_up(arg, list, "its name was not found"));
 }
 
 static void
 note_denied(const struct flow *f, const char *why)
 {
 	if (relay_log_once(f, why))
-		log_say(LEVEL_WARN, "route %s: %s; said once a route", f->route->name, why);
+		log_say(LEVEL_WARN, "route %s: %s (logged once per route)", f->route->name, why);
 }
 
 enum have { HAVE_ADDRESSES, HAVE_TO_WAIT, HAVE_NONE, HAVE_DENIED };
@@ -355,6 +355,7 @@ find_addresses(struct flow *f)
 		known = resolver_known(f->relay->resolver, ep->host, f->route->dns_ttl_ms);
 		if (known != NULL)
 			return set_found(d, known->at, known->n) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
+		assert(d->lookup == NULL);
 		d->lookup = resolver_ask(f->relay->resolver, ep->host, on_looked_up, f);
 		if (d->lookup == NULL)
 			d->last = REASON_MEMORY;
@@ -375,7 +376,7 @@ find_addresses(struct flow *f)
 
 static void on_parallel(evutil_socket_t fd, short what, void *arg);
 
-/* Has the loop tell of a socket that connects: as the flow's own leg if that is free, else parallel it. */
+/* Registers a socket that is connecting: as the flow's own leg if that is free, else as a parallel attempt. */
 static int
 add_attempt(struct flow *f, int fd, const struct target *t)
 {
@@ -405,7 +406,7 @@ add_attempt(struct flow *f, int fd, const struct target *t)
 	return 0;
 }
 
-/* Starts to connect. False: it failed at once. */
+/* Starts to connect. False: it failed immediately. */
 static bool
 start(struct flow *f, struct target *t)
 {
@@ -418,7 +419,8 @@ start(struct flow *f, struct target *t)
 
 	if (t->at.ss_family == AF_UNIX)
 		len = ep->addr_len;
-	/* The oldest has waited for a second by now. */
+	/* The oldest one has had about a second by now. */
+	assert(d->n_parallel <= PARALLEL_MAX);
 	if (d->n_parallel == PARALLEL_MAX) {
 		attempt_failed(f, TAILQ_FIRST(&d->parallel), ETIMEDOUT);
 		free_parallel(d, TAILQ_FIRST(&d->parallel));
@@ -448,7 +450,7 @@ deferred(struct dial *d, const struct target *t)
 	struct deferred *p = malloc(sizeof(*p));
 
 	if (p == NULL)
-		return false;		/* then it is tried in its turn */
+		return false;		/* the caller tries it now instead */
 	p->target = *t;
 	STAILQ_INSERT_TAIL(&d->deferred, p, link);
 	d->n_deferred++;
@@ -461,6 +463,7 @@ take_address(struct flow *f, struct target *t)
 	struct dial *d = f->dial;
 	const struct endpoint *ep = backend_of(f);
 
+	assert(d->next < d->found->n);
 	t->at = d->found->at[d->next++];
 	if (ep->kind == ENDPOINT_NAME)
 		set_port(&t->at, ep->port);
@@ -495,7 +498,7 @@ next_target(struct flow *f, struct target *t)
 	return HAVE_ADDRESSES;
 }
 
-/* Goes on until something is under way or nothing is left. */
+/* Tries addresses until one is connecting, a lookup is under way, or nothing is left. */
 static struct verdict
 step(struct flow *f)
 {
@@ -524,7 +527,7 @@ step(struct flow *f)
 	}
 }
 
-/* An attempt failed: the next is tried at once, unless that is another backend and this one may still answer. */
+/* After a failed attempt: tries the next at once, unless that is another backend and this one may still answer. */
 static struct verdict
 try_next(struct flow *f)
 {
@@ -542,6 +545,7 @@ dial_start(struct flow *f)
 
 	if (d == NULL)
 		return VERDICT_CONNECT_FAILED(REASON_MEMORY);
+	assert(f->state == FLOW_CONNECTING && f->dial == NULL && f->route->n_backend > 0);
 	f->dial = d;
 	TAILQ_INIT(&d->parallel);
 	STAILQ_INIT(&d->deferred);
@@ -550,7 +554,7 @@ dial_start(struct flow *f)
 	return step(f);
 }
 
-/* Another was quicker, which says something only of one that had begun long before. */
+/* Another attempt connected first. That counts against this one only if it had enough time. */
 static void
 note_slower(struct flow *f, const struct attempt *a)
 {
@@ -558,7 +562,7 @@ note_slower(struct flow *f, const struct attempt *a)
 		attempt_failed(f, a, ETIMEDOUT);
 }
 
-/* One has answered, and has the flow's leg. */
+/* An attempt has connected, and its socket is the flow's leg. */
 static struct verdict
 connected(struct flow *f, const struct target *t)
 {
@@ -572,11 +576,11 @@ connected(struct flow *f, const struct target *t)
 	return VERDICT(CONNECTED);
 }
 
-/* What became of a connection: 0 or an errno. One that spoke and reset at once did answer: its words go before its end. */
+/* The result of connecting: 0 or an errno. If the backend sent bytes and then reset, they are passed on before *later, the error. */
 static int
 outcome(int fd, bool may_have_failed, uint8_t *later)
 {
-	/* An error is reported as readable and writable at once: writable alone needs no look. */
+	/* An error shows as readable and writable together: writable alone needs no check. */
 	const int err = may_have_failed ? socket_error(fd) : 0;
 
 	if (err != 0 && socket_unread(fd) > 0) {
@@ -646,7 +650,7 @@ dial_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 	if (now_us >= d->next_us && d->lookup != NULL) {
 		lookup_cancel(d->lookup);
 		v = looked_up(f, resolver_known(f->relay->resolver, backend_of(f)->host, RESOLVER_ANY_AGE),
-		    "no answer from the resolver in time");
+		    "no reply from the resolver in time");
 	} else if (now_us >= d->deadline_us) {
 		time_out_attempts(f);
 		v = VERDICT_CONNECT_FAILED(d->last);

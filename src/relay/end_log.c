@@ -1,4 +1,4 @@
-/* end_log.c - the line that tells of a flow's end. */
+/* end_log.c - the log line of a flow that has ended. */
 #include "relay/flow.h"
 #include "stent/log.h"
 

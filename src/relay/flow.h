@@ -147,7 +147,7 @@ struct relay_shared {
 };
 
 /* failed.c */
-#define FAILED_MOST 64
+#define FAILED_MAX 64
 
 struct failed {
 	int64_t until_us;		/* the latest of all entries */
@@ -155,7 +155,7 @@ struct failed {
 		struct address address;
 		int64_t until_us;	/* tried last until then; 0: a free entry */
 		int64_t for_us;		/* the length of that time */
-	} list[FAILED_MOST];
+	} list[FAILED_MAX];
 };
 
 struct relay {

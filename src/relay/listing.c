@@ -1,7 +1,7 @@
 /* listing.c - flows as the operator sees them. */
 #include "relay/flow.h"
 
-#define SLICE_US 200	/* so long no byte is passed on */
+#define SLICE_US 200	/* limit per call: no bytes are relayed meanwhile */
 
 void
 flow_describe(const struct flow *f, struct flow_info *info)
@@ -29,7 +29,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		info->leg[s].fin = l->fin;
 		info->leg[s].dead = l->dead;
 		info->leg[s].probes_max = (unsigned)leg_settings(f, s)->keepalive.probes;
-		/* The end of a program closes its UNIX socket: there silence says nothing. */
+		/* The end of a program closes its UNIX socket, so silence there means nothing. */
 		if ((s == CLIENT ? &f->client : &f->backend)->family != AF_UNIX)
 			info->leg[s].sign_max_age_ms = signs_max_age_us(f, s) / US_PER_MS;
 		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
@@ -66,14 +66,14 @@ flow_info_add_kernel(struct flow_info *info)
 			continue;
 		if (f->relay->kernel_has_times && facts.last_ack_ms < info->leg[s].heard_ms)
 			info->leg[s].heard_ms = facts.last_ack_ms;
-		/* One that went out just now has had no time to be answered; with bytes unsent they ask for the window. */
+		/* A probe sent just now has had no time to be acknowledged; with bytes unsent they are window probes. */
 		if (facts.unsent == 0 && info->leg[s].heard_ms > (leg_settings(f, s)->keepalive.idle_s + 1) * INT64_C(1000))
 			info->leg[s].probes = facts.probes;
 		if (info->leg[s].rtt_us >= 0)
 			continue;
 		/*
-		 * The acknowledgement of a single segment, as a heartbeat is one, is delayed: the kernel's average tells of that
-		 * delay, its least does not, until it has seen nothing else for minutes.
+		 * The acknowledgement of a single segment, such as a heartbeat, is delayed. The kernel's average includes that
+		 * delay; its minimum does not, until it has seen nothing else for minutes.
 		 */
 		if (f->session != NULL && f->session->path_us[s] != 0)
 			info->leg[s].rtt_us = f->session->path_us[s];
@@ -93,7 +93,7 @@ relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *inf
 		r->list_last_id = r->last_id;
 	}
 	while (r->list_next != NULL && clock_us() < until_us) {
-		/* Flows stand in the order of their ids. Those that came later would make a long list longer for ever. */
+		/* Flows are in the order of their ids. Those that are newer than the listing are left out, so that it ends. */
 		if (r->list_next->id > r->list_last_id)
 			return false;
 		flow_describe(r->list_next, &info);

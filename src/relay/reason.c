@@ -1,4 +1,5 @@
-/* reason.c - the close reasons' words. */
+/* reason.c - close reasons: their texts, and which one an errno means. */
+#include <assert.h>
 #include <errno.h>
 
 #include "relay/flow.h"
@@ -41,14 +42,15 @@ reason_text(enum close_reason r)
 enum close_reason
 reason_on_side(enum close_reason client_reason, enum side s)
 {
+	assert(client_reason >= REASON_CLIENT_FIN && client_reason <= REASON_CLIENT_ERROR);
 	return s == CLIENT ? client_reason
 	    : (enum close_reason)(client_reason + (REASON_BACKEND_FIN - REASON_CLIENT_FIN));
 }
 
 /*
- * ETIMEDOUT has two causes that the socket still tells after its death:
- * retransmissions mean bytes that were never acknowledged, probes without
- * them mean silence. Neither is left after a window that stayed shut.
+ * ETIMEDOUT has two causes, which the socket still shows afterwards:
+ * retransmissions mean bytes that were never acknowledged, probes alone mean
+ * that keepalive timed out. After a window that stayed closed it shows neither.
  */
 static enum close_reason
 timeout_reason(const struct transport *t, bool was_stalled)

@@ -1,12 +1,12 @@
 /*
- * refusals.c - the log lines of flows that never opened.
+ * refusals.c - the log lines of flows that never opened, limited in rate.
  *
- * Whoever can connect can have flows refused as fast as a kernel completes
- * handshakes, and a line each would fill a disk. So for each route and close
- * reason some lines are written whole, and then one a second that says how
- * many flows it stands for. With every quiet second there is room for a whole
- * line again.
+ * A client can cause them as fast as the kernel completes handshakes, and a
+ * line each would fill a disk. So each route and close reason has a bucket of
+ * WHOLE_LINES lines, which fills by one a second. When it is empty, flows are
+ * only counted, and one line a second gives their number.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -20,11 +20,11 @@
 struct bucket {
 	int64_t filled_us;	/* when `room` was last added to */
 	uint64_t unlogged;	/* flows counted since the last line */
-	uint8_t room;		/* whole lines that may be written */
+	uint8_t room;		/* lines that may be written */
 };
 
 struct refusals {
-	struct timer timer;	/* armed while a flow is unlogged */
+	struct timer timer;	/* armed while a bucket has unlogged flows */
 	struct relay *relay;
 	struct bucket buckets[];	/* of each route, REASON_COUNT */
 };
@@ -104,7 +104,9 @@ refusal_log(struct flow *f)
 	struct bucket *k = &r->refusals->buckets[(size_t)(f->route - r->config->routes) * REASON_COUNT + f->reason];
 	const int64_t now_us = clock_us();
 
+	assert(f->reason != REASON_NONE && f->reason < REASON_COUNT);
 	fill(k, now_us);
+	assert(k->room <= WHOLE_LINES);
 	if (k->room > 0 && k->unlogged == 0) {
 		k->room--;
 		end_log(f);

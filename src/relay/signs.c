@@ -1,17 +1,17 @@
 /*
  * signs.c - signs of life and of traffic on a leg: its bytes, and what the
- * kernel tells of its peer. They cost a system call, so they are asked for
- * only when a heartbeat is due.
+ * kernel reports about its peer. That costs a system call, so it is read only
+ * when a heartbeat is due.
  */
 #include "relay/flow.h"
 
-#define ACK_DUE_US (5 * US_PER_S)	/* bytes that are not acknowledged by then raise doubt */
-#define ACK_DELAY_MOST_MS 200		/* Linux waits no longer with an acknowledgement (TCP_DELACK_MAX) */
-#define UNREAD_SHARE 3		/* of its widest window: a kernel tells of a window that is twice as wide again, so of one above this */
-#define UNREAD_UNIX (64 * 1024)	/* bytes as the kernel counts them, some hundreds a heartbeat */
-#define ACK_SLACK_US (20 * US_PER_MS)	/* TCP_INFO tells the time in ticks of the kernel */
+#define ACK_DUE_US (5 * US_PER_S)	/* bytes without an acknowledgement for so long: the peer may be dead */
+#define ACK_DELAY_MAX_MS 200		/* Linux does not delay an acknowledgement longer (TCP_DELACK_MAX) */
+#define UNREAD_SHARE 3		/* a window below 1/3 of the largest one: unread bytes. A kernel announces a window that has doubled */
+#define UNREAD_UNIX (64 * 1024)	/* as the kernel counts bytes: some hundreds per heartbeat */
+#define ACK_SLACK_US (20 * US_PER_MS)	/* TCP_INFO counts time in ticks of the kernel */
 
-/* What was sent to side s a while ago has been heard of: heard_us is the last sign of it. */
+/* Bytes sent to side s were acknowledged or are recent; heard_us: its last sign of life. */
 static bool
 has_acknowledged(const struct leg *l, int64_t heard_us, int64_t now_us)
 {
@@ -25,8 +25,8 @@ leg_is_unix(const struct flow *f, enum side s)
 }
 
 /*
- * Times that this kernel does not tell are zero, as is a moment just past. One
- * that is not zero shows that it tells them; until then zero is no sign of life.
+ * A time of 0 may mean "just now", or that this kernel reports no times (a sandbox).
+ * The first one that is not 0 shows that it does; until then 0 is no sign of life.
  */
 static bool
 kernel_has_times(struct relay *r, const struct socket_facts *facts)
@@ -44,8 +44,8 @@ signs_max_age_us(const struct flow *f, enum side s)
 }
 
 /*
- * Side s is vouched for by bytes, or by what the kernel heard: acknowledgements
- * of probes too. But not by an old sign, when bytes sent since have none.
+ * Side s is alive if it sent bytes or its kernel acknowledged something (also
+ * probes) recently. An older sign does not count if later bytes got no acknowledgement.
  */
 bool
 signs_of_life(struct flow *f, enum side s, int64_t now_us)
@@ -61,29 +61,29 @@ signs_of_life(struct flow *f, enum side s, int64_t now_us)
 		return true;
 	transport_facts(&l->transport, &facts);
 	if (!facts.is_tcp && leg_is_unix(f, s))
-		return true;		/* the end of its program would have closed it */
+		return true;		/* the kernel closes it at the end of its program */
 	if (kernel_has_times(f->relay, &facts) && heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
 		heard_us = now_us - facts.last_ack_ms * (int64_t)US_PER_MS;
 	if (now_us - heard_us > max_age_us)
 		return false;
-	/* Behind a window that is shut bytes wait here: its reader pauses, and replies window probes in their own time. */
+	/* With its window closed, bytes wait here: the reader pauses, and its kernel acknowledges window probes, which are rare. */
 	return (facts.unsent > 0 && facts.unacked == 0) || has_acknowledged(l, heard_us, now_us);
 }
 
 /*
- * Bytes in flight hold no reply back while the peer's kernel goes on acknowledging:
- * it may wait a moment with each, so there are nearly always some.
+ * Bytes in flight do not delay a reply while the peer's kernel keeps acknowledging.
+ * As it delays each acknowledgement, there are nearly always some.
  */
 static bool
 acknowledges(struct relay *r, const struct socket_facts *facts)
 {
-	return kernel_has_times(r, facts) && facts->retransmits == 0 && facts->last_ack_ms <= ACK_DELAY_MOST_MS;
+	return kernel_has_times(r, facts) && facts->retransmits == 0 && facts->last_ack_ms <= ACK_DELAY_MAX_MS;
 }
 
 /*
- * Heartbeats must not fill the buffer of a peer that does not read. What it
- * has not read narrows the window that its kernel offers; between UNIX
- * sockets it is counted as ours.
+ * Heartbeats must not fill the buffer of a peer that does not read. Unread bytes
+ * reduce the window that its kernel offers; on a UNIX socket they count as
+ * unsent on our side.
  */
 static void
 find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struct heartbeat_facts *ret)
@@ -102,7 +102,7 @@ find_unread(struct flow *f, enum side s, const struct socket_facts *facts, struc
 	ret->unread = facts->window < *widest / UNREAD_SHARE;
 }
 
-/* What is under way to side s, or cannot come from it. */
+/* Fills in what is under way to side s, and what may delay bytes from it. */
 void
 signs_of_traffic(struct flow *f, enum side s, struct heartbeat_facts *ret)
 {
@@ -111,13 +111,13 @@ signs_of_traffic(struct flow *f, enum side s, struct heartbeat_facts *ret)
 	const struct heartbeat_leg *h = &ss->heartbeat[s];
 	struct socket_facts facts;
 
-	/* While the other side does not take its bytes we do not read it. */
+	/* It is not read while the other side does not take its bytes. */
 	ret->stuck = l->readable || f->leg[side_other(s)].backlog != NULL;
 	if (l->backlog != NULL) {
 		ret->busy = ret->stuck = true;
 		return;
 	}
-	/* The last that came was its answer to a heartbeat, and nothing was sent since: it has read all. */
+	/* The last bytes that came were its reply to a heartbeat, and nothing was sent since: it has read all. */
 	if (l->tx_us <= h->last_us && l->rx_us >= l->tx_us && f->session->app_us[s] < l->rx_us)
 		return;
 	transport_facts(&l->transport, &facts);

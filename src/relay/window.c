@@ -1,15 +1,15 @@
 /*
- * window.c - a leg whose window is shut.
+ * window.c - a leg whose peer has closed its receive window.
  *
- * TCP_USER_TIMEOUT ends a connection whose peer keeps its window shut for so
- * long, even one that acknowledges every window probe: the kernel counts from
- * the first probe. A reader that pauses is not dead. So while a window is
- * shut the timeout is off, and the same is judged here: unanswered probes
- * and no acknowledgement for so long.
+ * TCP_USER_TIMEOUT also ends a connection whose peer keeps its window closed
+ * for so long but acknowledges every window probe: the kernel counts from the
+ * first probe. A reader that pauses is not dead, so the option is off while a
+ * window is closed, and the timeout is applied here: window probes without an
+ * acknowledgement for so long.
  */
 #include "relay/flow.h"
 
-#define LOOK_MOST_US (5 * US_PER_S)	/* how often such a leg is looked at */
+#define CHECK_MAX_US (5 * US_PER_S)	/* the longest time between two checks */
 
 struct verdict
 window_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
@@ -34,6 +34,6 @@ window_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	if (shut && facts.probes >= 2 && facts.last_ack_ms >= timeout_ms)
 		return VERDICT_DEAD(s, reason_on_side(REASON_CLIENT_USER_TIMEOUT, s));
 	if (facts.unsent > 0 || facts.unacked > 0)
-		*again_us = now_us + (timeout_us / 4 < LOOK_MOST_US ? timeout_us / 4 : LOOK_MOST_US);
+		*again_us = now_us + (timeout_us / 4 < CHECK_MAX_US ? timeout_us / 4 : CHECK_MAX_US);
 	return VERDICT(GO_ON);
 }

@@ -207,7 +207,7 @@ def test_addresses_that_are_known_serve_though_the_time_is_short(start, server, 
     server.silent = True
     time.sleep(AGE + 0.1)
     assert talk(s)[0] == echoes[0].text
-    assert not s.logged("no answer from the resolver in time")
+    assert not s.logged("no reply from the resolver in time")
 
 
 @pytest.mark.parametrize("error", [SERVFAIL, NXDOMAIN, REFUSED])

@@ -51,12 +51,12 @@ test_the_youngest_failures_are_known(void **state)
 	int64_t now = 1000 * S;
 
 	(void)state;
-	for (uint16_t i = 1; i <= FAILED_MOST + 1; i++) {
+	for (uint16_t i = 1; i <= FAILED_MAX + 1; i++) {
 		const struct address a = address(i);
 
 		failed_add(&all, &a, now += 1000);
 	}
-	for (uint16_t i = 1; i <= FAILED_MOST + 1; i++) {
+	for (uint16_t i = 1; i <= FAILED_MAX + 1; i++) {
 		const struct address a = address(i);
 
 		assert_int_equal(failed_lately(&all, &a, now), i > 1);
