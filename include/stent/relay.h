@@ -1,8 +1,6 @@
 /*
- * relay.h - a flow: two legs and everything between them.
- *
- * A flow lives and dies on one worker's thread; none of these calls is safe
- * from another.
+ * relay.h - the relay of one worker: flows, each of two legs and what is
+ * between them. All calls on the worker's thread.
  */
 #ifndef STENT_RELAY_H
 #define STENT_RELAY_H
@@ -53,27 +51,27 @@ struct flow_info {
 	uint64_t id;
 	const struct route *route;
 	struct address client, backend;	/* peers */
-	const char *backend_text;	/* the backend as written in the settings; NULL before one answered */
-	const char *protocol;		/* the codec at work; "tcp" when there is none or it let go */
+	const char *backend_text;	/* the backend as written in the settings; NULL while connecting */
+	const char *protocol;		/* the codec at work; "tcp" for none, also after passthrough */
 	bool connecting;
 	int64_t age_ms;
 	struct {
 		uint64_t bytes;		/* received from this side and forwarded */
-		uint64_t heartbeats, replies;	/* sent to this side, answered by it */
-		uint64_t pings;		/* of the heartbeats, those that are replied to */
-		int64_t rtt_us;		/* last, smoothed and worst round trip of an answer; -1: none yet. */
-		int64_t srtt_us;	/* without replies rtt_us is the kernel's estimate, if asked for */
+		uint64_t heartbeats, replies;	/* sent to this side, and its replies */
+		uint64_t pings;		/* of the heartbeats, the pings */
+		int64_t rtt_us;		/* last, smoothed and worst round trip of a reply; -1: none yet. */
+		int64_t srtt_us;	/* without replies rtt_us is the kernel's estimate, from flow_info_add_kernel() */
 		int64_t worst_us;
 		int64_t quiet_ms;	/* since the last bytes from this side */
-		int64_t heard_ms;	/* since its last sign of life that we know of: bytes, or an acknowledgement if asked for */
-		int64_t sign_max_age_ms;	/* a sign of life older than this says nothing any more; 0: any says something */
-		unsigned probes, probes_max;	/* TCP probes unanswered in a row, where one is overdue; as many mean death */
-		unsigned misses, misses_max;	/* replies missed in a row; as many mean death; 0: any number does not */
-		bool asking;		/* a reply is waited for */
-		bool refused;		/* it reacted to heartbeats, and gets no more */
-		const char *why_none;	/* why it gets no heartbeats now; NULL: it does */
-		bool fin;		/* this side has said its last */
-		bool dead;		/* proved: what it sent before is being delivered */
+		int64_t heard_ms;	/* since its last known sign of life: bytes, or an acknowledgement (flow_info_add_kernel()) */
+		int64_t sign_max_age_ms;	/* an older sign of life does not count; 0: any counts */
+		unsigned probes, probes_max;	/* TCP probes without an acknowledgement in a row; with probes_max it is dead */
+		unsigned misses, misses_max;	/* replies missed in a row; with misses_max it is dead; 0: never */
+		bool reply_awaited;	/* a ping has had no reply yet */
+		bool refused;		/* it refused a heartbeat, and gets no more */
+		const char *why_none;	/* why it gets no heartbeats now; NULL: it gets them */
+		bool fin;		/* half-closed: its FIN was read */
+		bool dead;		/* what it sent before is being delivered */
 	} leg[2];
 };
 
@@ -83,8 +81,8 @@ struct relay_counters {
 	uint64_t flows_total;
 	uint64_t flows_ended[REASON_COUNT];
 	uint64_t bytes[2];		/* received from that side and forwarded */
-	uint64_t heartbeats[2], replies[2];	/* sent to, answered by that side */
-	uint64_t passthrough;		/* codecs that let go */
+	uint64_t heartbeats[2], replies[2];	/* sent to that side, and its replies */
+	uint64_t passthrough;		/* flows that became passthrough */
 	uint64_t cancels;		/* cancel requests under way */
 	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
 };
@@ -92,16 +90,15 @@ struct relay_counters {
 struct event_base;
 struct relay;
 
-#define RELAY_CANCELS 64	/* cancel requests that a relay has under way at once, with a descriptor each */
+#define RELAY_CANCELS 64	/* limit of cancel requests under way in a relay, with a descriptor each */
 
 /*
- * So many pipes for splice() a relay has at most, with two descriptors each,
- * whether they are idle or hold what a socket did not take. Beyond, bulk goes
- * through memory.
+ * Limit of pipes for splice() in a relay, with two descriptors each, idle or
+ * holding what a socket did not take. Beyond it, bulk goes through memory.
  */
 #define RELAY_PIPES 32
 
-/* What the relays of all workers know together of the routes. NULL: out of memory. Freed after the last relay. */
+/* What the relays of all workers share about the routes. NULL: out of memory. Freed after the last relay. */
 struct relay_shared;
 struct relay_shared *relay_shared_new(const struct config *config);
 void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
@@ -121,19 +118,19 @@ void relay_open(struct relay *r, int fd, const struct route *route, const struct
 void relay_refuse(struct relay *r, int fd, const struct route *route, const struct address *client,
     enum close_reason reason);
 
-/* Between two rounds of the loop: pumps on where there is more, frees the dead. */
+/* Between two rounds of the loop: resumes flows with more to pump, frees those that have ended. */
 void relay_work(struct relay *r);
 bool relay_has_work(const struct relay *r);	/* relay_work() should be called without waiting */
 
 /*
- * Visits some of the flows, from the first (anew) or where the last call stopped; true: there are more. To see them
- * all at once would take milliseconds for some thousands, during which no byte is passed on.
+ * Visits some of the flows, from the first (restart) or where the last call stopped; true: there are more. All at once
+ * would take milliseconds for some thousands, during which no byte is relayed.
  */
-bool relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *info, void *arg), void *arg);
-/* For visit: asks the kernel for its estimate of the round trips that no replies tell. A few microseconds. */
+bool relay_list_flows(struct relay *r, bool restart, void (*visit)(struct flow_info *info, void *arg), void *arg);
+/* For visit: adds what the kernel knows: round trips without replies, acknowledgements, probes. A few microseconds. */
 void flow_info_add_kernel(struct flow_info *info);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
-bool relay_has_flows(const struct relay *r);	/* those that were killed may take two seconds to say goodbye */
+bool relay_has_flows(const struct relay *r);	/* after a kill a flow may take two seconds to close */
 
 #endif

@@ -38,7 +38,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		info->leg[s].misses = h->misses;
 		info->leg[s].misses_max = leg_settings(f, s)->heartbeat_misses < 0 ? HEARTBEAT_MISSES_AUTO
 		    : (unsigned)leg_settings(f, s)->heartbeat_misses;
-		info->leg[s].asking = h->oldest_ping_us != 0;
+		info->leg[s].reply_awaited = h->oldest_ping_us != 0;
 		info->leg[s].refused = h->refused;
 		info->leg[s].heartbeats = h->sent;
 		info->leg[s].pings = h->pings;
@@ -83,12 +83,12 @@ flow_info_add_kernel(struct flow_info *info)
 }
 
 bool
-relay_list_flows(struct relay *r, bool anew, void (*visit)(struct flow_info *info, void *arg), void *arg)
+relay_list_flows(struct relay *r, bool restart, void (*visit)(struct flow_info *info, void *arg), void *arg)
 {
 	const int64_t until_us = clock_us() + SLICE_US;
 	struct flow_info info;
 
-	if (anew) {
+	if (restart) {
 		r->list_next = TAILQ_FIRST(&r->flows);
 		r->list_last_id = r->last_id;
 	}

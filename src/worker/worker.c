@@ -313,7 +313,7 @@ worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg
 struct listing {
 	void (*visit)(struct flow_info *info, void *arg);
 	void *arg;
-	bool anew, more;
+	bool restart, more;
 };
 
 static void
@@ -321,14 +321,14 @@ list_slice(struct worker *w, void *arg)
 {
 	struct listing *l = arg;
 
-	l->more = relay_list_flows(w->relay, l->anew, l->visit, l->arg);
-	l->anew = false;
+	l->more = relay_list_flows(w->relay, l->restart, l->visit, l->arg);
+	l->restart = false;
 }
 
 void
 worker_each_flow(struct worker *w, void (*visit)(struct flow_info *info, void *arg), void *arg)
 {
-	struct listing l = { .visit = visit, .arg = arg, .anew = true };
+	struct listing l = { .visit = visit, .arg = arg, .restart = true };
 
 	do
 		worker_call(w, list_slice, &l);
