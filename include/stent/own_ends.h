@@ -1,7 +1,7 @@
 /*
- * own_ends.h - the local ends of this process's own connections to backends, so
- * that a client which is one of them is known: a flow that has come back.
- * The process's; any thread.
+ * own_ends.h - the local addresses of this process's connections to backends,
+ * by which a client that is one of them is recognised: a loop. Shared by the
+ * process; any thread.
  */
 #ifndef STENT_OWN_ENDS_H
 #define STENT_OWN_ENDS_H
@@ -15,8 +15,8 @@
 
 /* Whose connection it is. */
 struct own_end {
-	uint16_t route;		/* index in the settings; 4095 and more are not told apart from lower ones */
-	uint8_t hops;		/* how often the flow has come back already; OWN_ENDS_HOPS_MAX: so often, or more */
+	uint16_t route;		/* index in the settings, modulo 4096 */
+	uint8_t hops;		/* how often the flow has come back; OWN_ENDS_HOPS_MAX: that or more */
 };
 
 /* A connection from local to remote is under way; fd is our end of it. */

@@ -14,19 +14,19 @@
 #include "stent/keepalive.h"
 #include "stent/unix_file.h"
 
-#define SOCKET_BACKLOG 4096	/* connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn */
+#define SOCKET_BACKLOG 4096	/* of listen(2); the kernel limits it to net.core.somaxconn */
 
 /*
  * A listening socket for an endpoint of a route. The accepted sockets inherit
  * the options of the client leg, so that accepting sets none. access is for the
- * file of a UNIX socket (unix_file.h); :PORT is IPv4 alone where IPv6 is off.
- * Descriptor, or -errno and why says what that means and what to do.
+ * file of a UNIX socket (unix_file.h); :PORT is IPv4 only where IPv6 is off.
+ * Descriptor, or -errno and *why says what that means and what to do.
  */
 int socket_listen(const struct endpoint *ep, const struct keepalive *keepalive, const struct unix_access *access,
     const char **why);
-/* What net.core.somaxconn leaves of SOCKET_BACKLOG; -1: unknown. */
+/* net.core.somaxconn; -1: unknown. */
 int socket_backlog_limit(void);
-/* Nobody is accepted before it has sent something, or said nothing for so many seconds. */
+/* TCP_DEFER_ACCEPT: a client is accepted when it has sent something, or after so many seconds. */
 void socket_defer_accept(int listener, int seconds);
 /* Takes over a listening socket that was handed to the process (systemd). 0 or -errno. */
 int socket_adopt(int fd, const struct keepalive *keepalive);
@@ -41,17 +41,17 @@ int socket_from_systemd(int i, char name[SYSTEMD_NAME_MAX]);
 int socket_accept(int listener, struct address *peer);
 
 enum socket_how {
-	SOCKET_TAKES_SPARE = 1,		/* when no descriptor is left, one that was held back (spare.h): its client is in */
+	SOCKET_TAKES_SPARE = 1,		/* when no descriptor is left, use a spare one (spare.h): the client is accepted already */
 	SOCKET_CARRIES_URGENT = 2,	/* see socket_take_urgent() */
 };
 /*
- * Starts to connect: descriptor or -errno. Finished when it is writable. Fills in the local end, of family 0 for a
- * UNIX socket. -ECONNREFUSED also for one that met itself.
+ * Starts to connect: descriptor or -errno. Connected when it is writable. Fills in the local address, with family 0
+ * for a UNIX socket. -ECONNREFUSED also if it connected to itself.
  */
 int socket_connect(const struct sockaddr *sa, socklen_t len, unsigned how, struct address *local);
 /*
- * True when a socket is connected to itself: to a port on which nobody listens
- * and from which the kernel let it leave (TCP's simultaneous open).
+ * True when a socket is connected to itself: nobody listens on the port, and the
+ * kernel chose the same one as the local port (TCP's simultaneous open).
  */
 bool socket_is_own_peer(int fd);
 /* Sets a leg's keepalive and TCP_USER_TIMEOUT on a connected socket. 0 or -errno. */
@@ -60,50 +60,50 @@ int socket_keep_alive(int fd, const struct keepalive *keepalive);
 /* Changes the idle time before the first probe, of a socket that sends probes. */
 void socket_set_keepalive_idle(int fd, int seconds);
 
-/* Takes the pending error: 0 or an errno. */
+/* Fetches and clears the pending error: 0 or an errno. */
 int socket_error(int fd);
 
-/* What a socket has to tell, without taking it; a set of these. */
-enum socket_news {
+/* The state of a socket, without consuming anything; a set of these. */
+enum socket_state {
 	SOCKET_DEAD = 1,	/* reset, or an error; of a UNIX socket: the peer has closed */
-	SOCKET_FIN = 2,		/* the peer's FIN is here */
-	SOCKET_URGENT = 4,	/* an urgent byte is here, and was not read yet */
+	SOCKET_FIN = 2,		/* the peer's FIN has come */
+	SOCKET_URGENT = 4,	/* an urgent byte has come and was not read yet */
 };
 unsigned socket_look(int fd);
 
 /* True when the client of a UNIX socket is this process. */
 bool socket_is_from_ourselves(int fd);
 
-/* Where a redirected flow wanted to go. 0 or -errno. */
+/* The original destination of a redirected flow. 0 or -errno. */
 int socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len);
 
-/* Closes at once by a reset: what is unsent is thrown away. */
+/* Closes by a reset: what is unsent is discarded. */
 void socket_reset(int fd);
-/* Whoever closes it, also the kernel at the end of this process: it is by a reset. */
+/* A close is by a reset from now on, also by the kernel at the end of this process. */
 void socket_set_reset_at_close(int fd, bool on);
 
-void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's own */
+void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's default */
 
 /*
- * in_line: urgent bytes are read in their place, and urgent.h tells this thread of them from now on. Else the kernel
- * leaves them out. A listener's TCP sockets have inherited that.
+ * in_line: urgent bytes are read inline, and urgent.h signals them to this thread. Else the kernel leaves them out of
+ * the stream. is_inherited: the socket has the option from its listener already.
  */
 void socket_take_urgent(int fd, bool in_line, bool is_inherited);
 /* True when the next byte to read is an urgent one. */
 bool socket_at_urgent(int fd);
-/* Sends one byte, as an urgent one where the socket knows of such. As send(2). */
+/* Sends one byte, as urgent where the socket supports that. As send(2). */
 ssize_t socket_send_urgent(int fd, uint8_t byte);
 
 /*
  * Is there more to read? 1: bytes, or the end; 0: nothing now; -errno: the
- * socket's error, which is taken by this call as by a read.
+ * socket's error, which this call clears as a read does.
  */
 int socket_has_more(int fd);
 
-/* Bytes that came and were not read yet. */
+/* Bytes received and not read yet. */
 size_t socket_unread(int fd);
 
-/* Bytes that the peer has not acknowledged, sent or not; 0 for what is no TCP. */
+/* Bytes that the peer has not acknowledged, sent or not. */
 size_t socket_unacked(int fd);
 
 /* What the kernel knows of the peer (TCP_INFO). */
@@ -117,11 +117,11 @@ struct socket_facts {
 	uint32_t last_ack_ms;	/* since the last acknowledgement came: probes' too */
 	uint32_t last_sent_ms;	/* since data went out last; long for a socket that sent none */
 	uint32_t rtt_us;	/* smoothed */
-	uint32_t min_rtt_us;	/* the least of the last minutes: without the delays of single acknowledgements */
-	uint32_t window;	/* bytes that the peer has room for; UINT32_MAX: this kernel does not tell */
+	uint32_t min_rtt_us;	/* the minimum of the last minutes: without the delays of single acknowledgements */
+	uint32_t window;	/* the peer's receive window in bytes; UINT32_MAX: this kernel does not report it */
 };
 
-/* Works on a socket that has just died, too. */
+/* Also works on a socket that has just got an error. */
 void socket_facts(int fd, struct socket_facts *ret);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * spare.h - descriptors held back for the backends of clients that are in
- * already. The process's, as descriptors are; any thread.
+ * spare.h - descriptors held back for the backends of accepted clients. Shared
+ * by the process; any thread.
  */
 #ifndef STENT_SPARE_H
 #define STENT_SPARE_H
@@ -9,13 +9,13 @@
 
 #define SPARE_MOST 64
 
-/* Holds n of them, or what can be had, from now on. */
+/* Holds n of them, or as many as are available, from now on. */
 void spare_hold(int n);
 
-/* Sees that all are held. 0 or -errno: no more clients should be accepted. Costs nothing when none was given. */
+/* Refills them. 0 or -errno: no more clients should be accepted. Free of cost if none was given away. */
 int spare_fill(void);
 
-/* Gives one to the caller, who opens something at once; another thread may be quicker. False: none is left. */
+/* Closes one, so that the caller can open something at once; another thread may be faster. False: none is left. */
 bool spare_give(void);
 
 #endif

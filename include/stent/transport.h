@@ -38,26 +38,26 @@ transport_is_open(const struct transport *t)
 ssize_t transport_read(struct transport *t, void *buf, size_t len);
 /* Bytes taken of n spans, perhaps not all. */
 ssize_t transport_write(struct transport *t, const struct iovec *v, size_t n);
-/* The same past user space, from and to a pipe. */
+/* The same by splice(), into and out of a pipe. */
 ssize_t transport_read_into_pipe(struct transport *t, int pipe, size_t len);
 ssize_t transport_write_from_pipe(struct transport *t, int pipe, size_t len);
 
-/* What it has to tell, without taking it: a set of SOCKET_ bits. */
+/* Its state, without consuming anything: a set of SOCKET_ bits. */
 unsigned transport_look(const struct transport *t);
-/* The next byte to read is an urgent one; sends one byte as such. */
+/* True: the next byte to read is urgent. transport_write_urgent() sends one byte as urgent. */
 bool transport_at_urgent(const struct transport *t);
 ssize_t transport_write_urgent(struct transport *t, uint8_t byte);
 
-/* 1: there are bytes to read, or the end; 0: nothing now; -errno, which is taken. */
+/* 1: there are bytes to read, or the end; 0: nothing now; -errno: the pending error, cleared by this call. */
 int transport_has_more(const struct transport *t);
-/* Takes the pending error: 0 or an errno. */
+/* Fetches and clears the pending error: 0 or an errno. */
 int transport_take_error(const struct transport *t);
 
 /* No more bytes will be written: a FIN. 0 or -errno. */
 int transport_shutdown(struct transport *t);
-enum transport_end { TRANSPORT_FIN, TRANSPORT_RESET };	/* a reset throws away what is not delivered yet */
+enum transport_end { TRANSPORT_FIN, TRANSPORT_RESET };	/* a reset discards what is not delivered yet */
 void transport_close(struct transport *t, enum transport_end how);
-/* Whoever closes it, also the kernel at the end of this process: it is by a reset. */
+/* A close is by a reset from now on, also by the kernel at the end of this process. */
 void transport_reset_at_close(struct transport *t, bool on);
 
 /* --- what the kernel knows of the peer --- */
@@ -66,7 +66,7 @@ void transport_facts(const struct transport *t, struct socket_facts *ret);
 size_t transport_unread(const struct transport *t);	/* bytes received and not read */
 size_t transport_unacked(const struct transport *t);	/* bytes written and not acknowledged */
 
-/* --- how it finds out that the peer is gone --- */
+/* --- how the kernel detects that the peer is gone --- */
 
 int transport_set_keepalive(struct transport *t, const struct keepalive *keepalive);	/* 0 or -errno */
 void transport_set_keepalive_idle(struct transport *t, int seconds);

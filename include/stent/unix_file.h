@@ -1,6 +1,6 @@
 /*
- * unix_file.h - the file of a UNIX socket that listens: made with its mode and
- * owner, told from other users' files, and removed.
+ * unix_file.h - the file of a listening UNIX socket: created with its mode and
+ * owner, distinguished from other users' files, and removed.
  */
 #ifndef STENT_UNIX_FILE_H
 #define STENT_UNIX_FILE_H
@@ -12,23 +12,23 @@
 
 struct unix_access {
 	mode_t mode;
-	bool is_given;		/* to the user below; else it stays the process's own */
+	bool is_given;		/* to the user below; else the process keeps it */
 	uid_t uid;
 	gid_t gid;
 };
 
 /*
- * Binds fd to a path. A socket that was left behind by a process that is gone
- * is replaced, unless another user may have put it there. Sets the umask meanwhile:
- * no other thread may make files then. 0 or -errno, and why says what that
- * means (a static string; NULL: what errno says).
+ * Binds fd to a path. A socket left over from a process that is gone is
+ * replaced, unless another user may have created it. Changes the umask for a
+ * moment: no other thread may create files then. 0, or -errno and *why says
+ * what that means (a static string; NULL: what errno says).
  */
 int unix_file_bind(int fd, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access,
     const char **why);
 
 /*
- * Whoever comes next may have put a socket of its own at the same path while
- * we drained: that one is not ours to remove.
+ * While we drained, a new process may have created its own socket at the same
+ * path, which must not be removed.
  */
 struct unix_file {
 	dev_t dev;

@@ -1,19 +1,19 @@
 /*
- * urgent.h - who learns that TCP's urgent data has come, without asking: the
- * kernel signals it (SIGURG) to the thread that a socket was given to.
+ * urgent.h - notification of TCP's urgent data: the kernel signals it (SIGURG)
+ * to the thread that a socket was given to.
  */
 #ifndef STENT_URGENT_H
 #define STENT_URGENT_H
 
 #include <stdbool.h>
 
-/* This thread takes the signal from now on. */
+/* This thread handles the signal from now on. */
 void urgent_attend(void);
 
 /* Has the kernel signal this socket's urgent data to the calling thread. */
 void urgent_watch(int fd);
 
-/* How often it was signalled to this thread. The byte may still be under way, and on any of its sockets. */
+/* How often it was signalled to this thread, for any of its sockets. The byte may still be under way. */
 unsigned urgent_signals(void);
 
 #endif

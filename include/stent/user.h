@@ -7,15 +7,14 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* The user that root is given up to. False: nobody is to become another: user is NULL, root, or unknown, or we are not root. */
+/* The user to change to. False: there is none: user is NULL, root or unknown, or we are not root. */
 bool user_is_to_change(const char *user, uid_t *uid, gid_t *gid);
 
 /*
- * What no thread may regain later: no program that is started gets more rights
- * than we have. With give_up_root the sets of capabilities that outlive a
- * change of the user (bounding, inheritable, ambient) are emptied, too. Each
- * thread has its own sets, so this comes before the first thread is started;
- * what root may do now it may do until user_become(). 0 or -errno.
+ * Sets no_new_privs. With give_up_root, also empties the capability sets that
+ * survive a change of the user (bounding, inheritable, ambient). Each thread has
+ * its own, so this comes before the first thread is started. Root keeps its
+ * effective capabilities until user_become(). 0 or -errno.
  */
 int user_confine(bool give_up_root);
 

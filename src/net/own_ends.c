@@ -1,17 +1,15 @@
 /*
- * own_ends.c - which clients are connections of our own.
+ * own_ends.c - detects clients that are connections of our own (a loop).
  *
- * A table of one word a connection, found by its local address and port; a
- * younger one takes the place of an older one that hashes alike. That is enough:
- * a flow comes back within a moment, and one that is missed is found at its next
- * round. None is taken out: its descriptor is beside it, and the kernel says
- * whether that is still the same connection. If not, its port may be that of an
- * honest client by now.
+ * A hash table of one word per connection, keyed by its local address and port;
+ * on a collision the newer one replaces the older. A flow that loops comes back
+ * at once, and one that is missed is found on its next round. Entries are not
+ * removed: the kernel says whether the descriptor beside an entry is still that
+ * connection. If not, another client may use the port now.
  *
- * Ports are shared: an honest program of this machine may have the address and
- * port of a connection of ours, to another destination. So the destination has to
- * fit too: the address at which the client came in, or, behind a redirection, the
- * one it wanted.
+ * Another program of this machine may use the same local address and port to
+ * another destination. So the destination must match, too: the address where
+ * the client was accepted or, after a redirection, its original destination.
  */
 #include <netinet/in.h>
 #include <string.h>
@@ -20,12 +18,12 @@
 #include "stent/own_ends.h"
 #include "stent/socket.h"
 
-#define SLOTS (1u << 11)		/* some tenths of a second of the busiest worker: its memory is counted */
+#define SLOTS (1u << 11)		/* some tenths of a second of a busy process; small, for memory */
 
 static uint64_t slots[SLOTS];	/* 0: free; else of the local end 24 bits, of the remote one 24, the route 12, the hops 4 */
-static int fds[SLOTS];		/* its descriptor; that of another when a slot is just being taken: then it is missed */
+static int fds[SLOTS];		/* its descriptor; wrong while a slot is being replaced: then the connection is missed */
 
-/* FNV-1a, stirred once more for its high bits. */
+/* FNV-1a, with a final mix for the high bits. */
 static uint64_t
 hash(const struct address *a)
 {
@@ -40,7 +38,7 @@ hash(const struct address *a)
 	return h ^ (h >> 29);
 }
 
-/* Connecting to the unspecified address leads to loopback. */
+/* A connection to the unspecified address goes to loopback. */
 static struct address
 actual(const struct address *a)
 {

@@ -1,12 +1,13 @@
 /*
  * socket.c - the only place that sets socket options.
  *
- * Options of the client leg are set on the listener: Linux copies them to
- * each accepted socket (and arms its keepalive timer), which saves seven
- * system calls a connection. The backend leg gets its keepalive from the relay
- * when its flow has lived for a moment, for the same reason: a flow that ends
- * before needs none. Urgent bytes that are carried over are taken in line (SO_OOBINLINE), in their place; the
- * kernel leaves others out of the stream, as for a program that does not ask for them. UNIX sockets have urgent
+ * Options of the client leg are set on the listener: Linux copies them to each
+ * accepted socket (and arms its keepalive timer), which saves seven system
+ * calls per connection. For the same reason the relay sets the backend leg's
+ * keepalive only on flows that live longer than a moment.
+ *
+ * Urgent bytes that are relayed are read inline (SO_OOBINLINE). Otherwise the
+ * kernel leaves them out of the stream, as by default. UNIX sockets have urgent
  * bytes since Linux 5.15, but do not inherit the option.
  */
 #include <errno.h>
@@ -50,7 +51,7 @@ set_options(int fd, const struct option *o, size_t n)
 	return r;
 }
 
-/* What has to hold from the first byte. */
+/* Options that are needed from the first byte. */
 static int
 set_stream_options(int fd)
 {
@@ -61,7 +62,7 @@ void
 socket_take_urgent(int fd, bool in_line, bool is_inherited)
 {
 	if (!is_inherited)
-		(void)set_int(fd, SOL_SOCKET, SO_OOBINLINE, in_line);	/* where it is refused there are no urgent bytes */
+		(void)set_int(fd, SOL_SOCKET, SO_OOBINLINE, in_line);	/* sockets that refuse it have no urgent bytes */
 	if (in_line)
 		urgent_watch(fd);
 }
@@ -81,7 +82,7 @@ socket_keep_alive(int fd, const struct keepalive *keepalive)
 {
 	const bool probes = keepalive->idle_s > 0;
 	const struct option options[] = {
-		{ SOL_SOCKET, SO_KEEPALIVE, probes, true },	/* off, too: a listener that was handed over may have had it on */
+		{ SOL_SOCKET, SO_KEEPALIVE, probes, true },	/* also to turn it off: a listener from systemd may have it on */
 		{ IPPROTO_TCP, TCP_KEEPIDLE, keepalive->idle_s, probes },
 		{ IPPROTO_TCP, TCP_KEEPINTVL, keepalive->interval_s, probes },
 		{ IPPROTO_TCP, TCP_KEEPCNT, keepalive->probes, probes },
@@ -99,7 +100,7 @@ set_leg_options(int fd, const struct keepalive *keepalive)
 	return r == 0 ? socket_keep_alive(fd, keepalive) : r;
 }
 
-/* A number of /proc; -1: it is not there. */
+/* A number from /proc; -1: there is no such file. */
 static int
 read_number(const char *path)
 {
@@ -141,7 +142,7 @@ bind_unix(int fd, const struct endpoint *ep, const struct unix_access *access, c
 
 	if (sun->sun_path[0] != '\0')
 		return unix_file_bind(fd, sun, ep->addr_len, access, why);
-	return bind(fd, (const struct sockaddr *)sun, ep->addr_len) == 0 ? 0 : -errno;	/* an abstract one has no file */
+	return bind(fd, (const struct sockaddr *)sun, ep->addr_len) == 0 ? 0 : -errno;	/* an abstract address has no file */
 }
 
 static int
@@ -161,7 +162,7 @@ listen_on(const struct endpoint *ep, const struct keepalive *keepalive, const st
 	return r;
 }
 
-/* What the operator can do about an error of the kernel; NULL: it says enough by itself. */
+/* What the operator can do about an error; NULL: its usual text is enough. */
 static const char *
 listen_hint(const struct endpoint *ep, int err)
 {
@@ -169,20 +170,20 @@ listen_hint(const struct endpoint *ep, int err)
 
 	switch (err) {
 	case EADDRINUSE:
-		return "somebody listens there already";
+		return "address already in use";
 	case EAFNOSUPPORT:
-		return is_v6 ? "this machine, or the sandbox around this process, has IPv6 off; write an IPv4 address, "
-		    "such as 0.0.0.0:PORT" : "the sandbox around this process does not allow this kind of address "
+		return is_v6 ? "IPv6 is off on this machine or in the sandbox of this process; write an IPv4 address, "
+		    "such as 0.0.0.0:PORT" : "the sandbox of this process does not allow this address family "
 		    "(RestrictAddressFamilies= of systemd)";
 	case EADDRNOTAVAIL:
 		return is_v6 && is_v6_disabled() ? "IPv6 is off (net.ipv6.conf.all.disable_ipv6); write an IPv4 address, such as "
 		    "127.0.0.1:PORT" : "no such address on this machine";
 	case EACCES:
 	case EPERM:
-		return ep->kind == ENDPOINT_UNIX ? "not permitted: the path needs a folder that we may write to" :
+		return ep->kind == ENDPOINT_UNIX ? "permission denied: the folder must be writable for stent" :
 		    "not permitted: a port below 1024 needs root or CAP_NET_BIND_SERVICE";
 	case ENOENT:
-		return ep->kind == ENDPOINT_UNIX ? "there is no such folder; make it, or name another path" : NULL;
+		return ep->kind == ENDPOINT_UNIX ? "no such folder; create it, or name another path" : NULL;
 	default:
 		return NULL;
 	}
@@ -206,7 +207,7 @@ socket_listen(const struct endpoint *ep, const struct keepalive *keepalive, cons
 		v4.addr_len = sizeof(*sin);
 		r = listen_on(&v4, keepalive, access, why);
 		if (r >= 0)
-			log_say(LEVEL_INFO, "IPv6 is off here: %s is every IPv4 address alone", ep->text);
+			log_say(LEVEL_INFO, "IPv6 is off on this machine: %s listens on IPv4 only", ep->text);
 	}
 	if (r < 0 && *why == NULL)
 		*why = listen_hint(ep, -r);
@@ -254,7 +255,7 @@ socket_from_systemd(int i, char name[SYSTEMD_NAME_MAX])
 	if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != getpid() || i >= strtol(count, NULL, 10))
 		return -ENOENT;
 	if (names == NULL)
-		names = "unknown";	/* all of them, as sd_listen_fds_with_names(3) has it */
+		names = "unknown";	/* for all of them, as in sd_listen_fds_with_names(3) */
 	else
 		for (int k = 0; k < i; k++)
 			names += strcspn(names, ":") + (strchr(names, ':') != NULL);
@@ -292,7 +293,7 @@ port_of(const struct sockaddr *sa)
 	return address_from_sockaddr(sa).port;
 }
 
-/* -ECONNREFUSED: nobody listens there, it has met itself. */
+/* -ECONNREFUSED: nobody listens there; the socket has connected to itself. */
 static int
 find_local(int fd, const struct sockaddr *to, struct address *local)
 {
@@ -343,17 +344,17 @@ unsigned
 socket_look(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLRDHUP | POLLPRI };
-	unsigned news = 0;
+	unsigned bits = 0;
 
 	if (poll(&p, 1, 0) <= 0)
 		return 0;
 	if (p.revents & (POLLERR | POLLHUP))
-		news |= SOCKET_DEAD;
+		bits |= SOCKET_DEAD;
 	if (p.revents & POLLRDHUP)
-		news |= SOCKET_FIN;
+		bits |= SOCKET_FIN;
 	if (p.revents & POLLPRI)
-		news |= SOCKET_URGENT;
-	return news;
+		bits |= SOCKET_URGENT;
+	return bits;
 }
 
 bool
@@ -409,7 +410,7 @@ socket_send_urgent(int fd, uint8_t byte)
 {
 	const ssize_t n = send(fd, &byte, 1, MSG_OOB | MSG_NOSIGNAL);
 
-	/* A UNIX socket of a kernel without urgent bytes: the byte goes as any other, only its mark is lost. */
+	/* UNIX sockets of older kernels have no urgent bytes: it is sent as a normal one. */
 	return n < 0 && errno == EOPNOTSUPP ? send(fd, &byte, 1, MSG_NOSIGNAL) : n;
 }
 
@@ -424,7 +425,7 @@ socket_has_more(int fd)
 }
 
 static size_t
-ask_bytes(int fd, unsigned long what)
+byte_count(int fd, unsigned long what)
 {
 	int n = 0;
 
@@ -434,19 +435,19 @@ ask_bytes(int fd, unsigned long what)
 void
 socket_set_keepalive_idle(int fd, int seconds)
 {
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));	/* a UNIX socket has none */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));	/* UNIX sockets have no keepalive */
 }
 
 size_t
 socket_unread(int fd)
 {
-	return ask_bytes(fd, FIONREAD);
+	return byte_count(fd, FIONREAD);
 }
 
 size_t
 socket_unacked(int fd)
 {
-	return ask_bytes(fd, SIOCOUTQ);
+	return byte_count(fd, SIOCOUTQ);
 }
 
 void

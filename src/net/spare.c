@@ -1,12 +1,11 @@
 /*
  * spare.c - descriptors held back for backends.
  *
- * A flow takes two descriptors, one after the other: when its client is
- * accepted, and when its backend is connected, which another thread does, or
- * this one when a name has been looked up. So a client may be accepted with
- * the last descriptor there was. Its backend then gets one of these, and
- * nobody else is accepted before all of them are held again: new clients wait
- * in the kernel's queue, and none is let in only to be turned away.
+ * A flow takes two descriptors at different times: when its client is accepted,
+ * and later, perhaps on another thread, when its backend is connected. If the
+ * client got the last free one, the backend gets a spare one, and no client is
+ * accepted until all spare ones are held again: new clients wait in the
+ * kernel's queue instead of being accepted and then reset.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -17,7 +16,7 @@
 
 static struct {
 	pthread_mutex_t lock;
-	int wanted, held;	/* written with the lock held, read without it too */
+	int wanted, held;	/* written with the lock held, also read without */
 	int fd[SPARE_MOST];
 } spare = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -25,7 +24,7 @@ static int
 fill(void)
 {
 	while (spare.held < spare.wanted) {
-		/* Whatever costs a descriptor and a file of the system's, and needs no path. */
+		/* Anything that takes a descriptor and an open file, and needs no path. */
 		const int fd = eventfd(0, EFD_CLOEXEC);
 
 		if (fd < 0)
@@ -54,7 +53,7 @@ spare_hold(int n)
 {
 	pthread_mutex_lock(&spare.lock);
 	__atomic_store_n(&spare.wanted, n < SPARE_MOST ? n : SPARE_MOST, __ATOMIC_RELAXED);
-	(void)fill();		/* who accepts tries again, and says so */
+	(void)fill();		/* the acceptor tries again, and logs a failure */
 	pthread_mutex_unlock(&spare.lock);
 }
 

@@ -1,13 +1,12 @@
 /*
- * unix_file.c - the file of a UNIX socket that listens.
+ * unix_file.c - the file of a listening UNIX socket.
  *
- * The folder may belong to somebody else, who can put another file in the
- * place of ours at any moment. So nothing is done to a file by its path: it
- * gets its mode from the umask and its owner from the file system's user id of
- * this thread, both while bind() makes it, and the user's rights decide there
- * whether it may be made. Where only root may make files, in a folder that no
- * other user can change, the file is given to the user afterwards. Elsewhere
- * it stays root's, which is told.
+ * The folder may belong to another user, who can replace our file at any
+ * moment. So mode and owner are not set by path: bind() creates the file with
+ * the umask and the file system user id of this thread, and with that user's
+ * permissions. Where only root may create files, in a folder that no other user
+ * can change, the file is given to the user afterwards. Elsewhere it stays
+ * root's, and a warning says so.
  */
 #include "stent/unix_file.h"
 
@@ -27,7 +26,7 @@ fail(int err, const char *text, const char **why)
 	return -err;
 }
 
-/* 0: nobody accepts from it any more. */
+/* 0: nobody listens on it any more. */
 static int
 try_connect(const struct sockaddr_un *sun, socklen_t len, const char **why)
 {
@@ -42,12 +41,12 @@ try_connect(const struct sockaddr_un *sun, socklen_t len, const char **why)
 	if (err == ECONNREFUSED || err == ENOENT)
 		return 0;
 	if (err == EACCES || err == EPERM)
-		return fail(EACCES, "another user's socket is there, and we are not permitted to connect to it: that user's "
-		    "program still has it, or left it behind (`ss -xl` tells); remove it then, or name another path", why);
-	return fail(EADDRINUSE, "somebody listens there already", why);
+		return fail(EACCES, "another user's socket is there, and permission to connect to it is denied: it is in use or "
+		    "left over (see `ss -xl`); remove it if left over, or name another path", why);
+	return fail(EADDRINUSE, "address already in use", why);
 }
 
-/* A socket left behind by a process that is gone is removed; a live one, and another's, is not. */
+/* Removes a socket left over from a process that is gone; not one in use, nor another user's. */
 static int
 clear_stale(int folder, const char *name, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access,
     const char **why)
@@ -58,19 +57,19 @@ clear_stale(int folder, const char *name, const struct sockaddr_un *sun, socklen
 	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (!S_ISSOCK(st.st_mode))
-		return fail(EEXIST, "a file that is no socket is in the way", why);
+		return fail(EEXIST, "a file that is not a socket is in the way", why);
 	r = try_connect(sun, len, why);
 	if (r != 0)
 		return r;
 	if (st.st_uid != geteuid() && !(access->is_given && st.st_uid == access->uid) && !folder_keeps(folder, &st))
-		return fail(EEXIST, "another user's socket is there, although nobody accepts from it; remove it if it was left "
-		    "behind, or name another path", why);
+		return fail(EEXIST, "another user's socket is there, though nobody listens on it; remove it if it is left over, "
+		    "or name another path", why);
 	if (fstatat(folder, name, &again, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (again.st_dev != st.st_dev || again.st_ino != st.st_ino)
-		return fail(EBUSY, "somebody else changes what is there at this moment", why);
+		return fail(EBUSY, "another process is changing the path at this moment; try again", why);
 	if (unlinkat(folder, name, 0) != 0)
-		return fail(errno, "a socket that was left behind is there, and we are not permitted to remove it", why);
+		return fail(errno, "a left-over socket is there, and permission to remove it is denied", why);
 	return 0;
 }
 
@@ -102,13 +101,13 @@ bind_with_mode(int fd, const struct sockaddr_un *sun, socklen_t len, const struc
 	return r;
 }
 
-/* What root made, for the user had no right to. */
+/* Gives the user a file that root created because the user was not permitted to. */
 static void
 give(int folder, const char *name, const struct stat *st, const struct unix_access *access, const char *path)
 {
 	if (folder_keeps(folder, st) && fchownat(folder, name, access->uid, access->gid, AT_SYMLINK_NOFOLLOW) == 0)
 		return;
-	log_say(LEVEL_WARN, "unix:%s stays root's: the folder belongs to neither root nor the user of the settings (user); "
+	log_say(LEVEL_WARN, "unix:%s is owned by root: its folder belongs to neither root nor the user of the settings (user); "
 	    "give it to that user", path);
 }
 
@@ -122,15 +121,15 @@ unix_file_bind(int fd, const struct sockaddr_un *sun, socklen_t len, const struc
 	*why = NULL;
 	folder = folder_open(sun->sun_path, FOLDER_NO_LINK, name);
 	if (folder == -ELOOP)
-		return fail(ELOOP, "the path leads over a link that another user can change; write the path without it", why);
+		return fail(ELOOP, "the path leads through a symbolic link that another user can change; write the path without it", why);
 	if (folder < 0)
 		return folder;
 	r = clear_stale(folder, name, sun, len, access, why);
 	if (r == 0)
 		r = bind_with_mode(fd, sun, len, access);
-	/* It was not there before, and is now: unless a folder on the way was exchanged. */
+	/* It was created by bind() just now, unless a folder of the path was replaced. */
 	if (r == 0 && (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISSOCK(st.st_mode)))
-		r = fail(EBUSY, "somebody else changes what is there at this moment", why);
+		r = fail(EBUSY, "another process is changing the path at this moment; try again", why);
 	else if (r == 0 && access->is_given && st.st_uid != access->uid)
 		give(folder, name, &st, access, sun->sun_path);
 	close(folder);
@@ -142,7 +141,7 @@ unix_file_remember(struct unix_file *f, const char *path)
 {
 	struct stat st = { 0 };
 
-	(void)lstat(path, &st);		/* 0 is no file's number: of one that cannot be seen none is removed */
+	(void)lstat(path, &st);		/* on failure inode 0, which no file has: nothing is removed later */
 	*f = (struct unix_file){ st.st_dev, st.st_ino };
 }
 

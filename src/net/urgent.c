@@ -1,12 +1,12 @@
 /*
- * urgent.c - TCP's urgent data, told by SIGURG.
+ * urgent.c - TCP's urgent data, signalled by SIGURG.
  *
- * A read in line stops before an urgent byte and, called again, begins with
- * it as with any other: that it was urgent only an ioctl before each read would
- * tell, which is a tenth of a round trip's cost. epoll can tell (EPOLLPRI), but
- * libevent does not hand that on. A signal costs nothing until it comes, and
- * the kernel sends it before it shows the byte: to the thread itself, which takes
- * it on its way out of the wait that told it of something to read.
+ * An inline read stops before an urgent byte; the next read begins with it, as
+ * with any other byte. An ioctl before each read would show that it is urgent,
+ * but costs a tenth of a round trip. epoll reports it (EPOLLPRI), but libevent
+ * does not pass that on. A signal costs nothing until it comes. The kernel
+ * sends it to the thread before the byte is readable, so it is handled before
+ * epoll_wait() returns.
  */
 #include "stent/urgent.h"
 

@@ -1,11 +1,11 @@
 /*
- * user.c - gives up root, and what could bring it back.
+ * user.c - gives up root, and everything by which it could be regained.
  *
  * setuid() empties a thread's permitted, effective and ambient capabilities,
  * and the C library calls it in every thread. It leaves the inheritable and
- * the bounding set, which only matter to a program that is started; stent
- * starts none. Whoever gets to run code in here shall not either: no_new_privs
- * takes the set-user-id bit and file capabilities away from it.
+ * the bounding set, which only matter to a program that is started. stent
+ * starts none; should an attacker run code in it, no_new_privs disables
+ * set-user-id bits and file capabilities for programs started by it.
  */
 #include "stent/user.h"
 
@@ -43,7 +43,7 @@ empty_inheritable(void)
 	return syscall(SYS_capset, &head, data) == 0 ? 0 : -errno;
 }
 
-/* EINVAL ends it: the kernel knows no more of them. */
+/* EINVAL: the kernel has no more capabilities. */
 static int
 empty_bounding(void)
 {

@@ -103,7 +103,7 @@ def test_nothing_is_changed_by_its_path_in_a_folder_of_another(stent, echo, fold
     s = stent.route(echo.text, listen=f"unix:{theirs}/in.sock", settings={"user": "nobody"})
     assert watch.changed() == []
     watch.close()
-    s.wait_logged("in.sock stays root's")
+    s.wait_logged("in.sock is owned by root")
     assert owner_and_mode(theirs / "in.sock") == (0, 0, 0o660)
 
 
