@@ -5,11 +5,11 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-/* Is a better than b to go to? from: the addresses that the kernel would leave from; AF_UNSPEC: there is no route. */
+/* Compares two destinations. from: the source addresses that the kernel would use; AF_UNSPEC: there is no route. */
 int address_compare(const struct sockaddr_storage *a, const struct sockaddr_storage *from_a,
     const struct sockaddr_storage *b, const struct sockaddr_storage *from_b);	/* < 0: a, > 0: b, 0: neither */
 
-/* Sorts n addresses, the best first, by asking the kernel for the routes; those that are as good keep their order. */
+/* Sorts n addresses, the best first, by the kernel's routes; equal ones keep their order. */
 void address_order(struct sockaddr_storage *at, size_t n);
 
 #endif

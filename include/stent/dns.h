@@ -12,36 +12,36 @@
 #define DNS_NAME_MAX 253		/* characters, without the dot at the end */
 #define DNS_QUESTION_MAX (12 + DNS_NAME_MAX + 2 + 4)
 #define DNS_SPELLING_BYTES ((DNS_NAME_MAX + 7) / 8)
-#define DNS_ADDRESSES_MAX 64		/* of a reply; what is beyond them is left out */
+#define DNS_ADDRESSES_MAX 64		/* per reply; further ones are ignored */
 
 enum dns_type { DNS_A = 1, DNS_AAAA = 28 };
 
 struct dns_addresses {
 	size_t n;
-	uint8_t at[DNS_ADDRESSES_MAX][16];	/* of an A record the first four bytes */
+	uint8_t at[DNS_ADDRESSES_MAX][16];	/* an A record uses the first four bytes */
 };
 
 enum dns_verdict {
-	DNS_FOUND,		/* here are the addresses */
-	DNS_NONE,		/* there is no such name, or it has no address of this type */
-	DNS_FAILED,		/* this server cannot say: SERVFAIL, REFUSED, a referral, ... */
-	DNS_TRUNCATED,		/* ask again by TCP; the addresses are those that fitted in */
-	DNS_RESPELLED,		/* a reply whose question is ours but for upper and lower case */
-	DNS_IGNORED,		/* no reply to this question, or malformed */
+	DNS_FOUND,		/* there are addresses */
+	DNS_NONE,		/* no such name, or no address of this type */
+	DNS_FAILED,		/* this server does not know: SERVFAIL, REFUSED, a referral, ... */
+	DNS_TRUNCATED,		/* repeat the query by TCP; the addresses are those that fitted in */
+	DNS_RESPELLED,		/* the question in the reply differs from ours in upper and lower case only */
+	DNS_IGNORED,		/* not a reply to this question, or malformed */
 };
 
 /*
- * Writes the question for the addresses of a name, which has no dot at its end.
- * spelling: random bits, by which each letter becomes upper or lower case (a
- * reply has to repeat them, which a forger has to guess); NULL: as it is written.
- * Its length, or -EINVAL: no name that can be asked for.
+ * Writes the question for the addresses of a name, which has no trailing dot.
+ * spelling: random bits that make each letter upper or lower case (a reply must
+ * repeat them, which a forger would have to guess); NULL: as it is written.
+ * Its length, or -EINVAL: not a valid name.
  */
 int dns_write_question(uint8_t buf[DNS_QUESTION_MAX], uint16_t id, const char *name, enum dns_type type,
     const uint8_t spelling[DNS_SPELLING_BYTES]);
 
 /*
- * Judges what came from a server that was sent this question. respelled_is_fine:
- * the reply may spell the question in other upper and lower case.
+ * Judges a message from a server that was sent this question. respelled_is_fine:
+ * the reply may spell the question with other upper and lower case.
  * ret is written when FOUND, and when TRUNCATED, if with 0 addresses.
  */
 enum dns_verdict dns_read_reply(const uint8_t *question, size_t question_len, const uint8_t *reply, size_t len,

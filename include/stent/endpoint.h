@@ -15,10 +15,10 @@
 enum endpoint_kind {
 	ENDPOINT_ADDRESS,	/* a literal IPv4 or IPv6 address and port */
 	ENDPOINT_ANY,		/* :PORT, every address of both families */
-	ENDPOINT_NAME,		/* a host name and port: has to be looked up */
+	ENDPOINT_NAME,		/* a host name and port, to be looked up */
 	ENDPOINT_UNIX,		/* unix:PATH (unix:@NAME: abstract) */
 	ENDPOINT_FD,		/* fd:NAME, a socket handed over by systemd */
-	ENDPOINT_ORIGINAL,	/* where a redirected flow wanted to go */
+	ENDPOINT_ORIGINAL,	/* the original destination of a redirected flow */
 };
 
 struct endpoint {
@@ -34,7 +34,7 @@ enum endpoint_use { ENDPOINT_LISTEN, ENDPOINT_BACKEND };
 
 /*
  * Reads one endpoint. On success fills *ep (free with endpoint_clear()) and
- * returns 0; else -EINVAL and *why says what is wrong and what to do, a static string.
+ * returns 0; else -EINVAL and *why says what is wrong and what to do (a static string).
  */
 int endpoint_parse(struct endpoint *ep, const char *text, enum endpoint_use use, const char **why);
 void endpoint_clear(struct endpoint *ep);

@@ -1,9 +1,6 @@
 /*
- * resolve.h - host names to addresses without blocking, remembered for a while.
- *
- * One a worker. /etc/hosts first, then the servers and the search list of
- * /etc/resolv.conf (Docker's own resolver is one). Both files are read anew for
- * each question. A name that was not found is not asked for again for 2 s.
+ * resolve.h - host names to addresses without blocking, cached; one per worker.
+ * /etc/hosts first, then the servers and the search list of /etc/resolv.conf.
  */
 #ifndef STENT_RESOLVE_H
 #define STENT_RESOLVE_H
@@ -15,9 +12,9 @@
 
 struct event_base;
 struct resolver;
-struct lookup;			/* one question under way */
+struct lookup;			/* one request that waits for an answer */
 
-/* What a name stands for, the best first (RFC 6724); the ports are not filled in. */
+/* The addresses of a name, the best first (RFC 6724); ports are not filled in. */
 struct host_addresses {
 	size_t n;
 	struct sockaddr_storage at[];
@@ -29,18 +26,18 @@ void resolver_free(struct resolver *r);			/* NULL is fine; no lookup may be unde
 #define RESOLVER_ANY_AGE (INT64_MAX / 1000)
 
 /*
- * What is known of a name, if it was asked for in the last age_ms or an answer is
- * overdue; else NULL. Good until the next call of this module.
+ * The cached addresses of a name, if they are not older than age_ms or a lookup is overdue; else NULL. Valid until the
+ * next call of this module.
  */
 const struct host_addresses *resolver_known(struct resolver *r, const char *name, int64_t age_ms);
 
 /*
- * Asks for a name. done() is called once, later, never from within this call:
- * with the new addresses, or with the last ones that were ever known (when the
- * answer does not come soon, or failed), or NULL. NULL returned: out of memory.
+ * Looks up a name. done() is called once, later, never from within this call:
+ * with the new addresses, or the last known ones (if the answer is late, or
+ * failed), or NULL. Returns NULL if out of memory.
  */
 struct lookup *resolver_ask(struct resolver *r, const char *name,
     void (*done)(void *arg, const struct host_addresses *found), void *arg);
-void lookup_cancel(struct lookup *l);	/* done() will not be called; the question goes on */
+void lookup_cancel(struct lookup *l);	/* done() will not be called; the lookup itself continues */
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * address_order.c - RFC 6724, section 6, as far as a client without policies of its own needs it.
+ * address_order.c - RFC 6724, section 6, with the default policy table.
  *
  * The rules are those on routes (1), scope (2), label (5), precedence (6) and
  * smaller scope (8). Rule 9, the longest common prefix, is left out: it undoes the
@@ -18,7 +18,7 @@
 
 enum { SCOPE_LINK = 2, SCOPE_SITE = 5, SCOPE_GLOBAL = 14 };
 
-/* RFC 6724, section 2.1; the first that matches is the longest one that does. */
+/* RFC 6724, section 2.1; in order of length, so the first match is the longest. */
 static const struct {
 	uint8_t prefix[16];
 	unsigned bits;
@@ -95,7 +95,7 @@ address_compare(const struct sockaddr_storage *a, const struct sockaddr_storage 
 	return ja.scope - jb.scope;
 }
 
-/* Where the kernel would leave from: a UDP socket is routed by connect(), and sends nothing. */
+/* The source address that the kernel would use: connect() on a UDP socket finds it, and sends nothing. */
 static void
 find_source(const struct sockaddr_storage *to, struct sockaddr_storage *ret)
 {
@@ -106,7 +106,7 @@ find_source(const struct sockaddr_storage *to, struct sockaddr_storage *ret)
 	memset(ret, 0, sizeof(*ret));
 	if (fd < 0)
 		return;
-	/* Some port: Linux takes none for an error with 0, others do. */
+	/* any port: Linux accepts 0, other kernels do not. */
 	if (to->ss_family == AF_INET6)
 		((struct sockaddr_in6 *)&target)->sin6_port = htons(1);
 	else

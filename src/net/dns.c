@@ -1,11 +1,11 @@
 /*
- * dns.c - the messages of DNS.
+ * dns.c - DNS messages.
  *
- * The records are read by libc (ns_initparse(), ns_parserr()), which has read
- * hostile ones for decades. Ours is the judgement: a reply counts only if it has
- * the id and the very question of ours, and is well-formed to its end; all else
- * may be forged. Of the answer the chain of CNAMEs is followed from the name that
- * was asked for, and only addresses at its end are taken.
+ * libc parses the records (ns_initparse(), ns_parserr()); it is well tested with
+ * hostile input. This file decides what counts: a reply must have the id and the
+ * exact question of the query, and be well-formed to its end, else it may be
+ * forged. In the answer, CNAMEs are followed from the queried name, and only
+ * addresses at the end of that chain are taken.
  */
 #include <arpa/nameser.h>
 #include <assert.h>
@@ -53,7 +53,7 @@ dns_write_question(uint8_t buf[DNS_QUESTION_MAX], uint16_t id, const char *name,
 	if (len == 0 || len > DNS_NAME_MAX)
 		return -EINVAL;
 	memcpy(buf, head, sizeof(head));
-	/* Each label is behind its length: p is at the length of the current one. */
+	/* Each label follows its length: p points to the length of the current one. */
 	for (size_t i = 0; i <= len; i++) {
 		if (i < len && name[i] != '.') {
 			if (++label > LABEL_MAX)
@@ -82,7 +82,7 @@ same_but_for_case(const uint8_t *a, const uint8_t *b, size_t len)
 	return true;
 }
 
-/* Reads the record at i of the answer. The type of ours; 0: another; -1: malformed. */
+/* Reads record i of the answer. Its type if it is A, AAAA or CNAME; 0: another; -1: malformed. */
 static int
 read_record(ns_msg *msg, int i, ns_rr *rr)
 {
@@ -103,7 +103,7 @@ read_record(ns_msg *msg, int i, ns_rr *rr)
 }
 
 /*
- * Follows the CNAME of name, if there is one. 1: name is where it points to; 0: there is none; -1: malformed.
+ * Follows the CNAME of name, if there is one. 1: name is now its target; 0: there is none; -1: malformed.
  * 255 bytes on the wire are at most 1024 characters, as libc writes them.
  */
 static int
@@ -123,7 +123,7 @@ follow_cname(ns_msg *msg, char name[NS_MAXDNAME])
 	return 0;
 }
 
-/* Takes the addresses of the name that was asked for. 0, or -1: malformed. */
+/* Takes the addresses of the queried name. 0, or -1: malformed. */
 static int
 read_addresses(const uint8_t *reply, size_t len, struct dns_addresses *ret)
 {
@@ -151,7 +151,7 @@ read_addresses(const uint8_t *reply, size_t len, struct dns_addresses *ret)
 	return 0;
 }
 
-/* Some servers leave the question out of an error. */
+/* Some servers omit the question from an error. */
 static bool
 is_bare_error(const uint8_t *reply, size_t len)
 {
@@ -161,7 +161,7 @@ is_bare_error(const uint8_t *reply, size_t len)
 	    (rcode == ns_r_formerr || rcode == ns_r_servfail || rcode == ns_r_notimpl || rcode == ns_r_refused);
 }
 
-/* A server that knows nothing of the name, and does not ask for others either, names another one. */
+/* A referral: the server does not know the name, does no recursion, and names another server. */
 static bool
 is_referral(const uint8_t *reply)
 {
@@ -187,7 +187,7 @@ dns_read_reply(const uint8_t *question, size_t question_len, const uint8_t *repl
 	if (!respelled_is_fine && memcmp(reply + NS_HFIXEDSZ, question + NS_HFIXEDSZ, body) != 0)
 		return DNS_RESPELLED;
 	if (reply[2] & FLAG_TC) {
-		/* It may have been cut anywhere. */
+		/* It may be cut anywhere. */
 		if (read_addresses(reply, len, ret) != 0)
 			ret->n = 0;
 		return DNS_TRUNCATED;

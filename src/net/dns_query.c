@@ -1,24 +1,18 @@
 /*
- * dns_query.c - asks the name servers one question.
+ * dns_query.c - sends one question to the name servers.
  *
- * The servers are asked in their order, the next one WAIT_MS after the one
- * before, or at once when that one refused or could not say; twice each. A socket
- * stays open until the question is answered, so a late reply still counts.
+ * The servers are tried in order, twice each: the next one WAIT_MS after the one
+ * before, or at once if that one failed. Sockets stay open, so that a late reply
+ * counts. A server that replies where one before it was silent comes first, but
+ * only for DETOUR_MS: with split DNS their order matters.
  *
- * A server that replies where one before it was silent is asked first for a
- * while. Not for good: the servers may know different names (a company's own one
- * in front of a public one), and then their order matters.
+ * Against forged replies each query has a connected socket of its own (with a
+ * port chosen by the kernel), a random id, and letters in random case, which
+ * most servers repeat. For those that do not, or know a name in one spelling
+ * only (Docker's), a query without addresses in reply is repeated as written.
  *
- * Against forged replies each question to a server has a socket of its own, and
- * with it a port of the kernel's choice, connected, so that only that server's
- * packets get in; a random id; and its letters in random upper and lower case,
- * which most servers repeat. Some do not, and some (Docker's own, for names of
- * containers) know a name in one spelling only: what is not an answer with
- * addresses is asked for again as it is written, and a server that needed that is
- * asked so from then on.
- *
- * A reply that is cut short is asked for again by TCP. Where that is refused, or
- * not answered in WAIT_MS, the addresses that fitted in will do: they are the right host's.
+ * A truncated reply is repeated by TCP. If that fails or takes longer than
+ * WAIT_MS, the addresses that fitted into the reply are used.
  */
 #include <assert.h>
 #include <errno.h>
@@ -32,20 +26,20 @@
 #include "stent/clock.h"
 #include "stent/dns_query.h"
 
-#define ROUNDS 2			/* how often a server is asked */
-#define WAIT_MS 1000			/* before the next one is asked as well */
-#define LAST_WAIT_MS 3000		/* for a reply when nothing is left to be asked */
-#define DETOUR_MS 30000			/* how long the servers before one that answered are passed by */
-#define UDP_MAX 4096			/* bytes of a reply; we announce no more than the 512 of RFC 1035 */
-#define TCP_HEAD 2			/* a message's length goes before it */
+#define ROUNDS 2			/* queries per server */
+#define WAIT_MS 1000			/* before the next server is queried as well */
+#define LAST_WAIT_MS 3000		/* for replies when all servers were queried */
+#define DETOUR_MS 30000			/* how long silent servers before one that replied come last */
+#define UDP_MAX 4096			/* bytes of a reply; without EDNS the limit is the 512 of RFC 1035 */
+#define TCP_HEAD 2			/* the length before each message */
 
 struct dns_servers {
 	struct event_base *base;
 	unsigned refs;
 	struct resolv_conf conf;
-	size_t first;			/* asked first, while the detour lasts */
+	size_t first;			/* queried first during the detour */
 	int64_t detour_until_us;
-	bool as_written[RESOLV_SERVERS_MAX];	/* names go out as they are written: its replies hang on upper and lower case */
+	bool as_written[RESOLV_SERVERS_MAX];	/* this server does not support letters in random case */
 };
 
 /* One server of a question. */
@@ -53,14 +47,14 @@ struct asked {
 	struct dns_query *query;
 	enum { UNASKED, BY_UDP, BY_TCP, FAILED } state;
 	bool was_dead;			/* silent for WAIT_MS, or nobody listens there */
-	bool again;			/* asked once more, as it is written */
+	bool again;			/* the query was repeated as it is written */
 	bool as_written;
 	int fd;				/* -1: none */
 	struct event *ev;
 	size_t len;
-	uint8_t question[TCP_HEAD + DNS_QUESTION_MAX];	/* behind the room for TCP's head */
+	uint8_t question[TCP_HEAD + DNS_QUESTION_MAX];	/* after the length, for TCP */
 	size_t done;			/* bytes written and read, by TCP */
-	uint8_t *reply;			/* by TCP: with the head; NULL: the question is not out yet */
+	uint8_t *reply;			/* by TCP: with the length; NULL: the question is not sent yet */
 };
 
 struct dns_query {
@@ -69,8 +63,8 @@ struct dns_query {
 	dns_done *done;
 	void *arg;
 	struct event *timer;
-	size_t first, sent;		/* of the servers the one asked first; how often one was asked */
-	struct dns_addresses fitted;	/* of a reply that was cut short */
+	size_t first, sent;		/* the server queried first; number of queries sent */
+	struct dns_addresses fitted;	/* of a truncated reply */
 	struct asked asked[RESOLV_SERVERS_MAX];
 	char name[DNS_NAME_MAX + 1];
 };
@@ -164,7 +158,7 @@ is_last_asked(const struct asked *a)
 	return q->sent > 0 && a == &q->asked[(q->first + q->sent - 1) % q->servers->conf.n_servers];
 }
 
-/* This server will not answer. dead: it is not there; else it cannot say. */
+/* This server will not answer. dead: it is not reachable; else it does not know. */
 static void
 fail(struct asked *a, bool dead)
 {
@@ -172,10 +166,10 @@ fail(struct asked *a, bool dead)
 	a->state = FAILED;
 	a->was_dead |= dead;
 	if (is_last_asked(a))
-		send_next(a->query);	/* else the next one has been asked already */
+		send_next(a->query);	/* else the next one has been queried already */
 }
 
-/* This server has said something: it is asked first for a while if the ones before it were dead. */
+/* This server has replied: it comes first for a while if the ones before it were dead. */
 static void
 note_alive(const struct asked *a)
 {
@@ -228,7 +222,7 @@ write_question(struct asked *a)
 static void on_udp(evutil_socket_t fd, short what, void *arg);
 static void on_tcp(evutil_socket_t fd, short what, void *arg);
 
-/* Asks, or asks once more in the same words from the same port: a reply to either will do. */
+/* Sends the query, or repeats it unchanged from the same port: a reply to either is accepted. */
 static int
 ask_by_udp(struct asked *a)
 {
@@ -245,7 +239,7 @@ ask_by_udp(struct asked *a)
 	return r;
 }
 
-/* Asks the same server once more, from another port, as the name is written. */
+/* Repeats the query to the same server, from another port, with the name as it is written. */
 static void
 ask_again(struct asked *a)
 {
@@ -305,10 +299,10 @@ on_udp(evutil_socket_t fd, short what, void *arg)
 	if (n >= 0)
 		on_reply(a, reply, (size_t)n);
 	else if (errno != EAGAIN && errno != EINTR)
-		fail(a, true);		/* ICMP says that nobody listens there */
+		fail(a, true);		/* ICMP: port unreachable */
 }
 
-/* The question is out: from now on the reply is read. */
+/* The question is sent: from now on the reply is read. */
 static int
 turn_to_reading(struct asked *a)
 {
@@ -333,14 +327,14 @@ write_tcp(struct asked *a)
 		fail(a, false);
 }
 
-/* Bytes of the message, with its head, as far as is known by now. */
+/* Bytes of the message with its length, as far as is known by now. */
 static size_t
 tcp_length(const struct asked *a)
 {
 	return a->done < TCP_HEAD ? TCP_HEAD : TCP_HEAD + (size_t)(a->reply[0] << 8 | a->reply[1]);
 }
 
-/* What was cut short by UDP, in full. Nobody can forge it without being on the path. */
+/* The whole reply after a truncated one. It cannot be forged off the path. */
 static void
 read_tcp(struct asked *a)
 {
@@ -377,7 +371,7 @@ on_tcp(evutil_socket_t fd, short what, void *arg)
 		read_tcp(a);
 }
 
-/* Asks the next server that may know. When there is none, waits for those that were asked, if any. */
+/* Queries the next server that may know. If there is none, waits for those that were queried, if any. */
 static void
 send_next(struct dns_query *q)
 {
@@ -399,7 +393,7 @@ send_next(struct dns_query *q)
 	}
 	for (size_t i = 0; i < n; i++)
 		waiting |= q->asked[i].state == BY_UDP || q->asked[i].state == BY_TCP;
-	wait_for(q, waiting ? LAST_WAIT_MS : 0);	/* 0: done() is not called from here */
+	wait_for(q, waiting ? LAST_WAIT_MS : 0);	/* 0: done() must not be called from here */
 }
 
 static void

@@ -1,15 +1,13 @@
 /*
  * endpoint.c - endpoints of the settings and addresses of sockets.
  *
- * One function reads each written form; the first whose mark is found reads
- * the whole. Literal addresses go through inet_pton() and not getaddrinfo(),
- * which takes "127.1" and "0x7f.1" for addresses and would ask the network.
- * A host that is made of digits and dots alone is therefore a mistyped
- * address, never a name.
+ * Each written form has its own parser, chosen by its prefix. Literal addresses
+ * go through inet_pton() and not getaddrinfo(), which accepts "127.1" and
+ * "0x7f.1" and would use the network. A host of digits and dots only is
+ * therefore a mistyped address, never a name.
  *
- * [::]:PORT means IPv6 alone; :PORT means both families. IPv4 written as
- * IPv6 (::ffff:192.0.2.1) is turned back into IPv4, so that one peer has one
- * text.
+ * [::]:PORT means IPv6 only; :PORT means both families. IPv4-mapped IPv6
+ * (::ffff:192.0.2.1) becomes IPv4, so that a peer is always shown the same way.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -40,7 +38,7 @@ parse_port(uint16_t *port, const char *text, const char **why)
 		return wrong(why, "has no port; write HOST:PORT");
 	for (const char *p = text; *p != '\0'; p++) {
 		if (!isdigit((unsigned char)*p) || p - text >= 5)
-			return wrong(why, "has a port that is no number; write one from 1 to 65535");
+			return wrong(why, "has a port that is not a number; write one from 1 to 65535");
 		n = n * 10 + (unsigned long)(*p - '0');
 	}
 	if (n < 1 || n > 65535)
@@ -97,7 +95,7 @@ parse_zone(uint32_t *scope, const char *zone)
 	return 0;
 }
 
-/* [V6]:PORT; text starts behind the bracket and is changed. */
+/* [V6]:PORT; text starts after the bracket and is modified. */
 static int
 parse_bracketed(struct endpoint *ep, char *text, const char **why)
 {
@@ -120,7 +118,7 @@ parse_bracketed(struct endpoint *ep, char *text, const char **why)
 	if (inet_pton(AF_INET6, text, &ip) != 1)
 		return wrong(why, "has no IPv6 address between [ and ]; write such as [2001:db8::1]:5432");
 	if (zone != NULL && parse_zone(&scope, zone) < 0)
-		return wrong(why, "names an interface behind % that this machine does not have; see `ip link`");
+		return wrong(why, "names an interface after % that this machine does not have; see `ip link`");
 	ep->kind = ENDPOINT_ADDRESS;
 	set_v6(ep, &ip, scope);
 	return 0;
@@ -202,15 +200,15 @@ parse_unix(struct endpoint *ep, const char *path, const char **why)
 	if (len == 0 || strcmp(path, "@") == 0)
 		return wrong(why, "has no path; write unix:PATH, such as unix:/run/stent/pg.sock");
 	if (len >= sizeof(un->sun_path))
-		return wrong(why, "has too long a path; a UNIX socket's has at most 107 bytes");
+		return wrong(why, "has a path that is too long; the limit for a UNIX socket is 107 bytes");
 	ep->kind = ENDPOINT_UNIX;
 	un->sun_family = AF_UNIX;
 	memcpy(un->sun_path, path, len);
 	ep->addr_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
 	if (path[0] == '@')
-		un->sun_path[0] = '\0';		/* abstract: the length ends it */
+		un->sun_path[0] = '\0';		/* abstract: ends by its length */
 	else
-		ep->addr_len++;			/* a path: its NUL counts */
+		ep->addr_len++;			/* the NUL of a path counts */
 	ep->host = strdup(path);
 	return ep->host != NULL ? 0 : -ENOMEM;
 }
@@ -219,7 +217,7 @@ static int
 parse_fd(struct endpoint *ep, const char *name, enum endpoint_use use, const char **why)
 {
 	if (use == ENDPOINT_BACKEND)
-		return wrong(why, "is no place to go to, only to listen on; write HOST:PORT or unix:PATH");
+		return wrong(why, "can only be listened on; write HOST:PORT or unix:PATH");
 	if (*name == '\0')
 		return wrong(why, "has no name; write fd:NAME as in the socket unit's FileDescriptorName=");
 	ep->kind = ENDPOINT_FD;
@@ -231,7 +229,7 @@ static int
 parse_original(struct endpoint *ep, enum endpoint_use use, const char **why)
 {
 	if (use == ENDPOINT_LISTEN)
-		return wrong(why, "is no place to listen on; write it as the backend of redirected flows");
+		return wrong(why, "cannot be listened on; write it as the backend of redirected flows");
 	ep->kind = ENDPOINT_ORIGINAL;
 	return 0;
 }
@@ -242,9 +240,9 @@ parse_form(struct endpoint *ep, char *text, enum endpoint_use use, const char **
 	if (*text == '\0')
 		return wrong(why, "is empty; write HOST:PORT or unix:PATH");
 	if (text[strcspn(text, " \t")] != '\0')
-		return wrong(why, "holds a blank; several are parted by commas");
+		return wrong(why, "contains a blank; separate several by commas");
 	if (strstr(text, "://") != NULL)
-		return wrong(why, "is a URL; write its HOST:PORT alone");
+		return wrong(why, "is a URL; write only its HOST:PORT");
 	if (strncmp(text, "unix:", 5) == 0)
 		return parse_unix(ep, text + 5, why);
 	if (strncmp(text, "fd:", 3) == 0)

@@ -1,8 +1,8 @@
 /*
  * name_files.c - /etc/hosts and /etc/resolv.conf, as libc reads them.
  *
- * What cannot be read is left out, as libc does: a stray line must not cost all
- * names. A name server may have a port here (ADDRESS:PORT, [ADDRESS]:PORT).
+ * As in libc, lines that are not understood are ignored, so that one does not
+ * break all names. Unlike there, a name server may have a port (ADDRESS:PORT).
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -50,7 +50,7 @@ parse_v6(struct sockaddr_storage *ret, char *text, uint16_t port)
 	return inet_pton(AF_INET6, text, &in6->sin6_addr) == 1;
 }
 
-/* A port behind text's colon, which becomes a NUL. */
+/* The port after text's colon, which becomes a NUL. */
 static bool
 cut_port(char *colon, uint16_t *ret)
 {
@@ -101,7 +101,7 @@ add_server(struct resolv_conf *c, char *text)
 		memcpy(c->unread, copy, strlen(copy));
 }
 
-/* Takes a list of domains in place of the one before; what does not fit in is left out. */
+/* Replaces the list of domains; those that do not fit are ignored. */
 static void
 set_search(struct resolv_conf *c, char **rest)
 {
@@ -112,7 +112,7 @@ set_search(struct resolv_conf *c, char **rest)
 	while ((word = strtok_r(NULL, BLANKS, rest)) != NULL) {
 		size_t len = strlen(word);
 
-		if (word[len - 1] == '.')	/* the root is an empty domain, which names are tried in anyway */
+		if (word[len - 1] == '.')	/* the root is an empty domain, in which names are tried anyway */
 			len--;
 		if (len == 0 || p + len + 2 > c->search + sizeof(c->search))
 			continue;
@@ -202,7 +202,7 @@ resolv_conf_candidate(const struct resolv_conf *c, const char *name, size_t i, c
 	return dots < c->ndots && n == i;		/* ret is still the name itself */
 }
 
-/* Length of a name without the dot at its end. */
+/* Length of a name without a trailing dot. */
 static size_t
 bare_length(const char *name)
 {
@@ -219,7 +219,7 @@ same_name(const char *a, const char *b)
 	return len == bare_length(b) && strncasecmp(a, b, len) == 0;
 }
 
-/* True: the line has an address of name, which is in ret. */
+/* True: the line has an address of name, now in ret. */
 static bool
 read_hosts_line(char *line, const char *name, struct sockaddr_storage *ret)
 {

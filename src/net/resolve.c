@@ -1,31 +1,24 @@
 /*
- * resolve.c - names to addresses: the search, and a memory.
+ * resolve.c - names to addresses: the search, and a cache.
  *
- * A name is looked for in /etc/hosts, and then as each name that the search list
- * of /etc/resolv.conf makes of it, in libc's order. Both files are read anew for
- * each question; they are small, and what they say now counts. Of each such name
- * IPv4 and IPv6 addresses are asked for together, and the first name that has an
- * address of either kind is the one: those of two names belong to two hosts.
- * Therefore only "there is no such name" leads on to the next one. A question that
- * no server can answer ends the search, as in musl; glibc goes on after a SERVFAIL,
- * and may end at a stranger.
+ * A name is looked up in /etc/hosts, then by DNS with the search list of
+ * /etc/resolv.conf in libc's order; both files are read again for each lookup.
+ * IPv4 and IPv6 are queried together; the first name with an address of either
+ * kind is taken. Only "no such name" leads to the next name of the search: when
+ * no server can answer it ends, as in musl. (glibc continues after a SERVFAIL
+ * and may find another host.) Flows that need the same name share one lookup.
  *
- * Why not a library: evdns searches for each kind of address alone, knows no TCP
- * and has one port for all questions; c-ares, as Debian 12 has it, takes one kind's
- * failure for "there is none", and asks a dead first server first each time.
- *
- * Each name that was ever asked for has one entry: its last addresses, when it
- * was last asked for, and who waits for the question under way. Many flows that
- * need the same name share one question.
- *
- * A name server that is down must not take the backends with it (RFC 8767 is
- * about the same): addresses that have aged are asked for anew, but after
- * PATIENCE_MS without an answer they serve again, at once for whoever comes
- * while the question is still under way. An answer that fails leaves them as
- * they are, and counts as an answer: the next question waits until they have
- * aged again. Not to wait at all would be simpler, but then the first flow after
- * a quiet night would go to where the backend was the evening before. A name that
- * was not found is not asked for again for FAILED_MS, however many flows want it.
+ * As in RFC 8767 a name server that is down must not take the backends with it:
+ * expired addresses are looked up again, but used if there is no answer within
+ * PATIENCE_MS. They are not used at once, as the backend may have moved since.
+ * A failed lookup keeps them for another dns_ttl. A name that was not found is
+ * not looked up again for FAILED_MS.
+ */
+
+/*
+ * Why not a library: evdns searches for each kind of address separately, has no TCP
+ * and uses one port for all queries. c-ares, as in Debian 12, takes the failure of one
+ * kind for "none", and tries a dead first server first each time.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -45,7 +38,7 @@
 
 #define PATIENCE_MS 200
 #define FAILED_MS 2000
-#define SECOND_KIND_MS 500	/* how long addresses of one kind wait for those of the other */
+#define SECOND_KIND_MS 500	/* how long addresses of one family wait for those of the other */
 
 enum { KIND_V6, KIND_V4, KINDS };
 static const enum dns_type types[KINDS] = { DNS_AAAA, DNS_A };
@@ -61,26 +54,26 @@ struct name {
 	TAILQ_ENTRY(name) link;
 	struct resolver *resolver;
 	struct host_addresses *known;	/* NULL: never found */
-	int64_t asked_us;		/* when the last question ended, well or not */
-	bool failed;			/* it did not end well */
+	int64_t asked_us;		/* when the last lookup ended */
+	bool failed;			/* the last lookup failed */
 	bool asking;
-	bool late;			/* the question under way has run out of patience */
-	struct event *serve;		/* runs the waiting from the loop, not from within a call; or out of patience */
+	bool late;			/* the lookup under way has taken longer than PATIENCE_MS */
+	struct event *serve;		/* calls the waiting ones back from the loop, at the end or after PATIENCE_MS */
 	TAILQ_HEAD(, lookup) waiting;
-	/* The question under way. */
+	/* The lookup under way. */
 	struct dns_servers *servers;
-	size_t candidate;		/* of the names that the search makes */
+	size_t candidate;		/* index of the name in the search */
 	char asked_as[DNS_NAME_MAX + 1];
 	struct dns_query *query[KINDS];
-	bool unanswered;		/* no server could say, of one kind at least */
-	struct event *second_kind;	/* has been waited for long enough */
+	bool unanswered;		/* no server could answer, for at least one family */
+	struct event *second_kind;	/* after SECOND_KIND_MS */
 	struct host_addresses *answer;
 	char text[];
 };
 
 struct resolver {
 	struct event_base *base;
-	struct dns_servers *servers;	/* those of resolv.conf, as it was last read; NULL: not yet */
+	struct dns_servers *servers;	/* of resolv.conf when it was last read; NULL: not yet */
 	TAILQ_HEAD(, name) names;
 };
 
@@ -139,7 +132,7 @@ resolver_free(struct resolver *r)
 
 /* --- the files --- */
 
-/* Reads resolv.conf again. While it cannot be read, or is being written, what it last said counts. 0 or -ENOMEM. */
+/* Reads resolv.conf again. While it cannot be read, or is empty, the last contents are used. 0 or -ENOMEM. */
 static int
 refresh_servers(struct resolver *r)
 {
@@ -167,13 +160,13 @@ refresh_servers(struct resolver *r)
 	if (fresh == NULL)
 		return -ENOMEM;
 	if (conf.unread[0] != '\0')
-		log_say(LEVEL_WARN, "/etc/resolv.conf: nameserver %s is no IP address: it is left out", conf.unread);
+		log_say(LEVEL_WARN, "/etc/resolv.conf: nameserver %s is not an IP address: ignored", conf.unread);
 	dns_servers_unref(r->servers);
 	r->servers = fresh;
 	return 0;
 }
 
-/* How many addresses /etc/hosts has of a name; < 0: it is there, and cannot be read. */
+/* The number of addresses of a name in /etc/hosts; < 0: the file exists and cannot be read. */
 static int
 read_hosts(const char *name, struct sockaddr_storage ret[DNS_ADDRESSES_MAX])
 {
@@ -187,7 +180,7 @@ read_hosts(const char *name, struct sockaddr_storage ret[DNS_ADDRESSES_MAX])
 	return n;
 }
 
-/* --- a question --- */
+/* --- a lookup --- */
 
 static int
 add_addresses(struct name *n, const struct sockaddr_storage *at, size_t count)
@@ -203,7 +196,7 @@ add_addresses(struct name *n, const struct sockaddr_storage *at, size_t count)
 	return 0;
 }
 
-/* The question has been answered, well or not. */
+/* The lookup has ended, with addresses or not. */
 static void
 settle(struct name *n)
 {
@@ -218,7 +211,7 @@ settle(struct name *n)
 	} else {
 		log_say(LEVEL_WARN, "cannot look up backend name %s%s (%s%s)", n->text,
 		    n->known != NULL ? ": using the addresses found before" : "",
-		    n->unanswered ? "no name server could answer for " : "there is no such name",
+		    n->unanswered ? "no name server could answer for " : "no such name",
 		    n->unanswered ? n->asked_as : "");
 	}
 	drop_question(n);
@@ -236,7 +229,7 @@ on_serve(evutil_socket_t fd, short what, void *arg)
 	else if (what & EV_TIMEOUT)
 		n->late = true;
 	else if (n->asking)
-		return;			/* the failure that was remembered has been forgotten meanwhile */
+		return;			/* the failure is older than FAILED_MS by now */
 	while ((l = TAILQ_FIRST(&n->waiting)) != NULL) {
 		TAILQ_REMOVE(&n->waiting, l, link);
 		l->done(l->arg, n->known);
@@ -244,7 +237,7 @@ on_serve(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* Runs on_serve() from the loop: the question is answered, which ends the patience, too. */
+/* Runs on_serve() from the loop: the lookup has ended, so the time of PATIENCE_MS is stopped, too. */
 static void
 end_question(struct name *n)
 {
@@ -253,7 +246,7 @@ end_question(struct name *n)
 
 static void on_answer(void *arg, enum dns_type type, enum dns_verdict verdict, const struct dns_addresses *found);
 
-/* Asks for both kinds of address of the next name that the search makes; ends the question when there is none. */
+/* Queries both families of the next name in the search; ends the lookup when there is none. */
 static void
 ask_next(struct name *n)
 {
@@ -267,7 +260,7 @@ ask_next(struct name *n)
 			const int r = dns_query_start(&n->query[k], n->servers, n->asked_as, types[k], on_answer, n);
 
 			asked |= r == 0;
-			n->unanswered |= r != 0 && r != -EINVAL;	/* such a name cannot be there */
+			n->unanswered |= r != 0 && r != -EINVAL;	/* an invalid name cannot exist */
 		}
 	}
 	if (!asked)
@@ -322,7 +315,7 @@ on_second_kind(evutil_socket_t fd, short what, void *arg)
 	end_question(arg);
 }
 
-/* The addresses that need no name server: their number, or < 0. */
+/* Addresses without a name server (hosts file, localhost): their number, or < 0. */
 static int
 find_here(const char *name, struct sockaddr_storage ret[DNS_ADDRESSES_MAX])
 {
@@ -409,7 +402,7 @@ resolver_known(struct resolver *r, const char *name, int64_t age_ms)
 	return n->known;
 }
 
-/* Asks, unless that is under way or has just failed. 0 or -errno. */
+/* Starts a lookup, unless one is under way or has just failed. 0 or -errno. */
 static int
 ask_if_needed(struct name *n)
 {

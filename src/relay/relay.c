@@ -206,7 +206,6 @@ relay_refuse(struct relay *r, int fd, const struct route *route, const struct ad
 	init_flow(&f, r, fd, route, client);
 	if (refusal_log(&f) && reason == REASON_MEMORY)
 		log_say(LEVEL_ERROR, "out of memory for a new flow of route %s: reset", route->name);
-	end_log(&f);
 	counter_add(&r->counters->flows_ended[reason], 1);
 	socket_reset(fd);
 }

@@ -11,7 +11,7 @@ import harness
 import pytest
 from pgwire import Raw, message, query
 
-AT_ONCE = 64			# src/relay: RELAY_ERRANDS
+AT_ONCE = 64			# RELAY_CANCELS
 CANCEL = 80877102
 LOGIN = message(b"R", bytes(4)) + message(b"K", struct.pack(">II", 4242, 7)) + message(b"Z", b"I")
 

@@ -346,7 +346,7 @@ def test_a_name_server_that_is_no_address_is_a_log_line(stent, tmp_path):
     s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = db.invalid:5432\nconnect_timeout = 500ms\n",
               prefix=harness.privately("/etc/resolv.conf", resolv))
     s.expect_refusal()
-    assert s.wait_logged("/etc/resolv.conf: nameserver nobody is no IP address")[0]["level"] == "warn"
+    assert s.wait_logged("/etc/resolv.conf: nameserver nobody is not an IP address")[0]["level"] == "warn"
     s.stop()
     assert s.other_lines == []
 

@@ -225,7 +225,7 @@ def test_a_name_that_was_never_known_ends_the_flow_in_time(start, server):
     s = start("none", connect_timeout="1s")
     s.expect_refusal()
     assert s.flow_end()["reason"] == "backend-lookup"
-    assert s.wait_logged(r"cannot look up backend name none.test \(there is no such name\)")
+    assert s.wait_logged(r"cannot look up backend name none.test \(no such name\)")
     server.silent = True
     s = start("none", connect_timeout="1s")
     s.expect_refusal()

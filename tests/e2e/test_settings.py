@@ -181,10 +181,10 @@ WRONG = {
     # places
     "[route r]\nlisten = :1\nbackend = a:1, original\n":
         '3: backend: "original" stands alone; leave the other backends out',
-    "[route r]\nlisten = :1\nbackend = fd:x\n": '3: backend: "fd:x" is no place to go to, only to listen on; write '
+    "[route r]\nlisten = :1\nbackend = fd:x\n": '3: backend: "fd:x" can only be listened on; write '
         "HOST:PORT or unix:PATH",
     "[route r]\nlisten = original\nbackend = a:1\n":
-        '2: listen: "original" is no place to listen on; write it as the backend of redirected flows',
+        '2: listen: "original" cannot be listened on; write it as the backend of redirected flows',
     "[route r]\nlisten = :1,\nbackend = a:1\n": "2: listen: there is nothing between two commas or behind the last; "
         "write HOST:PORT there or leave the comma out",
     # listeners in each other's way
