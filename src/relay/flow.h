@@ -214,6 +214,8 @@ bool flow_client_is_gone(struct flow *f, unsigned news);
 
 /* dial.c: connects the backend; ends the flow when it cannot. */
 int dial_start(struct flow *f);
+/* Ends it as denied, a moment from now: a client that tries again at once would keep us busy. 0 or -ENOMEM. */
+int dial_deny(struct flow *f);
 void dial_event(struct flow *f, bool may_have_failed);
 int64_t dial_tick(struct flow *f, int64_t now_us);	/* when to call again */
 void dial_free(struct dial *d);

@@ -254,7 +254,8 @@ deny(struct flow *f)
 		    "stent. Name another backend, or exempt stent's user from the redirection", f->route->name,
 		    address_text(&f->client, client));
 	}
-	ending_before_open(f, REASON_DENIED);
+	if (flow_listen_to(f, CLIENT) != 0 || dial_deny(f) != 0)
+		ending_before_open(f, REASON_DENIED);
 }
 
 void
