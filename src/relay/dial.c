@@ -26,6 +26,7 @@
 
 #define NEXT_ADDRESS_US (250 * US_PER_MS)	/* RFC 8305's Connection Attempt Delay */
 #define PARALLEL_MAX 3
+#define DENIED_AFTER_US (50 * US_PER_MS)
 
 /* An address of a backend. */
 struct target {
@@ -552,6 +553,24 @@ dial_start(struct flow *f)
 	d->deadline_us = f->began_us + f->route->connect_timeout_ms * US_PER_MS;
 	d->last = REASON_BACKEND_LOOKUP;
 	return step(f);
+}
+
+struct verdict
+dial_deny(struct flow *f)
+{
+	struct dial *d = calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		return VERDICT_CONNECT_FAILED(REASON_DENIED);
+	assert(f->state == FLOW_CONNECTING && f->dial == NULL);
+	f->dial = d;
+	TAILQ_INIT(&d->parallel);
+	STAILQ_INIT(&d->deferred);
+	d->backend = f->route->n_backend;	/* none is left to try */
+	d->deadline_us = d->next_us = f->began_us + DENIED_AFTER_US;
+	d->last = REASON_DENIED;
+	flow_wake_at(f, d->deadline_us);
+	return VERDICT(GO_ON);
 }
 
 /* Another attempt connected first. That counts against this one only if it had enough time. */

@@ -262,7 +262,10 @@ deny_loop(struct flow *f)
 		    "stent. Name another backend, or exempt stent's user from the redirection", f->route->name,
 		    address_text(&f->client, client));
 	}
-	flow_end(f, REASON_DENIED);
+	if (flow_register_leg(f, CLIENT) == 0)
+		flow_apply(f, dial_deny(f));
+	else
+		flow_end(f, REASON_DENIED);
 }
 
 void
