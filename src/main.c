@@ -1,4 +1,4 @@
-/* main.c - where it starts. */
+/* main.c - the entry point. */
 #include "stent/cli.h"
 
 int

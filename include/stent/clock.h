@@ -1,4 +1,4 @@
-/* clock.h - the one clock of the relay: monotonic microseconds. */
+/* clock.h - the clock of the whole program: monotonic, in microseconds. */
 #ifndef STENT_CLOCK_H
 #define STENT_CLOCK_H
 

@@ -1,4 +1,4 @@
-/* event_log.h - what libevent has to say, in our log. */
+/* event_log.h - libevent's messages, in our log. */
 #ifndef STENT_EVENT_LOG_H
 #define STENT_EVENT_LOG_H
 

@@ -1,4 +1,4 @@
-/* keepalive.h - how the kernel finds out that the peer of a socket is gone. */
+/* keepalive.h - settings by which the kernel detects that the peer of a socket is gone. */
 #ifndef STENT_KEEPALIVE_H
 #define STENT_KEEPALIVE_H
 
@@ -8,7 +8,7 @@ struct keepalive {
 	int idle_s;			/* before the first probe; 0: no probes */
 	int interval_s;
 	int probes;
-	int64_t user_timeout_ms;	/* TCP_USER_TIMEOUT; 0: the kernel's own */
+	int64_t user_timeout_ms;	/* TCP_USER_TIMEOUT; 0: the kernel's default */
 };
 
 #endif

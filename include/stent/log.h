@@ -24,14 +24,14 @@ struct log_settings {
 /* Until log_open(), lines go to stderr as text from level info. Copies what it needs. 0 or -errno. */
 int log_open(const struct log_settings *s);
 const char *log_open_hint(int err);	/* what its errno means, and what to do about it */
-/* Before root is given up: the file is the user's from now on, who can open it again then. 0 or -errno. */
+/* Before root is given up: gives the file to the user, so that it can be reopened later. 0 or -errno. */
 int log_give(uid_t user, gid_t group);
 /*
- * From now on a thread of the log's own writes: whatever is slow about that, callers do not wait for it. Until
- * log_close(), which waits a second at most for what there is. Once root has been given up. 0 or -errno.
+ * From now on a thread of the log writes, so that callers do not wait, until log_close(), which waits at most a second
+ * for lines that are left. Call it after root is given up. 0 or -errno.
  */
 int log_start_thread(void);
-/* Opens the file again by its name (it was rotated away). On failure keeps the old one and says so. */
+/* Reopens the file by its name, after a rotation. On failure keeps the old one and logs that. */
 void log_reopen(void);
 void log_close(void);
 

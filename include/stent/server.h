@@ -1,6 +1,6 @@
 /*
- * server.h - a running stent: listeners, workers, drain. What main makes and
- * the administration (control socket, status page) asks and commands.
+ * server.h - a running stent: listeners, workers, drain. Created by main, used by
+ * the administration (control socket, status page).
  * All calls on the main thread.
  */
 #ifndef STENT_SERVER_H
@@ -16,7 +16,7 @@
 struct event_base;
 struct server;
 
-/* Binds every listener and starts the workers. 0 or -errno (logged, with the address). */
+/* Binds every listener and starts the workers. 0, or -errno (logged with the address). */
 int server_start(struct server **ret, const struct config *config, struct event_base *base);
 /* Accepts from now on, while somebody runs the base. 0 or -errno. */
 int server_accept(struct server *s);
@@ -31,7 +31,7 @@ int server_max_flows(const struct server *s);
 int64_t server_uptime_ms(const struct server *s);
 bool server_is_draining(const struct server *s);
 
-/* Stops accepting, waits drain_timeout for flows to end, then ends them and returns from server_run(). Again: at once. */
+/* Stops accepting, waits drain_timeout for flows to end, then ends them and returns from server_run(). A second call ends them at once. */
 void server_drain(struct server *s);
 
 #endif

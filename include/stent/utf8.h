@@ -1,7 +1,6 @@
 /*
- * utf8.h - reads texts that somebody else wrote, so that they can be shown:
- * none of their bytes may steer a terminal, or turn the direction of what
- * stands behind them.
+ * utf8.h - checks texts from outside before they are shown: none of their bytes
+ * may control a terminal, or change the direction of the text that follows.
  */
 #ifndef STENT_UTF8_H
 #define STENT_UTF8_H
@@ -33,7 +32,7 @@ utf8_read(const char *text, uint32_t *code)
 	return len;
 }
 
-/* A control character (C0, DEL, C1), an end of line, or a mark that turns the direction of text. */
+/* A control character (C0, DEL, C1), a line separator, or a mark that changes the direction of text. */
 static inline bool
 utf8_is_harmful(uint32_t code)
 {
@@ -41,7 +40,7 @@ utf8_is_harmful(uint32_t code)
 	    code == 0x2028 || code == 0x2029 || (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
 }
 
-/* Length of the character that may be shown as it is; 0: the byte that text begins with is to be escaped. */
+/* Length of the first character if it may be shown as it is; 0: escape the first byte. */
 static inline size_t
 utf8_fit(const char *text)
 {
@@ -51,7 +50,7 @@ utf8_fit(const char *text)
 	return utf8_is_harmful(code) ? 0 : len;
 }
 
-/* What is not fit becomes \xHH. */
+/* Bytes that may not be shown become \xHH. */
 static inline void
 utf8_print(const char *text, FILE *out)
 {

@@ -18,12 +18,12 @@ struct worker;
 /* Starts the thread. 0 or -errno. */
 int worker_start(struct worker **ret, const struct config *config, struct relay_shared *shared, int index);
 
-/* Gives a freshly accepted socket away. 0: the worker owns fd from now on; -ENOMEM: the caller still does. Any thread. */
+/* Gives an accepted socket to the worker. 0: the worker owns fd now; -ENOMEM: the caller still does. Any thread. */
 int worker_give(struct worker *w, int fd, const struct route *route, const struct address *client);
 
-/* The same from the worker's own thread: opened at once. */
+/* The same on the worker's own thread: opened at once. */
 void worker_open(struct worker *w, int fd, const struct route *route, const struct address *client);
-/* From there, too: resets it, counted and logged as a flow that ended. */
+/* Also on its own thread: resets the socket, counted and logged as a flow that ended. */
 void worker_refuse(struct worker *w, int fd, const struct route *route, const struct address *client,
     enum close_reason reason);
 /* For code that lives on the worker's thread. */
@@ -37,7 +37,7 @@ void worker_read_stats(const struct worker *w, struct relay_counters *ret);
 void worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
 
 /*
- * Visits every flow, on the worker's thread, and waits for it. In slices, between which the worker does its work: a
+ * Visits every flow, on the worker's thread, and waits for it. In slices, between which the worker relays: a
  * flow that ends meanwhile may be missed. Any thread but a worker's; one at a time.
  */
 void worker_each_flow(struct worker *w, void (*visit)(struct flow_info *info, void *arg), void *arg);
@@ -47,9 +47,9 @@ bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);
 /* For fn of worker_call(): ends them all. Returns how many. */
 size_t worker_kill_all(struct worker *w, enum close_reason reason);
 
-/* Has it end what is left (reason drain), say goodbye, and stop; does not wait. */
+/* Has it end what is left (reason drain), send close messages, and stop; does not wait. */
 void worker_end(struct worker *w);
-/* The same, joins the thread, frees all. */
+/* The same, then joins the thread and frees everything. */
 void worker_stop(struct worker *w);
 
 #endif

@@ -1,13 +1,12 @@
 /*
  * folder.c - walks to the folder of a file, name by name.
  *
- * Whoever may write to a folder can put a link into it at any moment, also
- * between a look and the next call. So each name is opened without following
- * links, and what is open is looked at. A link is read and walked in the same
- * way, if it lies in a folder where nobody but root and ourselves can change
- * it: such links are the administrator's (/var/run). What is done then is done
- * in the folder that is open (openat() and its like), which no rename moves
- * from under us.
+ * A user who can write to a folder can put a symbolic link into it at any
+ * moment, also between a check and the next call. So each name is opened
+ * without following links, and checked when it is open. A link is followed by
+ * the same walk if it is in a folder that only root and ourselves can change:
+ * such links are the administrator's (/var/run). The caller then works in the
+ * open folder (openat() and the like), which a rename cannot replace.
  */
 #include "stent/folder.h"
 
@@ -19,7 +18,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define LINKS_MAX 40	/* as the kernel has it */
+#define LINKS_MAX 40	/* as in the kernel */
 
 struct walk {
 	int fd;			/* of the folder that was reached */
@@ -41,7 +40,7 @@ folder_keeps(int folder, const struct stat *st)
 
 	if (fstat(folder, &f) != 0 || !is_trusted(f.st_uid))
 		return false;
-	/* In a sticky folder, as /tmp is, others can neither move nor remove what is not theirs. */
+	/* In a sticky folder, such as /tmp, others can only rename or remove their own files. */
 	return (f.st_mode & (S_IWGRP | S_IWOTH)) == 0 || ((f.st_mode & S_ISVTX) != 0 && is_trusted(st->st_uid));
 }
 
@@ -60,7 +59,7 @@ move_to(struct walk *w, int fd)
 	w->fd = fd;
 }
 
-/* Puts the link's target before what is left of the path. 0 or -errno. */
+/* Puts the target of a link before what is left of the path. 0 or -errno. */
 static int
 take_link(struct walk *w, int link, const struct stat *st)
 {
@@ -86,7 +85,7 @@ take_link(struct walk *w, int link, const struct stat *st)
 	return 0;
 }
 
-/* One name of the path: into a folder, or a link is taken. 0 or -errno. */
+/* Walks one name of the path, a folder or a link. 0 or -errno. */
 static int
 step(struct walk *w, const char *name)
 {
@@ -126,13 +125,13 @@ next_name(struct walk *w, char name[NAME_MAX + 1], bool *is_last)
 	return true;
 }
 
-/* The last name: true when it is a link that is to be followed. */
+/* The last name: true if it is a link to follow. */
 static bool
 is_link_to_follow(const struct walk *w, const char *name)
 {
 	struct stat st;
 
-	/* The links of /proc cannot be read and walked: what they lead to may have no name. */
+	/* Links in /proc cannot be walked: their target may have no name. */
 	return w->end == FOLDER_FOLLOW && fstatat(w->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    S_ISLNK(st.st_mode) && !folder_is_proc(w->fd);
 }

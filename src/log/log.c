@@ -1,15 +1,15 @@
 /*
  * log.c - takes lines from every thread.
  *
- * A relay must outlive its log: a full disk, a hung file system, a daemon or a
- * reader that has stopped may cost lines, never the process and never a
- * worker's time. So a line is built on the caller's stack and put into a
- * buffer, and a thread of the log's own writes it. There are two buffers:
- * callers fill one while the other is written, and drop what finds no room.
- * Lost lines are counted, and the count is told as soon as a line passes.
+ * A full disk, a hung file system, or a daemon or reader that has stopped may
+ * cost lines, but must not block a worker or end the process. So a line is built
+ * on the caller's stack and put into a buffer, and a thread of the log writes
+ * it. There are two buffers: callers fill one while the other is written. Lines
+ * that do not fit are dropped and counted; the next line that can be written
+ * reports their number.
  *
- * That thread is there from log_start_thread() to log_close(). Before it and
- * after it a caller writes its line itself, with little patience.
+ * The thread runs from log_start_thread() to log_close(). Before and after that
+ * a caller writes its line itself, and waits only briefly.
  */
 #include "stent/log.h"
 
@@ -30,15 +30,15 @@
 #include "log/log_sink.h"
 
 #define BUFFER_BYTES (256 * 1024)
-#define GATHER_MS 2	/* what comes meanwhile costs the thread no wake-up of its own */
-#define CLOSE_MS 1000	/* for the thread to write what there is */
+#define GATHER_MS 2	/* lines that come within this time cost the thread one wake-up */
+#define CLOSE_MS 1000	/* limit for the thread to write what is left */
 
 /* Read without the lock by every caller. */
 static atomic_int wanted = LEVEL_INFO;
 static atomic_int format = FORMAT_TEXT;
 static atomic_bool untimed;	/* syslog adds the time itself */
 
-/* A line as it lies in a buffer; its bytes follow. */
+/* The head of a line in a buffer; its bytes follow. */
 struct entry {
 	uint16_t len;
 	uint8_t level;
@@ -46,27 +46,27 @@ struct entry {
 
 struct buffer {
 	size_t len;
-	uint64_t dropped;	/* lines that came after what it holds, and found no room */
+	uint64_t dropped;	/* lines after those it holds, which did not fit */
 	char data[BUFFER_BYTES];
 };
 
-/* Of the thread. */
+/* The thread's. */
 static struct {
 	pthread_t id;
 	pthread_cond_t wake;
-	bool runs;		/* the sink is its own, and lines go by the buffers */
-	atomic_bool stop, reopen;	/* wanted */
+	bool runs;		/* it owns the sink, and lines go through the buffers */
+	atomic_bool stop, reopen;	/* requested */
 	struct buffer *fill, *written;
 } writer;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* for the writer's fields; for the sink, while no writer runs */
-static uint64_t lost;		/* lines not written and not told of; whoever has the sink has it */
+static uint64_t lost;		/* lines not written and not reported yet; used by the owner of the sink */
 
 /* --- opening --- */
 
 /*
- * A closed descriptor 0-2 would be given to the next socket, and lines for
- * stderr would end up in somebody's flow.
+ * If descriptors 0-2 were closed, the next socket would get one of them, and
+ * lines for stderr would go into a flow.
  */
 static void
 fill_standard_descriptors(void)
@@ -81,8 +81,8 @@ fill_standard_descriptors(void)
 }
 
 /*
- * Neither a reader of our pipe that goes away nor a limit on the size of files
- * may take us along. A handler that is set already stays.
+ * A closed pipe (SIGPIPE) or a limit of file size (SIGXFSZ) must not end the
+ * process. Handlers that are already set are kept.
  */
 static void
 ignore_signal(int number)
@@ -123,13 +123,13 @@ log_open_hint(int err)
 {
 	switch (err) {
 	case ELOOP:
-		return "it is a link that another user can change, or lies behind one; name the file itself, or one in a folder that "
+		return "its path has a symbolic link that another user can change; name the file itself, or one in a folder that "
 		    "only root can change";
 	case EMLINK:
 		return "it has a second name (a hard link), in a folder that another user can change; name a file in a folder that "
 		    "only root can change";
 	case EPROTOTYPE:
-		return "it is no plain file, in a folder that another user can change; name a file in a folder that only root can "
+		return "it is not a regular file, in a folder that another user can change; name a file in a folder that only root can "
 		    "change";
 	default:
 		return strerror(err);
@@ -185,16 +185,16 @@ write_or_count(enum log_level level, const char *data, size_t len, bool (*goes_o
 		lost++;
 }
 
-/* By whoever has the sink; path: of the file, copied. */
+/* Called by the owner of the sink; path: of the file, a copy. */
 static void
-tell_reopen_failed(const char *path, int err)
+log_reopen_failed(const char *path, int err)
 {
 	char hint[128] = "";
 
 	if (err == EACCES)
-		snprintf(hint, sizeof(hint), ": have it made for user %u before the signal, as logrotate's create does",
+		snprintf(hint, sizeof(hint), "; create it for user %u before the signal, as logrotate's create does",
 		    (unsigned)geteuid());
-	log_say(LEVEL_ERROR, "log file %s: cannot open it again: %s; the old one stays in use%s", path, log_open_hint(err),
+	log_say(LEVEL_ERROR, "log file %s: cannot be reopened: %s; the old one stays in use%s", path, log_open_hint(err),
 	    hint);
 }
 
@@ -215,7 +215,7 @@ reopen_if_wanted(void)
 		return;
 	r = sink_reopen();
 	if (r != 0)
-		tell_reopen_failed(sink_path(), -r);
+		log_reopen_failed(sink_path(), -r);
 }
 
 static void
@@ -238,7 +238,7 @@ write_buffer(struct buffer *b)
 	b->dropped = 0;
 }
 
-/* With the lock held: until there are lines, and then a moment for more of them. */
+/* With the lock held: waits for lines, and then GATHER_MS for more of them. */
 static void
 wait_for_lines(void)
 {
@@ -279,13 +279,15 @@ run(void *arg)
 	return NULL;
 }
 
-/* With the lock held. A line that finds no room makes room for none behind it, so that their order holds. */
+/* With the lock held. After a dropped line the following ones are dropped, too, so that the count is at the right place. */
 static void
 enqueue(enum log_level level, const struct log_line *l)
 {
 	struct buffer *b = writer.fill;
 	const struct entry e = { .len = (uint16_t)l->len, .level = (uint8_t)level };
 	const size_t before = b->len;
+
+	assert(l->len > 0 && l->len <= LOG_LINE_MAX && b->len <= sizeof(b->data));
 
 	if (b->dropped > 0 || b->len + sizeof(e) + l->len > sizeof(b->data)) {
 		b->dropped++;
@@ -309,7 +311,7 @@ take(enum log_level level, const struct log_line *l)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Signals are the main thread's. */
+/* Signals are handled by the main thread. */
 static int
 start_thread(void)
 {
@@ -355,7 +357,7 @@ log_start_thread(void)
 	return r;
 }
 
-/* False: it hangs in a write, and keeps the sink. */
+/* False: the thread hangs in a write, and keeps the sink. */
 static bool
 stop_thread(void)
 {
@@ -369,9 +371,9 @@ stop_thread(void)
 	until.tv_sec += CLOSE_MS / 1000;
 	if (pthread_timedjoin_np(writer.id, NULL, &until) != 0)
 		return false;
-	atomic_store(&writer.reopen, false);	/* telling of it would take the lock */
+	atomic_store(&writer.reopen, false);	/* reporting a failure would take the lock */
 	pthread_mutex_lock(&lock);
-	write_buffer(writer.fill);	/* what came at its very end */
+	write_buffer(writer.fill);	/* lines that came after its last round */
 	writer.runs = false;
 	free_buffers();
 	pthread_mutex_unlock(&lock);
@@ -406,7 +408,7 @@ log_reopen(void)
 	}
 	pthread_mutex_unlock(&lock);
 	if (path != NULL)
-		tell_reopen_failed(path, -r);
+		log_reopen_failed(path, -r);
 	free(path);
 }
 
@@ -422,7 +424,7 @@ void
 log_say(enum log_level level, const char *fmt, ...)
 {
 	struct log_line_head h;
-	char sentence[LOG_LINE_MAX + 1];	/* one that does not fit here does not fit the line: it is cut there */
+	char sentence[LOG_LINE_MAX + 1];	/* a longer one would not fit into the line either, and is cut */
 	struct log_line l;
 	int saved = errno;
 	va_list args;

@@ -1,15 +1,14 @@
 /*
- * log_line.c - how a line of the log is written.
+ * log_line.c - formats a line of the log.
  *
- * Values come from peers and files, so nobody's bytes may make a second line,
- * move a terminal's cursor or break the JSON: control characters, the marks
- * that turn the direction of text, and whatever is no UTF-8 are escaped;
- * every other character passes as it is.
+ * Values come from peers and files, and must not start a new line, control a
+ * terminal or break the JSON: control characters, marks that change the
+ * direction of text, and invalid UTF-8 are escaped; other characters are kept.
  *
- * A line is put together from pieces that fit whole or not at all (a
- * character, a number with its name). The first that does not fit cuts the
- * line: everything after it is left out, room kept in reserve closes open
- * quotes, and the line says that it was cut. Cut JSON is still JSON.
+ * A line consists of pieces that are written whole or not at all (a character,
+ * a number with its name). The first that does not fit cuts the line: what
+ * follows is left out, a reserve (TAIL_ROOM) is used to close open quotes and
+ * to mark the line as cut. Cut JSON is still valid JSON.
  */
 #include "log/log_line.h"
 
@@ -26,7 +25,7 @@ static const char *const level_names[] = {
 	[LEVEL_ERROR] = "error", [LEVEL_WARN] = "warn", [LEVEL_INFO] = "info", [LEVEL_DEBUG] = "debug",
 };
 
-/* A piece: whole or not at all. */
+/* Writes a piece, whole or not at all. */
 static bool
 put(struct log_line *l, const char *data, size_t len)
 {
@@ -45,7 +44,7 @@ put_text(struct log_line *l, const char *text)
 	return put(l, text, strlen(text));
 }
 
-/* What closes a line; uses the reserve, so that it always fits. */
+/* Closes a line; always fits, by the reserve. */
 static void
 put_tail(struct log_line *l, const char *text)
 {
@@ -55,7 +54,7 @@ put_tail(struct log_line *l, const char *text)
 	l->len += len;
 }
 
-/* Escapes the character at s into buf; returns the escape's length, 0 when it may stand as it is. */
+/* Escapes the character at s into buf; returns the length of the escape, 0 if it needs none. */
 static size_t
 escape(enum log_format format, bool quoted, const char *s, size_t *taken, char buf[8])
 {
@@ -65,7 +64,7 @@ escape(enum log_format format, bool quoted, const char *s, size_t *taken, char b
 	const char *known;
 
 	*taken = len > 0 ? len : 1;
-	if (len == 0)	/* JSON has no way to carry a byte */
+	if (len == 0)	/* JSON cannot represent a raw byte */
 		return (size_t)(format == FORMAT_JSON ? snprintf(buf, 8, "\\ufffd") :
 		    snprintf(buf, 8, "\\x%02x", (unsigned char)*s));
 	if (code == '\\' || (code == '"' && quoted))
@@ -101,7 +100,7 @@ put_quoted(struct log_line *l, enum log_format format, const char *text)
 	put_tail(l, "\"");
 }
 
-/* A value of text lines stands bare when nobody can mistake where it ends. */
+/* In text lines a value is quoted only if its end would be ambiguous. */
 static bool
 needs_quotes(const char *text)
 {
@@ -176,7 +175,7 @@ put_field_as_json(struct log_line *l, const char *name, const char *text)
 	put_tail(l, "\"");
 }
 
-/* The time of day, broken down once a second and thread. */
+/* The time of day, formatted once per second and thread. */
 static const char *
 second_text(time_t second)
 {

@@ -1,17 +1,15 @@
 /*
- * log_sink.c - opens what the log is written to, and writes a line.
+ * log_sink.c - opens what the log is written to, and writes lines.
  *
- * A full disk, a closed stderr or a reader that has stopped costs lines, never
- * the process. Before a write the descriptor is asked whether it takes a line
- * (a line is at most PIPE_BUF, which is what poll() promises of a pipe);
- * sockets are written without waiting.
+ * A full disk, a closed stderr or a reader that has stopped costs lines, but
+ * never ends the process. poll() comes before each write: it guarantees room for
+ * PIPE_BUF bytes in a pipe, and no line is longer. Sockets do not block.
  *
- * A log file may lie in a folder of another user, who could put a link, a
- * second name of somebody's file or a FIFO in its place while we are root. Such
- * are refused there: see open_file().
+ * In a folder of another user, that user could replace the log file by a link,
+ * a hard link to another file or a FIFO while we are root. These are refused
+ * there: see open_file().
  *
- * syslog is written here rather than by syslog(3), which blocks its caller for
- * as long as the daemon does not read.
+ * syslog is written directly, as syslog(3) blocks while the daemon does not read.
  */
 #include "log/log_sink.h"
 
@@ -38,8 +36,8 @@
 
 /* What is known of an open file. */
 struct file {
-	bool is_made;		/* by us, just now */
-	bool is_kept;		/* where nobody else can exchange it */
+	bool is_made;		/* created by us just now */
+	bool is_kept;		/* where nobody else can replace it */
 };
 
 static struct {
@@ -48,8 +46,8 @@ static struct {
 	int fd;
 	struct file file;
 	bool is_socket;
-	bool stuck;		/* the last line found no room */
-	bool torn;		/* the last line was written in part: the next begins a new one */
+	bool stuck;		/* there was no room for the last line */
+	bool torn;		/* the last line was written in part: begin a new one first */
 } sink = { .fd = STDERR_FILENO };
 
 static const int syslog_levels[] = {
@@ -60,9 +58,9 @@ static const int syslog_levels[] = {
 /* --- opening --- */
 
 /*
- * Judges a file that is open. In a folder where another user can exchange
- * files it must be a plain one, and have no second name, which would be that of
- * somebody's own file. 0 or -errno.
+ * Checks an open file. In a folder where another user can replace files it must
+ * be a regular file without a second hard link, which could be another user's
+ * own file. 0 or -errno.
  */
 static int
 judge_file(int folder, int fd, struct file *ret)
@@ -79,15 +77,15 @@ judge_file(int folder, int fd, struct file *ret)
 	return st.st_nlink > 1 ? -EMLINK : 0;
 }
 
-/* Opens, or makes, the file in its folder. Descriptor or -errno. */
+/* Opens or creates the file in its folder. Descriptor or -errno. */
 static int
 open_in(int folder, const char *name, struct file *ret)
 {
-	/* O_NONBLOCK: a FIFO that nobody reads is an error at once. It means nothing to a file. */
+	/* O_NONBLOCK: a FIFO without a reader is an error at once. It has no effect on a regular file. */
 	const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (folder_is_proc(folder) ? 0 : O_NOFOLLOW);
 	int r, fd = openat(folder, name, flags);
 
-	/* Only then O_CREAT: in /tmp it refuses even root a file of another's (fs.protected_regular), as ours is by then. */
+	/* O_CREAT only now: in /tmp it fails, even for root, on a file of another user (fs.protected_regular), as ours is later. */
 	if (fd < 0 && errno == ENOENT) {
 		fd = openat(folder, name, flags | O_CREAT | O_EXCL, 0640);
 		ret->is_made = fd >= 0;
@@ -101,7 +99,7 @@ open_in(int folder, const char *name, struct file *ret)
 	return r;
 }
 
-/* A link is followed only where nobody else could have put it; else it is -ELOOP. */
+/* A symbolic link is followed only where nobody else could have created it; else -ELOOP. */
 static int
 open_file(const char *path, struct file *ret)
 {
@@ -221,8 +219,8 @@ sink_close(void)
 }
 
 /*
- * Only a file that stands at its own path and under no other name, and that we
- * have made or nobody else can have put there: it could be somebody else's.
+ * Only a file that is at its own path and has no other name, and that we created
+ * or nobody else can have put there: else it could be another user's.
  */
 static bool
 is_plainly_ours(void)
@@ -243,7 +241,7 @@ sink_give(uid_t user, gid_t group)
 
 /* --- writing --- */
 
-/* True when the descriptor takes a whole line now, or soon. */
+/* True if the descriptor takes a whole line now, or soon. */
 static bool
 wait_for_room(bool (*goes_on)(void))
 {
@@ -285,7 +283,7 @@ is_full(int err)
 	return err == EAGAIN || err == ENOBUFS;
 }
 
-/* A daemon that is started anew has another socket behind the same path. */
+/* A daemon that was restarted has a new socket at the same path. */
 static bool
 connect_anew(void)
 {

@@ -1,15 +1,15 @@
 /*
- * acceptor.c - accepts, and hands each socket to the worker with the fewest
- * flows (flows live for days: balance by count).
+ * acceptor.c - accepts connections, and gives each to the worker with the
+ * fewest flows (as flows may live for days, their number is what counts).
  *
- * It lives on the first worker's thread, not on the main one: a flow that
- * stays there costs no hand-over between threads, which is a third of the
- * price of a short connection; with one worker that is every flow.
+ * It runs on the first worker's thread: a flow that stays there is not passed
+ * between threads, which would be a third of the cost of a short connection.
+ * With one worker that is every flow.
  *
- * Out of descriptors, accepting pauses and is tried again ten times a second:
- * the flows that are open go on, those whose client is in get their backend
- * (spare.h), and one line says so, once, until nobody waits any more. Beyond
- * max_flows a client is told at once, by a reset.
+ * Without a free descriptor, accepting pauses and is tried again ten times a
+ * second. Open flows continue, accepted clients get their backend (spare.h),
+ * and one line is logged until the queue is empty. Above max_flows a client is
+ * reset at once.
  *
  * The file of a UNIX listener belongs to the user of the settings, with the
  * mode of its route (unix_file.c).
@@ -43,7 +43,7 @@ struct listener {
 struct acceptor {
 	struct listener *listeners;
 	size_t n_listeners;
-	struct unix_access access;	/* of UNIX listeners, but for their mode */
+	struct unix_access access;	/* of UNIX listeners, except for the mode */
 	struct worker **workers;
 	size_t n_workers;		/* 0: not started */
 	int max_flows;
@@ -70,14 +70,14 @@ pause_accepting(struct acceptor *a, int err)
 	const struct timeval tv = { .tv_usec = PAUSE_MS * US_PER_MS };
 
 	if (!a->out_of_descriptors)
-		log_say(LEVEL_ERROR, "cannot accept: %s; new clients wait until a flow ends, open flows go on "
+		log_say(LEVEL_ERROR, "cannot accept: %s; new clients wait until a flow ends, open flows continue "
 		    "(raise the limit on descriptors, or set max_flows)", strerror(err));
 	a->out_of_descriptors = true;
 	set_accepting(a, false);
 	event_add(a->resume, &tv);
 }
 
-/* Nobody waits any more. */
+/* The queue of new clients is empty. */
 static void
 resumed(struct acceptor *a)
 {
@@ -109,7 +109,7 @@ refuse(struct listener *l, int fd, const struct address *client)
 	    (unsigned long long)a->refused);
 }
 
-/* To the worker with the fewest flows. */
+/* Gives a client to the worker with the fewest flows. */
 static void
 hand_over(struct listener *l, int fd, const struct address *client)
 {
@@ -135,7 +135,7 @@ hand_over(struct listener *l, int fd, const struct address *client)
 static bool
 is_passing_error(int err)
 {
-	/* accept(2): errors of the new connection, already gone, are reported by accept too. */
+	/* accept(2) also reports errors of the new connection, which is gone then. */
 	return err == ECONNABORTED || err == EINTR || err == EPROTO || err == ENETDOWN || err == ENOPROTOOPT ||
 	    err == EHOSTDOWN || err == ENONET || err == EHOSTUNREACH || err == EOPNOTSUPP || err == ENETUNREACH;
 }
@@ -167,14 +167,14 @@ on_accept(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* False: no UNIX socket, or an abstract one. */
+/* False: not a UNIX socket, or an abstract one. */
 static bool
 has_path(const struct listener *l)
 {
 	return l->endpoint->kind == ENDPOINT_UNIX && l->endpoint->host[0] != '@';
 }
 
-/* Whose the file of a UNIX listener is. */
+/* Who owns the file of a UNIX listener. */
 static struct unix_access
 access_of(const struct acceptor *a, const struct route *route)
 {
@@ -198,7 +198,7 @@ open_listener(struct listener *l, const char **why)
 	return 0;
 }
 
-/* A place for one more. NULL: out of memory. */
+/* Room for one more. NULL: out of memory. */
 static struct listener *
 new_listener(struct acceptor *a, const struct route *route, const struct endpoint *ep)
 {
@@ -213,7 +213,7 @@ new_listener(struct acceptor *a, const struct route *route, const struct endpoin
 	return list;
 }
 
-/* All that systemd handed over under this name: a unit with two addresses has two sockets of one name. */
+/* All sockets from systemd with this name: a unit with two addresses has two. */
 static int
 adopt_listeners(struct acceptor *a, const struct route *route, const struct endpoint *ep)
 {
@@ -244,8 +244,8 @@ add_listener(struct acceptor *a, const struct route *route, const struct endpoin
 
 	if (ep->kind == ENDPOINT_FD) {
 		r = adopt_listeners(a, route, ep);
-		why = r == -ENOENT ? "systemd handed over no socket of this name (FileDescriptorName=)"
-		    : "what was handed over is no listening stream socket";
+		why = r == -ENOENT ? "systemd passed no socket of this name (FileDescriptorName=)"
+		    : "the descriptor from systemd is not a listening stream socket";
 	} else {
 		l = new_listener(a, route, ep);
 		r = l != NULL ? open_listener(l, &why) : -ENOMEM;
@@ -264,7 +264,7 @@ is_listening_on(const struct acceptor *a, int fd)
 	return false;
 }
 
-/* The clients of a socket that nobody accepts from would wait for ever. */
+/* Warns about sockets from systemd that no route uses: their clients would wait for ever. */
 static void
 warn_of_unclaimed(const struct acceptor *a)
 {
@@ -273,11 +273,11 @@ warn_of_unclaimed(const struct acceptor *a)
 
 	for (int i = 0; (fd = socket_from_systemd(i, name)) >= 0; i++)
 		if (!is_listening_on(a, fd))
-			log_say(LEVEL_WARN, "systemd handed over a socket that no route listens on, its clients will wait: "
-			    "write listen = fd:%s, or take it out of the socket unit", name);
+			log_say(LEVEL_WARN, "systemd passed a socket that no route listens on; its clients will hang: "
+			    "write listen = fd:%s, or remove it from the socket unit", name);
 }
 
-/* In a burst the clients beyond it try again after a second, or are told nothing at all. */
+/* In a burst, clients beyond the limit try again after a second, or time out. */
 static void
 warn_of_backlog(const struct acceptor *a)
 {
@@ -285,10 +285,10 @@ warn_of_backlog(const struct acceptor *a)
 	bool is_ours = false;
 
 	for (size_t i = 0; i < a->n_listeners; i++)
-		is_ours |= a->listeners[i].endpoint->kind != ENDPOINT_FD;	/* systemd's have their Backlog= */
+		is_ours |= a->listeners[i].endpoint->kind != ENDPOINT_FD;	/* systemd sets its own Backlog= */
 	if (is_ours && limit >= 0 && limit < SOCKET_BACKLOG)
-		log_say(LEVEL_WARN, "net.core.somaxconn = %d: no more than so many clients can wait to be accepted, and in a burst "
-		    "the others are delayed by a second or fail; set it to %d (sysctl, or --sysctl of a container)", limit,
+		log_say(LEVEL_WARN, "net.core.somaxconn = %d limits how many clients can wait to be accepted; in a burst "
+		    "others are delayed by a second or fail. Set it to %d (sysctl, or --sysctl of a container)", limit,
 		    SOCKET_BACKLOG);
 }
 
@@ -314,7 +314,7 @@ acceptor_open(struct acceptor **ret, const struct config *c)
 	return 0;
 }
 
-/* An order of the main thread, carried out on the first worker's. */
+/* A request of the main thread, carried out on the first worker's. */
 struct order {
 	struct acceptor *acceptor;
 	int result;
@@ -355,7 +355,7 @@ stop(struct worker *w, void *arg)
 		if (l->ev != NULL)
 			event_free(l->ev);
 		l->ev = NULL;
-		/* What systemd owns stays open for whoever comes next. */
+		/* A socket from systemd is shared with the next process: it must keep listening. */
 		if (l->endpoint->kind != ENDPOINT_FD)
 			(void)shutdown(l->fd, SHUT_RDWR);
 	}
@@ -394,7 +394,7 @@ acceptor_free(struct acceptor *a)
 		config_release(l->route->config);
 		if (l->fd < 0)
 			continue;	/* it could not be opened */
-		/* While it is open no other file can have its number. */
+		/* While it is open, no other file can have its inode number. */
 		if (has_path(l))
 			unix_file_remove(&l->file, l->endpoint->host);
 		close(l->fd);

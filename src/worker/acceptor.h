@@ -13,19 +13,19 @@
 
 struct acceptor;
 
-/* Binds every listener of the settings. 0 or -errno (logged, with the address). */
+/* Binds every listener of the settings. 0, or -errno (logged with the address). */
 int acceptor_open(struct acceptor **ret, const struct config *config);
 
 /*
- * Accepts from now on, on the thread of workers[0], and hands each socket to
- * the worker with the fewest flows; beyond max_flows it is reset. 0 or -errno.
- * workers stays the caller's and must outlive acceptor_stop().
+ * Accepts from now on, on the thread of workers[0], and gives each socket to
+ * the worker with the fewest flows; above max_flows it is reset. 0 or -errno.
+ * workers belongs to the caller and must outlive acceptor_stop().
  */
 int acceptor_start(struct acceptor *a, struct worker **workers, size_t n, int max_flows);
 
-/* Accepts no more: a client that comes now is refused. */
+/* Stops accepting and closes the listeners: new clients are refused. */
 void acceptor_stop(struct acceptor *a);
-/* Closes all; stopped before if it was started. NULL is fine. */
+/* Closes all. Call acceptor_stop() first if it was started. NULL is fine. */
 void acceptor_free(struct acceptor *a);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * event_log.c - what libevent has to say, in our log.
+ * event_log.c - libevent's messages, in our log.
  *
- * Left alone libevent writes to stderr, past the log's file, format and level.
- * Some of it nobody else tells: a socket that epoll did not take.
+ * By default libevent writes to stderr, regardless of the log's file, format and
+ * level. Some errors are shown only there, such as a socket that epoll refuses.
  */
 #include <event2/event.h>
 #include <stdlib.h>
@@ -21,12 +21,12 @@ on_message(int severity, const char *text)
 	log_say(severity >= EVENT_LOG_DEBUG && severity <= EVENT_LOG_ERR ? levels[severity] : LEVEL_WARN, "libevent: %s", text);
 }
 
-/* It has said why. Its own way would be exit(), under the feet of the other threads. */
+/* libevent has logged the cause. By default it would call exit() while other threads run. */
 static void
 on_fatal(int err)
 {
-	log_say(LEVEL_ERROR, "libevent cannot go on (%d): stent ends here", err);
-	log_close();	/* writes it */
+	log_say(LEVEL_ERROR, "fatal error in libevent (%d): stent aborts", err);
+	log_close();	/* flushes it */
 	abort();
 }
 

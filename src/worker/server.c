@@ -1,6 +1,6 @@
 /*
- * server.c - what main holds of a running stent: the listeners, the workers,
- * and how it all ends (drain).
+ * server.c - a running stent as main sees it: the listeners, the workers, and
+ * the drain at the end.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -19,8 +19,8 @@
 #define DRAIN_LOOK_MS 20
 #define MAX_FLOWS 10000000
 #define RESERVED 96			/* descriptors: log, administration, listeners */
-#define WORKERS_OWN (16 + 2 * RELAY_PIPES + RELAY_CANCELS)	/* a worker's: its loop and questions, pipes, cancel requests */
-#define SPARE_SHARE 16			/* where there are few descriptors one of so many is spare */
+#define WORKERS_OWN (16 + 2 * RELAY_PIPES + RELAY_CANCELS)	/* per worker: event loop, DNS, pipes, cancel requests */
+#define SPARE_SHARE 16			/* with few descriptors, one in so many is spare */
 
 struct server {
 	const struct config *config;
@@ -29,7 +29,7 @@ struct server {
 	struct relay_shared *shared;
 	struct worker **workers;
 	size_t n_workers;
-	struct event *drained;		/* looks whether it is done */
+	struct event *drained;		/* checks whether the drain is done */
 	int max_flows;
 	int64_t began_us;
 	int64_t drain_until_us;		/* 0: not draining */
@@ -77,7 +77,7 @@ add_workers(struct server *s)
 	return r;
 }
 
-/* Raises the limit on descriptors as far as it goes. Returns it. */
+/* Raises the soft limit of descriptors to the hard limit. Returns it. */
 static int
 raise_descriptor_limit(void)
 {
@@ -91,7 +91,7 @@ raise_descriptor_limit(void)
 	return lim.rlim_cur < 2 * MAX_FLOWS ? (int)lim.rlim_cur : 2 * MAX_FLOWS;
 }
 
-/* The system's limit on what a user may watch by epoll; a kernel without one has nothing there. */
+/* The system's limit of epoll watches per user; some kernels have none. */
 static int
 watch_limit(void)
 {
@@ -106,7 +106,7 @@ watch_limit(void)
 	return n > 0 && n < 2 * MAX_FLOWS ? (int)n : 2 * MAX_FLOWS;
 }
 
-/* Of n descriptors, or watches, a flow takes two; some are kept for everything else, at most half. */
+/* A flow takes two of n descriptors (or watches); the rest, at most half, is kept for everything else. */
 static int
 flows_of(int n, int workers)
 {
@@ -268,7 +268,7 @@ server_drain(struct server *s)
 
 	s->drain_until_us = again ? now_us : now_us + s->config->drain_timeout_ms * US_PER_MS;
 	if (again) {
-		log_say(LEVEL_INFO, "draining ends now: %d flows are closed", open_flows(s));
+		log_say(LEVEL_INFO, "drain cut short: closing %d flows", open_flows(s));
 	} else {
 		log_say(LEVEL_INFO, "draining: no new clients; %d flows have %lld ms to end", open_flows(s),
 		    (long long)s->config->drain_timeout_ms);

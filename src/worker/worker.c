@@ -1,10 +1,11 @@
 /*
  * worker.c - a thread with an event_base and a relay of its own.
  *
- * Others reach it in two ways, both through one mutex and an eventfd that
- * wakes the loop: sockets given to it (an array that it takes over whole), and
- * a call to be made on its thread. Neither is on the data path.
+ * Other threads reach it in two ways, both by a mutex and an eventfd that wakes
+ * the loop: they give it sockets (in an array that it takes over as a whole),
+ * or have it make a call on its thread. Neither is on the data path.
  */
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -41,7 +42,7 @@ struct worker {
 	struct event_base *base;
 	struct relay *relay;
 	struct relay_counters counters;
-	bool stopping;			/* the thread's own: stop was seen */
+	bool stopping;			/* only used by the thread: it has seen stop */
 	int flows;			/* given and not yet ended; atomic */
 
 	int wake_fd;
@@ -51,7 +52,7 @@ struct worker {
 	struct given *given;
 	size_t n_given, room_given;
 	struct call *call;
-	bool stop;			/* wanted */
+	bool stop;			/* requested */
 };
 
 static void
@@ -163,7 +164,7 @@ free_worker(struct worker *w)
 	free(w);
 }
 
-/* A base without locks: only its own thread touches it. */
+/* A base without locks: only its own thread uses it. */
 static struct event_base *
 new_base(void)
 {
@@ -172,7 +173,7 @@ new_base(void)
 
 	if (cfg == NULL)
 		return NULL;
-	/* The change list: a flow's two removals from epoll wait until its sockets are closed, and cost nothing then. */
+	/* With the change list a flow's removals from epoll are deferred until its sockets are closed, and cost nothing. */
 	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
 	event_config_require_features(cfg, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE);
 	base = event_base_new_with_config(cfg);
@@ -180,7 +181,7 @@ new_base(void)
 	return base;
 }
 
-/* Signals are the main thread's. */
+/* Signals are handled by the main thread. */
 static int
 start_thread(struct worker *w)
 {
@@ -303,6 +304,7 @@ worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg
 	struct call c = { fn, arg, false };
 
 	pthread_mutex_lock(&w->lock);
+	assert(w->call == NULL);	/* one caller at a time: the main thread */
 	w->call = &c;
 	wake(w);
 	while (!c.done)

@@ -249,7 +249,7 @@ def test_log_file_is_opened_again_after_root_was_given_up(stent, echo, roots_fol
     # logrotate's `nocreate`: nothing is there, and nobody may make it
     log.rename(old)
     s.signal(signal.SIGUSR1)
-    told = f"the old one stays in use: have it made for user {nobody.pw_uid} before the signal"
+    told = f"the old one stays in use; create it for user {nobody.pw_uid} before the signal"
     harness.wait_for(lambda: told in old.read_text())
     connected(s).close()
     harness.wait_for(lambda: '"flow end"' in old.read_text())

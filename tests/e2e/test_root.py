@@ -122,7 +122,7 @@ def test_in_the_users_own_folder_its_own_rights_are_enough(stent, echo, folders)
 def test_a_listener_follows_no_link_of_another(echo, folders):
     root, theirs = folders
     as_them(lambda: os.symlink(root, theirs / "run"))
-    assert "over a link that another user can change" in refused(echo, f"unix:{theirs}/run/in.sock")
+    assert "through a symbolic link that another user can change" in refused(echo, f"unix:{theirs}/run/in.sock")
     assert not (root / "in.sock").exists()
 
 

@@ -45,8 +45,8 @@ static const struct {
 	const char *word;		/* in what is said of it */
 } bad[] = {
 	{ "", BOTH, "empty" }, { "db", BOTH, "no port" }, { "80", BOTH, "no port" }, { "/run/x.sock", BOTH, "unix:PATH" },
-	{ "db:", BOTH, "no port" }, { "db:pg", BOTH, "no number" }, { "db:-1", BOTH, "no number" },
-	{ "db:+1", BOTH, "no number" }, { "db:0x50", BOTH, "no number" }, { "db:100000", BOTH, "no number" },
+	{ "db:", BOTH, "no port" }, { "db:pg", BOTH, "not a number" }, { "db:-1", BOTH, "not a number" },
+	{ "db:+1", BOTH, "not a number" }, { "db:0x50", BOTH, "not a number" }, { "db:100000", BOTH, "not a number" },
 	{ "db:0", BOTH, "range" }, { "db:65536", BOTH, "range" }, { "127.0.0.1:0", BOTH, "range" },
 	{ "127.1:80", BOTH, "IPv4" }, { "256.1.1.1:80", BOTH, "IPv4" }, { "1.2.3.4.5:80", BOTH, "IPv4" },
 	{ "2130706433:80", BOTH, "IPv4" }, { "127.0.0.01:80", BOTH, "IPv4" },
@@ -56,7 +56,7 @@ static const struct {
 	{ "*:80", BOTH, ":PORT" }, { "a b:80", BOTH, "blank" }, { "http://db:80", BOTH, "URL" },
 	{ "d..b:80", BOTH, "host name" }, { ".db:80", BOTH, "host name" }, { "d/b:80", BOTH, "host name" },
 	{ "unix:", BOTH, "no path" }, { "unix:@", BOTH, "no path" },
-	{ ":80", B, "no host" }, { "fd:pg", B, "listen on" }, { "fd:", L, "no name" },
+	{ ":80", B, "no host" }, { "fd:pg", B, "listened on" }, { "fd:", L, "no name" },
 	{ "original", L, "backend" }, { "db:80", L, "name to listen on" }, { "localhost:80", L, "127.0.0.1" },
 };
 

@@ -311,7 +311,7 @@ test_reopen_that_fails_keeps_the_old_file(void **state)
 	log_say(LEVEL_INFO, "still here");
 	log_close();
 	read_text(old, text, sizeof(text));
-	assert_non_null(strstr(text, "cannot open it again"));
+	assert_non_null(strstr(text, "cannot be reopened"));
 	assert_non_null(strstr(text, "still here\n"));
 	rmdir(path);
 }
