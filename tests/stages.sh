@@ -2,22 +2,22 @@
 #
 # stages.sh - the stages of `./dev test`, each a function; sourced by dev.
 #
-# A stage leaves its results in build-results, in files that start with its name:
+# A stage writes its results to build-results, in files that start with its name:
 # what meson and pytest write about their tests (JUnit), and a line in
-# STAGE.own.txt for what has no such file (`passed NAME` or `FAILED NAME`).
-# tests/tally.py counts them all at the end. A stage that left none has failed.
+# STAGE.own.txt for anything without such a file (`passed NAME` or `FAILED NAME`).
+# tests/tally.py sums them up at the end. A stage without results has failed.
 
 all_stages="unit e2e asan tsan fuzz lab docker"
 results=$PWD/build-results
 pytest_args=()
-at_once=3	# tests mostly wait: for clocks, and for programs at both ends
+at_once=3	# tests mostly wait, for timers and for other programs
 
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp
 
 # note passed|FAILED NAME: a result of our own.
-note() { echo "$*" >>"$results/$stage.own.txt" || die 1 "a result was lost"; }
+note() { echo "$*" >>"$results/$stage.own.txt" || die 1 "cannot write a result"; }
 
 # check NAME COMMAND...: one result of our own, by the command's exit status.
 check() {
@@ -26,7 +26,7 @@ check() {
 	if "$@"; then note passed "$name"; else note FAILED "$name"; return 1; fi
 }
 
-# Builds with clang or gcc, or notes that it did not.
+# Builds with clang or gcc, or notes the failure.
 build_for_test() {
 	check "$1 builds without a warning" build "$@" -Dtests=enabled
 }
@@ -40,20 +40,20 @@ meson_tests() {
 	cp "$dir/meson-logs/testlog.junit.xml" "$results/$stage.unit-$dir.xml" || note FAILED "unit tests of $dir"
 }
 
-# pytest_tests MARKS N [WORD...]: the tests with those marks, N at a time, under a command where one is given.
+# pytest_tests MARKS N [WORD...]: the tests with those marks, N at a time, under a command if given.
 pytest_tests() {
 	local marks=$1 n=$2 status=0
 	shift 2
 	PYTHONDONTWRITEBYTECODE=1 "$@" "${python:?}" -m pytest tests -q -ra --durations=5 -m "$marks" -n "$n" --dist "${dist:-loadfile}" \
 		--junitxml="$results/$stage.pytest.xml" "${pytest_args[@]}" || status=$?
-	# 0: all passed, 1: some failed (the file counts them); else it broke off, or found no test
+	# 0: all passed, 1: some failed (the file has them); else pytest stopped early, or found no test
 	[ $status -le 1 ] || note FAILED "pytest ended with status $status"
 }
 
-# Root, where sudo is in between, gets what the tests look for in the environment.
+# Passes the environment that the tests need on to root, also through sudo.
 in_root() { as_root env PYTHONDONTWRITEBYTECODE=1 STENT_TEST_RUN="$STENT_TEST_RUN" "$@"; }
 
-# Old sanitizers and kernels that spread addresses widely do not go together.
+# Old sanitizers fail on kernels with much address randomisation.
 steady_addresses() {
 	if setarch -R true 2>/dev/null; then setarch -R "$@"; else "$@"; fi
 }
@@ -63,23 +63,23 @@ stage_unit() {	# gcc and clang without a warning, and the unit tests of both
 	CC=clang build_for_test build-clang && meson_tests build-clang
 }
 
-stage_e2e() {	# the program as it is, with real servers and clients
+stage_e2e() {	# the program, with real servers and clients
 	build_for_test build && pytest_tests "not lab and not docker" "$at_once"
 }
 
-stage_asan() {	# units and program again, with every access and every leak checked
+stage_asan() {	# unit and end-to-end tests with address and leak checks
 	CC=clang build_for_test build-asan -Db_sanitize=address,undefined -Db_lundef=false || return 0
 	meson_tests build-asan
 	STENT_BIN=build-asan/stent STENT_TEST_SLOW=3 pytest_tests "not lab and not docker and not malloc" "$at_once" steady_addresses
 }
 
-stage_tsan() {	# units and what has several threads, with every race looked for
+stage_tsan() {	# unit and end-to-end tests of threads with race checks
 	CC=clang build_for_test build-tsan -Db_sanitize=thread -Db_lundef=false || return 0
-	meson_tests build-tsan --no-suite codec	# which have one thread
+	meson_tests build-tsan --no-suite codec	# codecs have one thread
 	STENT_BIN=build-tsan/stent STENT_TEST_SLOW=5 pytest_tests workers "$at_once" steady_addresses
 }
 
-stage_fuzz() {	# the codecs, fed what nobody would send, for a minute in all
+stage_fuzz() {	# fuzzes the codecs for a minute in all
 	local log=$results/fuzz.log status=0
 	tests/fuzz/run.sh 60 2>&1 | tee "$log" || status=$?
 	sed -nE 's/^([a-z0-9]+): [0-9]+ inputs in .*/passed fuzzing \1/p; s/^([a-z0-9]+): FAILED.*/FAILED fuzzing \1/p' \
@@ -87,15 +87,15 @@ stage_fuzz() {	# the codecs, fed what nobody would send, for a minute in all
 	[ $status = 0 ] || note FAILED "fuzzing ended with status $status"
 }
 
-stage_lab() {	# cables pulled and firewalls that forget, in network namespaces
-	build_for_test build && dist=load pytest_tests lab 6 in_root	# they wait, and share no server
+stage_lab() {	# cut cables and stateful firewalls, in network namespaces
+	build_for_test build && dist=load pytest_tests lab 6 in_root	# they mostly wait, and share no server
 }
 
 stage_docker() {	# the image and the compose files, with a real engine
 	pytest_tests docker 0 in_root
 }
 
-# What our tests started and left running: they all have our mark in their environment.
+# Processes that tests left running, found by a mark in their environment.
 left_running() {
 	local pid pids found=""
 	mapfile -t pids < <(grep -lsz "^STENT_TEST_RUN=$STENT_TEST_RUN$" /proc/[0-9]*/environ | cut -d/ -f3)
@@ -112,8 +112,8 @@ left_nothing_running() { ! left_running; }
 
 clone_status() { git status --porcelain 2>/dev/null || true; }
 
-# Words up to the first that is no stage are stages; the rest is for pytest.
-# Words for pytest without a stage mean the end-to-end tests, but for --long: all, and at length.
+# Words up to the first that is not a stage are stages; the rest is for pytest.
+# Words for pytest without a stage mean the end-to-end tests, but --long: all tests, the long ones too.
 test_all() {
 	local stages="" stage before began=$SECONDS
 	while [ $# -gt 0 ]; do
@@ -137,7 +137,7 @@ test_all() {
 	"$python" tests/tally.py "$results" $stages end
 }
 
-# Runs the stage of which the name is in $stage.
+# Runs the stage named by $stage.
 run_stage() {
 	local began=$SECONDS
 	say "--- $stage: $(sed -nE "s/^stage_$stage\(\) \{[[:space:]]+# (.*)/\1/p" tests/stages.sh)"

@@ -72,7 +72,7 @@ test_random_bits_spell_the_name(void **state)
 }
 
 static void
-test_names_that_cannot_be_asked_for(void **state)
+test_invalid_names(void **state)
 {
 	char label[65], name[300];
 	uint8_t q[DNS_QUESTION_MAX];
@@ -124,15 +124,15 @@ test_a_chain_is_followed_to_its_end(void **state)
 	(void)state;
 	assert_int_equal(read_reply(BYTES(CHAINED RECORD_A(TARGET "\0", "\12\0\0\1"))), DNS_FOUND);
 	assert_int_equal(found.n, 1);
-	/* Addresses of a name that nobody asked for. */
+	/* Addresses of a name that was not queried. */
 	assert_int_equal(read_reply(BYTES(CHAINED RECORD_A("\2dx\4test\0", "\12\0\0\1"))), DNS_NONE);
 	assert_int_equal(read_reply(BYTES(REPLY(OK_FLAGS, "\1") QUESTION_A RECORD_A("\2dx\4test\0", "\12\0\0\1"))), DNS_NONE);
-	/* A chain in a circle. */
+	/* A loop of CNAMEs. */
 	assert_int_equal(read_reply(BYTES(REPLY(OK_FLAGS, "\1") QUESTION_A AT_NAME TYPE_CNAME TTL "\0\2" AT_NAME)), DNS_NONE);
 }
 
 static void
-test_what_a_server_says_instead(void **state)
+test_replies_without_addresses(void **state)
 {
 	static const struct {
 		const char *flags;
@@ -140,7 +140,7 @@ test_what_a_server_says_instead(void **state)
 	} rows[] = {
 		{ "\x81\x80", DNS_NONE }, { "\x81\x83", DNS_NONE },		/* no such type, no such name */
 		{ "\x81\x81", DNS_FAILED }, { "\x81\x82", DNS_FAILED }, { "\x81\x84", DNS_FAILED }, { "\x81\x85", DNS_FAILED },
-		{ "\x81\x00", DNS_FAILED }, { "\x85\x00", DNS_NONE },		/* a referral; one that knows */
+		{ "\x81\x00", DNS_FAILED }, { "\x85\x00", DNS_NONE },		/* a referral; an authoritative server */
 		{ "\x83\x80", DNS_TRUNCATED }, { "\x01\x80", DNS_IGNORED }, { "\x91\x80", DNS_IGNORED },
 	};
 	uint8_t reply[] = REPLY("??", "\0") QUESTION_A;
@@ -176,7 +176,7 @@ test_a_reply_in_another_spelling(void **state)
 	assert_int_equal(dns_read_reply(question, question_len, reply, sizeof(reply) - 1, true, &found), DNS_FOUND);
 }
 
-/* Cut anywhere, or with any byte changed, it is no other host's address and no end of the search. */
+/* Cut anywhere, or with any byte changed, a reply gives no wrong address and does not end the search. */
 static void
 test_garbled_replies(void **state)
 {
@@ -201,14 +201,14 @@ test_garbled_replies(void **state)
 			assert_true(found.n <= 1);
 		}
 	}
-	/* A name that points at itself, and a record longer than the message. */
+	/* A compressed name that points at itself, and a record longer than the message. */
 	assert_int_equal(read_reply(BYTES(REPLY(OK_FLAGS, "\1") QUESTION_A RECORD_A("\300\032", "\12\0\0\1"))), DNS_IGNORED);
 	assert_int_equal(read_reply(BYTES(REPLY(OK_FLAGS, "\1") QUESTION_A AT_NAME TYPE_A TTL "\0\5\12\0\0\1")), DNS_IGNORED);
 	assert_int_equal(read_reply(BYTES(REPLY(OK_FLAGS, "\1") QUESTION_A AT_NAME TYPE_A TTL "\0\3\12\0\0")), DNS_IGNORED);
 }
 
 static void
-test_more_addresses_than_are_taken(void **state)
+test_more_addresses_than_fit(void **state)
 {
 	static uint8_t reply[12 + 14 + 100 * 16] = REPLY(OK_FLAGS, "\144") QUESTION_A;
 	static const char record[] = RECORD_A(AT_NAME, "\12\0\0\1");
@@ -226,15 +226,15 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_a_question, ask_for_a),
 		cmocka_unit_test(test_random_bits_spell_the_name),
-		cmocka_unit_test(test_names_that_cannot_be_asked_for),
+		cmocka_unit_test(test_invalid_names),
 		cmocka_unit_test_setup(test_addresses_are_found, ask_for_a),
 		cmocka_unit_test(test_addresses_of_version_6),
 		cmocka_unit_test_setup(test_a_chain_is_followed_to_its_end, ask_for_a),
-		cmocka_unit_test_setup(test_what_a_server_says_instead, ask_for_a),
+		cmocka_unit_test_setup(test_replies_without_addresses, ask_for_a),
 		cmocka_unit_test_setup(test_what_fitted_into_a_truncated_reply, ask_for_a),
 		cmocka_unit_test_setup(test_a_reply_in_another_spelling, ask_for_a),
 		cmocka_unit_test_setup(test_garbled_replies, ask_for_a),
-		cmocka_unit_test_setup(test_more_addresses_than_are_taken, ask_for_a),
+		cmocka_unit_test_setup(test_more_addresses_than_fit, ask_for_a),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,14 +38,14 @@ test_an_address_is_tried_last_for_longer_each_time(void **state)
 	}
 	failed_forget(&all, &a, now);
 	failed_add(&all, &a, now);
-	assert_false(failed_lately(&all, &a, now + 2 * S));		/* it had answered */
+	assert_false(failed_lately(&all, &a, now + 2 * S));		/* it had accepted a connection */
 	now += 100 * S;
 	failed_add(&all, &a, now);
-	assert_false(failed_lately(&all, &a, now + 2 * S));		/* nor is it held against it for ever */
+	assert_false(failed_lately(&all, &a, now + 2 * S));		/* nor does a failure count for ever */
 }
 
 static void
-test_the_youngest_failures_are_known(void **state)
+test_the_latest_failures_are_kept(void **state)
 {
 	struct failed all = { 0 };
 	int64_t now = 1000 * S;
@@ -68,7 +68,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_address_is_tried_last_for_longer_each_time),
-		cmocka_unit_test(test_the_youngest_failures_are_known),
+		cmocka_unit_test(test_the_latest_failures_are_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* test_heartbeat.c - facts about the rhythm of the heartbeats of one leg. */
+/* test_heartbeat.c - when a leg gets heartbeats, and when its peer is dead. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,15 +12,15 @@
 
 #define S 1000000LL
 
-static const struct heartbeat_policy asking = {
+static const struct heartbeat_policy pinging = {
 	.interval_us = 25 * S, .timeout_us = 30 * S, .limit_us = 3600 * S, .preferred = HEARTBEAT_PING, .misses = 3,
 };
-static const struct heartbeat_policy telling = {
+static const struct heartbeat_policy oneway = {
 	.interval_us = 25 * S, .timeout_us = 30 * S, .limit_us = 3600 * S, .preferred = HEARTBEAT_ONEWAY,
 };
 static const struct heartbeat_facts all_well = { .legal = HEARTBEAT_PING | HEARTBEAT_ONEWAY, .route_allows = true, .other_alive = true };
 
-/* Facts of a leg that has been asked, whose peer has last spoken at rx_us. */
+/* Facts of a leg that was pinged, and whose peer last sent bytes at rx_us. */
 static struct heartbeat_facts
 waiting(int64_t rx_us)
 {
@@ -32,7 +32,7 @@ waiting(int64_t rx_us)
 	return f;
 }
 
-/* Decides at that time, and sends what is to be sent. Returns the kind, 0 for none, -1 for a dead peer. */
+/* Decides at that time, and sends the heartbeat if any. Returns the kind, 0 for none, -1 for a dead peer. */
 static int
 decide(struct heartbeat_leg *b, const struct heartbeat_policy *p, const struct heartbeat_facts *f, int64_t now_us)
 {
@@ -71,67 +71,67 @@ send_first(struct heartbeat_leg *b, const struct heartbeat_policy *p)
 	return now;
 }
 
-/* A heartbeat goes out after the interval, not when the deadline of the last one would have been. */
+/* A heartbeat goes out after the interval, not at the timeout of the last one. */
 static void
-test_an_answered_leg_is_due_after_its_interval(void **state)
+test_a_leg_with_a_reply_is_due_after_its_interval(void **state)
 {
 	struct heartbeat_leg b = { 0 };
-	const int64_t sent = send_first(&b, &asking);
+	const int64_t sent = send_first(&b, &pinging);
 
 	(void)state;
 	assert_int_equal(sent, 25 * S);
-	assert_int_equal(heartbeat_due_us(&b, &asking, 0, sent), sent + 25 * S);
+	assert_int_equal(heartbeat_due_us(&b, &pinging, 0, sent), sent + 25 * S);
 	heartbeat_replied(&b, 1, sent + 1000);
-	assert_int_equal(heartbeat_due_us(&b, &asking, sent + 1000, sent), sent + 25 * S);
+	assert_int_equal(heartbeat_due_us(&b, &pinging, sent + 1000, sent), sent + 25 * S);
 }
 
 /* 0..20 % earlier than its interval. */
 static void
-test_a_leg_is_due_when_its_quieter_direction_was_quiet(void **state)
+test_a_leg_is_due_when_one_direction_was_idle(void **state)
 {
 	struct heartbeat_leg b = { 0 };
 
 	(void)state;
 	heartbeat_init(&b, 0, 512);		/* half the jitter */
-	assert_int_equal(heartbeat_due_us(&b, &asking, 0, 0), 22500000);
-	assert_int_equal(heartbeat_due_us(&b, &asking, 7 * S, 3 * S), 25500000);
-	assert_int_equal(heartbeat_due_us(&b, &asking, 3 * S, 7 * S), 25500000);
+	assert_int_equal(heartbeat_due_us(&b, &pinging, 0, 0), 22500000);
+	assert_int_equal(heartbeat_due_us(&b, &pinging, 7 * S, 3 * S), 25500000);
+	assert_int_equal(heartbeat_due_us(&b, &pinging, 3 * S, 7 * S), 25500000);
 	heartbeat_init(&b, 0, 1023);
-	assert_in_range(heartbeat_due_us(&b, &asking, 0, 0), 20 * S, 20 * S + 10000);
+	assert_in_range(heartbeat_due_us(&b, &pinging, 0, 0), 20 * S, 20 * S + 10000);
 }
 
-/* A tell draws no bytes from its peer: it says nothing that bytes to the peer did not say. */
+/* A one-way heartbeat brings no bytes from its peer: bytes to the peer serve as well. */
 static void
-test_a_leg_that_is_told_is_due_by_what_was_sent_to_it(void **state)
+test_a_oneway_leg_is_due_by_what_was_sent_to_it(void **state)
 {
 	struct heartbeat_leg b = { 0 };
 
 	(void)state;
 	heartbeat_init(&b, 0, 0);
-	assert_int_equal(heartbeat_due_us(&b, &telling, 0, 100 * S), 125 * S);
-	assert_int_equal(heartbeat_due_us(&b, &telling, 100 * S, 50 * S), 75 * S);
+	assert_int_equal(heartbeat_due_us(&b, &oneway, 0, 100 * S), 125 * S);
+	assert_int_equal(heartbeat_due_us(&b, &oneway, 100 * S, 50 * S), 75 * S);
 }
 
 static void
 test_a_silent_peer_is_dead_after_its_misses(void **state)
 {
 	struct heartbeat_leg b = { 0 };
-	int64_t at = send_first(&b, &asking);
+	int64_t at = send_first(&b, &pinging);
 	const struct heartbeat_facts f = waiting(0);
 
 	(void)state;
 	for (int miss = 1; miss < 3; miss++) {
 		at += 30 * S;
-		assert_int_equal(decide(&b, &asking, &f, at), HEARTBEAT_PING);
+		assert_int_equal(decide(&b, &pinging, &f, at), HEARTBEAT_PING);
 		assert_int_equal(b.misses, miss);
 	}
-	assert_int_equal(decide(&b, &asking, &f, at + 30 * S), -1);
+	assert_int_equal(decide(&b, &pinging, &f, at + 30 * S), -1);
 }
 
 static void
 test_without_a_limit_of_misses_nobody_is_dead(void **state)
 {
-	struct heartbeat_policy p = asking;
+	struct heartbeat_policy p = pinging;
 	struct heartbeat_leg b = { 0 };
 	int64_t at;
 	const struct heartbeat_facts f = waiting(0);
@@ -144,32 +144,32 @@ test_without_a_limit_of_misses_nobody_is_dead(void **state)
 		assert_int_equal(decide(&b, &p, &f, at += 30 * S), HEARTBEAT_PING);
 }
 
-/* A long message holds its answer up, and so does a receiver that does not take what it sends. */
+/* A long message delays its reply, and so does a receiver that does not take what it sends. */
 static void
-test_no_miss_counts_of_a_peer_that_speaks_or_cannot(void **state)
+test_no_miss_counts_while_the_peer_sends_or_is_blocked(void **state)
 {
 	struct heartbeat_leg b = { 0 };
-	const int64_t sent = send_first(&b, &asking);
+	const int64_t sent = send_first(&b, &pinging);
 	struct heartbeat_facts f = waiting(0);
 
 	(void)state;
-	assert_int_equal(decide(&b, &asking, &f, sent + 30 * S), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &f, sent + 30 * S), HEARTBEAT_PING);
 	assert_int_equal(b.misses, 1);
 	f.stuck = true;
-	assert_int_equal(decide(&b, &asking, &f, sent + 60 * S), HEARTBEAT_ONEWAY);
+	assert_int_equal(decide(&b, &pinging, &f, sent + 60 * S), HEARTBEAT_ONEWAY);
 	assert_int_equal(b.misses, 1);
 	f = waiting(sent + 61 * S);
-	assert_int_equal(decide(&b, &asking, &f, sent + 90 * S), HEARTBEAT_ONEWAY);
+	assert_int_equal(decide(&b, &pinging, &f, sent + 90 * S), HEARTBEAT_ONEWAY);
 	assert_int_equal(b.misses, 0);
-	assert_int_equal(decide(&b, &asking, &f, sent + 120 * S), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &f, sent + 120 * S), HEARTBEAT_PING);
 	assert_int_equal(b.misses, 1);
 }
 
 /* After a FIN or a Close. */
 static void
-test_no_miss_counts_of_a_peer_that_owes_nothing(void **state)
+test_no_miss_counts_when_no_reply_is_awaited(void **state)
 {
-	struct heartbeat_policy p = asking;
+	struct heartbeat_policy p = pinging;
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_facts f = waiting(0);
 	int64_t sent;
@@ -185,11 +185,11 @@ test_no_miss_counts_of_a_peer_that_owes_nothing(void **state)
 	assert_int_equal(heartbeat_impossible_us(&p, 100 * S), 100 * S + 25 * S / 2);
 }
 
-/* A long heartbeat_timeout does not leave the path quiet for as long. */
+/* A long heartbeat_timeout does not leave the path idle for as long. */
 static void
-test_a_leg_that_waits_is_told_meanwhile(void **state)
+test_a_leg_that_awaits_a_reply_gets_oneway_heartbeats_meanwhile(void **state)
 {
-	struct heartbeat_policy p = asking;
+	struct heartbeat_policy p = pinging;
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_facts f = waiting(0);
 	int64_t at;
@@ -203,17 +203,17 @@ test_a_leg_that_waits_is_told_meanwhile(void **state)
 		assert_int_equal(decide(&b, &p, &f, at), HEARTBEAT_ONEWAY);
 		assert_int_equal(b.misses, 0);
 	}
-	f.legal = HEARTBEAT_PING;	/* a protocol that cannot tell waits: one ask at a time */
+	f.legal = HEARTBEAT_PING;	/* without a one-way kind it waits: one ping at a time */
 	assert_int_equal(decide(&b, &p, &f, at + 10 * S), 0);
 	assert_int_equal(decide(&b, &p, &f, 125 * S), HEARTBEAT_PING);
 	assert_int_equal(b.misses, 1);
 }
 
-/* Within a message of several frames one waits until that has paused for an interval more. */
+/* Within a message of several frames a heartbeat waits until that has paused for another interval. */
 static void
 test_a_heartbeat_waits_for_the_end_of_a_message(void **state)
 {
-	const struct heartbeat_policy *const policies[] = { &asking, &telling };
+	const struct heartbeat_policy *const policies[] = { &pinging, &oneway };
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
@@ -242,9 +242,9 @@ test_a_heartbeat_waits_for_the_end_of_a_message(void **state)
 	}
 }
 
-/* Many peers answer some questions of the application's only: what they owe it alone is no miss. */
+/* Many peers reply to some requests of the application only: a reply due to it alone is no miss. */
 static void
-test_what_a_peer_owes_the_application_is_no_miss(void **state)
+test_a_missing_reply_to_the_application_is_no_miss(void **state)
 {
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_facts f = waiting(0);
@@ -253,13 +253,13 @@ test_what_a_peer_owes_the_application_is_no_miss(void **state)
 	f.legal = HEARTBEAT_ONEWAY;
 	init(&b);
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), HEARTBEAT_ONEWAY);
+		assert_int_equal(decide(&b, &pinging, &f, (25 + 30 * i) * S), HEARTBEAT_ONEWAY);
 	assert_int_equal(b.misses, 0);
 }
 
-/* Where an ask may have been answered by a reply to the application, its miss is forgotten. */
+/* Where the reply to a ping cannot be told from one to the application, its miss is forgotten. */
 static void
-test_an_answer_to_the_application_settles_the_misses(void **state)
+test_a_reply_to_the_application_clears_the_misses(void **state)
 {
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_facts f = waiting(0);
@@ -267,11 +267,11 @@ test_an_answer_to_the_application_settles_the_misses(void **state)
 	(void)state;
 	init(&b);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(decide(&b, &asking, &f, (25 + 30 * i) * S), HEARTBEAT_PING);
+		assert_int_equal(decide(&b, &pinging, &f, (25 + 30 * i) * S), HEARTBEAT_PING);
 	assert_int_equal(b.misses, 2);
 	f = all_well;
 	f.rx_us = 86 * S;
-	assert_int_equal(decide(&b, &asking, &f, 115 * S), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &f, 115 * S), HEARTBEAT_PING);
 	assert_int_equal(b.misses, 0);
 }
 
@@ -284,13 +284,13 @@ test_no_heartbeat_behind_unsent_bytes(void **state)
 	(void)state;
 	heartbeat_init(&b, 0, 0);
 	f.busy = true;
-	assert_int_equal(decide(&b, &asking, &f, 25 * S), 0);
+	assert_int_equal(decide(&b, &pinging, &f, 25 * S), 0);
 	f.busy = false;
-	assert_int_equal(decide(&b, &asking, &f, 26 * S), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &f, 26 * S), HEARTBEAT_PING);
 }
 
 static void
-test_no_heartbeat_that_the_other_side_does_not_vouch_for(void **state)
+test_no_heartbeat_while_the_other_side_is_not_known_alive(void **state)
 {
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_facts f = all_well;
@@ -298,18 +298,18 @@ test_no_heartbeat_that_the_other_side_does_not_vouch_for(void **state)
 	(void)state;
 	heartbeat_init(&b, 0, 0);
 	f.other_alive = false;
-	assert_int_equal(decide(&b, &telling, &f, 25 * S), 0);
+	assert_int_equal(decide(&b, &oneway, &f, 25 * S), 0);
 	f.other_alive = true;
-	assert_int_equal(decide(&b, &telling, &f, 3600 * S), 0);	/* its application has been silent for the limit */
+	assert_int_equal(decide(&b, &oneway, &f, 3600 * S), 0);	/* its application has been silent for the limit */
 	f.other_app_us = S;
-	assert_int_equal(decide(&b, &telling, &f, 3600 * S), HEARTBEAT_ONEWAY);
+	assert_int_equal(decide(&b, &oneway, &f, 3600 * S), HEARTBEAT_ONEWAY);
 }
 
-/* What a peer does not read narrows its window; one that reads all and says nothing lives on for ever. */
+/* Unread bytes reduce the window; a peer that reads all and sends nothing is left alone. */
 static void
 test_unread_heartbeats_do_not_pile_up(void **state)
 {
-	struct heartbeat_policy p = telling;
+	struct heartbeat_policy p = oneway;
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_facts f = all_well;
 	int64_t now = 0;
@@ -326,11 +326,11 @@ test_unread_heartbeats_do_not_pile_up(void **state)
 	assert_int_equal(decide(&b, &p, &f, now += 25 * S), HEARTBEAT_ONEWAY);
 }
 
-/* A kernel that does not tell: then silence has to do, but for a stream's reader, who has nothing to say. */
+/* If the kernel shows no window, silence has to do, except for a reader of a stream, which sends nothing. */
 static void
-test_unread_heartbeats_do_not_pile_up_where_the_kernel_does_not_tell(void **state)
+test_unread_heartbeats_do_not_pile_up_where_the_kernel_does_not_show_them(void **state)
 {
-	struct heartbeat_policy p = telling;
+	struct heartbeat_policy p = oneway;
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_facts f = all_well;
 	int64_t now = 0;
@@ -350,9 +350,9 @@ test_unread_heartbeats_do_not_pile_up_where_the_kernel_does_not_tell(void **stat
 	assert_int_equal(decide(&b, &p, &f, now += 25 * S), HEARTBEAT_ONEWAY);
 }
 
-/* Many peers reply to nobody, and are well. */
+/* Many healthy peers never reply. */
 static void
-test_a_peer_that_never_replied_is_told_instead(void **state)
+test_a_peer_that_never_replied_gets_oneway_heartbeats(void **state)
 {
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_facts f = all_well;
@@ -361,28 +361,28 @@ test_a_peer_that_never_replied_is_told_instead(void **state)
 
 	(void)state;
 	heartbeat_init(&b, 0, 0);
-	assert_int_equal(decide(&b, &asking, &f, 25 * S), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &f, 25 * S), HEARTBEAT_PING);
 	f.reply_awaited = true;
-	o = heartbeat_decide(&b, &asking, &f, 55 * S);
+	o = heartbeat_decide(&b, &pinging, &f, 55 * S);
 	assert_true(o.went_mute && !o.missed);
 	assert_int_equal(o.verdict, HEARTBEAT_SEND);
 	assert_int_equal(o.kind, HEARTBEAT_ONEWAY);
 	for (at = 80 * S; at < 3000 * S; at += 25 * S) {
-		assert_int_equal(decide(&b, &asking, &f, at), HEARTBEAT_ONEWAY);
+		assert_int_equal(decide(&b, &pinging, &f, at), HEARTBEAT_ONEWAY);
 		assert_int_equal(b.misses, 0);
 	}
 	f.legal = HEARTBEAT_PING;
-	assert_int_equal(decide(&b, &asking, &f, at), 0);
+	assert_int_equal(decide(&b, &pinging, &f, at), 0);
 	assert_int_equal(b.hold, HEARTBEAT_HOLD_MUTE);
-	heartbeat_replied(&b, 1, at);	/* late, but it does reply: it is asked again */
+	heartbeat_replied(&b, 1, at);	/* late, but it does reply: it is pinged again */
 	f = all_well;
-	assert_int_equal(decide(&b, &asking, &f, at + 25 * S), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &f, at + 25 * S), HEARTBEAT_PING);
 }
 
 static void
 test_more_misses_than_a_byte_counts(void **state)
 {
-	struct heartbeat_policy p = asking;
+	struct heartbeat_policy p = pinging;
 	struct heartbeat_leg b = { 0 };
 	const struct heartbeat_facts f = waiting(0);
 	int64_t at;
@@ -396,19 +396,19 @@ test_more_misses_than_a_byte_counts(void **state)
 	assert_int_equal(decide(&b, &p, &f, at += 30 * S), -1);
 }
 
-/* A held leg is looked at as seldom as that can change without its own stamps moving. */
+/* A held leg is checked as seldom as possible. */
 static void
-test_a_leg_at_its_limit_is_looked_at_seldom(void **state)
+test_a_leg_at_its_limit_is_checked_seldom(void **state)
 {
 	struct heartbeat_leg b = { 0 };
 	struct heartbeat_outcome o;
 
 	(void)state;
 	heartbeat_init(&b, 0, 0);
-	o = heartbeat_decide(&b, &telling, &all_well, 4000 * S);
+	o = heartbeat_decide(&b, &oneway, &all_well, 4000 * S);
 	assert_int_equal(o.verdict, HEARTBEAT_WAIT);
 	assert_int_equal(b.hold, HEARTBEAT_HOLD_LIMIT);
-	assert_true(o.again_us == INT64_MAX);		/* the relay has it looked at when the other side speaks */
+	assert_true(o.again_us == INT64_MAX);		/* the relay checks it when the other side sends bytes */
 }
 
 static void
@@ -417,16 +417,16 @@ test_a_refused_leg_is_never_due(void **state)
 	struct heartbeat_leg b = { 0 };
 
 	(void)state;
-	send_first(&b, &asking);
+	send_first(&b, &pinging);
 	heartbeat_refused(&b);
-	assert_int_equal(heartbeat_due_us(&b, &asking, 0, 0), INT64_MAX);
+	assert_int_equal(heartbeat_due_us(&b, &pinging, 0, 0), INT64_MAX);
 }
 
-/* A kind is accepted when a moment has passed behind its first heartbeat. */
+/* A kind is accepted when some time has passed after its first heartbeat. */
 static void
 test_a_kind_is_on_trial_for_a_moment(void **state)
 {
-	struct heartbeat_policy p = telling;
+	struct heartbeat_policy p = oneway;
 	struct heartbeat_leg b = { 0 };
 
 	(void)state;
@@ -445,11 +445,11 @@ test_a_kind_is_on_trial_for_a_moment(void **state)
 	assert_int_equal(heartbeat_trial_us(&p, true), S / 100);
 }
 
-/* A ping is accepted when it has been replied to: a pooler may keep it waiting, and its sender with it. */
+/* A ping is accepted when it has been replied to: a pooler may hold it until a server is free. */
 static void
 test_a_ping_is_on_trial_until_its_reply(void **state)
 {
-	const struct heartbeat_policy p = asking;
+	const struct heartbeat_policy p = pinging;
 	struct heartbeat_leg b = { 0 };
 
 	(void)state;
@@ -457,7 +457,7 @@ test_a_ping_is_on_trial_until_its_reply(void **state)
 	heartbeat_sent(&b, HEARTBEAT_PING, 25 * S, 0);
 	assert_int_equal(heartbeat_settle_trial(&b, &p, 1000 * S), 0);
 	assert_false(heartbeat_end_ping_trial(&b, &p, 0, 26 * S));
-	heartbeat_sent(&b, HEARTBEAT_ONEWAY, 30 * S, 0);	/* one of another kind beside it */
+	heartbeat_sent(&b, HEARTBEAT_ONEWAY, 30 * S, 0);	/* one of another kind meanwhile */
 	assert_int_equal(heartbeat_settle_trial(&b, &p, 32 * S), HEARTBEAT_ONEWAY);
 	assert_int_equal(b.on_trial, HEARTBEAT_PING);
 	assert_int_equal(heartbeat_replied(&b, 1, 200 * S), HEARTBEAT_PING);
@@ -468,11 +468,11 @@ test_a_ping_is_on_trial_until_its_reply(void **state)
 	assert_int_equal(heartbeat_replied(&b, 1, 250 * S + 1), 0);
 }
 
-/* One that is never replied to does not keep the others waiting for ever. */
+/* A ping without a reply does not keep other flows waiting for ever. */
 static void
 test_a_ping_that_is_not_replied_to_is_no_verdict(void **state)
 {
-	const struct heartbeat_policy p = asking;
+	const struct heartbeat_policy p = pinging;
 	struct heartbeat_leg b = { 0 };
 
 	(void)state;
@@ -483,7 +483,7 @@ test_a_ping_that_is_not_replied_to_is_no_verdict(void **state)
 	assert_false(heartbeat_end_ping_trial(&b, &p, 0, 1000 * S));
 	assert_int_equal(b.accepted, 0);
 
-	/* Nor one that the peer has passed over. */
+	/* Nor one that the peer has ignored. */
 	b = (struct heartbeat_leg){ 0 };
 	heartbeat_sent(&b, HEARTBEAT_PING, 25 * S, 0);
 	assert_false(heartbeat_end_ping_trial(&b, &p, 26 * S, 27 * S));
@@ -514,7 +514,7 @@ test_few_flows_try_first(void **state)
 		assert_true(trial_begin(&t, HEARTBEAT_ONEWAY));
 }
 
-/* Three refusals end a kind, unless so many bear it that they may be chance. Without pings nothing else is tried. */
+/* Three refusals end a kind, unless so many accept it that they may be chance. Without pings nothing else is tried. */
 static void
 test_a_kind_that_is_refused_is_off(void **state)
 {
@@ -541,7 +541,7 @@ test_a_kind_that_is_refused_is_off(void **state)
 	assert_true(trial_refused_after_accepted(&t, HEARTBEAT_PING));
 }
 
-/* The kind that the settings name, or the protocol's own; a tell where an ask is not legal. */
+/* The kind that the settings name, or the protocol's own; one-way where a ping is not legal. */
 static void
 test_the_kind_of_a_heartbeat(void **state)
 {
@@ -575,12 +575,12 @@ test_the_kind_of_a_heartbeat(void **state)
 	}
 }
 
-/* Last, smoothed, worst; one that comes late has taken as long as it has. */
+/* Last, smoothed, worst; a late one counts with its full time. */
 static void
 test_round_trips(void **state)
 {
 	struct heartbeat_leg b = { 0 };
-	int64_t at = send_first(&b, &asking);
+	int64_t at = send_first(&b, &pinging);
 	const struct heartbeat_facts f = waiting(0);
 
 	(void)state;
@@ -588,25 +588,25 @@ test_round_trips(void **state)
 	assert_int_equal(b.rtt_us, 8000);
 	assert_int_equal(b.srtt_us, 8000);
 	at += 25 * S;
-	assert_int_equal(decide(&b, &asking, &all_well, at), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &all_well, at), HEARTBEAT_PING);
 	heartbeat_replied(&b, 1, at + 16000);
 	assert_int_equal(b.rtt_us, 16000);
 	assert_int_equal(b.srtt_us, 9000);
 	assert_int_equal(b.worst_us, 16000);
 	at += 25 * S;
-	assert_int_equal(decide(&b, &asking, &all_well, at), HEARTBEAT_PING);
-	assert_int_equal(decide(&b, &asking, &f, at + 30 * S), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &all_well, at), HEARTBEAT_PING);
+	assert_int_equal(decide(&b, &pinging, &f, at + 30 * S), HEARTBEAT_PING);
 	heartbeat_replied(&b, 1, at + 31 * S);
 	assert_int_equal(b.rtt_us, 31 * S);
 	assert_int_equal(b.worst_us, 31 * S);
 	assert_int_equal(b.misses, 0);
-	heartbeat_replied(&b, 1, at + 32 * S);	/* to the second ask: it counts, its time is not known */
+	heartbeat_replied(&b, 1, at + 32 * S);	/* to the second ping: it counts, its time is not known */
 	assert_int_equal(b.replied, 5);	/* with the one of send_first() */
 	assert_int_equal(b.rtt_us, 31 * S);
 }
 
 static void
-test_how_long_a_sign_of_life_vouches(void **state)
+test_how_old_a_sign_of_life_may_be(void **state)
 {
 	(void)state;
 	assert_int_equal(heartbeat_sign_max_age_us(60 * S, 10 * S, 25 * S), 71 * S);	/* one lost probe is waited for */
@@ -618,24 +618,24 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_an_answered_leg_is_due_after_its_interval),
-		cmocka_unit_test(test_a_leg_is_due_when_its_quieter_direction_was_quiet),
-		cmocka_unit_test(test_a_leg_that_is_told_is_due_by_what_was_sent_to_it),
+		cmocka_unit_test(test_a_leg_with_a_reply_is_due_after_its_interval),
+		cmocka_unit_test(test_a_leg_is_due_when_one_direction_was_idle),
+		cmocka_unit_test(test_a_oneway_leg_is_due_by_what_was_sent_to_it),
 		cmocka_unit_test(test_a_silent_peer_is_dead_after_its_misses),
 		cmocka_unit_test(test_without_a_limit_of_misses_nobody_is_dead),
-		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_speaks_or_cannot),
-		cmocka_unit_test(test_no_miss_counts_of_a_peer_that_owes_nothing),
-		cmocka_unit_test(test_a_leg_that_waits_is_told_meanwhile),
+		cmocka_unit_test(test_no_miss_counts_while_the_peer_sends_or_is_blocked),
+		cmocka_unit_test(test_no_miss_counts_when_no_reply_is_awaited),
+		cmocka_unit_test(test_a_leg_that_awaits_a_reply_gets_oneway_heartbeats_meanwhile),
 		cmocka_unit_test(test_a_heartbeat_waits_for_the_end_of_a_message),
-		cmocka_unit_test(test_what_a_peer_owes_the_application_is_no_miss),
-		cmocka_unit_test(test_an_answer_to_the_application_settles_the_misses),
+		cmocka_unit_test(test_a_missing_reply_to_the_application_is_no_miss),
+		cmocka_unit_test(test_a_reply_to_the_application_clears_the_misses),
 		cmocka_unit_test(test_no_heartbeat_behind_unsent_bytes),
-		cmocka_unit_test(test_no_heartbeat_that_the_other_side_does_not_vouch_for),
+		cmocka_unit_test(test_no_heartbeat_while_the_other_side_is_not_known_alive),
 		cmocka_unit_test(test_unread_heartbeats_do_not_pile_up),
-		cmocka_unit_test(test_unread_heartbeats_do_not_pile_up_where_the_kernel_does_not_tell),
-		cmocka_unit_test(test_a_peer_that_never_replied_is_told_instead),
+		cmocka_unit_test(test_unread_heartbeats_do_not_pile_up_where_the_kernel_does_not_show_them),
+		cmocka_unit_test(test_a_peer_that_never_replied_gets_oneway_heartbeats),
 		cmocka_unit_test(test_more_misses_than_a_byte_counts),
-		cmocka_unit_test(test_a_leg_at_its_limit_is_looked_at_seldom),
+		cmocka_unit_test(test_a_leg_at_its_limit_is_checked_seldom),
 		cmocka_unit_test(test_a_refused_leg_is_never_due),
 		cmocka_unit_test(test_a_kind_is_on_trial_for_a_moment),
 		cmocka_unit_test(test_a_ping_is_on_trial_until_its_reply),
@@ -644,7 +644,7 @@ main(void)
 		cmocka_unit_test(test_a_kind_that_is_refused_is_off),
 		cmocka_unit_test(test_the_kind_of_a_heartbeat),
 		cmocka_unit_test(test_round_trips),
-		cmocka_unit_test(test_how_long_a_sign_of_life_vouches),
+		cmocka_unit_test(test_how_old_a_sign_of_life_may_be),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -393,9 +393,9 @@ read_until(int fd, char *text, size_t size, const char *needle)
 	}
 }
 
-/* With the thread nobody waits, nothing is lost in a short stall, and what is lost in a long one is told by itself. */
+/* With the thread no caller waits, nothing is lost in a short stall, and lines lost in a long one are reported. */
 static void
-test_thread_bears_the_stuck_reader(void **state)
+test_thread_copes_with_a_stuck_reader(void **state)
 {
 	static char text[4 * 1024 * 1024];
 	const int lines = 20000;
@@ -428,7 +428,7 @@ test_thread_bears_the_stuck_reader(void **state)
 	read_until(fd, text, sizeof(text), "the end\n");
 	for (char *s = text; (s = strchr(s, ' ')) != NULL; s++) {
 		if (strncmp(s, " info line ", 11) == 0)
-			assert_int_equal(atoi(s + 11), next++);		/* in order, with those that are told as lost */
+			assert_int_equal(atoi(s + 11), next++);		/* in order, with those that are reported lost */
 		else if (strncmp(s, " log lost lines=", 16) == 0)
 			next += atoi(s + 16);
 	}
@@ -473,7 +473,7 @@ log_while_the_disk_hangs(void)
 }
 
 static void
-test_hung_disk_holds_nobody(void **state)
+test_hung_disk_blocks_nobody(void **state)
 {
 	const pid_t pid = fork();
 	int status;
@@ -517,7 +517,7 @@ test_full_disk(void **state)
 	log_close();
 }
 
-/* A disk that fills up in the middle of a line: what follows stands on a line of its own. */
+/* A disk that fills up in the middle of a line: the next line begins on its own line. */
 static void
 test_torn_line(void **state)
 {
@@ -649,7 +649,7 @@ test_syslog(void **state)
 	assert_memory_equal(buf, "<28>", 4);	/* LOG_DAEMON 3 * 8 + LOG_WARNING 4 */
 	assert_string_equal(strstr(buf, "]: "), "]: warn hello");
 
-	close(fd);	/* the daemon is started anew */
+	close(fd);	/* the daemon is restarted */
 	log_say(LEVEL_INFO, "unheard");
 	fd = syslog_socket(path);
 	log_say(LEVEL_ERROR, "back");
@@ -708,8 +708,8 @@ main(void)
 		cmocka_unit_test(test_reopen_that_fails_keeps_the_old_file),
 		cmocka_unit_test(test_open_tells_why_not),
 		cmocka_unit_test(test_stuck_reader_costs_lines_not_time),
-		cmocka_unit_test(test_thread_bears_the_stuck_reader),
-		cmocka_unit_test(test_hung_disk_holds_nobody),
+		cmocka_unit_test(test_thread_copes_with_a_stuck_reader),
+		cmocka_unit_test(test_hung_disk_blocks_nobody),
 		cmocka_unit_test(test_thread_reopens_and_writes_all_at_the_end),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_torn_line),

@@ -1,4 +1,4 @@
-/* test_reason.c - the table of close reasons: every one has its word, and errors find theirs. */
+/* test_reason.c - the table of close reasons: each has a text, and each errno its reason. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,9 +9,9 @@
 
 #include "relay/flow.h"
 
-/* Each word once, as LEG-WHAT where a leg is to blame. */
+/* Each text once, as LEG-WHAT where a leg is the cause. */
 static void
-test_every_reason_has_a_word_of_its_own(void **state)
+test_every_reason_has_a_text_of_its_own(void **state)
 {
 	(void)state;
 	for (int r = REASON_NONE; r < REASON_COUNT; r++) {
@@ -23,7 +23,7 @@ test_every_reason_has_a_word_of_its_own(void **state)
 }
 
 static void
-test_both_sides_have_the_same_words(void **state)
+test_both_sides_have_the_same_texts(void **state)
 {
 	(void)state;
 	for (int r = REASON_CLIENT_FIN; r < REASON_BACKEND_FIN; r++) {
@@ -60,9 +60,9 @@ test_errors_find_their_reason(void **state)
 	}
 }
 
-/* A death is what nobody said: the living side is told in the best way there is. */
+/* A death is an end that no peer announced: the surviving peer is notified as on_dead says. */
 static void
-test_a_goodbye_is_no_death(void **state)
+test_an_announced_end_is_no_death(void **state)
 {
 	static const enum close_reason deaths[] = {
 		REASON_CLIENT_KEEPALIVE_TIMEOUT, REASON_CLIENT_USER_TIMEOUT, REASON_CLIENT_HEARTBEAT_TIMEOUT, REASON_CLIENT_UNREACHABLE,
@@ -83,10 +83,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_reason_has_a_word_of_its_own),
-		cmocka_unit_test(test_both_sides_have_the_same_words),
+		cmocka_unit_test(test_every_reason_has_a_text_of_its_own),
+		cmocka_unit_test(test_both_sides_have_the_same_texts),
 		cmocka_unit_test(test_errors_find_their_reason),
-		cmocka_unit_test(test_a_goodbye_is_no_death),
+		cmocka_unit_test(test_an_announced_end_is_no_death),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

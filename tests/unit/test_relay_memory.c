@@ -1,11 +1,11 @@
 /*
  * test_relay_memory.c - a relay whose memory runs out, at each allocation in turn.
  *
- * One conversation is led through a relay over and over: a backlog, heartbeats, a
+ * One conversation runs through a relay over and over: a backlog, heartbeats, a
  * half-close. Each time another allocation fails, of the relay's own and of
- * libevent's; once that one alone, and once all that follow until the flow has
+ * libevent's; first only that one, then all that follow until the flow has
  * ended. Whatever fails: what arrives is the beginning of what was sent, a FIN
- * comes behind the whole only, the flow ends, and no descriptor is left open
+ * comes only after the whole, the flow ends, and no descriptor is left open
  * (nor memory: the leak checker watches).
  */
 #include <dirent.h>
@@ -28,8 +28,8 @@
 
 #define DATA (1024 * 1024)	/* more than the kernel's buffers of our sockets take */
 #define BUFFERS (16 * 1024)
-#define QUIET_US (6 * US_PER_MS)	/* nobody speaks: heartbeats come */
-#define PAUSE_US (15 * US_PER_MS)	/* nobody reads: bytes are kept */
+#define QUIET_US (6 * US_PER_MS)	/* nothing is sent: heartbeats come */
+#define PAUSE_US (15 * US_PER_MS)	/* nothing is read: bytes are kept */
 #define CROWD 63		/* with so many timers the next one needs a larger heap */
 #define LONGEST_US (5 * US_PER_S)
 
@@ -78,7 +78,7 @@ __wrap_realloc(void *p, size_t n)
 /* One end of the conversation. */
 struct end {
 	int fd;
-	const uint8_t *data;	/* what it says */
+	const uint8_t *data;	/* what it sends */
 	size_t sent, got;
 	bool shut, fin, reset;
 };
@@ -91,7 +91,7 @@ struct world {
 	int opened, ended;
 	int64_t began_us;
 	struct end client, server;
-	struct timer others[CROWD];	/* of flows that are not there: they fill the heap of timers */
+	struct timer others[CROWD];	/* of no flows: they fill the heap of timers */
 	size_t n_others;
 };
 
@@ -143,7 +143,7 @@ on_end(void *arg)
 	((struct world *)arg)->ended++;
 }
 
-/* Takes what came; what is no heartbeat ("!", which the data does not hold) is compared. */
+/* Takes what came; what is not a heartbeat ("!", which the data does not hold) is compared. */
 static void
 hear(struct end *e, const struct end *other)
 {
@@ -252,7 +252,7 @@ converse(struct world *w)
 	}
 }
 
-/* As a worker makes it: without epoll, libevent falls back on what has no edges. */
+/* As in a worker; without epoll, libevent would use a backend that is not edge-triggered. */
 static struct event_base *
 new_base(void)
 {
@@ -349,7 +349,7 @@ test_flows_with_a_codec_alone(void **state)
 	fail_each(backend, "--protocol=line", "--heartbeat=off", true);
 }
 
-/* The first backend does not answer: the second is tried beside it, and gets the flow. */
+/* The first backend does not answer: the second is tried in parallel, and gets the flow. */
 static void
 test_flows_that_fail_over(void **state)
 {

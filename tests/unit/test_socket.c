@@ -27,9 +27,9 @@ bound(struct sockaddr_in *at)
 	return fd;
 }
 
-/* A connect to a free port may leave from that very port. */
+/* A connection to a free port may get that port as its local one. */
 static void
-test_a_socket_that_met_itself_is_known(void **state)
+test_a_socket_connected_to_itself_is_detected(void **state)
 {
 	struct sockaddr_in own, other;
 	const int self = bound(&own), listener = bound(&other), client = socket(AF_INET, SOCK_STREAM, 0);
@@ -45,9 +45,9 @@ test_a_socket_that_met_itself_is_known(void **state)
 	close(client);
 }
 
-/* An honest client may have the port of a connection of ours, to another destination. */
+/* Another client may have the port of a connection of ours, to another destination. */
 static void
-test_an_own_end_is_known_by_both_ends(void **state)
+test_an_own_connection_is_recognised_by_both_addresses(void **state)
 {
 	struct sockaddr_in at, from;
 	const int listener = bound(&at), client = bound(&from);
@@ -73,7 +73,7 @@ test_an_own_end_is_known_by_both_ends(void **state)
 	local.port ^= 1;
 	assert_false(own_ends_find(fd, &local, &e));
 	local.port ^= 1;
-	own_ends_add(listener, &local, &remote, (struct own_end){ 3, 2 });	/* ours is closed: the port is another's now */
+	own_ends_add(listener, &local, &remote, (struct own_end){ 3, 2 });	/* ours is closed: another client has the port now */
 	assert_false(own_ends_find(fd, &peer, &e));
 	own_ends_add(-1, &local, &remote, (struct own_end){ 3, 2 });
 	assert_false(own_ends_find(fd, &peer, &e));
@@ -82,7 +82,7 @@ test_an_own_end_is_known_by_both_ends(void **state)
 	close(client);
 }
 
-/* One that was handed over may have had it on. */
+/* A socket from systemd may have it on. */
 static void
 test_keepalive_off_turns_it_off(void **state)
 {
@@ -105,8 +105,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_socket_that_met_itself_is_known),
-		cmocka_unit_test(test_an_own_end_is_known_by_both_ends),
+		cmocka_unit_test(test_a_socket_connected_to_itself_is_detected),
+		cmocka_unit_test(test_an_own_connection_is_recognised_by_both_addresses),
 		cmocka_unit_test(test_keepalive_off_turns_it_off),
 	};
 

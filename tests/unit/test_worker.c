@@ -1,4 +1,4 @@
-/* test_worker.c - what becomes of a socket that a worker is given, and how its flows are listed. */
+/* test_worker.c - sockets given to a worker, and the listing of its flows. */
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
@@ -106,7 +106,7 @@ on_end(void *arg)
 	(void)arg;
 }
 
-/* Flows that wait for a backend, which never replies: the loop does not run. Returns the other ends. */
+/* Flows that wait for a backend for ever, as the loop does not run. Returns the other ends. */
 static void
 open_flows(struct relay *r, const struct route *route, int *ends, size_t n)
 {
@@ -151,7 +151,7 @@ new_base(void)
 }
 
 static void
-test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(void **state)
+test_a_listing_continues_where_it_stopped_whatever_comes_and_goes(void **state)
 {
 	char *const words[] = { "--control=off", "--admin=off", "--workers=1", "--log_level=error" };
 	struct event_base *base = new_base();
@@ -204,7 +204,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes),
+		cmocka_unit_test(test_a_listing_continues_where_it_stopped_whatever_comes_and_goes),
 		cmocka_unit_test(test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused),
 	};
 
