@@ -36,7 +36,7 @@ const struct host_addresses *resolver_known(struct resolver *r, const char *name
  * with the new addresses, or the last known ones (if the answer is late, or
  * failed), or NULL. Returns NULL if out of memory.
  */
-struct lookup *resolver_ask(struct resolver *r, const char *name,
+struct lookup *resolver_lookup(struct resolver *r, const char *name,
     void (*done)(void *arg, const struct host_addresses *found), void *arg);
 void lookup_cancel(struct lookup *l);	/* done() will not be called; the lookup itself continues */
 

@@ -1,5 +1,5 @@
 /*
- * timers.h - many timers behind one libevent timer.
+ * timers.h - many timers on one libevent timer.
  *
  * A libevent timer is 128 bytes; a flow may cost 640 in all and needs one. A
  * timer here is 24 bytes inside its owner, plus 8 in a heap while it is armed.

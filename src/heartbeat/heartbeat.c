@@ -172,6 +172,7 @@ heartbeat_again_us(const struct heartbeat_leg *h, const struct heartbeat_policy 
 {
 	int64_t at = heartbeat_impossible_us(p, now_us);
 
+	assert(p->interval_us > 0);
 	if (h->hold == HEARTBEAT_HOLD_LIMIT)
 		at = INT64_MAX;		/* only bytes from the other side change that: see resume_after_limit() */
 	else if (h->hold == HEARTBEAT_HOLD_OTHER || h->hold == HEARTBEAT_HOLD_TRIAL)
@@ -254,6 +255,7 @@ heartbeat_replied(struct heartbeat_leg *h, unsigned n, int64_t now_us)
 {
 	const unsigned accepted = h->on_trial & HEARTBEAT_PING;
 
+	assert(n > 0);
 	h->accepted |= (uint8_t)accepted;
 	h->on_trial &= (uint8_t)~HEARTBEAT_PING;
 	h->replied += n;

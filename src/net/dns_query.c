@@ -43,7 +43,7 @@ struct dns_servers {
 };
 
 /* One server of a question. */
-struct asked {
+struct server_query {
 	struct dns_query *query;
 	enum { UNASKED, BY_UDP, BY_TCP, FAILED } state;
 	bool was_dead;			/* silent for WAIT_MS, or nobody listens there */
@@ -65,7 +65,7 @@ struct dns_query {
 	struct event *timer;
 	size_t first, sent;		/* the server queried first; number of queries sent */
 	struct dns_addresses fitted;	/* of a truncated reply */
-	struct asked asked[RESOLV_SERVERS_MAX];
+	struct server_query per_server[RESOLV_SERVERS_MAX];
 	char name[DNS_NAME_MAX + 1];
 };
 
@@ -105,7 +105,7 @@ dns_servers_conf(const struct dns_servers *s)
 }
 
 static void
-hang_up(struct asked *a)
+close_socket(struct server_query *a)
 {
 	if (a->ev != NULL)
 		event_free(a->ev);
@@ -124,7 +124,7 @@ dns_query_cancel(struct dns_query *q)
 	if (q == NULL)
 		return;
 	for (size_t i = 0; i < RESOLV_SERVERS_MAX; i++)
-		hang_up(&q->asked[i]);
+		close_socket(&q->per_server[i]);
 	if (q->timer != NULL)
 		event_free(q->timer);
 	dns_servers_unref(q->servers);
@@ -151,35 +151,35 @@ wait_for(struct dns_query *q, int64_t ms)
 }
 
 static bool
-is_last_asked(const struct asked *a)
+is_newest(const struct server_query *a)
 {
 	const struct dns_query *q = a->query;
 
-	return q->sent > 0 && a == &q->asked[(q->first + q->sent - 1) % q->servers->conf.n_servers];
+	return q->sent > 0 && a == &q->per_server[(q->first + q->sent - 1) % q->servers->conf.n_servers];
 }
 
 /* This server will not answer. dead: it is not reachable; else it does not know. */
 static void
-fail(struct asked *a, bool dead)
+fail(struct server_query *a, bool dead)
 {
-	hang_up(a);
+	close_socket(a);
 	a->state = FAILED;
 	a->was_dead |= dead;
-	if (is_last_asked(a))
+	if (is_newest(a))
 		send_next(a->query);	/* else the next one has been queried already */
 }
 
 /* This server has replied: it comes first for a while if the ones before it were dead. */
 static void
-note_alive(const struct asked *a)
+note_alive(const struct server_query *a)
 {
 	const struct dns_query *q = a->query;
 	struct dns_servers *s = q->servers;
-	const size_t i = (size_t)(a - q->asked);
+	const size_t i = (size_t)(a - q->per_server);
 	bool passed_by = false;
 
 	for (size_t k = q->first; k != i; k = (k + 1) % s->conf.n_servers)
-		passed_by |= q->asked[k].was_dead;
+		passed_by |= q->per_server[k].was_dead;
 	if (!passed_by)
 		return;
 	s->first = i;
@@ -187,10 +187,10 @@ note_alive(const struct asked *a)
 }
 
 static int
-start_socket(struct asked *a, int type, short what, event_callback_fn on_event)
+start_socket(struct server_query *a, int type, short what, event_callback_fn on_event)
 {
 	const struct dns_servers *s = a->query->servers;
-	const struct sockaddr_storage *to = &s->conf.server[a - a->query->asked];
+	const struct sockaddr_storage *to = &s->conf.server[a - a->query->per_server];
 	const socklen_t len = to->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 
 	a->fd = socket(to->ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -201,7 +201,7 @@ start_socket(struct asked *a, int type, short what, event_callback_fn on_event)
 }
 
 static int
-write_question(struct asked *a)
+write_question(struct server_query *a)
 {
 	const struct dns_query *q = a->query;
 	struct { uint16_t id; uint8_t spelling[DNS_SPELLING_BYTES]; } random;
@@ -209,7 +209,7 @@ write_question(struct asked *a)
 
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
 		return -EIO;
-	a->as_written = a->again || q->servers->as_written[a - q->asked];
+	a->as_written = a->again || q->servers->as_written[a - q->per_server];
 	len = dns_write_question(a->question + TCP_HEAD, random.id, q->name, q->type, a->as_written ? NULL : random.spelling);
 	if (len < 0)
 		return len;
@@ -224,7 +224,7 @@ static void on_tcp(evutil_socket_t fd, short what, void *arg);
 
 /* Sends the query, or repeats it unchanged from the same port: a reply to either is accepted. */
 static int
-ask_by_udp(struct asked *a)
+send_udp(struct server_query *a)
 {
 	int r = 0;
 
@@ -241,19 +241,19 @@ ask_by_udp(struct asked *a)
 
 /* Repeats the query to the same server, from another port, with the name as it is written. */
 static void
-ask_again(struct asked *a)
+repeat_as_written(struct server_query *a)
 {
-	hang_up(a);
+	close_socket(a);
 	a->again = true;
-	if (ask_by_udp(a) != 0)
+	if (send_udp(a) != 0)
 		fail(a, true);
 }
 
 static void
-on_reply(struct asked *a, const uint8_t *reply, size_t len)
+on_reply(struct server_query *a, const uint8_t *reply, size_t len)
 {
 	struct dns_query *q = a->query;
-	bool *as_written = &q->servers->as_written[a - q->asked];
+	bool *as_written = &q->servers->as_written[a - q->per_server];
 	struct dns_addresses found;
 	const enum dns_verdict verdict = dns_read_reply(a->question + TCP_HEAD, a->len, reply, len, a->as_written, &found);
 
@@ -268,7 +268,7 @@ on_reply(struct asked *a, const uint8_t *reply, size_t len)
 	case DNS_TRUNCATED:
 		if (found.n > q->fitted.n)
 			q->fitted = found;
-		hang_up(a);
+		close_socket(a);
 		a->state = BY_TCP;
 		wait_for(q, WAIT_MS);
 		if (start_socket(a, SOCK_STREAM, EV_WRITE, on_tcp) != 0)
@@ -276,11 +276,11 @@ on_reply(struct asked *a, const uint8_t *reply, size_t len)
 		break;
 	case DNS_RESPELLED:
 		*as_written = true;
-		ask_again(a);
+		repeat_as_written(a);
 		break;
 	default:
 		if (!a->as_written)
-			ask_again(a);
+			repeat_as_written(a);
 		else if (verdict == DNS_NONE)
 			finish(q, verdict, &found);
 		else
@@ -291,7 +291,7 @@ on_reply(struct asked *a, const uint8_t *reply, size_t len)
 static void
 on_udp(evutil_socket_t fd, short what, void *arg)
 {
-	struct asked *a = arg;
+	struct server_query *a = arg;
 	uint8_t reply[UDP_MAX];
 	const ssize_t n = recv(fd, reply, sizeof(reply), 0);
 
@@ -304,7 +304,7 @@ on_udp(evutil_socket_t fd, short what, void *arg)
 
 /* The question is sent: from now on the reply is read. */
 static int
-turn_to_reading(struct asked *a)
+start_reading(struct server_query *a)
 {
 	a->done = 0;
 	a->reply = malloc(TCP_HEAD + UINT16_MAX);
@@ -315,7 +315,7 @@ turn_to_reading(struct asked *a)
 }
 
 static void
-write_tcp(struct asked *a)
+write_tcp(struct server_query *a)
 {
 	const ssize_t n = send(a->fd, a->question + a->done, TCP_HEAD + a->len - a->done, MSG_NOSIGNAL);
 
@@ -323,20 +323,20 @@ write_tcp(struct asked *a)
 		return;
 	if (n >= 0)
 		a->done += (size_t)n;
-	if (n < 0 || (a->done == TCP_HEAD + a->len && turn_to_reading(a) != 0))
+	if (n < 0 || (a->done == TCP_HEAD + a->len && start_reading(a) != 0))
 		fail(a, false);
 }
 
 /* Bytes of the message with its length, as far as is known by now. */
 static size_t
-tcp_length(const struct asked *a)
+tcp_length(const struct server_query *a)
 {
 	return a->done < TCP_HEAD ? TCP_HEAD : TCP_HEAD + (size_t)(a->reply[0] << 8 | a->reply[1]);
 }
 
 /* The whole reply after a truncated one. It cannot be forged off the path. */
 static void
-read_tcp(struct asked *a)
+read_tcp(struct server_query *a)
 {
 	const ssize_t n = recv(a->fd, a->reply + a->done, tcp_length(a) - a->done, 0);
 	enum dns_verdict verdict;
@@ -361,7 +361,7 @@ read_tcp(struct asked *a)
 static void
 on_tcp(evutil_socket_t fd, short what, void *arg)
 {
-	struct asked *a = arg;
+	struct server_query *a = arg;
 
 	(void)fd;
 	(void)what;
@@ -379,20 +379,20 @@ send_next(struct dns_query *q)
 	bool waiting = false;
 
 	while (q->sent < ROUNDS * n) {
-		struct asked *a = &q->asked[(q->first + q->sent++) % n];
+		struct server_query *a = &q->per_server[(q->first + q->sent++) % n];
 
 		if (a->state == FAILED || a->state == BY_TCP)
 			continue;
-		if (ask_by_udp(a) == 0) {
+		if (send_udp(a) == 0) {
 			wait_for(q, q->sent < ROUNDS * n ? WAIT_MS : LAST_WAIT_MS);
 			return;
 		}
-		hang_up(a);
+		close_socket(a);
 		a->state = FAILED;
 		a->was_dead = true;
 	}
 	for (size_t i = 0; i < n; i++)
-		waiting |= q->asked[i].state == BY_UDP || q->asked[i].state == BY_TCP;
+		waiting |= q->per_server[i].state == BY_UDP || q->per_server[i].state == BY_TCP;
 	wait_for(q, waiting ? LAST_WAIT_MS : 0);	/* 0: done() must not be called from here */
 }
 
@@ -401,7 +401,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct dns_query *q = arg;
 	const size_t n = q->servers->conf.n_servers;
-	struct asked *a = &q->asked[(q->first + q->sent - 1) % n];
+	struct server_query *a = &q->per_server[(q->first + q->sent - 1) % n];
 
 	(void)fd;
 	(void)what;
@@ -425,8 +425,8 @@ dns_query_start(struct dns_query **ret, struct dns_servers *s, const char *name,
 	if (q == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < RESOLV_SERVERS_MAX; i++) {
-		q->asked[i].query = q;
-		q->asked[i].fd = -1;
+		q->per_server[i].query = q;
+		q->per_server[i].fd = -1;
 	}
 	q->servers = dns_servers_ref(s);
 	q->timer = evtimer_new(s->base, on_timer, q);

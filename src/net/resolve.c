@@ -54,16 +54,16 @@ struct name {
 	TAILQ_ENTRY(name) link;
 	struct resolver *resolver;
 	struct host_addresses *known;	/* NULL: never found */
-	int64_t asked_us;		/* when the last lookup ended */
+	int64_t ended_us;		/* when the last lookup ended */
 	bool failed;			/* the last lookup failed */
-	bool asking;
+	bool looking_up;
 	bool late;			/* the lookup under way has taken longer than PATIENCE_MS */
 	struct event *serve;		/* calls the waiting ones back from the loop, at the end or after PATIENCE_MS */
 	TAILQ_HEAD(, lookup) waiting;
 	/* The lookup under way. */
 	struct dns_servers *servers;
 	size_t candidate;		/* index of the name in the search */
-	char asked_as[DNS_NAME_MAX + 1];
+	char queried_as[DNS_NAME_MAX + 1];
 	struct dns_query *query[KINDS];
 	bool unanswered;		/* no server could answer, for at least one family */
 	struct event *second_kind;	/* after SECOND_KIND_MS */
@@ -200,8 +200,8 @@ add_addresses(struct name *n, const struct sockaddr_storage *at, size_t count)
 static void
 settle(struct name *n)
 {
-	n->asking = n->late = false;
-	n->asked_us = clock_us();
+	n->looking_up = n->late = false;
+	n->ended_us = clock_us();
 	n->failed = n->answer == NULL;
 	if (!n->failed) {
 		address_order(n->answer->at, n->answer->n);
@@ -212,7 +212,7 @@ settle(struct name *n)
 		log_say(LEVEL_WARN, "cannot look up backend name %s%s (%s%s)", n->text,
 		    n->known != NULL ? ": using the addresses found before" : "",
 		    n->unanswered ? "no name server could answer for " : "no such name",
-		    n->unanswered ? n->asked_as : "");
+		    n->unanswered ? n->queried_as : "");
 	}
 	drop_question(n);
 }
@@ -228,7 +228,7 @@ on_serve(evutil_socket_t fd, short what, void *arg)
 		settle(n);
 	else if (what & EV_TIMEOUT)
 		n->late = true;
-	else if (n->asking)
+	else if (n->looking_up)
 		return;			/* the failure is older than FAILED_MS by now */
 	while ((l = TAILQ_FIRST(&n->waiting)) != NULL) {
 		TAILQ_REMOVE(&n->waiting, l, link);
@@ -248,22 +248,22 @@ static void on_answer(void *arg, enum dns_type type, enum dns_verdict verdict, c
 
 /* Queries both families of the next name in the search; ends the lookup when there is none. */
 static void
-ask_next(struct name *n)
+query_next(struct name *n)
 {
 	const struct resolv_conf *conf = dns_servers_conf(n->servers);
-	bool asked = false;
+	bool queried = false;
 
-	while (!asked && !n->unanswered) {
-		if (!resolv_conf_candidate(conf, n->text, n->candidate++, n->asked_as))
+	while (!queried && !n->unanswered) {
+		if (!resolv_conf_candidate(conf, n->text, n->candidate++, n->queried_as))
 			break;
 		for (int k = 0; k < KINDS; k++) {
-			const int r = dns_query_start(&n->query[k], n->servers, n->asked_as, types[k], on_answer, n);
+			const int r = dns_query_start(&n->query[k], n->servers, n->queried_as, types[k], on_answer, n);
 
-			asked |= r == 0;
+			queried |= r == 0;
 			n->unanswered |= r != 0 && r != -EINVAL;	/* an invalid name cannot exist */
 		}
 	}
-	if (!asked)
+	if (!queried)
 		end_question(n);
 }
 
@@ -299,7 +299,7 @@ on_answer(void *arg, enum dns_type type, enum dns_verdict verdict, const struct 
 		n->unanswered = true;
 	if (n->query[KIND_V4] == NULL && n->query[KIND_V6] == NULL) {
 		if (n->answer == NULL && !n->unanswered)
-			ask_next(n);
+			query_next(n);
 		else
 			end_question(n);
 	} else if (n->answer != NULL) {
@@ -332,7 +332,7 @@ find_here(const char *name, struct sockaddr_storage ret[DNS_ADDRESSES_MAX])
 }
 
 static int
-ask(struct name *n)
+start_lookup(struct name *n)
 {
 	static const struct timeval patience = { .tv_usec = PATIENCE_MS * US_PER_MS };
 	struct sockaddr_storage here[DNS_ADDRESSES_MAX];
@@ -343,20 +343,20 @@ ask(struct name *n)
 	n->servers = dns_servers_ref(n->resolver->servers);
 	n->candidate = 0;
 	n->unanswered = false;
-	snprintf(n->asked_as, sizeof(n->asked_as), "%s", n->text);
+	snprintf(n->queried_as, sizeof(n->queried_as), "%s", n->text);
 	r = find_here(n->text, here);
 	if (r > 0)
 		r = add_addresses(n, here, (size_t)r);
 	if (r < 0)
 		n->unanswered = true;
-	n->asking = true;
+	n->looking_up = true;
 	if (n->answer != NULL || n->unanswered) {
 		end_question(n);
 		return 0;
 	}
 	if (n->known != NULL)
 		(void)event_add(n->serve, &patience);
-	ask_next(n);
+	query_next(n);
 	return 0;
 }
 
@@ -397,25 +397,25 @@ resolver_known(struct resolver *r, const char *name, int64_t age_ms)
 {
 	const struct name *n = find_name(r, name);
 
-	if (n == NULL || (!n->late && clock_us() - n->asked_us > age_ms * US_PER_MS))
+	if (n == NULL || (!n->late && clock_us() - n->ended_us > age_ms * US_PER_MS))
 		return NULL;
 	return n->known;
 }
 
 /* Starts a lookup, unless one is under way or has just failed. 0 or -errno. */
 static int
-ask_if_needed(struct name *n)
+start_if_needed(struct name *n)
 {
-	if (n->asking)
+	if (n->looking_up)
 		return 0;
-	if (!n->failed || clock_us() - n->asked_us > FAILED_MS * US_PER_MS)
-		return ask(n);
+	if (!n->failed || clock_us() - n->ended_us > FAILED_MS * US_PER_MS)
+		return start_lookup(n);
 	event_active(n->serve, EV_WRITE, 0);
 	return 0;
 }
 
 struct lookup *
-resolver_ask(struct resolver *r, const char *name,
+resolver_lookup(struct resolver *r, const char *name,
     void (*done)(void *arg, const struct host_addresses *found), void *arg)
 {
 	struct name *n = find_name(r, name);
@@ -423,7 +423,7 @@ resolver_ask(struct resolver *r, const char *name,
 
 	if (l != NULL && n == NULL)
 		n = add_name(r, name);
-	if (l == NULL || n == NULL || ask_if_needed(n) != 0) {
+	if (l == NULL || n == NULL || start_if_needed(n) != 0) {
 		free(l);
 		return NULL;
 	}

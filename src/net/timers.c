@@ -1,10 +1,11 @@
 /*
  * timers.c - a binary heap of timers, woken by one libevent timer.
  *
- * The libevent timer is set to the earliest of ours; it is touched only when
- * a new one comes to be the earliest. Timers here are lazy by use: traffic
- * never moves one, it fires and looks at what happened meanwhile.
+ * The libevent timer is set to the earliest of ours; it is changed only when
+ * a new one is the earliest. Timers are lazy: traffic never moves one; when it
+ * fires, its owner checks what happened meanwhile.
  */
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -13,7 +14,7 @@
 #include "stent/clock.h"
 #include "stent/timers.h"
 
-/* The time stands beside the pointer: to compare two does not touch their owners, cold in the cache. */
+/* The time is kept beside the pointer, so that a comparison does not touch the owner, which is cold in the cache. */
 struct entry {
 	int64_t at_us;
 	struct timer *timer;
@@ -51,6 +52,7 @@ timers_free(struct timers *ts)
 static void
 place(struct timers *ts, size_t slot, struct entry e)
 {
+	assert(slot >= 1 && slot <= ts->n && ts->n < ts->room);
 	ts->heap[slot] = e;
 	e.timer->slot = slot;
 }
@@ -98,7 +100,7 @@ set_wake(struct timers *ts)
 	struct timeval tv;
 
 	if (ts->n == 0 || (ts->wake_us != 0 && ts->wake_us <= ts->heap[1].at_us))
-		return;		/* waking too early does no harm: it sets itself anew */
+		return;		/* waking too early is harmless: on_wake() sets it again */
 	ts->wake_us = ts->heap[1].at_us;
 	left = ts->wake_us - clock_us();
 	if (left < 0)
@@ -135,6 +137,7 @@ timer_disarm(struct timers *ts, struct timer *t)
 
 	if (slot == 0)
 		return;
+	assert(slot <= ts->n && ts->heap[slot].timer == t);
 	t->slot = 0;
 	last = ts->heap[ts->n--].timer;
 	if (last != t)

@@ -357,7 +357,7 @@ find_addresses(struct flow *f)
 		if (known != NULL)
 			return set_found(d, known->at, known->n) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
 		assert(d->lookup == NULL);
-		d->lookup = resolver_ask(f->relay->resolver, ep->host, on_looked_up, f);
+		d->lookup = resolver_lookup(f->relay->resolver, ep->host, on_looked_up, f);
 		if (d->lookup == NULL)
 			d->last = REASON_MEMORY;
 		return d->lookup != NULL ? HAVE_TO_WAIT : HAVE_NONE;

@@ -25,6 +25,7 @@
 void
 ending_begin(struct ending *e, enum side dead, enum on_dead how)
 {
+	assert(dead == CLIENT || dead == BACKEND);
 	*e = (struct ending){ .dead = dead, .to = side_other(dead), .how = how, .left = SIZE_MAX };
 }
 
@@ -53,6 +54,7 @@ ending_notify(struct flow *f, enum side s)
 {
 	struct leg *l = leg_of(f, s);
 
+	assert(f->state == FLOW_OPEN && !l->dead);
 	if (!send_close_message(f, s))
 		return false;
 	(void)transport_shutdown(&l->transport);
@@ -126,6 +128,7 @@ deliver(struct flow *f, const struct ending *e)
 	struct leg *l = leg_of(f, e->dead), *survivor = leg_of(f, e->to);
 	struct verdict v = VERDICT(GO_ON);
 
+	assert(l->dead && !survivor->dead);
 	if (survivor->backlog != NULL)
 		v = backlog_drain(f, e->to);
 	for (int i = 0; i < ROUNDS && survivor->backlog == NULL && l->readable && !l->fin; i++) {
@@ -173,6 +176,7 @@ undelivered(struct flow *f, const struct ending *e)
 bool
 ending_check(struct flow *f, struct ending *e, int64_t now_us)
 {
+	assert(f->state == FLOW_ENDING && f->ending == e);
 	assert(!f->leg[e->to].dead);
 	if (e->forced)
 		return check_forced(f, e, now_us);

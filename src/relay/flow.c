@@ -54,6 +54,7 @@ flow_of(struct leg *l)
 void
 flow_requeue(struct flow *f)
 {
+	assert(f->state != FLOW_ENDED);
 	if (f->again)
 		return;
 	f->again = true;
@@ -92,6 +93,7 @@ flow_half_closed(struct flow *f)
 void
 flow_wake_at(struct flow *f, int64_t at_us)
 {
+	assert(f->state != FLOW_ENDED && at_us > 0);
 	if (f->timer.slot != 0 && f->timer.at_us <= at_us)
 		return;
 	if (timer_arm(f->relay->timers, &f->timer, at_us) == 0)

@@ -48,6 +48,7 @@ heartbeats_gap_us(const struct flow *f, enum side s)
 {
 	const struct heartbeat_policy p = policy_of(f, s);
 
+	assert(f->session->codec != NULL);
 	return heartbeat_gap_us(&f->session->heartbeat[s], &p);
 }
 
@@ -104,6 +105,7 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 	char client[ADDRESS_TEXT_MAX];
 	bool is_off;
 
+	assert(why != NULL);
 	if (h->refused || kind == 0)
 		return;
 	is_off = (h->on_trial & kind) != 0 ? trial_refused(t, kind) : trial_refused_after_accepted(t, kind);
@@ -340,6 +342,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	struct heartbeat_outcome o;
 	unsigned legal;
 
+	assert(f->state == FLOW_OPEN && ss->codec != NULL);
 	*again_us = INT64_MAX;
 	if (accepted != 0)
 		trial_accepted(&relay_route(f)->trial[s], accepted);

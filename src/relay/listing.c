@@ -1,4 +1,6 @@
 /* listing.c - flows as the operator sees them. */
+#include <assert.h>
+
 #include "relay/flow.h"
 
 #define SLICE_US 200	/* limit per call: no bytes are relayed meanwhile */
@@ -8,6 +10,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 {
 	const int64_t now = clock_us();
 
+	assert(f->state != FLOW_ENDED);
 	*info = (struct flow_info){
 		.flow = f,
 		.id = f->id,

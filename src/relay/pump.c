@@ -107,6 +107,7 @@ read_nothing(struct flow *f, enum side from, ssize_t n)
 {
 	struct leg *l = leg_of(f, from);
 
+	assert(n <= 0 && !l->fin);
 	if (n == 0)
 		return l->error != 0 ? VERDICT_FAILED(from, l->error) : read_fin(f, from);
 	if (n != -EAGAIN)
@@ -148,6 +149,7 @@ pump_urgent(struct flow *f, enum side from)
 	uint8_t byte;
 	ssize_t n = transport_read(&l->transport, &byte, 1);
 
+	assert(to->backlog == NULL && !to->shut);
 	if (n != 1)
 		return read_nothing(f, from, n);
 	l->urgent = false;

@@ -178,6 +178,7 @@ relay_take_pipe(struct relay *r)
 void
 relay_give_pipe(struct relay *r, struct pipe *p)
 {
+	assert(r->n_pipes > 0 && r->n_pipes <= RELAY_PIPES);
 	if (p->len > 0)
 		free_pipe(r, p);	/* with bytes of a flow that has ended */
 	else
@@ -273,6 +274,7 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 {
 	struct flow *f = calloc(1, sizeof(*f));
 
+	assert(fd >= 0);
 	if (f == NULL) {
 		relay_refuse(r, fd, route, client, REASON_MEMORY);
 		r->on_end(r->on_end_arg);
@@ -314,6 +316,7 @@ relay_work(struct relay *r)
 	STAILQ_CONCAT(&now, &r->again);
 	while ((f = STAILQ_FIRST(&now)) != NULL) {
 		STAILQ_REMOVE_HEAD(&now, requeue_link);
+		assert(f->again);
 		f->again = false;
 		flow_work(f);
 	}

@@ -85,6 +85,7 @@ session_update_reset_at_close(struct flow *f, enum side to)
 	struct leg *l = leg_of(f, to);
 	const bool needs = session_is_early(f, to) || session_ends_at_fin(f, to);
 
+	assert(f->session != NULL);
 	if (l->reset_at_close == needs)
 		return;
 	l->reset_at_close = needs;
@@ -215,6 +216,7 @@ session_finish(struct flow *f, enum side from)
 	struct session *ss = f->session;
 	struct codec_out *out = &f->relay->out;
 
+	assert(f->leg[from].fin);
 	if (ss->codec == NULL || ss->codec->finish == NULL)
 		return VERDICT(NOTHING);
 	codec_out_clear(out);

@@ -3,6 +3,8 @@
  * kernel reports about its peer. That costs a system call, so it is read only
  * when a heartbeat is due.
  */
+#include <assert.h>
+
 #include "relay/flow.h"
 
 #define ACK_DUE_US (5 * US_PER_S)	/* bytes without an acknowledgement for so long: the peer may be dead */
@@ -111,6 +113,7 @@ signs_of_traffic(struct flow *f, enum side s, struct heartbeat_facts *ret)
 	const struct heartbeat_leg *h = &ss->heartbeat[s];
 	struct socket_facts facts;
 
+	assert(ss != NULL && !l->dead);
 	/* It is not read while the other side does not take its bytes. */
 	ret->stuck = l->readable || f->leg[side_other(s)].backlog != NULL;
 	if (l->backlog != NULL) {

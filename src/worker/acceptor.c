@@ -48,7 +48,7 @@ struct acceptor {
 	size_t n_workers;		/* 0: not started */
 	int max_flows;
 	struct event *resume;		/* after a pause */
-	int64_t limit_said_us;
+	int64_t limit_warned_us;
 	uint64_t refused;		/* by max_flows */
 	bool out_of_descriptors;
 };
@@ -102,9 +102,9 @@ refuse(struct listener *l, int fd, const struct address *client)
 
 	worker_refuse(a->workers[0], fd, l->route, client, REASON_LIMIT);
 	a->refused++;
-	if (now_us - a->limit_said_us < US_PER_S)
+	if (now_us - a->limit_warned_us < US_PER_S)
 		return;
-	a->limit_said_us = now_us;
+	a->limit_warned_us = now_us;
 	log_say(LEVEL_WARN, "max_flows = %d reached: new clients are reset (%llu since the start)", a->max_flows,
 	    (unsigned long long)a->refused);
 }

@@ -122,16 +122,16 @@ find_max_flows(const struct config *c, int descriptors)
 {
 	const int watches = watch_limit();
 	const int n = descriptors < watches ? descriptors : watches;
-	const int most = flows_of(n, c->workers);
+	const int limit = flows_of(n, c->workers);
 
-	if (c->max_flows > most)
+	if (c->max_flows > limit)
 		log_say(LEVEL_WARN, "max_flows = %d, but %s (%d) allows only %d flows", c->max_flows,
-		    n == descriptors ? "the limit on descriptors" : "fs.epoll.max_user_watches", n, most);
-	return c->max_flows > 0 ? c->max_flows : most;
+		    n == descriptors ? "the limit on descriptors" : "fs.epoll.max_user_watches", n, limit);
+	return c->max_flows > 0 ? c->max_flows : limit;
 }
 
 static void
-on_look_drained(evutil_socket_t fd, short what, void *arg)
+on_check_drained(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *s = arg;
 	const struct timeval tv = { .tv_usec = DRAIN_LOOK_MS * US_PER_MS };
@@ -159,7 +159,7 @@ server_start(struct server **ret, const struct config *config, struct event_base
 	s->base = base;
 	s->began_us = clock_us();
 	s->max_flows = find_max_flows(config, descriptors);
-	s->drained = evtimer_new(base, on_look_drained, s);
+	s->drained = evtimer_new(base, on_check_drained, s);
 	r = s->drained != NULL ? acceptor_open(&s->acceptor, config) : -ENOMEM;
 	if (r == 0)
 		r = add_workers(s);
@@ -274,5 +274,5 @@ server_drain(struct server *s)
 		    (long long)s->config->drain_timeout_ms);
 		acceptor_stop(s->acceptor);
 	}
-	on_look_drained(-1, 0, s);
+	on_check_drained(-1, 0, s);
 }
