@@ -72,7 +72,7 @@ def free_port(host=HOST):
     kernel's own range, so that no outgoing connection takes it before it is used.
     """
     first, last = map(int, os.environ.get("STENT_TEST_PORTS", "12000-31999").split("-"))
-    # Each of the processes that run tests at the same time (pytest -n) has its own part of them.
+    # Each process of pytest -n has its own share of them.
     share = (last - first + 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     first += share * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     last = first + share - 1
@@ -91,7 +91,7 @@ def free_port(host=HOST):
 
 
 def privately(path, replacement):
-    """A prefix that starts stent under a mount of its own, so that the machine's file stays as it is. Needs root."""
+    """A command prefix that starts stent with a file replaced by a private mount. Needs root."""
     return ("unshare", "-m", "bash", "-c", f'mount --bind {replacement} {path} && exec "$@"', "bash")
 
 
@@ -127,7 +127,7 @@ def connect(address, timeout=5, source=None, rcvbuf=None):
 
 
 class Peer:
-    """A connected socket whose waits end: what does not come within `timeout` seconds fails the test."""
+    """A connected socket with timeouts: what does not come within `timeout` seconds fails the test."""
 
     def __init__(self, sock, timeout=5):
         self.sock = sock
@@ -146,7 +146,7 @@ class Peer:
 
     @property
     def port(self):
-        """Our own port: the peer of the leg that stent has with us."""
+        """Our local port, by which stent knows this connection."""
         return self.sock.getsockname()[1]
 
     def _wait(self, timeout):
@@ -157,7 +157,7 @@ class Peer:
         self.sock.sendall(data)
 
     def recv_some(self, limit=65536, timeout=None):
-        """What there is, at least one byte; b"" for a FIN."""
+        """The bytes that are there, at least one; b"" for a FIN."""
         self._wait(timeout)
         return self.sock.recv(limit)
 
@@ -201,7 +201,7 @@ class Peer:
         self.sock.close()
 
     def expect_fin(self, timeout=None):
-        """The next thing that comes is a FIN: no byte, no reset."""
+        """Expects a FIN next: no byte, no reset."""
         self._wait(timeout)
         try:
             data = self.sock.recv(65536)
@@ -210,7 +210,7 @@ class Peer:
         assert data == b"", f"bytes came before the FIN: {data[:64]!r}"
 
     def expect_reset(self, timeout=None):
-        """The next thing that comes is a RST: no byte, no FIN."""
+        """Expects a RST next: no byte, no FIN."""
         self._wait(timeout)
         try:
             data = self.sock.recv(65536)
@@ -221,7 +221,7 @@ class Peer:
         raise AssertionError(f"bytes came before the RST: {data[:64]!r}" if data else "a FIN came, not a RST")
 
     def expect_quiet(self, seconds=0.2):
-        """Nothing comes for so long: not a byte, not a close. (Not stretched: it proves nothing by being longer.)"""
+        """Expects nothing for so long: no byte, no close. (Not scaled by SLOW, as a longer wait proves no more.)"""
         self.sock.settimeout(seconds)
         try:
             data = self.sock.recv(65536)
@@ -233,7 +233,7 @@ class Peer:
 # --- backends ---
 
 class RawBackend:
-    """Listens; the test accepts and speaks. `text` is what goes after `backend =`."""
+    """Listens; the test accepts and talks. `text` is what goes after `backend =`."""
 
     def __init__(self, port=None, host=HOST, path=None, rcvbuf=None, backlog=128):
         if path:
@@ -282,7 +282,7 @@ class RawBackend:
 
 
 class BlackHole(RawBackend):
-    """A backend that does not answer: its queue is full, so that a SYN to it is dropped. Until open()."""
+    """A backend that does not answer until open(): its queue is full, so SYNs to it are dropped."""
 
     def __init__(self, **where):
         super().__init__(backlog=0, **where)
@@ -294,10 +294,10 @@ class BlackHole(RawBackend):
             self._fillers.append(sock)
 
     def open(self):
-        """Answers from now on; who waits comes in with the next SYN that its kernel sends."""
+        """Accepts from now on; a waiting client gets in with the next SYN that its kernel sends."""
         self.sock.listen(128)
         ours = {sock.getsockname()[1] for sock in self._fillers}
-        while ours:				# who waits may come in before a filler
+        while ours:				# a waiting client may get in before a filler
             peer = super().accept(timeout=5)
             port = peer.sock.getpeername()[1]
             if port in ours:
@@ -319,7 +319,7 @@ class BlackHole(RawBackend):
 
 
 class EchoBackend(RawBackend):
-    """Sends back what it gets, connection by connection; a thread each. Its FIN follows the other's."""
+    """Echoes what it receives, with a thread per connection; closes after the peer's FIN."""
 
     def __init__(self, **where):
         super().__init__(**where)
@@ -363,7 +363,7 @@ class EchoBackend(RawBackend):
 
 # --- stent itself ---
 
-# What every test wants of [stent]; each can be said otherwise: stent(ini, workers=4).
+# Defaults for [stent] in all tests; each can be overridden: stent(ini, workers=4).
 SETTINGS = {
     "workers": "1", "log": "stderr", "log_format": "json", "log_level": "debug",
     "user": "root", "admin": "off", "drain_timeout": "100ms",
@@ -375,7 +375,7 @@ TCP_LISTEN = "0A"
 
 
 class Starter:
-    """The `stent` fixture: starts as many as a test wants, and sees each to a clean end."""
+    """The `stent` fixture: starts as many as a test wants, and checks that each ends cleanly."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -430,10 +430,10 @@ class Stent:
         self.listen = list(listen)	# for clients
         self.own_listen = list(own_listen)	# for its administration, opened after those
         self.records = []		# log lines that are JSON objects
-        self.other_lines = []		# all else that it wrote: a sanitizer's report, an error before the log was open
+        self.other_lines = []		# other output: a sanitizer's report, an error before the log was open
         self.control = None
         self.ini_path = None
-        self._taken = set()		# indices of records that next_event() has given out
+        self._taken = set()		# indices of records that next_event() has returned
         self._heard = threading.Condition()
         self._expect_death = False
         self.process = subprocess.Popen(
@@ -473,7 +473,7 @@ class Stent:
         return connect(self.address, **how)
 
     def expect_refusal(self, timeout=5):
-        """A client that comes now is reset: still in connect(), or a moment later."""
+        """Expects a new client to be reset, in connect() or shortly after."""
         try:
             peer = self.connect(timeout=timeout)
         except (ConnectionResetError, ConnectionRefusedError):
@@ -484,7 +484,7 @@ class Stent:
     # --- its log ---
 
     def next_event(self, event, timeout=5, **members):
-        """The next record of that event (and with those members) that was not given out before."""
+        """The next record of that event (and with those members) that was not returned before."""
         deadline = time.monotonic() + timeout * SLOW
         with self._heard:
             while True:
@@ -498,7 +498,7 @@ class Stent:
                 self._heard.wait(left)
 
     def flow_end(self, timeout=5, **members):
-        """The next flow's end: route, client, backend, reason, seconds, client_bytes, backend_bytes, ..."""
+        """The next `flow end` record: route, client, backend, reason, seconds, client_bytes, backend_bytes, ..."""
         return self.next_event("flow end", timeout, **members)
 
     def flow_start(self, timeout=5, **members):
@@ -512,7 +512,7 @@ class Stent:
         assert not new, new
 
     def logged(self, pattern):
-        """Records with a member in which the pattern is found."""
+        """Records with a member that matches the pattern."""
         with self._heard:
             return [r for r in self.records if any(re.search(pattern, str(v)) for v in r.values())]
 
@@ -520,7 +520,7 @@ class Stent:
         return wait_for(lambda: self.logged(pattern), timeout, f"a log line with {pattern!r}")
 
     def show(self):
-        """Prints what it wrote; pytest shows it when the test failed."""
+        """Prints its output; pytest shows it if the test failed."""
         print(f"--- stent, process {self.pid}, status {self.process.returncode}")
         for line in self.other_lines[-300:]:
             print(line, end="")
@@ -528,7 +528,7 @@ class Stent:
             print(json.dumps(record))
 
     def ask(self, request):
-        """What the control socket answers to a line."""
+        """The reply of the control socket to a line."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(60 * SLOW)
             sock.connect(self.control)
@@ -615,7 +615,7 @@ class Stent:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def pipes(self):
-        """Pipes it has made: of those that it was given it has one end only."""
+        """The number of pipes it has created: of inherited ones it has one end only."""
         ends = collections.Counter()
         for fd in os.listdir(f"/proc/{self.pid}/fd"):
             with contextlib.suppress(FileNotFoundError):
@@ -623,7 +623,7 @@ class Stent:
         return sum(1 for link, n in ends.items() if link.startswith("pipe:") and n == 2)
 
     def memory(self):
-        """Bytes of memory that it has written to. Pages of the program itself are private, too, while no other stent runs."""
+        """Bytes of private memory. Pages of the program itself count, too, while no other stent runs."""
         with open(f"/proc/{self.pid}/smaps_rollup") as f:
             return 1024 * sum(int(line.split()[1]) for line in f if line.startswith("Private_Dirty"))
 
@@ -647,21 +647,21 @@ class Stent:
         return status
 
     def kill(self):
-        """Ends it at once, as a crash would; no clean end is asked of it then."""
+        """Kills it, as a crash would; a clean end is not checked then."""
         self._expect_death = True
         self.process.kill()
         self.wait()
 
     def stop(self, timeout=10):
-        """SIGTERM, unless it has ended; then it must have ended with status 0 and without a sanitizer's report."""
+        """SIGTERM, unless it has ended; checks for status 0 and no sanitizer report."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             try:
-                if self.logged("^draining"):	# a second SIGTERM would cut short an end that goes well
+                if self.logged("^draining"):	# a second SIGTERM would cut the drain short
                     self.wait(1)
             except subprocess.TimeoutExpired:
                 pass
-            self.process.terminate()		# does nothing to one that has ended
+            self.process.terminate()		# no effect if it has ended
             try:
                 self.wait(timeout)
             except subprocess.TimeoutExpired:
