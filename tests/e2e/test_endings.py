@@ -1,4 +1,4 @@
-"""A flow that ends in the middle of something else: while a heartbeat goes out, while the codec lets go, while bytes are held back."""
+"""A flow that ends in the middle of something else: while a heartbeat goes out, while it becomes passthrough, while bytes are held back."""
 
 import signal
 import time
@@ -11,31 +11,31 @@ PING, PONG = b"PING\n", b"PONG\n"
 
 
 def asked_route(stent, backend, side, interval="100ms", **keys):
-    """A route of lines that asks one side; the other is left in peace."""
+    """A `line` route that pings one side; the other gets no heartbeats."""
     keys = {"protocol": "line", "heartbeat": "off", f"{side}__heartbeat": interval, f"{side}__heartbeat_send": r"PING\n",
             f"{side}__heartbeat_expect": r"PONG\n", **keys}
     return stent.route(backend.text, **keys)
 
 
 def both_ends(s, backend, side):
-    """The end that is asked, and the other."""
+    """The end that is pinged, and the other."""
     client, server = s.connect(), backend.accept()
     return (client, server) if side == "client" else (server, client)
 
 
 @SIDES
 @pytest.mark.parametrize("on_dead", ["reset", "close", "notify"])
-def test_a_side_that_answers_no_ask(stent, raw_backend, side, on_dead):
+def test_a_side_that_replies_to_no_ping(stent, raw_backend, side, on_dead):
     """The flow ends from within its timer, and nothing of it is looked at any more."""
     s = asked_route(stent, raw_backend, side, on_dead=on_dead, **{f"{side}__heartbeat_timeout": "100ms"})
-    asked, other = both_ends(s, raw_backend, side)
-    assert asked.recv_exact(5) == PING
-    asked.send_all(PONG)			# only a peer that has replied before can miss a reply
-    assert asked.recv_exact(15) == PING * 3
+    pinged, other = both_ends(s, raw_backend, side)
+    assert pinged.recv_exact(5) == PING
+    pinged.send_all(PONG)			# only a peer that has replied before can miss a reply
+    assert pinged.recv_exact(15) == PING * 3
     if on_dead == "close":
         other.expect_fin()
         other.close()
-    else:                                       # lines have no farewell
+    else:                                       # `line` has no close message
         other.expect_reset()
     end = s.flow_end()
     assert end["reason"] == f"{side}-heartbeat-timeout"
@@ -45,14 +45,14 @@ def test_a_side_that_answers_no_ask(stent, raw_backend, side, on_dead):
 
 
 @SIDES
-def test_a_reset_behind_an_answer(stent, raw_backend, side):
-    """One edge tells of both, and the answer is all that is read: the reset is found all the same, and soon."""
+def test_a_reset_after_a_reply(stent, raw_backend, side):
+    """One edge stands for both, and only the reply is read: the reset is still found, and soon."""
     s = asked_route(stent, raw_backend, side, interval="2s")
-    asked, other = both_ends(s, raw_backend, side)
-    assert asked.recv_exact(5) == PING
+    pinged, other = both_ends(s, raw_backend, side)
+    assert pinged.recv_exact(5) == PING
     s.signal(signal.SIGSTOP)
-    asked.send_all(PONG)
-    asked.reset()
+    pinged.send_all(PONG)
+    pinged.reset()
     s.signal(signal.SIGCONT)
     began = time.monotonic()
     other.expect_reset()
@@ -76,13 +76,13 @@ def test_the_codec_lets_go_with_the_write_that_fails(stent, raw_backend):
 
 @SIDES
 def test_bytes_held_back_are_delivered_before_a_reset(stent, raw_backend, side):
-    """What may become an answer is held back; when a reset comes instead it was no answer."""
+    """The start of a possible reply is held back; after a reset it was no reply and is passed on."""
     s = asked_route(stent, raw_backend, side, interval="500ms")
-    asked, other = both_ends(s, raw_backend, side)
-    assert asked.recv_exact(5) == PING
-    asked.send_all(PONG[:3])
+    pinged, other = both_ends(s, raw_backend, side)
+    assert pinged.recv_exact(5) == PING
+    pinged.send_all(PONG[:3])
     time.sleep(0.1)
-    asked.reset()
+    pinged.reset()
     assert other.recv_exact(3) == PONG[:3]
     other.expect_reset()
     end = s.flow_end()

@@ -79,7 +79,7 @@ def test_a_flood_of_refused_clients_is_counted_not_listed(stent, echo, reason):
         talk(kept)
 
 
-def test_the_last_refused_clients_are_told_of_before_the_end(stent):
+def test_the_last_refused_clients_are_logged_before_the_end(stent):
     s = stent.route(harness.free_port())
     for _ in range(30):
         s.expect_refusal()

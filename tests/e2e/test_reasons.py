@@ -31,8 +31,8 @@ def test_each_reason_is_caused_by_a_test():
     assert not is_asserted("client" + "-tired", text)
 
 
-def test_a_backend_that_breaks_what_was_sent_ahead(stent, raw_backend):
-    """The client was given the start of an answer; what came then is no answer."""
+def test_a_backend_that_breaks_what_was_sent_early(stent, raw_backend):
+    """The client was sent the start of a response early; what the backend then sends is no response."""
     s = stent.route(raw_backend.text, protocol="http", client__heartbeat="20ms", client__heartbeat_kind="early")
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(GET)

@@ -15,7 +15,7 @@ import pytest
 from frames import BINARY, CLOSE, PING, PONG, TEXT, WebSocket, upgrade
 
 SIDES = pytest.mark.parametrize("side", ["client", "backend"])
-TICK = 0.1 * harness.SLOW	# seconds; the timeout of an answer in most tests here
+TICK = 0.1 * harness.SLOW	# seconds; heartbeat_timeout in most tests here
 SIOCOUTQNSD = 0x894B
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -41,7 +41,7 @@ def websocket(stent, raw_backend):
 
 @pytest.fixture
 def stream(stent, raw_backend):
-    """stream(head of the response, keys of the route) -> stent, both ends, an answer begun."""
+    """stream(head of the response, keys of the route) -> stent, both ends, a response begun."""
     def start(head, **keys):
         s = stent.route(raw_backend.text, protocol="http", **keys)
         client, backend = s.connect(), raw_backend.accept()
@@ -53,7 +53,7 @@ def stream(stent, raw_backend):
     return start
 
 
-# --- no miss counts of who cannot answer ---
+# --- no miss counts of a peer that cannot reply ---
 
 @SIDES
 def test_a_peer_in_the_middle_of_a_long_frame_lives(websocket, side):
@@ -73,7 +73,7 @@ def test_a_peer_in_the_middle_of_a_long_frame_lives(websocket, side):
 
 @SIDES
 def test_a_peer_is_not_blamed_for_the_other_that_pauses(websocket, side):
-    """While one side takes nothing the other is not read, and its answers wait behind what it sends."""
+    """While one side takes nothing the other is not read, and its replies wait after what it sends."""
     s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=3)
     pausing, lively = (a, b) if side == "client" else (b, a)
     lock, message, stop = threading.Lock(), lively.frame(BINARY, bytes(16384)), threading.Event()
@@ -108,8 +108,8 @@ def test_a_peer_is_not_blamed_for_the_other_that_pauses(websocket, side):
 
 
 @SIDES
-def test_a_half_closed_side_owes_no_answer(stent, raw_backend, side):
-    """It was asked, and says its last without an answer; it still listens."""
+def test_no_reply_is_awaited_from_a_half_closed_side(stent, raw_backend, side):
+    """It was pinged, and sends its FIN without a reply; it still reads."""
     s = stent.route(raw_backend.text, protocol="line", heartbeat="50ms", heartbeat_timeout=ms(2 * TICK), heartbeat_misses=1,
                     **{f"{side}__heartbeat_send": r"PING\n", f"{side}__heartbeat_expect": "PONG"})
     client, backend = s.connect(), raw_backend.accept()
@@ -125,11 +125,11 @@ def test_a_half_closed_side_owes_no_answer(stent, raw_backend, side):
     assert s.flow_end()["reason"] == f"{side}-fin"
 
 
-# --- who never replied is not given up ---
+# --- a peer that never replied is not judged dead ---
 
 @SIDES
-def test_a_peer_that_never_replies_lives_and_is_told(websocket, side):
-    """Many peers reply to no ping, and are well: it is asked once, and gets one-way heartbeats from then on."""
+def test_a_peer_that_never_replies_lives_and_gets_oneway_heartbeats(websocket, side):
+    """Many healthy peers reply to no ping: it is pinged once, and gets one-way heartbeats from then on."""
     s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=1)
     silent, other = (a, b) if side == "client" else (b, a)
     answering = other.answer_in_background()
@@ -148,8 +148,8 @@ def test_a_peer_that_never_replies_lives_and_is_told(websocket, side):
 
 @SIDES
 @pytest.mark.parametrize("how", ["fin", "reset"])
-def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, side, how):
-    """Three of them, then none on the route; a line in the log says so, and what to set."""
+def test_peers_that_close_after_a_heartbeat_get_no_more(stent, raw_backend, side, how):
+    """After three of them the route sends none; a log line says so, and what to set."""
     s = stent.route(raw_backend.text, protocol="line", heartbeat="300ms", **{f"{side}__heartbeat_send": r"PING\n"})
     for i in range(3):
         client, backend = s.connect(), raw_backend.accept()
@@ -174,7 +174,7 @@ def test_peers_that_close_behind_a_heartbeat_get_no_more(stent, raw_backend, sid
 
 @SIDES
 def test_peers_that_complain_of_a_ping_get_no_more(stent, raw_backend, side):
-    """A WebSocket peer that takes a ping for an error says so by a Close: three of those, and the route has none any more."""
+    """A WebSocket peer that takes a ping for an error sends a Close: after three of those the route sends none."""
     s = stent.route(raw_backend.text, protocol="websocket", heartbeat="off", **{f"{side}__heartbeat": "300ms"})
     for code in (1002, 1008, 1011):
         client, backend = s.connect(), raw_backend.accept()
@@ -197,8 +197,8 @@ def test_peers_that_complain_of_a_ping_get_no_more(stent, raw_backend, side):
 
 @SIDES
 @pytest.mark.parametrize("how", ["fin", "reset"])
-def test_a_close_behind_a_reply_is_no_evidence(websocket, side, how):
-    """Who has replied to a heartbeat bears it, whatever he does next."""
+def test_a_close_after_a_reply_is_no_evidence(websocket, side, how):
+    """A peer that has replied to a heartbeat accepts it, whatever it does next."""
     s, a, b = websocket(heartbeat="off", **{f"{side}__heartbeat": "2s"})
     leaving, other = (a, b) if side == "client" else (b, a)
     leaving.send(PONG, leaving.read_until_ping())
@@ -214,7 +214,7 @@ def test_a_close_behind_a_reply_is_no_evidence(websocket, side, how):
 
 
 @SIDES
-def test_a_close_that_answers_the_other_sides_end_is_no_evidence(stent, raw_backend, side):
+def test_a_close_after_the_other_sides_end_is_no_evidence(stent, raw_backend, side):
     """A heartbeat, the other side's FIN, and the close that it calls for, all within a moment."""
     s = stent.route(raw_backend.text, protocol="line", heartbeat="2s", **{f"{side}__heartbeat_send": r"PING\n"})
     client, backend = s.connect(), raw_backend.accept()
@@ -229,8 +229,8 @@ def test_a_close_that_answers_the_other_sides_end_is_no_evidence(stent, raw_back
 
 
 @SIDES
-def test_a_death_behind_a_heartbeat_is_no_close(websocket, side):
-    """Whoever hangs has not closed: what is held against him is no evidence against heartbeats."""
+def test_a_death_after_a_heartbeat_is_no_refusal(websocket, side):
+    """A peer that hangs has not closed: its death is no evidence against heartbeats."""
     s, a, b = websocket(heartbeat=ms(2 * TICK), heartbeat_timeout=ms(TICK / 4), heartbeat_misses=1)
     hung, other = (a, b) if side == "client" else (b, a)
     answering = other.answer_in_background()
@@ -287,8 +287,8 @@ def test_a_peer_that_leaves_the_applications_pings_alone_lives(websocket, side):
 
 
 @SIDES
-def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, side):
-    """The application's ping may still be replied to, so ours would be in its way; when it has had its time, we ask."""
+def test_a_hung_program_that_the_application_has_pinged_is_found(websocket, side):
+    """The application's ping may still get a reply, so ours would be in its way; after its timeout we ping."""
     s, a, b = websocket(heartbeat=ms(TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=3)
     hung, asking = (a, b) if side == "client" else (b, a)
     hung.send(PONG, hung.read_until_ping())	# it has replied before
@@ -302,7 +302,7 @@ def test_a_hung_program_that_its_own_application_has_asked_is_found(websocket, s
 
 @SIDES
 def test_a_hung_program_of_lines_is_found_though_lines_go_to_it(stent, raw_backend, side):
-    """Its kernel takes them all; from it comes nothing, not even the answer that was agreed on."""
+    """Its kernel takes them all; nothing comes from it, not even the agreed reply."""
     s = stent.route(raw_backend.text, protocol="line", heartbeat=ms(2 * TICK), heartbeat_timeout=ms(TICK), heartbeat_misses=2,
                     **{f"{side}__heartbeat_send": r"PING\n", f"{side}__heartbeat_expect": "PONG"})
     client, backend = s.connect(), raw_backend.accept()
@@ -319,7 +319,7 @@ def test_a_hung_program_of_lines_is_found_though_lines_go_to_it(stent, raw_backe
 
 # --- heartbeats go on ---
 
-def test_a_slow_answer_does_not_leave_the_path_quiet(websocket):
+def test_a_slow_reply_does_not_leave_the_path_idle(websocket):
     """With a long heartbeat_timeout as with a short one there is a heartbeat an interval."""
     s, a, b = websocket(heartbeat="100ms", heartbeat_timeout="60s", client__heartbeat="off")
     assert b.read()[0] == PING
@@ -328,7 +328,7 @@ def test_a_slow_answer_does_not_leave_the_path_quiet(websocket):
 
 
 def test_comments_into_a_silent_stream_have_no_end(stream):
-    """Its reader says nothing for hours, and reads all the same."""
+    """Its reader sends nothing for hours, but reads."""
     s, client, backend = stream(EVENT_STREAM, client__heartbeat="1ms", client__heartbeat_at_start="on", heartbeat_limit="off")
     assert client.recv_exact(1100 * len(COMMENT), timeout=30) == COMMENT * 1100
     backend.send_all(EVENT)
@@ -339,7 +339,7 @@ def test_comments_into_a_silent_stream_have_no_end(stream):
 
 
 def test_no_comments_into_a_lively_stream(stream):
-    """That its reader says nothing is no reason: a comment does not make it speak."""
+    """The silence of its reader is no reason: it does not reply to a comment."""
     s, client, backend = stream(EVENT_STREAM, client__heartbeat=ms(4 * TICK))
     for _ in range(100):
         backend.send_all(EVENT)
@@ -348,7 +348,7 @@ def test_no_comments_into_a_lively_stream(stream):
     assert client.recv_exact(len(COMMENT)) == COMMENT
 
 
-def test_comments_go_on_behind_a_half_close(stent, raw_backend):
+def test_comments_continue_after_a_half_close(stent, raw_backend):
     s = stent.route(raw_backend.text, protocol="http", client__heartbeat="20ms")
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(REQUEST)
@@ -358,8 +358,8 @@ def test_comments_go_on_behind_a_half_close(stent, raw_backend):
     assert client.recv_exact(len(EVENT_STREAM + EVENT + COMMENT * 5)) == EVENT_STREAM + EVENT + COMMENT * 5
 
 
-def test_no_heartbeat_behind_unsent_bytes(websocket):
-    """What was sent behind a ping is stuck, though that ping was answered."""
+def test_no_heartbeat_after_unsent_bytes(websocket):
+    """What was sent after a ping is stuck, though that ping got its reply."""
     s, a, b = websocket(rcvbuf=4096, heartbeat="off", client__heartbeat="500ms", client__heartbeat_timeout="60s")
     opcode, payload = a.read()
     assert opcode == PING
@@ -400,20 +400,20 @@ def stuck(s, peer):
         return int.from_bytes(unsent, "little") > 0
 
 
-# --- what is told of it ---
+# --- what is logged ---
 
-def test_the_round_trip_of_an_answer_is_told(websocket):
-    """Last, smoothed and worst; an answer that was late for its deadline has taken as long as it has."""
+def test_the_round_trip_of_a_reply_is_logged(websocket):
+    """Last, smoothed and worst; a late reply counts with its full time."""
     s, a, b = websocket(heartbeat="off", backend__heartbeat="100ms", heartbeat_timeout=ms(3 * TICK), heartbeat_misses="off")
     b.send(PONG, b.read_until_ping())
     first, began = b.read(), time.monotonic()
     assert first[0] == PING
-    while b.read()[0] != PING:		# tells, until the deadline lets us ask again
+    while b.read()[0] != PING:		# one-way, until the timeout allows a ping again
         pass
     b.send(PONG, first[1])
     waited = time.monotonic() - began
     assert waited > TICK
-    assert b.read()[0] in (PING, PONG)		# by now the answer has been read
+    assert b.read()[0] in (PING, PONG)		# by now the reply has been read
     a.peer.close()
     b.peer.close()
     end = s.flow_end()
@@ -421,10 +421,10 @@ def test_the_round_trip_of_an_answer_is_told(websocket):
     assert waited * 1000 - 10 <= end["backend_rtt_ms"] < waited * 1000 + 500 * harness.SLOW
 
 
-# --- bytes sent ahead ---
+# --- bytes sent early ---
 
 def test_killed_with_bytes_ahead_it_ends_in_a_reset(stream):
-    """Whatever ends stent, its client must not take a FIN behind zeros for the end of the body."""
+    """Whatever ends stent, its client must not take a FIN after zeros for the end of the body."""
     s, client, backend = stream(CHUNKED, client__heartbeat="20ms", client__heartbeat_kind="early")
     assert client.recv_exact(1) == b"0"
     s._expect_death = True
@@ -487,7 +487,7 @@ def test_a_codec_that_lets_go_is_counted(stent, raw_backend):
 
 
 def test_a_health_check_is_no_doubt(stent, raw_backend):
-    """A connection that opens and closes says nothing, so there is nothing to be unsure of."""
+    """A connection that opens and closes sends nothing, so there is nothing to misunderstand."""
     s = stent.route(raw_backend.text, protocol="auto")
     client, backend = s.connect(), raw_backend.accept()
     client.close()
