@@ -511,7 +511,7 @@ flow_set_timer(struct flow *f, int64_t now_us)
 		progress_ending(f);	/* sets the timer itself */
 		break;
 	default:
-		assert(!"a flow that has ended has no timer");
+		assert(false);	/* a flow that has ended has no timer */
 	}
 	if (at != INT64_MAX && (f->state == FLOW_CONNECTING || f->state == FLOW_OPEN))
 		flow_wake_at(f, at > now_us ? at : now_us + US_PER_MS);
