@@ -274,7 +274,7 @@ test_none_elsewhere(void **state)
 	check_none(HEAD(TYPE "Content-Type: a/b\r\n" CHUNKS), "2\r\n\n\n\r\n", no_events);
 	check_none("HTTP/1.1 503 Busy\r\n" TYPE CHUNKS "\r\n", "2\r\n\n\n\r\n", no_events);
 	check_none(HEAD("X: y\r\n"), "\n\n", no_events);
-	check_none(HEAD(TYPE "Content-Length: 9\r\n"), "data: 1\n\n", "event stream of a length that was told");
+	check_none(HEAD(TYPE "Content-Length: 9\r\n"), "data: 1\n\n", "event stream with a Content-Length");
 	check_none(HEAD(TYPE "Content-Encoding: gzip\r\n" CHUNKS), "2\r\n\n\n\r\n", zipped);
 	check_none(HEAD(TYPE "Content-Encoding: br\r\n"), "\n\n", zipped);
 	check_none(HEAD(TYPE "Transfer-Encoding: gzip, chunked\r\n"), "2\r\n\n\n\r\n", zipped);

@@ -339,10 +339,10 @@ static void
 test_handshakes_that_make_it_let_go(void **state)
 {
 	(void)state;
-	check_lost_in_handshake(WS_REQUEST "early", WS_ACCEPT, "bytes behind a request to upgrade");
-	check_lost_in_handshake(WS_REQUEST "\x81\x80\1\2\3\4" "GET / HTTP/1.1\r\n\r\n", WS_ACCEPT, "bytes behind a request to upgrade");
+	check_lost_in_handshake(WS_REQUEST "early", WS_ACCEPT, "bytes after a request to upgrade");
+	check_lost_in_handshake(WS_REQUEST "\x81\x80\1\2\3\4" "GET / HTTP/1.1\r\n\r\n", WS_ACCEPT, "bytes after a request to upgrade");
 	check_lost_in_handshake(WS_REQUEST "\x81\x82\1\2\3\4" "a", "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno",
-	    "bytes behind a request to upgrade");
+	    "bytes after a request to upgrade");
 	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
 	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "upgrade to h2c");
 	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: websocket, foo\r\n\r\n",
@@ -480,7 +480,7 @@ test_why_there_is_none(void **state)
 		assert_false(r.codec->may_wait(r.state, CLIENT));
 		run_frame(&r, CLIENT, PING, "a", 1);
 		run_frame(&r, BACKEND, PING, "b", 1);
-		check_why(&r, CLIENT, "the applications' own pings come first");
+		check_why(&r, CLIENT, "the application's own ping comes first");
 		run_frame(&r, CLIENT, PONG, "b", 1);
 		check_why(&r, CLIENT, NULL);
 		assert_false(r.codec->said_goodbye(r.state, CLIENT));
@@ -891,7 +891,7 @@ say_close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_M
 static void
 test_close_message(void **state)
 {
-	static const char to_client[] = "\x88\x3e\x03\xe9" "stent: backend-user-timeout, backend quiet for 75 s";
+	static const char to_client[] = "\x88\x3e\x03\xe9" "stent: backend-user-timeout, backend idle for 75 s";
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 	size_t n;
