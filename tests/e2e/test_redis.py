@@ -638,7 +638,7 @@ def test_a_dead_server_is_told_to_an_open_command(stent, redis):
             said = c.recv_all()
         finally:
             redis.process.send_signal(signal.SIGCONT)
-    assert re.fullmatch(rb"-ERR stent: lost the connection to the server \(backend-heartbeat-timeout\), which was quiet for "
+    assert re.fullmatch(rb"-ERR stent: lost the connection to the server \(backend-heartbeat-timeout\), which was idle for "
                         rb"\d+\.\d s; the command may have run\r\n", said)
     assert s.flow_end()["reason"] == "backend-heartbeat-timeout"
 
