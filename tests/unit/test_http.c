@@ -1,6 +1,6 @@
 /*
  * test_http.c - HTTP/1.1 exchanges: bytes pass exactly, and whatever two
- * programs could disagree about makes the codec let go. Streams of events are
+ * programs could disagree about leads to passthrough. Streams of events are
  * in test_http_events.c, bytes sent early in test_http_early.c.
  */
 #include <setjmp.h>
@@ -62,7 +62,7 @@ test_exchanges_of_all_sorts(void **state)
 }
 
 static void
-test_continue_and_early_answers(void **state)
+test_continue_and_early_responses(void **state)
 {
 	struct script s = { 0 };
 
@@ -282,7 +282,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_exchanges_of_all_sorts),
-		cmocka_unit_test(test_continue_and_early_answers),
+		cmocka_unit_test(test_continue_and_early_responses),
 		cmocka_unit_test(test_requests_that_make_it_let_go),
 		cmocka_unit_test(test_bodies_that_make_it_let_go),
 		cmocka_unit_test(test_responses_that_make_it_let_go),

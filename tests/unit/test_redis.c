@@ -85,13 +85,13 @@ test_other_conversations_stay_whole(void **state)
 /* A RESP2 subscriber's PING is replied to by an array, between arrays that are messages. */
 static size_t
 reply_of_subscriber(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	static const char array[] = "*2\r\n$4\r\npong\r\n$0\r\n\r\n";
-	size_t n = codec_peer_of(&codec_redis)->answer(settings, side, heartbeat, len, answer);
+	size_t n = codec_peer_of(&codec_redis)->reply(settings, side, heartbeat, len, reply);
 
 	if (n > 0)
-		memcpy(answer, array, n = sizeof(array) - 1);
+		memcpy(reply, array, n = sizeof(array) - 1);
 	return n;
 }
 
@@ -106,7 +106,7 @@ message_overtakes(enum side side, const uint8_t *message, size_t len)
 static void
 test_a_subscriber_in_resp2_is_pinged(void **state)
 {
-	static const struct codec_peer subscriber = { .answer = reply_of_subscriber, .may_overtake = message_overtakes };
+	static const struct codec_peer subscriber = { .reply = reply_of_subscriber, .may_overtake = message_overtakes };
 	static const struct step listener[] = {
 		STEP(CLIENT, "SUBSCRIBE a b\r\n"),
 		STEP(BACKEND, "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"),
