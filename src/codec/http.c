@@ -5,14 +5,13 @@
  * Each direction is at the start of a message, in its head, or in its body
  * (http_head.c, http_body.c). At most one request is open, so both directions
  * share one head. A 101 to websocket replaces all this by websocket.c, in place.
- *
  * Heartbeats before an upgrade (rows `http` and `sse` only) are one-way to the
  * client: a comment into a stream of server-sent events (http_events.c); and
  * early, opt-in: a leading zero of the next chunk's size, or the next byte of
  * "HTTP/1." while a whole request waits for its response.
  *
- * Where the two sides may disagree about the bytes of one direction, these are
- * passed on blindly; passthrough follows once the other direction is settled.
+ * Bytes that are not understood are passed on unread from there on; passthrough
+ * follows once the other direction is settled.
  */
 #include <assert.h>
 #include <string.h>

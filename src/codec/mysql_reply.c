@@ -76,7 +76,7 @@ refuse(struct mysql *s, const char *why, struct codec_out *out)
 	out->refused = why;
 }
 
-/* The first packet behind a ping. */
+/* The first packet after a ping. */
 static bool
 is_reply_to_ping(struct mysql *s, struct codec_out *out)
 {

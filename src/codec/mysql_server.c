@@ -3,11 +3,11 @@
  *
  * The greeting has its capabilities. After that every packet belongs to the
  * reply to the oldest command in the queue, and only its first bytes are read:
- * enough for the status behind OK and EOF, the numbers of columns, and the byte
+ * enough for the status of OK and EOF, the numbers of columns, and the byte
  * that distinguishes a row from an end. Each place in a reply has a function.
  *
  * With DEPRECATE_EOF results end with an OK packet that begins like EOF, and
- * none stands behind the column definitions; MariaDB may leave definitions out,
+ * none follows the column definitions; MariaDB may leave definitions out,
  * and sends progress reports that look like errors.
  */
 #include <assert.h>
@@ -119,7 +119,7 @@ lenenc_size(uint8_t first)
 	return first < 0xfb ? 1 : first == 0xfc ? 3 : first == 0xfd ? 4 : 9;
 }
 
-/* The status in an OK packet: behind two numbers of variable length. */
+/* The status in an OK packet, after two numbers of variable length. */
 static bool
 read_ok(struct mysql *s)
 {

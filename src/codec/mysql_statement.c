@@ -12,6 +12,7 @@
  * too: a lock that is wrongly assumed only costs heartbeats. Not found are locks
  * of procedures and triggers, and those after the part that is searched.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/mysql.h"
@@ -167,6 +168,7 @@ mysql_scan_begin(struct mysql *s)
 void
 mysql_scan(struct mysql *s, const uint8_t *p, size_t n)
 {
+	assert(s->scan.on);
 	for (size_t i = 0; i < n && s->at + i <= SCAN_MAX; i++)
 		search_byte(s, p[i]);
 	if (s->at + n <= SCAN_MAX)

@@ -139,8 +139,8 @@ static void
 report_note(struct pg *pg, struct codec_out *out)
 {
 	static const char *const notes[] = {
-		[PG_NOTE_POOLER] = "a connection pooler is behind it: no heartbeats to the backend",
-		[PG_NOTE_NO_KEY] = "the server gave no process number: no heartbeats to the backend",
+		[PG_NOTE_POOLER] = "the server is a connection pooler: no heartbeats to the backend",
+		[PG_NOTE_NO_KEY] = "the server sent no process number: no heartbeats to the backend",
 		[PG_NOTE_FROM_POOLER] = "the client looks like a connection pooler: heartbeats to it only while a query runs "
 		    "(if it is none, such as Go's pgx, give it a parameter that sorts after \"user\", such as work_mem)",
 	};

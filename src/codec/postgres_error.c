@@ -9,7 +9,7 @@
  * client too, as the session is over.
  *
  * An ERROR in that place comes from a pooler that found no server for the Sync,
- * and the session goes on: it is left out like the ReadyForQuery behind it. Its
+ * and the session goes on: it is left out like the ReadyForQuery after it. Its
  * first bytes are held until its severity is known.
  */
 #include <assert.h>
@@ -36,7 +36,7 @@ severity_of(const char *word)
 	return strcmp(word, "ERROR") == 0 ? PG_ERROR : PG_UNKNOWN;
 }
 
-/* Codes with which a server ends a session by itself: administrator, timeouts, recovery; that of a stent behind us. */
+/* Codes with which a server ends a session by itself: administrator, timeouts, recovery; another stent's. */
 static bool
 is_own_end(const char *code)
 {

@@ -2,19 +2,15 @@
  * postgres_heartbeat.c - what the PostgreSQL codec sends itself, and when.
  *
  * To the client: a ParameterStatus that repeats a reported value, which every
- * driver ignores; not in a COPY (asyncpg lost rows), nor to a strict client. To
- * the server at rest: a Sync, a ping. While it works: a Flush, one-way.
+ * driver ignores. To the server at rest: a Sync, a ping; while it works: a
+ * Flush, one-way. A server that reads a Flush while it waits for the client
+ * stops its idle timers (idle_in_transaction_session_timeout) until the next
+ * ReadyForQuery. So none goes to one that waits inside a transaction, unless
+ * configured; if it waits there after a query during which a Flush was sent, the
+ * next heartbeat is a Sync, whose ReadyForQuery starts the timer again.
  *
- * Read by a server that waits for the client, a Flush stops its idle timers
- * (idle_in_transaction_session_timeout) until the next ReadyForQuery. So none
- * goes to a server that waits inside a transaction, unless configured; and if
- * it waits there after a query during which a Flush was sent, the next heartbeat
- * is a Sync, whose ReadyForQuery starts the timer again.
- *
- * A pooler behind us gets none: a Sync takes a server connection out of its
- * pool, a Flush even keeps it. One in front of us gets them only while a query
- * runs: otherwise PgBouncer and Pgpool-II take the connection for a busy one. A
- * walsender and its receiver get each other's last report, only if configured.
+ * A pooler as the server gets none: a Sync occupies a connection of its pool. A
+ * pooler as the client takes one at rest for a busy connection.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -151,7 +147,7 @@ pg_why_none(const void *state, enum side to)
 		return "statement running";
 	if (pg->status != 'I')
 		return "in a transaction";
-	return to == CLIENT ? "no parameter to repeat" : "replies cannot be told apart";
+	return to == CLIENT ? "no parameter to repeat" : "replies cannot be recognised";
 }
 
 bool

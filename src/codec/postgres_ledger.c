@@ -1,9 +1,8 @@
 /*
  * postgres_ledger.c - which ReadyForQuery are due from the server.
  *
- * Our own Sync gets a ReadyForQuery like any other, so it may go out only when
- * none is due to the client; and never into a COPY, which reads a Sync without
- * replying. So the ledger keeps, in order, the queries, the batches of the
+ * Our own Sync may go out only when none is due to the client; and never into a
+ * COPY, which reads a Sync without replying. So the ledger keeps, in order, the queries, the batches of the
  * extended protocol and the ends of copies that the client sent; the server's
  * replies settle them from the front. A client need not wait for CopyInResponse
  * (asyncpg): when that comes, all up to the first CopyDone belongs to the copy,
@@ -306,6 +305,7 @@ pg_ledger_ready(struct pg_ledger *l)
 bool
 pg_ledger_is_idle(const struct pg_ledger *l)
 {
+	assert(l->n == 0 || l->spilled == 0);
 	return l->n == 0 && l->spilled == 0;
 }
 

@@ -15,7 +15,7 @@
 #include "stent/codec.h"
 
 #define REDIS_WORD_MAX 13	/* one more than the longest word that matters */
-#define REDIS_HEAD_MAX 8	/* of a reply's first line: tells -EXECABORT from -ERR */
+#define REDIS_HEAD_MAX 8	/* of a reply's first line: distinguishes -EXECABORT from -ERR */
 #define REDIS_STREAMS_MAX 3	/* streamed aggregates within each other */
 
 /* A length being read: digits up to CR LF, cut anywhere. */

@@ -417,6 +417,7 @@ settle_silence(struct redis *s)
 void
 redis_reply_came(struct redis *s)
 {
+	assert(redis_reply_boundary(s));
 	if (!is_sane(s)) {
 		redis_reply_passthrough(s, "replies that are not RESP");
 		return;
@@ -448,4 +449,6 @@ redis_reply_came(struct redis *s)
 		exec_replied(s);
 	if (s->hello_due && s->hello_at == s->done)
 		hello_replied(s);
+	assert(!s->exec_due || (int32_t)(s->exec_at - s->done) > 0);
+	assert(!s->hello_due || (int32_t)(s->hello_at - s->done) > 0);
 }

@@ -93,7 +93,7 @@ head_size(const uint8_t *head)
 	return 2 + length_size(head) + (is_masked(head) ? 4 : 0);
 }
 
-/* How many bytes must lie together before a frame that begins so can be judged. */
+/* How many bytes must be gathered before a frame with this head can be judged. */
 static size_t
 bytes_needed(const struct ws *ws, enum side from, const uint8_t *head)
 {
@@ -291,7 +291,7 @@ note_app_pong(struct ws_pings *a, uint32_t hash)
 		if ((uint16_t)(a->next - a->settled) > (uint16_t)(a->next - a->before_app))
 			a->settled = a->before_app;
 	} else if (!a->knows_pongs) {
-		a->app_open = false;	/* a peer that mangles payloads: which ping it is for cannot be told */
+		a->app_open = false;	/* a peer that mangles payloads: which ping it is for is not known */
 		a->settled = a->next;
 	}
 }
@@ -310,7 +310,7 @@ end_control(struct ws *ws, enum side from, struct codec_out *out)
 		out->complaint = complaint_of(s->hash);
 }
 
-/* A frame's head lies at `head`, whole and without fault: the frame begins. */
+/* A frame begins, with a whole and valid head. */
 static void
 begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 {
