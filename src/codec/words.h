@@ -36,10 +36,10 @@ words_add(struct words *w, const char *const table[], uint8_t byte)
 }
 
 /* The word has ended: its index, n_words if it is none of the table. */
-static inline size_t
-words_end(const struct words *w, const char *const table[], size_t n_words)
+static inline unsigned
+words_end(const struct words *w, const char *const table[], unsigned n_words)
 {
-	for (size_t i = 0; i < n_words; i++)
+	for (unsigned i = 0; i < n_words; i++)
 		if ((w->matching >> i & 1) != 0 && table[i][w->len] == '\0')
 			return i;
 	return n_words;
