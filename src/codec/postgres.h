@@ -85,7 +85,7 @@ struct pg_error {
 	uint8_t field;		/* letter of the current field; NUL: between two */
 	uint8_t len;		/* of word */
 	uint8_t severity;	/* enum pg_severity */
-	char word[6];		/* first bytes of the field, with a NUL */
+	char word[6];		/* first bytes of the field, with a NUL: a code, or what distinguishes severities (ERRORE and FATALE are Italian) */
 };
 
 #define PG_KEY_MAX 32

@@ -130,7 +130,7 @@ postgres_reply(const struct codec_settings *settings, enum side side, const uint
 
 #define PG_HELD 32	/* bytes of an error in which its severity must be found */
 
-/* An error that a session outlives, by the first of its severities that is in English; as much of it as there is. */
+/* An error that a session outlives, by the first five letters of the first of its severities that is in English; as much of it as there is. */
 static size_t
 postgres_like_error(const uint8_t *bytes, size_t len)
 {
@@ -146,9 +146,9 @@ postgres_like_error(const uint8_t *bytes, size_t len)
 			return 0;
 		if (*field != 'S' && *field != 'V')
 			continue;
-		if (strcmp((const char *)field + 1, "ERROR") == 0)
+		if (strncmp((const char *)field + 1, "ERROR", 5) == 0)
 			return end;
-		if (strcmp((const char *)field + 1, "FATAL") == 0 || strcmp((const char *)field + 1, "PANIC") == 0)
+		if (strncmp((const char *)field + 1, "FATAL", 5) == 0 || strncmp((const char *)field + 1, "PANIC", 5) == 0)
 			return 0;
 	}
 	return 0;
