@@ -75,7 +75,7 @@ read_method(struct http_head *h, uint8_t c)
 		h->method = (uint8_t)words_end(&h->word, methods, COUNT(methods));
 		h->state = S_TARGET;
 	} else if (is_token(c)) {
-		words_add(&h->word, methods, c);
+		words_add(&h->word, methods, COUNT(methods), c);
 	} else {
 		return c == 0x16 && h->word.len == 0 ? "TLS" : not_http;
 	}
@@ -168,7 +168,7 @@ read_name_start(struct http_head *h, uint8_t c)
 	if (!is_token(c))
 		return malformed;
 	words_start(&h->word, COUNT(headers));
-	words_add(&h->word, headers, lower(c));
+	words_add(&h->word, headers, COUNT(headers), lower(c));
 	h->state = S_NAME;
 	return NULL;
 }
@@ -193,7 +193,7 @@ read_name(struct http_head *h, uint8_t c)
 {
 	if (is_token(c)) {
 		if (h->word.matching != 0)
-			words_add(&h->word, headers, lower(c));
+			words_add(&h->word, headers, COUNT(headers), lower(c));
 		return NULL;
 	}
 	if (c != ':')
@@ -295,7 +295,7 @@ read_words(struct http_head *h, uint8_t c)
 	} else if (h->is_past_word) {
 		h->word.matching = 0;	/* two words without a comma */
 	} else if (h->word.matching != 0) {
-		words_add(&h->word, words, lower(c));
+		words_add(&h->word, words, COUNT(words), lower(c));
 	}
 	return why;
 }

@@ -80,7 +80,7 @@ pg_startup_at(struct pg *pg, uint16_t off, uint8_t byte)
 	if (!pg->in_value && (byte != '\0' || pg->name.len > 0))
 		compare_name(pg, byte);
 	if (byte != '\0') {
-		words_add(&pg->name, keys, byte);
+		words_add(&pg->name, keys, N_KEYS, byte);
 		return;
 	}
 	if (pg->in_value) {
@@ -240,7 +240,7 @@ pg_param_at(struct pg *pg, uint16_t off, uint8_t byte)
 		param_named(pg);
 		return;
 	}
-	words_add(&pg->name, params, byte);
+	words_add(&pg->name, params, N_PARAMS, byte);
 }
 
 void

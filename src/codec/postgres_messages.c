@@ -74,7 +74,7 @@ pg_search_sql(struct pg *pg, const uint8_t *p, size_t len)
 	for (size_t i = 0; i < len; i++) {
 		if (is_of_word(p[i])) {
 			if (pg->sql_word.matching != 0)
-				words_add(&pg->sql_word, listen, p[i] | 0x20);
+				words_add(&pg->sql_word, listen, 1, p[i] | 0x20);
 			continue;
 		}
 		if (words_end(&pg->sql_word, listen, 1) == 0)

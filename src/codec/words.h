@@ -26,9 +26,9 @@ words_start(struct words *w, size_t n_words)
 
 /* One more byte, other than NUL. */
 static inline void
-words_add(struct words *w, const char *const table[], uint8_t byte)
+words_add(struct words *w, const char *const table[], size_t n_words, uint8_t byte)
 {
-	for (size_t i = 0; w->matching >> i != 0; i++)
+	for (size_t i = 0; i < n_words && w->matching >> i != 0; i++)
 		if ((w->matching >> i & 1) != 0 && (uint8_t)table[i][w->len] != byte)
 			w->matching &= (uint8_t)~(1u << i);
 	if (w->len < UINT8_MAX)
