@@ -355,13 +355,13 @@ http_head_feed(struct http_head *h, const uint8_t *buf, size_t len, const char *
 {
 	size_t n = 0;
 
+	assert(h->state < COUNT(readers));
 	while (n < len && h->state != S_DONE) {
 		if (h->state == S_SKIP) {
 			n += skip_run(buf + n, len - n);
 			if (n == len)
 				break;
 		}
-		assert(h->state < COUNT(readers));
 		*why = readers[h->state](h, buf[n]);
 		if (*why != NULL)
 			break;

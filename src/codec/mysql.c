@@ -161,26 +161,25 @@ static size_t
 feed_backend(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *out)
 {
 	const struct mysql_packet *k = &s->packet[BACKEND];
-	const uint8_t *p = buf, *end = buf + len;
+	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
 
 	while (p < end && !is_passthrough(s) && codec_out_has_room(out)) {
-		const uint8_t *start = p;
-		bool is_ours;
-
 		if (s->reply == REPLY_ROWS && mysql_packet_boundary(k))
 			p = skip_rows(s, p, end);
-		if (p == start) {
-			if (mysql_packet_boundary(k) && mysql_reply_may_be_ours(s)) {
-				s->holding = true;
-				s->body_got = 0;
-			}
-			is_ours = s->holding || s->swallowing;
-			p = read_packet(s, BACKEND, p, end, out);
-			if (is_ours)
-				continue;	/* release() has emitted it, or never will */
+		if (p == end)
+			break;
+		if (mysql_packet_boundary(k) && mysql_reply_may_be_ours(s)) {
+			s->holding = true;
+			s->body_got = 0;
 		}
-		codec_emit(out, start, (size_t)(p - start));
+		if (s->holding || s->swallowing) {
+			codec_emit(out, unsent, (size_t)(p - unsent));
+			p = unsent = read_packet(s, BACKEND, p, end, out);	/* which emits what is for the client */
+		} else {
+			p = read_packet(s, BACKEND, p, end, out);
+		}
 	}
+	codec_emit(out, unsent, (size_t)(p - unsent));
 	return (size_t)(p - buf);
 }
 

@@ -236,11 +236,9 @@ is_passthrough(const struct redis *s)
 static size_t
 feed_backend(struct redis *s, const uint8_t *buf, size_t len, struct codec_out *out)
 {
-	const uint8_t *p = buf, *end = buf + len;
+	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
 
 	while (p < end && !is_passthrough(s)) {
-		const uint8_t *start = p;
-
 		if (is_stream(s)) {
 			s->heard = true;
 			p = end;
@@ -249,11 +247,11 @@ feed_backend(struct redis *s, const uint8_t *buf, size_t len, struct codec_out *
 		} else if (!codec_out_has_room(out)) {
 			break;
 		} else {
-			p = take_reply(s, p, end, out);
-			continue;	/* release() has emitted what is for the client */
+			codec_emit(out, unsent, (size_t)(p - unsent));
+			p = unsent = take_reply(s, p, end, out);
 		}
-		codec_emit(out, start, (size_t)(p - start));
 	}
+	codec_emit(out, unsent, (size_t)(p - unsent));
 	return (size_t)(p - buf);
 }
 

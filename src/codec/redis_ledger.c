@@ -417,7 +417,7 @@ settle_silence(struct redis *s)
 void
 redis_reply_came(struct redis *s)
 {
-	assert(redis_reply_boundary(s));
+	assert(s->reply.values_left == 0);
 	if (!is_sane(s)) {
 		redis_reply_passthrough(s, "replies that are not RESP");
 		return;
