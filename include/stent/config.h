@@ -92,7 +92,7 @@ int config_from_args(struct config **ret, const char *listen, const char *backen
 /* Prints the settings as a file with every default filled in (`stent check`). */
 void config_print(const struct config *c, FILE *out);
 
-/* Prints the table of keys: for `stent help keys` and, as Markdown, for the README. */
+/* Prints the table of keys: for `stent help keys` and, as Markdown, for docs/settings.md. */
 void config_print_keys(FILE *out, bool markdown);
 
 /* From any thread; NULL is fine. Who reads a file, or makes one of words, holds it. */

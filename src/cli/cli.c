@@ -72,7 +72,7 @@ const struct command commands[] = {
 	  "  stent help                    this program's commands\n"
 	  "  stent help COMMAND            one command, as stent COMMAND --help\n"
 	  "  stent help keys               every key of the settings file\n"
-	  "  stent help keys --markdown    the same as the README has it\n",
+	  "  stent help keys --markdown    the same as Markdown, for docs/settings.md\n",
 	  cli_help },
 	{ 0 },
 };

@@ -1,6 +1,6 @@
 /*
  * keys.h - the table of keys: every setting there is, once. The reader, the
- * printer, the help, the README's reference and the sample file come from it.
+ * printer, the help, the reference in docs/settings.md and the sample file come from it.
  */
 #ifndef STENT_CONFIG_KEYS_H
 #define STENT_CONFIG_KEYS_H

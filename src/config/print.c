@@ -3,7 +3,7 @@
  *
  * What config_print() writes is a settings file that means the same: a test
  * feeds it back. The reference is what `stent help keys` shows and what stands
- * in the README.
+ * in docs/settings.md.
  */
 #include <string.h>
 
@@ -126,7 +126,7 @@ print_markdown(const struct chapter *c, FILE *out)
 {
 	char form[KEY_FORM_MAX], name[KEY_NAME_MAX];
 
-	fprintf(out, "#### %s\n\n%s\n\n| key | value | default | meaning |\n|---|---|---|---|\n", c->title, c->text);
+	fprintf(out, "## %s\n\n%s\n\n| key | value | default | meaning |\n|---|---|---|---|\n", c->title, c->text);
 	for (const struct key *k = keys; k->name != NULL; k++) {
 		if (k->scope != c->scope)
 			continue;
@@ -188,7 +188,7 @@ print_protocols(bool markdown, FILE *out)
 	char client[KEY_FORM_MAX], backend[KEY_FORM_MAX];
 
 	if (markdown)
-		fprintf(out, "#### %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
+		fprintf(out, "## %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
 		    protocols_title, protocols_text);
 	else
 		fprintf(out, "%s\n", protocols_title);
