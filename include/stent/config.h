@@ -92,8 +92,11 @@ int config_from_args(struct config **ret, const char *listen, const char *backen
 /* Prints the settings as a file with every default filled in (`stent check`). */
 void config_print(const struct config *c, FILE *out);
 
-/* Prints the table of keys: for `stent help keys` and, as Markdown, for the README. */
-void config_print_keys(FILE *out, bool markdown);
+/* For people; for the documentation; for programs, as an object of "keys" and "protocols". */
+enum keys_format { KEYS_TEXT, KEYS_MARKDOWN, KEYS_JSON };
+
+/* Prints the table of keys and that of protocols: `stent help keys`. */
+void config_print_keys(FILE *out, enum keys_format format);
 
 /* From any thread; NULL is fine. Who reads a file, or makes one of words, holds it. */
 const struct config *config_hold(const struct config *c);

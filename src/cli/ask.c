@@ -64,7 +64,7 @@ from_default_file(void)
 }
 
 char *
-ask_find(const char *command, const struct ask_where *where)
+ask_find(const char *command, const struct cli_values *where)
 {
 	char *path;
 
@@ -242,7 +242,7 @@ ask_try(const char *path, const char *request, char why[ASK_WHY_MAX])
 }
 
 json_t *
-ask(const char *command, const struct ask_where *where, const char *request, int *status)
+ask(const char *command, const struct cli_values *where, const char *request, int *status)
 {
 	char why[ASK_WHY_MAX];
 	char *path = ask_find(command, where);

@@ -1,84 +1,74 @@
 /*
  * cli.c - the table of commands, and how one is found and called.
  *
- * A new command is a row here and a file of its own. --help is answered here
- * for all of them.
+ * A new command is a row here and a file of its own. Help, man page and
+ * completion are made from the rows. --help is answered here for all of them.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
-#include "cli/ask.h"
 #include "stent/cli.h"
 #include "stent/nearest.h"
 
+#define FLAG(n, field, text) { .name = n, .offset = offsetof(struct cli_values, field), .help = text }
+#define CONFIG(text) { .name = "--config", .alias = "-c", .value = "FILE", \
+	.offset = offsetof(struct cli_values, config), .help = text " (default " CLI_CONFIG_PATH ")" }
+/* Of the commands that talk to a running stent. */
+#define WHERE CONFIG("find the control socket by this settings file"), \
+	{ .name = "--control", .value = "PATH", .offset = offsetof(struct cli_values, control), \
+	  .help = "or name the socket itself" }
+#define OPTIONS(...) (const struct cli_option[]){ __VA_ARGS__, { 0 } }
+
 const struct command commands[] = {
-	{ "run", "[-c FILE]", "relay in the foreground",
+	{ "run", "", "relay in the foreground",
 	  "Relays as the settings say until SIGTERM or SIGINT; then accepts no more, gives\n"
 	  "the open flows drain_timeout to end, and stops (a second signal: at once).\n"
-	  "SIGUSR1 opens the log file again.\n"
-	  "\n"
-	  "  -c, --config FILE   the settings file (default " CLI_CONFIG_PATH ")\n",
-	  cli_run },
+	  "SIGUSR1 opens the log file again.\n",
+	  OPTIONS(CONFIG("the settings file")), cli_run },
 	{ "relay", "LISTEN BACKEND [--KEY=VALUE ...]", "one route without a settings file",
 	  "Relays from LISTEN to BACKEND as `stent run` does. Any key of the settings is\n"
 	  "an option (stent help keys).\n"
 	  "\n"
 	  "  stent relay :6432 db1:5432 --protocol=postgres --log_level=debug\n",
-	  cli_relay },
-	{ "demo", "[--web]", "see one flow die and one live",
+	  NULL, cli_relay },
+	{ "demo", "", "see one flow die and one live",
 	  "A clock that speaks WebSocket, a forgetful middlebox and three clients inside\n"
 	  "this process: no network, no root, about 30 seconds. Exit status 0 when it went\n"
-	  "as told.\n"
-	  "\n"
-	  "  --web   also show it on a page on loopback, which stays until Ctrl-C\n",
-	  cli_demo },
-	{ "check", "[-c FILE]", "read the settings, print what they mean, or every error",
+	  "as told.\n",
+	  OPTIONS(FLAG("--web", web, "also show it on a page on loopback, which stays until Ctrl-C")), cli_demo },
+	{ "check", "", "read the settings, print what they mean, or every error",
 	  "Prints the settings with every default filled in, as a file that means the\n"
-	  "same. Exit status 2 when the file is wrong: each error is told with its line.\n"
-	  "\n"
-	  "  -c, --config FILE   the settings file (default " CLI_CONFIG_PATH ")\n",
-	  cli_check },
-	{ "status", "[-c FILE]", "what a running stent is and has done",
-	  "  --json              the same as JSON\n"
-	  ASK_HELP,
-	  cli_status },
-	{ "top", "[--sort KEY] [-c FILE]", "the open flows, live",
+	  "same. Exit status 2 when the file is wrong: each error is told with its line.\n",
+	  OPTIONS(CONFIG("the settings file")), cli_check },
+	{ "status", "", "what a running stent is and has done", NULL,
+	  OPTIONS(FLAG("--json", json, "the same as JSON"), WHERE), cli_status },
+	{ "top", "", "the open flows, live",
 	  "Shows the open flows with both legs, anew each second; q quits. When the output\n"
-	  "is no terminal: one listing.\n"
-	  "\n"
-	  "  --sort KEY          age, new, bytes, quiet or rtt\n"
-	  "  --once              one listing, also on a terminal\n"
-	  ASK_HELP,
-	  cli_top },
-	{ "kill", "ID [-c FILE]", "end one flow",
+	  "is no terminal: one listing.\n",
+	  OPTIONS({ .name = "--sort", .value = "KEY", .words = top_orders, .offset = offsetof(struct cli_values, sort),
+	    .help = "what stands first" }, FLAG("--once", once, "one listing, also on a terminal"), WHERE), cli_top },
+	{ "kill", "ID", "end one flow",
 	  "Ends the flow with this id (stent top shows it): both sides get the protocol's\n"
-	  "farewell where it has one, else a reset; the log says admin-kill.\n"
-	  "\n"
-	  ASK_HELP,
-	  cli_kill },
-	{ "drain", "[--now] [-c FILE]", "accept no more, let the open flows end, stop",
-	  "As SIGTERM does. Returns at once.\n"
-	  "\n"
-	  "  --now               do not wait for the open flows\n"
-	  ASK_HELP,
-	  cli_drain },
-	{ "healthcheck", "[-c FILE]", "exit status 0 when a stent runs and does not drain, else 1",
+	  "farewell where it has one, else a reset; the log says admin-kill.\n",
+	  OPTIONS(WHERE), cli_kill },
+	{ "drain", "", "accept no more, let the open flows end, stop",
+	  "As SIGTERM does. Returns at once.\n",
+	  OPTIONS(FLAG("--now", now, "do not wait for the open flows"), WHERE), cli_drain },
+	{ "healthcheck", "", "exit status 0 when a stent runs and does not drain, else 1",
 	  "For Docker's HEALTHCHECK and for scripts. One that is full (max_flows, or no\n"
-	  "descriptors) is healthy: to start it anew would end the flows it has.\n"
-	  "\n"
-	  ASK_HELP,
-	  cli_healthcheck },
+	  "descriptors) is healthy: to start it anew would end the flows it has.\n",
+	  OPTIONS(WHERE), cli_healthcheck },
 	{ "help", "[COMMAND | keys]", "tell about a command, or about every key of the settings",
-	  "  stent help                    this program's commands\n"
-	  "  stent help COMMAND            one command, as stent COMMAND --help\n"
-	  "  stent help keys               every key of the settings file\n"
-	  "  stent help keys --markdown    the same as the README has it\n",
-	  cli_help },
+	  "Of a command it tells what `stent COMMAND --help` does. JSON without a topic is\n"
+	  "the whole reference: commands, options, keys and protocols.\n",
+	  OPTIONS({ .name = "--format", .value = "FORMAT", .words = help_formats,
+	    .offset = offsetof(struct cli_values, format), .help = "how to write the keys" }), cli_help },
 	{ 0 },
 };
 
-static const struct command *
-find_command(const char *name)
+const struct command *
+cli_find(const char *name)
 {
 	for (const struct command *c = commands; c->name != NULL; c++)
 		if (strcmp(c->name, name) == 0)
@@ -136,7 +126,7 @@ dispatch(int argc, char **argv)
 		printf("stent %s\n", STENT_VERSION);
 		return CLI_DONE;
 	}
-	c = find_command(argv[1]);
+	c = cli_find(argv[1]);
 	if (c == NULL)
 		return tell_unknown(argv[1]);
 	if (asks_for_help(argc - 1, argv + 1)) {

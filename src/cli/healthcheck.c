@@ -15,15 +15,14 @@
 int
 cli_healthcheck(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	const struct cli_option options[] = { ASK_OPTIONS(where), { 0 } };
+	struct cli_values values = { 0 };
 	bool healthy;
 	json_t *j;
 	int status;
 
-	if (cli_options(argc, argv, options, 0) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_FAILED;
-	j = ask("healthcheck", &where, "health", &status);
+	j = ask("healthcheck", &values, "health", &status);
 	if (j == NULL)
 		return CLI_FAILED;
 	healthy = json_is_true(json_object_get(j, "healthy"));

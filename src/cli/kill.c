@@ -8,11 +8,10 @@
 int
 cli_kill(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	const struct cli_option options[] = { ASK_OPTIONS(where), { 0 } };
+	struct cli_values values = { 0 };
 	char request[64];
 	json_t *j;
-	int words = cli_options(argc, argv, options, 1), status;
+	int words = cli_options(argc, argv, 1, &values), status;
 
 	if (words < 0)
 		return CLI_WRONG;
@@ -21,7 +20,7 @@ cli_kill(int argc, char **argv)
 		return CLI_WRONG;
 	}
 	snprintf(request, sizeof(request), "kill %s", argv[1]);
-	j = ask("kill", &where, request, &status);
+	j = ask("kill", &values, request, &status);
 	json_decref(j);
 	return status;
 }

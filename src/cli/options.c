@@ -33,64 +33,87 @@ cli_tell(const char *fmt, ...)
 }
 
 static int
-tell_unknown(const char *command, const char *word, const struct cli_option *options)
+tell_unknown(const struct command *c, const char *word)
 {
 	struct nearest n;
 
 	nearest_start(&n, word);
-	for (const struct cli_option *o = options; o->name != NULL; o++)
+	for (const struct cli_option *o = c->options; o->name != NULL; o++)
 		nearest_offer(&n, o->name);
 	nearest_offer(&n, "--help");
 	if (nearest_best(&n) != NULL)
-		cli_tell("stent %s: unknown option \"%s\"; did you mean \"%s\"?", command, word, nearest_best(&n));
+		cli_tell("stent %s: unknown option \"%s\"; did you mean \"%s\"?", c->name, word, nearest_best(&n));
 	else
-		cli_tell("stent %s: unknown option \"%s\"; `stent %s --help` tells them all", command, word, command);
+		cli_tell("stent %s: unknown option \"%s\"; `stent %s --help` tells them all", c->name, word, c->name);
 	return -EINVAL;
 }
 
 /* The option that a word is; *value: what stands behind its =, NULL: nothing does. */
 static const struct cli_option *
-find_option(const struct cli_option *options, const char *word, const char **value)
+find_option(const struct command *c, const char *word, const char **value)
 {
 	size_t len = strcspn(word, "=");
 
 	*value = word[len] == '=' ? word + len + 1 : NULL;
-	for (const struct cli_option *o = options; o->name != NULL; o++)
+	for (const struct cli_option *o = c->options; o->name != NULL; o++)
 		if ((strlen(o->name) == len && strncmp(o->name, word, len) == 0) ||
 		    (o->alias != NULL && strcmp(o->alias, word) == 0))
 			return o;
 	return NULL;
 }
 
+/* 0, or -EINVAL: the option has a list of words, and this is none of them. */
+static int
+judge_word(const struct command *c, const struct cli_option *o, const char *value)
+{
+	char list[128];
+	size_t len = 0;
+
+	if (o->words == NULL)
+		return 0;
+	for (const char *const *w = o->words; *w != NULL; w++) {
+		if (strcmp(*w, value) == 0)
+			return 0;
+		if (len < sizeof(list))
+			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
+			    w == o->words ? "" : w[1] != NULL ? ", " : " or ", *w);
+	}
+	cli_tell("stent %s: %s takes %s, not \"%s\"", c->name, o->name, list, value);
+	return -EINVAL;
+}
+
 /* Reads the option at argv[*i]; moves *i to its value when that is a word of its own. */
 static int
-read_option(int argc, char **argv, int *i, const struct cli_option *options)
+read_option(int argc, char **argv, int *i, const struct command *c, struct cli_values *values)
 {
 	const char *word = argv[*i], *value;
-	const struct cli_option *o = find_option(options, word, &value);
+	const struct cli_option *o = find_option(c, word, &value);
+	char *field;
 
 	if (o == NULL)
-		return tell_unknown(argv[0], word, options);
-	if (o->flag != NULL) {
-		*o->flag = true;
+		return tell_unknown(c, word);
+	field = (char *)values + o->offset;
+	if (o->value == NULL) {
+		*(bool *)field = true;
 		if (value == NULL)
 			return 0;
-		cli_tell("stent %s: %s takes no value; write it alone", argv[0], o->name);
+		cli_tell("stent %s: %s takes no value; write it alone", c->name, o->name);
 		return -EINVAL;
 	}
 	if (value == NULL && *i + 1 < argc)
 		value = argv[++*i];
 	if (value == NULL || *value == '\0') {
-		cli_tell("stent %s: %s has no value; write one behind it", argv[0], word);
+		cli_tell("stent %s: %s has no value; write one behind it", c->name, word);
 		return -EINVAL;
 	}
-	*o->value = value;
-	return 0;
+	*(const char **)(void *)field = value;
+	return judge_word(c, o, value);
 }
 
 int
-cli_options(int argc, char **argv, const struct cli_option *options, int max_words)
+cli_options(int argc, char **argv, int max_words, struct cli_values *values)
 {
+	const struct command *c = cli_find(argv[0]);
 	int words = 0;
 	bool ended = false;
 
@@ -98,7 +121,7 @@ cli_options(int argc, char **argv, const struct cli_option *options, int max_wor
 		if (!ended && strcmp(argv[i], "--") == 0) {
 			ended = true;
 		} else if (!ended && argv[i][0] == '-' && argv[i][1] != '\0') {
-			if (read_option(argc, argv, &i, options) < 0)
+			if (read_option(argc, argv, &i, c, values) < 0)
 				return -EINVAL;
 		} else if (words == max_words) {
 			cli_tell("stent %s: \"%s\" is one word too many; see `stent %s --help`", argv[0],

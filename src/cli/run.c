@@ -178,14 +178,10 @@ relay_until_stopped(struct config *config)
 int
 cli_run(int argc, char **argv)
 {
-	const char *path = CLI_CONFIG_PATH;
-	const struct cli_option options[] = {
-		{ "--config", "-c", &path, NULL },
-		{ 0 },
-	};
+	struct cli_values values = { .config = CLI_CONFIG_PATH };
 	struct config *config;
 
-	if (cli_options(argc, argv, options, 0) < 0 || config_read(&config, path, stderr) != 0)
+	if (cli_options(argc, argv, 0, &values) < 0 || config_read(&config, values.config, stderr) != 0)
 		return CLI_WRONG;
 	return relay_until_stopped(config);
 }

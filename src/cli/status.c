@@ -88,22 +88,16 @@ print_routes(const json_t *routes)
 int
 cli_status(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	bool as_json = false;
-	const struct cli_option options[] = {
-		ASK_OPTIONS(where),
-		{ "--json", NULL, NULL, &as_json },
-		{ 0 },
-	};
+	struct cli_values values = { 0 };
 	json_t *j;
 	int status;
 
-	if (cli_options(argc, argv, options, 0) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	j = ask("status", &where, "status", &status);
+	j = ask("status", &values, "status", &status);
 	if (j == NULL)
 		return status;
-	if (as_json) {
+	if (values.json) {
 		json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
 		printf("\n");
 	} else {

@@ -25,16 +25,19 @@
 #define PERIOD_MS 1000
 #define LISTING_LIMIT 10000
 
+/* As --sort and the control socket call them. */
+const char *const top_orders[] = { "age", "new", "bytes", "quiet", "rtt", NULL };
+
+/* The same, by the keys that choose them. */
 static const struct order {
 	char key;
-	const char *name;	/* for the control socket */
 	const char *text;
 } orders[] = {
-	{ 'a', "age", "age" }, { 'n', "new", "newest" }, { 'b', "bytes", "bytes" }, { 'i', "quiet", "idle" },
-	{ 'r', "rtt", "round trip" },
+	{ 'a', "age" }, { 'n', "newest" }, { 'b', "bytes" }, { 'i', "idle" }, { 'r', "round trip" },
 };
 
 #define N_ORDERS (sizeof(orders) / sizeof(orders[0]))
+_Static_assert(N_ORDERS + 1 == sizeof(top_orders) / sizeof(top_orders[0]), "each order has its key");
 
 struct screen {
 	char *path;		/* of the control socket */
@@ -105,7 +108,7 @@ ask_flows(const char *path, size_t order, size_t limit, char why[ASK_WHY_MAX])
 {
 	char request[64];
 
-	snprintf(request, sizeof(request), "flows limit=%zu sort=%s", limit, orders[order].name);
+	snprintf(request, sizeof(request), "flows limit=%zu sort=%s", limit, top_orders[order]);
 	return ask_try(path, request, why);
 }
 
@@ -234,39 +237,31 @@ print_once(const struct screen *s)
 	return CLI_DONE;
 }
 
-static int
-find_order(const char *name, size_t *ret)
+/* The name is one of top_orders. */
+static size_t
+find_order(const char *name)
 {
-	for (size_t i = 0; i < N_ORDERS; i++)
-		if (strcmp(name, orders[i].name) == 0) {
-			*ret = i;
-			return 0;
-		}
-	cli_tell("stent top: --sort takes age, new, bytes, quiet or rtt");
-	return -EINVAL;
+	size_t i = 0;
+
+	while (strcmp(name, top_orders[i]) != 0)
+		i++;
+	return i;
 }
 
 int
 cli_top(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	const char *sort = "age";
-	bool once = false;
-	const struct cli_option options[] = {
-		ASK_OPTIONS(where),
-		{ "--sort", NULL, &sort, NULL },
-		{ "--once", NULL, NULL, &once },
-		{ 0 },
-	};
+	struct cli_values values = { .sort = top_orders[0] };
 	struct screen s = { 0 };
 	int status;
 
-	if (cli_options(argc, argv, options, 0) < 0 || find_order(sort, &s.order) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	s.path = ask_find("top", &where);
+	s.order = find_order(values.sort);
+	s.path = ask_find("top", &values);
 	if (s.path == NULL)
 		return CLI_WRONG;
-	if (!once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+	if (!values.once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
 		status = show_live(&s);
 	else
 		status = print_once(&s);

@@ -64,6 +64,11 @@ static const struct chapter {
 	    "for both. The leg's own wins over both, a route's section over [defaults]." },
 };
 
+#define N_CHAPTERS (sizeof(chapters) / sizeof(chapters[0]))
+
+static const char syntax_text[] = "A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
+    "begins with ; or #; behind a value with a blank and ;. A path may stand in quotes, with the escapes of beat_send.";
+
 /* Words of a text, broken at WIDTH. */
 static void
 print_wrapped(const char *text, int indent, FILE *out)
@@ -122,7 +127,7 @@ print_cell(const char *text, FILE *out)
 }
 
 static void
-print_markdown(const struct chapter *c, FILE *out)
+print_table(const struct chapter *c, FILE *out)
 {
 	char form[KEY_FORM_MAX], name[KEY_NAME_MAX];
 
@@ -138,6 +143,45 @@ print_markdown(const struct chapter *c, FILE *out)
 		fputs(" |\n", out);
 	}
 	putc('\n', out);
+}
+
+/* --- as JSON --- */
+
+static void
+print_string(const char *text, FILE *out)
+{
+	putc('"', out);
+	for (; *text != '\0'; text++)
+		fprintf(out, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+	putc('"', out);
+}
+
+/* Names and strings by turns, ended by NULL. The tables hold no control bytes. */
+static void
+print_object(FILE *out, const char *const *members)
+{
+	for (size_t i = 0; members[i] != NULL; i += 2) {
+		fputs(i == 0 ? "{" : ", ", out);
+		print_string(members[i], out);
+		fputs(": ", out);
+		print_string(members[i + 1], out);
+	}
+	putc('}', out);
+}
+
+/* "names" are those it may be written by: "heartbeat client.heartbeat backend.heartbeat". No "default": it has none. */
+static void
+print_key_object(const struct key *k, FILE *out)
+{
+	static const char *const sections[] = { [SCOPE_PROCESS] = "stent", [SCOPE_ROUTE] = "route", [SCOPE_LEG] = "leg" };
+	char form[KEY_FORM_MAX], name[KEY_NAME_MAX], names[3 * KEY_NAME_MAX];
+	int len = snprintf(names, sizeof(names), "%s", k->name);
+
+	for (int side = CLIENT; k->scope == SCOPE_LEG && side <= BACKEND; side++)
+		if (key_has_leg(k, (enum side)side))
+			len += snprintf(names + len, sizeof(names) - (size_t)len, " %s", key_text(k, side, name));
+	print_object(out, (const char *const[]){ "name", key_title(k, name), "names", names, "section", sections[k->scope],
+	    "value", key_form(k, form), "help", k->help, k->def != NULL ? "default" : NULL, k->def, NULL });
 }
 
 /* --- the protocols --- */
@@ -172,46 +216,75 @@ heartbeats_text(const struct codec *c, enum side side, char buf[KEY_FORM_MAX])
 }
 
 static void
-print_protocol(const char *name, const char *summary, const char *client, const char *backend, bool markdown,
+print_protocol(const char *name, const char *summary, const char *client, const char *backend, enum keys_format format,
     FILE *out)
 {
-	if (markdown)
+	if (format == KEYS_MARKDOWN)
 		fprintf(out, "| `%s` | %s | %s | %s |\n", name, summary, client, backend);
+	else if (format == KEYS_JSON)
+		print_object(out, (const char *const[]){ "name", name, "summary", summary, "client", client, "backend", backend,
+		    NULL });
 	else
 		fprintf(out, "\n  %s\n      %s\n      To the client: %s\n      To the backend: %s\n", name, summary, client,
 		    backend);
 }
 
 static void
-print_protocols(bool markdown, FILE *out)
+print_protocols(enum keys_format format, FILE *out)
 {
 	char client[KEY_FORM_MAX], backend[KEY_FORM_MAX];
 
-	if (markdown)
-		fprintf(out, "#### %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
-		    protocols_title, protocols_text);
-	else
-		fprintf(out, "%s\n", protocols_title);
-	if (!markdown)
-		print_wrapped(protocols_text, 2, out);
-	print_protocol("tcp", "any bytes: TCP probes alone", "none", "none", markdown, out);
-	for (size_t i = 0; codec_at(i) != NULL; i++)
+	print_protocol("tcp", "any bytes: TCP probes alone", "none", "none", format, out);
+	for (size_t i = 0; codec_at(i) != NULL; i++) {
+		if (format == KEYS_JSON)
+			fputs(",\n", out);
 		print_protocol(codec_at(i)->name, codec_at(i)->summary, heartbeats_text(codec_at(i), CLIENT, client),
-		    heartbeats_text(codec_at(i), BACKEND, backend), markdown, out);
+		    heartbeats_text(codec_at(i), BACKEND, backend), format, out);
+	}
 	putc('\n', out);
 }
 
-void
-config_print_keys(FILE *out, bool markdown)
+static void
+print_text(FILE *out)
 {
-	for (size_t i = 0; i < sizeof(chapters) / sizeof(chapters[0]); i++) {
-		if (markdown)
-			print_markdown(&chapters[i], out);
-		else
-			print_plain(&chapters[i], out);
+	for (size_t i = 0; i < N_CHAPTERS; i++)
+		print_plain(&chapters[i], out);
+	fprintf(out, "%s\n", protocols_title);
+	print_wrapped(protocols_text, 2, out);
+	print_protocols(KEYS_TEXT, out);
+	print_wrapped(syntax_text, 0, out);
+}
+
+static void
+print_markdown(FILE *out)
+{
+	for (size_t i = 0; i < N_CHAPTERS; i++)
+		print_table(&chapters[i], out);
+	fprintf(out, "#### %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
+	    protocols_title, protocols_text);
+	print_protocols(KEYS_MARKDOWN, out);
+	print_wrapped(syntax_text, 0, out);
+}
+
+static void
+print_json(FILE *out)
+{
+	fputs("{\"keys\": [\n", out);
+	for (const struct key *k = keys; k->name != NULL; k++) {
+		print_key_object(k, out);
+		fputs(k[1].name != NULL ? ",\n" : "\n", out);
 	}
-	print_protocols(markdown, out);
-	print_wrapped("A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
-	    "begins with ; or #; behind a value with a blank and ;. A path may stand in quotes, with the escapes of heartbeat_send.",
-	    0, out);
+	fputs("], \"protocols\": [\n", out);
+	print_protocols(KEYS_JSON, out);
+	fputs("]}\n", out);
+}
+
+void
+config_print_keys(FILE *out, enum keys_format format)
+{
+	static void (*const print[])(FILE *out) = {
+		[KEYS_TEXT] = print_text, [KEYS_MARKDOWN] = print_markdown, [KEYS_JSON] = print_json,
+	};
+
+	print[format](out);
 }

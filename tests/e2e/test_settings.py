@@ -319,7 +319,7 @@ def protocols():
 
 
 def reference():
-    done = harness.run_stent("help", "keys", "--markdown")
+    done = harness.run_stent("help", "keys", "--format=markdown")
     assert done.returncode == 0
     return done.stdout
 
@@ -439,7 +439,10 @@ def test_workers_are_the_cores_that_it_may_use(tmp_path):
     (["check", "--config="], 2, "--config= has no value; write one behind it"),
     (["check", "a"], 2, '"a" is one word too many; see `stent check --help`'),
     (["help", "chekc"], 2, 'there is no help on "chekc"; did you mean "check"?'),
-    (["help", "--markdown=3"], 2, "--markdown takes no value; write it alone"),
+    (["status", "--json=3"], 2, "--json takes no value; write it alone"),
+    (["help", "--format=html"], 2, 'stent help: --format takes text, markdown or json, not "html"'),
+    (["help", "--format=markdown"], 2, "stent help: --format=markdown is for `stent help keys`"),
+    (["help", "run", "--format=json"], 2, "is for `stent help keys`, or for `stent help` without a topic"),
 ])
 def test_a_wrong_call_is_told(words, status, told):
     done = harness.run_stent(*words)
