@@ -62,6 +62,9 @@ int cli_main(int argc, char **argv);
  */
 int cli_options(int argc, char **argv, int max_words, struct cli_values *values);
 
+/* Where a word stands in a list that ends with NULL; not there: where that NULL stands. */
+size_t cli_word_at(const char *const *words, const char *word);
+
 /* NULL: there is no such command. */
 const struct command *cli_find(const char *name);
 

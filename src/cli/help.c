@@ -132,16 +132,6 @@ print_reference(FILE *out)
 /* In the order of enum keys_format. */
 const char *const help_formats[] = { "text", "markdown", "json", NULL };
 
-static enum keys_format
-find_format(const char *name)
-{
-	unsigned i = 0;
-
-	while (strcmp(name, help_formats[i]) != 0)
-		i++;
-	return (enum keys_format)i;
-}
-
 static int
 tell_unknown(const char *topic)
 {
@@ -182,11 +172,13 @@ cli_help(int argc, char **argv)
 {
 	struct cli_values values = { .format = help_formats[KEYS_TEXT] };
 	int words = cli_options(argc, argv, 1, &values);
+	enum keys_format format;
 
 	if (words < 0)
 		return CLI_WRONG;
+	format = (enum keys_format)cli_word_at(help_formats, values.format);
 	if (words == 0 || strcmp(argv[1], "keys") != 0)
-		return help_on(words > 0 ? argv[1] : NULL, find_format(values.format));
-	config_print_keys(stdout, find_format(values.format));
+		return help_on(words > 0 ? argv[1] : NULL, format);
+	config_print_keys(stdout, format);
 	return CLI_DONE;
 }

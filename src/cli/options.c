@@ -62,6 +62,16 @@ find_option(const struct command *c, const char *word, const char **value)
 	return NULL;
 }
 
+size_t
+cli_word_at(const char *const *words, const char *word)
+{
+	size_t i = 0;
+
+	while (words[i] != NULL && strcmp(words[i], word) != 0)
+		i++;
+	return i;
+}
+
 /* 0, or -EINVAL: the option has a list of words, and this is none of them. */
 static int
 judge_word(const struct command *c, const struct cli_option *o, const char *value)
@@ -69,15 +79,11 @@ judge_word(const struct command *c, const struct cli_option *o, const char *valu
 	char list[128];
 	size_t len = 0;
 
-	if (o->words == NULL)
+	if (o->words == NULL || o->words[cli_word_at(o->words, value)] != NULL)
 		return 0;
-	for (const char *const *w = o->words; *w != NULL; w++) {
-		if (strcmp(*w, value) == 0)
-			return 0;
-		if (len < sizeof(list))
-			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
-			    w == o->words ? "" : w[1] != NULL ? ", " : " or ", *w);
-	}
+	for (const char *const *w = o->words; *w != NULL && len < sizeof(list); w++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
+		    w == o->words ? "" : w[1] != NULL ? ", " : " or ", *w);
 	cli_tell("stent %s: %s takes %s, not \"%s\"", c->name, o->name, list, value);
 	return -EINVAL;
 }

@@ -237,17 +237,6 @@ print_once(const struct screen *s)
 	return CLI_DONE;
 }
 
-/* The name is one of top_orders. */
-static size_t
-find_order(const char *name)
-{
-	size_t i = 0;
-
-	while (strcmp(name, top_orders[i]) != 0)
-		i++;
-	return i;
-}
-
 int
 cli_top(int argc, char **argv)
 {
@@ -257,7 +246,7 @@ cli_top(int argc, char **argv)
 
 	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	s.order = find_order(values.sort);
+	s.order = cli_word_at(top_orders, values.sort);
 	s.path = ask_find("top", &values);
 	if (s.path == NULL)
 		return CLI_WRONG;
