@@ -104,6 +104,29 @@ def test_the_page_of_the_settings_has_every_key_and_protocol(made, tables):
         assert re.search(rf"^     {protocol['name']}\b", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize("page", ["stent.1", "stent.ini.5"])
+def test_settings_shown_on_a_page_are_good(page, tmp_path):
+    examples = re.findall(r"^\.Bd -literal.*?\n(\[.*?)^\.Ed", (SHARE / f"{page}.in").read_text(), re.MULTILINE | re.DOTALL)
+    assert examples
+    for text in examples:
+        (tmp_path / "stent.ini").write_text(text)
+        done = harness.run_stent("check", "-c", tmp_path / "stent.ini")
+        assert (done.returncode, done.stderr) == (0, ""), text
+
+
+def test_calls_shown_on_the_page_are_taken():
+    lines = re.findall(r"^\.Dl \$ (.*)", (SHARE / "stent.1.in").read_text(), re.MULTILINE)
+    calls = [call.split()[1:] for line in lines for call in line.split(" && ")]
+    assert len(calls) > 3
+    for command, *words in calls:
+        if command == "relay":      # one error, which was put in
+            done = harness.run_stent(command, *words, "--urgent=perhaps")
+            assert done.stderr.count("\n") == 1 and "--urgent: " in done.stderr
+        elif command not in ("run", "check"):
+            done = harness.run_stent(command, *words, "--control=/nowhere/control.sock")
+            assert done.returncode == 1 and "no stent answers there" in done.stderr
+
+
 # --- completions ---
 
 def bash_offers(made, line):
