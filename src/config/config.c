@@ -1,11 +1,10 @@
 /*
- * config.c - from a draft to a struct config.
+ * config.c - makes a struct config of parsed settings.
  *
- * Each key of each route is set once, by the text that decides it: the
- * route's own, that of [defaults], or the table's. All three go through the
- * key's one reader. Judging comes before: here a value either is good or
- * gives way to the default, so that the cross checks can run, and tell their
- * errors too, on a file that has others.
+ * Each key of each route is set once: by the route's own value, that of
+ * [defaults], or the table's default. All three go through the key's one
+ * reader. Values were checked before: one that is wrong is replaced by the
+ * default here, so that the cross checks run on a file with errors too.
  */
 #include <assert.h>
 #include <errno.h>
@@ -52,7 +51,7 @@ config_free(struct config *c)
 	free(c);
 }
 
-/* const to its users; the count is not for them. */
+/* A config is const to its users; its count is not. */
 static unsigned *
 holders(const struct config *c)
 {
@@ -105,14 +104,14 @@ value_judge(const struct key *k, const char *text, const struct spot *spot)
 	return result;
 }
 
-/* The text that counts: the entry's if it is good, else the default; NULL: none. */
+/* Uses the entry if it is good, else the default. */
 static int
 set_value(const struct key *k, void *base, enum side side, const struct entry *e)
 {
-	static const struct spot judged = { 0 };
+	static const struct spot checked = { 0 };
 	const char *text = e != NULL && e->is_good ? e->text : k->def;
 
-	return text != NULL ? k->type->parse(k, key_field(k, base, side), text, &judged) : 0;
+	return text != NULL ? k->type->parse(k, key_field(k, base, side), text, &checked) : 0;
 }
 
 static int

@@ -1,6 +1,6 @@
 /*
- * defaults.c - what needs more than one line: the autos, routes that lack
- * something, listeners in each other's way.
+ * defaults.c - what needs more than one line: resolving auto, missing keys of
+ * routes, listeners that clash.
  */
 #include <errno.h>
 #include <sched.h>
@@ -10,9 +10,7 @@
 
 #include "config/make.h"
 
-#define WORKERS_MAX 256
-
-/* Cores that this process may run on: fewer than there are in a container that is given some. */
+/* Cores that this process may run on: in a container, fewer than the machine has. */
 static int
 count_cores(void)
 {
@@ -26,7 +24,7 @@ count_cores(void)
 		n = sysconf(_SC_NPROCESSORS_ONLN);	/* more cores than the set has room for */
 	if (n < 1)
 		return 1;
-	return n < WORKERS_MAX ? (int)n : WORKERS_MAX;
+	return n < CONFIG_WORKERS_MAX ? (int)n : CONFIG_WORKERS_MAX;
 }
 
 static void
@@ -70,7 +68,7 @@ resolve_routes(struct config *c, struct parsed *d)
 	}
 	if (heads == 0 && !d->is_spoiled)
 		errors_add(&d->errors, d->last_line > 0 ? d->last_line : 1,
-		    "there is no route; write a section [route NAME] with listen and backend");
+		    "no route; write a section [route NAME] with listen and backend");
 }
 
 /* --- listeners --- */
@@ -120,7 +118,7 @@ tell_clash(struct parsed *d, const struct place *a, const struct place *b)
 	char place[PLACE_MAX];
 
 	if (later->route == first->route)
-		errors_add(&d->errors, later->line, "listen: \"%s\" clashes with \"%s\" beside it; leave one of them out",
+		errors_add(&d->errors, later->line, "listen: \"%s\" clashes with \"%s\" in the same list; remove one of them",
 		    later->endpoint->text, first->endpoint->text);
 	else
 		errors_add(&d->errors, later->line, "listen: \"%s\" of [route %s] clashes with \"%s\" of [route %s] "
@@ -128,7 +126,7 @@ tell_clash(struct parsed *d, const struct place *a, const struct place *b)
 		    first->route->name, errors_place(&d->errors, first->line, place));
 }
 
-/* Each listener against those before it; told once, for a thousand alike would clash a million times. */
+/* Each listener against those before it. One error each: a thousand equal ones would give a million. */
 static void
 judge_place(struct parsed *d, const struct place *places, size_t i)
 {

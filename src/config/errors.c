@@ -1,9 +1,9 @@
 /*
  * errors.c - the list of errors of a settings file.
  *
- * They are found in several passes (reading, values, cross checks) and told
- * sorted by line: the operator walks down the file once. A text may quote
- * the file, so bytes that would act on a terminal are shown as \xHH.
+ * They are found in several passes (reading, values, cross checks) and printed
+ * sorted by line. A text may quote the file, so bytes that would act on a
+ * terminal are shown as \xHH.
  */
 #include <errno.h>
 #include <stdarg.h>

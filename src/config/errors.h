@@ -1,5 +1,5 @@
 /*
- * errors.h - every error of a settings file, gathered and told in one go.
+ * errors.h - every error of a settings file, collected and printed at once.
  */
 #ifndef STENT_CONFIG_ERRORS_H
 #define STENT_CONFIG_ERRORS_H

@@ -1,9 +1,9 @@
 /*
- * draft.h - the settings as they were written: sections, and in them entries
- * whose keys are known and whose values were judged. Not yet what they mean.
+ * parsed.h - the settings as they were written: sections, and in them entries
+ * whose keys are known and whose values were checked, not yet interpreted.
  */
-#ifndef STENT_CONFIG_DRAFT_H
-#define STENT_CONFIG_DRAFT_H
+#ifndef STENT_CONFIG_PARSED_H
+#define STENT_CONFIG_PARSED_H
 
 #include <stdbool.h>
 #include <stddef.h>

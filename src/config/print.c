@@ -1,9 +1,9 @@
 /*
  * print.c - settings as a file, and the table of keys as a reference.
  *
- * What config_print() writes is a settings file that means the same: a test
- * feeds it back. The reference is what `stent help keys` shows and what stands
- * in the README.
+ * What config_print() writes is a settings file that means the same. The
+ * reference is what `stent help keys` prints; the docs and the man page have
+ * copies, made from it.
  */
 #include <string.h>
 
@@ -41,7 +41,7 @@ print_route(struct route *r, FILE *out)
 void
 config_print(const struct config *c, FILE *out)
 {
-	struct config copy = *c;	/* key_field() serves writers too and wants no const */
+	struct config copy = *c;	/* key_field() is for writers too, so not const */
 
 	fputs("[stent]\n", out);
 	for (const struct key *k = keys; k->name != NULL; k++)
@@ -58,16 +58,16 @@ static const struct chapter {
 	const char *title, *text;
 } chapters[] = {
 	{ SCOPE_PROCESS, "The process: [stent]", "Once in a file." },
-	{ SCOPE_ROUTE, "A route: [route NAME]", "Each route has a section. What stands in [defaults] holds for every "
-	    "route that does not say otherwise." },
+	{ SCOPE_ROUTE, "A route: [route NAME]", "Each route has a section. What is set in [defaults] applies to every "
+	    "route that does not set it itself." },
 	{ SCOPE_LEG, "Each leg of a route", "With client. or backend. before its name a key is for that leg; without, "
-	    "for both. The leg's own wins over both, a route's section over [defaults]." },
+	    "for both. The key of one leg wins over the key for both, a route's section over [defaults]." },
 };
 
 #define N_CHAPTERS (sizeof(chapters) / sizeof(chapters[0]))
 
 static const char syntax_text[] = "A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
-    "begins with ; or #; behind a value with a blank and ;. A path may stand in quotes, with the escapes of beat_send.";
+    "begins with ; or #; after a value with a blank and ;. A path may stand in quotes, with the escapes of heartbeat_send.";
 
 /* Words of a text, broken at WIDTH. */
 static void
@@ -156,7 +156,7 @@ print_string(const char *text, FILE *out)
 	putc('"', out);
 }
 
-/* Names and strings by turns, ended by NULL. The tables hold no control bytes. */
+/* Names and strings alternate, ended by NULL. The tables hold no control bytes. */
 static void
 print_object(FILE *out, const char *const *members)
 {
@@ -190,7 +190,7 @@ static const char protocols_title[] = "Protocols";
 static const char protocols_text[] = "What heartbeat = auto and heartbeat_kind = auto mean toward each side, and which "
     "other kinds there are.";
 
-/* "ask after 25s; also tell": what a protocol does toward a side by itself, and on demand. Returns buf. */
+/* "ping after 25s; also oneway": what a protocol does toward a side by default, and opt-in. Returns buf. */
 static const char *
 heartbeats_text(const struct codec *c, enum side side, char buf[KEY_FORM_MAX])
 {
@@ -210,7 +210,7 @@ heartbeats_text(const struct codec *c, enum side side, char buf[KEY_FORM_MAX])
 		if ((others & 1U << i) == 0)
 			continue;
 		len += snprintf(buf + len, KEY_FORM_MAX - (size_t)len, "%s%s",
-		    others & ((1U << i) - 1) ? ", " : own != 0 ? "; also " : "on demand: ", names[i]);
+		    others & ((1U << i) - 1) ? ", " : own != 0 ? "; also " : "opt-in: ", names[i]);
 	}
 	return buf;
 }
@@ -234,7 +234,7 @@ print_protocols(enum keys_format format, FILE *out)
 {
 	char client[KEY_FORM_MAX], backend[KEY_FORM_MAX];
 
-	print_protocol("tcp", "any bytes: TCP probes alone", "none", "none", format, out);
+	print_protocol("tcp", "any bytes: TCP probes only", "none", "none", format, out);
 	for (size_t i = 0; codec_at(i) != NULL; i++) {
 		if (format == KEYS_JSON)
 			fputs(",\n", out);
