@@ -18,18 +18,18 @@ enum cli_status {
 	CLI_WRONG = 2,		/* the call or the settings file is wrong */
 };
 
-/* What the options of a call say; the words beside them are in argv. */
+/* The options of a call; its other words are in argv. */
 struct cli_values {
 	const char *config, *control, *sort, *format;	/* NULL: not given */
 	bool json, now, once, web;
 };
 
-/* An option of a command: what is read, and what help, man page and completion tell of it. */
+/* An option of a command: how it is read, and what help, man page and completion show. */
 struct cli_option {
 	const char *name;		/* "--config" */
 	const char *alias;		/* "-c", or NULL */
-	const char *value;		/* what its value is called, "FILE": "-c FILE", "--config=FILE"; NULL: it takes none */
-	const char *const *words;	/* the values there are, ended by NULL; NULL: any */
+	const char *value;		/* the name of its value, "FILE": "-c FILE", "--config=FILE"; NULL: it takes none */
+	const char *const *words;	/* the allowed values, ended by NULL; NULL: any */
 	size_t offset;			/* in struct cli_values: of a string, or of a bool when it takes no value */
 	const char *help;
 };
@@ -58,17 +58,17 @@ int cli_main(int argc, char **argv);
 /*
  * Reads the options of the command argv[0] and moves the other words to
  * argv[1] and on. Returns how many these are, or -EINVAL when an option is
- * wrong or there are more than max_words (told on stderr): return CLI_WRONG then.
+ * wrong or there are more than max_words (the error is on stderr): return CLI_WRONG then.
  */
 int cli_options(int argc, char **argv, int max_words, struct cli_values *values);
 
-/* Where a word stands in a list that ends with NULL; not there: where that NULL stands. */
+/* The index of a word in a list that ends with NULL; that of the NULL when it is not there. */
 size_t cli_word_at(const char *const *words, const char *word);
 
 /* NULL: there is no such command. */
 const struct command *cli_find(const char *name);
 
-/* A line on stderr, which may quote words and files: what in it is not fit to be shown is escaped. */
+/* A line on stderr. Bytes that are not printable are escaped. */
 void cli_tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* "stent COMMAND ARGS", and what it does. */

@@ -1,6 +1,6 @@
 /*
- * serve.h - replies short questions on a listening socket: one request, one
- * answer, the end. What the control socket and HTTP have in common.
+ * serve.h - serves short requests on a listening socket: one request, one
+ * response, close. Used by the control socket and HTTP.
  */
 #ifndef STENT_ADMIN_SERVE_H
 #define STENT_ADMIN_SERVE_H
@@ -14,16 +14,16 @@ struct serve;
 struct serve_protocol {
 	size_t max_request;	/* bytes */
 	int request_ms;		/* for a client from its connect to the end of its request */
-	int answer_ms;		/* from there to its answer's last byte */
+	int response_ms;	/* from there to the last byte of the response */
 
-	/* Length of the request that data begins with, 0 when it is not whole yet. data ends in a NUL. */
+	/* Length of the request that data begins with, 0 when it is not complete yet. data ends with a NUL. */
 	size_t (*measure)(const char *data, size_t len);
 
 	/*
-	 * Writes the answer to one request, a NUL-terminated string that may be
+	 * Writes the response to one request, a NUL-terminated string that may be
 	 * changed. NULL: it was longer than max_request.
 	 */
-	void (*answer)(void *arg, char *request, struct evbuffer *out);
+	void (*respond)(void *arg, char *request, struct evbuffer *out);
 };
 
 /* Takes fd, a non-blocking socket that listens, and owns it on success. 0 or -errno. */

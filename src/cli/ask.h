@@ -11,19 +11,19 @@
 
 /*
  * Finds the control socket's path by --control, by the settings file of
- * --config, or at its default place; the caller's (free()). NULL: there is
- * none, and stderr tells why.
+ * --config, or at its default path; the caller's (free()). NULL: there is
+ * none, and the reason is on stderr.
  */
 char *ask_find(const char *command, const struct cli_values *where);
 
 /*
- * Sends one request and reads the answer; waits a few seconds at most. The
- * caller's (json_decref()). NULL, with the reason in why, when nobody replies
- * or the answer is an error.
+ * Sends one request and reads the response; waits a few seconds at most. The
+ * caller's (json_decref()). NULL, with the reason in why, when there is no
+ * response, or it is an error.
  */
 json_t *ask_try(const char *path, const char *request, char why[ASK_WHY_MAX]);
 
-/* Both in one; stderr tells what failed. *status: the exit status then. */
+/* Both in one; errors go to stderr. *status: the exit status. */
 json_t *ask(const char *command, const struct cli_values *where, const char *request, int *status);
 
 #endif

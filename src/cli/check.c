@@ -1,4 +1,4 @@
-/* check.c - `stent check`: what a settings file means, or all that is wrong with it. */
+/* check.c - `stent check`: prints a settings file with all defaults, or its errors. */
 #include "stent/cli.h"
 #include "stent/config.h"
 

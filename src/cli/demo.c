@@ -1,4 +1,4 @@
-/* demo.c - `stent demo`: see one flow die and one live. */
+/* demo.c - `stent demo`: watch one flow die and one survive. */
 #include "stent/cli.h"
 #include "stent/demo.h"
 

@@ -1,4 +1,4 @@
-/* drain.c - `stent drain`: no new flows, wait for the open ones, end. As SIGTERM does. */
+/* drain.c - `stent drain`: no new flows, wait for the open ones, stop. Same as SIGTERM. */
 #include <stdio.h>
 
 #include "cli/ask.h"

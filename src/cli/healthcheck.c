@@ -1,10 +1,10 @@
 /*
- * healthcheck.c - `stent healthcheck`: exit status 0 when a stent replies and
- * does not drain, else 1. For Docker's HEALTHCHECK, which knows no other
- * status, in an image without a shell; and for scripts.
+ * healthcheck.c - `stent healthcheck`: exit status 0 when stent runs and is not
+ * draining, else 1. For Docker's HEALTHCHECK, which knows no other status, in
+ * an image without a shell; and for scripts.
  *
- * A stent that is full is healthy. What is called unhealthy is started anew, or
- * loses the flows it has (some load balancers cut them): that cures nothing.
+ * A stent at its limit is healthy: what is unhealthy gets restarted or cut off
+ * by a load balancer, which would end the flows it has.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -13,14 +13,14 @@
 static void
 print_commands(FILE *out)
 {
-	fputs("stent keeps TCP connections alive: it stands between clients and a backend,\n"
-	    "passes every byte on unchanged, and puts heartbeats into both sides.\n\n"
+	fputs("stent is a transparent TCP proxy that keeps idle connections alive. It relays\n"
+	    "every byte unchanged and sends heartbeats to both sides.\n\n"
 	    "Usage: stent COMMAND ...\n\n", out);
 	for (const struct command *c = commands; c->name != NULL; c++)
 		fprintf(out, "  %-12s %s\n", c->name, c->summary);
 	fputs("\n"
-	    "stent COMMAND --help tells about one of them, stent help keys about every key\n"
-	    "of the settings file, stent --version which stent this is.\n", out);
+	    "See stent COMMAND --help for one command, stent help keys for every key of the\n"
+	    "settings file, stent --version for the version.\n", out);
 }
 
 /* Words of a text at a column, up to the right margin. */
@@ -144,7 +144,7 @@ tell_unknown(const char *topic)
 	if (nearest_best(&n) != NULL)
 		cli_tell("stent help: there is no help on \"%s\"; did you mean \"%s\"?", topic, nearest_best(&n));
 	else
-		cli_tell("stent help: there is no help on \"%s\"; `stent help` tells what there is", topic);
+		cli_tell("stent help: there is no help on \"%s\"; `stent help` lists the topics", topic);
 	return CLI_WRONG;
 }
 

@@ -1,9 +1,9 @@
 /*
  * options.c - reads the options of a command from its table.
  *
- * Not getopt: it would tell of a wrong option in its own words and without
- * the nearest right one.
+ * Not getopt, because its errors cannot suggest the nearest option.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,6 +37,7 @@ tell_unknown(const struct command *c, const char *word)
 {
 	struct nearest n;
 
+	assert(c->options != NULL);
 	nearest_start(&n, word);
 	for (const struct cli_option *o = c->options; o->name != NULL; o++)
 		nearest_offer(&n, o->name);
@@ -44,11 +45,11 @@ tell_unknown(const struct command *c, const char *word)
 	if (nearest_best(&n) != NULL)
 		cli_tell("stent %s: unknown option \"%s\"; did you mean \"%s\"?", c->name, word, nearest_best(&n));
 	else
-		cli_tell("stent %s: unknown option \"%s\"; `stent %s --help` tells them all", c->name, word, c->name);
+		cli_tell("stent %s: unknown option \"%s\"; `stent %s --help` lists them all", c->name, word, c->name);
 	return -EINVAL;
 }
 
-/* The option that a word is; *value: what stands behind its =, NULL: nothing does. */
+/* The option that a word names; *value: what follows its =, or NULL. */
 static const struct cli_option *
 find_option(const struct command *c, const char *word, const char **value)
 {
@@ -72,7 +73,7 @@ cli_word_at(const char *const *words, const char *word)
 	return i;
 }
 
-/* 0, or -EINVAL: the option has a list of words, and this is none of them. */
+/* 0, or -EINVAL: the option has a list of words, and this is not one of them. */
 static int
 judge_word(const struct command *c, const struct cli_option *o, const char *value)
 {
@@ -103,13 +104,13 @@ read_option(int argc, char **argv, int *i, const struct command *c, struct cli_v
 		*(bool *)field = true;
 		if (value == NULL)
 			return 0;
-		cli_tell("stent %s: %s takes no value; write it alone", c->name, o->name);
+		cli_tell("stent %s: %s takes no value; write it without", c->name, o->name);
 		return -EINVAL;
 	}
 	if (value == NULL && *i + 1 < argc)
 		value = argv[++*i];
 	if (value == NULL || *value == '\0') {
-		cli_tell("stent %s: %s has no value; write one behind it", c->name, word);
+		cli_tell("stent %s: %s needs a value; write one after it", c->name, word);
 		return -EINVAL;
 	}
 	*(const char **)(void *)field = value;
@@ -123,6 +124,7 @@ cli_options(int argc, char **argv, int max_words, struct cli_values *values)
 	int words = 0;
 	bool ended = false;
 
+	assert(c != NULL);	/* it was found by this name */
 	for (int i = 1; i < argc; i++) {
 		if (!ended && strcmp(argv[i], "--") == 0) {
 			ended = true;
@@ -130,7 +132,7 @@ cli_options(int argc, char **argv, int max_words, struct cli_values *values)
 			if (read_option(argc, argv, &i, c, values) < 0)
 				return -EINVAL;
 		} else if (words == max_words) {
-			cli_tell("stent %s: \"%s\" is one word too many; see `stent %s --help`", argv[0],
+			cli_tell("stent %s: unexpected argument \"%s\"; see `stent %s --help`", argv[0],
 			    argv[i], argv[0]);
 			return -EINVAL;
 		} else {

@@ -1,11 +1,10 @@
 /*
  * top.c - `stent top`: the open flows, live.
  *
- * On a terminal it takes the alternate screen, asks once a second and redraws
- * in place with one write, so that nothing flickers; keys choose the order. A
- * signal that ends it must not leave the terminal without echo: handlers only
- * set a flag, and the one way out of the loop restores. When the output is no
- * terminal, one listing is printed, whole.
+ * On a terminal it uses the alternate screen, refreshes once a second and
+ * redraws with one write, so that nothing flickers; keys choose the order.
+ * Signal handlers only set a flag, so that the terminal is always restored.
+ * When the output is not a terminal, one whole listing is printed.
  */
 #include <errno.h>
 #include <poll.h>
@@ -26,7 +25,7 @@
 #define LISTING_LIMIT 10000
 
 /* As --sort and the control socket call them. */
-const char *const top_orders[] = { "age", "new", "bytes", "quiet", "rtt", NULL };
+const char *const top_orders[] = { "age", "new", "bytes", "idle", "rtt", NULL };
 
 /* The same, by the keys that choose them. */
 static const struct order {
@@ -66,7 +65,7 @@ catch_signals(void)
 }
 
 static void
-say(const char *text)
+put(const char *text)
 {
 	size_t len = strlen(text);
 	ssize_t n;
@@ -92,14 +91,14 @@ enter(struct screen *s)
 	raw.c_cc[VTIME] = 0;
 	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
 		return -errno;
-	say("\033[?1049h\033[?25l");
+	put("\033[?1049h\033[?25l");
 	return 0;
 }
 
 static void
 leave(const struct screen *s)
 {
-	say("\033[?25h\033[?1049l");
+	put("\033[?25h\033[?1049l");
 	tcsetattr(STDIN_FILENO, TCSANOW, &s->before);
 }
 
@@ -125,12 +124,12 @@ print_head(struct screen *s, FILE *out, const json_t *status, const char *end)
 	double now = real(status, "uptime_seconds"), total = real(bytes, "client") + real(bytes, "backend");
 	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX];
 
-	fprintf(out, "stent %s  up %s  %lld flows open, %s since the start  %s bytes relayed",
+	fprintf(out, "stent %s  up %s  flows: %lld open, %s total  bytes: %s",
 	    json_string_value(json_object_get(status, "version")), figure_time(a, now),
 	    (long long)json_integer_value(json_object_get(status, "flows_open")),
 	    figure_count(b, (uint64_t)real(status, "flows_total")), figure_count(c, (uint64_t)total));
 	if (s->at > 0 && now > s->at && total >= s->bytes)
-		fprintf(out, ", %s/s", figure_count(a, (uint64_t)((total - s->bytes) / (now - s->at))));
+		fprintf(out, " (%s/s)", figure_count(a, (uint64_t)((total - s->bytes) / (now - s->at))));
 	fputs(json_is_true(json_object_get(status, "draining")) ? "  draining" : "", out);
 	fputs(end, out);
 	s->at = now;
@@ -184,7 +183,7 @@ draw(struct screen *s)
 	print_screen(s, out, &size);
 	fputs("\033[?7h", out);
 	if (fclose(out) == 0)
-		say(text);
+		put(text);
 	free(text);
 }
 

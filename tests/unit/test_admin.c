@@ -243,7 +243,9 @@ test_status_sums_the_workers(void **state)
 	assert_int_equal(number(json_object_get(j, "heartbeats"), "backend"), 505);
 	assert_int_equal(number(json_object_get(j, "replies"), "client"), 606);
 	assert_int_equal(number(json_object_get(j, "replies"), "backend"), 707);
-	assert_int_equal(number(j, "passthrough"), 808);
+	assert_int_equal(json_object_size(json_object_get(j, "passthrough")), 2);
+	assert_int_equal(number(json_object_get(j, "passthrough"), "TLS"), 807);
+	assert_int_equal(number(json_object_get(j, "passthrough"), "first of \"two\""), 1);
 	assert_int_equal(json_object_size(ended), 2);
 	assert_int_equal(number(ended, "client-fin"), 909);
 	assert_int_equal(number(ended, "drain"), 1);
@@ -289,7 +291,7 @@ test_flows_show_both_legs(void **state)
 	assert_int_equal(number(client, "heartbeats"), 3);
 	assert_int_equal(number(client, "replies"), 2);
 	assert_true(json_real_value(json_object_get(client, "rtt_ms")) == 1.234);
-	assert_true(json_real_value(json_object_get(client, "quiet_seconds")) == 1.5);
+	assert_true(json_real_value(json_object_get(client, "idle_seconds")) == 1.5);
 	assert_true(json_is_null(json_object_get(backend, "rtt_ms")));
 	assert_true(json_is_true(json_object_get(backend, "fin")));
 	flow = json_array_get(list, 1);
@@ -303,7 +305,7 @@ test_flows_come_in_the_order_and_number_asked_for(void **state)
 {
 	static const struct { const char *request, *ids; } cases[] = {
 		{ "flows sort=age\n", "3 2 1 " }, { "flows sort=new\n", "1 2 3 " },
-		{ "flows sort=bytes\n", "1 2 3 " }, { "flows sort=quiet\n", "3 2 1 " },
+		{ "flows sort=bytes\n", "1 2 3 " }, { "flows sort=idle\n", "3 2 1 " },
 		{ "flows sort=rtt\n", "1 2 3 " },	/* all the same: by id */
 		{ "flows limit=2\n", "3 2 " }, { "flows limit=0\n", "" },
 		{ "flows sort=new limit=1\r\n", "1 " }, { "flows limit=99999999999999\n", "3 2 1 " },
@@ -802,7 +804,7 @@ static void
 test_slow_clients_are_dropped(void **state)
 {
 	static const struct serve_protocol protocol = {
-		.max_request = 10, .request_ms = 200, .answer_ms = 400, .measure = whole_line, .answer = large_answer,
+		.max_request = 10, .request_ms = 200, .response_ms = 400, .measure = whole_line, .respond = large_answer,
 	};
 	int64_t began = now_ms(), ended[3] = { 0 };
 	struct sockaddr_un addr;
@@ -835,7 +837,7 @@ static void
 test_those_that_do_not_read_keep_nobody_out(void **state)
 {
 	static const struct serve_protocol protocol = {
-		.max_request = 10, .request_ms = 60000, .answer_ms = 60000, .measure = whole_line, .answer = large_answer,
+		.max_request = 10, .request_ms = 60000, .response_ms = 60000, .measure = whole_line, .respond = large_answer,
 	};
 	struct sockaddr_un addr;
 	struct serve *serve;

@@ -334,10 +334,10 @@ test_keepalive(void **state)
 	assert_int_equal(c->routes->leg[CLIENT].keepalive.user_timeout_ms, INT32_MAX);
 	config_release(c);
 
-	assert_error("keepalive = 500ms/10s/6\n", "4: keepalive: the idle time \"500ms\" is no whole second, and the "
-	    "kernel counts whole seconds; write 1s");
-	assert_error("keepalive = 1s/1500ms/6\n", "4: keepalive: the interval \"1500ms\" is no whole second, and the "
-	    "kernel counts whole seconds; write 2s");
+	assert_error("keepalive = 500ms/10s/6\n", "4: keepalive: the idle time \"500ms\" is not in whole seconds, as "
+	    "the kernel needs it; write 1s");
+	assert_error("keepalive = 1s/1500ms/6\n", "4: keepalive: the interval \"1500ms\" is not in whole seconds, as "
+	    "the kernel needs it; write 2s");
 	assert_error("keepalive = 0/10s/6\n", "4: keepalive: the idle time \"0\" is out of the kernel's range; write 1s "
 	    "to 32767s");
 	assert_error("keepalive = 32768s/10s/6\n", "4: keepalive: the idle time \"32768s\" is out of the kernel's "
@@ -432,41 +432,41 @@ test_heartbeats_that_cannot_be(void **state)
 		const char *lines, *error;
 	} rows[] = {
 		{ "heartbeat = 5s\n", "4: heartbeat: protocol = tcp has no heartbeats; name the protocol, such as "
-		    "protocol = websocket, or leave this out: TCP probes work without" },
+		    "protocol = websocket, or remove this: TCP probes do not need it" },
 		{ "client.heartbeat = 5s\n", "4: client.heartbeat: protocol = tcp has no heartbeats; name the protocol, "
-		    "such as protocol = websocket, or leave this out: TCP probes work without" },
+		    "such as protocol = websocket, or remove this: TCP probes do not need it" },
 		{ "heartbeat_kind = ping\n", "4: heartbeat_kind: protocol = tcp has no heartbeats; name the protocol, "
-		    "such as protocol = websocket, or leave this out: TCP probes work without" },
+		    "such as protocol = websocket, or remove this: TCP probes do not need it" },
 		{ "heartbeat_in_transaction = on\n", "4: heartbeat_in_transaction: protocol = tcp has no heartbeats; "
-		    "name the protocol, such as protocol = websocket, or leave this out: TCP probes work without" },
-		{ "heartbeat_text = :x\\n\n", "4: heartbeat_text: with protocol = tcp there are no event streams; leave this "
-		    "out, or write protocol = http" },
+		    "name the protocol, such as protocol = websocket, or remove this: TCP probes do not need it" },
+		{ "heartbeat_text = :x\\n\n", "4: heartbeat_text: with protocol = tcp there are no event streams; remove this, "
+		    "or write protocol = http" },
 		{ "protocol = both\nclient.heartbeat_at_start = on\n", "5: client.heartbeat_at_start: with protocol = both "
-		    "there are no event streams; leave this out, or write protocol = http" },
+		    "there are no event streams; remove this, or write protocol = http" },
 		{ "protocol = server\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = server has no "
-		    "heartbeats toward the client; leave this out" },
+		    "heartbeats toward the client; remove this" },
 		{ "protocol = server\nclient.heartbeat_kind = oneway\n", "5: client.heartbeat_kind: protocol = server has "
-		    "no heartbeats toward the client; leave this out" },
+		    "no heartbeats toward the client; remove this" },
 		{ "protocol = server\nheartbeat_kind = early\n", "5: heartbeat_kind: protocol = server has no \"early\" "
 		    "toward the backend; write backend.heartbeat_kind = oneway or ping" },
 		{ "protocol = both\nheartbeat_kind = ping\n", "5: heartbeat_kind: protocol = both has no \"ping\" toward "
 		    "the client; write client.heartbeat_kind = oneway" },
-		{ "protocol = demand\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = demand heartbeats the client "
-		    "only on demand; write also client.heartbeat_kind = early" },
+		{ "protocol = demand\nclient.heartbeat = 5s\n", "5: client.heartbeat: with protocol = demand heartbeats to "
+		    "the client are opt-in; write also client.heartbeat_kind = early" },
 		{ "protocol = line\n", "4: protocol: \"line\" needs a text to send; write client.heartbeat_send or "
 		    "backend.heartbeat_send, or heartbeat = off" },
-		{ "protocol = line\nheartbeat = 5s\n", "5: heartbeat: protocol = line has no heartbeat without its text; "
+		{ "protocol = line\nheartbeat = 5s\n", "5: heartbeat: protocol = line has no heartbeat without a text; "
 		    "write client.heartbeat_send or backend.heartbeat_send" },
 		{ "protocol = line\nclient.heartbeat = 5s\nbackend.heartbeat_send = x\\n\n", "5: client.heartbeat: protocol = "
-		    "line has no heartbeat without its text; write client.heartbeat_send" },
+		    "line has no heartbeat without a text; write client.heartbeat_send" },
 		{ "protocol = line\nclient.heartbeat_send = x\\n\nclient.heartbeat_kind = ping\n", "6: client.heartbeat_kind: "
-		    "protocol = line asks where client.heartbeat_expect is set and else tells; leave this out" },
-		{ "protocol = line\nclient.heartbeat_send = x\\n\nbackend.heartbeat_expect = y\\n\n", "6: backend.heartbeat_expect: nothing "
-		    "is sent that this could answer; write backend.heartbeat_send" },
+		    "protocol = line has \"ping\" with client.heartbeat_expect, and \"oneway\" without; remove this" },
+		{ "protocol = line\nclient.heartbeat_send = x\\n\nbackend.heartbeat_expect = y\\n\n", "6: backend.heartbeat_expect: no "
+		    "heartbeat is sent that this could be the reply to; write backend.heartbeat_send" },
 		{ "protocol = both\nheartbeat_send = x\\n\n", "5: heartbeat_send: only protocol = line has a text of its own to send; "
-		    "leave this out" },
+		    "remove this" },
 		{ "backend.heartbeat_expect = x\n", "4: backend.heartbeat_expect: only protocol = line has a text of its own to "
-		    "send; leave this out" },
+		    "send; remove this" },
 	};
 
 	(void)state;
@@ -519,13 +519,13 @@ test_text_of_comments(void **state)
 		{ ":x\\ndata: y\\n", ":x\\ndata: y\\n is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
 		{ ":x\\n\\ndata: y", ":x\\n\\ndata: y is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
 		{ ":x\\n\\n\\n", ":x\\n\\n\\n is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
-		{ ":\\0\\n", ":\\0\\n holds a character that is not printable ASCII; leave it out (\\n becomes what ends the "
+		{ ":\\0\\n", ":\\0\\n contains a character that is not printable ASCII; remove it (\\n becomes what ends the "
 		    "stream's own lines)" },
-		{ ":\\r\\n", ":\\r\\n holds a character that is not printable ASCII; leave it out (\\n becomes what ends the "
+		{ ":\\r\\n", ":\\r\\n contains a character that is not printable ASCII; remove it (\\n becomes what ends the "
 		    "stream's own lines)" },
-		{ ":\\xc3\\xa9\\n", ":\\xc3\\xa9\\n holds a character that is not printable ASCII; leave it out (\\n becomes "
+		{ ":\\xc3\\xa9\\n", ":\\xc3\\xa9\\n contains a character that is not printable ASCII; remove it (\\n becomes "
 		    "what ends the stream's own lines)" },
-		{ ":\\q\\n", "\"\\q\\n\" is no escape; there are \\n \\r \\t \\0 \\xHH \\\\ \\\"" },
+		{ ":\\q\\n", "\"\\q\\n\" is not an escape; known are \\n \\r \\t \\0 \\xHH \\\\ \\\"" },
 	};
 	char lines[512], error[512], longest[CODEC_COMMENT_MAX + 8];
 
@@ -541,7 +541,7 @@ test_text_of_comments(void **state)
 	memset(longest, ':', sizeof(longest));
 	for (int over = 0; over < 2; over++) {
 		snprintf(lines, sizeof(lines), "protocol = auto\nheartbeat_text = %.*s\\n\n", CODEC_COMMENT_MAX - 1 + over, longest);
-		snprintf(error, sizeof(error), "5: heartbeat_text: %d bytes are too many; write at most %d", CODEC_COMMENT_MAX + 1,
+		snprintf(error, sizeof(error), "5: heartbeat_text: %d bytes are too long; write at most %d", CODEC_COMMENT_MAX + 1,
 		    CODEC_COMMENT_MAX);
 		if (over)
 			assert_error(lines, error);
@@ -598,21 +598,21 @@ test_bytes(void **state)
 		memcpy(all + i * 4, "\\x00", 5);
 	assert_bytes(all, zeros, sizeof(zeros));
 
-	assert_error("protocol = line\nheartbeat_send = \\q\n", "5: heartbeat_send: \"\\q\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = \\q\n", "5: heartbeat_send: \"\\q\" is not an escape; known are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = \\x1\n", "5: heartbeat_send: \"\\x1\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = \\x1\n", "5: heartbeat_send: \"\\x1\" is not an escape; known are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = \\012\n", "5: heartbeat_send: \"\\012\" is no escape; there are \\n \\r \\t "
+	assert_error("protocol = line\nheartbeat_send = \\012\n", "5: heartbeat_send: \"\\012\" is not an escape; known are \\n \\r \\t "
 	    "\\0 \\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = a\\\n", "5: heartbeat_send: \"\\\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = a\\\n", "5: heartbeat_send: \"\\\" is not an escape; known are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
 	assert_error("protocol = line\nheartbeat_send = \"a ; b\"\n", "5: heartbeat_send: \"a has no closing quote; write one (a "
 	    "\" ;\" inside is a comment: write \\x3b)");
-	assert_error("protocol = line\nheartbeat_send = \"a\" b\n", "5: heartbeat_send: \"a\" b has text behind the closing quote; "
+	assert_error("protocol = line\nheartbeat_send = \"a\" b\n", "5: heartbeat_send: \"a\" b has text after the closing quote; "
 	    "write a quote inside as \\\"");
 	assert_error("protocol = line\nheartbeat_send = PING\n", "5: heartbeat_send: PING does not end its line; write \\n at its end");
-	assert_error("protocol = line\nheartbeat_send = \"\"\n", "5: heartbeat_send: \"\" holds no bytes; write some or leave the "
-	    "line out");
+	assert_error("protocol = line\nheartbeat_send = \"\"\n", "5: heartbeat_send: \"\" is empty; write some bytes or remove "
+	    "the line");
 }
 
 /* --- the command line --- */
@@ -674,15 +674,15 @@ test_wrong_args_are_all_told(void **state)
 	assert_string_equal(told,
 	    "stent relay: LISTEN: \":99999\" has a port out of range; write one from 1 to 65535\n"
 	    "stent relay: BACKEND: has no value; write HOST:PORT | unix:PATH, ... | original\n"
-	    "stent relay: unknown option --keepalve; did you mean --keepalive?\n"
+	    "stent relay: unknown option \"--keepalve\"; did you mean \"--keepalive\"?\n"
 	    "stent relay: --connect_timeout: \"5\" has no unit; write 5ms, 5s, 5m, 5h or 5d\n"
-	    "stent relay: \"--urgent\" is no option; write --KEY=VALUE\n"
-	    "stent relay: \"-x\" is no option; write --KEY=VALUE\n"
-	    "stent relay: --urgent is there a second time (first: --urgent); leave one of them out\n"
-	    "stent relay: --listen is there a second time (first: LISTEN); leave one of them out\n"
+	    "stent relay: unexpected argument \"--urgent\"; write --KEY=VALUE\n"
+	    "stent relay: unexpected argument \"-x\"; write --KEY=VALUE\n"
+	    "stent relay: duplicate option --urgent (first at --urgent); remove one of them\n"
+	    "stent relay: duplicate option --listen (first at LISTEN); remove one of them\n"
 	    "stent relay: --client.heartbeat: protocol = tcp has no heartbeats; name the protocol, such as protocol = "
-	    "websocket, or leave this out: TCP probes work without\n"
-	    "stent relay: unknown option --zzz; `stent help keys` tells them all\n");
+	    "websocket, or remove this: TCP probes do not need it\n"
+	    "stent relay: unknown option \"--zzz\"; `stent help keys` lists them all\n");
 }
 
 /* --- printing --- */
