@@ -244,7 +244,7 @@ def zsh_action(name, words):
 
 def zsh_commands(ref):
     for command in ref.commands:
-        specs = ["'(- *)'{-h,--help}'[tell about it]'"]
+        specs = ["'(- *)'{-h,--help}'[print help]'"]
         for o in command["options"]:
             both = f"'({' '.join(spellings(o))})'" + "{" + ",".join(s + ("=" if s == o["name"] and "value" in o else "")
                                                                     for s in spellings(o)) + "}"

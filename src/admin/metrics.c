@@ -65,10 +65,14 @@ by_passthrough(struct evbuffer *out, const struct passthrough_count counts[PASST
 
 	head(out, name, "counter", "Flows whose protocol was not understood and that are relayed as plain bytes, by reason.");
 	for (size_t i = 0; i < PASSTHROUGH_ROWS; i++) {
-		if (counts[i].flows == 0)
+		const char *reason = passthrough_reason(&counts[i]);
+
+		if (i + 1 == PASSTHROUGH_ROWS && reason == NULL)
+			reason = "other";	/* always present: no family is empty */
+		if (reason == NULL)
 			continue;
 		evbuffer_add_printf(out, "%s{reason=\"", name);
-		add_label(out, passthrough_reason(&counts[i]));
+		add_label(out, reason);
 		evbuffer_add_printf(out, "\"} %" PRIu64 "\n", counts[i].flows);
 	}
 }

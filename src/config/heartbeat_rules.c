@@ -222,7 +222,7 @@ judge_lines(struct heartbeats *b, const struct section *s)
 		const struct entry *texts[] = { l->send, l->expect };
 
 		for (size_t i = 0; i < 2; i++)
-			if (!b->takes_texts && section_owns(s, texts[i]) && (texts[i]->side >= 0 || side == CLIENT))
+			if (!b->takes_texts && section_owns(s, texts[i]) && !texts[i]->is_guess && (texts[i]->side >= 0 || side == CLIENT))
 				errors_add(b->errors, texts[i]->line, "%s: only protocol = %s has a text of its own to "
 				    "send; remove this", texts[i]->name,
 				    name_with(CODEC_TAKES_TEXTS));

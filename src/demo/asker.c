@@ -1,4 +1,4 @@
-/* asker.c - the client of the demonstration: asks the clock, is quiet, asks again. Answers pings, as every WebSocket client does. */
+/* asker.c - the client of the demonstration: requests the time, and replies to pings as every WebSocket client does. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +10,8 @@
 struct asker {
 	struct bufferevent *bev;
 	bool upgraded;
-	int asked, answered, pinged;
-	int64_t waits_us;		/* since when it waits for an answer; 0: for none */
+	int requests, responses, pings;
+	int64_t waits_us;		/* since when it waits for a response; 0: for none */
 	char last[32];
 };
 
@@ -20,12 +20,12 @@ take(struct asker *a, const struct frame *f)
 {
 	switch (f->opcode) {
 	case FRAME_TEXT:
-		a->answered++;
+		a->responses++;
 		a->waits_us = 0;
 		snprintf(a->last, sizeof(a->last), "%.31s", (const char *)f->payload);
 		break;
 	case FRAME_PING:
-		a->pinged++;
+		a->pings++;
 		frame_put(bufferevent_get_output(a->bev), FRAME_PONG, f->payload, f->len, true);
 		break;
 	}
@@ -80,32 +80,32 @@ asker_free(struct asker *a)
 }
 
 void
-asker_ask(struct asker *a)
+asker_request(struct asker *a)
 {
-	static const char question[] = "what time is it?";
+	static const char request[] = "what time is it?";
 
-	frame_put(bufferevent_get_output(a->bev), FRAME_TEXT, question, sizeof(question) - 1, true);
-	a->asked++;
+	frame_put(bufferevent_get_output(a->bev), FRAME_TEXT, request, sizeof(request) - 1, true);
+	a->requests++;
 	if (a->waits_us == 0)
 		a->waits_us = clock_us();
 }
 
 int
-asker_asked(const struct asker *a)
+asker_requests(const struct asker *a)
 {
-	return a->asked;
+	return a->requests;
 }
 
 int
-asker_answered(const struct asker *a)
+asker_responses(const struct asker *a)
 {
-	return a->answered;
+	return a->responses;
 }
 
 int
-asker_pinged(const struct asker *a)
+asker_pings(const struct asker *a)
 {
-	return a->pinged;
+	return a->pings;
 }
 
 int64_t
@@ -115,7 +115,7 @@ asker_waiting_ms(const struct asker *a)
 }
 
 const char *
-asker_last_answer(const struct asker *a)
+asker_last_response(const struct asker *a)
 {
 	return a->last;
 }

@@ -1,10 +1,10 @@
 /*
- * stage.c - three lanes and their plot.
+ * stage.c - three lanes and their schedule.
  *
- * Every client asks at the same moments, with quiet times between that are
- * longer than the middlebox's memory. The lanes differ in what stands behind
- * the middlebox: the clock itself, a stent that sends TCP keepalive alone, a
- * stent that also puts WebSocket pings into the stream.
+ * All clients send requests at the same times, with pauses that are longer than
+ * the middlebox's idle limit. The lanes differ in what is behind the middlebox:
+ * the clock itself, a stent that sends TCP keepalive only, or a stent that also
+ * sends WebSocket pings.
  */
 #include <errno.h>
 #include <signal.h>
@@ -20,35 +20,35 @@
 #include "stent/log.h"
 #include "stent/server.h"
 
-static const int asks_at_ms[] = { 1000, 12000, 23000 };
+static const int requests_at_ms[] = { 1000, 12000, 23000 };
 #define GOODBYE_MS 300
-#define QUESTIONS ((int)(sizeof(asks_at_ms) / sizeof(asks_at_ms[0])))
+#define REQUESTS ((int)(sizeof(requests_at_ms) / sizeof(requests_at_ms[0])))
 
 static const struct {
 	const char *name, *way;
-	bool has_stent, must_live;
+	bool has_stent, must_survive;
 	const char *heartbeat;
 } plot[LANES] = {
-	{ "straight", "middlebox", false, false, NULL },
-	{ "stent, TCP keepalive alone", "middlebox and stent", true, false, "--heartbeat=off" },
+	{ "direct", "middlebox", false, false, NULL },
+	{ "stent, TCP keepalive only", "middlebox and stent", true, false, "--heartbeat=off" },
 	{ "stent, heartbeats", "middlebox and stent", true, true, "--heartbeat=2s" },
 };
 
 bool
-lane_went_as_told(const struct lane *l)
+lane_went_as_expected(const struct lane *l)
 {
-	const int answered = asker_answered(l->asker), asked = asker_asked(l->asker);
+	const int responses = asker_responses(l->asker), requests = asker_requests(l->asker);
 
-	if (asked != QUESTIONS)
+	if (requests != REQUESTS)
 		return false;
-	return l->must_live ? answered == asked && l->answers > 0 : answered == 1;
+	return l->must_survive ? responses == requests && l->replies > 0 : responses == 1;
 }
 
 bool
-stage_went_as_told(const struct stage *s)
+stage_went_as_expected(const struct stage *s)
 {
 	for (size_t i = 0; i < LANES; i++)
-		if (!lane_went_as_told(&s->lane[i]))
+		if (!lane_went_as_expected(&s->lane[i]))
 			return false;
 	return s->over;
 }
@@ -90,7 +90,7 @@ open_lane(struct stage *s, size_t i, uint16_t clock_port)
 	l->alive = true;
 	l->waiting_ms = -1;
 	l->has_stent = plot[i].has_stent;
-	l->must_live = plot[i].must_live;
+	l->must_survive = plot[i].must_survive;
 	if (l->has_stent)
 		r = open_stent(l, s->base, plot[i].heartbeat, clock_port, &behind);
 	if (r != 0)
@@ -100,7 +100,7 @@ open_lane(struct stage *s, size_t i, uint16_t clock_port)
 	return l->asker != NULL ? 0 : -ENOMEM;
 }
 
-/* The stents' log must not draw over the picture: it is kept, and shown at the end. */
+/* The stents' log would disturb the screen: it is kept, and printed at the end. */
 static int
 keep_log(struct stage *s)
 {
@@ -173,37 +173,37 @@ add_flow(struct flow_info *info, void *arg)
 	struct lane *l = arg;
 
 	l->heartbeats += info->leg[CLIENT].heartbeats;
-	l->answers += info->leg[CLIENT].replies;
+	l->replies += info->leg[CLIENT].replies;
 }
 
-/* What happened in this tick, the most telling thing first. */
+/* What happened in this tick, in order of importance. */
 static enum mark
-mark_of(struct lane *l, bool asks)
+mark_of(struct lane *l, bool is_request)
 {
 	const uint64_t heartbeats_before = l->heartbeats;
-	const int answered_before = l->answered;
+	const int responses_before = l->responses;
 
-	l->answered = asker_answered(l->asker);
-	l->alive = !middlebox_has_forgotten(l->box);
+	l->responses = asker_responses(l->asker);
+	l->alive = !middlebox_has_dropped(l->box);
 	l->waiting_ms = asker_waiting_ms(l->asker);
 	if (l->has_stent) {
-		l->heartbeats = l->answers = 0;
+		l->heartbeats = l->replies = 0;
 		worker_each_flow(server_worker(l->server, 0), add_flow, l);
 	}
-	if (asks)
-		return MARK_ASK;
-	if (l->answered > answered_before)
-		return MARK_ANSWER;
+	if (is_request)
+		return MARK_REQUEST;
+	if (l->responses > responses_before)
+		return MARK_RESPONSE;
 	if (!l->alive)
-		return MARK_LOST;
-	return l->heartbeats > heartbeats_before ? MARK_HEARTBEAT : MARK_QUIET;
+		return MARK_DROPPED;
+	return l->heartbeats > heartbeats_before ? MARK_HEARTBEAT : MARK_IDLE;
 }
 
 static bool
-asks_now(const struct stage *s)
+is_request_due(const struct stage *s)
 {
-	for (int i = 0; i < QUESTIONS; i++)
-		if (asks_at_ms[i] == (int)s->tick * TICK_MS)
+	for (int i = 0; i < REQUESTS; i++)
+		if (requests_at_ms[i] == (int)s->tick * TICK_MS)
 			return true;
 	return false;
 }
@@ -218,9 +218,9 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	for (size_t i = 0; i < LANES; i++) {
 		struct lane *l = &s->lane[i];
 
-		l->marks[s->tick] = (uint8_t)mark_of(l, asks_now(s));
-		if (asks_now(s))
-			asker_ask(l->asker);
+		l->marks[s->tick] = (uint8_t)mark_of(l, is_request_due(s));
+		if (is_request_due(s))
+			asker_request(l->asker);
 	}
 	s->tick++;
 	s->over = s->tick == MARKS;

@@ -92,12 +92,12 @@ def test_status_and_listing_tell_of_every_worker(stent, echo):
     assert all(flow["state"] == "open" and flow["client"]["rtt_ms"] is not None for flow in listed)
 
     text = ask(s, "status")
-    assert "7 open of at most" in text and f"route     echo (tcp) from {s.listen[0]} to {echo.text}" in text
+    assert "7 open (limit " in text and f"route        echo (tcp) from {s.listen[0]} to {echo.text}" in text
     for client in clients[:3]:
         client.half_close()
         client.expect_fin()
     wait_for(lambda: status_of(s)["ended"] == {"client-fin": 3}, what="three ends to be counted")
-    assert "ended     client-fin 3\n" in ask(s, "status")
+    assert "ended        client-fin 3\n" in ask(s, "status")
 
 
 def test_a_half_closed_flow_is_called_so(stent, raw_backend):
@@ -116,7 +116,7 @@ def test_top_is_a_listing_when_its_output_is_no_terminal(stent, echo):
         client.send_all(b"x" * 1000 * (i + 1))
         client.recv_exact(1000 * (i + 1))
     head, *rows = ask(s, "top", "--sort", "bytes").splitlines()
-    assert head.split()[:6] == ["ID", "ROUTE", "PROTOCOL", "STATE", "OPEN", "CLIENT"]
+    assert head.split()[:6] == ["ID", "ROUTE", "PROTOCOL", "STATE", "AGE", "CLIENT"]
     assert [row.split()[5] for row in rows] == [f"{HOST}:{c.port}" for c in reversed(clients)]
     assert [row.split()[10] for row in rows] == ["3.0k", "2.0k", "1.0k"]
     assert "--sort takes" in ask(s, "top", "--sort", "colour", status=2)
@@ -197,7 +197,7 @@ def test_kill_ends_one_flow_and_no_other(stent, raw_backend):
     assert (end["reason"], end["client"]) == ("admin-kill", f"{HOST}:{first.port}")
     second.send_all(b"still here")
     assert second_backend.recv_exact(10) == b"still here"
-    assert "no flow has the id" in ask(s, "kill", flows[f"{HOST}:{first.port}"], status=1)
+    assert "no flow with id" in ask(s, "kill", flows[f"{HOST}:{first.port}"], status=1)
 
 
 @pytest.mark.parametrize("words", [["kill"], ["kill", "x"], ["kill", "1", "2"], ["kill", "-1"], ["status", "now"],
@@ -245,11 +245,11 @@ def test_health_is_0_only_while_it_runs(stent, echo):
     assert run_stent("healthcheck", "--control", s.control).returncode == 0
     s.signal(signal.SIGSTOP)		# there, and does not answer
     done = run_stent("healthcheck", "-c", s.ini_path)
-    assert (done.returncode, "does not answer" in done.stderr) == (1, True)
+    assert (done.returncode, "does not respond" in done.stderr) == (1, True)
     s.signal(signal.SIGCONT)
     ask(s, "healthcheck")
     s.kill()
-    assert "no stent answers there" in ask(s, "healthcheck", status=1)
+    assert "no stent listens there" in ask(s, "healthcheck", status=1)
     assert run_stent("healthcheck", "--cntrol", "x").returncode == 1
 
 
@@ -296,7 +296,7 @@ def test_a_live_socket_is_not_taken(stent, echo, tmp_path):
     ini.write_text(f"[stent]\ncontrol = {path}\nadmin = off\n[route t]\nlisten = {HOST}:{free_port()}\nbackend = {echo.text}\n")
     done = run_stent("run", "-c", ini)
     assert done.returncode == 1
-    assert f"control = {path}: another stent answers there" in done.stderr
+    assert f"control = {path}: another stent listens there" in done.stderr
     assert status_of(s)["pid"] == s.pid
 
 
@@ -411,6 +411,18 @@ def test_metrics_count_what_happened(stent, echo, web):
     assert m["stent_bytes_total"] == {"client": 2000, "backend": 2000}
     assert m["stent_uptime_seconds"][None] > before["stent_uptime_seconds"][None]
     assert set(m["stent_flows_ended_total"]) == set(before["stent_flows_ended_total"])
+
+
+def test_passthrough_flows_are_counted_by_reason(stent, echo, web):
+    s = stent.route(echo.text, protocol="postgres", settings=web.settings)
+    assert metrics(web)["stent_passthrough_flows_total"] == {"other": 0}
+    for _ in range(2):
+        with s.connect() as client:
+            client.send_all(b"no PostgreSQL at all\n")
+            reason = s.next_event("protocol passthrough")["reason"]
+    assert metrics(web)["stent_passthrough_flows_total"] == {reason: 2, "other": 0}
+    assert status_of(s)["passthrough"] == {reason: 2}
+    assert f"passthrough  {reason} 2\n" in ask(s, "status")
 
 
 def test_flows_refused_at_the_limit_are_counted_and_logged_as_others(stent, echo, web):
@@ -540,12 +552,12 @@ def three_flows(stent, web):
 def test_each_leg_has_its_verdict(three_flows):
     s, ids, backends = three_flows
     b = backends()
-    assert [b[name]["verdict"] for name in ids] == ["alive", "alive", "asking"]
+    assert [b[name]["verdict"] for name in ids] == ["alive", "alive", "probing"]
     assert (b["never"]["replies"], b["never"]["pings"], b["never"]["why_none"]) == (0, 1, "it never replied")
     rows = {int(line.split()[0]): line for line in ask(s, "top", "--once").splitlines()[1:]}
-    assert re.search(r"alive [\d.]+m?s .* 0 of 1 replied$", rows[ids["never"]])
-    assert re.search(r"alive [\d.]+m?s .* (\d+) of \d+ replied$", rows[ids["always"]])
-    assert re.search(r"asking \d+ of 1000 .* 1 of \d+ replied$", rows[ids["once"]])
+    assert re.search(r"alive [\d.]+m?s .* 1 \(0 replies\)$", rows[ids["never"]])
+    assert re.search(r"alive [\d.]+m?s .* \d+ \((\d+) replies\)$", rows[ids["always"]])
+    assert re.search(r"pinging \d+ of 1000 .* \d+ \(1 replies\)$", rows[ids["once"]])
 
 
 @pytest.mark.parametrize("keys", [{}, {"protocol": "line", "backend__heartbeat_send": r"x\n", "heartbeat": "60ms"}])
@@ -576,8 +588,8 @@ def test_page_colours_a_leg_by_its_verdict(three_flows, web, tmp_path):
     rows = {int(re.search(r'class="dim">(\d+)<', row)[1]): row for row in re.findall(r"<tr>.*?</tr>", dom.split('id="flows"')[1])[1:]}
     dots = {name: re.findall(r'class="dot ?(\w*)"', rows[ids[name]])[1] for name in ids}
     assert dots == {"never": "good", "always": "good", "once": "wait"}
-    assert "0 of 1 replied; no heartbeats: it never replied" in rows[ids["never"]]
-    assert re.search(r"asking \d+ of 1000, quiet for", rows[ids["once"]]) and re.search(r"1 of \d+ replied", rows[ids["once"]])
+    assert "1 ping, 0 replies; no heartbeats: it never replied" in rows[ids["never"]]
+    assert re.search(r"pinging \d+ of 1000, idle for", rows[ids["once"]]) and re.search(r"\d+ pings?, 1 reply", rows[ids["once"]])
     assert re.search(r"alive [\d.]+ s ago", rows[ids["always"]])
 
 
@@ -611,7 +623,7 @@ def test_a_side_whose_host_is_gone_is_probed_then_dead(stent):
             client = wait_for(opened, what="the flow to open")
             assert backend()["verdict"] == "alive"
             run("ip", "-n", name, "link", "set", "stv1", "down")
-            asked = wait_for(lambda: (b := backend()) and b["verdict"] == "asking" and b, timeout=10, what="probes to be missed")
+            asked = wait_for(lambda: (b := backend()) and b["verdict"] == "probing" and b, timeout=10, what="probes to be missed")
             assert 0 < asked["probes"] <= asked["probes_max"] == 4
             assert "probing " in ask(s, "top", "--once")
             assert s.flow_end(timeout=10)["reason"] == "backend-keepalive-timeout"

@@ -120,4 +120,4 @@ def test_starttls_is_left_alone(stent, raw_backend, heartbeat):
         if heartbeat != "auto":		# both owe answers: until they came nothing can be let go
             backend.send_all(PONG * 200)
             client.send_all(b"\n" + ALIVE * 200)
-        assert s.next_event("protocol passthrough")["why"] == "TLS"
+        assert s.next_event("protocol passthrough")["reason"] == "TLS"

@@ -482,7 +482,7 @@ def test_a_codec_that_lets_go_is_counted(stent, raw_backend):
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(b"\x16\x03\x01\x02\x00\x01")
     assert backend.recv_exact(6) == b"\x16\x03\x01\x02\x00\x01"
-    assert s.next_event("protocol passthrough")["why"]
+    assert s.next_event("protocol passthrough")["reason"]
     assert lost() == ["stent_passthrough_flows_total 1"]
 
 

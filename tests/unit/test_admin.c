@@ -244,8 +244,8 @@ test_status_sums_the_workers(void **state)
 	assert_int_equal(number(json_object_get(j, "replies"), "client"), 606);
 	assert_int_equal(number(json_object_get(j, "replies"), "backend"), 707);
 	assert_int_equal(json_object_size(json_object_get(j, "passthrough")), 2);
-	assert_int_equal(number(json_object_get(j, "passthrough"), "TLS"), 807);
-	assert_int_equal(number(json_object_get(j, "passthrough"), "first of \"two\""), 1);
+	assert_int_equal(number(json_object_get(j, "passthrough"), "TLS"), 810);
+	assert_int_equal(number(json_object_get(j, "passthrough"), "bad \"length\""), 1);
 	assert_int_equal(json_object_size(ended), 2);
 	assert_int_equal(number(ended, "client-fin"), 909);
 	assert_int_equal(number(ended, "drain"), 1);
@@ -376,7 +376,7 @@ test_kill_finds_the_worker(void **state)
 	assert_int_equal(server.workers[1].killed_for, REASON_ADMIN_KILL);
 	assert_int_equal(server.workers[1].n_flows, 0);
 	assert_int_equal(server.workers[0].n_flows, 2);
-	assert_error("kill 2\n", "no flow has the id 2");
+	assert_error("kill 2\n", "no flow with id 2");
 	assert_error("kill\n", "kill takes the id");
 	assert_error("kill -1\n", "kill takes the id");
 	assert_error("kill 1x\n", "kill takes the id");
@@ -425,10 +425,10 @@ test_nonsense_is_answered_with_an_error(void **state)
 
 	(void)state;
 	assert_error("\n", "empty");
-	assert_error("explode\n", "no command \"explode\"");
-	assert_error("status now\n", "too many words");
-	assert_error("flows a b c d e f g\n", "too many words");
-	assert_error("\xff\xfe\n", "no UTF-8");
+	assert_error("explode\n", "unknown command \"explode\"");
+	assert_error("status now\n", "too many arguments");
+	assert_error("flows a b c d e f g\n", "too many arguments");
+	assert_error("\xff\xfe\n", "not UTF-8");
 	memset(nonsense, 'x', sizeof(nonsense));
 	nonsense[512] = '\0';
 	assert_error(nonsense, "too long");
@@ -622,6 +622,31 @@ test_health_over_http(void **state)
 	assert_string_equal(body(answer), "draining\n");
 }
 
+/* The same text is one reason wherever it is stored; what does not fit is "other". */
+static void
+test_passthrough_is_counted_by_reason(void **state)
+{
+	static char reasons[PASSTHROUGH_ROWS + 9][8];
+	static char again[] = "r0";
+	struct passthrough_count counts[PASSTHROUGH_ROWS] = { 0 };
+	const struct passthrough_count *last = &counts[PASSTHROUGH_ROWS - 1];
+
+	(void)state;
+	assert_null(passthrough_reason(&counts[0]));
+	for (size_t i = 0; i < PASSTHROUGH_ROWS + 9; i++) {
+		snprintf(reasons[i], sizeof(reasons[i]), "r%zu", i);
+		passthrough_add(counts, reasons[i], 2);
+	}
+	passthrough_add(counts, again, 5);
+	assert_string_equal(passthrough_reason(&counts[0]), "r0");
+	assert_int_equal(counts[0].flows, 7);
+	assert_int_equal(counts[PASSTHROUGH_ROWS - 2].flows, 2);
+	assert_string_equal(passthrough_reason(last), "other");
+	assert_int_equal(last->flows, 20);
+	passthrough_add(counts, "other", 1);
+	assert_int_equal(last->flows, 21);
+}
+
 /* Each sample belongs to the family announced before it, and each family has HELP and TYPE. */
 static void
 test_metrics(void **state)
@@ -637,6 +662,9 @@ test_metrics(void **state)
 	assert_non_null(strstr(text, "\nstent_flows_open{worker=\"0\"} 2\n"));
 	assert_non_null(strstr(text, "\nstent_flows_open{worker=\"1\"} 1\n"));
 	assert_non_null(strstr(text, "\nstent_heartbeat_replies_total{side=\"backend\"} 707\n"));
+	assert_non_null(strstr(text, "\nstent_passthrough_flows_total{reason=\"TLS\"} 810\n"));
+	assert_non_null(strstr(text, "\nstent_passthrough_flows_total{reason=\"bad \\\"length\\\"\"} 1\n"));
+	assert_non_null(strstr(text, "\nstent_passthrough_flows_total{reason=\"other\"} 0\n"));
 	assert_non_null(strstr(text, "\nstent_uptime_seconds 12.345\n"));
 	for (char *save, *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
 		char name[64], type[16];
@@ -885,6 +913,7 @@ main(void)
 		FACT(test_page),
 		FACT(test_json_over_http),
 		FACT(test_health_over_http),
+		FACT(test_passthrough_is_counted_by_reason),
 		FACT(test_metrics),
 		FACT(test_hosts_that_may_be_asked_by),
 		FACT(test_nothing_can_be_changed_over_http),

@@ -663,6 +663,45 @@ test_from_args(void **state)
 	config_release(c);
 }
 
+/* Keys and values of earlier versions: the new one is suggested, also where another is as near. */
+static void
+test_former_names_are_suggested(void **state)
+{
+	static const struct {
+		const char *lines, *error;
+	} rows[] = {
+		{ "lookup_age = 5s\n", "4: unknown key \"lookup_age\"; did you mean \"dns_ttl\"?" },
+		{ "beat_send = x\n", "4: unknown key \"beat_send\"; did you mean \"heartbeat_send\"?" },
+		{ "client.beat_send = x\n", "4: unknown key \"client.beat_send\"; did you mean \"client.heartbeat_send\"?" },
+		{ "beat_expect = x\n", "4: unknown key \"beat_expect\"; did you mean \"heartbeat_expect\"?" },
+		{ "backend.beat_expect = x\n", "4: unknown key \"backend.beat_expect\"; did you mean \"backend.heartbeat_expect\"?" },
+		{ "clinet.beat_send = x\n", "4: unknown key \"clinet.beat_send\"; did you mean \"client.heartbeat_send\"?" },
+		{ "client.lookup_age = 5s\n", "4: unknown key \"client.lookup_age\"; did you mean \"dns_ttl\"?" },
+		{ "heartbeat_kind = tell\n", "4: heartbeat_kind: \"tell\" is not one of auto | oneway | ping | early; did you mean "
+		    "\"oneway\"?" },
+		{ "client.heartbeat_kind = ask\n", "4: client.heartbeat_kind: \"ask\" is not one of auto | oneway | ping | early; did "
+		    "you mean \"ping\"?" },
+		{ "backend.heartbeat_kind = ahead\n", "4: backend.heartbeat_kind: \"ahead\" is not one of auto | oneway | ping | early; "
+		    "did you mean \"early\"?" },
+		{ "on_dead = farewell\n", "4: on_dead: \"farewell\" is not one of notify | reset | close; did you mean \"notify\"?" },
+	};
+	char *options[] = { "--lookup_age=5s", "--client.beat_send=x", "--backend.beat_expect=x", "--beat_send=x",
+	    "--heartbeat_kind=ask", "--client.heartbeat_kind=tell", "--on_dead=farewell", NULL };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_error(rows[i].lines, rows[i].error);
+	assert_null(read_args(":80", "a:80", options));
+	assert_string_equal(told,
+	    "stent relay: unknown option \"--lookup_age\"; did you mean \"--dns_ttl\"?\n"
+	    "stent relay: unknown option \"--client.beat_send\"; did you mean \"--client.heartbeat_send\"?\n"
+	    "stent relay: unknown option \"--backend.beat_expect\"; did you mean \"--backend.heartbeat_expect\"?\n"
+	    "stent relay: unknown option \"--beat_send\"; did you mean \"--heartbeat_send\"?\n"
+	    "stent relay: --heartbeat_kind: \"ask\" is not one of auto | oneway | ping | early; did you mean \"ping\"?\n"
+	    "stent relay: --client.heartbeat_kind: \"tell\" is not one of auto | oneway | ping | early; did you mean \"oneway\"?\n"
+	    "stent relay: --on_dead: \"farewell\" is not one of notify | reset | close; did you mean \"notify\"?\n");
+}
+
 static void
 test_wrong_args_are_all_told(void **state)
 {
@@ -829,6 +868,7 @@ main(void)
 		cmocka_unit_test(test_misses),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_from_args),
+		cmocka_unit_test(test_former_names_are_suggested),
 		cmocka_unit_test(test_wrong_args_are_all_told),
 		cmocka_unit_test(test_printed_settings_read_back),
 		cmocka_unit_test(test_lines_end_as_they_like),
