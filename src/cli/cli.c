@@ -22,8 +22,8 @@
 
 const struct command commands[] = {
 	{ "run", "", "relay in the foreground",
-	  "Relays until SIGTERM or SIGINT. Then it accepts no new flows, waits up to\n"
-	  "drain_timeout for the open ones, and stops (a second signal: at once).\n"
+	  "Relays until a signal: SIGTERM or SIGINT accepts no new flows, waits up to\n"
+	  "drain_timeout for the open ones, and stops (a second one: at once).\n"
 	  "SIGUSR1 reopens the log file.\n",
 	  OPTIONS(CONFIG("the settings file")), cli_run },
 	{ "relay", "LISTEN BACKEND [--KEY=VALUE ...]", "one route without a settings file",
@@ -53,11 +53,11 @@ const struct command commands[] = {
 	  "message where it has one, else a reset; the log has reason=admin-kill.\n",
 	  OPTIONS(WHERE), cli_kill },
 	{ "drain", "", "accept no new flows, let the open ones end, stop",
-	  "Same as SIGTERM. Returns at once.\n",
+	  "The same as SIGTERM, and returns at once.\n",
 	  OPTIONS(FLAG("--now", now, "do not wait for the open flows"), WHERE), cli_drain },
 	{ "healthcheck", "", "exit status 0 when stent runs and is not draining, else 1",
-	  "For Docker's HEALTHCHECK and for scripts. A stent at its limit (max_flows, or no\n"
-	  "descriptors) is healthy: a restart would end the flows it has.\n",
+	  "For Docker's HEALTHCHECK and for scripts. A stent at its limit (max_flows, or\n"
+	  "no descriptors) is healthy: a restart would end the flows it has.\n",
 	  OPTIONS(WHERE), cli_healthcheck },
 	{ "help", "[COMMAND | keys]", "help on a command, or on every key of the settings",
 	  "On a command, the same as `stent COMMAND --help`. JSON without a topic is the\n"

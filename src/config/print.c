@@ -224,9 +224,11 @@ print_protocol(const char *name, const char *summary, const char *client, const 
 	else if (format == KEYS_JSON)
 		print_object(out, (const char *const[]){ "name", name, "summary", summary, "client", client, "backend", backend,
 		    NULL });
-	else
-		fprintf(out, "\n  %s\n      %s\n      To the client: %s\n      To the backend: %s\n", name, summary, client,
-		    backend);
+	else {
+		fprintf(out, "\n  %s\n", name);
+		print_wrapped(summary, 6, out);
+		fprintf(out, "      To the client: %s\n      To the backend: %s\n", client, backend);
+	}
 }
 
 static void

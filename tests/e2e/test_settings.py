@@ -140,8 +140,8 @@ WRONG = {
     ROUTE + "connect_timeout = off\n":
         '4: connect_timeout: "off" is not a duration; write a number and a unit, such as 25s',
     ROUTE + "idle_timeout = of\n": '4: idle_timeout: "of" is not one of off | DURATION; did you mean "off"?',
-    ROUTE + "keepalive = 500ms/10s/6\n": '4: keepalive: the idle time "500ms" is no whole second, and the kernel '
-        "counts whole seconds; write 1s",
+    ROUTE + "keepalive = 500ms/10s/6\n": '4: keepalive: the idle time "500ms" is not in whole seconds, '
+        "as the kernel needs it; write 1s",
     ROUTE + "heartbeat_misses = 0\n": '4: heartbeat_misses: "0" is out of range; write 1 to 1000',
     ROUTE + "heartbeat = 25s\n": "4: heartbeat: protocol = tcp has no heartbeats; name the protocol, such as "
         "protocol = websocket, or remove this: TCP probes do not need it",
@@ -435,11 +435,11 @@ def test_workers_are_the_cores_that_it_may_use(tmp_path):
     (["--verion"], 2, 'unknown option "--verion"; did you mean "--version"?'),
     (["qqqqqqq"], 2, 'unknown command "qqqqqqq"; `stent help` lists them all'),
     (["check", "--confg", "x"], 2, 'unknown option "--confg"; did you mean "--config"?'),
-    (["check", "-c"], 2, "-c has no value; write one behind it"),
-    (["check", "--config="], 2, "--config= has no value; write one behind it"),
+    (["check", "-c"], 2, "-c needs a value; write one after it"),
+    (["check", "--config="], 2, "--config= needs a value; write one after it"),
     (["check", "a"], 2, 'unexpected argument "a"; see `stent check --help`'),
     (["help", "chekc"], 2, 'there is no help on "chekc"; did you mean "check"?'),
-    (["status", "--json=3"], 2, "--json takes no value; write it alone"),
+    (["status", "--json=3"], 2, "--json takes no value; write it without"),
     (["help", "--format=html"], 2, 'stent help: --format takes text, markdown or json, not "html"'),
     (["help", "--format=markdown"], 2, "stent help: --format=markdown is for `stent help keys`"),
     (["help", "run", "--format=json"], 2, "is for `stent help keys`, or for `stent help` without a topic"),

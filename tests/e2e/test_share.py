@@ -63,7 +63,7 @@ def test_every_option_of_the_table_is_taken_and_no_other(tables):
         for option in command["options"]:
             if "value" in option:
                 done = harness.run_stent(command["name"], option["name"])
-                assert "has no value; write one behind it" in done.stderr
+                assert "needs a value; write one after it" in done.stderr
             else:
                 done = harness.run_stent(command["name"], option["name"] + "=1")
                 assert "takes no value" in done.stderr
@@ -124,7 +124,7 @@ def test_calls_shown_on_the_page_are_taken():
             assert done.stderr.count("\n") == 1 and "--urgent: " in done.stderr
         elif command not in ("run", "check"):
             done = harness.run_stent(command, *words, "--control=/nowhere/control.sock")
-            assert done.returncode == 1 and "no stent answers there" in done.stderr
+            assert done.returncode == 1 and "no stent listens there" in done.stderr
 
 
 # --- completions ---
