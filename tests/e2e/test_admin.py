@@ -155,12 +155,12 @@ class Terminal:
 def test_top_is_live_on_a_terminal_and_leaves_it_as_it_was(stent, echo, way):
     s = stent.route(echo.text, name="live")
     with Terminal(stent_bin(), "top", "-c", str(s.ini_path)) as terminal:
-        terminal.wait_for(r"\x1b\[\?1049h.*0 flows open")
+        terminal.wait_for(r"\x1b\[\?1049h.*flows: 0 open")
         assert not terminal.echoes()
         client = s.connect()
         client.send_all(b"x")
         client.recv_exact(1)
-        terminal.wait_for(rf"1 flows open.*live.*{HOST}:{client.port}")
+        terminal.wait_for(rf"flows: 1 open.*live.*{HOST}:{client.port}")
         os.write(terminal.fd, b"b")
         terminal.wait_for(r"\x1b\[7mb bytes")
         if way == "key":
