@@ -69,7 +69,7 @@ size_t cli_word_at(const char *const *words, const char *word);
 const struct command *cli_find(const char *name);
 
 /* A line on stderr. Bytes that are not printable are escaped. */
-void cli_tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* "stent COMMAND ARGS", and what it does. */
 void cli_print_help(const struct command *c, FILE *out);

@@ -228,8 +228,6 @@ make_folder(const char *path)
 static int
 open_socket(const char *path, const char **why)
 {
-	static const struct keepalive no_options;
-	static const struct unix_access owner_alone = { .mode = 0600 };
 	struct endpoint ep = { .kind = ENDPOINT_UNIX, .addr_len = sizeof(struct sockaddr_un) };
 	struct sockaddr_un *sun = (struct sockaddr_un *)&ep.addr;
 
@@ -239,7 +237,7 @@ open_socket(const char *path, const char **why)
 	sun->sun_family = AF_UNIX;
 	memcpy(sun->sun_path, path, strlen(path) + 1);
 	make_folder(path);
-	return socket_listen(&ep, &no_options, &owner_alone, why);
+	return serve_listen(&ep, why);
 }
 
 int

@@ -280,8 +280,6 @@ static const struct serve_protocol protocol = {
 static int
 open_socket(const char *where, const char **why)
 {
-	static const struct keepalive no_options;
-	static const struct unix_access no_file;
 	struct endpoint ep;
 	int fd = -EINVAL;
 
@@ -289,9 +287,7 @@ open_socket(const char *where, const char **why)
 		return -EINVAL;
 	*why = "not a HOST:PORT";
 	if (ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY)
-		fd = socket_listen(&ep, &no_options, &no_file, why);
-	if (fd >= 0)
-		socket_defer_accept(fd, 1);	/* a client that sends nothing takes no place */
+		fd = serve_listen(&ep, why);
 	endpoint_clear(&ep);
 	return fd;
 }

@@ -26,6 +26,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "stent/endpoint.h"
+#include "stent/socket.h"
+
 #define MAX_CLIENTS 32
 #define ACCEPTS_A_ROUND 16	/* then other events have their turn */
 
@@ -292,6 +295,18 @@ on_resume(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	hold_reserve(s);
 	event_add(s->accept, NULL);
+}
+
+int
+serve_listen(const struct endpoint *ep, const char **why)
+{
+	static const struct keepalive no_options;
+	static const struct unix_access owner_only = { .mode = 0600 };
+	const int fd = socket_listen(ep, &no_options, &owner_only, why);
+
+	if (fd >= 0 && ep->kind != ENDPOINT_UNIX)
+		socket_defer_accept(fd, 1);	/* a client that sends nothing takes no place */
+	return fd;
 }
 
 int

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 
+struct endpoint;
 struct event_base;
 struct evbuffer;
 struct serve;
@@ -25,6 +26,12 @@ struct serve_protocol {
 	 */
 	void (*respond)(void *arg, char *request, struct evbuffer *out);
 };
+
+/*
+ * Listens on ep, on a UNIX socket for its owner only. Returns a non-blocking
+ * descriptor; or -errno, and why says what that means (static; NULL: what errno says).
+ */
+int serve_listen(const struct endpoint *ep, const char **why);
 
 /* Takes fd, a non-blocking socket that listens, and owns it on success. 0 or -errno. */
 int serve_start(struct serve **ret, struct event_base *base, int fd, const struct serve_protocol *p,

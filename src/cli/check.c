@@ -13,7 +13,7 @@ cli_check(int argc, char **argv)
 	if (config_read(&config, values.config, stderr) < 0)
 		return CLI_WRONG;
 	for (size_t i = 0; i < config->n_warnings; i++)
-		cli_tell("%s", config->warnings[i]);
+		cli_error("%s", config->warnings[i]);
 	config_print(config, stdout);
 	config_release(config);
 	return CLI_DONE;

@@ -77,7 +77,7 @@ cli_find(const char *name)
 }
 
 static int
-tell_unknown(const char *name)
+report_unknown(const char *name)
 {
 	const char *what = name[0] == '-' ? "option" : "command";
 	struct nearest n;
@@ -88,9 +88,9 @@ tell_unknown(const char *name)
 	nearest_offer(&n, "--help");
 	nearest_offer(&n, "--version");
 	if (nearest_best(&n) != NULL)
-		cli_tell("stent: unknown %s \"%s\"; did you mean \"%s\"?", what, name, nearest_best(&n));
+		cli_error("stent: unknown %s \"%s\"; did you mean \"%s\"?", what, name, nearest_best(&n));
 	else
-		cli_tell("stent: unknown %s \"%s\"; `stent help` lists them all", what, name);
+		cli_error("stent: unknown %s \"%s\"; `stent help` lists them all", what, name);
 	return CLI_WRONG;
 }
 
@@ -101,7 +101,7 @@ is_help_option(const char *word)
 }
 
 static bool
-asks_for_help(int argc, char **argv)
+has_help_option(int argc, char **argv)
 {
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		if (is_help_option(argv[i]))
@@ -128,8 +128,8 @@ dispatch(int argc, char **argv)
 	}
 	c = cli_find(argv[1]);
 	if (c == NULL)
-		return tell_unknown(argv[1]);
-	if (asks_for_help(argc - 1, argv + 1)) {
+		return report_unknown(argv[1]);
+	if (has_help_option(argc - 1, argv + 1)) {
 		cli_print_help(c, stdout);
 		return CLI_DONE;
 	}
@@ -143,7 +143,7 @@ cli_main(int argc, char **argv)
 
 	/* Output may be buffered until now: a full disk is a failure too. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
-		cli_tell("stent: cannot write: %s", strerror(errno));
+		cli_error("stent: cannot write: %s", strerror(errno));
 		return status == CLI_DONE ? CLI_FAILED : status;
 	}
 	return status;

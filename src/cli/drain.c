@@ -1,7 +1,7 @@
 /* drain.c - `stent drain`: no new flows, wait for the open ones, stop. Same as SIGTERM. */
 #include <stdio.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "cli/figures.h"
 #include "stent/cli.h"
 
@@ -16,7 +16,7 @@ cli_drain(int argc, char **argv)
 
 	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	j = ask("drain", &values, values.now ? "drain now" : "drain", &status);
+	j = control_client_request("drain", &values, values.now ? "drain now" : "drain", &status);
 	if (j == NULL)
 		return status;
 	open = json_integer_value(json_object_get(j, "flows_open"));

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "stent/cli.h"
 
 int
@@ -22,12 +22,12 @@ cli_healthcheck(int argc, char **argv)
 
 	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_FAILED;
-	j = ask("healthcheck", &values, "health", &status);
+	j = control_client_request("healthcheck", &values, "health", &status);
 	if (j == NULL)
 		return CLI_FAILED;
 	healthy = json_is_true(json_object_get(j, "healthy"));
 	if (!healthy)
-		cli_tell("stent healthcheck: %s",
+		cli_error("stent healthcheck: %s",
 		    json_is_string(json_object_get(j, "why")) ?
 		    json_string_value(json_object_get(j, "why")) : "not healthy");
 	else

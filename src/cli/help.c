@@ -133,7 +133,7 @@ print_reference(FILE *out)
 const char *const help_formats[] = { "text", "markdown", "json", NULL };
 
 static int
-tell_unknown(const char *topic)
+report_unknown(const char *topic)
 {
 	struct nearest n;
 
@@ -142,9 +142,9 @@ tell_unknown(const char *topic)
 	for (const struct command *c = commands; c->name != NULL; c++)
 		nearest_offer(&n, c->name);
 	if (nearest_best(&n) != NULL)
-		cli_tell("stent help: there is no help on \"%s\"; did you mean \"%s\"?", topic, nearest_best(&n));
+		cli_error("stent help: there is no help on \"%s\"; did you mean \"%s\"?", topic, nearest_best(&n));
 	else
-		cli_tell("stent help: there is no help on \"%s\"; `stent help` lists the topics", topic);
+		cli_error("stent help: there is no help on \"%s\"; `stent help` lists the topics", topic);
 	return CLI_WRONG;
 }
 
@@ -155,11 +155,11 @@ help_on(const char *topic, enum keys_format format)
 	const struct command *c = topic != NULL ? cli_find(topic) : NULL;
 
 	if (topic != NULL && c == NULL)
-		return tell_unknown(topic);
+		return report_unknown(topic);
 	if (topic == NULL && format == KEYS_JSON)
 		return print_reference(stdout) < 0 ? CLI_FAILED : CLI_DONE;
 	if (format != KEYS_TEXT) {
-		cli_tell("stent help: --format=%s is for `stent help keys`%s", help_formats[format],
+		cli_error("stent help: --format=%s is for `stent help keys`%s", help_formats[format],
 		    format == KEYS_JSON ? ", or for `stent help` without a topic" : "");
 		return CLI_WRONG;
 	}

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "stent/cli.h"
 
 int
@@ -16,11 +16,11 @@ cli_kill(int argc, char **argv)
 	if (words < 0)
 		return CLI_WRONG;
 	if (words == 0 || strspn(argv[1], "0123456789") != strlen(argv[1]) || strlen(argv[1]) > 20) {
-		cli_tell("stent kill: needs the id of a flow, a number; `stent top` shows them");
+		cli_error("stent kill: needs the id of a flow, a number; `stent top` shows them");
 		return CLI_WRONG;
 	}
 	snprintf(request, sizeof(request), "kill %s", argv[1]);
-	j = ask("kill", &values, request, &status);
+	j = control_client_request("kill", &values, request, &status);
 	json_decref(j);
 	return status;
 }

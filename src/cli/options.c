@@ -16,7 +16,7 @@
 #include "stent/utf8.h"
 
 void
-cli_tell(const char *fmt, ...)
+cli_error(const char *fmt, ...)
 {
 	char *text;
 	va_list ap;
@@ -33,7 +33,7 @@ cli_tell(const char *fmt, ...)
 }
 
 static int
-tell_unknown(const struct command *c, const char *word)
+report_unknown(const struct command *c, const char *word)
 {
 	struct nearest n;
 
@@ -43,9 +43,9 @@ tell_unknown(const struct command *c, const char *word)
 		nearest_offer(&n, o->name);
 	nearest_offer(&n, "--help");
 	if (nearest_best(&n) != NULL)
-		cli_tell("stent %s: unknown option \"%s\"; did you mean \"%s\"?", c->name, word, nearest_best(&n));
+		cli_error("stent %s: unknown option \"%s\"; did you mean \"%s\"?", c->name, word, nearest_best(&n));
 	else
-		cli_tell("stent %s: unknown option \"%s\"; `stent %s --help` lists them all", c->name, word, c->name);
+		cli_error("stent %s: unknown option \"%s\"; `stent %s --help` lists them all", c->name, word, c->name);
 	return -EINVAL;
 }
 
@@ -75,7 +75,7 @@ cli_word_at(const char *const *words, const char *word)
 
 /* 0, or -EINVAL: the option has a list of words, and this is not one of them. */
 static int
-judge_word(const struct command *c, const struct cli_option *o, const char *value)
+check_word(const struct command *c, const struct cli_option *o, const char *value)
 {
 	char list[128];
 	size_t len = 0;
@@ -85,7 +85,7 @@ judge_word(const struct command *c, const struct cli_option *o, const char *valu
 	for (const char *const *w = o->words; *w != NULL && len < sizeof(list); w++)
 		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
 		    w == o->words ? "" : w[1] != NULL ? ", " : " or ", *w);
-	cli_tell("stent %s: %s takes %s, not \"%s\"", c->name, o->name, list, value);
+	cli_error("stent %s: %s takes %s, not \"%s\"", c->name, o->name, list, value);
 	return -EINVAL;
 }
 
@@ -98,23 +98,23 @@ read_option(int argc, char **argv, int *i, const struct command *c, struct cli_v
 	char *field;
 
 	if (o == NULL)
-		return tell_unknown(c, word);
+		return report_unknown(c, word);
 	field = (char *)values + o->offset;
 	if (o->value == NULL) {
 		*(bool *)field = true;
 		if (value == NULL)
 			return 0;
-		cli_tell("stent %s: %s takes no value; write it without", c->name, o->name);
+		cli_error("stent %s: %s takes no value; write it without", c->name, o->name);
 		return -EINVAL;
 	}
 	if (value == NULL && *i + 1 < argc)
 		value = argv[++*i];
 	if (value == NULL || *value == '\0') {
-		cli_tell("stent %s: %s needs a value; write one after it", c->name, word);
+		cli_error("stent %s: %s needs a value; write one after it", c->name, word);
 		return -EINVAL;
 	}
 	*(const char **)(void *)field = value;
-	return judge_word(c, o, value);
+	return check_word(c, o, value);
 }
 
 int
@@ -132,7 +132,7 @@ cli_options(int argc, char **argv, int max_words, struct cli_values *values)
 			if (read_option(argc, argv, &i, c, values) < 0)
 				return -EINVAL;
 		} else if (words == max_words) {
-			cli_tell("stent %s: unexpected argument \"%s\"; see `stent %s --help`", argv[0],
+			cli_error("stent %s: unexpected argument \"%s\"; see `stent %s --help`", argv[0],
 			    argv[i], argv[0]);
 			return -EINVAL;
 		} else {

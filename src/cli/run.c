@@ -122,7 +122,7 @@ start_or_explain(struct process *p, const struct config *config)
 	const int r = start(p, config);
 
 	if (r != 0 && config->log.target != TARGET_STDERR)
-		cli_tell("stent: failed to start; see %s%s", config->log.path != NULL ? "the log " : "syslog",
+		cli_error("stent: failed to start; see %s%s", config->log.path != NULL ? "the log " : "syslog",
 		    config->log.path != NULL ? config->log.path : "");
 	return r;
 }
@@ -157,7 +157,7 @@ relay_until_stopped(struct config *config)
 	int r = log_open(&config->log);
 
 	if (r != 0)
-		cli_tell("stent: cannot open the log%s%s: %s", config->log.path != NULL ? " " : "",
+		cli_error("stent: cannot open the log%s%s: %s", config->log.path != NULL ? " " : "",
 		    config->log.path != NULL ? config->log.path : "", log_open_hint(-r));
 	for (size_t i = 0; i < config->n_warnings && r == 0; i++)
 		log_say(LEVEL_WARN, "%s", config->warnings[i]);
@@ -192,7 +192,7 @@ cli_relay(int argc, char **argv)
 	struct config *config;
 
 	if (argc < 3 || argv[1][0] == '-' || argv[2][0] == '-') {
-		cli_tell("stent relay: needs LISTEN and BACKEND first, as in: stent relay :6432 db1:5432");
+		cli_error("stent relay: needs LISTEN and BACKEND first, as in: stent relay :6432 db1:5432");
 		return CLI_WRONG;
 	}
 	if (config_from_args(&config, argv[1], argv[2], argv + 3, (size_t)argc - 3, stderr) != 0)

@@ -1,7 +1,7 @@
 /* status.c - `stent status`: version, counters and routes of a running stent. */
 #include <stdio.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "cli/figures.h"
 #include "stent/cli.h"
 
@@ -91,7 +91,7 @@ cli_status(int argc, char **argv)
 
 	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	j = ask("status", &values, "status", &status);
+	j = control_client_request("status", &values, "status", &status);
 	if (j == NULL)
 		return status;
 	if (values.json) {

@@ -16,7 +16,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "cli/figures.h"
 #include "cli/top_table.h"
 #include "stent/cli.h"
@@ -103,12 +103,12 @@ leave(const struct screen *s)
 }
 
 static json_t *
-ask_flows(const char *path, size_t order, size_t limit, char why[ASK_WHY_MAX])
+request_flows(const char *path, size_t order, size_t limit, char why[CONTROL_WHY_MAX])
 {
 	char request[64];
 
 	snprintf(request, sizeof(request), "flows limit=%zu sort=%s", limit, top_orders[order]);
-	return ask_try(path, request, why);
+	return control_client_try(path, request, why);
 }
 
 static double
@@ -149,9 +149,9 @@ static void
 print_screen(struct screen *s, FILE *out, const struct winsize *size)
 {
 	size_t rows = size->ws_row > 5 ? size->ws_row - 5U : 1;
-	char why[ASK_WHY_MAX];
-	json_t *status = ask_try(s->path, "status", why);
-	json_t *flows = status != NULL ? ask_flows(s->path, s->order, rows, why) : NULL;
+	char why[CONTROL_WHY_MAX];
+	json_t *status = control_client_try(s->path, "status", why);
+	json_t *flows = status != NULL ? request_flows(s->path, s->order, rows, why) : NULL;
 
 	fputs("\033[H", out);
 	if (flows == NULL) {
@@ -224,11 +224,11 @@ show_live(struct screen *s)
 static int
 print_once(const struct screen *s)
 {
-	char why[ASK_WHY_MAX];
-	json_t *flows = ask_flows(s->path, s->order, LISTING_LIMIT, why);
+	char why[CONTROL_WHY_MAX];
+	json_t *flows = request_flows(s->path, s->order, LISTING_LIMIT, why);
 
 	if (flows == NULL) {
-		cli_tell("stent top: %s", why);
+		cli_error("stent top: %s", why);
 		return CLI_FAILED;
 	}
 	top_print_table(stdout, flows, LISTING_LIMIT, 0, "\n");
@@ -246,7 +246,7 @@ cli_top(int argc, char **argv)
 	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
 	s.order = cli_word_at(top_orders, values.sort);
-	s.path = ask_find("top", &values);
+	s.path = control_client_path("top", &values);
 	if (s.path == NULL)
 		return CLI_WRONG;
 	if (!values.once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))

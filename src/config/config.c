@@ -87,7 +87,7 @@ config_new(void)
 }
 
 int
-value_judge(const struct key *k, const char *text, const struct spot *spot)
+value_check(const struct key *k, const char *text, const struct spot *spot)
 {
 	struct config *c = config_new();
 	struct route r = { 0 };
@@ -170,7 +170,7 @@ set_all(struct config *c, const struct parsed *d)
 }
 
 static void
-tell_of_file(const char *path, const char *what, FILE *errors)
+print_of_file(const char *path, const char *what, FILE *errors)
 {
 	utf8_print(path, errors);
 	fprintf(errors, ": %s\n", what);
@@ -180,20 +180,20 @@ int
 config_make(struct config **ret, struct parsed *d, FILE *errors)
 {
 	struct config *c = config_new();
-	int r = c != NULL ? set_all(c, d) : -ENOMEM, told;
+	int r = c != NULL ? set_all(c, d) : -ENOMEM, printed;
 
 	if (r == 0) {
 		resolve_routes(c, d);
 		resolve_listeners(c, d);
 		resolve_loops(c, d);
 	}
-	told = errors_tell(&d->errors, errors);
+	printed = errors_print(&d->errors, errors);
 	if (r == 0)
-		r = told;
+		r = printed;
 	if (c != NULL)
 		c->warnings = errors_take_warnings(&d->errors, &c->n_warnings);
 	if (r == -ENOMEM)
-		tell_of_file(d->errors.path, "not enough memory to read the settings", errors);
+		print_of_file(d->errors.path, "not enough memory to read the settings", errors);
 	parsed_clear(d);
 	if (r < 0) {
 		config_release(c);
@@ -212,7 +212,7 @@ config_read(struct config **ret, const char *path, FILE *errors)
 
 	if (r < 0) {
 		snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(-r));
-		tell_of_file(path, why, errors);
+		print_of_file(path, why, errors);
 		parsed_clear(&d);
 		return r;
 	}

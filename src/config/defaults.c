@@ -37,7 +37,7 @@ resolve_user_timeout(struct leg_settings *leg)
 }
 
 static void
-judge_route(struct parsed *d, const struct section *s)
+check_route(struct parsed *d, const struct section *s)
 {
 	static const char *const needed[] = { "listen", "backend" };
 
@@ -60,7 +60,7 @@ resolve_routes(struct config *c, struct parsed *d)
 		heads += s->kind == SECTION_ROUTE;
 		if (s->kind != SECTION_ROUTE || s->is_faulty)
 			continue;
-		judge_route(d, s);
+		check_route(d, s);
 		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
 		for (int side = CLIENT; side <= BACKEND; side++)
 			resolve_user_timeout(&c->routes[routes].leg[side]);
@@ -112,7 +112,7 @@ gather_places(const struct config *c, const struct parsed *d, size_t *n)
 }
 
 static void
-tell_clash(struct parsed *d, const struct place *a, const struct place *b)
+report_clash(struct parsed *d, const struct place *a, const struct place *b)
 {
 	const struct place *later = b->line >= a->line ? b : a, *first = later == b ? a : b;
 	char place[PLACE_MAX];
@@ -128,11 +128,11 @@ tell_clash(struct parsed *d, const struct place *a, const struct place *b)
 
 /* Each listener against those before it. One error each: a thousand equal ones would give a million. */
 static void
-judge_place(struct parsed *d, const struct place *places, size_t i)
+check_place(struct parsed *d, const struct place *places, size_t i)
 {
 	for (size_t j = 0; j < i; j++) {
 		if (endpoint_clash(places[j].endpoint, places[i].endpoint)) {
-			tell_clash(d, &places[j], &places[i]);
+			report_clash(d, &places[j], &places[i]);
 			return;
 		}
 	}
@@ -140,7 +140,7 @@ judge_place(struct parsed *d, const struct place *places, size_t i)
 
 /* The status page or the control socket against all listeners. */
 static void
-judge_own(struct parsed *d, const char *key, const char *address, const char *prefix,
+check_own(struct parsed *d, const char *key, const char *address, const char *prefix,
     const struct place *places, size_t n)
 {
 	const struct entry *e = parsed_decides_process(d, key_find(key));
@@ -172,8 +172,8 @@ resolve_listeners(const struct config *c, struct parsed *d)
 		return;
 	}
 	for (size_t i = 0; i < n; i++)
-		judge_place(d, places, i);
-	judge_own(d, "admin", c->admin, "", places, n);
-	judge_own(d, "control", c->control, "unix:", places, n);
+		check_place(d, places, i);
+	check_own(d, "admin", c->admin, "", places, n);
+	check_own(d, "control", c->control, "unix:", places, n);
 	free(places);
 }

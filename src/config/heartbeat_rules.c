@@ -175,7 +175,7 @@ auto_interval(const struct heartbeats *b, enum side side)
 
 /* Details of a heartbeat that the leg's protocol does not have; "off" and "auto" are harmless. */
 static void
-judge_details(const struct heartbeats *b, const struct leg_heartbeats *l, const struct parsed *d, const struct section *s)
+check_details(const struct heartbeats *b, const struct leg_heartbeats *l, const struct parsed *d, const struct section *s)
 {
 	const bool sets_misses = b->route->leg[l->side].heartbeat_misses > 0;
 	const char *const names[] = { "heartbeat_timeout", "heartbeat_limit", sets_misses ? "heartbeat_misses" : NULL };
@@ -215,7 +215,7 @@ resolve_interval(struct heartbeats *b, struct leg_heartbeats *l)
 
 /* heartbeat_send and heartbeat_expect belong to protocol = line, and the second to the first. */
 static void
-judge_lines(struct heartbeats *b, const struct section *s)
+check_lines(struct heartbeats *b, const struct section *s)
 {
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		const struct leg_heartbeats *l = &b->leg[side];
@@ -234,7 +234,7 @@ judge_lines(struct heartbeats *b, const struct section *s)
 
 /* protocol = line needs a text, unless heartbeats are off. */
 static void
-judge_line_route(struct heartbeats *b, const struct parsed *d, const struct section *s)
+check_line_route(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
 	const struct entry *e = parsed_decides(d, s, key_find("protocol"), CLIENT);
 
@@ -254,7 +254,7 @@ has_transactions(const struct heartbeats *b)
 }
 
 static void
-judge_transaction(struct heartbeats *b, const struct parsed *d, const struct section *s)
+check_transaction(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
 	const struct entry *e = decides(d, s, "heartbeat_in_transaction", BACKEND);
 
@@ -301,7 +301,7 @@ has_events(const struct heartbeats *b)
 
 /* heartbeat_text and heartbeat_at_start belong to event streams. */
 static void
-judge_comments(struct heartbeats *b, const struct parsed *d, const struct section *s)
+check_comments(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
 	const struct codec_settings *settings = &b->route->codec_settings;
 	const char *const names[] = {
@@ -351,16 +351,16 @@ resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s)
 	if (protocol != NULL && !protocol->is_good)
 		return;		/* an error already */
 	heartbeats_gather(&b, d, s, r);
-	judge_lines(&b, s);
-	judge_line_route(&b, d, s);
-	judge_transaction(&b, d, s);
-	judge_comments(&b, d, s);
+	check_lines(&b, s);
+	check_line_route(&b, d, s);
+	check_transaction(&b, d, s);
+	check_comments(&b, d, s);
 	drop_useless(&b);
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		struct leg_settings *leg = &r->leg[side];
 
 		if (leg->heartbeat_ms != 0) {
-			judge_details(&b, &b.leg[side], d, s);
+			check_details(&b, &b.leg[side], d, s);
 			resolve_kind(&b, &b.leg[side]);
 			resolve_interval(&b, &b.leg[side]);
 		}

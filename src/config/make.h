@@ -9,7 +9,7 @@
 #include "stent/config.h"
 
 /* Reads a value and discards it: 0, -EINVAL (the spot has the error) or -ENOMEM. */
-int value_judge(const struct key *k, const char *text, const struct spot *spot);
+int value_check(const struct key *k, const char *text, const struct spot *spot);
 
 /* Reads a file. 0, -errno when it cannot be read, -ENOMEM. */
 int parsed_read(struct parsed *d, const char *path);

@@ -49,7 +49,7 @@ find_section(const struct parsed *d, enum section_kind kind, const char *name)
 
 /* False, after adding the error, when a route cannot have the name. */
 static bool
-judge_route_name(struct parsed *d, const char *name, int line)
+check_route_name(struct parsed *d, const char *name, int line)
 {
 	static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
 	size_t len = strlen(name), ok = strspn(name, good);
@@ -107,7 +107,7 @@ parsed_open(struct parsed *d, char *head, int line)
 		kind = SECTION_DEFAULTS;
 	} else if (strncmp(head, "route", 5) == 0 && strchr(" \t", head[5]) != NULL) {
 		name = head + 5 + strspn(head + 5, " \t");
-		is_good = judge_route_name(d, name, line);
+		is_good = check_route_name(d, name, line);
 	} else {
 		return open_unknown(d, head, line);
 	}
@@ -154,16 +154,16 @@ is_comment_at_fault(const struct key *k, const char *text)
 	char *value;
 	bool at_fault;
 
-	if (hash == NULL || value_judge(k, text, &silent) == 0)
+	if (hash == NULL || value_check(k, text, &silent) == 0)
 		return false;
 	value = strndup(text, (size_t)(hash - text));
-	at_fault = value != NULL && value_judge(k, value, &silent) == 0;
+	at_fault = value != NULL && value_check(k, value, &silent) == 0;
 	free(value);
 	return at_fault;
 }
 
 static int
-judge_value(const struct key *k, const char *text, const struct spot *spot)
+check_value(const struct key *k, const char *text, const struct spot *spot)
 {
 	if (*text == '\0' && k->def != NULL)
 		return spot_error(spot, "has no value; write one, or remove the line for the default %s", k->def);
@@ -171,7 +171,7 @@ judge_value(const struct key *k, const char *text, const struct spot *spot)
 		return spot_error(spot, "has no value; write %s", k->type->form);
 	if (is_comment_at_fault(k, text))
 		return spot_error(spot, "a comment after a value begins with \" ;\", not with \" #\"; write ; there");
-	return value_judge(k, text, spot);
+	return value_check(k, text, spot);
 }
 
 int
@@ -186,7 +186,7 @@ parsed_put(struct parsed *d, struct section *s, const struct key *k, int side, c
 	if (first != NULL && !first->is_guess)
 		errors_add(&d->errors, line, "duplicate %s %s (first at %s); remove one of them",
 		    d->errors.words != NULL ? "option" : "key", name, errors_place(&d->errors, first->line, place));
-	r = judge_value(k, text, &spot);
+	r = check_value(k, text, &spot);
 	return r == -ENOMEM ? r : keep(s, (struct entry){
 		.key = k, .side = side, .line = line, .is_good = r == 0,
 	}, name, text);

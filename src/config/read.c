@@ -23,7 +23,7 @@
 
 struct source {
 	FILE *file;
-	struct parsed *draft;
+	struct parsed *parsed;
 	int line;
 	int failed;		/* -errno; reading ends then */
 };
@@ -81,7 +81,7 @@ is_comment(const char *text)
 static void
 take_section(struct source *s, const char *text)
 {
-	struct errors *errors = &s->draft->errors;
+	struct errors *errors = &s->parsed->errors;
 	const char *end = strchr(text, ']'), *rest = "";
 	char *copy, *head;
 	int r;
@@ -102,7 +102,7 @@ take_section(struct source *s, const char *text)
 	head = copy + strspn(copy, " \t");
 	for (size_t len = strlen(head); len > 0 && isblank((unsigned char)head[len - 1]); len--)
 		head[len - 1] = '\0';
-	r = parsed_open(s->draft, head, s->line);
+	r = parsed_open(s->parsed, head, s->line);
 	if (r < 0)
 		s->failed = r;
 	free(copy);
@@ -112,7 +112,7 @@ take_section(struct source *s, const char *text)
 static bool
 take_pair(struct source *s, const char *text)
 {
-	struct errors *errors = &s->draft->errors;
+	struct errors *errors = &s->parsed->errors;
 	const char *mark = first_mark(text);
 
 	if (*mark == '=' && mark > text)
@@ -128,9 +128,9 @@ take_pair(struct source *s, const char *text)
 
 /* False, after adding the error, when the line is not text that can be read. */
 static bool
-judge_bytes(struct source *s, const struct line *l)
+check_bytes(struct source *s, const struct line *l)
 {
-	struct errors *errors = &s->draft->errors;
+	struct errors *errors = &s->parsed->errors;
 
 	if (l->has_nul) {
 		errors_add(errors, s->line, "zero byte in the line; save the file as plain UTF-8 text");
@@ -158,13 +158,13 @@ take_line(struct source *s, const struct line *l, const char *text)
 {
 	if (!l->has_nul && (is_comment(text) || (*text == '\0' && l->whole == l->len)))
 		return false;
-	if (*text == '[' && judge_bytes(s, l)) {
+	if (*text == '[' && check_bytes(s, l)) {
 		take_section(s, text);
 		return false;
 	}
-	if (*text != '[' && judge_bytes(s, l) && take_pair(s, text))
+	if (*text != '[' && check_bytes(s, l) && take_pair(s, text))
 		return true;
-	parsed_spoil(s->draft);
+	parsed_spoil(s->parsed);
 	return false;
 }
 
@@ -182,7 +182,7 @@ next_line(char *buf, int size, void *stream)
 			s->failed = errno != 0 ? -errno : -EIO;
 		return NULL;
 	}
-	s->draft->last_line = ++s->line;
+	s->parsed->last_line = ++s->line;
 	if (s->line == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
 		text += 3;
 	text += strspn(text, " \t");
@@ -199,7 +199,7 @@ on_pair(void *user, const char *section, const char *name, const char *value)
 	int r;
 
 	(void)section;
-	r = parsed_add(s->draft, name, value, s->line);
+	r = parsed_add(s->parsed, name, value, s->line);
 	if (r < 0)
 		s->failed = r;
 	return 1;
@@ -208,7 +208,7 @@ on_pair(void *user, const char *section, const char *name, const char *value)
 int
 parsed_read(struct parsed *d, const char *path)
 {
-	struct source s = { .file = fopen(path, "re"), .draft = d };
+	struct source s = { .file = fopen(path, "re"), .parsed = d };
 	int line;
 
 	if (s.file == NULL)

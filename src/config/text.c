@@ -84,7 +84,7 @@ const struct type type_log = { .form = "stderr | syslog | file:PATH", .parse = p
 /* --- control, admin, user --- */
 
 static int
-judge_path(const char *path, const struct spot *spot)
+check_path(const char *path, const struct spot *spot)
 {
 	struct sockaddr_un un;
 
@@ -107,7 +107,7 @@ parse_path(const struct key *k, void *field, const char *text, const struct spot
 		return 0;
 	r = quote_read(&path, text, spot);
 	if (r == 0)
-		r = judge_path(path, spot);
+		r = check_path(path, spot);
 	if (r == 0)
 		*(char **)field = path;
 	else
@@ -153,7 +153,7 @@ parse_admin(const struct key *k, void *field, const char *text, const struct spo
 const struct type type_admin = { .form = "ADDRESS:PORT", .parse = parse_admin, .print = print_text };
 
 static int
-judge_host(const char *name, const struct spot *spot)
+check_host(const char *name, const struct spot *spot)
 {
 	if (*name == '\0')
 		return spot_error(spot, "an item of the list is empty; write a name between the commas, or remove "
@@ -181,7 +181,7 @@ parse_hosts(const struct key *k, void *field, const char *text, const struct spo
 		r = -ENOMEM;
 	while (r != -ENOMEM && (one = strsep(&more, ",")) != NULL) {
 		one = trim(one);
-		if (judge_host(one, spot) < 0)
+		if (check_host(one, spot) < 0)
 			r = -EINVAL;
 		else if (one[strlen(one) - 1] == '.')
 			one[strlen(one) - 1] = '\0';
@@ -399,7 +399,7 @@ const struct type type_protocol = { .form = "NAME", .parse = parse_protocol, .pr
 /* --- heartbeat_send, heartbeat_expect, heartbeat_text --- */
 
 static int
-judge_heartbeat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
+check_heartbeat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
 {
 	if (len == 0)
 		return spot_error(spot, "%s is empty; write some bytes or remove the line", text);
@@ -422,7 +422,7 @@ parse_heartbeat(struct codec_bytes *bytes, const char *text, bool is_line, const
 		return -ENOMEM;
 	r = quote_unescape(data, &len, text, spot);
 	if (r == 0)
-		r = judge_heartbeat(data, len, text, is_line, spot);
+		r = check_heartbeat(data, len, text, is_line, spot);
 	if (r < 0) {
 		free(data);
 		return r;
@@ -447,7 +447,7 @@ parse_line(const struct key *k, void *field, const char *text, const struct spot
 
 /* A client must find a comment in it, and nothing that it could take for an event. */
 static int
-judge_comment(const uint8_t *data, size_t len, const char *text, const struct spot *spot)
+check_comment(const uint8_t *data, size_t len, const char *text, const struct spot *spot)
 {
 	const uint8_t *end = memchr(data, '\n', len);
 
@@ -481,7 +481,7 @@ parse_comment(const struct key *k, void *field, const char *text, const struct s
 		return -ENOMEM;
 	r = quote_unescape(bytes.data, &bytes.len, text, spot);
 	if (r == 0)
-		r = judge_comment(bytes.data, bytes.len, text, spot);
+		r = check_comment(bytes.data, bytes.len, text, spot);
 	if (r < 0)
 		free(bytes.data);
 	else

@@ -135,7 +135,7 @@ test_every_default_is_good(void **state)
 		const struct spot spot = { .errors = &errors, .name = k->name };
 
 		if (k->def != NULL)
-			assert_int_equal(value_judge(k, k->def, &spot), 0);
+			assert_int_equal(value_check(k, k->def, &spot), 0);
 		assert_int_equal(errors.n, 0);
 		assert_true(strlen(k->help) > 10 && k->help[strlen(k->help) - 1] != '.');
 		assert_true(k->legs == 0 || k->scope == SCOPE_LEG);

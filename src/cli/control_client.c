@@ -1,11 +1,11 @@
 /*
- * ask.c - sends a request to a running stent over its control socket.
+ * control_client.c - sends a request to a running stent over its control socket.
  *
  * By default the path comes from the default settings file, else it is the
  * default path. Only a file given with --config must exist and be right; a
  * health check in a container often cannot even read the default one.
  */
-#include "cli/ask.h"
+#include "cli/control_client.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -35,7 +35,7 @@ from_named_file(const char *command, const char *file)
 		return NULL;
 	path = config->control != NULL ? strdup(config->control) : NULL;
 	if (config->control == NULL)
-		cli_tell("stent %s: no control socket: %s has control = off", command, file);
+		cli_error("stent %s: no control socket: %s has control = off", command, file);
 	config_release(config);
 	return path;
 }
@@ -62,7 +62,7 @@ from_default_file(void)
 }
 
 char *
-ask_find(const char *command, const struct cli_values *where)
+control_client_path(const char *command, const struct cli_values *where)
 {
 	char *path;
 
@@ -214,7 +214,7 @@ explain(int r)
 }
 
 json_t *
-ask_try(const char *path, const char *request, char why[ASK_WHY_MAX])
+control_client_try(const char *path, const char *request, char why[CONTROL_WHY_MAX])
 {
 	char *response = NULL;
 	const char *error;
@@ -223,7 +223,7 @@ ask_try(const char *path, const char *request, char why[ASK_WHY_MAX])
 	int r = exchange(path, request, &response);
 
 	if (r < 0) {
-		snprintf(why, ASK_WHY_MAX, "%s: %s", path, explain(r));
+		snprintf(why, CONTROL_WHY_MAX, "%s: %s", path, explain(r));
 		return NULL;
 	}
 	j = json_loads(response, 0, &where);
@@ -232,27 +232,27 @@ ask_try(const char *path, const char *request, char why[ASK_WHY_MAX])
 	if (j != NULL && error == NULL)
 		return j;
 	if (error != NULL)
-		snprintf(why, ASK_WHY_MAX, "%s", error);
+		snprintf(why, CONTROL_WHY_MAX, "%s", error);
 	else
-		snprintf(why, ASK_WHY_MAX, "%s: unexpected response; is this the control socket of a stent?", path);
+		snprintf(why, CONTROL_WHY_MAX, "%s: unexpected response; is this the control socket of a stent?", path);
 	json_decref(j);
 	return NULL;
 }
 
 json_t *
-ask(const char *command, const struct cli_values *where, const char *request, int *status)
+control_client_request(const char *command, const struct cli_values *where, const char *request, int *status)
 {
-	char why[ASK_WHY_MAX];
-	char *path = ask_find(command, where);
+	char why[CONTROL_WHY_MAX];
+	char *path = control_client_path(command, where);
 	json_t *j;
 
 	if (path == NULL) {
 		*status = CLI_WRONG;
 		return NULL;
 	}
-	j = ask_try(path, request, why);
+	j = control_client_try(path, request, why);
 	if (j == NULL)
-		cli_tell("stent %s: %s", command, why);
+		cli_error("stent %s: %s", command, why);
 	*status = j == NULL ? CLI_FAILED : CLI_DONE;
 	free(path);
 	return j;
