@@ -77,6 +77,7 @@ client_free(struct client *c)
 {
 	struct serve *s = c->serve;
 
+	assert(s->n_clients > 0);
 	TAILQ_REMOVE(&s->clients, c, link);
 	s->n_clients--;
 	if (c->io != NULL)
@@ -135,6 +136,7 @@ write_response(struct client *c)
 			continue;
 		return errno == EAGAIN && wait_for(c, EV_WRITE) == 0;
 	}
+	assert(c->state == WRITING);
 	c->state = LINGERING;
 	shutdown(c->fd, SHUT_WR);
 	event_add(c->end, &linger);

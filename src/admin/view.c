@@ -10,6 +10,7 @@
  */
 #include "admin/view.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <inttypes.h>
@@ -147,6 +148,7 @@ copy_flow(struct flow_info *info, void *arg)
 static void
 drop_flows(struct gathered *g, size_t n)
 {
+	assert(g->n <= g->room);
 	while (g->n > n)
 		config_release(g->flows[--g->n].route->config);
 }
@@ -187,6 +189,7 @@ gather(struct gathered *g, const struct server *s, const struct flow_query *q)
 {
 	void *order = (void *)(uintptr_t)&orders[q->sort];
 
+	assert(q->sort < sizeof(orders) / sizeof(orders[0]) && q->limit <= FLOW_LIMIT_MAX);
 	g->with_facts = orders[q->sort].of == rtt_of;
 	each_flow(s, copy_flow, g);
 	if (g->n == 0)

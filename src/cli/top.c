@@ -6,6 +6,7 @@
  * Signal handlers only set a flag, so that the terminal is always restored.
  * When the output is not a terminal, one whole listing is printed.
  */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -246,6 +247,7 @@ cli_top(int argc, char **argv)
 	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
 	s.order = cli_word_at(top_orders, values.sort);
+	assert(s.order < N_ORDERS);	/* cli_options() has checked it */
 	s.path = control_client_path("top", &values);
 	if (s.path == NULL)
 		return CLI_WRONG;

@@ -111,6 +111,7 @@ set_value(const struct key *k, void *base, enum side side, const struct entry *e
 	static const struct spot checked = { 0 };
 	const char *text = e != NULL && e->is_good ? e->text : k->def;
 
+	assert(e == NULL || e->key == k);
 	return text != NULL ? k->type->parse(k, key_field(k, base, side), text, &checked) : 0;
 }
 
@@ -163,6 +164,7 @@ set_all(struct config *c, const struct parsed *d)
 
 		if (s->kind != SECTION_ROUTE || s->is_faulty)
 			continue;
+		assert(c->n_routes < d->n);
 		c->routes[c->n_routes].config = c;
 		r = set_route(&c->routes[c->n_routes++], d, s);
 	}
@@ -199,6 +201,7 @@ config_make(struct config **ret, struct parsed *d, FILE *errors)
 		config_release(c);
 		return r;
 	}
+	assert(c->n_routes > 0 && c->workers >= 1 && c->workers <= CONFIG_WORKERS_MAX);
 	*ret = c;
 	return 0;
 }

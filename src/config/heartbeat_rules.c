@@ -9,6 +9,7 @@
  *
  * protocol = auto can turn out to be any protocol, so it may have every kind.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,7 @@ kinds_text(unsigned kinds, char buf[KINDS_TEXT_MAX])
 {
 	static const struct word names[] = { { "oneway", HEARTBEAT_ONEWAY }, { "ping", HEARTBEAT_PING }, { "early", HEARTBEAT_EARLY } };
 
+	assert(kinds != 0 && (kinds & ~(unsigned)ANY_KIND) == 0);
 	buf[0] = '\0';
 	for (size_t i = 0; i < 3; i++) {
 		if ((kinds & (unsigned)names[i].value) == 0)
@@ -364,6 +366,8 @@ resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s)
 			resolve_kind(&b, &b.leg[side]);
 			resolve_interval(&b, &b.leg[side]);
 		}
+		assert(leg->heartbeat_ms >= 0);	/* auto is resolved */
+		assert((leg->heartbeat_kind & ~(unsigned)ANY_KIND) == 0);
 		warn_of_haste(&b, &b.leg[side], d, s);
 		r->codec_settings.heartbeats[side] = leg->heartbeat_ms > 0 || leg->heartbeat_is_auto;
 		r->codec_settings.kind[side] = leg->heartbeat_kind;

@@ -7,6 +7,7 @@
  *
  * A key of a leg without the leg's name means both legs.
  */
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -253,5 +254,7 @@ key_meant(const char *wrong, bool of_process, bool of_route, char buf[MEANT_MAX]
 void *
 key_field(const struct key *k, void *base, enum side side)
 {
+	assert(side == CLIENT || side == BACKEND);
+	assert(k->scope == SCOPE_LEG || k->stride == 0);
 	return (char *)base + k->offset + k->stride * side;
 }

@@ -7,6 +7,7 @@
  * has now. A loop through a name or a firewall is detected when a connection
  * comes back (net/own_ends.c).
  */
+#include <assert.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <stdlib.h>
@@ -180,6 +181,7 @@ report_loop(struct graph *g, size_t first, size_t last, const struct endpoint *b
 static void
 follow(struct graph *g, size_t i)
 {
+	assert(g->nodes[i].mark == NOT_VISITED);
 	g->nodes[i].mark = ON_PATH;
 	for (size_t k = 0; k < g->n; k++) {
 		const struct endpoint *backend, *listen = find_way(g, g->nodes[i].route, g->nodes[k].route, &backend);

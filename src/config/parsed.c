@@ -6,6 +6,7 @@
  * that one, without a value, so that a mistyped "listen" is one error and not
  * also a missing listen.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +184,8 @@ parsed_put(struct parsed *d, struct section *s, const struct key *k, int side, c
 	char place[PLACE_MAX];
 	int r;
 
+	assert(side == -1 || (k->scope == SCOPE_LEG && key_has_leg(k, (enum side)side)));
+	assert(key_is_in(k, s->kind == SECTION_STENT ? SCOPE_PROCESS : SCOPE_ROUTE));
 	if (first != NULL && !first->is_guess)
 		errors_add(&d->errors, line, "duplicate %s %s (first at %s); remove one of them",
 		    d->errors.words != NULL ? "option" : "key", name, errors_place(&d->errors, first->line, place));
@@ -249,6 +252,7 @@ parsed_spoil(struct parsed *d)
 struct section *
 parsed_single(const struct parsed *d, enum section_kind kind)
 {
+	assert(kind != SECTION_ROUTE);	/* there may be many */
 	return d->single[kind] > 0 ? &d->sections[d->single[kind] - 1] : NULL;
 }
 
@@ -266,6 +270,7 @@ parsed_decides(const struct parsed *d, const struct section *route, const struct
 	const struct section *order[] = { route, parsed_single(d, SECTION_DEFAULTS) };
 	const struct entry *e;
 
+	assert(route->kind == SECTION_ROUTE && k->scope != SCOPE_PROCESS);
 	for (size_t i = 0; i < 2; i++) {
 		if (order[i] == NULL)
 			continue;

@@ -7,6 +7,7 @@
  */
 #include "config/quote.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -60,6 +61,7 @@ quote_unescape(uint8_t *data, size_t *len, const char *text, const struct spot *
 			return spot_error(spot, "\"\\%.3s\" is not an escape; known are \\n \\r \\t \\0 \\xHH \\\\ \\\"", p + 1);
 		p += 1 + n;
 	}
+	assert(*len <= strlen(text));	/* no escape is longer than it is written */
 	if (quoted && *p == '\0')
 		return spot_error(spot, "%s has no closing quote; write one (a \" ;\" inside is a comment: write \\x3b)",
 		    text);

@@ -11,6 +11,7 @@
  * would misread is an error here, and reaches inih as an empty line. The line
  * of what inih passes to on_pair() is the last one read.
  */
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
@@ -186,6 +187,7 @@ next_line(char *buf, int size, void *stream)
 	if (s->line == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
 		text += 3;
 	text += strspn(text, " \t");
+	assert(text >= buf && text <= buf + l.len);
 	len = take_line(s, &l, text) ? strlen(text) : 0;
 	memmove(buf, text, len);
 	strcpy(buf + len, "\n");	/* read_line() left room */

@@ -6,6 +6,7 @@
  * they mean, so one reader serves all keys of a type. A number is printed as
  * its word when it has one, so that output reads back as the same value.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -88,7 +89,10 @@ parse_word(const struct key *k, void *field, const char *text, const struct spot
 static void
 print_word(const struct key *k, const void *field, FILE *out)
 {
-	fputs(word_of(k, *(const unsigned *)field), out);
+	const char *word = word_of(k, *(const unsigned *)field);
+
+	assert(word != NULL);	/* parse_word() writes no other value */
+	fputs(word, out);
 }
 
 const struct type type_word = { .parse = parse_word, .print = print_word };

@@ -3,6 +3,7 @@
  * short frames, never fragmented (RFC 6455, section 5.2). It shares no code with
  * stent's codec, which is what the demonstration shows at work.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "demo/demo.h"
@@ -71,6 +72,7 @@ frame_put(struct evbuffer *buf, int opcode, const void *payload, size_t len, boo
 	uint8_t bytes[6 + FRAME_MAX];
 	size_t head = masked ? 6 : 2;
 
+	assert(len <= FRAME_MAX);
 	bytes[0] = (uint8_t)(0x80 | opcode);
 	bytes[1] = (uint8_t)((masked ? 0x80 : 0) | len);
 	memcpy(bytes + 2, mask, sizeof(mask));

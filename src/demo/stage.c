@@ -6,6 +6,7 @@
  * the clock itself, a stent that sends TCP keepalive only, or a stent that also
  * sends WebSocket pings.
  */
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -215,6 +216,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	assert(s->tick < MARKS);
 	for (size_t i = 0; i < LANES; i++) {
 		struct lane *l = &s->lane[i];
 
