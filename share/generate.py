@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """
-generate.py STENT TEMPLATE OUT - a man page or a completion: the template, with
-each line @NAME@ replaced by what the program's own tables say of it (`stent
-help --format=json`), and @version@ wherever it stands.
+generate.py STENT TEMPLATE OUT - makes a man page or a completion of a template:
+each line @NAME@ is replaced from the program's own tables (`stent help
+--format=json`), and @version@ everywhere.
 
-What may stand as a value is told to the shells by words: FILE is a file,
-file:FILE one behind that prefix, all others are literal.
+The shells get possible values as words: FILE is a file, file:FILE a file after
+that prefix, all others are literal.
 """
 import json
 import re
@@ -23,7 +23,7 @@ def alternatives(value):
 
 
 def words_of_key(key, protocols):
-    """The literal words that may stand as a key's value, and its files."""
+    """The literal words that a key takes as its value, and its files."""
     if key["name"] == "protocol":
         return [p["name"] for p in protocols]
     words = []
@@ -78,7 +78,7 @@ def argument(word):
 
 
 def text_lines(text):
-    """Lines of plain text, a sentence begun on a line of its own."""
+    """Lines of plain text, each sentence on a line of its own."""
     for one in re.split(r"(?<=[a-z0-9)>][.:?!]) (?=[A-Z])", text):
         for line in textwrap.wrap(one, 78, break_long_words=False, break_on_hyphens=False):
             line = line.replace("\\", "\\e")
@@ -86,7 +86,7 @@ def text_lines(text):
 
 
 def prose(text):
-    """A paragraph; what stands in `these` is literal."""
+    """A paragraph; text in `these` is literal."""
     parts = re.split(r"`([^`]*)`(\S*)", text)
     for i in range(0, len(parts), 3):
         if parts[i].strip():
@@ -119,7 +119,7 @@ def words_text(words):
 
 
 def usage(command):
-    """What stands behind the command, a macro's line each."""
+    """What follows the command, one macro line each."""
     words = command["words"]
     if words.startswith("["):
         yield ".Op " + " | ".join(("Ar " if w.isupper() else "Cm ") + w for w in words[1:-1].split(" | "))
@@ -258,7 +258,7 @@ def zsh_commands(ref):
         if command["words"] == "ID":
             specs.append("'1:ID: '")
         yield f"\t{command['name']})"
-        if command["name"] == "relay":      # its keys stand behind the two addresses
+        if command["name"] == "relay":      # its keys follow the two addresses
             yield "\t\t((CURRENT < 4)) || keys=("
             yield from (f"\t\t\t'{name}=-[{zsh_text(text)}]{zsh_action('value', words)}'" for name, words, text in ref.relay)
             yield "\t\t)"
