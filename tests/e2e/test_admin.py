@@ -35,15 +35,15 @@ def status_of(s):
 
 
 def talk(path, request):
-    """What the control socket answers, as it comes."""
+    """The raw response of the control socket."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10)
         sock.connect(str(path))
         sock.sendall(request)
-        answer = b""
+        response = b""
         while piece := sock.recv(65536):
-            answer += piece
-    return json.loads(answer)
+            response += piece
+    return json.loads(response)
 
 
 class Http:
@@ -56,10 +56,10 @@ class Http:
     def get(self, path, method="GET", **headers):
         connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
         connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-        answer = connection.getresponse()
-        body = answer.read().decode()
+        response = connection.getresponse()
+        body = response.read().decode()
         connection.close()
-        return answer.status, body
+        return response.status, body
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def web():
     return Http()
 
 
-# --- what it tells ---
+# --- status and listings ---
 
 @pytest.mark.workers
-def test_status_and_listing_tell_of_every_worker(stent, echo):
+def test_status_and_listing_cover_every_worker(stent, echo):
     s = stent.route(echo.text, name="echo", settings={"workers": 3})
     clients = [s.connect() for _ in range(7)]
     for client in clients:
@@ -243,7 +243,7 @@ def test_health_is_0_only_while_it_runs(stent, echo):
     s = stent.route(echo.text)
     assert ask(s, "healthcheck") == "healthy\n"
     assert run_stent("healthcheck", "--control", s.control).returncode == 0
-    s.signal(signal.SIGSTOP)		# there, and does not answer
+    s.signal(signal.SIGSTOP)		# there, and does not respond
     done = run_stent("healthcheck", "-c", s.ini_path)
     assert (done.returncode, "does not respond" in done.stderr) == (1, True)
     s.signal(signal.SIGCONT)
@@ -264,7 +264,7 @@ def test_a_full_one_is_healthy(stent, echo, web):
         assert web.get("/healthz") == (200, "ok\n")
 
 
-def test_control_off_is_told_as_the_reason(stent, echo):
+def test_control_off_is_given_as_the_reason(stent, echo):
     s = stent.route(echo.text, settings={"control": "off"})
     assert "control = off" in ask(s, "status", status=2)
 
@@ -315,7 +315,7 @@ def test_clients_that_do_nothing_hold_up_nobody(stent, echo, web):
 @pytest.mark.parametrize("says", [b"", b"GET /healthz HTTP/1.1\r\n", b"GET /flows HTTP/1.1\r\nHost: localhost\r\n\r\n"],
                          ids=["nothing", "half a request", "a request"])
 def test_a_hundred_that_hang_do_not_make_it_unhealthy(stent, echo, web, says):
-    """They come again as soon as they are dropped; whoever gets no answer has stent started anew."""
+    """They come again as soon as they are dropped; without a response to a health check stent would be restarted."""
     stent.route(echo.text, settings=web.settings)
     stop = threading.Event()
 
@@ -338,7 +338,7 @@ def test_a_hundred_that_hang_do_not_make_it_unhealthy(stent, echo, web, says):
     assert answers == {(200, "ok\n")} and took < 2 * SLOW, (answers, took)
 
 
-def test_without_descriptors_it_still_answers(stent, echo, web):
+def test_without_descriptors_it_still_responds(stent, echo, web):
     s = stent.route(echo.text, settings=web.settings)
     client = s.connect()
     client.send_all(b"x")
@@ -461,7 +461,7 @@ def test_http_reads_and_never_changes(stent, echo, web):
     assert s.wait() == 0
 
 
-def test_it_is_asked_by_the_names_of_its_machine(stent, echo, web, tmp_path):
+def test_host_names_of_the_machine_are_accepted(stent, echo, web, tmp_path):
     """As Prometheus asks, by the full name. Another's name may have been made to lead here."""
     hosts, resolv = tmp_path / "hosts", tmp_path / "resolv.conf"
     hosts.write_text("127.0.0.1 localhost\n127.0.1.1\tdb1.corp.example db1 # db1.comment.example\n10.0.0.2 db2.corp.example\n")

@@ -117,7 +117,7 @@ WRONG = {
     "[stent]\n[route r]\nbackend = a:1\n": "2: [route r] has no listen; write listen = ADDRESS:PORT",
     "[route r]\nlisten = :1\n": "1: [route r] has no backend; write backend = HOST:PORT",
     "[route r]\nlistne = :1\nbackend = a:1\n": '2: unknown key "listne"; did you mean "listen"?',
-    # lines that are none
+    # lines with a syntax error
     ROUTE + "urgent\n": '4: "urgent" has no =; write KEY = VALUE',
     ROUTE + "urgent: on\n": '4: "urgent: on" has : instead of =; write KEY = VALUE',
     ROUTE + "backend.host:80 = on\n": '4: "backend.host:80 = on" has : instead of =; write KEY = VALUE',
@@ -187,7 +187,7 @@ WRONG = {
         '2: listen: "original" is no place to listen on; write it as the backend of redirected flows',
     "[route r]\nlisten = :1,\nbackend = a:1\n": "2: listen: an item of the list is empty; "
         "write HOST:PORT between the commas, or remove one",
-    # listeners in each other's way
+    # listeners that clash
     "[route r]\nlisten = :1, 127.0.0.1:1\nbackend = a:1\n":
         '2: listen: "127.0.0.1:1" clashes with ":1" in the same list; remove one of them',
     "[route r]\nlisten = 0.0.0.0:9\nbackend = a:1\n[route s]\nlisten = 10.1.2.3:9\nbackend = a:1\n":
@@ -204,7 +204,7 @@ WRONG = {
         '4: listen: "unix:/x/y" clashes with control = /x/y (line 2); change one of them',
     "[route r]\nlisten = :1\nbackend = 127.0.0.1:1\n":
         '2: listen: ":1" is the route\'s own backend "127.0.0.1:1"; give one another port',
-    # routes that lead round
+    # routes that form a loop
     "[route r]\nlisten = 127.0.0.1:9\nbackend = db:9, LocalHost:9\n":
         '2: listen: "127.0.0.1:9" is the route\'s own backend "LocalHost:9"; give one another port',
     "[route r]\nlisten = [::]:9\nbackend = localhost:9\n":
@@ -222,7 +222,7 @@ WRONG = {
 }
 
 
-def test_routes_that_lead_to_others_but_not_round(printed):
+def test_routes_that_lead_to_others_without_a_loop(printed):
     """Also of one port, where the address is not the listener's, or not of its family, or not known from the file."""
     printed("[route a]\nlisten = 127.0.0.1:1\nbackend = localhost:2\n[route b]\nlisten = :2\nbackend = unix:/c, localhost:3\n"
             "[route c]\nlisten = unix:/c\nbackend = db:3\n[route d]\nlisten = 127.0.0.1:3\nbackend = 127.0.0.2:3\n"
@@ -230,7 +230,7 @@ def test_routes_that_lead_to_others_but_not_round(printed):
 
 
 @pytest.mark.parametrize("text", WRONG, ids=[error for error in WRONG.values()])
-def test_an_error_is_told_with_its_line_and_what_to_do(text, errors_of):
+def test_an_error_names_its_line_and_what_to_do(text, errors_of):
     assert errors_of(text) == [WRONG[text]]
     assert "; " in WRONG[text]
 
@@ -251,14 +251,14 @@ def test_a_line_that_inih_would_cut_is_an_error(errors_of):
     assert error == f"3: the line has {len(backends) + 10} bytes, the limit is 4094; shorten it"
 
 
-def test_a_utf16_file_is_an_error_and_no_riddle(errors_of):
+def test_a_utf16_file_is_an_error_on_each_line(errors_of):
     errors = errors_of(ROUTE.encode("utf-16"))
     assert errors == [f"{line}: zero byte in the line; save the file as plain UTF-8 text"
                       for line in range(1, 5)]
 
 
-def test_all_errors_are_told_at_once_in_the_order_of_their_lines(errors_of):
-    """Reading, values, and what needs the whole file are three passes: each tells its errors."""
+def test_all_errors_are_reported_at_once_in_the_order_of_their_lines(errors_of):
+    """Reading, values, and what needs the whole file are three passes: each reports its errors."""
     texts = list(WRONG)
     bad = "".join(f"[route r{i}]\nlistne = :{i}\nbackend = 127.0.0.1, :{i}\nkeepalive = 5\nfoo\n"
                   f"on_dead = rest\nheartbeat = 3s\n" for i in range(1, 501))
@@ -271,7 +271,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_their_lines(errors_of):
     assert lines[-2:] == [3501, 3502]
 
 
-def test_a_hundred_thousand_errors_are_told_too(errors_of):
+def test_a_hundred_thousand_errors_are_reported_too(errors_of):
     assert len(errors_of("[stent]\n" + "x\n" * 100_000 + ROUTE)) == 100_000
 
 
@@ -283,15 +283,15 @@ def test_a_thousand_routes_on_one_port_are_a_thousand_errors(errors_of):
                           "give one another port")
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
         done = harness.run_stent("check", "-c", path)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == f"{path}: cannot be read: {why}; name another file with -c\n"
 
 
-def test_messages_cannot_act_on_a_terminal(errors_of):
-    """Bytes that are no control bytes pass: a name in Greek is told as it is."""
+def test_messages_cannot_control_a_terminal(errors_of):
+    """Bytes that are no control bytes pass: a name in Greek is printed as it is."""
     assert errors_of(ROUTE + "protocol = ελλ\n")[0].startswith('4: protocol: unknown protocol "ελλ"; known are tcp')
     for byte in list(range(1, 9)) + list(range(11, 32)) + [127]:
         (error,) = errors_of(ROUTE.encode() + b"x" + bytes([byte]) + b"= 1\n")
@@ -303,7 +303,7 @@ def test_messages_cannot_act_on_a_terminal(errors_of):
         assert error.startswith(f'4: unknown key "a{shown}b"')
 
 
-def test_words_of_the_command_line_cannot_act_on_a_terminal_either(tmp_path):
+def test_arguments_cannot_control_a_terminal_either(tmp_path):
     for words in (["check", "-c", tmp_path / "\x1b[31m"], ["\x1b[31m"], ["check", "--\x1b[31m"], ["check", "\x1b[31m"],
                   ["help", "\x1b[31m"], ["status", "--control", "/\x1b[31m"], ["relay", "\x1b[31m", "a:1"]):
         done = harness.run_stent(*words)
@@ -444,14 +444,14 @@ def test_workers_are_the_cores_that_it_may_use(tmp_path):
     (["help", "--format=markdown"], 2, "stent help: --format=markdown is for `stent help keys`"),
     (["help", "run", "--format=json"], 2, "is for `stent help keys`, or for `stent help` without a topic"),
 ])
-def test_a_wrong_call_is_told(words, status, told):
+def test_a_wrong_call_is_an_error(words, status, told):
     done = harness.run_stent(*words)
     assert done.returncode == status
     assert done.stdout == ""
     assert told in done.stderr
 
 
-def test_run_tells_all_errors_of_its_file_too(tmp_path):
+def test_run_reports_all_errors_of_its_file_too(tmp_path):
     path = tmp_path / "stent.ini"
     path.write_text("[route r]\nlistne = :1\nbackend = a\n")
     done = harness.run_stent("run", "-c", path)
@@ -471,7 +471,7 @@ HASTY = [
 
 
 @pytest.mark.parametrize("key, warning", HASTY)
-def test_a_period_that_costs_packets_is_warned_of(key, warning, tmp_path, stent):
+def test_a_short_period_is_warned_of(key, warning, tmp_path, stent):
     path = tmp_path / "stent.ini"
     path.write_text(ROUTE + f"{key}\nprotocol = redis\n[route s]\nlisten = 127.0.0.1:3\nbackend = a:1\n")
     done = harness.run_stent("check", "-c", path)
@@ -483,12 +483,12 @@ def test_a_period_that_costs_packets_is_warned_of(key, warning, tmp_path, stent)
     assert s.other_lines == []
 
 
-def test_periods_that_cost_little_are_not_warned_of(printed):
+def test_a_period_of_a_second_is_not_warned_of(printed):
     printed(ROUTE + "protocol = redis\nheartbeat = 1s\nheartbeat_timeout = 1s\n")
     printed("[defaults]\nheartbeat = 20ms\nheartbeat_timeout = 1ms\n" + ROUTE)          # a protocol without heartbeats
 
 
-def test_a_warning_stands_beside_the_errors(errors_of):
+def test_warnings_are_reported_with_the_errors(errors_of):
     errors = errors_of(ROUTE + "protocol = redis\nheartbeat = 1ms\nurgent = no\n")
     assert [e.split(" ")[1] for e in errors] == ["warning:", "urgent:"]
 
@@ -500,7 +500,7 @@ def test_one_line_is_warned_of_once(tmp_path):
     assert harness.run_stent("check", "-c", path).stderr.count("\n") == 1
 
 
-def test_relay_tells_all_errors_of_its_words():
+def test_relay_reports_all_errors_of_its_arguments():
     done = harness.run_stent("relay", ":0", "db:5432", "--keepalve=off", "--client.heartbeat=25", "--workers=2",
                              "--workers=3", "--urgent")
     assert (done.returncode, done.stdout) == (2, "")
@@ -610,7 +610,7 @@ def test_the_samples_are_good(path, printed):
     printed(path.read_text())
 
 
-def test_whatever_is_taken_into_force_in_the_sample_is_good(printed):
+def test_each_commented_part_of_the_sample_is_valid(printed):
     lines = SAMPLE.read_text().splitlines()
     before = printed(SAMPLE.read_text())
     tried = 0
@@ -632,7 +632,7 @@ def readme_parts():
 
 
 def test_the_readme_has_the_reference():
-    assert readme_parts()[1] == reference(), "write it anew: /usr/bin/python3 tests/e2e/test_settings.py"
+    assert readme_parts()[1] == reference(), "regenerate it: /usr/bin/python3 tests/e2e/test_settings.py"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 /*
- * test_config.c - facts about the settings: what a file means.
+ * test_config.c - tests of the settings: what a file means.
  *
  * The protocols here are the test's own: a table of rows, each with another
- * set of heartbeats, in the place of the real one. How errors are told is tested
+ * set of heartbeats, instead of the real one. How errors are printed is tested
  * at the program (tests/e2e/test_settings.py).
  */
 #include <errno.h>
@@ -257,7 +257,7 @@ test_process_keys(void **state)
 	config_release(c);
 }
 
-/* --- what wins --- */
+/* --- precedence --- */
 
 static void
 test_what_wins(void **state)
@@ -474,9 +474,9 @@ test_heartbeats_that_cannot_be(void **state)
 		assert_error(rows[i].lines, rows[i].error);
 }
 
-/* [defaults] stand for routes of several protocols: what one cannot have is not asked of it. */
+/* [defaults] are for routes of several protocols: what one cannot have is ignored there. */
 static void
-test_defaults_give_way(void **state)
+test_defaults_are_ignored_where_useless(void **state)
 {
 	struct config *c = read_text("[defaults]\nheartbeat = 5s\nheartbeat_kind = ping\nheartbeat_send = x\\n\n"
 	    "heartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n"
@@ -703,7 +703,7 @@ test_former_names_are_suggested(void **state)
 }
 
 static void
-test_wrong_args_are_all_told(void **state)
+test_all_wrong_args_are_reported(void **state)
 {
 	char *options[] = { "--keepalve=off", "--connect_timeout=5", "--urgent", "-x", "--urgent=on", "--urgent=off",
 	    "--listen=:80", "--client.heartbeat=3s", "--zzz=1", NULL };
@@ -738,7 +738,7 @@ print(const struct config *c)
 	return text;
 }
 
-/* What is printed means the same: it prints the same again. */
+/* What is printed reads back as the same. */
 static void
 test_printed_settings_read_back(void **state)
 {
@@ -788,7 +788,7 @@ test_lines_end_as_they_like(void **state)
 	config_release(c);
 }
 
-/* A section without keys, a name as long as may be, a line as long as may be: nothing is cut. */
+/* A section without keys, a name and a line of the maximum length: nothing is cut. */
 static void
 test_nothing_is_cut(void **state)
 {
@@ -863,13 +863,13 @@ main(void)
 		cmocka_unit_test(test_heartbeats),
 		cmocka_unit_test(test_heartbeats_of_a_protocol_to_be_found),
 		cmocka_unit_test(test_heartbeats_that_cannot_be),
-		cmocka_unit_test(test_defaults_give_way),
+		cmocka_unit_test(test_defaults_are_ignored_where_useless),
 		cmocka_unit_test(test_text_of_comments),
 		cmocka_unit_test(test_misses),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_from_args),
 		cmocka_unit_test(test_former_names_are_suggested),
-		cmocka_unit_test(test_wrong_args_are_all_told),
+		cmocka_unit_test(test_all_wrong_args_are_reported),
 		cmocka_unit_test(test_printed_settings_read_back),
 		cmocka_unit_test(test_lines_end_as_they_like),
 		cmocka_unit_test(test_nothing_is_cut),

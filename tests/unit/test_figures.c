@@ -1,4 +1,4 @@
-/* test_figures.c - facts about what is read in a terminal: figures, and the table of `stent top`. */
+/* test_figures.c - tests of figures, and of the table of `stent top`. */
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -90,7 +90,7 @@ test_table_shows_both_legs(void **state)
 	    "20 (19 replies)  10.0.0.7:5432  4.0s  pinging 2 of 3    -      5  3 (0 replies)\n"));
 }
 
-/* Narrower, it gives up columns, never the id and the client; and every line fits. */
+/* When narrow it leaves out columns, but never the id and the client, and every line fits. */
 static void
 test_table_fits(void **state)
 {

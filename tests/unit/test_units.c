@@ -1,4 +1,4 @@
-/* test_units.c - facts about durations, counts, and the nearest word. */
+/* test_units.c - tests of durations, counts, and the nearest word. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +20,7 @@ static const struct {
 	{ "1.000000s", 1000 }, { "3650d", DURATION_MAX_MS }, { "007s", 7000 },
 };
 
-/* What is wrong with each, and a word that must be in what is said of it. */
+/* Wrong texts, and a word that the error must contain. */
 static const struct {
 	const char *text, *word;
 } bad_durations[] = {
@@ -83,7 +83,7 @@ test_duration_text(void **state)
 		assert_string_equal(duration_text(rows[i].ms, buf), rows[i].text);
 }
 
-/* What is printed is read back as the same time. */
+/* What is printed reads back as the same time. */
 static void
 test_durations_round_trip(void **state)
 {
