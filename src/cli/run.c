@@ -122,7 +122,7 @@ start_or_explain(struct process *p, const struct config *config)
 	const int r = start(p, config);
 
 	if (r != 0 && config->log.target != TARGET_STDERR)
-		cli_error("stent: failed to start; see %s%s", config->log.path != NULL ? "the log " : "syslog",
+		cli_error("stent: did not start; %s%s says why", config->log.path != NULL ? "the log " : "syslog",
 		    config->log.path != NULL ? config->log.path : "");
 	return r;
 }
