@@ -31,7 +31,7 @@
 #include "stent/endpoint.h"
 #include "stent/folder.h"
 #include "stent/server.h"
-#include "stent/socket.h"
+#include "stent/unix_file.h"
 
 #define MAX_WORDS 4
 

@@ -27,7 +27,6 @@
 #include "admin/view.h"
 #include "stent/endpoint.h"
 #include "stent/server.h"
-#include "stent/socket.h"
 
 struct http {
 	struct server *server;

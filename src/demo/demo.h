@@ -7,7 +7,7 @@
  *   frames.c     just enough WebSocket for both ends
  *   clock.c      the backend: responds with the time
  *   middlebox.c  relays bytes, and drops connections that are idle for too long
- *   asker.c      the client: sends requests with idle time between
+ *   client.c     the client: sends requests with idle time between
  *   stage.c      three lanes, their schedule and their result
  *   screen.c     output on a terminal, or line by line
  *   web.c        output in a browser
@@ -60,18 +60,18 @@ void middlebox_free(struct middlebox *m);
 bool middlebox_has_dropped(const struct middlebox *m);
 int64_t middlebox_idle_ms(const struct middlebox *m);	/* since the last payload; -1: no connection yet */
 
-/* --- asker.c --- */
+/* --- client.c --- */
 
-struct asker;
-struct asker *asker_new(struct event_base *base, uint16_t port);
-void asker_free(struct asker *a);
-void asker_request(struct asker *a);
-void asker_leave(struct asker *a);		/* closes its connection */
-int asker_requests(const struct asker *a);
-int asker_responses(const struct asker *a);
-int asker_pings(const struct asker *a);	/* pings received; the clock never sends one */
-int64_t asker_waiting_ms(const struct asker *a);	/* for a response; -1: for none */
-const char *asker_last_response(const struct asker *a);	/* "" before the first */
+struct demo_client;
+struct demo_client *demo_client_new(struct event_base *base, uint16_t port);
+void demo_client_free(struct demo_client *a);
+void demo_client_request(struct demo_client *a);
+void demo_client_leave(struct demo_client *a);		/* closes its connection */
+int demo_client_requests(const struct demo_client *a);
+int demo_client_responses(const struct demo_client *a);
+int demo_client_pings(const struct demo_client *a);	/* pings received; the clock never sends one */
+int64_t demo_client_waiting_ms(const struct demo_client *a);	/* for a response; -1: for none */
+const char *demo_client_last_response(const struct demo_client *a);	/* "" before the first */
 
 /* --- stage.c --- */
 
@@ -83,7 +83,7 @@ struct lane {
 	bool has_stent;
 	bool must_survive;
 	struct middlebox *box;
-	struct asker *asker;
+	struct demo_client *client;
 	struct config *config;
 	struct server *server;
 	uint64_t heartbeats, replies;	/* stent's own, on the client leg */

@@ -109,10 +109,10 @@ draw_lane(const struct stage *s, size_t i)
 	for (size_t c = 0; (c + 1) * TICKS_A_COLUMN <= s->tick; c++)
 		put_mark(mark_of_column(l, c));
 	end_line();
-	printf("   %d requests, %d responses%s", asker_requests(l->asker), asker_responses(l->asker),
-	    *asker_last_response(l->asker) != '\0' ? " (" : "");
-	if (*asker_last_response(l->asker) != '\0')
-		printf("%s)", asker_last_response(l->asker));
+	printf("   %d requests, %d responses%s", demo_client_requests(l->client), demo_client_responses(l->client),
+	    *demo_client_last_response(l->client) != '\0' ? " (" : "");
+	if (*demo_client_last_response(l->client) != '\0')
+		printf("%s)", demo_client_last_response(l->client));
 	if (l->must_survive)
 		printf(", %llu heartbeats, %llu replies", (unsigned long long)l->heartbeats, (unsigned long long)l->replies);
 	if (!alive)
@@ -151,19 +151,19 @@ print_events(const struct stage *s)
 	for (size_t i = 0; i < LANES; i++) {
 		const struct lane *l = &s->lane[i];
 
-		if (asker_requests(l->asker) > screen.requests[i])
+		if (demo_client_requests(l->client) > screen.requests[i])
 			printf("%5.1f s  %zu %s: request\n", stage_seconds(s), i + 1, l->name);
-		if (asker_responses(l->asker) > screen.responses[i])
+		if (demo_client_responses(l->client) > screen.responses[i])
 			printf("%5.1f s  %zu %s: response %s\n", stage_seconds(s), i + 1, l->name,
-			    asker_last_response(l->asker));
+			    demo_client_last_response(l->client));
 		if (l->replies > screen.replies[i])
 			printf("%5.1f s  %zu %s: reply to stent's ping %llu\n", stage_seconds(s), i + 1, l->name,
 			    (unsigned long long)l->replies);
 		if (!l->alive && !screen.dropped[i])
 			printf("%5.1f s  %zu %s: dropped by the middlebox, without notice\n", stage_seconds(s), i + 1,
 			    l->name);
-		screen.requests[i] = asker_requests(l->asker);
-		screen.responses[i] = asker_responses(l->asker);
+		screen.requests[i] = demo_client_requests(l->client);
+		screen.responses[i] = demo_client_responses(l->client);
 		screen.replies[i] = l->replies;
 		screen.dropped[i] = !l->alive;
 	}
@@ -204,10 +204,10 @@ screen_verdict(const struct stage *s)
 	printf("\n");
 	for (size_t i = 0; i < LANES; i++) {
 		const struct lane *l = &s->lane[i];
-		const bool survived = asker_responses(l->asker) == asker_requests(l->asker);
+		const bool survived = demo_client_responses(l->client) == demo_client_requests(l->client);
 
 		printf("%s%zu %s: %s%s, %d of %d requests got a response", paint(survived ? GREEN : RED), i + 1, l->name,
-		    survived ? "survived" : "died silently", paint(PLAIN), asker_responses(l->asker), asker_requests(l->asker));
+		    survived ? "survived" : "died silently", paint(PLAIN), demo_client_responses(l->client), demo_client_requests(l->client));
 		if (!l->has_stent)
 			printf(".\n");
 		else if (!l->must_survive)

@@ -38,7 +38,7 @@ static const struct {
 bool
 lane_went_as_expected(const struct lane *l)
 {
-	const int responses = asker_responses(l->asker), requests = asker_requests(l->asker);
+	const int responses = demo_client_responses(l->client), requests = demo_client_requests(l->client);
 
 	if (requests != REQUESTS)
 		return false;
@@ -97,8 +97,8 @@ open_lane(struct stage *s, size_t i, uint16_t clock_port)
 	if (r != 0)
 		return r;
 	l->box = middlebox_new(s->base, behind, &entry);
-	l->asker = l->box != NULL ? asker_new(s->base, entry) : NULL;
-	return l->asker != NULL ? 0 : -ENOMEM;
+	l->client = l->box != NULL ? demo_client_new(s->base, entry) : NULL;
+	return l->client != NULL ? 0 : -ENOMEM;
 }
 
 /* The stents' log would disturb the screen: it is kept, and printed at the end. */
@@ -141,8 +141,8 @@ stage_dismiss(struct stage *s)
 	const struct timeval goodbye = { .tv_usec = GOODBYE_MS * US_PER_MS };
 
 	for (size_t i = 0; i < LANES; i++)
-		if (s->lane[i].asker != NULL)
-			asker_leave(s->lane[i].asker);
+		if (s->lane[i].client != NULL)
+			demo_client_leave(s->lane[i].client);
 	event_base_loopexit(s->base, &goodbye);
 	event_base_dispatch(s->base);
 	for (size_t i = 0; i < LANES; i++) {
@@ -158,7 +158,7 @@ stage_close(struct stage *s)
 	for (size_t i = 0; i < LANES; i++) {
 		struct lane *l = &s->lane[i];
 
-		asker_free(l->asker);
+		demo_client_free(l->client);
 		config_release(l->config);
 		middlebox_free(l->box);
 	}
@@ -184,9 +184,9 @@ mark_of(struct lane *l, bool is_request)
 	const uint64_t heartbeats_before = l->heartbeats;
 	const int responses_before = l->responses;
 
-	l->responses = asker_responses(l->asker);
+	l->responses = demo_client_responses(l->client);
 	l->alive = !middlebox_has_dropped(l->box);
-	l->waiting_ms = asker_waiting_ms(l->asker);
+	l->waiting_ms = demo_client_waiting_ms(l->client);
 	if (l->has_stent) {
 		l->heartbeats = l->replies = 0;
 		worker_each_flow(server_worker(l->server, 0), add_flow, l);
@@ -222,7 +222,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 
 		l->marks[s->tick] = (uint8_t)mark_of(l, is_request_due(s));
 		if (is_request_due(s))
-			asker_request(l->asker);
+			demo_client_request(l->client);
 	}
 	s->tick++;
 	s->over = s->tick == MARKS;

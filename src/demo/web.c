@@ -27,8 +27,8 @@ lane_json(const struct lane *l)
 	for (size_t i = 0; i < MARKS; i++)
 		json_array_append_new(marks, json_integer(l->marks[i]));
 	return json_pack("{ss sb sb sb si si ss sI sI sI so}", "name", l->name, "stent", l->has_stent, "heartbeats_on", l->must_survive,
-	    "alive", l->alive, "requests", asker_requests(l->asker), "responses", asker_responses(l->asker),
-	    "last", asker_last_response(l->asker), "waiting_ms", (json_int_t)l->waiting_ms,
+	    "alive", l->alive, "requests", demo_client_requests(l->client), "responses", demo_client_responses(l->client),
+	    "last", demo_client_last_response(l->client), "waiting_ms", (json_int_t)l->waiting_ms,
 	    "heartbeats", (json_int_t)l->heartbeats, "replies", (json_int_t)l->replies, "marks", marks);
 }
 

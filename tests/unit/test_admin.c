@@ -507,7 +507,7 @@ test_live_socket_is_not_taken(void **state)
 	(void)state;
 	server.config.admin = NULL;
 	assert_int_equal(admin_start(&second, &server, base), -EADDRINUSE);
-	server.config.control_is_default = true;	/* a default that cannot be had is no error */
+	server.config.control_is_default = true;	/* a default that is unavailable is no error */
 	assert_int_equal(admin_start(&second, &server, base), 0);
 	admin_free(second);
 	j = ask("health\n");				/* and the first still has it */
