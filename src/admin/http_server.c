@@ -147,7 +147,7 @@ respond_untrusted(struct response *r, const char *name)
 
 /* False: the response says why. */
 static bool
-judge_host(const struct http *h, const char *header, struct response *r)
+check_host(const struct http *h, const char *header, struct response *r)
 {
 	char name[HOSTS_NAME_MAX] = "";
 	bool is_address;
@@ -207,7 +207,7 @@ handle_request(struct http *h, struct request *q, struct response *r)
 		respond_text(r, 400, "the Host header is missing");
 		return;
 	}
-	if (q->host != NULL && !judge_host(h, q->host, r))
+	if (q->host != NULL && !check_host(h, q->host, r))
 		return;
 	if (strcmp(q->method, "GET") != 0 && strcmp(q->method, "HEAD") != 0) {
 		r->extra = "Allow: GET, HEAD\r\n";
