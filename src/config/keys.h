@@ -1,6 +1,6 @@
 /*
  * keys.h - the table of keys: every setting, once. The reader, the printer, the
- * help, the reference in the docs and the man page are made from it.
+ * help, the reference in docs/settings.md and the man page are made from it.
  */
 #ifndef STENT_CONFIG_KEYS_H
 #define STENT_CONFIG_KEYS_H

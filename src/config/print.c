@@ -2,8 +2,8 @@
  * print.c - settings as a file, and the table of keys as a reference.
  *
  * What config_print() writes is a settings file that means the same. The
- * reference is what `stent help keys` prints; the docs and the man page have
- * copies, made from it.
+ * reference is what `stent help keys` prints; docs/settings.md and the man page
+ * are made from it.
  */
 #include <string.h>
 
@@ -131,7 +131,7 @@ print_table(const struct chapter *c, FILE *out)
 {
 	char form[KEY_FORM_MAX], name[KEY_NAME_MAX];
 
-	fprintf(out, "#### %s\n\n%s\n\n| key | value | default | meaning |\n|---|---|---|---|\n", c->title, c->text);
+	fprintf(out, "## %s\n\n%s\n\n| key | value | default | meaning |\n|---|---|---|---|\n", c->title, c->text);
 	for (const struct key *k = keys; k->name != NULL; k++) {
 		if (k->scope != c->scope)
 			continue;
@@ -262,7 +262,7 @@ print_markdown(FILE *out)
 {
 	for (size_t i = 0; i < N_CHAPTERS; i++)
 		print_table(&chapters[i], out);
-	fprintf(out, "#### %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
+	fprintf(out, "## %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
 	    protocols_title, protocols_text);
 	print_protocols(KEYS_MARKDOWN, out);
 	print_wrapped(syntax_text, 0, out);

@@ -29,6 +29,7 @@
 
 #define NEXT_ADDRESS_US (250 * US_PER_MS)	/* RFC 8305's Connection Attempt Delay */
 #define BESIDE_MOST 3
+#define DENIED_AFTER_US (50 * US_PER_MS)
 
 /* An address of a backend. */
 struct target {
@@ -548,6 +549,23 @@ dial_start(struct flow *f)
 	d->deadline_us = f->began_us + f->route->connect_timeout_ms * US_PER_MS;
 	d->last = REASON_BACKEND_LOOKUP;
 	return step(f);
+}
+
+struct verdict
+dial_deny(struct flow *f)
+{
+	struct dial *d = calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		return VERDICT_NOT_OPENED(REASON_DENIED);
+	f->dial = d;
+	TAILQ_INIT(&d->beside);
+	STAILQ_INIT(&d->put_off);
+	d->backend = f->route->n_backend;	/* none is left to try */
+	d->deadline_us = d->next_us = f->began_us + DENIED_AFTER_US;
+	d->last = REASON_DENIED;
+	flow_wake_at(f, d->deadline_us);
+	return VERDICT(GO_ON);
 }
 
 /* Another was quicker, which says something only of one that had begun long before. */

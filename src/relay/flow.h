@@ -237,6 +237,8 @@ struct verdict flow_look_at_client(struct flow *f, unsigned news);
 
 /* dial.c: connects the backend */
 struct verdict dial_start(struct flow *f);
+/* Ends it as denied, a moment from now: a client that tries again at once would keep us busy. */
+struct verdict dial_deny(struct flow *f);
 struct verdict dial_event(struct flow *f, bool may_have_failed);
 struct verdict dial_tick(struct flow *f, int64_t now_us, int64_t *again_us);	/* when to call again */
 void dial_free(struct dial *d);

@@ -254,7 +254,10 @@ deny(struct flow *f)
 		    "stent. Name another backend, or exempt stent's user from the redirection", f->route->name,
 		    address_text(&f->client, client));
 	}
-	flow_end(f, REASON_DENIED);
+	if (flow_listen_to(f, CLIENT) == 0)
+		flow_settle(f, dial_deny(f));
+	else
+		flow_end(f, REASON_DENIED);
 }
 
 void

@@ -3,7 +3,7 @@ The settings file as its reader treats it: what is wrong is told, all of it at
 once, each with FILE:LINE and what to do; what is right is printed with every
 default, and reads back the same.
 
-As a program it writes the settings reference into README.md.
+As a program it writes the settings reference into docs/settings.md.
 """
 
 import os
@@ -16,7 +16,7 @@ import pytest
 
 ROUTE = "[route r]\nlisten = 127.0.0.1:1\nbackend = 127.0.0.1:2\n"
 
-README = harness.ROOT / "README.md"
+REFERENCE = harness.ROOT / "docs" / "settings.md"
 SAMPLE = harness.ROOT / "etc" / "stent.ini"
 MINIMAL = harness.ROOT / "etc" / "stent-minimal.ini"
 
@@ -558,7 +558,7 @@ def test_output_that_is_lost_is_a_failure():
     assert "cannot write: No space left on device" in done.stderr
 
 
-# --- the sample and the README, held to the table ---
+# --- the sample and the reference, held to the table ---
 
 SETTING = re.compile(r"(;?)([a-z_.]+) = (.*)")
 
@@ -625,17 +625,17 @@ def test_each_commented_part_of_the_sample_is_valid(printed):
     assert tried >= 24
 
 
-def readme_parts():
-    match = re.fullmatch(r"(.*<!-- keys -->\n)(.*)(<!-- /keys -->\n.*)", README.read_text(), re.DOTALL)
-    assert match, "README.md has no part between <!-- keys --> and <!-- /keys -->"
+def reference_parts():
+    match = re.fullmatch(r"(.*<!-- keys -->\n)(.*)(<!-- /keys -->\n.*)", REFERENCE.read_text(), re.DOTALL)
+    assert match, "docs/settings.md has no part between <!-- keys --> and <!-- /keys -->"
     return match.groups()
 
 
-def test_the_readme_has_the_reference():
-    assert readme_parts()[1] == reference(), "regenerate it: /usr/bin/python3 tests/e2e/test_settings.py"
+def test_the_document_has_the_reference():
+    assert reference_parts()[1] == reference(), "regenerate it: /usr/bin/python3 tests/e2e/test_settings.py"
 
 
 if __name__ == "__main__":
-    before, _, after = readme_parts()
-    README.write_text(before + reference() + after)
+    before, _, after = reference_parts()
+    REFERENCE.write_text(before + reference() + after)
     sys.exit(0)
