@@ -57,13 +57,13 @@ let_go(struct flow *f, enum side from, const struct codec_out *out)
 {
 	char client[ADDRESS_TEXT_MAX];
 
-	counter_add(&f->relay->counters->passthrough, 1);
+	passthrough_add(f->relay->counters->passthrough, out->passthrough, 1);
 	log_event(LEVEL_INFO, "protocol passthrough", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),
 	    LOG_TEXT("client", address_text(&f->client, client)),
 	    LOG_TEXT("protocol", session_codec(f->session)->name),
-	    LOG_TEXT("why", out->passthrough),
+	    LOG_TEXT("reason", out->passthrough),
 	    LOG_TEXT("from", side_name(from)),
 	    LOG_INT("offset", f->leg[from].bytes + emitted(out) + out->early),
 	}, 7);

@@ -73,7 +73,7 @@ def test_what_has_no_codec_goes_through_and_is_named(stent, echo, data, why):
         for at in range(len(data)):		# byte by byte, each on its way at once
             client.send_all(data[at:at + 1])
             assert client.recv_exact(1) == data[at:at + 1]
-        assert s.next_event("protocol passthrough")["why"] == why
+        assert s.next_event("protocol passthrough")["reason"] == why
         client.send_all(data * 1000)
         assert client.recv_exact(1000 * len(data)) == data * 1000
     end = s.flow_end()

@@ -120,4 +120,4 @@ def test_starttls_is_left_alone(stent, raw_backend, heartbeat):
         if heartbeat != "auto":		# replies of both are due: no passthrough before they have come
             backend.send_all(PONG * 200)
             client.send_all(b"\n" + ALIVE * 200)
-        assert s.next_event("protocol passthrough")["why"] == "TLS"
+        assert s.next_event("protocol passthrough")["reason"] == "TLS"

@@ -480,7 +480,7 @@ def test_tls_goes_through_and_is_named(stent, postgres):
     try:
         s = route(stent, postgres)
         assert psql(s, "-c", "select pg_sleep(0.3)", "-c", "select 7", sslmode="require") == ("\n7\n", "", 0)
-        assert s.next_event("protocol passthrough")["why"] == "TLS"
+        assert s.next_event("protocol passthrough")["reason"] == "TLS"
         end = s.flow_end()
         assert (end["client_heartbeats"], end["backend_heartbeats"]) == (0, 0)
     finally:

@@ -86,7 +86,7 @@ def test_a_pulled_cable_is_found_by_probes(lab, stent, side):
         s = stent_in(lab, stent)
         ends = open_flow(lab, s, backend)
         lab.pull_cable(side, FIREWALL[side])
-        expect_death(s, ends, side, ["probe-timeout"], time.monotonic())
+        expect_death(s, ends, side, ["keepalive-timeout"], time.monotonic())
 
 
 @pytest.mark.parametrize("on_dead", ["notify", "close"])
@@ -101,7 +101,7 @@ def test_a_response_that_ends_with_its_connection_never_looks_whole(lab, stent, 
         server.send_all(answer)
         assert client.recv_exact(len(answer)) == answer
         lab.pull_cable("backend", FIREWALL["backend"])
-        expect_death(s, {"client": client, "backend": server}, "backend", ["probe-timeout"], time.monotonic())
+        expect_death(s, {"client": client, "backend": server}, "backend", ["keepalive-timeout"], time.monotonic())
 
 
 @SIDES
@@ -110,7 +110,7 @@ def test_a_host_that_is_gone_without_a_word(lab, stent, side):
         s = stent_in(lab, stent)
         ends = open_flow(lab, s, backend)
         lab.drop(FIREWALL[side])
-        expect_death(s, ends, side, ["probe-timeout"], time.monotonic())
+        expect_death(s, ends, side, ["keepalive-timeout"], time.monotonic())
 
 
 @SIDES
@@ -231,4 +231,4 @@ def test_the_surviving_peer_gets_a_goodbye_however_the_death_was_found(lab, sten
         assert f"{side} idle for".encode() in payload
         survivor.peer.expect_fin()
         survivor.peer.close()
-        assert s.flow_end()["reason"] in (f"{side}-probe-timeout", f"{side}-user-timeout")
+        assert s.flow_end()["reason"] in (f"{side}-keepalive-timeout", f"{side}-user-timeout")
