@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
 # lint.sh - what reads the code without running it: clang-tidy (.clang-tidy says
-# what is asked and why not more), cppcheck, shellcheck. Needs build/. Names
-# what each found, and fails when one found something.
+# what is asked and why not more), cppcheck, shellcheck, mandoc. Needs build/.
+# Names what each found, and fails when one found something.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 failed=0
@@ -43,7 +43,12 @@ shell() {
 	git ls-files | xargs grep -lE '^#! ?/(usr/bin/env |bin/)(ba)?sh|^# shellcheck shell=' | xargs shellcheck -x
 }
 
+# What is made of templates: bash's completion, and the man pages.
+# shellcheck disable=SC2317
+made() { shellcheck -s bash build/share/stent.bash && mandoc -Tlint -Wwarning build/share/stent.1 build/share/stent.ini.5; }
+
 lint clang-tidy tidy
 lint cppcheck check
 lint shellcheck shell
+lint 'man pages and completion' made
 exit $failed

@@ -11,8 +11,8 @@ struct event_base;
 struct server;
 
 /*
- * Opens what the settings name, on base. What cannot be had is logged; it is a
- * failure (-errno) when it was asked for, and a warning when it is the default.
+ * Opens what the settings name, on base. What does not open is logged: as an
+ * error (returns -errno) when it is configured, as a warning when it is the default.
  */
 int admin_start(struct admin **ret, struct server *s, struct event_base *base);
 void admin_free(struct admin *a);	/* NULL is fine; before server_free() */

@@ -6,6 +6,7 @@
 #define STENT_CLI_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #define CLI_CONFIG_PATH "/etc/stent.ini"	/* where -c is not given */
@@ -17,37 +18,58 @@ enum cli_status {
 	CLI_WRONG = 2,		/* the call or the settings file is wrong */
 };
 
+/* The options of a call; its other words are in argv. */
+struct cli_values {
+	const char *config, *control, *sort, *format;	/* NULL: not given */
+	bool json, now, once, web;
+};
+
+/* An option of a command: how it is read, and what help, man page and completion show. */
+struct cli_option {
+	const char *name;		/* "--config" */
+	const char *alias;		/* "-c", or NULL */
+	const char *value;		/* the name of its value, "FILE": "-c FILE", "--config=FILE"; NULL: it takes none */
+	const char *const *words;	/* the allowed values, ended by NULL; NULL: any */
+	size_t offset;			/* in struct cli_values: of a string, or of a bool when it takes no value */
+	const char *help;
+};
+
 struct command {
 	const char *name;
-	const char *args;	/* "[-c FILE]" */
+	const char *words;	/* its usage but for the options: "ID"; "" for none */
 	const char *summary;	/* a few words for the list of commands */
-	const char *help;	/* whole lines of at most 79 columns, ended by a newline; NULL: the summary says all */
+	const char *help;	/* lines of at most 79 columns, each ended by a newline, two blanks before an example; or NULL */
+	const struct cli_option *options;	/* ended by one without name; NULL: none that has a row */
 	int (*run)(int argc, char **argv);	/* argv[0] is the command's name; returns the exit status */
 };
 
 /* The table ends with a command without name. */
 extern const struct command commands[];
 
+/* The orders of `stent top`, ended by NULL; the first is the default. */
+extern const char *const top_orders[];
+
+/* What `stent help --format` takes, ended by NULL; the first is the default. */
+extern const char *const help_formats[];
+
 /* Runs the command that argv[1] names. Returns the exit status. */
 int cli_main(int argc, char **argv);
 
-/* An option of a command. Exactly one of value and flag is set. */
-struct cli_option {
-	const char *name;	/* "--config" */
-	const char *alias;	/* "-c", or NULL */
-	const char **value;	/* it takes a value: "-c FILE", "--config FILE", "--config=FILE" */
-	bool *flag;		/* it takes none */
-};
-
 /*
- * Reads the options, ended by one without name, and moves the other words to
+ * Reads the options of the command argv[0] and moves the other words to
  * argv[1] and on. Returns how many these are, or -EINVAL when an option is
- * wrong or there are more than max_words (told on stderr): return CLI_WRONG then.
+ * wrong or there are more than max_words (the error is on stderr): return CLI_WRONG then.
  */
-int cli_options(int argc, char **argv, const struct cli_option *options, int max_words);
+int cli_options(int argc, char **argv, int max_words, struct cli_values *values);
 
-/* A line on stderr, which may quote words and files: what in it is not fit to be shown is escaped. */
-void cli_tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The index of a word in a list that ends with NULL; that of the NULL when it is not there. */
+size_t cli_word_at(const char *const *words, const char *word);
+
+/* NULL: there is no such command. */
+const struct command *cli_find(const char *name);
+
+/* A line on stderr. Bytes that are not printable are escaped. */
+void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* "stent COMMAND ARGS", and what it does. */
 void cli_print_help(const struct command *c, FILE *out);

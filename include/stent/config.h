@@ -1,6 +1,6 @@
 /*
  * config.h - the settings file as a struct. One table of keys (name, parser,
- * unit, default, help) feeds the reader, `stent check`, the help and the docs.
+ * default, help) feeds the reader, `stent check`, the help and the docs.
  */
 #ifndef STENT_CONFIG_H
 #define STENT_CONFIG_H
@@ -16,16 +16,19 @@
 #include "stent/log.h"
 #include "stent/side.h"
 
+#define CONFIG_CONTROL_PATH "/run/stent/control.sock"	/* the default of control */
+#define CONFIG_WORKERS_MAX 256
+
 enum on_dead { ON_DEAD_NOTIFY, ON_DEAD_RESET, ON_DEAD_CLOSE };
 
 /* Every AUTO is resolved by the reader: these are plain numbers for the relay. Durations: ms, 0 is off. */
 struct leg_settings {
 	struct keepalive keepalive;
-	int64_t heartbeat_ms;		/* quiet time after which a heartbeat goes out */
+	int64_t heartbeat_ms;		/* idle time after which a heartbeat is sent */
 	bool heartbeat_is_auto;		/* heartbeat = auto: the codec that is found decides (protocol = auto) */
 	unsigned heartbeat_kind;	/* enum heartbeat_kind; 0: what the codec prefers (then heartbeat_misses: see there) */
 	int64_t heartbeat_timeout_ms;
-	int heartbeat_misses;		/* 0: off; -1: auto: 3 when asking, off when telling */
+	int heartbeat_misses;		/* 0: off; -1: auto: HEARTBEAT_MISSES_AUTO for ping, else off */
 	int64_t heartbeat_limit_ms;
 	int64_t idle_timeout_ms;
 };
@@ -42,8 +45,8 @@ struct route {
 	struct leg_settings leg[2];
 	struct codec_settings codec_settings;
 	int64_t connect_timeout_ms;	/* for all backends and their addresses together */
-	int64_t failover_after_ms;	/* the next backend is tried beside one that is silent; 0: off */
-	int64_t dns_ttl_ms;		/* an address found by name is used so long */
+	int64_t failover_after_ms;	/* the next backend is tried in parallel then; 0: off */
+	int64_t dns_ttl_ms;		/* how long a resolved address is used */
 	enum on_dead on_dead;
 	bool urgent;			/* relay TCP's urgent mark */
 	bool cancel_on_death;
@@ -52,8 +55,8 @@ struct route {
 };
 
 /*
- * Immutable once it was read, and counted: whoever keeps a pointer into it (a flow, a listener, a listing) holds
- * it, so that it can be replaced while they go on.
+ * Immutable once read, and reference-counted: whoever keeps a pointer into it (a flow, a listener, a listing) holds
+ * it, so that it can be replaced while they continue.
  */
 struct config {
 	unsigned holders;
@@ -61,22 +64,22 @@ struct config {
 	int workers;			/* threads that relay, >= 1 */
 	struct log_settings log;
 	char *control;			/* path; NULL: off */
-	bool control_is_default;	/* not asked for: failing to have it is a warning */
+	bool control_is_default;	/* not configured: failing to open it is a warning */
 	char *admin;			/* HOST:PORT; NULL: off */
 	bool admin_is_default;
-	char *admin_hosts;		/* further names that it may be asked by, with commas between; NULL: none */
-	char *user;			/* given up to, when started as root; NULL: stay */
+	char *admin_hosts;		/* more accepted host names, separated by commas; NULL: none */
+	char *user;			/* switched to when started as root; NULL: stay root */
 	int max_flows;			/* 0: auto, from the limits on descriptors and watches */
 	int64_t drain_timeout_ms;
 	struct route *routes;
 	size_t n_routes;
-	char **warnings;		/* "FILE:LINE: warning: ...", fit to be shown; for whoever uses the settings to tell */
+	char **warnings;		/* "FILE:LINE: warning: ...", printable; whoever uses the settings shows them */
 	size_t n_warnings;
 };
 
 /*
  * Reads a file. On success returns 0 and *ret is held by the caller (config_release()).
- * Else every error has been written to `errors` as FILE:LINE: what, one a
+ * Otherwise every error has been written to `errors` as "FILE:LINE: what", one per
  * line, and -EINVAL (the file is wrong) or -errno (cannot be read) is returned.
  */
 int config_read(struct config **ret, const char *path, FILE *errors);
@@ -92,10 +95,13 @@ int config_from_args(struct config **ret, const char *listen, const char *backen
 /* Prints the settings as a file with every default filled in (`stent check`). */
 void config_print(const struct config *c, FILE *out);
 
-/* Prints the table of keys: for `stent help keys` and, as Markdown, for docs/settings.md. */
-void config_print_keys(FILE *out, bool markdown);
+/* For people; for the documentation; for programs, as an object of "keys" and "protocols". */
+enum keys_format { KEYS_TEXT, KEYS_MARKDOWN, KEYS_JSON };
 
-/* From any thread; NULL is fine. Who reads a file, or makes one of words, holds it. */
+/* Prints the table of keys and that of protocols: `stent help keys`. */
+void config_print_keys(FILE *out, enum keys_format format);
+
+/* From any thread; NULL is fine. config_read() and config_from_args() return one that is held. */
 const struct config *config_hold(const struct config *c);
 void config_release(const struct config *c);
 

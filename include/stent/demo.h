@@ -1,15 +1,15 @@
-/* demo.h - the demonstration: one flow dies and one lives, on loopback. */
+/* demo.h - the demonstration: one flow dies and one survives, on loopback. */
 #ifndef STENT_DEMO_H
 #define STENT_DEMO_H
 
 #include <stdbool.h>
 
 enum demo_result {
-	DEMO_DONE,	/* it went as it should, or was interrupted */
-	DEMO_FAILED,	/* it did not; what is wrong was printed */
+	DEMO_DONE,	/* it went as expected, or was interrupted */
+	DEMO_FAILED,	/* it did not; the error was printed */
 };
 
-/* Plays it on the terminal, and to a browser with_web; that page stays until an interrupt. */
+/* Runs it on the terminal, and with_web also in a browser; that page stays until an interrupt. */
 enum demo_result demo_run(bool with_web);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * nearest.h - the right word nearest to a wrong one: "did you mean ...?".
- * Start, offer every right word, ask for the best.
+ * Call nearest_start(), nearest_offer() for every right word, nearest_best().
  */
 #ifndef STENT_NEAREST_H
 #define STENT_NEAREST_H
@@ -17,5 +17,8 @@ void nearest_start(struct nearest *n, const char *word);
 void nearest_offer(struct nearest *n, const char *right);
 /* NULL: none is near enough to be meant. Belongs to n. */
 const char *nearest_best(const struct nearest *n);
+
+/* What a key or value of an earlier version is called now; NULL: it never was one. */
+const char *nearest_successor(const char *word);
 
 #endif

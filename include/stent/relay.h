@@ -75,6 +75,19 @@ struct flow_info {
 	} leg[2];
 };
 
+#define PASSTHROUGH_ROWS 64	/* the last is for reasons that did not fit: "other" */
+
+/* Flows that went over to passthrough for one reason. */
+struct passthrough_count {
+	uint64_t reason;		/* the address of a static string; 0: the row is unused */
+	uint64_t flows;
+};
+
+/* NULL: the row is unused. */
+const char *passthrough_reason(const struct passthrough_count *c);
+/* Of one writer; reason is a static string. */
+void passthrough_add(struct passthrough_count counts[PASSTHROUGH_ROWS], const char *reason, uint64_t flows);
+
 /* Counters that one relay alone writes (relaxed) and anyone may read. */
 struct relay_counters {
 	uint64_t flows_open;
@@ -82,7 +95,7 @@ struct relay_counters {
 	uint64_t flows_ended[REASON_COUNT];
 	uint64_t bytes[2];		/* received from that side and forwarded */
 	uint64_t heartbeats[2], replies[2];	/* sent to that side, and its replies */
-	uint64_t passthrough;		/* flows that became passthrough */
+	struct passthrough_count passthrough[PASSTHROUGH_ROWS];
 	uint64_t cancels;		/* cancel requests under way */
 	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
 };

@@ -1,8 +1,7 @@
 /*
- * admin.c - opens the control socket and the HTTP listener, and says what came
- * of it. What the operator asked for must be had; a default that cannot be had
- * (no right to make /run/stent, the port taken by another stent) is only worth
- * a warning: relaying goes first.
+ * admin.c - opens the control socket and the HTTP listener. One that is
+ * configured must open; a default that does not (no permission in /run, the port
+ * taken by another stent) is a warning, since relaying matters more.
  */
 #include "stent/admin.h"
 
@@ -20,14 +19,14 @@ struct admin {
 	struct http *http;
 };
 
-/* Returns what is to be done about it: 0 go on, else r. */
+/* 0: continue without; else r. */
 static int
-tell_failure(const char *setting, const char *value, const char *why, int r, bool is_default)
+report_failure(const char *setting, const char *value, const char *why, int r, bool is_default)
 {
 	if (why == NULL)
 		why = strerror(-r);
 	if (is_default) {
-		log_say(LEVEL_WARN, "%s = %s (the default) cannot be had: %s; going on without", setting, value, why);
+		log_say(LEVEL_WARN, "%s = %s (the default) unavailable: %s; continuing without it", setting, value, why);
 		return 0;
 	}
 	log_say(LEVEL_ERROR, "%s = %s: %s", setting, value, why);
@@ -46,7 +45,7 @@ open_control(struct admin *a, struct server *s, struct event_base *base)
 	r = control_start(&a->control, s, base, c->control, &why);
 	if (r == 0)
 		return 0;
-	return tell_failure("control", c->control, r == -EADDRINUSE ? "another stent replies there; name another path" : why, r,
+	return report_failure("control", c->control, r == -EADDRINUSE ? "another stent listens there; name another path" : why, r,
 	    c->control_is_default);
 }
 
@@ -64,7 +63,7 @@ open_http(struct admin *a, struct server *s, struct event_base *base)
 		log_say(LEVEL_INFO, "status page on http://%s%s/", c->admin[0] == ':' ? "localhost" : "", c->admin);
 		return 0;
 	}
-	return tell_failure("admin", c->admin, r == -EADDRINUSE ? "somebody listens there already; name another port, or off" :
+	return report_failure("admin", c->admin, r == -EADDRINUSE ? "address already in use; name another port, or off" :
 	    why, r, c->admin_is_default);
 }
 

@@ -1,6 +1,6 @@
 /*
  * control.c - the control socket: a UNIX stream socket that only its owner may
- * open. A client sends one line, gets one line of JSON and an end of file:
+ * open. A client sends one line, gets one line of JSON and EOF:
  *
  *	status				counters, routes and their settings
  *	flows [limit=N] [sort=KEY]	a list
@@ -8,11 +8,10 @@
  *	drain [now]			as SIGTERM does; now: without waiting for flows
  *	health				{"healthy": true}, or false and why
  *
- * What cannot be done is answered with {"error": "..."}.
+ * Errors are {"error": "..."}.
  *
- * A socket left behind by a stent that died is told from a live one by
- * connecting to it (unix_file_bind() does): only when nobody accepts is it
- * replaced.
+ * A socket file left by a stent that died is replaced; that it is dead is found
+ * out by connecting to it (unix_file_bind()).
  */
 #include "admin/control.h"
 
@@ -32,14 +31,14 @@
 #include "stent/endpoint.h"
 #include "stent/folder.h"
 #include "stent/server.h"
-#include "stent/socket.h"
+#include "stent/unix_file.h"
 
 #define MAX_WORDS 4
 
 struct control {
 	struct server *server;
 	struct serve *serve;
-	struct event *drain;	/* runs after the answer has gone out */
+	struct event *drain;	/* runs after the response was sent */
 	bool drain_now;
 	char *path;
 	struct unix_file file;
@@ -52,7 +51,7 @@ error_json(const char *what)
 {
 	json_t *text = json_string(what);
 
-	return json_pack("{s:o}", "error", text != NULL ? text : json_string("the request is no UTF-8"));
+	return json_pack("{s:o}", "error", text != NULL ? text : json_string("the request is not UTF-8"));
 }
 
 static json_t *
@@ -69,7 +68,7 @@ do_flows(struct control *c, char *const words[])
 
 	for (size_t i = 1; words[i] != NULL; i++)
 		if (flow_query_read(&q, words[i]) < 0)
-			return error_json("flows takes limit=N and sort=age|new|bytes|quiet|rtt");
+			return error_json("flows takes limit=N and sort=age|new|bytes|idle|rtt");
 	return view_flows(c->server, &q);
 }
 
@@ -103,7 +102,7 @@ do_kill(struct control *c, char *const words[])
 		worker_call(server_worker(c->server, i), kill_there, &k);
 	if (k.done)
 		return json_pack("{s:I}", "killed", (json_int_t)k.id);
-	snprintf(text, sizeof(text), "no flow has the id %" PRIu64, k.id);
+	snprintf(text, sizeof(text), "no flow with id %" PRIu64, k.id);
 	return error_json(text);
 }
 
@@ -126,7 +125,7 @@ do_drain(struct control *c, char *const words[])
 	struct relay_counters sum;
 
 	if (words[1] != NULL && strcmp(words[1], "now") != 0)
-		return error_json("drain takes nothing, or now");
+		return error_json("drain takes no argument, or now");
 	c->drain_now = words[1] != NULL;
 	event_active(c->drain, EV_TIMEOUT, 0);
 	view_sum(c->server, &sum);
@@ -165,19 +164,19 @@ run(struct control *c, char *request)
 
 	for (char *w = strtok_r(request, " \t\r\n", &save); w != NULL; w = strtok_r(NULL, " \t\r\n", &save)) {
 		if (n == MAX_WORDS)
-			return error_json("too many words");
+			return error_json("too many arguments");
 		words[n++] = w;
 	}
 	if (n == 0)
-		return error_json("an empty request");
+		return error_json("empty request");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(words[0], commands[i].name) != 0)
 			continue;
 		if (n - 1 > commands[i].most_words)
-			return error_json("too many words");
+			return error_json("too many arguments");
 		return commands[i].run(c, words);
 	}
-	snprintf(text, sizeof(text), "this stent has no command \"%.40s\"", words[0]);
+	snprintf(text, sizeof(text), "unknown command \"%.40s\"", words[0]);
 	return error_json(text);
 }
 
@@ -201,12 +200,12 @@ on_request(void *arg, char *request, struct evbuffer *out)
 }
 
 static const struct serve_protocol protocol = {
-	.max_request = 512, .request_ms = 2000, .answer_ms = 10000, .measure = measure, .answer = on_request,
+	.max_request = 512, .request_ms = 2000, .response_ms = 10000, .measure = measure, .respond = on_request,
 };
 
 /* --- the socket --- */
 
-/* Makes the folder of the socket, one level: a missing tree is more likely a wrong path. */
+/* Makes the folder of the socket, one level only: more that is missing is likely a wrong path. */
 static void
 make_folder(const char *path)
 {
@@ -221,7 +220,7 @@ make_folder(const char *path)
 	above = folder_open(folder, FOLDER_NO_LINK, name);
 	if (above < 0)
 		return;
-	(void)mkdirat(above, name, 0755);	/* bind() will say what is wrong */
+	(void)mkdirat(above, name, 0755);	/* bind() has the error */
 	close(above);
 }
 
@@ -229,8 +228,6 @@ make_folder(const char *path)
 static int
 open_socket(const char *path, const char **why)
 {
-	static const struct keepalive no_options;
-	static const struct unix_access owner_alone = { .mode = 0600 };
 	struct endpoint ep = { .kind = ENDPOINT_UNIX, .addr_len = sizeof(struct sockaddr_un) };
 	struct sockaddr_un *sun = (struct sockaddr_un *)&ep.addr;
 
@@ -240,7 +237,7 @@ open_socket(const char *path, const char **why)
 	sun->sun_family = AF_UNIX;
 	memcpy(sun->sun_path, path, strlen(path) + 1);
 	make_folder(path);
-	return socket_listen(&ep, &no_options, &owner_alone, why);
+	return serve_listen(&ep, why);
 }
 
 int

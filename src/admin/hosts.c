@@ -1,16 +1,15 @@
 /*
- * hosts.c - by which names the status page may be asked for.
+ * hosts.c - which Host headers the status page accepts.
  *
- * A page from elsewhere can have its own name resolve to our address (DNS
- * rebinding); its browser then takes our replies for that page's own. Such a
- * request carries that name in its Host header. So a name must be one that no
- * public site can have: an address, one without a dot (which containers call
- * each other by), one of this machine, or one of the settings.
+ * With DNS rebinding a foreign page's name resolves to our address, and the
+ * browser lets that page read our responses. The Host header then has its name.
+ * So only names are accepted that no public site can have: an address, a name
+ * without a dot (as containers use), one of this machine, or one of admin_hosts.
  *
- * The machine's names are those that can be had without asking the network,
- * which could keep us waiting: its host name, what /etc/hosts calls the same
- * machine, and its host name in the domains of /etc/resolv.conf. They are read
- * anew for each such request, for they change.
+ * The machine's names are those known without a DNS query, which could block:
+ * its host name, other names of it in /etc/hosts, and its host name in the
+ * domains of /etc/resolv.conf. They are read for each such request, as they may
+ * change.
  */
 #include "admin/hosts.h"
 

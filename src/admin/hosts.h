@@ -1,4 +1,4 @@
-/* hosts.h - by which names the status page may be asked for. */
+/* hosts.h - which Host headers the status page accepts. */
 #ifndef STENT_ADMIN_HOSTS_H
 #define STENT_ADMIN_HOSTS_H
 

@@ -1,13 +1,13 @@
 /*
- * http_server.c - HTTP as far as a browser, a scraper and a health check need it: GET
- * and HEAD, one request a connection, nothing that changes anything.
+ * http_server.c - HTTP for a browser, a scraper and a health check: GET and HEAD,
+ * one request per connection, read-only.
  *
- * libevent's evhttp would do, but has no bound on connections and no deadline
- * for the whole of a request; serve.c has both.
+ * libevent's evhttp has no limit of connections and no deadline for a whole
+ * request; serve.c has both.
  *
- * A page from elsewhere may make a browser send requests here, but cannot read
- * the replies: there is no CORS. It could if its own name were made to resolve
- * to this address: which names are answered to is hosts.c.
+ * A page of another site may make a browser send requests here, but cannot read
+ * the responses, as there is no CORS. With DNS rebinding it could: hosts.c
+ * decides which Host headers are accepted.
  */
 #include "admin/http_server.h"
 
@@ -27,7 +27,6 @@
 #include "admin/view.h"
 #include "stent/endpoint.h"
 #include "stent/server.h"
-#include "stent/socket.h"
 
 struct http {
 	struct server *server;
@@ -40,7 +39,7 @@ struct request {
 	bool needs_host;		/* HTTP/1.1 */
 };
 
-struct reply {
+struct response {
 	int status;
 	const char *type;
 	const char *extra;		/* header lines of its own, or empty */
@@ -51,7 +50,7 @@ struct reply {
 #define TYPE_JSON "application/json"
 
 static void
-reply_text(struct reply *r, int status, const char *text)
+respond_text(struct response *r, int status, const char *text)
 {
 	r->status = status;
 	r->type = TYPE_TEXT;
@@ -60,17 +59,17 @@ reply_text(struct reply *r, int status, const char *text)
 }
 
 static void
-reply_json(struct reply *r, json_t *j)
+respond_json(struct response *r, json_t *j)
 {
 	r->type = TYPE_JSON;
 	if (view_write(r->body, j) < 0)
-		reply_text(r, 503, "out of memory");
+		respond_text(r, 503, "out of memory");
 }
 
 /* --- the pages --- */
 
 static void
-get_page(struct http *h, char *query, struct reply *r)
+get_page(struct http *h, char *query, struct response *r)
 {
 	(void)h;
 	(void)query;
@@ -80,28 +79,28 @@ get_page(struct http *h, char *query, struct reply *r)
 }
 
 static void
-get_status(struct http *h, char *query, struct reply *r)
+get_status(struct http *h, char *query, struct response *r)
 {
 	(void)query;
-	reply_json(r, view_status(h->server));
+	respond_json(r, view_status(h->server));
 }
 
 static void
-get_flows(struct http *h, char *query, struct reply *r)
+get_flows(struct http *h, char *query, struct response *r)
 {
 	struct flow_query q = FLOW_QUERY_DEFAULT;
 	char *save = NULL;
 
 	for (char *word = strtok_r(query, "&", &save); word != NULL; word = strtok_r(NULL, "&", &save))
 		if (flow_query_read(&q, word) < 0) {
-			reply_text(r, 400, "/flows takes limit=N and sort=age|new|bytes|quiet|rtt");
+			respond_text(r, 400, "/flows takes limit=N and sort=age|new|bytes|idle|rtt");
 			return;
 		}
-	reply_json(r, view_flows(h->server, &q));
+	respond_json(r, view_flows(h->server, &q));
 }
 
 static void
-get_metrics(struct http *h, char *query, struct reply *r)
+get_metrics(struct http *h, char *query, struct response *r)
 {
 	(void)query;
 	r->type = "text/plain; version=0.0.4; charset=utf-8";
@@ -109,18 +108,18 @@ get_metrics(struct http *h, char *query, struct reply *r)
 }
 
 static void
-get_health(struct http *h, char *query, struct reply *r)
+get_health(struct http *h, char *query, struct response *r)
 {
 	(void)query;
 	if (server_is_draining(h->server))
-		reply_text(r, 503, "draining");
+		respond_text(r, 503, "draining");
 	else
-		reply_text(r, 200, "ok");
+		respond_text(r, 200, "ok");
 }
 
 static const struct {
 	const char *path;
-	void (*get)(struct http *h, char *query, struct reply *r);
+	void (*get)(struct http *h, char *query, struct response *r);
 } pages[] = {
 	{ "/", get_page },
 	{ "/status", get_status },
@@ -131,31 +130,31 @@ static const struct {
 
 /* --- requests --- */
 
-/* By a name that is not ours: says what to do, and quotes nothing but a name. */
+/* For an unknown host name: says what to do, and quotes it only if it is a name. */
 static void
-reply_untrusted(struct reply *r, const char *name)
+respond_untrusted(struct response *r, const char *name)
 {
 	char text[2 * HOSTS_NAME_MAX + 256];
 
 	if (endpoint_is_name(name))
-		snprintf(text, sizeof(text), "\"%s\" is no name of this machine that stent knows of; write admin_hosts = %s in "
-		    "[stent], or ask by address, as localhost, or by a name without a dot", name, name);
+		snprintf(text, sizeof(text), "unknown host \"%s\"; write admin_hosts = %s in [stent], or use an address, localhost, or a name "
+		    "without a dot", name, name);
 	else
-		snprintf(text, sizeof(text), "the Host header names no host: ask by address, as localhost, by a name of this "
-		    "machine, or by one of admin_hosts in [stent]");
-	reply_text(r, 403, text);
+		snprintf(text, sizeof(text), "the Host header is not a host; use an address, localhost, a name of this machine, or one of "
+		    "admin_hosts in [stent]");
+	respond_text(r, 403, text);
 }
 
-/* False: the reply says why not. */
+/* False: the response says why. */
 static bool
-judge_host(const struct http *h, const char *header, struct reply *r)
+check_host(const struct http *h, const char *header, struct response *r)
 {
 	char name[HOSTS_NAME_MAX] = "";
 	bool is_address;
 
 	if (hosts_read(header, name, &is_address) && (is_address || hosts_trust(name, server_config(h->server)->admin_hosts)))
 		return true;
-	reply_untrusted(r, name);
+	respond_untrusted(r, name);
 	return false;
 }
 
@@ -171,7 +170,7 @@ host_value(char *line)
 	return line;
 }
 
-/* Takes the text apart in place. 0, or the status that says what is wrong with it. */
+/* Parses the text in place. 0, or the status of the error. */
 static int
 read_request(struct request *q, char *text)
 {
@@ -202,17 +201,17 @@ read_request(struct request *q, char *text)
 }
 
 static void
-answer_request(struct http *h, struct request *q, struct reply *r)
+handle_request(struct http *h, struct request *q, struct response *r)
 {
 	if (q->host == NULL && q->needs_host) {
-		reply_text(r, 400, "a Host header is needed");
+		respond_text(r, 400, "the Host header is missing");
 		return;
 	}
-	if (q->host != NULL && !judge_host(h, q->host, r))
+	if (q->host != NULL && !check_host(h, q->host, r))
 		return;
 	if (strcmp(q->method, "GET") != 0 && strcmp(q->method, "HEAD") != 0) {
 		r->extra = "Allow: GET, HEAD\r\n";
-		reply_text(r, 405, "only GET and HEAD: nothing can be changed over HTTP");
+		respond_text(r, 405, "only GET and HEAD are allowed");
 		return;
 	}
 	for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
@@ -220,7 +219,7 @@ answer_request(struct http *h, struct request *q, struct reply *r)
 			pages[i].get(h, q->query, r);
 			return;
 		}
-	reply_text(r, 404, "there are /, /status, /flows, /metrics and /healthz");
+	respond_text(r, 404, "known are /, /status, /flows, /metrics and /healthz");
 }
 
 static const char *
@@ -241,7 +240,7 @@ status_text(int status)
 static void
 on_request(void *arg, char *text, struct evbuffer *out)
 {
-	struct reply r = { .status = 200, .type = TYPE_TEXT, .extra = "", .body = evbuffer_new() };
+	struct response r = { .status = 200, .type = TYPE_TEXT, .extra = "", .body = evbuffer_new() };
 	struct request q = { 0 };
 	int wrong;
 
@@ -249,9 +248,9 @@ on_request(void *arg, char *text, struct evbuffer *out)
 		return;
 	wrong = text == NULL ? 431 : read_request(&q, text);
 	if (wrong != 0)
-		reply_text(&r, wrong, wrong == 431 ? "the request is too long" : "this is no HTTP/1 request");
+		respond_text(&r, wrong, wrong == 431 ? "the request is too long" : "not an HTTP/1 request");
 	else
-		answer_request(arg, &q, &r);
+		handle_request(arg, &q, &r);
 	evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
 	    "Connection: close\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 	    "Cross-Origin-Resource-Policy: same-origin\r\n%s\r\n",
@@ -273,25 +272,21 @@ measure(const char *data, size_t len)
 }
 
 static const struct serve_protocol protocol = {
-	.max_request = 16 * 1024, .request_ms = 2000, .answer_ms = 10000, .measure = measure, .answer = on_request,
+	.max_request = 16 * 1024, .request_ms = 2000, .response_ms = 10000, .measure = measure, .respond = on_request,
 };
 
 /* Returns a descriptor, or -errno and why. */
 static int
 open_socket(const char *where, const char **why)
 {
-	static const struct keepalive no_options;
-	static const struct unix_access no_file;
 	struct endpoint ep;
 	int fd = -EINVAL;
 
 	if (endpoint_parse(&ep, where, ENDPOINT_LISTEN, why) < 0)
 		return -EINVAL;
-	*why = "it is no HOST:PORT";
+	*why = "not a HOST:PORT";
 	if (ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY)
-		fd = socket_listen(&ep, &no_options, &no_file, why);
-	if (fd >= 0)
-		socket_defer_accept(fd, 1);	/* whoever asks for nothing takes no place meanwhile */
+		fd = serve_listen(&ep, why);
 	endpoint_clear(&ep);
 	return fd;
 }

@@ -1,14 +1,16 @@
 /*
  * metrics.c - the counters in Prometheus' text format 0.0.4.
  *
- * Only what the workers count anyway: a scrape never visits a flow, so that it
- * costs the same with a hundred thousand of them. Every close reason is there
- * from the start with 0, so that a rate over its first increase is right.
+ * Only what the workers count anyway: a scrape visits no flow, so its cost does
+ * not grow with their number. Every close reason is present from the start with
+ * 0, so that a rate over its first increase is right. Reasons for passthrough
+ * appear with their first flow: they are the codecs' own texts.
  */
 #include "admin/metrics.h"
 
 #include <event2/buffer.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "admin/view.h"
 #include "stent/relay.h"
@@ -48,6 +50,33 @@ by_reason(struct evbuffer *out, const uint64_t ended[REASON_COUNT])
 		    reason_text((enum close_reason)r), ended[r]);
 }
 
+/* A label's value: backslash and quote are escaped. */
+static void
+add_label(struct evbuffer *out, const char *text)
+{
+	for (; *text != '\0'; text++)
+		evbuffer_add_printf(out, strchr("\\\"", *text) != NULL ? "\\%c" : "%c", *text);
+}
+
+static void
+by_passthrough(struct evbuffer *out, const struct passthrough_count counts[PASSTHROUGH_ROWS])
+{
+	static const char name[] = "stent_passthrough_flows_total";
+
+	head(out, name, "counter", "Flows whose protocol was not understood and that are relayed as plain bytes, by reason.");
+	for (size_t i = 0; i < PASSTHROUGH_ROWS; i++) {
+		const char *reason = passthrough_reason(&counts[i]);
+
+		if (i + 1 == PASSTHROUGH_ROWS && reason == NULL)
+			reason = "other";	/* always present: no family is empty */
+		if (reason == NULL)
+			continue;
+		evbuffer_add_printf(out, "%s{reason=\"", name);
+		add_label(out, reason);
+		evbuffer_add_printf(out, "\"} %" PRIu64 "\n", counts[i].flows);
+	}
+}
+
 static void
 by_worker(struct evbuffer *out, const struct server *s)
 {
@@ -64,20 +93,19 @@ metrics_write(struct evbuffer *out, struct server *s)
 	struct relay_counters sum;
 
 	view_sum(s, &sum);
-	head(out, "stent_build_info", "gauge", "Always 1; the label tells the version.");
+	head(out, "stent_build_info", "gauge", "Always 1; the label is the version.");
 	evbuffer_add_printf(out, "stent_build_info{version=\"%s\"} 1\n", STENT_VERSION);
 	head(out, "stent_uptime_seconds", "gauge", "Seconds since the start.");
 	evbuffer_add_printf(out, "stent_uptime_seconds %.3f\n", (double)server_uptime_ms(s) / 1000);
 	single(out, "stent_draining", "gauge", "1 while no new flow is accepted and the open ones may end.",
 	    server_is_draining(s));
-	single(out, "stent_flows_max", "gauge", "Flows that may be open at once.",
+	single(out, "stent_flows_max", "gauge", "Limit of open flows.",
 	    (uint64_t)server_max_flows(s));
 	by_worker(out, s);
 	single(out, "stent_flows_total", "counter", "Flows that were accepted.", sum.flows_total);
 	by_reason(out, sum.flows_ended);
 	by_side(out, "stent_bytes_total", "Bytes received from a side and forwarded.", sum.bytes);
 	by_side(out, "stent_heartbeats_total", "Heartbeats sent to a side.", sum.heartbeats);
-	by_side(out, "stent_heartbeat_replies_total", "Heartbeats that a side answered.", sum.replies);
-	single(out, "stent_passthrough_flows_total", "counter",
-	    "Flows whose protocol was not understood any more and that went on as plain bytes.", sum.passthrough);
+	by_side(out, "stent_heartbeat_replies_total", "Heartbeats that a side replied to.", sum.replies);
+	by_passthrough(out, sum.passthrough);
 }

@@ -1,20 +1,17 @@
 /*
- * serve.c - the one way in which the administration talks.
+ * serve.c - the server of the control socket and of HTTP.
  *
- * A client sends a request, gets an answer and is done; it never has a second
- * request on its connection. That keeps every bound simple: so many clients,
- * so many bytes of a request, one deadline for the whole of it and one for the
- * answer, which drop a stuck reader and a writer of one byte a second alike.
+ * One request per connection, with limits: of clients, of the bytes of a request,
+ * and a deadline each for the whole request and the whole response.
  *
- * Nobody may keep the others out by doing nothing in numbers: a health check
- * that gets no answer has stent started anew. So a new client is always let in,
- * in the place of the oldest that has sent no whole request; and what it has
- * sent is read at once, so that it need not last in its place. One descriptor
- * is held in reserve for the day on which there are no others.
+ * Idle clients must not lock others out, since a health check without a response
+ * gets stent restarted. So a new client is always accepted, if need be in place
+ * of the oldest whose request is incomplete, and its request is read at once.
+ * One descriptor is reserved for when there are no others.
  *
- * After the answer our direction is closed and what still comes is thrown away
- * until the client closes too: a close with unread bytes would be a reset, and
- * could take the answer's last bytes along.
+ * After the response the socket is shut down for writing and read until the
+ * client closes: a close with unread bytes would be a reset, which could discard
+ * the end of the response.
  */
 #include "admin/serve.h"
 
@@ -29,16 +26,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "stent/endpoint.h"
+#include "stent/socket.h"
+
 #define MAX_CLIENTS 32
-#define ACCEPTS_A_ROUND 16	/* then those that are in have their turn */
+#define ACCEPTS_A_ROUND 16	/* then other events have their turn */
 
 static const struct timeval linger = { 2, 0 };
 static const struct timeval pause_time = { 1, 0 };
 
-/* In the order in which they are given up for a new client. */
+/* In the order in which they are dropped for a new client. */
 enum client_state {
-	READING,		/* its request is not whole yet */
-	LINGERING,		/* its answer is out */
+	READING,		/* its request is incomplete */
+	LINGERING,		/* its response was sent */
 	WRITING,
 	CLIENT_STATES,
 };
@@ -61,7 +61,7 @@ struct serve {
 	struct event *accept, *resume;
 	TAILQ_HEAD(client_list, client) clients;	/* the oldest first */
 	size_t n_clients;
-	int reserve;		/* a descriptor; -1: it was given to a client */
+	int reserve;		/* a descriptor; -1: a client has it */
 	int fd;
 };
 
@@ -77,6 +77,7 @@ client_free(struct client *c)
 {
 	struct serve *s = c->serve;
 
+	assert(s->n_clients > 0);
 	TAILQ_REMOVE(&s->clients, c, link);
 	s->n_clients--;
 	if (c->io != NULL)
@@ -92,7 +93,7 @@ client_free(struct client *c)
 
 /* Makes room for a new client. There must be one. */
 static void
-give_up_one(struct serve *s)
+drop_one(struct serve *s)
 {
 	struct client *c;
 
@@ -115,7 +116,7 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 
 static void on_client(evutil_socket_t fd, short what, void *arg);
 
-/* Waits for one of both: the answer is written after the request has been read. */
+/* Waits for one of the two: the response is written after the request was read. */
 static int
 wait_for(struct client *c, short what)
 {
@@ -124,9 +125,9 @@ wait_for(struct client *c, short what)
 	    event_add(c->io, NULL) < 0 ? -ENOMEM : 0;
 }
 
-/* False: the client is gone or done, and to be freed. */
+/* False: the client is to be freed. */
 static bool
-write_answer(struct client *c)
+write_response(struct client *c)
 {
 	while (evbuffer_get_length(c->out) > 0) {
 		if (evbuffer_write(c->out, c->fd) >= 0)
@@ -135,6 +136,7 @@ write_answer(struct client *c)
 			continue;
 		return errno == EAGAIN && wait_for(c, EV_WRITE) == 0;
 	}
+	assert(c->state == WRITING);
 	c->state = LINGERING;
 	shutdown(c->fd, SHUT_WR);
 	event_add(c->end, &linger);
@@ -148,12 +150,13 @@ set_deadline(struct client *c, int ms)
 }
 
 static bool
-answer(struct client *c, char *request)
+respond(struct client *c, char *request)
 {
+	assert(c->state == READING);	/* one request per connection */
 	c->state = WRITING;
-	set_deadline(c, c->serve->protocol->answer_ms);
-	c->serve->protocol->answer(c->serve->arg, request, c->out);
-	return write_answer(c);
+	set_deadline(c, c->serve->protocol->response_ms);
+	c->serve->protocol->respond(c->serve->arg, request, c->out);
+	return write_response(c);
 }
 
 static bool
@@ -168,17 +171,18 @@ read_request(struct client *c)
 	if (n == 0)
 		return false;
 	c->got += (size_t)n;
+	assert(c->got <= p->max_request);
 	c->request[c->got] = '\0';
 	len = p->measure(c->request, c->got);
 	if (len > 0) {
 		c->request[len] = '\0';
-		return answer(c, c->request);
+		return respond(c, c->request);
 	}
-	return c->got < p->max_request || answer(c, NULL);
+	return c->got < p->max_request || respond(c, NULL);
 }
 
 static bool
-throw_away(struct client *c)
+discard(struct client *c)
 {
 	char waste[4096];
 	ssize_t n = recv(c->fd, waste, sizeof(waste), 0);
@@ -194,9 +198,9 @@ on_client(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	if (what & EV_WRITE)
-		goes_on = write_answer(c);
+		goes_on = write_response(c);
 	else
-		goes_on = c->state == READING ? read_request(c) : throw_away(c);
+		goes_on = c->state == READING ? read_request(c) : discard(c);
 	if (!goes_on)
 		client_free(c);
 }
@@ -233,7 +237,7 @@ is_shortage(int err)
 	return err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS;
 }
 
-/* Descriptor or -errno. Without descriptors: by that in reserve, or that of a client that is given up. */
+/* Descriptor or -errno. Without descriptors: uses the reserve, or that of a client that is dropped. */
 static int
 accept_one(struct serve *s)
 {
@@ -248,7 +252,7 @@ accept_one(struct serve *s)
 			close(s->reserve);
 			s->reserve = -1;
 		} else if (s->n_clients > 0) {
-			give_up_one(s);
+			drop_one(s);
 			if (s->reserve >= 0)
 				close(s->reserve);	/* the client's descriptor is for the next */
 			s->reserve = -1;
@@ -269,14 +273,15 @@ on_accept(evutil_socket_t listener, short what, void *arg)
 		const int fd = accept_one(s);
 		struct client *c;
 
-		if (fd < 0 && is_shortage(-fd)) {	/* level-triggered: to go on listening would spin */
+		if (fd < 0 && is_shortage(-fd)) {	/* level-triggered: it would spin */
 			event_del(s->accept);
 			event_add(s->resume, &pause_time);
 		}
 		if (fd < 0)
 			return;
 		if (s->n_clients == MAX_CLIENTS)
-			give_up_one(s);
+			drop_one(s);
+		assert(s->n_clients < MAX_CLIENTS);
 		c = client_add(s, fd);
 		if (c != NULL && !read_request(c))
 			client_free(c);
@@ -292,6 +297,18 @@ on_resume(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	hold_reserve(s);
 	event_add(s->accept, NULL);
+}
+
+int
+serve_listen(const struct endpoint *ep, const char **why)
+{
+	static const struct keepalive no_options;
+	static const struct unix_access owner_only = { .mode = 0600 };
+	const int fd = socket_listen(ep, &no_options, &owner_only, why);
+
+	if (fd >= 0 && ep->kind != ENDPOINT_UNIX)
+		socket_defer_accept(fd, 1);	/* a client that sends nothing takes no place */
+	return fd;
 }
 
 int

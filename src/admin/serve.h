@@ -1,12 +1,13 @@
 /*
- * serve.h - replies short questions on a listening socket: one request, one
- * answer, the end. What the control socket and HTTP have in common.
+ * serve.h - serves short requests on a listening socket: one request, one
+ * response, close. Used by the control socket and HTTP.
  */
 #ifndef STENT_ADMIN_SERVE_H
 #define STENT_ADMIN_SERVE_H
 
 #include <stddef.h>
 
+struct endpoint;
 struct event_base;
 struct evbuffer;
 struct serve;
@@ -14,17 +15,23 @@ struct serve;
 struct serve_protocol {
 	size_t max_request;	/* bytes */
 	int request_ms;		/* for a client from its connect to the end of its request */
-	int answer_ms;		/* from there to its answer's last byte */
+	int response_ms;	/* from there to the last byte of the response */
 
-	/* Length of the request that data begins with, 0 when it is not whole yet. data ends in a NUL. */
+	/* Length of the request that data begins with, 0 when it is not complete yet. data ends with a NUL. */
 	size_t (*measure)(const char *data, size_t len);
 
 	/*
-	 * Writes the answer to one request, a NUL-terminated string that may be
+	 * Writes the response to one request, a NUL-terminated string that may be
 	 * changed. NULL: it was longer than max_request.
 	 */
-	void (*answer)(void *arg, char *request, struct evbuffer *out);
+	void (*respond)(void *arg, char *request, struct evbuffer *out);
 };
+
+/*
+ * Listens on ep, on a UNIX socket for its owner only. Returns a non-blocking
+ * descriptor; or -errno, and why says what that means (static; NULL: what errno says).
+ */
+int serve_listen(const struct endpoint *ep, const char **why);
 
 /* Takes fd, a non-blocking socket that listens, and owns it on success. 0 or -errno. */
 int serve_start(struct serve **ret, struct event_base *base, int fd, const struct serve_protocol *p,

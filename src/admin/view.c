@@ -1,16 +1,16 @@
 /*
- * view.c - gathers what there is to see of a running stent.
+ * view.c - the state of a running stent, as sums and as JSON.
  *
- * Counters are read from where the workers write them. Flows belong to their
- * worker's thread: each worker in turn copies its own into one array while we
- * wait, some at a time, and only copies; sorting, cutting and turning into JSON
- * happen afterwards on the main thread, so that no flow is held up by them.
- * Memory is a few hundred bytes a flow for that moment, and JSON for no more
- * than the limit. What has to be asked of the kernel, the round trips, is asked
- * in a second visit of those that are shown, unless it decides the order.
+ * Counters are read where the workers write them. Flows belong to their worker's
+ * thread: each worker in turn copies its own into one array while this thread
+ * waits; sorting, cutting and JSON happen here afterwards, so that they delay no
+ * flow. That takes a few hundred bytes per flow for a moment, and JSON for no
+ * more than the limit. Facts from the kernel (round trips) are read in a second
+ * visit, only for the flows that are shown, unless they decide the order.
  */
 #include "admin/view.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <inttypes.h>
@@ -28,11 +28,11 @@
 struct gathered {
 	struct flow_info *flows;
 	size_t n, room;
-	bool asks;		/* the kernel, about each */
+	bool with_facts;	/* of the kernel, for each */
 	bool failed;
 };
 
-/* --- orders: what is greatest comes first --- */
+/* --- orders, descending --- */
 
 static uint64_t
 age_of(const struct flow_info *f)
@@ -52,9 +52,9 @@ bytes_of(const struct flow_info *f)
 	return f->leg[CLIENT].bytes + f->leg[BACKEND].bytes;
 }
 
-/* The leg that spoke last speaks for its flow. */
+/* A flow is idle when both legs are. */
 static uint64_t
-quiet_of(const struct flow_info *f)
+idle_of(const struct flow_info *f)
 {
 	int64_t c = f->leg[CLIENT].quiet_ms, b = f->leg[BACKEND].quiet_ms;
 
@@ -77,7 +77,7 @@ static const struct order {
 	{ "age", age_of },
 	{ "new", newness_of },
 	{ "bytes", bytes_of },
-	{ "quiet", quiet_of },
+	{ "idle", idle_of },
 	{ "rtt", rtt_of },
 };
 
@@ -138,9 +138,9 @@ copy_flow(struct flow_info *info, void *arg)
 		g->flows = flows;
 		g->room = room;
 	}
-	if (g->asks)
+	if (g->with_facts)
 		flow_info_add_kernel(info);
-	config_hold(info->route->config);	/* it is read when the flow may be gone, with its settings */
+	config_hold(info->route->config);	/* the flow, and its settings, may be gone when it is read */
 	g->flows[g->n++] = *info;
 }
 
@@ -148,6 +148,7 @@ copy_flow(struct flow_info *info, void *arg)
 static void
 drop_flows(struct gathered *g, size_t n)
 {
+	assert(g->n <= g->room);
 	while (g->n > n)
 		config_release(g->flows[--g->n].route->config);
 }
@@ -162,7 +163,7 @@ compare_ids(const void *a, const void *b)
 
 /* On the worker's thread: the second visit. */
 static void
-ask_about_flow(struct flow_info *info, void *arg)
+read_facts(struct flow_info *info, void *arg)
 {
 	const struct gathered *shown = arg;
 	struct flow_info *f = bsearch(info, shown->flows, shown->n, sizeof(*f), compare_ids);
@@ -188,17 +189,18 @@ gather(struct gathered *g, const struct server *s, const struct flow_query *q)
 {
 	void *order = (void *)(uintptr_t)&orders[q->sort];
 
-	g->asks = orders[q->sort].of == rtt_of;
+	assert(q->sort < sizeof(orders) / sizeof(orders[0]) && q->limit <= FLOW_LIMIT_MAX);
+	g->with_facts = orders[q->sort].of == rtt_of;
 	each_flow(s, copy_flow, g);
 	if (g->n == 0)
 		return;
 	qsort_r(g->flows, g->n, sizeof(g->flows[0]), compare, order);
 	if (g->n > q->limit)
 		drop_flows(g, q->limit);
-	if (g->asks)
+	if (g->with_facts)
 		return;
 	qsort(g->flows, g->n, sizeof(g->flows[0]), compare_ids);
-	each_flow(s, ask_about_flow, g);
+	each_flow(s, read_facts, g);
 	qsort_r(g->flows, g->n, sizeof(g->flows[0]), compare, order);
 }
 
@@ -212,7 +214,10 @@ view_sum(const struct server *s, struct relay_counters *ret)
 		worker_read_stats(server_worker(s, i), &one);
 		ret->flows_open += one.flows_open;
 		ret->flows_total += one.flows_total;
-		ret->passthrough += one.passthrough;
+		for (size_t p = 0; p < PASSTHROUGH_ROWS; p++)
+			if (passthrough_reason(&one.passthrough[p]) != NULL)
+				passthrough_add(ret->passthrough, passthrough_reason(&one.passthrough[p]),
+				    one.passthrough[p].flows);
 		for (size_t r = 0; r < REASON_COUNT; r++)
 			ret->flows_ended[r] += one.flows_ended[r];
 		for (size_t side = CLIENT; side <= BACKEND; side++) {
@@ -225,7 +230,7 @@ view_sum(const struct server *s, struct relay_counters *ret)
 
 /* --- as JSON --- */
 
-/* Words of the settings file may hold any bytes: what is not fit to be shown becomes a question mark. NULL stays NULL. */
+/* Texts of the settings file may contain any bytes: what is not printable becomes a question mark. NULL becomes null. */
 static json_t *
 text_json(const char *text)
 {
@@ -269,8 +274,8 @@ milliseconds(int64_t us)
 }
 
 /*
- * What is known of a side: "alive", it gave a sign lately; "asking", replies were missed, or TCP probes; "silent", its
- * last sign is too old to say anything; "closed", it has said its last; "dead", that is proved, and the flow ends.
+ * What is known of a side: "alive", it gave a sign of life lately; "probing", pings or TCP probes are unanswered;
+ * "silent", its last sign is too old to tell; "closed", it has sent its FIN; "dead", that is proved, and the flow ends.
  */
 static const char *
 verdict(const struct flow_info *f, enum side side)
@@ -282,7 +287,7 @@ verdict(const struct flow_info *f, enum side side)
 	if (f->leg[side].fin)
 		return "closed";
 	if (f->leg[side].misses > 0 || f->leg[side].probes > 0)
-		return "asking";
+		return "probing";
 	return f->leg[side].sign_max_age_ms != 0 && f->leg[side].heard_ms > f->leg[side].sign_max_age_ms ? "silent" : "alive";
 }
 
@@ -308,7 +313,7 @@ flow_leg(const struct flow_info *f, enum side side)
 	    "rtt_ms", milliseconds(f->leg[side].rtt_us),
 	    "smoothed_rtt_ms", milliseconds(f->leg[side].srtt_us),
 	    "worst_rtt_ms", milliseconds(f->leg[side].worst_us),
-	    "quiet_seconds", seconds(f->leg[side].quiet_ms),
+	    "idle_seconds", seconds(f->leg[side].quiet_ms),
 	    "fin", (int)f->leg[side].fin);
 }
 
@@ -420,6 +425,18 @@ ended_json(const struct relay_counters *sum)
 }
 
 static json_t *
+passthrough_json(const struct relay_counters *sum)
+{
+	json_t *counts = json_object();
+
+	for (size_t p = 0; p < PASSTHROUGH_ROWS; p++)
+		if (sum->passthrough[p].flows > 0)
+			json_object_set_new(counts, passthrough_reason(&sum->passthrough[p]),
+			    json_integer((json_int_t)sum->passthrough[p].flows));
+	return counts;
+}
+
+static json_t *
 worker_list(const struct server *s)
 {
 	json_t *list = json_array();
@@ -436,7 +453,7 @@ view_status(struct server *s)
 	struct relay_counters sum;
 
 	view_sum(s, &sum);
-	return json_pack("{s:s, s:i, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o}",
+	return json_pack("{s:s, s:i, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "version", STENT_VERSION,
 	    "pid", (int)getpid(),
 	    "settings", text_json(c->path),
@@ -449,7 +466,7 @@ view_status(struct server *s)
 	    "bytes", both_sides(sum.bytes),
 	    "heartbeats", both_sides(sum.heartbeats),
 	    "replies", both_sides(sum.replies),
-	    "passthrough", (json_int_t)sum.passthrough,
+	    "passthrough", passthrough_json(&sum),
 	    "ended", ended_json(&sum),
 	    "routes", route_list(c));
 }

@@ -1,4 +1,4 @@
-/* view.h - a running stent as JSON and as sums; what the control socket and HTTP show. */
+/* view.h - a running stent as JSON and as sums; for the control socket and HTTP. */
 #ifndef STENT_ADMIN_VIEW_H
 #define STENT_ADMIN_VIEW_H
 

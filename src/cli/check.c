@@ -1,23 +1,19 @@
-/* check.c - `stent check`: what a settings file means, or all that is wrong with it. */
+/* check.c - `stent check`: prints a settings file with all defaults, or its errors. */
 #include "stent/cli.h"
 #include "stent/config.h"
 
 int
 cli_check(int argc, char **argv)
 {
-	const char *path = CLI_CONFIG_PATH;
-	const struct cli_option options[] = {
-		{ "--config", "-c", &path, NULL },
-		{ 0 },
-	};
+	struct cli_values values = { .config = CLI_CONFIG_PATH };
 	struct config *config;
 
-	if (cli_options(argc, argv, options, 0) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	if (config_read(&config, path, stderr) < 0)
+	if (config_read(&config, values.config, stderr) < 0)
 		return CLI_WRONG;
 	for (size_t i = 0; i < config->n_warnings; i++)
-		cli_tell("%s", config->warnings[i]);
+		cli_error("%s", config->warnings[i]);
 	config_print(config, stdout);
 	config_release(config);
 	return CLI_DONE;

@@ -1,84 +1,74 @@
 /*
  * cli.c - the table of commands, and how one is found and called.
  *
- * A new command is a row here and a file of its own. --help is answered here
- * for all of them.
+ * A new command is a row here and a file of its own. Help, man page and
+ * completion are made from the rows. --help is handled here for all of them.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
-#include "cli/ask.h"
 #include "stent/cli.h"
 #include "stent/nearest.h"
 
+#define FLAG(n, field, text) { .name = n, .offset = offsetof(struct cli_values, field), .help = text }
+#define CONFIG(text) { .name = "--config", .alias = "-c", .value = "FILE", \
+	.offset = offsetof(struct cli_values, config), .help = text " (default " CLI_CONFIG_PATH ")" }
+/* Of the commands that talk to a running stent. */
+#define WHERE CONFIG("read the path of the control socket from this settings file"), \
+	{ .name = "--control", .value = "PATH", .offset = offsetof(struct cli_values, control), \
+	  .help = "path of the control socket" }
+#define OPTIONS(...) (const struct cli_option[]){ __VA_ARGS__, { 0 } }
+
 const struct command commands[] = {
-	{ "run", "[-c FILE]", "relay in the foreground",
-	  "Relays as the settings say until SIGTERM or SIGINT; then accepts no more, gives\n"
-	  "the open flows drain_timeout to end, and stops (a second signal: at once).\n"
-	  "SIGUSR1 opens the log file again.\n"
-	  "\n"
-	  "  -c, --config FILE   the settings file (default " CLI_CONFIG_PATH ")\n",
-	  cli_run },
+	{ "run", "", "relay in the foreground",
+	  "Relays until a signal: SIGTERM or SIGINT accepts no new flows, waits up to\n"
+	  "drain_timeout for the open ones, and stops (a second one: at once).\n"
+	  "SIGUSR1 reopens the log file.\n",
+	  OPTIONS(CONFIG("the settings file")), cli_run },
 	{ "relay", "LISTEN BACKEND [--KEY=VALUE ...]", "one route without a settings file",
-	  "Relays from LISTEN to BACKEND as `stent run` does. Any key of the settings is\n"
-	  "an option (stent help keys).\n"
+	  "Relays from LISTEN to BACKEND as `stent run` does. Any key of the settings can\n"
+	  "be given as an option (stent help keys).\n"
 	  "\n"
 	  "  stent relay :6432 db1:5432 --protocol=postgres --log_level=debug\n",
-	  cli_relay },
-	{ "demo", "[--web]", "see one flow die and one live",
-	  "A clock that speaks WebSocket, a forgetful middlebox and three clients inside\n"
-	  "this process: no network, no root, about 30 seconds. Exit status 0 when it went\n"
-	  "as told.\n"
-	  "\n"
-	  "  --web   also show it on a page on loopback, which stays until Ctrl-C\n",
-	  cli_demo },
-	{ "check", "[-c FILE]", "read the settings, print what they mean, or every error",
+	  NULL, cli_relay },
+	{ "demo", "", "watch one flow die and one survive",
+	  "A WebSocket server, a middlebox that drops idle connections, and three clients\n"
+	  "in one process: no network, no root, about 30 seconds. Exit status 0 when it\n"
+	  "went as expected.\n",
+	  OPTIONS(FLAG("--web", web, "also show it on a web page on loopback, until Ctrl-C")), cli_demo },
+	{ "check", "", "check a settings file; print all settings, or every error",
 	  "Prints the settings with every default filled in, as a file that means the\n"
-	  "same. Exit status 2 when the file is wrong: each error is told with its line.\n"
-	  "\n"
-	  "  -c, --config FILE   the settings file (default " CLI_CONFIG_PATH ")\n",
-	  cli_check },
-	{ "status", "[-c FILE]", "what a running stent is and has done",
-	  "  --json              the same as JSON\n"
-	  ASK_HELP,
-	  cli_status },
-	{ "top", "[--sort KEY] [-c FILE]", "the open flows, live",
-	  "Shows the open flows with both legs, anew each second; q quits. When the output\n"
-	  "is no terminal: one listing.\n"
-	  "\n"
-	  "  --sort KEY          age, new, bytes, quiet or rtt\n"
-	  "  --once              one listing, also on a terminal\n"
-	  ASK_HELP,
-	  cli_top },
-	{ "kill", "ID [-c FILE]", "end one flow",
-	  "Ends the flow with this id (stent top shows it): both sides get the protocol's\n"
-	  "farewell where it has one, else a reset; the log says admin-kill.\n"
-	  "\n"
-	  ASK_HELP,
-	  cli_kill },
-	{ "drain", "[--now] [-c FILE]", "accept no more, let the open flows end, stop",
-	  "As SIGTERM does. Returns at once.\n"
-	  "\n"
-	  "  --now               do not wait for the open flows\n"
-	  ASK_HELP,
-	  cli_drain },
-	{ "healthcheck", "[-c FILE]", "exit status 0 when a stent runs and does not drain, else 1",
-	  "For Docker's HEALTHCHECK and for scripts. One that is full (max_flows, or no\n"
-	  "descriptors) is healthy: to start it anew would end the flows it has.\n"
-	  "\n"
-	  ASK_HELP,
-	  cli_healthcheck },
-	{ "help", "[COMMAND | keys]", "tell about a command, or about every key of the settings",
-	  "  stent help                    this program's commands\n"
-	  "  stent help COMMAND            one command, as stent COMMAND --help\n"
-	  "  stent help keys               every key of the settings file\n"
-	  "  stent help keys --markdown    the same as Markdown, for docs/settings.md\n",
-	  cli_help },
+	  "same. Exit status 2 when the file is wrong: every error with its line.\n",
+	  OPTIONS(CONFIG("the settings file")), cli_check },
+	{ "status", "", "version, counters and routes of a running stent", NULL,
+	  OPTIONS(FLAG("--json", json, "print JSON"), WHERE), cli_status },
+	{ "top", "", "the open flows, live",
+	  "Lists the open flows with both legs, refreshed every second; q quits. When the\n"
+	  "output is not a terminal, it prints one listing.\n",
+	  OPTIONS({ .name = "--sort", .value = "KEY", .words = top_orders, .offset = offsetof(struct cli_values, sort),
+	    .help = "order of the flows" }, FLAG("--once", once, "print one listing, also on a terminal"), WHERE), cli_top },
+	{ "kill", "ID", "end one flow",
+	  "Ends the flow with this id (see stent top): both sides get the protocol's close\n"
+	  "message where it has one, else a reset; the log has reason=admin-kill.\n",
+	  OPTIONS(WHERE), cli_kill },
+	{ "drain", "", "accept no new flows, let the open ones end, stop",
+	  "The same as SIGTERM, and returns at once.\n",
+	  OPTIONS(FLAG("--now", now, "do not wait for the open flows"), WHERE), cli_drain },
+	{ "healthcheck", "", "exit status 0 when stent runs and is not draining, else 1",
+	  "For Docker's HEALTHCHECK and for scripts. A stent at its limit (max_flows, or\n"
+	  "no descriptors) is healthy: a restart would end the flows it has.\n",
+	  OPTIONS(WHERE), cli_healthcheck },
+	{ "help", "[COMMAND | keys]", "help on a command, or on every key of the settings",
+	  "On a command, the same as `stent COMMAND --help`. JSON without a topic is the\n"
+	  "whole reference: commands, options, keys and protocols.\n",
+	  OPTIONS({ .name = "--format", .value = "FORMAT", .words = help_formats,
+	    .offset = offsetof(struct cli_values, format), .help = "output format" }), cli_help },
 	{ 0 },
 };
 
-static const struct command *
-find_command(const char *name)
+const struct command *
+cli_find(const char *name)
 {
 	for (const struct command *c = commands; c->name != NULL; c++)
 		if (strcmp(c->name, name) == 0)
@@ -87,7 +77,7 @@ find_command(const char *name)
 }
 
 static int
-tell_unknown(const char *name)
+report_unknown(const char *name)
 {
 	const char *what = name[0] == '-' ? "option" : "command";
 	struct nearest n;
@@ -98,9 +88,9 @@ tell_unknown(const char *name)
 	nearest_offer(&n, "--help");
 	nearest_offer(&n, "--version");
 	if (nearest_best(&n) != NULL)
-		cli_tell("stent: unknown %s \"%s\"; did you mean \"%s\"?", what, name, nearest_best(&n));
+		cli_error("stent: unknown %s \"%s\"; did you mean \"%s\"?", what, name, nearest_best(&n));
 	else
-		cli_tell("stent: unknown %s \"%s\"; `stent help` tells them all", what, name);
+		cli_error("stent: unknown %s \"%s\"; `stent help` lists them all", what, name);
 	return CLI_WRONG;
 }
 
@@ -111,7 +101,7 @@ is_help_option(const char *word)
 }
 
 static bool
-asks_for_help(int argc, char **argv)
+has_help_option(int argc, char **argv)
 {
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		if (is_help_option(argv[i]))
@@ -136,10 +126,10 @@ dispatch(int argc, char **argv)
 		printf("stent %s\n", STENT_VERSION);
 		return CLI_DONE;
 	}
-	c = find_command(argv[1]);
+	c = cli_find(argv[1]);
 	if (c == NULL)
-		return tell_unknown(argv[1]);
-	if (asks_for_help(argc - 1, argv + 1)) {
+		return report_unknown(argv[1]);
+	if (has_help_option(argc - 1, argv + 1)) {
 		cli_print_help(c, stdout);
 		return CLI_DONE;
 	}
@@ -151,9 +141,9 @@ cli_main(int argc, char **argv)
 {
 	int status = dispatch(argc, argv);
 
-	/* What was printed may not have arrived: a full disk is a failure too. */
+	/* Output may be buffered until now: a full disk is a failure too. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
-		cli_tell("stent: cannot write: %s", strerror(errno));
+		cli_error("stent: cannot write: %s", strerror(errno));
 		return status == CLI_DONE ? CLI_FAILED : status;
 	}
 	return status;

@@ -1,17 +1,13 @@
-/* demo.c - `stent demo`: see one flow die and one live. */
+/* demo.c - `stent demo`: watch one flow die and one survive. */
 #include "stent/cli.h"
 #include "stent/demo.h"
 
 int
 cli_demo(int argc, char **argv)
 {
-	bool with_web = false;
-	const struct cli_option options[] = {
-		{ "--web", NULL, NULL, &with_web },
-		{ 0 },
-	};
+	struct cli_values values = { 0 };
 
-	if (cli_options(argc, argv, options, 0) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	return demo_run(with_web) == DEMO_DONE ? CLI_DONE : CLI_FAILED;
+	return demo_run(values.web) == DEMO_DONE ? CLI_DONE : CLI_FAILED;
 }

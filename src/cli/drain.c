@@ -1,32 +1,26 @@
-/* drain.c - `stent drain`: no new flows, wait for the open ones, end. As SIGTERM does. */
+/* drain.c - `stent drain`: no new flows, wait for the open ones, stop. Same as SIGTERM. */
 #include <stdio.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "cli/figures.h"
 #include "stent/cli.h"
 
 int
 cli_drain(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	bool now = false;
-	const struct cli_option options[] = {
-		ASK_OPTIONS(where),
-		{ "--now", NULL, NULL, &now },
-		{ 0 },
-	};
+	struct cli_values values = { 0 };
 	char time[FIGURE_MAX];
 	json_t *j;
 	long long open;
 	int status;
 
-	if (cli_options(argc, argv, options, 0) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	j = ask("drain", &where, now ? "drain now" : "drain", &status);
+	j = control_client_request("drain", &values, values.now ? "drain now" : "drain", &status);
 	if (j == NULL)
 		return status;
 	open = json_integer_value(json_object_get(j, "flows_open"));
-	if (now || open == 0)
+	if (values.now || open == 0)
 		printf("draining: %lld flow%s open, ends now\n", open, open == 1 ? "" : "s");
 	else
 		printf("draining: %lld flow%s open, ends within %s\n", open, open == 1 ? "" : "s",

@@ -1,4 +1,4 @@
-/* figures.c - numbers as one reads them in a terminal: short, and as exact as is of use. */
+/* figures.c - numbers for a terminal: short, with two or three significant digits. */
 #include "cli/figures.h"
 
 #include <inttypes.h>

@@ -1,34 +1,33 @@
 /*
- * healthcheck.c - `stent healthcheck`: exit status 0 when a stent replies and
- * does not drain, else 1. For Docker's HEALTHCHECK, which knows no other
- * status, in an image without a shell; and for scripts.
+ * healthcheck.c - `stent healthcheck`: exit status 0 when stent runs and is not
+ * draining, else 1. For Docker's HEALTHCHECK, which knows no other status, in
+ * an image without a shell; and for scripts.
  *
- * A stent that is full is healthy. What is called unhealthy is started anew, or
- * loses the flows it has (some load balancers cut them): that cures nothing.
+ * A stent at its limit is healthy: what is unhealthy gets restarted or cut off
+ * by a load balancer, which would end the flows it has.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "stent/cli.h"
 
 int
 cli_healthcheck(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	const struct cli_option options[] = { ASK_OPTIONS(where), { 0 } };
+	struct cli_values values = { 0 };
 	bool healthy;
 	json_t *j;
 	int status;
 
-	if (cli_options(argc, argv, options, 0) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_FAILED;
-	j = ask("healthcheck", &where, "health", &status);
+	j = control_client_request("healthcheck", &values, "health", &status);
 	if (j == NULL)
 		return CLI_FAILED;
 	healthy = json_is_true(json_object_get(j, "healthy"));
 	if (!healthy)
-		cli_tell("stent healthcheck: %s",
+		cli_error("stent healthcheck: %s",
 		    json_is_string(json_object_get(j, "why")) ?
 		    json_string_value(json_object_get(j, "why")) : "not healthy");
 	else

@@ -2,26 +2,25 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "stent/cli.h"
 
 int
 cli_kill(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	const struct cli_option options[] = { ASK_OPTIONS(where), { 0 } };
+	struct cli_values values = { 0 };
 	char request[64];
 	json_t *j;
-	int words = cli_options(argc, argv, options, 1), status;
+	int words = cli_options(argc, argv, 1, &values), status;
 
 	if (words < 0)
 		return CLI_WRONG;
 	if (words == 0 || strspn(argv[1], "0123456789") != strlen(argv[1]) || strlen(argv[1]) > 20) {
-		cli_tell("stent kill: needs the id of a flow, a number; `stent top` shows them");
+		cli_error("stent kill: needs the id of a flow, a number; `stent top` shows them");
 		return CLI_WRONG;
 	}
 	snprintf(request, sizeof(request), "kill %s", argv[1]);
-	j = ask("kill", &where, request, &status);
+	j = control_client_request("kill", &values, request, &status);
 	json_decref(j);
 	return status;
 }

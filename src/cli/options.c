@@ -1,9 +1,9 @@
 /*
  * options.c - reads the options of a command from its table.
  *
- * Not getopt: it would tell of a wrong option in its own words and without
- * the nearest right one.
+ * Not getopt, because its errors cannot suggest the nearest option.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 #include "stent/utf8.h"
 
 void
-cli_tell(const char *fmt, ...)
+cli_error(const char *fmt, ...)
 {
 	char *text;
 	va_list ap;
@@ -33,75 +33,106 @@ cli_tell(const char *fmt, ...)
 }
 
 static int
-tell_unknown(const char *command, const char *word, const struct cli_option *options)
+report_unknown(const struct command *c, const char *word)
 {
 	struct nearest n;
 
+	assert(c->options != NULL);
 	nearest_start(&n, word);
-	for (const struct cli_option *o = options; o->name != NULL; o++)
+	for (const struct cli_option *o = c->options; o->name != NULL; o++)
 		nearest_offer(&n, o->name);
 	nearest_offer(&n, "--help");
 	if (nearest_best(&n) != NULL)
-		cli_tell("stent %s: unknown option \"%s\"; did you mean \"%s\"?", command, word, nearest_best(&n));
+		cli_error("stent %s: unknown option \"%s\"; did you mean \"%s\"?", c->name, word, nearest_best(&n));
 	else
-		cli_tell("stent %s: unknown option \"%s\"; `stent %s --help` tells them all", command, word, command);
+		cli_error("stent %s: unknown option \"%s\"; `stent %s --help` lists them all", c->name, word, c->name);
 	return -EINVAL;
 }
 
-/* The option that a word is; *value: what stands behind its =, NULL: nothing does. */
+/* The option that a word names; *value: what follows its =, or NULL. */
 static const struct cli_option *
-find_option(const struct cli_option *options, const char *word, const char **value)
+find_option(const struct command *c, const char *word, const char **value)
 {
 	size_t len = strcspn(word, "=");
 
 	*value = word[len] == '=' ? word + len + 1 : NULL;
-	for (const struct cli_option *o = options; o->name != NULL; o++)
+	for (const struct cli_option *o = c->options; o->name != NULL; o++)
 		if ((strlen(o->name) == len && strncmp(o->name, word, len) == 0) ||
 		    (o->alias != NULL && strcmp(o->alias, word) == 0))
 			return o;
 	return NULL;
 }
 
+size_t
+cli_word_at(const char *const *words, const char *word)
+{
+	size_t i = 0;
+
+	while (words[i] != NULL && strcmp(words[i], word) != 0)
+		i++;
+	return i;
+}
+
+/* 0, or -EINVAL: the option has a list of words, and this is not one of them. */
+static int
+check_word(const struct command *c, const struct cli_option *o, const char *value)
+{
+	char list[128];
+	size_t len = 0;
+
+	if (o->words == NULL || o->words[cli_word_at(o->words, value)] != NULL)
+		return 0;
+	for (const char *const *w = o->words; *w != NULL && len < sizeof(list); w++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
+		    w == o->words ? "" : w[1] != NULL ? ", " : " or ", *w);
+	cli_error("stent %s: %s takes %s, not \"%s\"", c->name, o->name, list, value);
+	return -EINVAL;
+}
+
 /* Reads the option at argv[*i]; moves *i to its value when that is a word of its own. */
 static int
-read_option(int argc, char **argv, int *i, const struct cli_option *options)
+read_option(int argc, char **argv, int *i, const struct command *c, struct cli_values *values)
 {
 	const char *word = argv[*i], *value;
-	const struct cli_option *o = find_option(options, word, &value);
+	const struct cli_option *o = find_option(c, word, &value);
+	char *field;
 
 	if (o == NULL)
-		return tell_unknown(argv[0], word, options);
-	if (o->flag != NULL) {
-		*o->flag = true;
+		return report_unknown(c, word);
+	field = (char *)values + o->offset;
+	if (o->value == NULL) {
+		*(bool *)field = true;
 		if (value == NULL)
 			return 0;
-		cli_tell("stent %s: %s takes no value; write it alone", argv[0], o->name);
+		cli_error("stent %s: %s takes no value; write it without", c->name, o->name);
 		return -EINVAL;
 	}
 	if (value == NULL && *i + 1 < argc)
 		value = argv[++*i];
 	if (value == NULL || *value == '\0') {
-		cli_tell("stent %s: %s has no value; write one behind it", argv[0], word);
+		cli_error("stent %s: %s needs a value; write one after it", c->name, word);
 		return -EINVAL;
 	}
-	*o->value = value;
-	return 0;
+	*(const char **)(void *)field = value;
+	return check_word(c, o, value);
 }
 
 int
-cli_options(int argc, char **argv, const struct cli_option *options, int max_words)
+cli_options(int argc, char **argv, int max_words, struct cli_values *values)
 {
+	const struct command *c = cli_find(argv[0]);
 	int words = 0;
 	bool ended = false;
 
+	assert(c != NULL);	/* it was found by this name */
 	for (int i = 1; i < argc; i++) {
 		if (!ended && strcmp(argv[i], "--") == 0) {
 			ended = true;
 		} else if (!ended && argv[i][0] == '-' && argv[i][1] != '\0') {
-			if (read_option(argc, argv, &i, options) < 0)
+			if (read_option(argc, argv, &i, c, values) < 0)
 				return -EINVAL;
 		} else if (words == max_words) {
-			cli_tell("stent %s: \"%s\" is one word too many; see `stent %s --help`", argv[0],
+			cli_error("stent %s: unexpected argument \"%s\"; see `stent %s --help`", argv[0],
 			    argv[i], argv[0]);
 			return -EINVAL;
 		} else {

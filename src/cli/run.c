@@ -1,10 +1,10 @@
 /*
- * run.c - `stent run` and `stent relay`: relay in the foreground until told to stop.
+ * run.c - `stent run` and `stent relay`: relay in the foreground until a signal.
  *
- * SIGTERM and SIGINT drain, a second one ends at once; SIGUSR1 opens the log
- * file again. The order of the start matters: everything that may need root
- * (ports, sockets, log file) is opened before root is given up; what a thread
- * inherits (no_new_privs, its sets of capabilities) is set before there is one.
+ * SIGTERM and SIGINT drain, a second one stops at once; SIGUSR1 reopens the log
+ * file. The order of the start matters: everything that may need root (ports,
+ * sockets, log file) is opened before root is given up; what a thread inherits
+ * (no_new_privs, its capability sets) is set before there is one.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -66,7 +66,7 @@ add_signals(struct process *p)
 	return 0;
 }
 
-/* All that may need root is open: gives it up. 0 or -errno. */
+/* Called when all that may need root is open. 0 or -errno. */
 static int
 give_up_root(const char *user)
 {
@@ -77,7 +77,7 @@ give_up_root(const char *user)
 	if (user_is_to_change(user, &uid, &gid)) {
 		r = log_give(uid, gid);
 		if (r != 0)
-			log_say(LEVEL_WARN, "the log file cannot be given to user %s: %s; it cannot be opened again", user,
+			log_say(LEVEL_WARN, "cannot give the log file to user %s: %s; it cannot be reopened", user,
 			    strerror(-r));
 	}
 	r = user_become(user);
@@ -86,7 +86,7 @@ give_up_root(const char *user)
 	return r;
 }
 
-/* Before there are threads. A kernel that knows no such limits is no reason not to relay. */
+/* Before there are threads. Relaying works without, on a kernel that lacks them. */
 static void
 confine(const char *user)
 {
@@ -95,7 +95,7 @@ confine(const char *user)
 	const int r = user_confine(user_is_to_change(user, &uid, &gid));
 
 	if (r != 0)
-		log_say(LEVEL_WARN, "cannot set no_new_privs, or empty the sets of capabilities: %s", strerror(-r));
+		log_say(LEVEL_WARN, "cannot set no_new_privs, or drop capabilities: %s", strerror(-r));
 }
 
 static int
@@ -115,14 +115,14 @@ start(struct process *p, const struct config *config)
 	return r == 0 ? give_up_root(config->user) : r;
 }
 
-/* Whoever starts it may look at stderr alone, and the log may be elsewhere. */
+/* Whoever starts it may see only stderr, and the log may be elsewhere. */
 static int
-start_or_say(struct process *p, const struct config *config)
+start_or_explain(struct process *p, const struct config *config)
 {
 	const int r = start(p, config);
 
 	if (r != 0 && config->log.target != TARGET_STDERR)
-		cli_tell("stent: did not start; %s%s says why", config->log.path != NULL ? "the log " : "syslog",
+		cli_error("stent: did not start; %s%s says why", config->log.path != NULL ? "the log " : "syslog",
 		    config->log.path != NULL ? config->log.path : "");
 	return r;
 }
@@ -146,7 +146,7 @@ start_log_thread(void)
 	const int r = log_start_thread();
 
 	if (r != 0)
-		log_say(LEVEL_WARN, "no thread for the log: %s; a log that is stuck may delay flows", strerror(-r));
+		log_say(LEVEL_WARN, "no thread for the log: %s; a slow log may delay flows", strerror(-r));
 }
 
 /* Takes config over. Returns the exit status. */
@@ -157,12 +157,12 @@ relay_until_stopped(struct config *config)
 	int r = log_open(&config->log);
 
 	if (r != 0)
-		cli_tell("stent: cannot open the log%s%s: %s", config->log.path != NULL ? " " : "",
+		cli_error("stent: cannot open the log%s%s: %s", config->log.path != NULL ? " " : "",
 		    config->log.path != NULL ? config->log.path : "", log_open_hint(-r));
 	for (size_t i = 0; i < config->n_warnings && r == 0; i++)
 		log_say(LEVEL_WARN, "%s", config->warnings[i]);
 	if (r == 0)
-		r = start_or_say(&p, config);
+		r = start_or_explain(&p, config);
 	if (r == 0)
 		start_log_thread();
 	if (r == 0)
@@ -178,14 +178,10 @@ relay_until_stopped(struct config *config)
 int
 cli_run(int argc, char **argv)
 {
-	const char *path = CLI_CONFIG_PATH;
-	const struct cli_option options[] = {
-		{ "--config", "-c", &path, NULL },
-		{ 0 },
-	};
+	struct cli_values values = { .config = CLI_CONFIG_PATH };
 	struct config *config;
 
-	if (cli_options(argc, argv, options, 0) < 0 || config_read(&config, path, stderr) != 0)
+	if (cli_options(argc, argv, 0, &values) < 0 || config_read(&config, values.config, stderr) != 0)
 		return CLI_WRONG;
 	return relay_until_stopped(config);
 }
@@ -196,7 +192,7 @@ cli_relay(int argc, char **argv)
 	struct config *config;
 
 	if (argc < 3 || argv[1][0] == '-' || argv[2][0] == '-') {
-		cli_tell("stent relay: needs LISTEN and BACKEND first, as in: stent relay :6432 db1:5432");
+		cli_error("stent relay: needs LISTEN and BACKEND first, as in: stent relay :6432 db1:5432");
 		return CLI_WRONG;
 	}
 	if (config_from_args(&config, argv[1], argv[2], argv + 3, (size_t)argc - 3, stderr) != 0)

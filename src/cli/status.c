@@ -1,7 +1,7 @@
-/* status.c - `stent status`: what a running stent is and has done. */
+/* status.c - `stent status`: version, counters and routes of a running stent. */
 #include <stdio.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "cli/figures.h"
 #include "stent/cli.h"
 
@@ -29,7 +29,7 @@ print_head(const json_t *j)
 	    json_array_size(json_object_get(j, "flows_by_worker")),
 	    json_array_size(json_object_get(j, "flows_by_worker")) == 1 ? "" : "s",
 	    json_is_true(json_object_get(j, "draining")) ? ", draining" : "");
-	printf("settings  %s\n", string(j, "settings"));
+	printf("settings     %s\n", string(j, "settings"));
 }
 
 static void
@@ -39,29 +39,26 @@ print_counters(const json_t *j)
 	const json_t *replies = json_object_get(j, "replies");
 	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX], d[FIGURE_MAX];
 
-	printf("flows     %s open of at most %s, %s since the start\n", figure_count(a, number(j, "flows_open")),
+	printf("flows        %s open (limit %s), %s total\n", figure_count(a, number(j, "flows_open")),
 	    figure_count(b, number(j, "max_flows")), figure_count(c, number(j, "flows_total")));
-	printf("bytes     %s from clients, %s from backends\n", figure_count(a, number(bytes, "client")),
+	printf("bytes        %s from clients, %s from backends\n", figure_count(a, number(bytes, "client")),
 	    figure_count(b, number(bytes, "backend")));
-	printf("heartbeats     %s to clients (%s answered), %s to backends (%s answered)\n",
+	printf("heartbeats   %s to clients (%s replies), %s to backends (%s replies)\n",
 	    figure_count(a, number(heartbeats, "client")), figure_count(b, number(replies, "client")),
 	    figure_count(c, number(heartbeats, "backend")), figure_count(d, number(replies, "backend")));
-	if (number(j, "passthrough") > 0)
-		printf("lost      %s flows whose protocol was not understood went on as plain bytes\n",
-		    figure_count(a, number(j, "passthrough")));
 }
 
 static void
-print_ended(json_t *ended)
+print_reasons(const char *label, json_t *counts)
 {
-	const char *before = "ended     ";
+	const char *before = label;
 
-	for (void *i = json_object_iter(ended); i != NULL; i = json_object_iter_next(ended, i)) {
+	for (void *i = json_object_iter(counts); i != NULL; i = json_object_iter_next(counts, i)) {
 		printf("%s%s %lld", before, json_object_iter_key(i),
 		    (long long)json_integer_value(json_object_iter_value(i)));
 		before = ", ";
 	}
-	if (json_object_size(ended) > 0)
+	if (json_object_size(counts) > 0)
 		printf("\n");
 }
 
@@ -78,7 +75,7 @@ print_routes(const json_t *routes)
 	for (size_t i = 0; i < json_array_size(routes); i++) {
 		const json_t *route = json_array_get(routes, i);
 
-		printf("route     %s (%s)", string(route, "name"), string(route, "protocol"));
+		printf("route        %s (%s)", string(route, "name"), string(route, "protocol"));
 		print_list(" from ", json_object_get(route, "listen"));
 		print_list(" to ", json_object_get(route, "backends"));
 		printf("\n");
@@ -88,28 +85,23 @@ print_routes(const json_t *routes)
 int
 cli_status(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	bool as_json = false;
-	const struct cli_option options[] = {
-		ASK_OPTIONS(where),
-		{ "--json", NULL, NULL, &as_json },
-		{ 0 },
-	};
+	struct cli_values values = { 0 };
 	json_t *j;
 	int status;
 
-	if (cli_options(argc, argv, options, 0) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	j = ask("status", &where, "status", &status);
+	j = control_client_request("status", &values, "status", &status);
 	if (j == NULL)
 		return status;
-	if (as_json) {
+	if (values.json) {
 		json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
 		printf("\n");
 	} else {
 		print_head(j);
 		print_counters(j);
-		print_ended(json_object_get(j, "ended"));
+		print_reasons("passthrough  ", json_object_get(j, "passthrough"));
+		print_reasons("ended        ", json_object_get(j, "ended"));
 		print_routes(json_object_get(j, "routes"));
 	}
 	json_decref(j);

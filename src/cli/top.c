@@ -1,12 +1,12 @@
 /*
  * top.c - `stent top`: the open flows, live.
  *
- * On a terminal it takes the alternate screen, asks once a second and redraws
- * in place with one write, so that nothing flickers; keys choose the order. A
- * signal that ends it must not leave the terminal without echo: handlers only
- * set a flag, and the one way out of the loop restores. When the output is no
- * terminal, one listing is printed, whole.
+ * On a terminal it uses the alternate screen, refreshes once a second and
+ * redraws with one write, so that nothing flickers; keys choose the order.
+ * Signal handlers only set a flag, so that the terminal is always restored.
+ * When the output is not a terminal, one whole listing is printed.
  */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -17,7 +17,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "cli/ask.h"
+#include "cli/control_client.h"
 #include "cli/figures.h"
 #include "cli/top_table.h"
 #include "stent/cli.h"
@@ -25,16 +25,19 @@
 #define PERIOD_MS 1000
 #define LISTING_LIMIT 10000
 
+/* As --sort and the control socket call them. */
+const char *const top_orders[] = { "age", "new", "bytes", "idle", "rtt", NULL };
+
+/* The same, by the keys that choose them. */
 static const struct order {
 	char key;
-	const char *name;	/* for the control socket */
 	const char *text;
 } orders[] = {
-	{ 'a', "age", "age" }, { 'n', "new", "newest" }, { 'b', "bytes", "bytes" }, { 'i', "quiet", "idle" },
-	{ 'r', "rtt", "round trip" },
+	{ 'a', "age" }, { 'n', "newest" }, { 'b', "bytes" }, { 'i', "idle" }, { 'r', "round trip" },
 };
 
 #define N_ORDERS (sizeof(orders) / sizeof(orders[0]))
+_Static_assert(N_ORDERS + 1 == sizeof(top_orders) / sizeof(top_orders[0]), "each order has its key");
 
 struct screen {
 	char *path;		/* of the control socket */
@@ -63,7 +66,7 @@ catch_signals(void)
 }
 
 static void
-say(const char *text)
+put(const char *text)
 {
 	size_t len = strlen(text);
 	ssize_t n;
@@ -89,24 +92,24 @@ enter(struct screen *s)
 	raw.c_cc[VTIME] = 0;
 	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
 		return -errno;
-	say("\033[?1049h\033[?25l");
+	put("\033[?1049h\033[?25l");
 	return 0;
 }
 
 static void
 leave(const struct screen *s)
 {
-	say("\033[?25h\033[?1049l");
+	put("\033[?25h\033[?1049l");
 	tcsetattr(STDIN_FILENO, TCSANOW, &s->before);
 }
 
 static json_t *
-ask_flows(const char *path, size_t order, size_t limit, char why[ASK_WHY_MAX])
+request_flows(const char *path, size_t order, size_t limit, char why[CONTROL_WHY_MAX])
 {
 	char request[64];
 
-	snprintf(request, sizeof(request), "flows limit=%zu sort=%s", limit, orders[order].name);
-	return ask_try(path, request, why);
+	snprintf(request, sizeof(request), "flows limit=%zu sort=%s", limit, top_orders[order]);
+	return control_client_try(path, request, why);
 }
 
 static double
@@ -122,12 +125,12 @@ print_head(struct screen *s, FILE *out, const json_t *status, const char *end)
 	double now = real(status, "uptime_seconds"), total = real(bytes, "client") + real(bytes, "backend");
 	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX];
 
-	fprintf(out, "stent %s  up %s  %lld flows open, %s since the start  %s bytes relayed",
+	fprintf(out, "stent %s  up %s  flows: %lld open, %s total  bytes: %s",
 	    json_string_value(json_object_get(status, "version")), figure_time(a, now),
 	    (long long)json_integer_value(json_object_get(status, "flows_open")),
 	    figure_count(b, (uint64_t)real(status, "flows_total")), figure_count(c, (uint64_t)total));
 	if (s->at > 0 && now > s->at && total >= s->bytes)
-		fprintf(out, ", %s/s", figure_count(a, (uint64_t)((total - s->bytes) / (now - s->at))));
+		fprintf(out, " (%s/s)", figure_count(a, (uint64_t)((total - s->bytes) / (now - s->at))));
 	fputs(json_is_true(json_object_get(status, "draining")) ? "  draining" : "", out);
 	fputs(end, out);
 	s->at = now;
@@ -147,9 +150,9 @@ static void
 print_screen(struct screen *s, FILE *out, const struct winsize *size)
 {
 	size_t rows = size->ws_row > 5 ? size->ws_row - 5U : 1;
-	char why[ASK_WHY_MAX];
-	json_t *status = ask_try(s->path, "status", why);
-	json_t *flows = status != NULL ? ask_flows(s->path, s->order, rows, why) : NULL;
+	char why[CONTROL_WHY_MAX];
+	json_t *status = control_client_try(s->path, "status", why);
+	json_t *flows = status != NULL ? request_flows(s->path, s->order, rows, why) : NULL;
 
 	fputs("\033[H", out);
 	if (flows == NULL) {
@@ -181,7 +184,7 @@ draw(struct screen *s)
 	print_screen(s, out, &size);
 	fputs("\033[?7h", out);
 	if (fclose(out) == 0)
-		say(text);
+		put(text);
 	free(text);
 }
 
@@ -222,11 +225,11 @@ show_live(struct screen *s)
 static int
 print_once(const struct screen *s)
 {
-	char why[ASK_WHY_MAX];
-	json_t *flows = ask_flows(s->path, s->order, LISTING_LIMIT, why);
+	char why[CONTROL_WHY_MAX];
+	json_t *flows = request_flows(s->path, s->order, LISTING_LIMIT, why);
 
 	if (flows == NULL) {
-		cli_tell("stent top: %s", why);
+		cli_error("stent top: %s", why);
 		return CLI_FAILED;
 	}
 	top_print_table(stdout, flows, LISTING_LIMIT, 0, "\n");
@@ -234,39 +237,21 @@ print_once(const struct screen *s)
 	return CLI_DONE;
 }
 
-static int
-find_order(const char *name, size_t *ret)
-{
-	for (size_t i = 0; i < N_ORDERS; i++)
-		if (strcmp(name, orders[i].name) == 0) {
-			*ret = i;
-			return 0;
-		}
-	cli_tell("stent top: --sort takes age, new, bytes, quiet or rtt");
-	return -EINVAL;
-}
-
 int
 cli_top(int argc, char **argv)
 {
-	struct ask_where where = { 0 };
-	const char *sort = "age";
-	bool once = false;
-	const struct cli_option options[] = {
-		ASK_OPTIONS(where),
-		{ "--sort", NULL, &sort, NULL },
-		{ "--once", NULL, NULL, &once },
-		{ 0 },
-	};
+	struct cli_values values = { .sort = top_orders[0] };
 	struct screen s = { 0 };
 	int status;
 
-	if (cli_options(argc, argv, options, 0) < 0 || find_order(sort, &s.order) < 0)
+	if (cli_options(argc, argv, 0, &values) < 0)
 		return CLI_WRONG;
-	s.path = ask_find("top", &where);
+	s.order = cli_word_at(top_orders, values.sort);
+	assert(s.order < N_ORDERS);	/* cli_options() has checked it */
+	s.path = control_client_path("top", &values);
 	if (s.path == NULL)
 		return CLI_WRONG;
-	if (!once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+	if (!values.once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
 		status = show_live(&s);
 	else
 		status = print_once(&s);

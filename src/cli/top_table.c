@@ -1,9 +1,9 @@
 /*
  * top_table.c - flows as lines of a table that fits a terminal.
  *
- * A column knows how to print a flow and how much it matters. All texts are
- * made first, so that every column is as wide as its widest; then columns are
- * given up, the least important first, until the rest fits.
+ * Every column has a function that formats its cell, and a rank. All cells are
+ * formatted first, to find the widths; then the columns of lowest rank are left
+ * out until the rest fits.
  */
 #include "cli/top_table.h"
 
@@ -15,6 +15,7 @@
 #include "stent/side.h"
 
 #define CELL_MAX 64
+#define RANK_MAX 12
 
 static double
 real(const json_t *j, const char *name)
@@ -74,10 +75,10 @@ put_address(const json_t *flow, const json_t *leg, char *buf)
 }
 
 static void
-put_quiet(const json_t *flow, const json_t *leg, char *buf)
+put_idle(const json_t *flow, const json_t *leg, char *buf)
 {
 	(void)flow;
-	figure_time(buf, real(leg, "quiet_seconds"));
+	figure_time(buf, real(leg, "idle_seconds"));
 }
 
 static void
@@ -97,7 +98,7 @@ put_bytes(const json_t *flow, const json_t *leg, char *buf)
 	figure_count(buf, (uint64_t)json_integer_value(json_object_get(leg, "bytes")));
 }
 
-/* "asking 2 of 3"; most is 0 where none is the last. */
+/* "pinging 2 of 3"; most is 0 where there is no limit. */
 static void
 put_count_of(char *buf, const char *what, long long n, long long most)
 {
@@ -107,7 +108,7 @@ put_count_of(char *buf, const char *what, long long n, long long most)
 		snprintf(buf, CELL_MAX, "%s %lld", what, n);
 }
 
-/* What is known of the side: when it last gave a sign of life, or which reply or probe in a row is waited for. */
+/* When the side last gave a sign of life, or which ping or probe in a row is unanswered. */
 static void
 put_verdict(const json_t *flow, const json_t *leg, char *buf)
 {
@@ -118,9 +119,9 @@ put_verdict(const json_t *flow, const json_t *leg, char *buf)
 	(void)flow;
 	if (verdict == NULL)
 		strcpy(buf, "-");
-	else if (strcmp(verdict, "asking") == 0 && misses > 0)
-		put_count_of(buf, "asking", misses + 1, json_integer_value(json_object_get(leg, "misses_max")));
-	else if (strcmp(verdict, "asking") == 0)
+	else if (strcmp(verdict, "probing") == 0 && misses > 0)
+		put_count_of(buf, "pinging", misses + 1, json_integer_value(json_object_get(leg, "misses_max")));
+	else if (strcmp(verdict, "probing") == 0)
 		put_count_of(buf, "probing", json_integer_value(json_object_get(leg, "probes")),
 		    json_integer_value(json_object_get(leg, "probes_max")));
 	else if (strcmp(verdict, "alive") == 0 || strcmp(verdict, "silent") == 0)
@@ -129,18 +130,18 @@ put_verdict(const json_t *flow, const json_t *leg, char *buf)
 		put_string(leg, "verdict", buf);
 }
 
-/* Heartbeats sent; of those that are replied to, how many were. */
+/* Heartbeats sent; of pings also how many got a reply. */
 static void
 put_heartbeats(const json_t *flow, const json_t *leg, char *buf)
 {
 	uint64_t heartbeats = (uint64_t)json_integer_value(json_object_get(leg, "heartbeats"));
-	uint64_t asks = (uint64_t)json_integer_value(json_object_get(leg, "pings"));
+	uint64_t pings = (uint64_t)json_integer_value(json_object_get(leg, "pings"));
 	uint64_t replies = (uint64_t)json_integer_value(json_object_get(leg, "replies"));
 	char a[FIGURE_MAX], b[FIGURE_MAX];
 
 	(void)flow;
-	if (asks > 0)
-		snprintf(buf, CELL_MAX, "%s of %s replied", figure_count(a, replies), figure_count(b, asks));
+	if (pings > 0)
+		snprintf(buf, CELL_MAX, "%s (%s replies)", figure_count(b, pings), figure_count(a, replies));
 	else
 		snprintf(buf, CELL_MAX, "%s", figure_count(a, heartbeats));
 }
@@ -149,23 +150,23 @@ static const struct column {
 	const char *name;
 	enum side side;
 	void (*put)(const json_t *flow, const json_t *leg, char *buf);
-	int matters;		/* the column with the least goes first */
+	int rank;		/* the lowest is left out first */
 	bool left;
 } columns[] = {
 	{ "ID", CLIENT, put_id, 12, false },
 	{ "ROUTE", CLIENT, put_route, 8, true },
 	{ "PROTOCOL", CLIENT, put_protocol, 3, true },
 	{ "STATE", CLIENT, put_state, 4, true },
-	{ "OPEN", CLIENT, put_age, 7, false },
+	{ "AGE", CLIENT, put_age, 7, false },
 	{ "CLIENT", CLIENT, put_address, 11, true },
-	{ "QUIET", CLIENT, put_quiet, 1, false },
-	{ "SIGN", CLIENT, put_verdict, 9, true },
+	{ "IDLE", CLIENT, put_idle, 1, false },
+	{ "LIVENESS", CLIENT, put_verdict, 9, true },
 	{ "RTT", CLIENT, put_rtt, 2, false },
 	{ "BYTES", CLIENT, put_bytes, 5, false },
 	{ "HEARTBEATS", CLIENT, put_heartbeats, 6, false },
 	{ "BACKEND", BACKEND, put_address, 10, true },
-	{ "QUIET", BACKEND, put_quiet, 1, false },
-	{ "SIGN", BACKEND, put_verdict, 9, true },
+	{ "IDLE", BACKEND, put_idle, 1, false },
+	{ "LIVENESS", BACKEND, put_verdict, 9, true },
 	{ "RTT", BACKEND, put_rtt, 2, false },
 	{ "BYTES", BACKEND, put_bytes, 5, false },
 	{ "HEARTBEATS", BACKEND, put_heartbeats, 6, false },
@@ -195,19 +196,19 @@ measure(size_t width[N_COLUMNS], const struct row *rows, size_t n)
 	}
 }
 
-/* Gives up columns, by setting their width to 0, until the line is no wider than most. */
+/* Leaves out columns, by setting their width to 0, until the line is no wider than most. */
 static void
 narrow(size_t width[N_COLUMNS], size_t most)
 {
-	for (int matters = 0;; matters++) {
+	for (int rank = 0;; rank++) {
 		size_t total = 0;
 
 		for (size_t c = 0; c < N_COLUMNS; c++)
 			total += width[c] > 0 ? width[c] + 2 : 0;
-		if (total <= most + 2 || matters > 12)
+		if (total <= most + 2 || rank > RANK_MAX)
 			return;
 		for (size_t c = 0; c < N_COLUMNS; c++)
-			if (columns[c].matters == matters)
+			if (columns[c].rank == rank)
 				width[c] = 0;
 	}
 }

@@ -1,27 +1,19 @@
 /*
- * auto.c - finds out the protocol from its first bytes, then hands over to its codec.
+ * auto.c - detects the protocol by its first bytes, then hands over to its codec.
  *
- * The side that speaks first decides: a table says how protocols begin. Each
- * byte is looked at in its turn, so the decision falls at the same byte
- * however the stream was cut. It falls as soon as one row fits and no row
- * above it still might; when no row fits, or none of them whole within
- * LOOK_MAX bytes, there is no known protocol and the codec lets go. It does so
- * too where the protocol is known but has no codec, and names it.
+ * The side that speaks first decides, by a table of how protocols begin. A row
+ * is chosen as soon as it matches and no row above it still may. Passthrough:
+ * no row matches, or none in full within LOOK_MAX bytes, or the protocol of the
+ * row has no codec.
  *
- * Bytes are forwarded while it looks, as either side may wait for them. So it
- * keeps a copy, and the codec that is found reads that copy first, with its
- * output thrown away. A codec that holds some of these bytes back could not be
- * taken (they went out already); none does before a heartbeat has asked for it.
- *
- * The rows need not be proof. A codec that was found wrongly meets bytes that
- * it does not understand and lets go, as it would if it had been configured.
- *
- * A command that somebody typed (`set a "b c"`) is a line of words, as in many
- * a protocol; memcached even has the same words. So one that begins with a
- * command of Redis is only a guess, which the first byte of the reply decides:
- * Redis marks its replies. The codec is at work meanwhile, and sends nothing
- * before it has seen a reply.
+ * Bytes are forwarded meanwhile, as either side may wait for them. A copy is
+ * kept, which the chosen codec reads first, with its output dropped; none holds
+ * bytes back before it has sent a heartbeat. A row need not be proof: a codec
+ * chosen wrongly meets bytes that it does not understand, and goes over to
+ * passthrough. Typed commands (`set a 1`) are shared by Redis and memcached,
+ * so those rows are guesses, which the first byte of the reply decides.
  */
+#include <assert.h>
 #include <ctype.h>
 #include <string.h>
 
@@ -38,10 +30,10 @@
  */
 struct beginning {
 	const char *codec;	/* NULL: there is none */
-	const char *why;	/* what is said when there is no codec, or the guess was wrong */
+	const char *why;	/* reason of passthrough: there is no codec, or the guess was wrong */
 	const char *bytes;
 	const char *shape;
-	bool is_guess;		/* bytes are a word, in any case, with a blank or the line's end behind it */
+	bool is_guess;		/* bytes are a word, in upper or lower case, with a blank or a line end after it */
 };
 
 #define KNOWN(codec, ...) { (codec), "no heartbeats for " codec, __VA_ARGS__, false }
@@ -164,8 +156,8 @@ struct look {			/* until the protocol is known */
 
 struct finder {
 	const struct codec *inner;	/* the codec found; NULL: none yet */
-	const char *guess;		/* what to say if that was wrong; NULL: it was no guess, or a good one */
-	uint64_t random;		/* for the codec that is found */
+	const char *guess;		/* reason of passthrough if it is wrong; NULL: it was no guess, or has been confirmed */
+	uint64_t random;		/* for its seed() */
 	union {
 		struct look look;
 		uint64_t inner_state[INNER_MAX / sizeof(uint64_t)];
@@ -173,7 +165,7 @@ struct finder {
 };
 
 _Static_assert(sizeof(struct finder) <= CODEC_STATE_MAX, "an inner state has no room");
-_Static_assert(sizeof(struct look) <= INNER_MAX, "looking takes more than what is found");
+_Static_assert(sizeof(struct look) <= INNER_MAX, "a look takes more than an inner state");
 
 static bool
 auto_configure(void *state, const struct codec_settings *settings)
@@ -196,55 +188,55 @@ auto_seed(void *state, uint64_t random)
 
 /* ---- looking ---- */
 
-enum fit { FIT_NOT, FIT_SO_FAR, FIT_WHOLE };
+enum match { MATCH_NONE, MATCH_PARTIAL, MATCH_FULL };
 
-static enum fit
-fits_word(const char *word, const uint8_t *bytes, size_t n)
+static enum match
+match_word(const char *word, const uint8_t *bytes, size_t n)
 {
 	size_t len = strlen(word);
 
 	for (size_t i = 0; i < n && i < len; i++)
 		if (toupper(bytes[i]) != word[i])
-			return FIT_NOT;
+			return MATCH_NONE;
 	if (n <= len)
-		return FIT_SO_FAR;
-	return memchr(" \t\r\n", bytes[len], 4) != NULL ? FIT_WHOLE : FIT_NOT;
+		return MATCH_PARTIAL;
+	return memchr(" \t\r\n", bytes[len], 4) != NULL ? MATCH_FULL : MATCH_NONE;
 }
 
-static enum fit
-fits(const struct beginning *b, const uint8_t *bytes, size_t n)
+static enum match
+match_row(const struct beginning *b, const uint8_t *bytes, size_t n)
 {
 	size_t len = strlen(b->shape != NULL ? b->shape : b->bytes);
 
 	if (b->is_guess)
-		return fits_word(b->bytes, bytes, n);
+		return match_word(b->bytes, bytes, n);
 	for (size_t i = 0; i < n && i < len; i++) {
 		char shape = b->shape != NULL ? b->shape[i] : '=';
 
 		if (shape == '#' ? bytes[i] < '0' || bytes[i] > '9' :
 		    shape == '=' && bytes[i] != (uint8_t)b->bytes[i])
-			return FIT_NOT;
+			return MATCH_NONE;
 	}
-	return n < len ? FIT_SO_FAR : FIT_WHOLE;
+	return n < len ? MATCH_PARTIAL : MATCH_FULL;
 }
 
-/* The row that fits; NULL with *is_open: none does yet; without: none will. */
+/* The row that matches; NULL: none does yet (*is_open), or none ever will. */
 static const struct beginning *
 recognise(enum side first, const uint8_t *bytes, size_t n, bool *is_open)
 {
 	*is_open = false;
 	for (const struct beginning *b = beginnings[first]; b->why != NULL; b++) {
-		enum fit fit = fits(b, bytes, n);
+		enum match match = match_row(b, bytes, n);
 
-		if (fit == FIT_WHOLE && !*is_open)
+		if (match == MATCH_FULL && !*is_open)
 			return b;
-		*is_open |= fit != FIT_NOT;
+		*is_open |= match != MATCH_NONE;
 	}
 	*is_open &= n < LOOK_MAX;
 	return NULL;
 }
 
-/* Lets the codec that was found read what has passed already. False: it cannot go on from here. */
+/* Feeds the codec that was found with what has passed already. False: it cannot go on from here. */
 static bool
 replay(struct finder *f, const struct look *seen, struct codec_out *out)
 {
@@ -288,7 +280,7 @@ hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 			inner->finish(f->inner_state, s, out);
 }
 
-/* A reply of Redis may begin so. */
+/* A reply of Redis may begin with this byte. */
 static bool
 begins_reply(uint8_t byte)
 {
@@ -309,7 +301,7 @@ look(struct finder *f, enum side from, uint8_t byte, struct codec_out *out)
 		l->first = (uint8_t)from;
 	}
 	if (l->n[from] == LOOK_MAX) {
-		out->passthrough = UNKNOWN;	/* the other side spoke first, and is still not understood */
+		out->passthrough = UNKNOWN;	/* the other side spoke first, and its protocol is still not known */
 		return;
 	}
 	l->bytes[from][l->n[from]++] = byte;
@@ -347,9 +339,10 @@ auto_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct co
 		out->passthrough = begins_reply(buf[n]) ? NULL : f->guess;
 		f->guess = NULL;
 	}
-	if (n < len && out->passthrough == NULL)
-		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): look() stops for one of the two */
+	if (n < len && out->passthrough == NULL) {
+		assert(f->inner != NULL);
 		n += f->inner->feed(f->inner_state, from, buf + n, len - n, out);
+	}
 	return n;
 }
 
@@ -363,18 +356,20 @@ auto_finish(void *state, enum side from, struct codec_out *out)
 	else if (f->look.has_first)
 		out->passthrough = "it ended before its protocol was known";
 	else
-		f->look.is_finished[from] = true;	/* a health check is mostly no more than that */
+		f->look.is_finished[from] = true;	/* mostly a health check */
 }
 
-/* A guess is kept in hand until a reply proves it: nothing is sent before. */
+/* A guess is not handed over before a reply has confirmed it: auto itself sends no heartbeats. */
 static const struct codec *
 auto_hand_over(void *state)
 {
 	struct finder *f = state;
 	const struct codec *inner = f->guess == NULL ? f->inner : NULL;
 
-	if (inner != NULL)
+	if (inner != NULL) {
+		assert(inner->state_size <= sizeof(f->inner_state));
 		memmove(state, f->inner_state, inner->state_size);
+	}
 	return inner;
 }
 
@@ -402,13 +397,13 @@ auto_actual(const void *state)
 	return f->inner;
 }
 
-/* The interval is the shortest of any codec: the first heartbeat is timed before the protocol is known. */
+/* The interval is the shortest of any codec: the first heartbeat is scheduled before the protocol is known. */
 #define ALL_KINDS (HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY)
 
 const struct codec codec_auto = {
 	.name = "auto",
 	.traits = CODEC_MAY_BE_ANY,
-	.summary = "found out from the first bytes",
+	.summary = "detected by the first bytes",
 	.state_size = sizeof(struct finder),
 	.leg = {
 		[CLIENT] = { .kinds = ALL_KINDS, .interval_ms = 25000 },

@@ -1,6 +1,7 @@
 /*
  * codec.c - the table of protocols, and how a codec emits bytes.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/codecs.h"
@@ -59,6 +60,7 @@ codec_emit(struct codec_out *out, const uint8_t *data, size_t len)
 		last->iov_len += len;
 		return;
 	}
+	assert(out->n_spans < CODEC_SPANS);
 	out->spans[out->n_spans].iov_base = (void *)(uintptr_t)data;
 	out->spans[out->n_spans++].iov_len = len;
 }
@@ -68,6 +70,7 @@ codec_emit_copy(struct codec_out *out, const void *data, size_t len)
 {
 	uint8_t *copy = out->scratch + out->scratch_used;
 
+	assert(len <= CODEC_SCRATCH - out->scratch_used);
 	memcpy(copy, data, len);
 	out->scratch_used += len;
 	codec_emit(out, copy, len);

@@ -3,33 +3,17 @@
  * the codecs `http`, `sse` (the same by another name) and `websocket`.
  *
  * Each direction is at the start of a message, in its head, or in its body
- * (http_head.c, http_body.c). A response is read in the light of its request:
- * at most one may be open, so one head is read at a time and both directions
- * share its memory. What the two sides may disagree about (pipelining, two
- * lengths, an answer in place of 100-continue) makes the codec let go. A 101
- * to websocket replaces all this by the frames of websocket.c, in place; frames
- * that the client sent before it came are followed meanwhile, and pass as they come.
+ * (http_head.c, http_body.c). At most one request is open, so both directions
+ * share one head. A 101 to websocket replaces all this by websocket.c, in place.
+ * Heartbeats before an upgrade (rows `http` and `sse` only) are one-way to the
+ * client: a comment into a stream of server-sent events (http_events.c); and
+ * early, opt-in: a leading zero of the next chunk's size, or the next byte of
+ * "HTTP/1." while a whole request waits for its response.
  *
- * Heartbeats before an upgrade (rows `http` and `sse` only):
- *   tell   to the client, a comment into a stream of server-sent events
- *          (http_events.c), between two events or, when one stays cut, between
- *          two of its lines. It is a chunk of its own between two chunks; in a
- *          body that ends with the connection (HTTP/1.0) it is bare. Before
- *          the first byte only where the settings ask for it: a client may
- *          time that byte, and a byte order mark may still come.
- *   ahead  where the settings ask for it: a leading zero of the next chunk's
- *          size (either direction), or the next byte of "HTTP/1." while a
- *          whole request waits for the first byte of its response. What then
- *          comes is emitted less what was sent. If it is something else, or
- *          the sender ends, is_early() stays true and the relay resets. A body
- *          that waits for 100-continue may never come: none goes ahead of it.
- *
- * Doubt: the direction in which it arose is passed blindly from there on; a
- * pong for us that comes behind that spot is a stray pong to the other side.
- * The codec lets go (out->passthrough) at once, or, while the other direction still
- * holds bytes, owes us pongs or has to leave out bytes sent ahead, once that
- * is done.
+ * Bytes that are not understood are passed on unread from there on; passthrough
+ * follows once the other direction is settled.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/codecs.h"
@@ -42,25 +26,25 @@ struct exchange {
 	struct http_body body[2];	/* by the side that sends it */
 	struct http_events events;	/* where the text of a response of events stands */
 	uint8_t part[2];
-	uint8_t prefix;			/* bytes of "HTTP/1." that the client got ahead */
-	bool is_open;			/* a request has been read whose response has not ended */
+	uint8_t prefix;			/* bytes of "HTTP/1." that the client got early */
+	bool is_open;			/* a request has been read, and its response has not ended */
 	bool is_head;			/* ... it was HEAD */
-	bool expects;			/* ... it said Expect; neither 100 nor its body came yet */
-	bool asks_upgrade;		/* ... to something */
-	bool asks_websocket;
-	bool has_early;			/* ... and the client did not wait for the answer: */
-	struct ws_early early;
+	bool expects;			/* ... it has Expect; neither 100 nor its body has come yet */
+	bool wants_upgrade;		/* ... it has Upgrade */
+	bool wants_websocket;		/* ... to websocket */
+	bool has_early_frames;		/* ... and the client did not wait for the response: */
+	struct ws_early early_frames;
 };
 
 struct http {
-	const char *doubt;	/* why it lets go; NULL: no doubt */
-	bool is_blind[2];	/* bytes from that side are passed without a look */
+	const char *passthrough;	/* reason to go over to passthrough; NULL: none */
+	bool is_blind[2];	/* bytes from that side are passed on unread */
 	bool is_finished[2];	/* that side has sent its FIN */
 	bool is_websocket;
 	bool heartbeats_http;	/* heartbeats before an upgrade: not in the row `websocket` */
 	bool sends_comments;	/* comments to the client */
-	bool sends_early[2];	/* to that side */
-	uint32_t nonce;		/* random: for heartbeats behind an upgrade */
+	bool sends_early[2];	/* early heartbeats to that side */
+	uint32_t nonce;		/* random: for heartbeats after an upgrade */
 	const struct codec_settings *settings;	/* NULL in the row `websocket` */
 	union {
 		struct exchange exchange;
@@ -71,7 +55,7 @@ struct http {
 _Static_assert(sizeof(struct http) <= 184, "memory of idle flows counts");
 
 static const char version_prefix[HTTP_EARLY_MAX] = "HTTP/1.";
-#define BEHIND_UPGRADE "bytes behind a request to upgrade"
+#define AFTER_UPGRADE "bytes after a request to upgrade"
 
 static bool
 configure_websocket(void *state, const struct codec_settings *settings)
@@ -88,7 +72,7 @@ configure_http(void *state, const struct codec_settings *settings)
 
 	h->heartbeats_http = true;
 	h->settings = settings;
-	/* Where bytes sent ahead were asked for no comment goes: its reader may know none. */
+	/* Comments and early heartbeats exclude each other: a reader that needs the latter may not know comments. */
 	h->sends_comments = settings->heartbeats[CLIENT] && settings->kind[CLIENT] != HEARTBEAT_EARLY;
 	for (enum side to = CLIENT; to <= BACKEND; to++)
 		h->sends_early[to] = settings->kind[to] == HEARTBEAT_EARLY;
@@ -115,40 +99,40 @@ open_exchange(struct http *h)
 	x->is_open = true;
 	x->is_head = x->head.method == METHOD_HEAD;
 	x->expects = (x->head.facts & FACT_EXPECT) != 0;
-	x->asks_upgrade = (x->head.facts & upgrade) != 0;
-	x->asks_websocket = (x->head.facts & FACT_UPGRADE_WS) != 0;
-	x->has_early = false;
-	memset(&x->early, 0, sizeof(x->early));
+	x->wants_upgrade = (x->head.facts & upgrade) != 0;
+	x->wants_websocket = (x->head.facts & FACT_UPGRADE_WS) != 0;
+	x->has_early_frames = false;
+	memset(&x->early_frames, 0, sizeof(x->early_frames));
 	return http_body_start(&x->body[CLIENT], &x->head);
 }
 
-/* 101: from here on both directions speak something else. */
+/* 101: from here on both directions speak another protocol. */
 static const char *
 upgrade(struct http *h)
 {
 	struct exchange *x = &h->exchange;
 	unsigned facts = x->head.facts;
-	const struct ws_early early = x->early;
+	const struct ws_early early = x->early_frames;
 
 	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) == FACT_UPGRADE_H2C)
 		return "upgrade to h2c (HTTP/2)";
 	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) != 0)
 		return "upgrade to another protocol";
-	if ((facts & FACT_UPGRADE_WS) == 0 || (facts & FACT_WS_ACCEPT) == 0 || !x->asks_websocket)
+	if ((facts & FACT_UPGRADE_WS) == 0 || (facts & FACT_WS_ACCEPT) == 0 || !x->wants_websocket)
 		return "101 that is no WebSocket handshake";
 	if (x->part[CLIENT] != PART_START)
 		return "101 before the request has ended";
 	memset(&h->ws, 0, sizeof(h->ws));
 	h->ws.nonce = h->nonce;
 	h->ws.stream[CLIENT] = early.stream;
-	h->ws.asks[BACKEND] = early.asks;
+	h->ws.pings[BACKEND] = early.pings;
 	h->is_websocket = true;
 	return NULL;
 }
 
 /* A response's head has ended. */
 static const char *
-answer_exchange(struct http *h)
+read_response(struct http *h)
 {
 	struct exchange *x = &h->exchange;
 	unsigned status = x->head.status;
@@ -156,16 +140,16 @@ answer_exchange(struct http *h)
 
 	if (status == 101)
 		return upgrade(h);
-	if (status < 200) {	/* interim: the real one is still to come */
+	if (status < 200) {	/* interim: the final one is still to come */
 		if (status == 100)
 			x->expects = false;	/* the body comes now */
 		http_body_none(&x->body[BACKEND]);
 		return NULL;
 	}
-	if (x->has_early)
-		return BEHIND_UPGRADE;
+	if (x->has_early_frames)
+		return AFTER_UPGRADE;
 	if (x->expects && !http_body_is_done(&x->body[CLIENT]))
-		return "an answer in place of 100-continue";
+		return "a response in place of 100-continue";
 	why = http_body_start(&x->body[BACKEND], &x->head);
 	memset(&x->events, 0, sizeof(x->events));
 	if (why == NULL && (x->is_head || status == 204 || status == 304))
@@ -173,7 +157,7 @@ answer_exchange(struct http *h)
 	if (why == NULL && http_body_is_done(&x->body[BACKEND]))
 		x->is_open = false;
 	if (!h->sends_comments || status > 299)
-		x->body[BACKEND].is_events = false;	/* then its bytes need not be seen */
+		x->body[BACKEND].is_events = false;	/* then its bytes need not be read */
 	return why;
 }
 
@@ -182,7 +166,7 @@ static const char *
 start_message(struct exchange *x, enum side from, uint8_t c)
 {
 	if (from == CLIENT && x->is_open)
-		return x->asks_upgrade ? BEHIND_UPGRADE : "pipelined requests";
+		return x->wants_upgrade ? AFTER_UPGRADE : "pipelined requests";
 	if (from == BACKEND && !x->is_open)
 		return c == 0x16 ? "TLS" : "a response without a request";
 	http_head_start(&x->head, from == CLIENT);
@@ -196,11 +180,12 @@ end_body(struct exchange *x, enum side from)
 	if (x->part[from] != PART_BODY || !http_body_is_done(&x->body[from]))
 		return;
 	x->part[from] = PART_START;
+	assert(from == CLIENT || x->is_open);
 	if (from == BACKEND)
 		x->is_open = false;
 }
 
-/* The head, less the bytes of it that the client got ahead. */
+/* The head, less the bytes of it that the client got early. */
 static size_t
 feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct codec_out *out,
     const char **why)
@@ -210,6 +195,7 @@ feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct
 	size_t n = http_head_feed(&x->head, buf, is_sent && len > x->prefix ? x->prefix : len, why);
 
 	if (is_sent) {
+		assert(n <= x->prefix);
 		x->prefix -= (uint8_t)n;
 		out->early += (unsigned)n;
 	} else {
@@ -218,25 +204,25 @@ feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct
 	if (*why != NULL || !http_head_is_done(&x->head))
 		return n;
 	x->part[from] = PART_START;
-	*why = from == CLIENT ? open_exchange(h) : answer_exchange(h);
+	*why = from == CLIENT ? open_exchange(h) : read_response(h);
 	if (*why == NULL && !h->is_websocket && !http_body_is_done(&x->body[from]))
 		x->part[from] = PART_BODY;
 	return n;
 }
 
 /*
- * Behind a request to upgrade to WebSocket the client may send frames at once. They pass as they come, and are
- * followed as if the answer were a 101; any other answer makes them doubt.
+ * The client may send frames at once after its request to upgrade to WebSocket. They are followed as if the response
+ * were a 101; any other response leads to passthrough.
  */
 static size_t
-feed_early(struct exchange *x, const uint8_t *buf, size_t len, struct codec_out *out, const char **why)
+feed_early_frames(struct exchange *x, const uint8_t *buf, size_t len, struct codec_out *out, const char **why)
 {
-	const size_t n = ws_feed_early(&x->early, buf, len, why);
+	const size_t n = ws_feed_early(&x->early_frames, buf, len, why);
 
-	x->has_early = true;
+	x->has_early_frames = true;
 	codec_emit(out, buf, n);
 	if (*why != NULL)
-		*why = BEHIND_UPGRADE;
+		*why = AFTER_UPGRADE;
 	return n;
 }
 
@@ -249,14 +235,14 @@ feed_exchange(struct http *h, enum side from, const uint8_t *buf, size_t len,
 
 	switch (x->part[from]) {
 	case PART_START:
-		if (from == CLIENT && x->has_early)
-			return feed_early(x, buf, len, out, why);
+		if (from == CLIENT && x->has_early_frames)
+			return feed_early_frames(x, buf, len, out, why);
 		if (from == CLIENT && (*buf == '\r' || *buf == '\n')) {
 			codec_emit(out, buf, 1);
 			return 1;
 		}
-		if (from == CLIENT && x->is_open && x->asks_websocket)
-			return feed_early(x, buf, len, out, why);
+		if (from == CLIENT && x->is_open && x->wants_websocket)
+			return feed_early_frames(x, buf, len, out, why);
 		*why = start_message(x, from, *buf);
 		return 0;
 	case PART_HEAD:
@@ -279,7 +265,7 @@ is_early(const void *state, enum side to)
 	    (to == CLIENT && h->exchange.prefix > 0));
 }
 
-/* Nothing more has to be done to the bytes from that side. */
+/* The bytes from that side need not be changed any more. */
 static bool
 is_settled(const struct http *h, enum side from)
 {
@@ -290,29 +276,29 @@ is_settled(const struct http *h, enum side from)
 	return h->is_finished[from] || ws_is_settled(&h->ws, from);
 }
 
-/* The bytes from that side cannot be understood from here on. */
+/* The bytes from that side are not understood from here on. */
 static void
-begin_doubt(struct http *h, enum side from, const char *why, struct codec_out *out)
+stop_reading(struct http *h, enum side from, const char *why, struct codec_out *out)
 {
 	if (h->is_websocket)
 		ws_release(&h->ws, from, out);
 	h->is_blind[from] = true;
-	if (h->doubt == NULL)
-		h->doubt = why;
+	if (h->passthrough == NULL)
+		h->passthrough = why;
 }
 
 /*
- * Lets go when there is doubt and both directions are settled, or when what
- * came is not what was sent ahead of it: then waiting would be of no use.
+ * Passthrough when both directions are settled, or when what came is not what
+ * was sent early: waiting would not help, and the relay resets the flow.
  */
 static void
-let_go(const struct http *h, struct codec_out *out)
+check_passthrough(const struct http *h, struct codec_out *out)
 {
 	bool is_broken = (h->is_blind[CLIENT] && is_early(h, BACKEND)) ||
 	    (h->is_blind[BACKEND] && is_early(h, CLIENT));
 
-	if (h->doubt != NULL && (is_broken || (is_settled(h, CLIENT) && is_settled(h, BACKEND))))
-		out->passthrough = h->doubt;
+	if (h->passthrough != NULL && (is_broken || (is_settled(h, CLIENT) && is_settled(h, BACKEND))))
+		out->passthrough = h->passthrough;
 }
 
 static size_t
@@ -333,8 +319,8 @@ feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_o
 			done += feed_exchange(h, from, buf + done, len - done, out, &why);
 		}
 		if (why != NULL)
-			begin_doubt(h, from, why, out);
-		let_go(h, out);
+			stop_reading(h, from, why, out);
+		check_passthrough(h, out);
 	}
 	return done;
 }
@@ -347,11 +333,11 @@ finish(void *state, enum side from, struct codec_out *out)
 	if (h->is_websocket)
 		ws_release(&h->ws, from, out);
 	h->is_finished[from] = true;
-	let_go(h, out);
+	check_passthrough(h, out);
 }
 
 static uint64_t
-unseen(const void *state, enum side from)
+skippable(const void *state, enum side from)
 {
 	const struct http *h = state;
 
@@ -379,7 +365,7 @@ skipped(void *state, enum side from, uint64_t n)
 	end_body(&h->exchange, from);
 }
 
-/* Where the bytes to that side stand between two chunks, none of the next having come. */
+/* The bytes from that side stand between two chunks. */
 static bool
 at_chunk(const struct exchange *x, enum side from)
 {
@@ -432,7 +418,7 @@ may_heartbeat_exchange(const struct http *h, enum side to)
 	if (!h->sends_early[to] || (to == BACKEND && x->expects))
 		return 0;	/* a body that waits for 100-continue may never come */
 	if (at_chunk(x, from))
-		return b->ahead < HTTP_EARLY_MAX ? HEARTBEAT_EARLY : 0;
+		return b->early < HTTP_EARLY_MAX ? HEARTBEAT_EARLY : 0;
 	return to == CLIENT && awaits_response(x) && x->prefix < HTTP_EARLY_MAX ? HEARTBEAT_EARLY : 0;
 }
 
@@ -441,12 +427,12 @@ may_heartbeat(const void *state, enum side to)
 {
 	const struct http *h = state;
 
-	if (h->doubt != NULL || h->is_finished[side_other(to)])
+	if (h->passthrough != NULL || h->is_finished[side_other(to)])
 		return 0;
 	if (!h->is_websocket)
 		return may_heartbeat_exchange(h, to);
 	if (h->is_finished[to])
-		return 0;	/* it has left without a Close, and can answer no ping */
+		return 0;	/* it sent its FIN without a Close, and can reply to no ping */
 	return ws_may_heartbeat(&h->ws, to);
 }
 
@@ -458,7 +444,7 @@ why_no_events(const struct http_head *head)
 		return "response is no event stream";
 	if ((head->facts & (FACT_ENCODED | FACT_CODING_OTHER)) != 0)
 		return "compressed event stream";
-	return "event stream of a length that was told";
+	return "event stream with a Content-Length";
 }
 
 static const char *
@@ -486,16 +472,16 @@ why_none(const void *state, enum side to)
 {
 	const struct http *h = state;
 
-	if (h->doubt != NULL)
-		return h->doubt;
+	if (h->passthrough != NULL)
+		return h->passthrough;
 	if (!h->is_websocket)
 		return why_none_in_exchange(h, to);
 	if (h->is_finished[to])
-		return "it has closed its half";
+		return "it is half-closed";
 	return ws_why_none(&h->ws, to);
 }
 
-/* Between the frames of a message, or the lines of an event. */
+/* Inside a message of several frames, or an event. */
 static bool
 may_wait(const void *state, enum side to)
 {
@@ -517,17 +503,17 @@ ends_at_fin(const void *state, enum side to)
 }
 
 static bool
-owes(const void *state, enum side by, bool asked)
+awaits_reply(const void *state, enum side by, bool pinged)
 {
 	const struct http *h = state;
 
-	(void)asked;
-	return h->is_websocket && h->doubt == NULL && ws_awaits_reply(&h->ws, by);
+	(void)pinged;
+	return h->is_websocket && h->passthrough == NULL && ws_awaits_reply(&h->ws, by);
 }
 
-/* Before an upgrade the client is told in the midst of events alone: a stream that it reads to its end. */
+/* Before an upgrade the client gets heartbeats only in a stream of events. */
 static bool
-listens(const void *state, enum side to)
+receive_only(const void *state, enum side to)
 {
 	const struct http *h = state;
 
@@ -548,33 +534,33 @@ heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC
 		http_body_send_zero(&x->body[side_other(to)]);
 		buf[0] = '0';
 	} else {
+		assert(to == CLIENT && x->prefix < HTTP_EARLY_MAX);
 		buf[0] = (uint8_t)version_prefix[x->prefix++];
 	}
 	return 1;
 }
 
 static size_t
-farewell(void *state, enum side to, const struct codec_close_info *o,
+close_message(void *state, enum side to, const struct codec_close_info *info,
     uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	struct http *h = state;
 
-	/* The dead side may have been read to its end: where that was a FIN, it was passed on, and the relay does not ask. */
-	if (!h->is_websocket || h->doubt != NULL)
+	if (!h->is_websocket || h->passthrough != NULL)
 		return 0;
-	return ws_close_message(&h->ws, to, o, buf);
+	return ws_close_message(&h->ws, to, info, buf);
 }
 
-/* Whoever sent a Close may close its socket with heartbeats unread, which is a reset. */
+/* A side that sent a Close may close its socket with heartbeats unread, which is a reset. */
 static bool
 said_goodbye(const void *state, enum side from)
 {
 	const struct http *h = state;
 
-	return h->is_websocket && ws_said_goodbye(&h->ws, from);
+	return h->is_websocket && ws_sent_close(&h->ws, from);
 }
 
-/* After the upgrade the flow is one of the row `websocket`, and beaten as such. */
+/* After the upgrade the flow is one of the row `websocket`, with its heartbeats. */
 static const struct codec *
 actual(const void *state)
 {
@@ -592,28 +578,28 @@ actual(const void *state)
 	.state_size = sizeof(struct http), \
 	.leg = { \
 		[CLIENT] = { ALL_KINDS, HEARTBEAT_ONEWAY, 25000 }, \
-		[BACKEND] = { ALL_KINDS, HEARTBEAT_PING, 25000 },	/* legal behind an upgrade */ \
+		[BACKEND] = { ALL_KINDS, HEARTBEAT_PING, 25000 },	/* after an upgrade */ \
 	}, \
 	.configure = configure_http, \
 	.seed = seed, \
 	.feed = feed, \
 	.finish = finish, \
-	.skippable = unseen, \
+	.skippable = skippable, \
 	.skipped = skipped, \
 	.may_heartbeat = may_heartbeat, \
 	.why_none = why_none, \
 	.may_wait = may_wait, \
 	.said_goodbye = said_goodbye, \
 	.heartbeat = heartbeat, \
-	.awaits_reply = owes, \
-	.receive_only = listens, \
+	.awaits_reply = awaits_reply, \
+	.receive_only = receive_only, \
 	.actual = actual, \
 	.is_early = is_early, \
 	.ends_at_fin = ends_at_fin, \
-	.close_message = farewell, \
+	.close_message = close_message, \
 }
 
-const struct codec codec_http = HTTP_ROW("http", "HTTP/1.1: event streams, WebSocket when asked for");
+const struct codec codec_http = HTTP_ROW("http", "HTTP/1.1: event streams, WebSocket after an upgrade");
 const struct codec codec_sse = HTTP_ROW("sse", "server-sent events: the same as http");
 
 const struct codec codec_websocket = {
@@ -629,15 +615,15 @@ const struct codec codec_websocket = {
 	.seed = seed,
 	.feed = feed,
 	.finish = finish,
-	.skippable = unseen,
+	.skippable = skippable,
 	.skipped = skipped,
 	.may_heartbeat = may_heartbeat,
 	.why_none = why_none,
 	.may_wait = may_wait,
 	.said_goodbye = said_goodbye,
 	.heartbeat = heartbeat,
-	.awaits_reply = owes,
+	.awaits_reply = awaits_reply,
 	.is_early = is_early,
 	.ends_at_fin = ends_at_fin,
-	.close_message = farewell,
+	.close_message = close_message,
 };

@@ -1,11 +1,11 @@
 /*
- * http.h - the parts that the HTTP/1.1 and WebSocket codecs are made of. Only
- * http*.c and websocket.c include it.
+ * http.h - the parts of the HTTP/1.1 and WebSocket codecs. Only http*.c and
+ * websocket.c include it.
  *
  * All of it is plain memory inside one codec state, which lives as long as the
- * flow and is counted for each idle one: fields are as narrow as they can be.
- * Functions that may meet bytes they do not understand say so through `why`, a
- * static string; they consume nothing from the offending byte on.
+ * flow and counts for each idle one: fields are as narrow as they can be.
+ * Functions that may meet bytes they do not understand set *why, a static
+ * string, and consume nothing from the offending byte on.
  */
 #ifndef STENT_CODEC_HTTP_H
 #define STENT_CODEC_HTTP_H
@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codec/words.h"
 #include "stent/codec.h"
 
 /* ---- heads: request line or status line and the header fields ---- */
@@ -39,15 +40,15 @@ struct http_head {
 	uint64_t length;	/* Content-Length, once FACT_LENGTH */
 	uint64_t number;	/* the one being read */
 	uint16_t facts;
-	uint16_t candidates;	/* words of a table that still match, as bits */
 	uint16_t status;	/* of a response */
-	uint8_t at;		/* bytes of the present word so far */
+	struct words word;	/* the present word: a method, a header, or of a value */
+	uint8_t at;		/* bytes of the version or the status so far; 1 within a number */
 	uint8_t state;
 	uint8_t header;		/* the header whose value is being read */
 	uint8_t method;
 	uint8_t minor;		/* HTTP/1.minor */
 	bool is_request;
-	bool is_past_word;	/* behind a word, before its comma */
+	bool is_past_word;	/* after a word, before its comma */
 };
 
 void http_head_start(struct http_head *h, bool is_request);
@@ -62,15 +63,15 @@ bool http_head_is_done(const struct http_head *h);
 struct http_events {
 	uint8_t line;		/* what the present line is */
 	uint8_t line_end;	/* how this stream ends its lines */
-	bool is_behind_cr;	/* of which the LF may still come */
+	bool is_behind_cr;	/* its LF may still come */
 	bool has_begun;		/* a byte has come */
 	bool is_open;		/* an event has begun whose empty line has not come */
-	bool has_ids;		/* an event had an id */
+	bool has_ids;		/* an event has named an id */
 };
 
 enum http_place {
 	PLACE_START,		/* nothing has come yet */
-	PLACE_IN_LINE,		/* or its line end may not be whole */
+	PLACE_IN_LINE,		/* or in its line end, as far as is known */
 	PLACE_IN_EVENT,		/* between two lines of it */
 	PLACE_BETWEEN_EVENTS,
 };
@@ -82,16 +83,16 @@ size_t http_events_comment(const struct http_events *e, const struct codec_bytes
 
 /* ---- bodies ---- */
 
-#define HTTP_EARLY_MAX 7	/* bytes sent ahead in one gap */
+#define HTTP_EARLY_MAX 7	/* bytes sent early in one place */
 
 struct http_body {
 	uint64_t left;		/* bytes to come of the body or of this chunk */
 	uint8_t state;
 	uint8_t digits;		/* of this chunk's size, as they came */
-	uint8_t digits_sent;	/* ... and as they went out, with those sent ahead */
-	uint8_t ahead;		/* zeros sent ahead that nothing has covered yet */
-	bool promised;		/* zeros were sent ahead of a size line that has not been read whole */
-	bool is_events;		/* server-sent events that a comment may join */
+	uint8_t digits_sent;	/* ... and as they went out, with early zeros */
+	uint8_t early;		/* zeros sent early, less those that have come since */
+	bool promised;		/* zeros were sent early for a size line that has not been read whole */
+	bool is_events;		/* server-sent events into which comments may go */
 };
 
 /* Starts the body that a head announces (RFC 9112, 6.3). Returns why not, or NULL. */
@@ -101,8 +102,8 @@ void http_body_none(struct http_body *b);
 bool http_body_is_done(const struct http_body *b);
 
 /*
- * Follows the body to its end and emits it, less the zeros that were sent ahead of it. events: of a response, for its
- * text where that is of events; else NULL.
+ * Follows the body to its end and emits it, less the zeros that were sent early. events: of a response, for its
+ * text if it is a stream of events; else NULL.
  */
 size_t http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why);
@@ -111,15 +112,15 @@ void http_body_skipped(struct http_body *b, uint64_t n);
 
 /* The next byte begins a chunk, and nothing of its size line has come. */
 bool http_body_at_chunk(const struct http_body *b);
-/* It lasts until the connection ends: no other end can be told. */
+/* It lasts until the connection ends. */
 bool http_body_ends_at_fin(const struct http_body *b);
 /* Writes the comment that may go out now, as a chunk where the body has chunks. Returns its length. */
 size_t http_body_comment(const struct http_body *b, const struct http_events *events, const struct codec_bytes *text,
     uint8_t buf[CODEC_HEARTBEAT_MAX]);
-/* Notes that one zero of the next size line goes out now. */
+/* Notes that one zero of the next size line is sent early. */
 void http_body_send_zero(struct http_body *b);
 
-/* ---- WebSocket frames, behind a 101 ---- */
+/* ---- WebSocket frames, after a 101 ---- */
 
 #define WS_TOKEN 15	/* bytes of payload in a ping of ours */
 #define WS_HOLD (2 + 4 + WS_TOKEN)
@@ -130,43 +131,43 @@ struct ws_stream {		/* the frames that one side sends */
 	uint8_t key[4];		/* its masking key; zeros where there is none */
 	uint8_t held[WS_HOLD];	/* start of a frame that is not yet emitted */
 	uint8_t n_held;
-	uint8_t n_passed;	/* of those, bytes that have gone out all the same: see ws_feed_early() */
+	uint8_t n_passed;	/* of those, bytes that have gone out already: see ws_feed_early() */
 	uint8_t state;
 	uint8_t opcode;
 	uint8_t at;		/* control payload so far, for the key */
 	bool in_message;	/* between the fragments of a message */
-	bool is_closed;		/* a Close has passed, or nothing whole can follow */
-	bool said_close;	/* a Close of its own has begun to pass */
+	bool is_closed;		/* a Close has passed, or no whole frame can follow */
+	bool sent_close;	/* a Close of this side has begun to pass */
 };
 
-struct ws_pings {		/* pings that one side owes a reply to */
+struct ws_pings {		/* pings to one side */
 	uint32_t open;		/* bit i: the pong for serial next - 1 - i has not come */
-	uint32_t app_hash;	/* payload of the application's last ping to this side */
+	uint32_t app_hash;	/* hash of the payload of the application's last ping */
 	uint16_t next;		/* serial of our next ping */
-	uint16_t answered;	/* serials before this one are settled */
+	uint16_t settled;	/* serials before this one are replied to, or given up */
 	uint16_t before_app;	/* serials before this one were sent before the application's last ping */
 	uint8_t app_due;	/* the application's pings less the pongs that were passed on */
-	uint8_t app_waits;	/* heartbeats without a reply sent while app_open */
-	bool app_open;		/* the application's last ping is unanswered */
-	bool has_asked;		/* one of ours was sent */
-	bool knows_pongs;	/* a pong of this side without our token is its own: it returns tokens, or pongs unasked */
+	uint8_t app_waits;	/* one-way heartbeats sent while app_open */
+	bool app_open;		/* the application's last ping has had no reply */
+	bool has_pinged;	/* a ping of ours was sent */
+	bool knows_pongs;	/* a pong of this side without our token is not for us: it returns tokens, or sends unsolicited pongs */
 };
 
 struct ws {
 	struct ws_stream stream[2];	/* by the side that sends */
-	struct ws_pings asks[2];		/* by the side that is asked */
-	uint32_t nonce;			/* makes our tokens those of this flow */
+	struct ws_pings pings[2];	/* by the side that is pinged */
+	uint32_t nonce;			/* of the tokens of this flow */
 };
 
 /* What the client sends before its upgrade is granted: part of a struct ws to come. */
 struct ws_early {
 	struct ws_stream stream;	/* of the client */
-	struct ws_pings asks;		/* of the backend */
+	struct ws_pings pings;		/* to the backend */
 };
 
 /*
- * Follows it, the caller having passed it on already. Returns how many bytes were frames: less than len with *why set.
- * The struct ws behind the 101 begins with its two parts.
+ * Follows bytes that the caller passes on itself. Returns how many of them were frames: less than len with *why set.
+ * The struct ws after the 101 takes over both parts.
  */
 size_t ws_feed_early(struct ws_early *e, const uint8_t *buf, size_t len, const char **why);
 
@@ -174,18 +175,18 @@ size_t ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why);
 /* Emits what is held of that direction. */
 void ws_release(struct ws *ws, enum side from, struct codec_out *out);
-/* Nothing of that direction is held, and no reply to us is to come in it. */
+/* Nothing of that direction is held, and no reply is due in it. */
 bool ws_is_settled(const struct ws *ws, enum side from);
 uint64_t ws_skippable(const struct ws *ws, enum side from);
 void ws_skipped(struct ws *ws, enum side from, uint64_t n);
 unsigned ws_may_heartbeat(const struct ws *ws, enum side to);
-const char *ws_why_none(const struct ws *ws, enum side to);	/* NULL: one may */
-bool ws_in_message(const struct ws *ws, enum side to);	/* between its frames, too */
-/* A pong for a ping of ours is still to come from that side. After a Close none need be, nor while the application's own ping comes first. */
+const char *ws_why_none(const struct ws *ws, enum side to);
+bool ws_in_message(const struct ws *ws, enum side to);	/* or between two of its frames */
+/* A pong for a ping of ours is due from that side: not after a Close, nor while the application's own ping comes first. */
 bool ws_awaits_reply(const struct ws *ws, enum side by);
-bool ws_said_goodbye(const struct ws *ws, enum side from);
+bool ws_sent_close(const struct ws *ws, enum side from);
 size_t ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX]);
-size_t ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *o,
+size_t ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *info,
     uint8_t buf[CODEC_CLOSE_MESSAGE_MAX]);
 
 #endif

@@ -2,22 +2,23 @@
  * http_body.c - follows the body of an HTTP/1.1 message to its end.
  *
  * A body is counted (Content-Length), cut into chunks, or lasts until the
- * connection ends. Payload is counted and never looked at, but for that of
+ * connection ends. Payload is counted and not read, but for that of
  * server-sent events (http_events.c).
  *
- * Zeros sent ahead: a chunk's size may have leading zeros, so they can go out
+ * Early zeros: a chunk's size may have leading zeros, so these can be sent
  * before the size is known. When the size line comes and begins with zeros of
- * its own, as many are left out; else the line follows untouched. Several
- * clients refuse more than 16 digits in all. A line that would pass that, or
- * that proves to be no size line, leaves `promised` set: what was sent cannot
- * be taken back, and only a reset is honest then.
+ * its own, as many are left out; else it follows untouched. Several clients
+ * refuse more than 16 digits in all. A line that would exceed that, or is no
+ * size line, leaves `promised` set: what was sent cannot be taken back, and the
+ * relay resets the flow.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/http.h"
 
-enum state {
+enum body_state {
 	S_NONE, S_COUNTED, S_UNTIL_CLOSE,
 	S_SIZE, S_SIZE_BLANK, S_EXTENSION, S_SIZE_LF, S_DATA, S_DATA_CR, S_DATA_LF,
 	S_TRAILER, S_TRAILER_LINE, S_TRAILER_LF, S_LAST_LF,
@@ -43,11 +44,11 @@ start_chunk(struct http_body *b)
 	b->left = 0;
 	b->digits = 0;
 	b->digits_sent = 0;
-	b->ahead = 0;
+	b->early = 0;
 	b->promised = false;
 }
 
-/* A digit of the size line: one that was sent ahead is left out. */
+/* A digit of the size line: a zero that was sent early is left out. */
 static enum taken
 take_digit(struct http_body *b, int value)
 {
@@ -55,14 +56,14 @@ take_digit(struct http_body *b, int value)
 		return BAD;
 	b->digits++;
 	b->left = b->left * 16 + (uint64_t)value;
-	if (value == 0 && b->ahead > 0) {
-		b->ahead--;
+	if (value == 0 && b->early > 0) {
+		b->early--;
 		return DROP;
 	}
 	if (b->digits_sent == DIGITS_MAX)
-		return BAD;	/* only what was sent ahead makes it too long */
+		return BAD;	/* the early zeros make it too long */
 	b->digits_sent++;
-	b->ahead = 0;
+	b->early = 0;
 	return KEEP;
 }
 
@@ -75,13 +76,13 @@ take_size(struct http_body *b, uint8_t c)
 		return take_digit(b, value);
 	if (b->digits == 0 || (c != '\r' && c != ';' && c != ' ' && c != '\t'))
 		return BAD;
-	b->ahead = 0;
+	b->early = 0;
 	b->promised = false;
 	b->state = c == '\r' ? S_SIZE_LF : c == ';' ? S_EXTENSION : S_SIZE_BLANK;
 	return KEEP;
 }
 
-/* Behind a blank some readers go on with the size, others do not: only what all read alike may follow. */
+/* After a blank some readers go on with the size, others do not: only what all read alike may follow. */
 static enum taken
 take_size_blank(struct http_body *b, uint8_t c)
 {
@@ -151,7 +152,7 @@ take_last_lf(struct http_body *b, uint8_t c)
 
 static const struct {
 	enum taken (*take)(struct http_body *b, uint8_t c);
-	const char *why;	/* it was bad */
+	const char *why;	/* reason when it returns BAD */
 } takers[] = {
 	[S_SIZE] = { take_size, "bad chunk size" },
 	[S_SIZE_BLANK] = { take_size_blank, "bad chunk size" },
@@ -210,6 +211,7 @@ count_payload(struct http_body *b, uint64_t n)
 {
 	if (b->state == S_UNTIL_CLOSE || n == 0)
 		return;
+	assert(n <= b->left && (b->state == S_COUNTED || b->state == S_DATA));
 	b->left -= n;
 	if (b->left == 0)
 		b->state = b->state == S_DATA ? S_DATA_CR : S_NONE;
@@ -243,6 +245,7 @@ http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *b
 		} else {
 			const char *bad = takers[b->state].why;
 
+			assert(takers[b->state].take != NULL);
 			taken = takers[b->state].take(b, buf[n]);
 			run = 1;
 			if (taken == BAD) {
@@ -300,6 +303,7 @@ http_body_comment(const struct http_body *b, const struct http_events *events, c
 	char comment[HTTP_COMMENT_MAX];
 	const size_t n = http_events_comment(events, text, comment);
 
+	assert(b->is_events && n < sizeof(comment));
 	if (b->state == S_UNTIL_CLOSE) {
 		memcpy(buf, comment, n);
 		return n;
@@ -310,7 +314,8 @@ http_body_comment(const struct http_body *b, const struct http_events *events, c
 void
 http_body_send_zero(struct http_body *b)
 {
-	b->ahead++;
+	assert(http_body_at_chunk(b) && b->early < HTTP_EARLY_MAX);
+	b->early++;
 	b->digits_sent++;
 	b->promised = true;
 }

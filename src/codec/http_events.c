@@ -1,22 +1,19 @@
 /*
  * http_events.c - where the text of a stream of server-sent events stands, and
- * the comment that goes there.
+ * the comment that may be inserted there (HTML standard, 9.2.6).
  *
- * Lines end with LF, CRLF or CR; an empty one ends an event; one that begins
- * with a colon is a comment (HTML standard, 9.2.6). Behind a CR the LF may
- * still come, so it counts only in a stream that has shown that it ends its
- * lines with CR alone.
+ * A LF may still come after a CR, so a CR counts as a line end only in a stream
+ * that has shown that it ends its lines with CR alone. The comment's lines end
+ * as those of the stream do, for readers that cut it at CR LF CR LF.
  *
- * Between two events the comment has an empty line behind it: there are readers
- * that cut the stream at empty lines and look how each piece begins, and would
- * lose an event that a comment is glued to. There are others (httpx-sse and
- * the SDKs made from it) to which an empty line is one more event, without data, once
- * the stream has named an id. So with an id there is none, unless the settings
- * have the text. Within an event an empty line would end it: never one there.
- *
- * The comment's lines end as those of the stream do: whoever cuts it at CRLF
- * CRLF would not see LF LF.
+ * Between two events an empty line follows the comment: some readers cut the
+ * stream at empty lines, look how each piece begins, and would lose an event
+ * joined to a comment. To others (httpx-sse and the SDKs made from it) an empty
+ * line is one more event, without data, once the stream has named an id: then
+ * there is none, unless the settings have the text. Within an event an empty
+ * line would end it: never one there.
  */
+#include <assert.h>
 #include <stdio.h>
 
 #include "codec/http.h"
@@ -27,8 +24,8 @@ static const char *const line_ends[] = {
 	[END_UNKNOWN] = "\n", [END_LF] = "\n", [END_CRLF] = "\r\n", [END_CR] = "\r",
 };
 
-/* What the present line is, by what it has of its first bytes. */
-enum line { LINE_EMPTY, LINE_I, LINE_ID, LINE_COMMENT, LINE_OTHER };
+/* What the present line is, by its first bytes so far. */
+enum line_kind { LINE_EMPTY, LINE_I, LINE_ID, LINE_COMMENT, LINE_OTHER };
 
 static void
 end_line(struct http_events *e, uint8_t c)
@@ -63,7 +60,7 @@ take(struct http_events *e, uint8_t c)
 		e->is_behind_cr = false;
 		e->line_end = c == '\n' ? END_CRLF : END_CR;
 		if (c == '\n')
-			return;		/* of the line that the CR ended */
+			return;		/* the second byte of the line end */
 	}
 	if (c == '\n' || c == '\r')
 		end_line(e, c);
@@ -113,6 +110,7 @@ http_events_comment(const struct http_events *e, const struct codec_bytes *text,
 	const size_t n = is_auto ? 1 : text->len - (has_empty_line ? 2 : 1);
 	const char *end = line_ends[e->line_end];
 
+	assert(http_events_place(e) != PLACE_IN_LINE && n <= CODEC_COMMENT_MAX);
 	return (size_t)snprintf(buf, HTTP_COMMENT_MAX, "%.*s%s%s", (int)n, is_auto ? ":" : (const char *)text->data,
 	    end, has_empty_line && http_events_place(e) != PLACE_IN_EVENT ? end : "");
 }

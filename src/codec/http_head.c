@@ -3,21 +3,20 @@
  *
  * Nothing of a head is stored: it may be a megabyte long, and the relay has
  * forwarded it already. Each byte goes to the reader of the present state,
- * which names the next. Words of interest (a few header names, a few values)
- * are matched as they come: a set of bits says which words of a table fit so
- * far, so a name is known at its colon without having been kept. Values of
- * other headers are skipped a run at a time.
+ * which names the next. A few header names and values are matched as they come
+ * (words.h); values of other headers are skipped a run at a time.
  *
- * It is stricter than most servers are (RFC 9112): a bare CR or LF, a folded
- * line, two lengths that differ. Where programs are known to disagree about
- * where a message ends, a proxy that puts bytes between messages must not be
- * a third opinion.
+ * It is stricter than most servers (RFC 9112): no bare CR or LF, no folded
+ * lines, no two lengths that differ. Where programs are known to disagree about
+ * where a message ends, a proxy that inserts bytes between messages must not
+ * add a third opinion.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/http.h"
 
-enum state {
+enum head_state {
 	S_METHOD, S_TARGET, S_VERSION, S_MINOR, S_STATUS_GAP, S_STATUS, S_STATUS_END,
 	S_LINE_END, S_LINE_LF, S_NAME_START, S_NAME, S_NUMBER, S_WORDS, S_SKIP, S_LAST_LF, S_DONE,
 };
@@ -69,44 +68,16 @@ lower(uint8_t c)
 	return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c;
 }
 
-static void
-word_start(struct http_head *h, size_t n_words)
-{
-	h->candidates = (uint16_t)((1u << n_words) - 1);
-	h->at = 0;
-}
-
-/* One more byte of a word. Once nothing matches, its length is of no interest. */
-static void
-word_add(struct http_head *h, const char *const *table, size_t n_words, uint8_t c)
-{
-	for (size_t i = 0; h->candidates >> i != 0 && i < n_words; i++)
-		if ((h->candidates >> i & 1) != 0 && (uint8_t)table[i][h->at] != c)
-			h->candidates &= (uint16_t)~(1u << i);
-	if (h->candidates != 0 || h->at == 0)
-		h->at++;
-}
-
-/* Which word of the table it was; n_words for none. */
-static uint8_t
-word_end(const struct http_head *h, const char *const *table, size_t n_words)
-{
-	for (size_t i = 0; i < n_words; i++)
-		if ((h->candidates >> i & 1) != 0 && table[i][h->at] == '\0')
-			return (uint8_t)i;
-	return (uint8_t)n_words;
-}
-
 static const char *
 read_method(struct http_head *h, uint8_t c)
 {
-	if (c == ' ' && h->at > 0) {
-		h->method = word_end(h, methods, COUNT(methods));
+	if (c == ' ' && h->word.len > 0) {
+		h->method = (uint8_t)words_end(&h->word, methods, COUNT(methods));
 		h->state = S_TARGET;
 	} else if (is_token(c)) {
-		word_add(h, methods, COUNT(methods), c);
+		words_add(&h->word, methods, COUNT(methods), c);
 	} else {
-		return c == 0x16 && h->at == 0 ? "TLS" : not_http;
+		return c == 0x16 && h->word.len == 0 ? "TLS" : not_http;
 	}
 	return NULL;
 }
@@ -196,13 +167,13 @@ read_name_start(struct http_head *h, uint8_t c)
 		return "folded header line";
 	if (!is_token(c))
 		return malformed;
-	word_start(h, COUNT(headers));
-	word_add(h, headers, COUNT(headers), lower(c));
+	words_start(&h->word, COUNT(headers));
+	words_add(&h->word, headers, COUNT(headers), lower(c));
 	h->state = S_NAME;
 	return NULL;
 }
 
-/* What the mere presence of a header says, and who reads its value. */
+/* What the presence of a header means, and the state that reads its value. */
 static const struct {
 	uint16_t fact;
 	uint8_t state;
@@ -221,27 +192,28 @@ static const char *
 read_name(struct http_head *h, uint8_t c)
 {
 	if (is_token(c)) {
-		if (h->candidates != 0)
-			word_add(h, headers, COUNT(headers), lower(c));
+		if (h->word.matching != 0)
+			words_add(&h->word, headers, COUNT(headers), lower(c));
 		return NULL;
 	}
 	if (c != ':')
 		return malformed;
-	h->header = word_end(h, headers, COUNT(headers));
+	h->header = (uint8_t)words_end(&h->word, headers, COUNT(headers));
 	h->facts |= on_header[h->header].fact;
 	h->state = on_header[h->header].state;
 	h->number = 0;
+	h->at = 0;
 	h->is_past_word = false;
-	word_start(h, COUNT(words));
+	words_start(&h->word, COUNT(words));
 	return NULL;
 }
 
-/* The number has been read: at the end of its line. */
+/* At the end of the line of a number. */
 static const char *
 end_number(struct http_head *h)
 {
 	if (h->at == 0)
-		return "Content-Length is no number";
+		return "Content-Length is not a number";
 	if ((h->facts & FACT_LENGTH) != 0 && h->length != h->number)
 		return "two Content-Lengths that differ";
 	h->length = h->number;
@@ -260,7 +232,7 @@ read_number(struct http_head *h, uint8_t c)
 		return NULL;
 	}
 	if (c < '0' || c > '9' || h->is_past_word || h->number > (uint64_t)INT64_MAX / 10 - 1)
-		return "Content-Length is no number";
+		return "Content-Length is not a number";
 	h->number = h->number * 10 + (uint64_t)(c - '0');
 	h->at = 1;
 	return NULL;
@@ -270,7 +242,7 @@ static const char *
 end_coding(struct http_head *h, enum word w)
 {
 	if ((h->facts & FACT_CHUNKED) != 0)
-		return "Transfer-Encoding goes on behind chunked";
+		return "chunked is not the last Transfer-Encoding";
 	h->facts |= w == WORD_CHUNKED ? FACT_CHUNKED : FACT_CODING_OTHER;
 	return NULL;
 }
@@ -279,9 +251,9 @@ end_coding(struct http_head *h, enum word w)
 static const char *
 end_word(struct http_head *h)
 {
-	enum word w = word_end(h, words, COUNT(words));
+	const enum word w = words_end(&h->word, words, COUNT(words));
 
-	if (h->at == 0)
+	if (h->word.len == 0)
 		return NULL;
 	switch (h->header) {
 	case HEADER_CODING:
@@ -300,17 +272,17 @@ end_word(struct http_head *h)
 	}
 }
 
-/* A comma list of words; parameters behind `;` are of no interest. */
+/* A comma-separated list of words; parameters after `;` are skipped. */
 static const char *
 read_words(struct http_head *h, uint8_t c)
 {
 	const char *why = NULL;
 
 	if (is_blank(c)) {
-		h->is_past_word = h->at > 0;
+		h->is_past_word = h->word.len > 0;
 	} else if (c == '\r' || c == ',' || c == ';') {
 		why = end_word(h);
-		word_start(h, COUNT(words));
+		words_start(&h->word, COUNT(words));
 		h->is_past_word = false;
 		if (c == '\r')
 			h->state = S_LINE_LF;
@@ -321,9 +293,9 @@ read_words(struct http_head *h, uint8_t c)
 	} else if (c < ' ') {
 		why = malformed;
 	} else if (h->is_past_word) {
-		h->candidates = 0;	/* two words without a comma: no word we know */
-	} else if (h->candidates != 0) {
-		word_add(h, words, COUNT(words), lower(c));
+		h->word.matching = 0;	/* two words without a comma */
+	} else if (h->word.matching != 0) {
+		words_add(&h->word, words, COUNT(words), lower(c));
 	}
 	return why;
 }
@@ -357,7 +329,7 @@ http_head_start(struct http_head *h, bool is_request)
 	memset(h, 0, sizeof(*h));
 	h->is_request = is_request;
 	h->state = is_request ? S_METHOD : S_VERSION;
-	word_start(h, COUNT(methods));
+	words_start(&h->word, COUNT(methods));
 }
 
 bool
@@ -366,7 +338,7 @@ http_head_is_done(const struct http_head *h)
 	return h->state == S_DONE;
 }
 
-/* How many bytes of a value nobody reads come before the CR or LF. */
+/* How many bytes of a skipped value come before the CR or LF. */
 static size_t
 skip_run(const uint8_t *buf, size_t len)
 {
@@ -383,6 +355,7 @@ http_head_feed(struct http_head *h, const uint8_t *buf, size_t len, const char *
 {
 	size_t n = 0;
 
+	assert(h->state < COUNT(readers));
 	while (n < len && h->state != S_DONE) {
 		if (h->state == S_SKIP) {
 			n += skip_run(buf + n, len - n);

@@ -1,47 +1,31 @@
 /*
- * line.c - lines of a home-grown protocol, with a heartbeat and an answer that the
- * operator wrote down (heartbeat_send, heartbeat_expect).
+ * line.c - any protocol of text lines, with a heartbeat and a reply from the
+ * settings (heartbeat_send, heartbeat_expect).
  *
- * A heartbeat goes to a side only where the stream toward it stands at the start of
- * a line: nothing sent yet, or LF the last byte. With an answer set for that
- * side the heartbeat is an ask, without one a tell.
- *
- * Answers are known by their text alone. While one is due from a side, each
- * line of that side is compared from its first byte on and held back as far as
- * it agrees; once it is the whole answer it is taken out, else it goes on at
- * the first byte that differs. An answer written without LF at its end is the
- * line of that text, whether LF or CR LF ends it: so a line that merely begins
- * like the answer is never torn in two. What is held is the start of a text
- * that is known, hence only its length is kept.
- *
- * In a protocol that is not known nobody can tell whose answer comes first. So
- * the answer must be one that the application never sees: then the order does
- * not matter. When the application asks the very same, two replies are alike,
- * and it gets one of them. No more than ASKED_MAX may be due, so that a peer
- * that never replies is not asked for ever.
- *
- * A heartbeat without an answer set for it is one that nobody should answer. If the
- * peer does all the same ("unknown command"), its line is passed on: it looks
- * like any other of the application's own, which may come unasked at any time,
- * and taking out one of those would be worse than one too many. The operator
- * who sees such lines sets heartbeat_expect to them, or chooses another text.
- *
- * A line that starts with TLS's first byte is TLS beginning (STARTTLS). From
- * there on no byte may be added, and as soon as nothing is held or due, the
- * codec lets go.
+ * A heartbeat goes to a side only at the start of a line of the stream toward
+ * it. It is a ping where a reply is set, else one-way. While a reply is due,
+ * each line is compared with it from its first byte on, and held back as far
+ * as it matches; only the length of what is held is kept. A reply written
+ * without LF is the whole line, whether LF or CR LF ends it. The application
+ * must not use the same text itself: then replies need not come in order. At
+ * most PINGS_DUE_MAX are due, so that a peer that never replies is not pinged
+ * for ever. What a peer sends after a one-way heartbeat is passed on, since it
+ * looks like any other line. A client's line that begins with the first byte
+ * of TLS (STARTTLS) leads to passthrough, once no reply is due.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/codecs.h"
 
-#define ASKED_MAX 100
+#define PINGS_DUE_MAX 100
 #define EXPECT_MAX (CODEC_STATE_MAX - 2)	/* held bytes must fit a step's scratch */
 #define TLS_HANDSHAKE 0x16
 
 struct stream {			/* what one side sends */
-	uint16_t held;		/* bytes of the answer that came and are held back; CR behind it counts */
-	uint8_t due;		/* replies that this side owes us */
-	bool inside;		/* what was emitted last is not the end of a line */
+	uint16_t held;		/* bytes of a reply that are held back, with the CR after it */
+	uint8_t due;		/* replies due from this side */
+	bool inside;		/* the last byte emitted did not end a line */
 	bool fin;
 };
 
@@ -56,7 +40,7 @@ line_configure(void *state, const struct codec_settings *settings)
 {
 	struct line *l = state;
 
-	/* A reply that is under way is known by its text. */
+	/* A reply that is due is recognised by the text of the settings. */
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		if (l->stream[s].due > 0 || l->stream[s].held > 0)
 			return false;
@@ -64,27 +48,27 @@ line_configure(void *state, const struct codec_settings *settings)
 	return true;
 }
 
-/* The answer has its own line end; else CR LF or LF may follow it. */
+/* The reply has its own line end; else CR LF or LF may follow it. */
 static bool
 is_whole_line(const struct codec_bytes *expect)
 {
 	return expect->data[expect->len - 1] == '\n';
 }
 
-enum fit { FIT_NOT, FIT_SO_FAR, FIT_WHOLE };
+enum reply_match { REPLY_NOT, REPLY_PARTIAL, REPLY_WHOLE };
 
-/* Does the next byte fit the answer of which `held` bytes have come? */
-static enum fit
-fits(const struct codec_bytes *expect, size_t held, uint8_t c)
+/* Whether the next byte continues the reply of which `held` bytes have come. */
+static enum reply_match
+match_reply(const struct codec_bytes *expect, size_t held, uint8_t c)
 {
 	if (held < expect->len) {
 		if (c != expect->data[held])
-			return FIT_NOT;
-		return held + 1 == expect->len && is_whole_line(expect) ? FIT_WHOLE : FIT_SO_FAR;
+			return REPLY_NOT;
+		return held + 1 == expect->len && is_whole_line(expect) ? REPLY_WHOLE : REPLY_PARTIAL;
 	}
 	if (c == '\n')
-		return FIT_WHOLE;
-	return c == '\r' && held == expect->len ? FIT_SO_FAR : FIT_NOT;
+		return REPLY_WHOLE;
+	return c == '\r' && held == expect->len ? REPLY_PARTIAL : REPLY_NOT;
 }
 
 static void
@@ -94,6 +78,7 @@ emit_held(struct stream *s, const struct codec_bytes *expect, size_t n, struct c
 
 	if (n == 0)
 		return;
+	assert(n <= s->held && !s->inside && s->due > 0);
 	codec_emit_copy(out, expect->data, of_text);
 	if (n > of_text)
 		codec_emit_copy(out, "\r", 1);
@@ -102,8 +87,8 @@ emit_held(struct stream *s, const struct codec_bytes *expect, size_t n, struct c
 }
 
 /*
- * What is held is not the answer. If the answer has several lines, one further
- * down may be its beginning: up to there it goes.
+ * What is held is not the reply. A reply of several lines may begin again
+ * within it: then only what is before that is emitted.
  */
 static void
 fall_back(struct stream *s, const struct codec_bytes *expect, struct codec_out *out)
@@ -118,15 +103,15 @@ fall_back(struct stream *s, const struct codec_bytes *expect, struct codec_out *
 	emit_held(s, expect, n < of_text ? n : s->held, out);
 }
 
-/* At the start of a line, with an answer due. False: the line is none, or no more than begins like one. */
+/* At the start of a line, with a reply due. False: the line is not the reply. */
 static bool
-take_answer(struct stream *s, const struct codec_bytes *expect, uint8_t c, struct codec_out *out)
+take_reply(struct stream *s, const struct codec_bytes *expect, uint8_t c, struct codec_out *out)
 {
-	switch (fits(expect, s->held, c)) {
-	case FIT_SO_FAR:
+	switch (match_reply(expect, s->held, c)) {
+	case REPLY_PARTIAL:
 		s->held++;
 		return true;
-	case FIT_WHOLE:
+	case REPLY_WHOLE:
 		s->held = 0;
 		s->due--;
 		out->replies++;
@@ -148,9 +133,9 @@ pass_line(struct stream *s, const uint8_t *buf, size_t len, struct codec_out *ou
 	return n;
 }
 
-/* Nothing is held unless an answer is due. */
+/* Passthrough, once no reply is due: then nothing is held. */
 static void
-let_go(const struct line *l, struct codec_out *out)
+check_passthrough(const struct line *l, struct codec_out *out)
 {
 	if (!l->is_tls)
 		return;
@@ -169,17 +154,17 @@ line_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct co
 	size_t n = 0;
 
 	while (n < len && out->passthrough == NULL && codec_out_has_room(out)) {
-		if (!s->inside && s->due > 0 && take_answer(s, expect, buf[n], out)) {
+		if (!s->inside && s->due > 0 && take_reply(s, expect, buf[n], out)) {
 			n++;
 		} else if (s->held > 0) {
 			fall_back(s, expect, out);
-			continue;	/* the byte may fit now */
+			continue;	/* the byte may match now */
 		} else {
 			if (!s->inside && from == CLIENT && buf[n] == TLS_HANDSHAKE)
 				l->is_tls = true;
 			n += pass_line(s, buf + n, len - n, out);
 		}
-		let_go(l, out);
+		check_passthrough(l, out);
 	}
 	return n;
 }
@@ -192,7 +177,7 @@ line_finish(void *state, enum side from, struct codec_out *out)
 
 	emit_held(s, &l->settings->heartbeat_expect[from], s->held, out);
 	s->fin = true;
-	let_go(l, out);
+	check_passthrough(l, out);
 }
 
 static const char *
@@ -208,11 +193,11 @@ line_why_none(const void *state, enum side to)
 	if (l->is_tls)
 		return "TLS";
 	if (from->fin)
-		return "the other side has ended";
+		return "the other side has closed";
 	if (from->inside)
 		return "inside a line";
-	if (expect->len > 0 && (s->fin || s->due >= ASKED_MAX))
-		return "too many replies have not come";
+	if (expect->len > 0 && (s->fin || s->due >= PINGS_DUE_MAX))
+		return "too many replies are missing";
 	return NULL;
 }
 
@@ -241,7 +226,7 @@ line_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[
 const struct codec codec_line = {
 	.name = "line",
 	.traits = CODEC_TAKES_TEXTS,
-	.summary = "lines of a protocol of one's own: the texts of heartbeat_send and heartbeat_expect",
+	.summary = "text lines: sends heartbeat_send, expects heartbeat_expect",
 	.state_size = sizeof(struct line),
 	.leg = {
 		[CLIENT] = { .kinds = HEARTBEAT_ONEWAY | HEARTBEAT_PING, .interval_ms = 60000 },

@@ -1,31 +1,17 @@
 /*
- * mysql.c - MySQL and MariaDB: the heartbeats, and the replies taken out again.
+ * mysql.c - MySQL and MariaDB: the packets, and the heartbeats to the server.
  *
- * Ping: COM_STATISTICS, the only command with a reply that a session of a real
- * server cannot notice (COM_PING resets ROW_COUNT). Programs that merely speak
- * the protocol often do not know it: they answer by an error, log it, or close.
- * They are told by their greeting, and get COM_PING, which every client sends.
+ * Ping: COM_STATISTICS, the only command whose reply leaves the session of a
+ * real server unchanged (COM_PING resets ROW_COUNT). It costs a server with
+ * thousands of sessions much time: there most heartbeats are one-way. Other
+ * servers, recognised by their greeting, get COM_PING. One-way: COM_STMT_CLOSE
+ * of a statement that does not exist. Other servers may reply to it (Sphinx), so
+ * there only if configured.
  *
- * COM_STATISTICS costs the server time for each of its sessions. Its reply
- * says how many there are; with thousands of them most heartbeats are one-way.
- *
- * One-way: COM_STMT_CLOSE of a statement that does not exist. It draws no reply
- * and leaves row counts, insert ids, warnings, statements and the transaction
- * as they are. The id is fffffffe: MariaDB takes ffffffff for "the statement
- * prepared last" and closes that. Only for a real server, or where the setting
- * names that kind: others answer it (Sphinx), by which every later reply would
- * go to the wrong command.
- *
- * Both only between two commands of a client that is logged in, never while a
- * file is being loaded, and by default not to a session that rests inside a
- * transaction or with locks: there the server's own limit shall free them. Nor
- * while a statement runs: MariaDB looks whether the client of a waiting
- * statement is still there, and takes unread bytes for a sign of life; ProxySQL
- * closes. Where that is wanted all the same, a real server gets them one-way.
- *
- * To the client nothing: no client expects a packet of its own accord. MariaDB
- * has progress reports, but few clients take them, and all sequence numbers
- * behind one would have to be rewritten.
+ * Both only between two commands, by default not to a session in a transaction
+ * or with locks (the server's own limit shall free them), nor while a statement
+ * runs (MariaDB takes unread bytes for a sign of life; ProxySQL closes). To the
+ * client none: no client expects an unsolicited packet.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -34,7 +20,7 @@
 #include "codec/codecs.h"
 #include "codec/mysql.h"
 
-#define ASKED_MAX 100
+#define PINGS_DUE_MAX 100
 #define ER_SERVER_SHUTDOWN 1053
 
 /* --- the queue: runs of commands of one kind --- */
@@ -48,6 +34,7 @@ mysql_is_idle(const struct mysql *s)
 enum mysql_kind
 mysql_queue_first(const struct mysql *s)
 {
+	assert(s->n_runs > 0);
 	return s->runs[s->first_run] >> 5;
 }
 
@@ -59,7 +46,7 @@ mysql_queue_add(struct mysql *s, enum mysql_kind kind)
 	if (s->n_runs > 0 && *last >> 5 == kind && (*last & (MYSQL_RUN_MAX - 1)) < MYSQL_RUN_MAX - 1) {
 		++*last;
 	} else if (s->n_runs == MYSQL_QUEUE) {
-		s->why = "too many commands ahead of their replies";
+		s->passthrough = "too many commands without a reply";
 	} else {
 		s->runs[(s->first_run + s->n_runs) % MYSQL_QUEUE] = (uint8_t)(kind << 5);
 		s->n_runs++;
@@ -71,6 +58,7 @@ mysql_queue_drop(struct mysql *s)
 {
 	uint8_t *first = &s->runs[s->first_run];
 
+	assert(s->n_runs > 0);
 	if ((*first & (MYSQL_RUN_MAX - 1)) != 0) {
 		--*first;
 		return;
@@ -81,21 +69,14 @@ mysql_queue_drop(struct mysql *s)
 
 /* --- bytes --- */
 
+/* The rest of both streams is not read any more. */
 static bool
-is_lost(const struct mysql *s)
+is_passthrough(const struct mysql *s)
 {
-	return s->why != NULL && s->asked == 0 && !s->holding && !s->swallowing;
+	return s->passthrough != NULL && s->pings_due == 0 && !s->holding && !s->swallowing;
 }
 
-/* A packet begins that is kept back. */
-static void
-hold(struct mysql *s)
-{
-	s->holding = true;
-	s->body_got = 0;
-}
-
-/* What was kept back goes out. */
+/* What was held back goes out. */
 static void
 release(struct mysql *s, struct codec_out *out)
 {
@@ -107,7 +88,7 @@ release(struct mysql *s, struct codec_out *out)
 	s->holding = false;
 }
 
-/* Enough of a packet has come to tell whether it is a reply to a heartbeat. */
+/* Enough of a packet has come to decide whether it is a reply to a heartbeat. */
 static void
 judge(struct mysql *s, struct codec_out *out)
 {
@@ -122,50 +103,45 @@ judge(struct mysql *s, struct codec_out *out)
 	release(s, out);
 }
 
-/* A whole packet has come. */
-static void
-packet_ends(struct mysql *s)
-{
-	mysql_server_ends(s);
-	s->swallowing = false;
-}
+static const struct {
+	void (*begins)(struct mysql *s);
+	void (*payload)(struct mysql *s, const uint8_t *p, size_t n);
+	void (*ends)(struct mysql *s);
+} on_packet[2] = {
+	[CLIENT] = { mysql_client_begins, mysql_client_payload, mysql_client_ends },
+	[BACKEND] = { mysql_server_begins, mysql_server_payload, mysql_server_ends },
+};
 
+/* Reads some bytes, of the head or of the payload of one packet. Returns where it stopped. */
 static const uint8_t *
-read_head(struct mysql *s, const uint8_t *p, const uint8_t *end, struct codec_out *out)
+read_packet(struct mysql *s, enum side from, const uint8_t *p, const uint8_t *end, struct codec_out *out)
 {
-	struct mysql_packet *k = &s->packet[BACKEND];
+	struct mysql_packet *k = &s->packet[from];
+	const bool is_held = from == BACKEND && s->holding;
+	size_t n = 0;
 
-	if (!mysql_packet_head(k, &p, end))
-		return p;
-	mysql_server_begins(s);
-	if (k->left > 0)
-		return p;
-	if (s->holding)
+	if (k->got < MYSQL_HEAD) {
+		if (!mysql_packet_head(k, &p, end))
+			return p;
+		on_packet[from].begins(s);
+		if (k->left > 0)
+			return p;
+	} else {
+		n = k->left < (size_t)(end - p) ? k->left : (size_t)(end - p);
+		if (is_held && n > (size_t)(MYSQL_JUDGED - s->body_got))
+			n = (size_t)(MYSQL_JUDGED - s->body_got);
+		assert(n > 0);
+		on_packet[from].payload(s, p, n);
+		k->left -= (uint32_t)n;
+	}
+	if (is_held && (k->left == 0 || s->body_got == MYSQL_JUDGED))
 		judge(s, out);
-	packet_ends(s);
-	return p;
-}
-
-static const uint8_t *
-read_payload(struct mysql *s, const uint8_t *p, const uint8_t *end, struct codec_out *out)
-{
-	struct mysql_packet *k = &s->packet[BACKEND];
-	size_t n = k->left < (size_t)(end - p) ? k->left : (size_t)(end - p);
-
-	if (s->holding && n > (size_t)(MYSQL_JUDGED - s->body_got))
-		n = (size_t)(MYSQL_JUDGED - s->body_got);
-	if (s->swallowing)
-		mysql_reply_read(s, p, n);
-	mysql_server_payload(s, p, n);
-	k->left -= (uint32_t)n;
-	if (s->holding && (k->left == 0 || s->body_got == MYSQL_JUDGED))
-		judge(s, out);
-	if (k->left == 0)
-		packet_ends(s);
+	if (k->left == 0 && (from == BACKEND || s->passthrough == NULL))
+		on_packet[from].ends(s);
 	return p + n;
 }
 
-/* Rows that are there in one piece; most of what a server sends is rows. What may end them is left. */
+/* Skips rows that are here in one piece, most of what a server sends; not what may end them. */
 static const uint8_t *
 skip_rows(struct mysql *s, const uint8_t *p, const uint8_t *end)
 {
@@ -184,28 +160,26 @@ skip_rows(struct mysql *s, const uint8_t *p, const uint8_t *end)
 static size_t
 feed_backend(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *out)
 {
-	const uint8_t *p = buf, *from = buf, *end = buf + len;
 	const struct mysql_packet *k = &s->packet[BACKEND];
+	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
 
-	while (p < end && !is_lost(s)) {
-		bool kept;
-
-		if (!codec_out_has_room(out))
-			break;
+	while (p < end && !is_passthrough(s) && codec_out_has_room(out)) {
 		if (s->reply == REPLY_ROWS && mysql_packet_boundary(k))
 			p = skip_rows(s, p, end);
 		if (p == end)
 			break;
-		if (mysql_packet_boundary(k) && mysql_reply_may_be_ours(s))
-			hold(s);
-		kept = s->holding || s->swallowing;
-		if (kept)
-			codec_emit(out, from, (size_t)(p - from));
-		p = k->got < MYSQL_HEAD ? read_head(s, p, end, out) : read_payload(s, p, end, out);
-		if (kept)
-			from = p;
+		if (mysql_packet_boundary(k) && mysql_reply_may_be_ours(s)) {
+			s->holding = true;
+			s->body_got = 0;
+		}
+		if (s->holding || s->swallowing) {
+			codec_emit(out, unsent, (size_t)(p - unsent));
+			p = unsent = read_packet(s, BACKEND, p, end, out);	/* which emits what is for the client */
+		} else {
+			p = read_packet(s, BACKEND, p, end, out);
+		}
 	}
-	codec_emit(out, from, (size_t)(p - from));
+	codec_emit(out, unsent, (size_t)(p - unsent));
 	return (size_t)(p - buf);
 }
 
@@ -218,11 +192,12 @@ mysql_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct c
 	if (from == BACKEND) {
 		n = feed_backend(s, buf, len, out);
 	} else {
-		mysql_client_read(s, buf, buf + len);
+		for (const uint8_t *p = buf; p < buf + len && s->passthrough == NULL;)
+			p = read_packet(s, CLIENT, p, buf + len, out);
 		codec_emit(out, buf, len);
 	}
-	if (is_lost(s))
-		out->passthrough = s->why;
+	if (is_passthrough(s))
+		out->passthrough = s->passthrough;
 	return n;
 }
 
@@ -235,20 +210,22 @@ mysql_finish(void *state, enum side from, struct codec_out *out)
 		release(s, out);
 }
 
+/* The last byte of a packet is read, as it ends the packet. */
 static uint64_t
 mysql_skippable(const void *state, enum side from)
 {
 	const struct mysql *s = state;
-	const struct mysql_packet *k = &s->packet[BACKEND];
+	const struct mysql_packet *k = &s->packet[from];
+	bool is_read;
 
-	if (s->why != NULL)
+	if (s->passthrough != NULL || k->got < MYSQL_HEAD || k->left <= 1)
 		return 0;
 	if (from == CLIENT)
-		return mysql_client_skippable(s);
-	if (k->got < MYSQL_HEAD || k->left <= 1 || s->holding || s->swallowing || s->phase == PHASE_GREETING ||
-	    (!k->continued && s->body_got < MYSQL_BODY_MAX))
-		return 0;
-	return k->left - 1;
+		is_read = mysql_client_reads(s);
+	else
+		is_read = s->holding || s->swallowing || s->phase == PHASE_GREETING ||
+		    (!k->continued && s->body_got < MYSQL_BODY_MAX);
+	return is_read ? 0 : k->left - 1;
 }
 
 static void
@@ -256,28 +233,29 @@ mysql_skipped(void *state, enum side from, uint64_t n)
 {
 	struct mysql *s = state;
 
+	assert(n <= s->packet[from].left);
 	s->packet[from].left -= (uint32_t)n;
 }
 
 /* --- heartbeats --- */
 
-/* The server would read a command now, or next. */
+/* The next thing that the server reads is a command. */
 static bool
 takes_commands(const struct mysql *s)
 {
-	return s->why == NULL && s->phase == PHASE_COMMANDS && !s->auth && !s->ended &&
+	return s->passthrough == NULL && s->phase == PHASE_COMMANDS && !s->auth && !s->ended &&
 	    !s->infile && mysql_packet_boundary(&s->packet[CLIENT]);
 }
 
-/* Why none may go to a server that works for its client. */
+/* Why none may go to a server while it runs a statement. */
 static const char *
 why_none_busy(const struct mysql *s)
 {
 	if (!s->while_busy)
 		return "statement running";
 	if (!s->is_full_server)
-		return "statement running, and the greeting is not that of a server which bears heartbeats then";
-	return s->suspect ? "statement running that may load a file" : NULL;
+		return "statement running, and the server is neither MySQL nor MariaDB by its greeting";
+	return s->may_load_file ? "statement running that may load a file" : NULL;
 }
 
 static const char *
@@ -287,14 +265,14 @@ mysql_why_none(const void *state, enum side to)
 
 	if (to == CLIENT)
 		return "the protocol has none";
-	if (s->why != NULL)
-		return s->why;
+	if (s->passthrough != NULL)
+		return s->passthrough;
 	if (s->phase != PHASE_COMMANDS || s->auth)
 		return "logging in";
 	if (s->ended)
 		return "the session ends";
 	if (s->refused)
-		return "the server refused one";
+		return "the server refused a heartbeat";
 	if (s->infile)
 		return "loading a file";
 	if (!mysql_packet_boundary(&s->packet[CLIENT]))
@@ -317,7 +295,7 @@ may_send_oneway(const struct mysql *s)
 static bool
 may_ping(const struct mysql *s)
 {
-	return mysql_is_idle(s) && s->spare == 0 && s->asked < ASKED_MAX && mysql_packet_boundary(&s->packet[BACKEND]);
+	return mysql_is_idle(s) && s->oneways_left == 0 && s->pings_due < PINGS_DUE_MAX && mysql_packet_boundary(&s->packet[BACKEND]);
 }
 
 static unsigned
@@ -341,7 +319,7 @@ mysql_said_goodbye(const void *state, enum side from)
 {
 	const struct mysql *s = state;
 
-	return s->goodbye[from];
+	return s->closing[from];
 }
 
 static size_t
@@ -354,19 +332,20 @@ mysql_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf
 	assert(to == BACKEND);
 	(void)to;
 	if (kind == HEARTBEAT_PING) {
-		s->asked++;
+		assert(mysql_is_idle(s) && s->oneways_left == 0);
+		s->pings_due++;
 		memcpy(buf, s->is_full_server ? statistics : ping, sizeof(ping));
 		return sizeof(ping);
 	}
-	if (s->told < UINT8_MAX)
-		s->told++;
-	if (s->spare > 0)
-		s->spare--;
+	if (s->oneways_sent < UINT8_MAX)
+		s->oneways_sent++;
+	if (s->oneways_left > 0)
+		s->oneways_left--;
 	memcpy(buf, close_none, sizeof(close_none));
 	return sizeof(close_none);
 }
 
-/* COM_QUIT, so that the server does not log an aborted connection. Behind a command it would come too late. */
+/* COM_QUIT, so that the server logs no aborted connection. After a command it would be read too late. */
 static size_t
 quit(const struct mysql *s, uint8_t *buf)
 {
@@ -380,12 +359,11 @@ quit(const struct mysql *s, uint8_t *buf)
 
 /*
  * An ERR packet as the reply to the oldest open command, or as the end of its
- * rows. Client libraries refuse numbers of their own (2013, "lost connection")
- * from a server; 1053, ER_SERVER_SHUTDOWN, and 08S01 are what pools throw a
- * connection away for.
+ * rows. Client libraries refuse their own numbers (2013, "lost connection") from
+ * a server; on 1053, ER_SERVER_SHUTDOWN, and 08S01 pools discard a connection.
  */
 static size_t
-mysql_close_message(void *state, enum side to, const struct codec_close_info *o,
+mysql_close_message(void *state, enum side to, const struct codec_close_info *info,
     uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	const struct mysql *s = state;
@@ -395,13 +373,13 @@ mysql_close_message(void *state, enum side to, const struct codec_close_info *o,
 
 	if (to == BACKEND)
 		return quit(s, buf);
-	if (s->why != NULL || s->phase != PHASE_COMMANDS || s->auth || s->infile ||
+	if (s->passthrough != NULL || s->phase != PHASE_COMMANDS || s->auth || s->infile ||
 	    mysql_is_idle(s) || !between || (s->reply != REPLY_FIRST && s->reply != REPLY_ROWS))
 		return 0;
 	n = snprintf((char *)buf + MYSQL_HEAD, CODEC_CLOSE_MESSAGE_MAX - MYSQL_HEAD,
-	    "\xff%c%c#08S01stent: lost the connection to the server (%s), which was quiet for "
-	    "%lld.%lld s; the statement may have run", ER_SERVER_SHUTDOWN & 0xff, ER_SERVER_SHUTDOWN >> 8, o->reason,
-	    (long long)(o->quiet_ms / 1000), (long long)(o->quiet_ms % 1000 / 100));
+	    "\xff%c%c#08S01stent: lost the connection to the server (%s), which was idle for "
+	    "%lld.%lld s; the statement may have run", ER_SERVER_SHUTDOWN & 0xff, ER_SERVER_SHUTDOWN >> 8, info->reason,
+	    (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
 	if (n <= 0 || n >= CODEC_CLOSE_MESSAGE_MAX - MYSQL_HEAD)
 		return 0;
 	buf[0] = (uint8_t)n;

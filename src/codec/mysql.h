@@ -1,10 +1,10 @@
 /*
  * mysql.h - what the files of the MySQL codec share: the state of one flow.
  *
- * mysql_client.c follows the client's packets and queues its commands;
- * mysql_statement.c looks through the text of its statements; mysql_server.c
- * follows the replies; mysql_reply.c tells the replies to our heartbeats from
- * the client's; mysql.c decides on heartbeats.
+ * mysql.c reads the packets of both sides, and decides on heartbeats;
+ * mysql_client.c follows the client's commands and queues them;
+ * mysql_statement.c searches the text of its statements; mysql_server.c follows
+ * the replies; mysql_reply.c recognises those to our heartbeats.
  */
 #ifndef STENT_CODEC_MYSQL_H
 #define STENT_CODEC_MYSQL_H
@@ -17,10 +17,10 @@
 
 #define MYSQL_QUEUE 32		/* runs of commands that await their replies */
 #define MYSQL_RUN_MAX 32	/* commands of one kind in a run */
-#define MYSQL_BODY_MAX 24	/* bytes of a reply's packet that are looked at */
+#define MYSQL_BODY_MAX 24	/* bytes of a reply's packet that are read */
 #define MYSQL_HEAD 4		/* 3 bytes of length, one of sequence */
 #define MYSQL_FULL 0xffffffu	/* a packet of this length is continued in the next */
-#define MYSQL_JUDGED 3		/* bytes of a payload by which a reply to a heartbeat is known */
+#define MYSQL_JUDGED 3		/* bytes of a payload by which a reply to a heartbeat is recognised */
 
 /* Capabilities that change the protocol. */
 #define CAP_MYSQL 0x1u			/* not MariaDB: then there are no extended ones */
@@ -34,7 +34,7 @@
 #define EXT_PROGRESS 0x1u		/* MariaDB: progress reports */
 #define EXT_CACHE_METADATA 0x10u	/* MariaDB: column definitions may be left out */
 
-/* What kind of reply a command draws. */
+/* What kind of reply a command gets. */
 enum mysql_kind {
 	KIND_QUERY,
 	KIND_EXECUTE,	/* as a query, but may leave a cursor instead of rows */
@@ -42,7 +42,7 @@ enum mysql_kind {
 	KIND_FETCH,
 	KIND_FIELDS,
 	KIND_SINGLE,	/* one packet */
-	KIND_AUTH,	/* login or change of user: packets go to and fro until OK or ERR */
+	KIND_AUTH,	/* login or change of user: packets in both directions until OK or ERR */
 };
 
 enum { MYSQL_OK = 0x00, MYSQL_INFILE = 0xfb, MYSQL_EOF = 0xfe, MYSQL_ERR = 0xff };	/* the first byte of a reply */
@@ -53,10 +53,10 @@ enum mysql_phase {
 	PHASE_COMMANDS,
 };
 
-/* Where in a reply the next packet is. */
+/* Where in a reply the next packet belongs. */
 enum mysql_reply { REPLY_FIRST, REPLY_COLUMNS, REPLY_COLUMNS_EOF, REPLY_ROWS, REPLY_PREPARED };
 
-/* What a session may hold at rest, by the words of its statements. */
+/* Locks that a session may hold at rest, by the text of its statements. */
 struct mysql_locks {
 	uint8_t named;		/* GET_LOCK */
 	uint8_t handlers;	/* HANDLER ... OPEN */
@@ -67,7 +67,7 @@ struct mysql_locks {
 /* The search through a statement's text. */
 struct mysql_scan {
 	uint64_t high, low;	/* its last 16 bytes: upper case, a blank for each run of white space */
-	bool on;		/* more of it is looked at */
+	bool on;		/* more of it is searched */
 	bool handler;		/* HANDLER was seen */
 };
 
@@ -76,12 +76,12 @@ struct mysql_packet {
 	uint32_t left;		/* of the payload */
 	uint8_t head[MYSQL_HEAD];
 	uint8_t got;		/* bytes of the head; 0: between two packets */
-	bool more;		/* the packet at hand (or the last) is continued in the next */
+	bool more;		/* the current packet (or the last) is continued in the next */
 	bool continued;		/* this one continues the last */
 };
 
 struct mysql {
-	const char *why;	/* doubt: the codec lets go for this reason as soon as it may */
+	const char *passthrough;	/* reason to go over to passthrough, as soon as no reply is due; NULL: none */
 	struct mysql_scan scan;	/* of the client's statement */
 	struct mysql_locks locks;
 	struct mysql_packet packet[2];
@@ -90,8 +90,8 @@ struct mysql {
 	uint32_t at;		/* offset in the client's packet */
 	uint32_t left;		/* column definitions still to come */
 	uint32_t body_len;	/* of the server's packet */
-	uint32_t threads;	/* of the server, as COM_STATISTICS last told */
-	uint16_t status;	/* the server's, as last told */
+	uint32_t threads;	/* of the server, as COM_STATISTICS last reported */
+	uint16_t status;	/* as the server last reported */
 	uint8_t body[MYSQL_BODY_MAX];
 	uint8_t body_got;
 
@@ -100,36 +100,36 @@ struct mysql {
 	uint8_t command;	/* its first byte */
 	uint8_t reply;		/* enum mysql_reply */
 	uint8_t next_seq;	/* of the next packet of the exchange */
-	uint8_t greeting_at;	/* bytes seen behind the server's version, and one */
+	uint8_t greeting_at;	/* bytes read behind the server's version, plus one */
 
 	uint8_t runs[MYSQL_QUEUE];	/* a ring: kind << 5 | commands - 1 */
 	uint8_t first_run;
 	uint8_t n_runs;
 
-	uint8_t asked;		/* pings whose replies are to come, before any other */
-	uint8_t told;		/* one-way heartbeats that the server may yet have replied to */
-	uint8_t spare;		/* one-way heartbeats to send before the next ping */
+	uint8_t pings_due;	/* pings whose replies are due, before any other */
+	uint8_t oneways_sent;	/* one-way heartbeats that the server may still reply to */
+	uint8_t oneways_left;	/* one-way heartbeats to send before the next ping */
 	uint8_t mark_at;	/* bytes of the mark seen in COM_STATISTICS' text */
-	bool holding;		/* the packet at hand may be a reply to a heartbeat: what came of it is kept back */
-	bool swallowing;	/* inside such a reply */
+	bool holding;		/* the current packet may be a reply to a heartbeat: it is held back */
+	bool swallowing;	/* inside such a reply, which is taken out */
 
 	bool heartbeat_in_transaction;	/* settings */
 	bool while_busy;
 	bool oneway_is_chosen;
 	bool ping_is_chosen;
 
-	bool is_full_server;	/* by its greeting: what is known of MySQL and MariaDB holds */
-	bool refused;		/* the server does not bear heartbeats */
-	bool told_ahead;	/* a one-way heartbeat went out before a command that is open */
-	bool oneway_is_borne;	/* and the reply to one such was the command's own */
+	bool is_full_server;	/* MySQL or MariaDB, by its greeting */
+	bool refused;		/* the server does not accept heartbeats */
+	bool oneway_before_command;	/* a one-way heartbeat went out before a command that is open */
+	bool oneway_is_accepted;	/* and such a command got its own reply */
 	bool in_transaction;	/* or it may be */
 	bool auth;		/* logging in, or changing the user */
 	bool logged_in;
 	bool infile;		/* the client sends a file's contents (LOAD DATA LOCAL) */
-	bool suspect;		/* a statement under way might become one */
-	bool suspect_prepared;	/* so might a prepared one */
-	bool ended;		/* QUIT, the (first) login failed, or the server's last words */
-	bool goodbye[2];	/* that side said that it ends the session */
+	bool may_load_file;	/* so might a statement under way */
+	bool prepared_may_load_file;	/* ... or a prepared one */
+	bool ended;		/* QUIT, the first login failed, or the server has ended the session */
+	bool closing[2];	/* that side has sent that it ends the session */
 };
 
 /* The queue of commands that await their replies. */
@@ -143,34 +143,35 @@ bool mysql_packet_head(struct mysql_packet *k, const uint8_t **at, const uint8_t
 /* True between two packets that belong to two messages. */
 bool mysql_packet_boundary(const struct mysql_packet *k);
 
-/* The text of a statement: it begins; some more bytes of it. */
+/* The text of a statement: it begins; more bytes of it. */
 void mysql_scan_begin(struct mysql *s);
 void mysql_scan(struct mysql *s, const uint8_t *p, size_t n);
 bool mysql_holds_locks(const struct mysql *s);
 
-/* Follows the client's bytes; stops at doubt. */
-void mysql_client_read(struct mysql *s, const uint8_t *p, const uint8_t *end);
-uint64_t mysql_client_skippable(const struct mysql *s);
-
-/* A packet of the server: its head is whole; some of its payload; it ends. */
+/* A packet of a side: its head is whole; some of its payload; it ends. A client's are not read after `passthrough` is set. */
+void mysql_client_begins(struct mysql *s);
+void mysql_client_payload(struct mysql *s, const uint8_t *p, size_t n);
+void mysql_client_ends(struct mysql *s);
 void mysql_server_begins(struct mysql *s);
 void mysql_server_payload(struct mysql *s, const uint8_t *p, size_t n);
 void mysql_server_ends(struct mysql *s);
 
+/* The payload must be read from here on. */
+bool mysql_client_reads(const struct mysql *s);
+
 /*
- * A packet of the server begins: it may be a reply to a heartbeat of ours, and
- * is kept back until so much of it has come that mysql_reply_is_ours() can
- * tell. That notes in out what it is a sign of.
+ * A packet of the server begins that may be a reply to a heartbeat: it is held
+ * back until mysql_reply_is_ours() can decide. That sets out->refused, too.
  */
 bool mysql_reply_may_be_ours(const struct mysql *s);
 bool mysql_reply_is_ours(struct mysql *s, struct codec_out *out);
-/* Payload of a reply of ours. */
+/* Payload of a reply to a heartbeat. */
 void mysql_reply_read(struct mysql *s, const uint8_t *p, size_t n);
 
-/* The number of an error by which a server ends a session. */
-bool mysql_is_goodbye(const struct mysql *s);
+/* The packet is an error by which a server ends a session. */
+bool mysql_is_close_error(const struct mysql *s);
 
-/* The server's bytes are not understood: let go at once. */
-void mysql_server_doubt(struct mysql *s, const char *why);
+/* The server's bytes are not understood: passthrough, at once. */
+void mysql_server_passthrough(struct mysql *s, const char *why);
 
 #endif

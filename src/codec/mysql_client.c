@@ -3,10 +3,10 @@
  *
  * A packet that begins a message of the client is a command, except during the
  * login and while it sends a file's contents. The command's first byte says
- * what kind of reply it will draw, and it is queued for that; those of which
- * nothing is known, and replication, end our part.
+ * what kind of reply it gets, and it is queued for that. Unknown commands and
+ * replication lead to passthrough.
  */
-#include <string.h>
+#include <assert.h>
 
 #include "codec/mysql.h"
 
@@ -14,7 +14,7 @@ enum role { ROLE_LOGIN, ROLE_COMMAND, ROLE_DATA };
 
 enum { REPLY_NONE = 0x40, REPLY_KNOWN = 0x80 };
 
-/* What each command draws. All others are unknown. */
+/* The reply to each command. All others are unknown. */
 static const uint8_t commands[256] = {
 	[0x01] = REPLY_NONE,				/* QUIT */
 	[0x02] = REPLY_KNOWN | KIND_SINGLE,		/* INIT_DB */
@@ -96,13 +96,13 @@ login_ends(struct mysql *s)
 	uint32_t caps = s->login_caps;
 
 	if (s->at == 32 && (caps & CAP_SSL) != 0)
-		s->why = "TLS";
+		s->passthrough = "TLS";
 	else if (s->at < 32 || (caps & CAP_PROTOCOL_41) == 0)
-		s->why = "a client from before MySQL 4.1";
+		s->passthrough = "a client from before MySQL 4.1";
 	else if ((caps & (CAP_COMPRESS | CAP_ZSTD) & s->caps) != 0)
-		s->why = "compression";
+		s->passthrough = "compression";
 	else if ((caps & CAP_OPTIONAL_METADATA & s->caps) != 0)
-		s->why = "optional metadata";
+		s->passthrough = "optional metadata";
 	s->ext &= (caps & CAP_MYSQL) == 0 ? s->login_ext : 0;
 	s->caps &= caps;
 	s->phase = PHASE_COMMANDS;
@@ -121,12 +121,12 @@ command_begins(struct mysql *s, uint8_t command)
 	s->scan.on = false;
 	if (command == COM_QUERY || command == COM_PREPARE)
 		mysql_scan_begin(s);
-	if (local && (command == COM_EXECUTE || command == COM_BULK) && s->suspect_prepared)
-		s->suspect = true;
+	if (local && (command == COM_EXECUTE || command == COM_BULK) && s->prepared_may_load_file)
+		s->may_load_file = true;
 	if (is_replication(command))
-		s->why = "replication";
+		s->passthrough = "replication";
 	else if (commands[command] == 0)
-		s->why = "an unknown command";
+		s->passthrough = "an unknown command";
 }
 
 static void
@@ -134,17 +134,17 @@ command_ends(struct mysql *s)
 {
 	uint8_t known = commands[s->command];
 
-	if (s->command == COM_PREPARE && s->suspect)
-		s->suspect_prepared = true;
+	if (s->command == COM_PREPARE && s->may_load_file)
+		s->prepared_may_load_file = true;
 	if (s->command == COM_QUIT)
-		s->ended = s->goodbye[CLIENT] = true;
+		s->ended = s->closing[CLIENT] = true;
 	if (s->command == COM_RESET)
 		s->locks = (struct mysql_locks){ 0 };
 	if (mysql_is_idle(s))
 		s->next_seq = (uint8_t)(s->packet[CLIENT].head[3] + 1);
 	if ((known & REPLY_KNOWN) == 0)
 		return;
-	s->told_ahead |= s->told > 0;
+	s->oneway_before_command |= s->oneways_sent > 0;
 	mysql_queue_add(s, known & ~REPLY_KNOWN);
 	if ((known & ~REPLY_KNOWN) == KIND_AUTH)
 		s->auth = true;
@@ -152,9 +152,9 @@ command_ends(struct mysql *s)
 
 /* --- packets --- */
 
-/* What this packet is. One that continues the last is what that was. */
-static void
-packet_begins(struct mysql *s)
+/* What this packet is. One that continues the last has the role of that. */
+void
+mysql_client_begins(struct mysql *s)
 {
 	const struct mysql_packet *k = &s->packet[CLIENT];
 	uint8_t seq = k->head[3];
@@ -163,23 +163,23 @@ packet_begins(struct mysql *s)
 		return;
 	s->at = 0;
 	if (s->phase == PHASE_GREETING) {
-		s->why = k->head[0] == 0x16 && k->head[1] == 0x03 ? "TLS" :
+		s->passthrough = k->head[0] == 0x16 && k->head[1] == 0x03 ? "TLS" :
 		    "a client that speaks first";
 	} else if (s->phase == PHASE_LOGIN) {
 		s->role = ROLE_LOGIN;
 	} else if (s->auth || s->infile) {
 		s->role = ROLE_DATA;
 		if (seq == 0 && s->auth)
-			s->why = "a command during the login";
+			s->passthrough = "a command during the login";
 	} else {
 		s->role = ROLE_COMMAND;
 		if (seq != 0 || k->left == 0)
-			s->why = "a packet that is no command";
+			s->passthrough = "a packet that is not a command";
 	}
 }
 
-static void
-packet_payload(struct mysql *s, const uint8_t *p, size_t n)
+void
+mysql_client_payload(struct mysql *s, const uint8_t *p, size_t n)
 {
 	if (s->role == ROLE_LOGIN)
 		login_payload(s, p, n);
@@ -190,12 +190,13 @@ packet_payload(struct mysql *s, const uint8_t *p, size_t n)
 	s->at = s->at > UINT32_MAX / 2 ? s->at : s->at + (uint32_t)n;
 }
 
-static void
-packet_ends(struct mysql *s)
+void
+mysql_client_ends(struct mysql *s)
 {
 	struct mysql_packet *k = &s->packet[CLIENT];
-	bool empty = !k->continued && k->head[0] == 0 && k->head[1] == 0 && k->head[2] == 0;
+	const bool is_empty = !k->continued && k->head[0] == 0 && k->head[1] == 0 && k->head[2] == 0;
 
+	assert(k->got == MYSQL_HEAD && k->left == 0 && s->phase != PHASE_GREETING);
 	k->got = 0;
 	if (k->more)
 		return;
@@ -205,43 +206,12 @@ packet_ends(struct mysql *s)
 		command_ends(s);
 	if (s->role != ROLE_COMMAND)
 		s->next_seq = (uint8_t)(k->head[3] + 1);
-	if (s->role == ROLE_DATA && s->infile && empty)
+	if (s->role == ROLE_DATA && s->infile && is_empty)
 		s->infile = false;
 }
 
-void
-mysql_client_read(struct mysql *s, const uint8_t *p, const uint8_t *end)
+bool
+mysql_client_reads(const struct mysql *s)
 {
-	struct mysql_packet *k = &s->packet[CLIENT];
-
-	while (p < end && s->why == NULL) {
-		size_t n;
-
-		if (k->got < MYSQL_HEAD) {
-			if (!mysql_packet_head(k, &p, end))
-				return;
-			packet_begins(s);
-			if (k->left == 0 && s->why == NULL)
-				packet_ends(s);
-			continue;
-		}
-		n = k->left < (size_t)(end - p) ? k->left : (size_t)(end - p);
-		packet_payload(s, p, n);
-		p += n;
-		k->left -= (uint32_t)n;
-		if (k->left == 0 && s->why == NULL)
-			packet_ends(s);
-	}
-}
-
-/* The last byte of a packet is left to be seen: it ends the packet. */
-uint64_t
-mysql_client_skippable(const struct mysql *s)
-{
-	const struct mysql_packet *k = &s->packet[CLIENT];
-
-	if (k->got < MYSQL_HEAD || k->left <= 1 || s->role == ROLE_LOGIN || s->scan.on ||
-	    (s->role == ROLE_COMMAND && s->at == 0))
-		return 0;
-	return k->left - 1;
+	return s->role == ROLE_LOGIN || s->scan.on || (s->role == ROLE_COMMAND && s->at == 0);
 }

@@ -1,27 +1,23 @@
 /*
- * mysql_reply.c - tells the server's replies to our heartbeats from those to
- * the client's commands.
+ * mysql_reply.c - distinguishes the server's replies to our heartbeats from
+ * those to the client's commands.
  *
  * A server replies in order, and the first packet of each reply has the number
- * 1. So the reply to a ping, which goes out only when no command is open, is
- * the next packet with that number. COM_STATISTICS draws a text and COM_PING
- * an OK; an error in their place is ours as well, and means that the server
- * does not bear heartbeats. A result that comes instead belongs to the client,
- * whose command was sent behind a ping that drew no reply at all.
+ * 1. A ping goes out only when no command is open, so its reply is the next
+ * packet with that number: a text (COM_STATISTICS), an OK (COM_PING), or an
+ * error, which means that the server does not accept heartbeats. A result
+ * instead belongs to the client's next command: the ping got no reply.
  *
- * A one-way heartbeat draws none from a server that knows the command. Others
- * answer it by an error: as long as the client has no command open, a packet
- * with the number 1 can be nothing else. Behind it, before any command was seen
- * to get its own reply, only the error "unknown command" is so taken; the text
- * of a query never draws that.
- *
- * What a server says by itself, such as that it ends the session, has the
- * number 0, or an error's number that says so: that is the client's to read.
+ * A one-way heartbeat gets no reply, or an error from a server that does not
+ * know the command: with no command open, any packet with the number 1; else,
+ * until a command is seen to get its own reply, only "unknown command".
  */
+#include <assert.h>
+
 #include "codec/mysql.h"
 
 #define STATISTICS_MARK "Threads: "
-#define THREADS_AT_ONCE 1000	/* COM_STATISTICS visits them all; with more of them pings are rarer */
+#define THREADS_AT_ONCE 1000	/* COM_STATISTICS reads them all; with more of them pings are rarer */
 #define TEXT_MIN 5		/* bytes; a number of columns is shorter */
 
 enum {
@@ -58,7 +54,7 @@ error_number(const struct mysql *s)
 }
 
 bool
-mysql_is_goodbye(const struct mysql *s)
+mysql_is_close_error(const struct mysql *s)
 {
 	switch (error_number(s)) {
 	case ER_SERVER_SHUTDOWN:
@@ -80,29 +76,29 @@ refuse(struct mysql *s, const char *why, struct codec_out *out)
 	out->refused = why;
 }
 
-/* The first packet behind a ping. */
+/* The first packet after a ping. */
 static bool
 is_reply_to_ping(struct mysql *s, struct codec_out *out)
 {
 	const enum shape shape = shape_of(s), expected = s->is_full_server ? SHAPE_TEXT : SHAPE_OK;
-	const bool idle = mysql_is_idle(s), goodbye = mysql_is_goodbye(s);
+	const bool idle = mysql_is_idle(s), is_close = mysql_is_close_error(s);
 
 	if (s->packet[BACKEND].head[3] != 1 || s->body_len == MYSQL_FULL ||
-	    (!idle && shape != expected && (goodbye || (shape != SHAPE_OK && shape != SHAPE_ERROR)))) {
-		s->asked = 0;
-		if (!goodbye && s->packet[BACKEND].head[3] == 1)
+	    (!idle && shape != expected && (is_close || (shape != SHAPE_OK && shape != SHAPE_ERROR)))) {
+		s->pings_due = 0;
+		if (!is_close && s->packet[BACKEND].head[3] == 1)
 			refuse(s, "no reply to a ping", out);
 		return false;
 	}
-	s->asked--;
-	s->ended |= goodbye;
-	if (shape != expected && !goodbye)
+	s->pings_due--;
+	s->ended |= is_close;
+	if (shape != expected && !is_close)
 		refuse(s, shape == SHAPE_ERROR ? "an error as the reply to a ping" :
-		    "a reply to a ping that is none", out);
+		    "an unexpected reply to a ping", out);
 	return true;
 }
 
-/* A packet that nobody waits for, or an error before any reply that is surely the client's. */
+/* A packet without a command, or an error before any reply that is certainly the client's. */
 static bool
 is_reply_to_oneway(const struct mysql *s)
 {
@@ -111,35 +107,36 @@ is_reply_to_oneway(const struct mysql *s)
 	if (s->packet[BACKEND].head[3] != 1 || s->body_len == MYSQL_FULL)
 		return false;
 	if (mysql_is_idle(s))
-		return !mysql_is_goodbye(s);
+		return !mysql_is_close_error(s);
 	return mysql_queue_first(s) == KIND_QUERY &&
 	    (error == ER_UNKNOWN_COM_ERROR || error == ER_UNKNOWN_STMT_HANDLER);
 }
 
-/* A server that is known to bear one-way heartbeats may have errors of these numbers for the client. */
+/* Where one-way heartbeats are known to be accepted, errors of these numbers are the client's. */
 static bool
 may_reply_to_oneway(const struct mysql *s)
 {
-	if (s->told == 0 || s->why != NULL)
+	if (s->oneways_sent == 0 || s->passthrough != NULL)
 		return false;
-	return mysql_is_idle(s) || (!s->is_full_server && !s->oneway_is_borne && s->reply == REPLY_FIRST);
+	return mysql_is_idle(s) || (!s->is_full_server && !s->oneway_is_accepted && s->reply == REPLY_FIRST);
 }
 
 bool
 mysql_reply_may_be_ours(const struct mysql *s)
 {
-	return s->asked > 0 || may_reply_to_oneway(s);
+	return s->pings_due > 0 || may_reply_to_oneway(s);
 }
 
 bool
 mysql_reply_is_ours(struct mysql *s, struct codec_out *out)
 {
 	s->mark_at = 0;
-	if (s->asked > 0)
+	if (s->pings_due > 0)
 		return is_reply_to_ping(s, out);
 	if (!may_reply_to_oneway(s) || !is_reply_to_oneway(s))
 		return false;
-	s->told--;
+	assert(s->oneways_sent > 0);
+	s->oneways_sent--;
 	refuse(s, "a reply to COM_STMT_CLOSE, which has none", out);
 	return true;
 }
@@ -171,5 +168,5 @@ mysql_reply_read(struct mysql *s, const uint8_t *p, size_t n)
 	for (size_t i = 0; i < n; i++)
 		read_statistics(s, p[i]);
 	rounds = s->threads / THREADS_AT_ONCE;
-	s->spare = s->ping_is_chosen ? 0 : rounds < UINT8_MAX ? (uint8_t)rounds : UINT8_MAX;
+	s->oneways_left = s->ping_is_chosen ? 0 : rounds < UINT8_MAX ? (uint8_t)rounds : UINT8_MAX;
 }

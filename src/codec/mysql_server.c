@@ -1,16 +1,17 @@
 /*
  * mysql_server.c - follows what a MySQL or MariaDB server sends.
  *
- * The greeting tells its capabilities. After that every packet belongs to the
- * reply to the oldest command in the queue, and of each only the first bytes
- * are looked at: enough for the status behind OK and EOF, the numbers of
- * columns, and the one byte that tells a row from an end. What kind of packet
- * may come where is a function for each place in a reply.
+ * The greeting has its capabilities. After that every packet belongs to the
+ * reply to the oldest command in the queue, and only its first bytes are read:
+ * enough for the status of OK and EOF, the numbers of columns, and the byte
+ * that distinguishes a row from an end. Each place in a reply has a function.
  *
- * Differences that matter: with DEPRECATE_EOF results end with an OK packet
- * that begins like EOF, and none stands behind the column definitions; MariaDB
- * may leave definitions out, and reports progress in what looks like errors.
+ * With DEPRECATE_EOF results end with an OK packet that begins like EOF, and
+ * none follows the column definitions; MariaDB may leave definitions out,
+ * and sends progress reports that look like errors.
  */
+#include <assert.h>
+
 #include "codec/mysql.h"
 
 #define STATUS_IN_TRANS 0x1u
@@ -19,9 +20,8 @@
 #define STATUS_CURSOR 0x40u
 
 /*
- * Capabilities that every MySQL and MariaDB server names since 5.1, those that
- * mean nothing any more included. A program that merely speaks the protocol
- * names what it has.
+ * Capabilities that every MySQL and MariaDB server has named since 5.1, even
+ * those without a meaning today. Other servers name only what they have.
  */
 #define CAPS_FULL_SERVER (0x10u | 0x40u | 0x100u | 0x400u | 0x1000u | 0x4000u)	/* NO_SCHEMA, ODBC, IGNORE_SPACE,
 										 * INTERACTIVE, IGNORE_SIGPIPE, RESERVED */
@@ -54,9 +54,9 @@ static void
 greeting_ends(struct mysql *s)
 {
 	if (s->body[0] == MYSQL_ERR && s->body_got > 0)
-		s->ended = s->goodbye[BACKEND] = true;	/* too many connections, host blocked */
+		s->ended = s->closing[BACKEND] = true;	/* too many connections, host blocked */
 	else if (s->body[0] != 10 || s->greeting_at < 21)
-		mysql_server_doubt(s, "a server that does not greet as MySQL does");
+		mysql_server_passthrough(s, "the greeting is not that of MySQL");
 	s->is_full_server = (s->caps & CAPS_FULL_SERVER) == CAPS_FULL_SERVER;
 	s->phase = PHASE_LOGIN;
 }
@@ -71,8 +71,8 @@ reply_ends(struct mysql *s)
 	s->next_seq = 1;
 	if (!mysql_is_idle(s))
 		return;
-	s->suspect = false;
-	s->oneway_is_borne |= s->told_ahead;
+	s->may_load_file = false;
+	s->oneway_is_accepted |= s->oneway_before_command;
 }
 
 static void
@@ -93,23 +93,23 @@ result_ends(struct mysql *s)
 }
 
 /*
- * An error does not tell the status. With autocommit it cannot have opened a
- * transaction (but for a procedure that fails behind its own START
- * TRANSACTION); without, it may well have: then there may be one.
+ * An error has no status. With autocommit the command cannot have opened a
+ * transaction (but for a procedure that fails after its own START TRANSACTION);
+ * without, there may be one.
  */
 static void
 error_ends(struct mysql *s)
 {
-	bool is_last = mysql_is_goodbye(s);
+	bool is_last = mysql_is_close_error(s);
 
 	if ((s->status & STATUS_AUTOCOMMIT) == 0)
 		s->in_transaction = true;
 	if (mysql_queue_first(s) == KIND_AUTH) {
 		s->auth = false;
-		is_last |= !s->logged_in;	/* a change of user that is refused leaves the old one */
+		is_last |= !s->logged_in;	/* a refused change of user keeps the old one */
 	}
 	s->ended |= is_last;
-	s->goodbye[BACKEND] |= is_last;
+	s->closing[BACKEND] |= is_last;
 	reply_ends(s);
 }
 
@@ -119,7 +119,7 @@ lenenc_size(uint8_t first)
 	return first < 0xfb ? 1 : first == 0xfc ? 3 : first == 0xfd ? 4 : 9;
 }
 
-/* The status in an OK packet: behind two numbers of variable length. */
+/* The status in an OK packet, after two numbers of variable length. */
 static bool
 read_ok(struct mysql *s)
 {
@@ -128,7 +128,7 @@ read_ok(struct mysql *s)
 	for (int i = 0; i < 2; i++)
 		at += at < s->body_got ? lenenc_size(s->body[at]) : MYSQL_BODY_MAX;
 	if (at + 2 > s->body_got) {
-		mysql_server_doubt(s, "an OK packet cut short");
+		mysql_server_passthrough(s, "an OK packet cut short");
 		return false;
 	}
 	status_came(s, (uint16_t)(s->body[at] | s->body[at + 1] << 8));
@@ -141,7 +141,7 @@ read_eof(struct mysql *s)
 	if ((s->caps & CAP_DEPRECATE_EOF) != 0 && s->body_len >= 7)
 		return read_ok(s);
 	if (s->body_got < 5) {
-		mysql_server_doubt(s, "an EOF packet cut short");
+		mysql_server_passthrough(s, "an EOF packet cut short");
 		return false;
 	}
 	status_came(s, (uint16_t)(s->body[3] | s->body[4] << 8));
@@ -172,7 +172,7 @@ read_column_count(struct mysql *s)
 
 	s->left = s->body[0] < 0xfb ? s->body[0] : (uint32_t)(s->body[1] | s->body[2] << 8);
 	if (size > 3 || s->body_got < size || s->left == 0) {
-		mysql_server_doubt(s, "a reply that is no result");
+		mysql_server_passthrough(s, "a reply that is not a result");
 		return;
 	}
 	s->reply = REPLY_COLUMNS;
@@ -186,7 +186,7 @@ first_of_prepare(struct mysql *s)
 	uint32_t columns, params;
 
 	if (s->body[0] != MYSQL_OK || s->body_got < 9) {
-		mysql_server_doubt(s, "a reply that is no prepared statement");
+		mysql_server_passthrough(s, "a reply that is not a prepared statement");
 		return;
 	}
 	columns = (uint32_t)(s->body[5] | s->body[6] << 8);
@@ -216,7 +216,7 @@ static void
 first_of_auth(struct mysql *s)
 {
 	if (s->body[0] != MYSQL_OK)
-		return;		/* more to and fro */
+		return;		/* more packets to come */
 	s->auth = false;
 	s->logged_in = true;
 	s->locks = (struct mysql_locks){ 0 };
@@ -263,6 +263,7 @@ read_first(struct mysql *s)
 static void
 read_column(struct mysql *s)
 {
+	assert(s->left > 0);
 	if (--s->left == 0)
 		after_columns(s);
 }
@@ -271,7 +272,7 @@ static void
 read_columns_eof(struct mysql *s)
 {
 	if (!is_eof(s)) {
-		mysql_server_doubt(s, "columns that do not end");
+		mysql_server_passthrough(s, "columns that do not end");
 		return;
 	}
 	if (!read_eof(s))
@@ -284,6 +285,7 @@ read_columns_eof(struct mysql *s)
 static void
 read_prepared(struct mysql *s)
 {
+	assert(s->left > 0);
 	if (--s->left == 0)
 		reply_ends(s);
 }
@@ -309,11 +311,11 @@ packet_came(struct mysql *s)
 	if (s->phase == PHASE_GREETING) {
 		greeting_ends(s);
 	} else if (mysql_is_idle(s) && s->body[0] == MYSQL_ERR && s->body_got > 0) {
-		s->ended = s->goodbye[BACKEND] = true;	/* its last words: killed, idle for too long, shut down */
+		s->ended = s->closing[BACKEND] = true;	/* killed, idle for too long, shut down */
 	} else if (mysql_is_idle(s)) {
-		mysql_server_doubt(s, "a packet that no command asked for");
+		mysql_server_passthrough(s, "a packet without a command");
 	} else if (s->infile || s->body_got == 0) {
-		mysql_server_doubt(s, "a reply that is none");
+		mysql_server_passthrough(s, "an unexpected reply");
 	} else if (s->body[0] != MYSQL_ERR) {
 		readers[s->reply](s);
 	} else if (!is_progress(s)) {
@@ -339,33 +341,37 @@ mysql_server_begins(struct mysql *s)
 void
 mysql_server_payload(struct mysql *s, const uint8_t *p, size_t n)
 {
-	size_t room = sizeof(s->body) - s->body_got;
+	const size_t room = sizeof(s->body) - s->body_got;
 
+	assert(s->body_got <= sizeof(s->body));
 	if (s->packet[BACKEND].continued)
 		return;
 	if (s->phase == PHASE_GREETING)
 		for (size_t i = 0; i < n; i++)
 			greeting_byte(s, p[i]);
+	if (s->swallowing)
+		mysql_reply_read(s, p, n);
 	for (size_t i = 0; i < n && i < room; i++)
 		s->body[s->body_got++] = p[i];
 }
 
-/* A packet that is continued was understood by its first part. */
+/* A continued packet was read by its first part. */
 void
 mysql_server_ends(struct mysql *s)
 {
 	struct mysql_packet *k = &s->packet[BACKEND];
 
+	assert(!s->holding && k->got == MYSQL_HEAD && k->left == 0);
 	k->got = 0;
-	if (s->swallowing || k->continued)
-		return;
-	packet_came(s);
+	if (!s->swallowing && !k->continued)
+		packet_came(s);
+	s->swallowing = false;
 }
 
 void
-mysql_server_doubt(struct mysql *s, const char *why)
+mysql_server_passthrough(struct mysql *s, const char *why)
 {
-	if (s->why == NULL)
-		s->why = why;
-	s->asked = 0;	/* replies cannot be told from other bytes any more */
+	if (s->passthrough == NULL)
+		s->passthrough = why;
+	s->pings_due = 0;	/* replies cannot be recognised any more */
 }

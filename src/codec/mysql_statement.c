@@ -1,21 +1,18 @@
 /*
- * mysql_statement.c - looks through the text of a client's statement.
+ * mysql_statement.c - searches the text of a client's statement for two things
+ * that the server does not report.
  *
- * Two things are of interest, and the server tells neither. LOAD DATA LOCAL is
- * the one statement whose reply makes the server read on: what it reads next
- * is taken for the file. A heartbeat behind such a statement, before the
- * server's request for the file passed by, would end up in it. So a statement
- * is suspect until it is answered when it has the words without which there
- * can be no such request: INFILE itself, and what may run a statement whose
- * text is made elsewhere (EXECUTE, CALL); or when it is longer than is searched.
+ * LOAD DATA LOCAL makes the server read on: a heartbeat between the statement
+ * and the server's request for the file would end up in the file. So a statement
+ * may load a file until it has got its reply if it has the word INFILE, words
+ * that may run another statement (EXECUTE, CALL), or is longer than is searched.
  *
- * And a session at rest may hold locks that no status flag tells of, as that
- * of a transaction does. The server's own limits on idle sessions shall free
- * them, so their words are looked for as well. They are found anywhere in the
- * text, in strings and comments too: a lock that is wrongly believed in costs
- * heartbeats, no more. Not found are those that a procedure or a trigger
- * takes, and those behind the part that is searched.
+ * A session at rest may hold locks, which the server's own limits on idle
+ * sessions shall free. Their words are found anywhere, in strings and comments
+ * too: a lock that is wrongly assumed only costs heartbeats. Not found are locks
+ * of procedures and triggers, and those after the part that is searched.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/mysql.h"
@@ -30,7 +27,7 @@ enum meaning {
 	HANDLER, HANDLER_OF_ROUTINE, HANDLER_OPEN, HANDLER_CLOSE,
 };
 
-/* At most 16 bytes each, since so many are kept; of those that end alike the longer is first. */
+/* At most 16 bytes each, as so many are kept; of those with the same end the longer is first. */
 static const struct phrase {
 	char text[17];
 	uint8_t meaning;
@@ -84,7 +81,7 @@ found(struct mysql *s, enum meaning meaning)
 
 	switch (meaning) {
 	case MAY_LOAD:
-		s->suspect |= (s->caps & CAP_LOCAL_FILES) != 0;
+		s->may_load_file |= (s->caps & CAP_LOCAL_FILES) != 0;
 		break;
 	case NAMED:
 	case NAMED_FREED:
@@ -141,7 +138,7 @@ find(struct mysql *s)
 
 /* The next byte of the text. */
 static void
-look(struct mysql *s, uint8_t c)
+search_byte(struct mysql *s, uint8_t c)
 {
 	struct mysql_scan *scan = &s->scan;
 
@@ -171,10 +168,11 @@ mysql_scan_begin(struct mysql *s)
 void
 mysql_scan(struct mysql *s, const uint8_t *p, size_t n)
 {
+	assert(s->scan.on);
 	for (size_t i = 0; i < n && s->at + i <= SCAN_MAX; i++)
-		look(s, p[i]);
+		search_byte(s, p[i]);
 	if (s->at + n <= SCAN_MAX)
 		return;
 	s->scan.on = false;
-	s->suspect |= (s->caps & CAP_LOCAL_FILES) != 0;
+	s->may_load_file |= (s->caps & CAP_LOCAL_FILES) != 0;
 }

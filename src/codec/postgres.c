@@ -2,27 +2,15 @@
  * postgres.c - PostgreSQL's protocol, version 3: the streams.
  *
  * A session opens with one packet without a type from the client (after any
- * number of requests for encryption, each answered by one byte); from then on
+ * number of requests for encryption, each replied to by one byte); from then on
  * both sides send messages: a type, a length, a body. Heads are gathered,
- * bodies are counted, and of a few kinds the first bytes are looked at; what
- * they mean is in postgres_messages.c. Nothing is copied and nothing held
- * back, but for one message: the ReadyForQuery that replies our own Sync is
- * left out as it comes. Should its head turn out malformed, the bytes left
- * out are still in the head, and are sent after all.
- *
- * To the client goes a ParameterStatus that repeats what the server reported:
- * legal at any time, also while a query runs, and every driver ignores it; but
- * not in COPY OUT, where asyncpg was seen to lose rows, nor where notifications
- * are waited for (see pg->wary), where pgjdbc takes nothing else. To the server goes a
- * Flush, which asks for nothing: it has sent all it has. A Sync is an ask. In
- * replication (CopyBoth), if at all, each side gets its peer's own last report again.
- *
- * A pooler behind us is not beaten: a Sync takes a server's connection out of
- * the pool, a Flush even keeps it (see param_named(), key_end()). One in front
- * of us (see startup_end()) is told only while a query runs: a ParameterStatus
- * on a connection at rest makes PgBouncer and Pgpool-II take it for one at
- * work, and wait for ever.
+ * bodies are counted, and the first bytes of a few kinds are read
+ * (postgres_messages.c). Nothing is copied or held back, but for the
+ * ReadyForQuery that replies to our own Sync, or an error in its place: it is
+ * left out as it comes. Should it prove to be none, the bytes left out are
+ * still in the head, and are sent after all.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/codecs.h"
@@ -33,31 +21,31 @@ pg_configure(void *state, const struct codec_settings *settings)
 {
 	struct pg *pg = state;
 
-	pg->wants[CLIENT] = settings->heartbeats[CLIENT];
-	pg->wants[BACKEND] = settings->heartbeats[BACKEND];
+	pg->heartbeats[CLIENT] = settings->heartbeats[CLIENT];
+	pg->heartbeats[BACKEND] = settings->heartbeats[BACKEND];
 	pg->in_transaction = settings->in_transaction;
 	pg->busy_client = settings->while_busy[CLIENT];
 	pg->busy_backend = settings->while_busy[BACKEND];
-	pg->chose_oneway = settings->kind[BACKEND] == HEARTBEAT_ONEWAY;
+	pg->oneway_is_chosen = settings->kind[BACKEND] == HEARTBEAT_ONEWAY;
 	return true;
 }
 
 void
-pg_doubt(struct pg *pg, enum side from, const char *reason)
+pg_passthrough(struct pg *pg, enum side from, const char *reason)
 {
-	if (pg->reason == NULL)
-		pg->reason = reason;
+	if (pg->passthrough == NULL)
+		pg->passthrough = reason;
 	if (from == BACKEND)
-		pg->asked = 0;		/* the replies cannot be found any more */
+		pg->syncs_due = 0;		/* the replies cannot be recognised any more */
 }
 
-/* What comes from that side is not followed: after a cancel request, or on the way to letting go. */
+/* What comes from that side is not read: after a cancel request, or before passthrough. */
 static bool
 is_blind(const struct pg *pg, enum side from)
 {
-	if (pg->phase == PG_OPAQUE)
+	if (pg->phase == PG_CANCEL)
 		return true;
-	return pg->reason != NULL && (from == CLIENT || pg->asked == 0);
+	return pg->passthrough != NULL && (from == CLIENT || pg->syncs_due == 0);
 }
 
 /* The next head byte of a side. */
@@ -68,12 +56,12 @@ gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 	size_t size = pg_head_size(pg, from), n;
 
 	if (size == 0) {
-		pg_doubt(pg, from, from == CLIENT ? "the client did not wait for the server's answer" :
+		pg_passthrough(pg, from, from == CLIENT ? "the client did not wait for the server's reply" :
 		    "the server spoke before the client");
 		return 0;
 	}
 	if (s->got == 0)
-		s->ours = from == BACKEND && pg->asked > 0 && (*p == 'Z' || *p == 'E');
+		s->ours = from == BACKEND && pg->syncs_due > 0 && (*p == 'Z' || *p == 'E');
 	n = size - s->got < len ? size - s->got : len;
 	memcpy(s->head + s->got, p, n);
 	s->got = (uint8_t)(s->got + n);
@@ -84,7 +72,7 @@ gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 	return n;
 }
 
-/* An error in place of our answer that is for the client all the same: what was held of it goes first. */
+/* An error in place of our reply that is for the client all the same: what was held of it goes first. */
 static void
 give_back_error(struct pg *pg, struct codec_out *out)
 {
@@ -102,13 +90,13 @@ leave_out_error(struct pg_stream *s, struct codec_out *out)
 	out->strays++;
 }
 
-/* The message that was left out is whole, or turns out to be none of ours. */
+/* The message that was left out is whole, or turns out not to be ours. */
 static void
-settle_ours(struct pg *pg, unsigned asked, struct codec_out *out)
+settle_ours(struct pg *pg, unsigned syncs_before, struct codec_out *out)
 {
 	struct pg_stream *s = &pg->stream[BACKEND];
 
-	if (pg->asked == asked) {
+	if (pg->syncs_due == syncs_before) {
 		if (s->type != 'E' || s->got > 0)
 			return;
 		if (pg->error.severity == PG_FATAL || (s->left == 0 && pg->error.severity == PG_UNKNOWN))
@@ -121,10 +109,10 @@ settle_ours(struct pg *pg, unsigned asked, struct codec_out *out)
 	if (s->off > 0)
 		out->replies++;
 	else
-		codec_emit_copy(out, s->head, PG_HEAD_TYPED);	/* it is none */
+		codec_emit_copy(out, s->head, PG_HEAD_TYPED);	/* it is not the reply */
 }
 
-/* Takes some of the bytes, all of one part of one message. Returns how many. */
+/* Reads some of the bytes, all of one part of one message. Returns how many. */
 static size_t
 step(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 {
@@ -134,12 +122,13 @@ step(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 	if (s->left == 0)
 		return gather_head(pg, from, p, len);
 	if (s->look > 0) {
-		pg_look(pg, from, *p);
+		pg_read_byte(pg, from, *p);
 		return 1;
 	}
 	n = s->left < len ? s->left : len;
-	if (pg_reads_text(pg, from))
-		pg_read_text(pg, p, n);
+	if (pg_searches_sql(pg, from))
+		pg_search_sql(pg, p, n);
+	assert(n > 0 && s->look == 0);
 	s->left -= (uint32_t)n;
 	if (s->left == 0)
 		pg_end(pg, from);
@@ -147,18 +136,18 @@ step(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 }
 
 static void
-tell_note(struct pg *pg, struct codec_out *out)
+report_note(struct pg *pg, struct codec_out *out)
 {
 	static const char *const notes[] = {
-		[PG_NOTE_POOLER] = "a connection pooler is behind it: no heartbeats to the backend",
-		[PG_NOTE_NO_KEY] = "the server gave no process number: no heartbeats to the backend",
-		[PG_NOTE_FROM_POOLER] = "the client looks like a connection pooler: no heartbeats to it but while a query runs "
-		    "(if it is none, as Go's pgx, give it a parameter that sorts behind \"user\", such as work_mem)",
+		[PG_NOTE_POOLER] = "the server is a connection pooler: no heartbeats to the backend",
+		[PG_NOTE_NO_KEY] = "the server sent no process number: no heartbeats to the backend",
+		[PG_NOTE_FROM_POOLER] = "the client looks like a connection pooler: heartbeats to it only while a query runs "
+		    "(if it is none, such as Go's pgx, give it a parameter that sorts after \"user\", such as work_mem)",
 	};
 
-	if (pg->note != PG_NOTE_NONE && pg->note != PG_NOTE_SAID) {
+	if (pg->note != PG_NOTE_NONE && pg->note != PG_NOTE_REPORTED) {
 		out->note = notes[pg->note];
-		pg->note = PG_NOTE_SAID;
+		pg->note = PG_NOTE_REPORTED;
 	}
 }
 
@@ -167,28 +156,28 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 {
 	struct pg *pg = state;
 	struct pg_stream *s = &pg->stream[from];
-	const uint8_t *p = buf, *kept = buf, *const end = buf + len;
+	const uint8_t *p = buf, *unsent = buf, *const end = buf + len;
 
 	while (p < end && !is_blind(pg, from) && codec_out_has_room(out)) {
-		const unsigned asked = pg->asked;
+		const unsigned syncs_before = pg->syncs_due;
 		const size_t n = step(pg, from, p, (size_t)(end - p));
 
 		if (s->ours) {
-			codec_emit(out, kept, (size_t)(p - kept));
-			kept = p + n;
-			settle_ours(pg, asked, out);
+			codec_emit(out, unsent, (size_t)(p - unsent));
+			unsent = p + n;
+			settle_ours(pg, syncs_before, out);
 		}
 		p += n;
 	}
 	if (is_blind(pg, from))
 		p = end;
-	codec_emit(out, kept, (size_t)(p - kept));
-	tell_note(pg, out);
+	codec_emit(out, unsent, (size_t)(p - unsent));
+	report_note(pg, out);
 	if (pg->refuses)
-		out->refused = "it replied to a Sync by something else than a ReadyForQuery";
+		out->refused = "it replied to a Sync by something other than ReadyForQuery";
 	pg->refuses = false;
-	if (pg->reason != NULL && pg->asked == 0)
-		out->passthrough = pg->reason;
+	if (pg->passthrough != NULL && pg->syncs_due == 0)
+		out->passthrough = pg->passthrough;
 	return (size_t)(p - buf);
 }
 
@@ -198,7 +187,7 @@ pg_finish(void *state, enum side from, struct codec_out *out)
 	struct pg *pg = state;
 	struct pg_stream *s = &pg->stream[from];
 
-	/* Half an answer is none: the server's last bytes, then. */
+	/* Part of a reply is no reply, so it is passed on. */
 	if (s->ours && s->got > 0)
 		codec_emit_copy(out, s->head, s->got);
 	else if (s->ours && s->left > 0 && s->type == 'E' && pg->error.severity == PG_UNKNOWN)
@@ -219,7 +208,7 @@ pg_skippable(const void *state, enum side from)
 
 	if (is_blind(pg, from))
 		return UINT64_MAX;
-	return s->look > 0 || s->ours || pg_reads_text(pg, from) ? 0 : s->left;
+	return s->look > 0 || s->ours || pg_searches_sql(pg, from) ? 0 : s->left;
 }
 
 static void
@@ -230,6 +219,7 @@ pg_skipped(void *state, enum side from, uint64_t n)
 
 	if (is_blind(pg, from))
 		return;
+	assert(n <= s->left);
 	s->left -= (uint32_t)n;
 	if (s->left == 0)
 		pg_end(pg, from);

@@ -1,16 +1,16 @@
 /*
- * postgres_error.c - the errors of a server: its last words, and what comes in
- * place of the reply to our Sync.
+ * postgres_error.c - a server's errors: those that end the session, and those
+ * in place of the reply to our Sync.
  *
- * A server that ends a session says so by an error of severity FATAL: its own
- * timeouts, an administrator, a crash, a conflict with recovery. That is an
- * end in order, whenever it comes. A FATAL with another code in place of our
- * ReadyForQuery is a reaction to the Sync (PgBouncer's query_wait_timeout): it is
- * the session's end all the same, so the client gets it.
+ * An error of severity FATAL ends the session: by the server's own timeouts, an
+ * administrator, a crash, a conflict with recovery. That is an orderly end,
+ * whenever it comes. A FATAL with another code in place of our ReadyForQuery is
+ * a reaction to the Sync (PgBouncer's query_wait_timeout), and goes to the
+ * client too, as the session is over.
  *
- * An ERROR in that place is a pooler's that found no server for the Sync, and the
- * session goes on: nobody else asked for anything, so it is left out like the
- * ReadyForQuery behind it. Its first bytes are held until its severity is known.
+ * An ERROR in that place comes from a pooler that found no server for the Sync,
+ * and the session goes on: it is left out like the ReadyForQuery after it. Its
+ * first bytes are held until its severity is known.
  */
 #include <assert.h>
 #include <string.h>
@@ -22,8 +22,8 @@ pg_error_begin(struct pg *pg)
 {
 	pg->both_from[BACKEND] = false;
 	pg->error = (struct pg_error){ .severity = PG_UNKNOWN };
-	/* One that comes while our Sync waits is ahead of all that the client sent since. */
-	if (pg->asked == 0)
+	/* While a reply to our Sync is due, it comes before any to what the client has sent since. */
+	if (pg->syncs_due == 0)
 		pg_ledger_error(&pg->ledger);
 }
 
@@ -32,11 +32,11 @@ severity_of(const char *word)
 {
 	if (strcmp(word, "FATAL") == 0 || strcmp(word, "PANIC") == 0)
 		return PG_FATAL;
-	/* It may be in the server's language: then V has it in English. */
+	/* S may be in the server's language; V has it in English. */
 	return strcmp(word, "ERROR") == 0 ? PG_ERROR : PG_UNKNOWN;
 }
 
-/* Codes with which a server ends a session by itself: operator's will, timeouts, recovery; that of a stent behind us. */
+/* Codes with which a server ends a session by itself: administrator, timeouts, recovery; another stent's. */
 static bool
 is_own_end(const char *code)
 {
@@ -58,9 +58,9 @@ field_end(struct pg *pg)
 	if (e->field != 'C' || e->severity != PG_FATAL)
 		return;
 	if (is_own_end(e->word))
-		pg->took_leave = true;
+		pg->server_ended = true;
 	else
-		pg->refuses |= pg->asked > 0;
+		pg->refuses |= pg->syncs_due > 0;
 }
 
 /* Fields: a letter, a text with its NUL. */
@@ -86,11 +86,11 @@ pg_error_at(struct pg *pg, uint16_t off, uint8_t byte)
 		e->field = '\0';
 	}
 	if (is_held && e->severity == PG_UNKNOWN && off + 1u == sizeof(pg->held))
-		e->severity = PG_FATAL;		/* whatever it is: no more can be held of it */
+		e->severity = PG_FATAL;		/* no more of it can be held: it goes to the client */
 }
 
 void
 pg_error_end(struct pg *pg)
 {
-	pg->refuses |= pg->error.severity == PG_ERROR && pg->asked > 0;
+	pg->refuses |= pg->error.severity == PG_ERROR && pg->syncs_due > 0;
 }

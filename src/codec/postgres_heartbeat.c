@@ -1,21 +1,18 @@
 /*
- * postgres_heartbeat.c - what the PostgreSQL codec says itself, and when.
+ * postgres_heartbeat.c - what the PostgreSQL codec sends itself, and when.
  *
- * Where a Flush may go was measured: at any message boundary after login, in
- * every state but CopyBoth. It has one effect: read by a server that waits
- * for the client, it stops idle_in_transaction_session_timeout (and
- * idle_session_timeout) until the next ReadyForQuery. So none goes to a server
- * that waits inside a transaction, unless the operator wants it. While a
- * query runs a Flush is due all the same (it is then that pools die); the
- * server reads it when the query has ended. Should it then wait inside a
- * transaction, the next heartbeat is a Sync: its ReadyForQuery starts the timer
- * again. The timer may thus start late by one interval, and never stays off.
+ * To the client: a ParameterStatus that repeats a reported value, which every
+ * driver ignores. To the server at rest: a Sync, a ping; while it works: a
+ * Flush, one-way. A server that reads a Flush while it waits for the client
+ * stops its idle timers (idle_in_transaction_session_timeout) until the next
+ * ReadyForQuery. So none goes to one that waits inside a transaction, unless
+ * configured; if it waits there after a query during which a Flush was sent, the
+ * next heartbeat is a Sync, whose ReadyForQuery starts the timer again.
  *
- * A walsender reads what comes while it starts to stream as part of the
- * stream, and would die of a Flush: it is told nothing while it works. While
- * it streams each end watches for the other's own keepalives (wal_sender_timeout,
- * wal_receiver_timeout), so ours go out only with heartbeat_while_busy.
+ * A pooler as the server gets none: a Sync occupies a connection of its pool. A
+ * pooler as the client takes one at rest for a busy connection.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,26 +39,26 @@ put_head(uint8_t *buf, char type, size_t body)
 
 /* ---- when ---- */
 
-/* The last message came to nothing but its ReadyForQuery: the server's timer must be started again. */
+/* The server may wait with its idle timer stopped by our Flush: it must be started again. */
 static bool
 is_rearm_due(const struct pg *pg)
 {
-	return pg->disarmed && !pg->ledger.doubt && pg_ledger_is_idle(&pg->ledger);
+	return pg->timer_is_off && pg->syncs_due < UINT8_MAX && !pg->ledger.unsure && pg_ledger_is_idle(&pg->ledger);
 }
 
 /*
- * At rest a Sync, which is replied to: it finds a server that hangs, and a
- * pooler lends a connection for it no longer than that takes. A Flush would
- * keep the connection, so at rest it goes out only when it was chosen.
+ * At rest a Sync, whose reply shows that the server is alive; a pooler lends a
+ * connection for it only until then. A Flush would keep the connection, so at
+ * rest it is sent only if configured.
  */
 static unsigned
 kinds_at_rest(const struct pg *pg)
 {
-	const unsigned ping = pg->asked == UINT8_MAX || pg->ledger.doubt ? 0 : HEARTBEAT_PING;
+	const unsigned ping = pg->syncs_due == UINT8_MAX || pg->ledger.unsure ? 0 : HEARTBEAT_PING;
 
 	if (pg->status != 'I' && !pg->in_transaction)
 		return is_rearm_due(pg) ? HEARTBEAT_ONEWAY | HEARTBEAT_PING : 0;
-	return ping | (pg->chose_oneway || pg->status != 'I' ? HEARTBEAT_ONEWAY : 0);
+	return ping | (pg->oneway_is_chosen || pg->status != 'I' ? HEARTBEAT_ONEWAY : 0);
 }
 
 static unsigned
@@ -73,18 +70,17 @@ backend_kinds(const struct pg *pg)
 		return pg->busy_backend && pg->both_from[CLIENT] && pg->has_standby ? HEARTBEAT_ONEWAY : 0;
 	if (pg_ledger_is_idle(&pg->ledger))
 		return kinds_at_rest(pg);
-	/* In a COPY a pooler was seen to wait for ever behind a Flush. */
+	/* In a COPY a pooler was seen to wait for ever after a Flush. */
 	if (pg->is_walsender || !pg->busy_backend || pg->in_copy || pg->ledger.copying)
 		return 0;
-	/* It works. Without a ledger the timer could not be started again afterwards. */
-	return pg->ledger.doubt && !pg->in_transaction ? 0 : HEARTBEAT_ONEWAY;
+	/* It works. With an unsure ledger the timer could not be started again afterwards. */
+	return pg->ledger.unsure && !pg->in_transaction ? 0 : HEARTBEAT_ONEWAY;
 }
 
 /*
- * While a statement runs the client may be watching the connection's silence
- * (a read timeout). In a COPY many clients know no messages but those of the
- * COPY, up to the ReadyForQuery behind it. One that has sent its FIN is mostly
- * one that was killed: there is nothing to say to it at rest.
+ * While a statement runs the client may have a read timeout. In a COPY many
+ * clients accept only messages of the COPY, up to its ReadyForQuery. A
+ * half-closed client was mostly killed: it gets none at rest.
  */
 static unsigned
 client_kinds(const struct pg *pg)
@@ -97,15 +93,15 @@ client_kinds(const struct pg *pg)
 		return pg->busy_client && pg->both_from[BACKEND] && pg->has_wal ? HEARTBEAT_ONEWAY : 0;
 	if (!idle && !pg->busy_client)
 		return 0;
-	if (pg->from_pooler && (pg->ledger.doubt || !pg_ledger_is_owed(&pg->ledger)))
+	if (pg->from_pooler && (pg->ledger.unsure || !pg_ledger_is_due(&pg->ledger)))
 		return 0;
-	return pg->param != 0 && pg->wary == PG_NOT_WARY && !pg->in_copy && !pg->ledger.copying ? HEARTBEAT_ONEWAY : 0;
+	return pg->param != 0 && pg->strict == PG_NOT_STRICT && !pg->in_copy && !pg->ledger.copying ? HEARTBEAT_ONEWAY : 0;
 }
 
 static bool
 is_closing(const struct pg *pg)
 {
-	return pg->ended || pg->took_leave || pg->stream[BACKEND].fin;
+	return pg->client_ended || pg->server_ended || pg->stream[BACKEND].fin;
 }
 
 unsigned
@@ -113,7 +109,7 @@ pg_may_heartbeat(const void *state, enum side to)
 {
 	const struct pg *pg = state;
 
-	if (pg->phase != PG_READY || pg->reason != NULL || is_closing(pg) || !pg_at_boundary(&pg->stream[side_other(to)]))
+	if (pg->phase != PG_READY || pg->passthrough != NULL || is_closing(pg) || !pg_at_boundary(&pg->stream[side_other(to)]))
 		return 0;
 	return to == CLIENT ? client_kinds(pg) : backend_kinds(pg);
 }
@@ -125,33 +121,33 @@ pg_why_none(const void *state, enum side to)
 
 	if (pg_may_heartbeat(state, to) != 0)
 		return NULL;
-	if (pg->reason != NULL)
-		return pg->reason;
-	if (pg->phase == PG_OPAQUE)
+	if (pg->passthrough != NULL)
+		return pg->passthrough;
+	if (pg->phase == PG_CANCEL)
 		return "a cancel request";
 	if (pg->phase != PG_READY)
-		return "the login is not over";
+		return "logging in";
 	if (is_closing(pg))
-		return "the session is ending";
+		return "the session ends";
 	if (!pg_at_boundary(&pg->stream[side_other(to)]))
 		return "inside a message";
 	if (to == BACKEND && !pg->saw_key)
-		return "the server told no key: it may be a pooler";
+		return "the server sent no key: it may be a pooler";
 	if (to == BACKEND && pg->is_pooler)
-		return "a pooler behind";
+		return "the server is a pooler";
 	if (to == CLIENT && pg->from_pooler)
 		return "the client is a pooler";
-	if (to == CLIENT && pg->wary != PG_NOT_WARY && !pg->in_both)
-		return pg->wary == PG_LISTENS ? "it listens for notifications" : "it calls functions by their number";
+	if (to == CLIENT && pg->strict != PG_NOT_STRICT && !pg->in_both)
+		return pg->strict == PG_WAITS_FOR_NOTIFICATIONS ? "it listens for notifications" : "it calls functions by their number";
 	if (pg->in_both)
-		return "replication: its two ends send their own";
+		return "replication: both ends send their own";
 	if (pg->in_copy || pg->ledger.copying)
-		return "a COPY runs";
+		return "COPY running";
 	if (!pg_ledger_is_idle(&pg->ledger))
-		return "a statement runs";
+		return "statement running";
 	if (pg->status != 'I')
 		return "in a transaction";
-	return to == CLIENT ? "no parameter to repeat" : "replies cannot be told apart";
+	return to == CLIENT ? "no parameter to repeat" : "replies cannot be recognised";
 }
 
 bool
@@ -159,7 +155,7 @@ pg_said_goodbye(const void *state, enum side from)
 {
 	const struct pg *pg = state;
 
-	return from == CLIENT ? pg->ended : pg->took_leave;
+	return from == CLIENT ? pg->client_ended : pg->server_ended;
 }
 
 /* ---- heartbeats ---- */
@@ -175,7 +171,7 @@ heartbeat_client(struct pg *pg, uint8_t *buf)
 	return put_head(buf, 'S', len + pg->value_len);
 }
 
-/* A walsender's keepalive: its kind, the end of WAL and the time that it said last, no reply wanted. */
+/* A walsender's keepalive: its kind, the last reported end of WAL and time, no reply wanted. */
 static size_t
 heartbeat_receiver(struct pg *pg, uint8_t *buf)
 {
@@ -187,7 +183,7 @@ heartbeat_receiver(struct pg *pg, uint8_t *buf)
 	return put_head(buf, 'd', 18);
 }
 
-/* The standby's own last report; zeroes would erase its progress, other numbers would be lies. */
+/* The standby's own last report; any other numbers would be false. */
 static size_t
 heartbeat_walsender(struct pg *pg, uint8_t *buf)
 {
@@ -209,16 +205,17 @@ pg_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t *buf)
 	if (pg->in_both)
 		return heartbeat_walsender(pg, buf);
 	if (kind == HEARTBEAT_PING || is_rearm_due(pg)) {
-		pg->asked++;
-		pg->disarmed = false;
+		assert(pg->syncs_due < UINT8_MAX && pg_ledger_is_idle(&pg->ledger));
+		pg->syncs_due++;
+		pg->timer_is_off = false;
 		return put_head(buf, 'S', 0);
 	}
-	if (!pg->in_transaction && pg_ledger_is_owed(&pg->ledger))
-		pg->disarmed = true;
+	if (!pg->in_transaction && pg_ledger_is_due(&pg->ledger))
+		pg->timer_is_off = true;
 	return put_head(buf, 'H', 0);
 }
 
-/* ---- goodbyes ---- */
+/* ---- close messages ---- */
 
 /* Appends a field of an ErrorResponse, or a string with its NUL when type is NUL; what does not fit is cut. */
 static size_t
@@ -234,39 +231,39 @@ put_text(uint8_t *buf, size_t at, char type, const char *text)
 	return at + n + 1;
 }
 
-/* Why the flow ends: by a death, by idleness, or by the operator's will. */
+/* The flow ends because a peer is dead, not for idleness or by the operator. */
 static bool
-is_death(const struct codec_close_info *o)
+is_death(const struct codec_close_info *info)
 {
-	const char *leg = side_name(o->dead);
+	const char *leg = side_name(info->dead);
 
-	return strncmp(o->reason, leg, strlen(leg)) == 0 && strstr(o->reason, "-idle") == NULL;
+	return strncmp(info->reason, leg, strlen(leg)) == 0 && strstr(info->reason, "-idle") == NULL;
 }
 
 /*
- * The state of a dead server is class 08, connection_failure: it is what
- * happened, and what pools take as "throw this connection away". The others
- * are what a server says that ends a session itself.
+ * For a dead server the SQLSTATE is 08006, connection_failure, on which pools
+ * discard a connection. The others are those of a server that ends a session
+ * itself.
  */
 static const char *
-put_cause(const struct codec_close_info *o, char *text, size_t size)
+put_cause(const struct codec_close_info *info, char *text, size_t size)
 {
-	if (is_death(o)) {
+	if (is_death(info)) {
 		snprintf(text, size, "terminating connection: stent found the database server dead "
-		    "(%s, nothing heard of it for %lld.%lld s)", o->reason,
-		    (long long)(o->quiet_ms / 1000), (long long)(o->quiet_ms % 1000 / 100));
+		    "(%s, idle for %lld.%lld s)", info->reason,
+		    (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
 		return "08006";
 	}
-	if (strstr(o->reason, "-idle") != NULL) {
-		snprintf(text, size, "terminating connection: nothing was sent for too long (stent: %s)", o->reason);
+	if (strstr(info->reason, "-idle") != NULL) {
+		snprintf(text, size, "terminating connection: idle for too long (stent: %s)", info->reason);
 		return "57P05";
 	}
-	snprintf(text, size, "terminating connection: stent was told to end it (%s)", o->reason);
+	snprintf(text, size, "terminating connection: closed by stent (%s)", info->reason);
 	return "57P01";
 }
 
 static size_t
-close_message_client(const struct pg *pg, const struct codec_close_info *o, uint8_t *buf)
+close_message_client(const struct pg *pg, const struct codec_close_info *info, uint8_t *buf)
 {
 	const struct pg_stream *s = &pg->stream[BACKEND];
 	const char *state;
@@ -275,28 +272,28 @@ close_message_client(const struct pg *pg, const struct codec_close_info *o, uint
 
 	if ((pg->phase != PG_LOGIN && pg->phase != PG_READY) || !(pg_at_boundary(s) || s->ours))
 		return 0;
-	state = put_cause(o, text, sizeof(text));
+	state = put_cause(info, text, sizeof(text));
 	n = put_text(buf, n, 'S', "FATAL");
 	n = put_text(buf, n, 'V', "FATAL");
 	n = put_text(buf, n, 'C', state);
 	n = put_text(buf, n, 'M', text);
-	n = put_text(buf, n, 'H', "The session is lost, and with it the transaction that was open. Connect again.");
+	n = put_text(buf, n, 'H', "The session is lost, with any open transaction. Connect again.");
 	buf[n++] = '\0';
 	return put_head(buf, 'E', n - PG_HEAD_TYPED);
 }
 
 /* Terminate; a COPY that waits for rows is failed first, by the message made for that. */
 static size_t
-close_message_backend(const struct pg *pg, const struct codec_close_info *o, uint8_t *buf)
+close_message_backend(const struct pg *pg, const struct codec_close_info *info, uint8_t *buf)
 {
 	char text[128];
 	size_t n = 0;
 
-	if (pg->phase != PG_READY || !pg_at_boundary(&pg->stream[CLIENT]) || pg->ended)
+	if (pg->phase != PG_READY || !pg_at_boundary(&pg->stream[CLIENT]) || pg->client_ended)
 		return 0;
 	if (pg->ledger.copying && !pg->in_both) {
-		snprintf(text, sizeof(text), "stent %s (%s)", is_death(o) ? "found the client dead" : "ends the session",
-		    o->reason);
+		snprintf(text, sizeof(text), "stent %s (%s)", is_death(info) ? "found the client dead" : "ends the session",
+		    info->reason);
 		n = put_text(buf, PG_HEAD_TYPED, '\0', text);
 		put_head(buf, 'f', n - PG_HEAD_TYPED);
 	}
@@ -304,13 +301,13 @@ close_message_backend(const struct pg *pg, const struct codec_close_info *o, uin
 }
 
 size_t
-pg_close_message(void *state, enum side to, const struct codec_close_info *o, uint8_t *buf)
+pg_close_message(void *state, enum side to, const struct codec_close_info *info, uint8_t *buf)
 {
 	const struct pg *pg = state;
 
-	if (pg->reason != NULL)
+	if (pg->passthrough != NULL)
 		return 0;
-	return to == CLIENT ? close_message_client(pg, o, buf) : close_message_backend(pg, o, buf);
+	return to == CLIENT ? close_message_client(pg, info, buf) : close_message_backend(pg, info, buf);
 }
 
 size_t
@@ -319,8 +316,8 @@ pg_cancel(const void *state, uint8_t *buf)
 	const struct pg *pg = state;
 	const size_t len = 12u + pg->key_len;
 
-	/* Who says Terminate leaves its work to be done. */
-	if (pg->phase != PG_READY || pg->key_len == 0 || pg_ledger_is_idle(&pg->ledger) || pg->ended)
+	/* After Terminate the work is meant to be finished. */
+	if (pg->phase != PG_READY || pg->key_len == 0 || pg_ledger_is_idle(&pg->ledger) || pg->client_ended)
 		return 0;
 	put32(buf, (uint32_t)len);
 	put32(buf + 4, 80877102);	/* CancelRequest */

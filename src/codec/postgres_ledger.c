@@ -1,30 +1,19 @@
 /*
- * postgres_ledger.c - which ReadyForQuery the server still owes.
+ * postgres_ledger.c - which ReadyForQuery are due from the server.
  *
- * Our own Sync is answered by a ReadyForQuery like any other, so it may go
- * out only when the client is owed none; and it must not land in a COPY,
- * which reads a Sync without answering it, for ever. So the ledger keeps what
- * the client sent, in order: queries, batches of the extended protocol, the
- * ends of copies. The server's replies settle it from the front.
+ * Our own Sync may go out only when none is due to the client; and never into a
+ * COPY, which reads a Sync without replying. So the ledger keeps, in order, the queries, the batches of the
+ * extended protocol and the ends of copies that the client sent; the server's
+ * replies settle them from the front. A client need not wait for CopyInResponse
+ * (asyncpg): when that comes, all up to the first CopyDone belongs to the copy,
+ * and a Sync among it was read by the copy and gets no reply.
  *
- * The order matters because a client need not wait for CopyInResponse: it may
- * have sent the rows and CopyDone before (asyncpg does). When the response
- * then comes, all up to the first CopyDone belongs to the copy, and a Sync
- * among it was read by the copy and is owed nothing (libpq's extended COPY
- * sends one behind Execute).
- *
- * When an extended message fails the server drops all that follows up to the
- * next Sync, a Query too. A Query ends a batch as a Sync does, so it is not
- * told by the error alone which of the two has failed: each extended message
- * is settled by one message of the server, and these are counted.
- *
- * Neighbours of a kind are counted together, a batch and its Sync are one, so
- * a pipeline of any length takes one entry. A mixture too long to be kept is
- * spilled: only counted until it drains. What cannot be told (whether a copy
- * that failed had already read a Sync) is a doubt, and then no Sync of ours is
- * sent. It ends when the client asks one thing alone and gets its result: a
- * ReadyForQuery too many would have come before that.
+ * Equal neighbours are counted together; a mixture too long to be kept is
+ * spilled, only counted until it drains. Where the count may be wrong the
+ * ledger is unsure and no Sync of ours is sent, until the client sends one
+ * message when idle and gets its result.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/postgres.h"
@@ -54,16 +43,16 @@ count_of(uint16_t run)
 }
 
 static bool
-is_answered(uint16_t run)
+gets_ready(uint16_t run)
 {
 	return kind_of(run) <= RUN_MIXED;
 }
 
-/* How many ReadyForQuery it is owed. */
+/* How many ReadyForQuery are due for it. */
 static unsigned
-answers_of(uint16_t run)
+ready_due(uint16_t run)
 {
-	return !is_answered(run) ? 0 : kind_of(run) == RUN_MIXED ? 1 : count_of(run);
+	return !gets_ready(run) ? 0 : kind_of(run) == RUN_MIXED ? 1 : count_of(run);
 }
 
 static uint16_t
@@ -78,10 +67,11 @@ last_is(const struct pg_ledger *l, enum run_kind kind)
 	return l->n > 0 && kind_of(l->run[l->n - 1]) == kind;
 }
 
-/* Forgets the first n runs. */
+/* Removes the first n runs. */
 static void
 drop(struct pg_ledger *l, size_t n)
 {
+	assert(n <= l->n);
 	l->n = (uint8_t)(l->n - n);
 	memmove(l->run, l->run + n, l->n * sizeof(l->run[0]));
 }
@@ -91,9 +81,9 @@ spill(struct pg_ledger *l)
 {
 	l->open = last_is(l, RUN_OPEN);
 	for (size_t i = 0; i < l->n; i++) {
-		l->spilled += answers_of(l->run[i]);
+		l->spilled += ready_due(l->run[i]);
 		if (kind_of(l->run[i]) == RUN_COPY_END || kind_of(l->run[i]) == RUN_MIXED)
-			l->doubt = true;
+			l->unsure = true;
 	}
 	l->n = 0;
 }
@@ -107,7 +97,7 @@ push(struct pg_ledger *l, enum run_kind kind)
 		return;
 	}
 	if (l->spilled == 0 && kind == RUN_OPEN && last_is(l, kind))
-		return;			/* it counts no further */
+		return;			/* its count is full */
 	if (l->spilled == 0 && l->n < PG_RUNS) {
 		l->run[l->n++] = run_of(kind, 1);
 		return;
@@ -117,7 +107,7 @@ push(struct pg_ledger *l, enum run_kind kind)
 	if (kind <= RUN_MIXED)
 		l->spilled++;
 	if (kind == RUN_COPY_END || kind == RUN_MIXED)
-		l->doubt = true;
+		l->unsure = true;
 	l->open = kind == RUN_OPEN;
 }
 
@@ -129,7 +119,7 @@ pg_ledger_query(struct pg_ledger *l)
 	if (l->skipping)
 		return;
 	if (l->copying)
-		l->doubt = true;	/* the server refuses it; what comes next is its affair */
+		l->unsure = true;	/* the server refuses it; what follows is not known */
 	if (!last_is(l, RUN_OPEN)) {
 		push(l, l->spilled > 0 && l->open ? RUN_MIXED : RUN_QUERY);
 		return;
@@ -145,7 +135,7 @@ pg_ledger_extended(struct pg_ledger *l)
 	if (l->skipping)
 		return;
 	if (l->copying)
-		l->doubt = true;
+		l->unsure = true;
 	push(l, RUN_OPEN);
 }
 
@@ -154,14 +144,14 @@ pg_ledger_sync(struct pg_ledger *l)
 {
 	l->skipping = false;
 	if (l->copying) {
-		l->eaten = true;
+		l->took_sync = true;
 		return;
 	}
 	if (!last_is(l, RUN_OPEN)) {
 		push(l, RUN_SYNC);
 		return;
 	}
-	l->n--;		/* so that it counts as alone if the batch did */
+	l->n--;		/* so that it is alone if the batch was */
 	push(l, RUN_BATCH);
 }
 
@@ -174,10 +164,10 @@ pg_ledger_copy_end(struct pg_ledger *l)
 		l->copying = false;
 	else if (l->n > 0 || l->spilled > 0)
 		push(l, RUN_COPY_END);
-	/* else the server drops it: the copy has failed */
+	/* else the copy has failed, and the server drops it */
 }
 
-/* An extended message is what the server is at, or waits behind. */
+/* The server is in, or waits after, an extended message. */
 static bool
 is_in_batch(const struct pg_ledger *l)
 {
@@ -186,7 +176,7 @@ is_in_batch(const struct pg_ledger *l)
 	return kind_of(l->run[0]) == RUN_OPEN || (kind_of(l->run[0]) == RUN_MIXED && l->done < count_of(l->run[0]));
 }
 
-/* Which copy this is: the first thing that is not settled. What of it goes on when its rows have ended. */
+/* The copy belongs to the first run. What remains of that run after the rows. */
 static enum run_kind
 copy_starter(struct pg_ledger *l)
 {
@@ -194,9 +184,9 @@ copy_starter(struct pg_ledger *l)
 	const enum run_kind kind = kind_of(l->run[0]);
 
 	if (kind == RUN_SYNC || (kind == RUN_MIXED && is_in_batch(l)) || (kind <= RUN_BATCH && count > 1))
-		l->doubt = true;
+		l->unsure = true;
 	if (kind == RUN_BATCH)
-		l->eaten = true;
+		l->took_sync = true;
 	return kind == RUN_QUERY || kind == RUN_MIXED ? RUN_QUERY : RUN_OPEN;
 }
 
@@ -208,20 +198,20 @@ pg_ledger_copy_in(struct pg_ledger *l)
 	size_t i;
 
 	if (l->n == 0) {
-		l->doubt = true;	/* spilled, or a copy that nobody asked for */
+		l->unsure = true;	/* spilled, or an unexpected copy */
 		return;
 	}
 	starter = copy_starter(l);
 	messages = kind_of(l->run[0]) == RUN_OPEN ? count_of(l->run[0]) : 1;
 	for (i = 1; i < l->n && kind_of(l->run[i]) != RUN_COPY_END; i++) {
 		if (kind_of(l->run[i]) == RUN_SYNC)
-			l->eaten = true;
+			l->took_sync = true;
 		else
-			l->doubt = true;
+			l->unsure = true;
 	}
 	l->copying = i == l->n;
 	if (l->copying)
-		i--;			/* no end yet: all but the starter goes */
+		i--;			/* no end yet: all but the first run is removed */
 	else if (count_of(l->run[i]) > 1)
 		l->run[i--]--;		/* more copies are to come */
 	drop(l, i);
@@ -241,12 +231,17 @@ pg_ledger_result(struct pg_ledger *l)
 	l->worked = true;
 }
 
-/* The batch at the front has failed: all behind it is dropped, a Query too, until its Sync; that one is answered. */
+/*
+ * The batch at the front has failed: the server drops all up to the next Sync, a
+ * Query too, and replies to that. A Query ends a batch as a Sync does; which of
+ * both has failed is known by the count of settled extended messages.
+ */
 static void
 skip_to_sync(struct pg_ledger *l)
 {
 	size_t i;
 
+	assert(l->n > 0 && l->spilled == 0);
 	for (i = 1; i < l->n && kind_of(l->run[i]) != RUN_SYNC && kind_of(l->run[i]) != RUN_BATCH; i++)
 		;
 	if (i == l->n) {		/* it is still to come */
@@ -265,8 +260,8 @@ void
 pg_ledger_error(struct pg_ledger *l)
 {
 	l->copying = false;
-	if (l->eaten)
-		l->doubt = true;	/* it may have failed before it read the Sync */
+	if (l->took_sync)
+		l->unsure = true;	/* it may have failed before it read the Sync */
 	else if (l->spilled == 0 && is_in_batch(l))
 		skip_to_sync(l);
 }
@@ -274,31 +269,31 @@ pg_ledger_error(struct pg_ledger *l)
 void
 pg_ledger_ready(struct pg_ledger *l)
 {
-	const bool sure = l->alone && l->worked && l->n > 0 && is_answered(l->run[0]);
+	const bool is_sure = l->alone && l->worked && l->n > 0 && gets_ready(l->run[0]);
 	size_t i;
 
 	l->copying = false;
-	l->eaten = false;
+	l->took_sync = false;
 	l->skipping = false;
 	l->alone = false;
 	l->worked = false;
 	l->done = 0;
-	if (sure)
-		l->doubt = false;
+	if (is_sure)
+		l->unsure = false;
 	if (l->spilled > 0) {
 		l->spilled--;
 		if (l->spilled == 0 && l->open)
 			push(l, RUN_OPEN);
 		return;
 	}
-	for (i = 0; i < l->n && !is_answered(l->run[i]); i++)
+	for (i = 0; i < l->n && !gets_ready(l->run[i]); i++)
 		;
 	if (i == l->n) {
-		l->doubt = true;	/* one that nobody asked for */
+		l->unsure = true;	/* an unexpected one */
 		l->n = 0;
 		return;
 	}
-	if (answers_of(l->run[i]) > 1)
+	if (ready_due(l->run[i]) > 1)
 		l->run[i]--;
 	else
 		i++;
@@ -310,14 +305,15 @@ pg_ledger_ready(struct pg_ledger *l)
 bool
 pg_ledger_is_idle(const struct pg_ledger *l)
 {
+	assert(l->n == 0 || l->spilled == 0);
 	return l->n == 0 && l->spilled == 0;
 }
 
 bool
-pg_ledger_is_owed(const struct pg_ledger *l)
+pg_ledger_is_due(const struct pg_ledger *l)
 {
 	for (size_t i = 0; i < l->n; i++)
-		if (is_answered(l->run[i]))
+		if (gets_ready(l->run[i]))
 			return true;
 	return l->spilled > 0;
 }

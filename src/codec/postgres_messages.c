@@ -1,12 +1,13 @@
 /*
  * postgres_messages.c - what each message of the protocol means to the codec.
  *
- * One table a direction, indexed by the message's type: how long it may be,
- * what to do when its head is known, which of its first bytes to look at, and
- * what to do when it is whole. A row of zeroes is no message of PostgreSQL's,
- * and the codec lets go. Most messages mean nothing: their rows only bound
- * their length, so that a stream that is not what it seems is soon found out.
+ * One table a direction, indexed by the message's type: its length, what to do
+ * when its head is known, how many of its first bytes to read, and what to do
+ * when it is whole. A row of zeroes is no message of PostgreSQL, and leads to
+ * passthrough. Most rows only bound the length, so that a stream that is not
+ * PostgreSQL is soon detected.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/postgres.h"
@@ -16,11 +17,11 @@
 
 struct message {
 	uint32_t min, max;	/* length as the head says it: body and the length itself */
-	uint16_t look;		/* first bytes of the body to look at */
+	uint16_t look;		/* first bytes of the body to read */
 	void (*begin)(struct pg *pg);
 	void (*at)(struct pg *pg, uint16_t off, uint8_t byte);
 	void (*end)(struct pg *pg);
-	bool text;		/* SQL, in which LISTEN may stand */
+	bool sql;		/* in which LISTEN may be */
 };
 
 static uint64_t
@@ -36,21 +37,21 @@ put64(uint8_t *p, uint64_t v)
 		p[i] = (uint8_t)v;
 }
 
-/* ---- who waits for a few messages only ---- */
+/* ---- clients that accept few messages only ---- */
 
 /*
- * pgjdbc waits for notifications by a loop of its own, in which a ParameterStatus
- * is an error that ends the connection. A statement that begins to listen has the
- * word LISTEN in it, wherever: it may be one of several, or inside of DO. A
- * function may listen as well, of which the first notification tells.
+ * While pgjdbc waits for notifications, a ParameterStatus is an error to it that
+ * ends the connection. A client that may wait for them has sent a statement with
+ * the word LISTEN anywhere (one of several statements, or inside DO), or has got
+ * a notification (a function may LISTEN too).
  */
 static void
-client_listens(struct pg *pg)
+waits_for_notifications(struct pg *pg)
 {
-	pg->wary = PG_LISTENS;
+	pg->strict = PG_WAITS_FOR_NOTIFICATIONS;
 }
 
-/* Of a word, too: letters beyond ASCII are. */
+/* Letters beyond ASCII are part of a word, too. */
 static bool
 is_of_word(uint8_t byte)
 {
@@ -60,26 +61,25 @@ is_of_word(uint8_t byte)
 }
 
 bool
-pg_reads_text(const struct pg *pg, enum side from)
+pg_searches_sql(const struct pg *pg, enum side from)
 {
-	return from == CLIENT && pg->stream[CLIENT].reads && pg->wary == PG_NOT_WARY;
+	return from == CLIENT && pg->stream[CLIENT].has_sql && pg->strict == PG_NOT_STRICT;
 }
 
 void
-pg_read_text(struct pg *pg, const uint8_t *p, size_t len)
+pg_search_sql(struct pg *pg, const uint8_t *p, size_t len)
 {
-	static const char word[] = "listen";
+	static const char *const listen[] = { "listen" };
 
 	for (size_t i = 0; i < len; i++) {
-		if (!is_of_word(p[i])) {
-			if (pg->word_len == sizeof(word) - 1)
-				client_listens(pg);
-			pg->word_len = 0;
-		} else if (pg->word_len < sizeof(word) - 1 && (p[i] | 0x20) == word[pg->word_len]) {
-			pg->word_len++;
-		} else {
-			pg->word_len = UINT8_MAX;	/* another one */
+		if (is_of_word(p[i])) {
+			if (pg->sql_word.matching != 0)
+				words_add(&pg->sql_word, listen, 1, p[i] | 0x20);
+			continue;
 		}
+		if (words_end(&pg->sql_word, listen, 1) == 0)
+			waits_for_notifications(pg);
+		words_start(&pg->sql_word, 1);
 	}
 }
 
@@ -88,7 +88,7 @@ pg_read_text(struct pg *pg, const uint8_t *p, size_t len)
 static void
 client_works(struct pg *pg)
 {
-	pg->disarmed = false;	/* its ReadyForQuery will arm the timer again */
+	pg->timer_is_off = false;	/* its ReadyForQuery will start the timer again */
 }
 
 static void
@@ -98,12 +98,12 @@ query_begin(struct pg *pg)
 	pg_ledger_query(&pg->ledger);
 }
 
-/* Before 42.2.24, pgjdbc takes no ParameterStatus in the reply, such as those that came before the call. */
+/* Before 42.2.24, pgjdbc accepts no ParameterStatus in the reply. */
 static void
 function_begin(struct pg *pg)
 {
-	if (pg->wary == PG_NOT_WARY)
-		pg->wary = PG_CALLS_FUNCTIONS;
+	if (pg->strict == PG_NOT_STRICT)
+		pg->strict = PG_CALLS_FUNCTIONS;
 	query_begin(pg);
 }
 
@@ -131,7 +131,7 @@ client_copy_end(struct pg *pg)
 static void
 terminate_begin(struct pg *pg)
 {
-	pg->ended = true;
+	pg->client_ended = true;
 }
 
 #define STANDBY_MESSAGE (4 + 1 + PG_STANDBY_LEN + 1)	/* type r, the report, "reply at once" */
@@ -145,7 +145,7 @@ client_copy_begin(struct pg *pg)
 		s->look = 0;
 }
 
-/* The report is taken over byte by byte; nobody reads it before it is whole. */
+/* The report is copied byte by byte; it is not used before it is whole. */
 static void
 client_copy_at(struct pg *pg, uint16_t off, uint8_t byte)
 {
@@ -164,7 +164,7 @@ ready_at(struct pg *pg, uint16_t off, uint8_t byte)
 {
 	(void)off;
 	if (byte != 'I' && byte != 'T' && byte != 'E')
-		pg_doubt(pg, BACKEND, "a ReadyForQuery with a state that is none");
+		pg_passthrough(pg, BACKEND, "a ReadyForQuery with an unknown state");
 	pg->status = byte;
 }
 
@@ -172,11 +172,11 @@ static void
 first_ready(struct pg *pg)
 {
 	pg->phase = PG_READY;
-	if (pg->wants[BACKEND] && pg->is_pooler)
+	if (pg->heartbeats[BACKEND] && pg->is_pooler)
 		pg->note = PG_NOTE_POOLER;
-	else if (pg->wants[BACKEND] && !pg->saw_key)
+	else if (pg->heartbeats[BACKEND] && !pg->saw_key)
 		pg->note = PG_NOTE_NO_KEY;
-	else if (pg->wants[CLIENT] && pg->from_pooler)
+	else if (pg->heartbeats[CLIENT] && pg->from_pooler)
 		pg->note = PG_NOTE_FROM_POOLER;
 }
 
@@ -187,16 +187,16 @@ ready_end(struct pg *pg)
 		first_ready(pg);
 		return;
 	}
-	if (pg->asked > 0) {
-		pg->asked--;
+	if (pg->syncs_due > 0) {
+		pg->syncs_due--;
 		return;
 	}
 	pg_ledger_ready(&pg->ledger);
 	pg->in_copy = false;
 	pg->in_both = false;
-	/* No transaction waits: no timer of one to arm. But what is still under way may open one, and our Flush is behind it. */
+	/* Outside a transaction there is no timer to start. But what is still under way may open one, and our Flush is behind it. */
 	if (pg->status == 'I' && pg_ledger_is_idle(&pg->ledger))
-		pg->disarmed = false;
+		pg->timer_is_off = false;
 }
 
 static void
@@ -279,8 +279,8 @@ server_copy_at(struct pg *pg, uint16_t off, uint8_t byte)
 }
 
 /*
- * The end of WAL that comes with a piece of a physical stream may lie ahead of
- * what was sent, and a keepalive says "sent so far": so not past this piece.
+ * The end of WAL in a piece of a physical stream may be past what was sent, but
+ * a keepalive means "sent so far": so it is limited to the end of this piece.
  */
 static void
 server_copy_data_end(struct pg *pg)
@@ -309,9 +309,9 @@ server_copy_data_end(struct pg *pg)
 static const struct message messages[2][128] = {
 	[CLIENT] = {
 		[0] = { .at = pg_startup_at, .end = pg_startup_end },
-		['Q'] = { DATA(5), .begin = query_begin, .text = true },
+		['Q'] = { DATA(5), .begin = query_begin, .sql = true },
 		['F'] = { DATA(14), .begin = function_begin },
-		['P'] = { DATA(8), .begin = extended_begin, .text = true },
+		['P'] = { DATA(8), .begin = extended_begin, .sql = true },
 		['B'] = { DATA(10), .begin = extended_begin },
 		['D'] = { SMALL(6), .begin = extended_begin },
 		['E'] = { SMALL(9), .begin = extended_begin },
@@ -332,7 +332,7 @@ static const struct message messages[2][128] = {
 		['v'] = { SMALL(12) },
 		['E'] = { DATA(5), .look = ERROR_LOOK, .begin = pg_error_begin, .at = pg_error_at, .end = pg_error_end },
 		['N'] = { DATA(5) },
-		['A'] = { DATA(10), .begin = client_listens },
+		['A'] = { DATA(10), .begin = waits_for_notifications },
 		['T'] = { DATA(6), .begin = step_begin },
 		['D'] = { DATA(6) },
 		['V'] = { DATA(8) },
@@ -358,7 +358,7 @@ pg_head_size(const struct pg *pg, enum side from)
 {
 	if (pg->phase == PG_FIRST)
 		return from == CLIENT ? PG_HEAD_UNTYPED : 0;
-	if (pg->phase == PG_ANSWER)
+	if (pg->phase == PG_ENCRYPTION)
 		return from == BACKEND ? 1 : 0;
 	return PG_HEAD_TYPED;
 }
@@ -373,25 +373,25 @@ begin_typed(struct pg *pg, enum side from)
 	s->type = s->head[0];
 	m = &messages[from][s->type & 127];
 	if (s->type == 0 || s->type > 127 || m->max == 0) {
-		pg_doubt(pg, from, from == CLIENT ? "the client sent a message that PostgreSQL does not have" :
-		    "the server sent a message that PostgreSQL does not have");
+		pg_passthrough(pg, from, from == CLIENT ? "the client sent an unknown message" :
+		    "the server sent an unknown message");
 		return;
 	}
 	if (len < m->min || len > m->max) {
-		pg_doubt(pg, from, from == CLIENT ? "the client sent a message of an impossible length" :
+		pg_passthrough(pg, from, from == CLIENT ? "the client sent a message of an impossible length" :
 		    "the server sent a message of an impossible length");
 		return;
 	}
-	/* Replies come in order, so what belongs to the client's next message says that our Sync was dropped. */
-	if (from == BACKEND && pg->asked > 0 && strchr("ZENAS", s->type) == NULL) {
-		pg->asked = 0;
+	/* Replies come in order, so one to a later message of the client means that our Sync was dropped. */
+	if (from == BACKEND && pg->syncs_due > 0 && strchr("ZENAS", s->type) == NULL) {
+		pg->syncs_due = 0;
 		pg->refuses = true;
 	}
 	s->left = len - 4;
 	s->look = s->left < m->look ? (uint16_t)s->left : m->look;
-	s->reads = m->text;
-	if (m->text)
-		pg->word_len = 0;
+	s->has_sql = m->sql;
+	if (m->sql)
+		words_start(&pg->sql_word, 1);
 	if (m->begin != NULL)
 		m->begin(pg);
 	if (s->left == 0)
@@ -406,9 +406,9 @@ pg_begin(struct pg *pg, enum side from)
 	s->off = 0;
 	s->look = 0;
 	s->left = 0;
-	s->reads = false;
-	if (pg->phase == PG_ANSWER) {
-		pg_begin_answer(pg);
+	s->has_sql = false;
+	if (pg->phase == PG_ENCRYPTION) {
+		pg_begin_encryption(pg);
 	} else if (pg->phase == PG_FIRST) {
 		s->type = 0;
 		pg_begin_untyped(pg);
@@ -418,12 +418,13 @@ pg_begin(struct pg *pg, enum side from)
 }
 
 void
-pg_look(struct pg *pg, enum side from, uint8_t byte)
+pg_read_byte(struct pg *pg, enum side from, uint8_t byte)
 {
 	struct pg_stream *s = &pg->stream[from];
 	const struct message *m = &messages[from][s->type];
 	const uint16_t off = s->off++;
 
+	assert(s->look > 0 && s->left >= s->look && m->at != NULL);
 	s->look--;
 	s->left--;
 	m->at(pg, off, byte);

@@ -1,37 +1,16 @@
 /*
- * redis.c - Redis and Valkey: the heartbeats, and the replies taken out again.
+ * redis.c - Redis and Valkey: the heartbeats, and their replies taken out again.
  *
- * Ask: PING. Every server and every proxy of this protocol knows it. Its reply
- * is known by its place: replies come in the order of the commands, so with
- * nothing else outstanding the next reply is ours. That holds only while every
- * command is known to draw one reply. Where it might draw none, or several, or
- * one that depends on what went before, asking ends or waits: transactions,
- * MONITOR, CLIENT REPLY, a login not yet proved. To a RESP2 subscriber the
- * reply is an array of its own, between arrays that are messages.
+ * Ping: PING, which every server and proxy knows. Its reply is recognised by its
+ * place, as replies come in the order of the commands: so only while every
+ * command is known to get one reply (redis_ledger.c). One-way, opt-in: an empty
+ * line, which a real server skips, but proxies close at (twemproxy) or reply to
+ * (Envoy); a reply while nothing is due, after empty lines, is to one of them.
+ * Neither goes after a command that holds for the next one only, nor while a
+ * command runs, unless configured; nor on a replication link, where a master
+ * takes any byte for a sign of life (repl-timeout).
  *
- * Tell, if the operator chose it: an empty line (CR LF) between two commands. A
- * real server skips it: no command, no reply, nothing in MONITOR or in a
- * transaction. But proxies close at it (twemproxy) or reply by an error
- * (Envoy), and no reply that may come from behind a proxy says that there is
- * none. So it never goes out unless it was chosen, nor in the place of PING.
- * It uses up the flags that hold for one command only (CLIENT REPLY SKIP,
- * CLIENT CACHING, ASKING), as PING does, so neither goes out behind these.
- *
- * A reply that comes while nothing is outstanding, and our empty lines were the
- * last that went out, is the reply to one: it is taken out, and the server gets
- * no more.
- *
- * While a command runs there is none unless wanted (while_busy): PING is then
- * sent behind the command and its reply expected behind the command's.
- *
- * On a replication link none goes either way. A master takes any byte for a
- * sign of the replica: one that hangs would look alive (repl-timeout,
- * min-replicas-max-lag), and one that waits for its data would be put off, for
- * the master begins when it has been quiet for repl-diskless-sync-delay. Nor
- * is one needed: both talk of themselves, in every phase.
- *
- * To the client nothing by default. In RESP3 a push of an unknown kind is
- * ignored by the clients that were tried, but that is for the operator to say.
+ * To the client, opt-in: a RESP3 push of a kind that clients ignore.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -40,9 +19,9 @@
 #include "codec/codecs.h"
 #include "codec/redis.h"
 
-#define ASKED_MAX 100
+#define PINGS_DUE_MAX 100
 
-/* How PING is replied to: the first byte tells which of them it may be. */
+/* The replies to PING, distinguished by their first bytes. */
 static const char *const pongs[] = {
 	"+PONG\r\n",
 	"*2\r\n$4\r\npong\r\n$0\r\n\r\n",	/* to a RESP2 subscriber */
@@ -54,16 +33,16 @@ static const char *const pongs[] = {
 static const char *const refusals[REFUSED_COUNT] = {
 	[REFUSED_PERMISSION] = "this user may not PING",
 	[REFUSED_UNKNOWN] = "PING is refused",
-	[REFUSED_ODDLY] = "PING is replied to by something else",
-	[REFUSED_LINE] = "an empty line is replied to: set backend.heartbeat_kind = ping",
-	[REFUSED_LATE] = "a reply too many, behind an empty line: set backend.heartbeat_kind = ping",
+	[REFUSED_ODDLY] = "unexpected reply to PING",
+	[REFUSED_LINE] = "an empty line gets a reply: set backend.heartbeat_kind = ping",
+	[REFUSED_LATE] = "one reply too many, after an empty line: set backend.heartbeat_kind = ping",
 };
 
-/* Nothing of ours is among the bytes to come, nor held back. */
+/* No reply to a heartbeat is due, nor held back. */
 static bool
 nothing_outstanding(const struct redis *s)
 {
-	return s->asked == 0 && !s->taking;
+	return s->pings_due == 0 && !s->in_our_line;
 }
 
 /* Replies are no longer counted. */
@@ -73,15 +52,15 @@ is_stream(const struct redis *s)
 	return s->stream && nothing_outstanding(s);
 }
 
-/* Every command was replied to, and that is certain: a reply that comes now is to something of ours, or to nothing. */
+/* Every command has certainly got its reply: one that comes now is to a heartbeat. */
 static bool
-owes_nothing(const struct redis *s)
+nothing_due(const struct redis *s)
 {
-	return s->sent == s->done && s->confirms == 0 && s->leaving == 0 && !s->unsure &&
-	    !s->stream && !s->muted && !s->wary && !s->hello_due;
+	return s->sent == s->done && s->confirms == 0 && s->leaving == 0 && !s->count_is_unsure &&
+	    !s->stream && !s->reply_off && !s->silence_is_unconfirmed && !s->hello_due;
 }
 
-/* --- replies to what we sent --- */
+/* --- replies to heartbeats --- */
 
 static void
 refuse(struct redis *s, enum redis_refusal why)
@@ -91,11 +70,10 @@ refuse(struct redis *s, enum redis_refusal why)
 }
 
 /*
- * An error is a reply as well, and mostly tells of a state that passes: a code
- * in capitals (LOADING, BUSY, MASTERDOWN, MISCONF) before its text. It means
- * the PING itself when this user may not, and each try is written down at the
- * server; or when there is no code, or none but ERR, at once if the command is
- * unknown, else at the second time.
+ * An error is a reply, too, mostly of a temporary state: a code in capitals
+ * (LOADING, BUSY, MASTERDOWN, MISCONF) before its text. PING itself is refused
+ * when this user may not (the server logs each try); or when there is no code
+ * other than ERR, at once if the command is unknown, else at the second time.
  */
 static void
 judge_error(struct redis *s)
@@ -103,30 +81,30 @@ judge_error(struct redis *s)
 	const char *head = s->reply.head;
 	const size_t len = s->reply.head_len;
 	const bool is_err = len >= 3 && memcmp(head, "ERR", 3) == 0;
-	const bool is_second = is_err && s->erred;
+	const bool is_second = is_err && s->ping_failed;
 
-	s->erred = is_err;
+	s->ping_failed = is_err;
 	if (len >= 6 && memcmp(head, "NOPERM", 6) == 0)
 		refuse(s, REFUSED_PERMISSION);
 	else if (len >= 6 && memcmp(head, "NOAUTH", 6) == 0)
-		s->proved = false;
+		s->logged_in = false;
 	else if (is_second || len < 2 || head[0] < 'A' || head[0] > 'Z' || head[1] < 'A' ||
 	    head[1] > 'Z' || (len == REDIS_HEAD_MAX && memcmp(head, "ERR unkn", REDIS_HEAD_MAX) == 0))
 		refuse(s, REFUSED_UNKNOWN);
 }
 
 static void
-answer_came(struct redis *s, struct codec_out *out)
+count_reply(struct redis *s, struct codec_out *out)
 {
-	assert(s->asked > 0 || s->told > 0);
-	if (s->asked > 0)
-		s->asked--;
+	assert(s->pings_due > 0 || s->empty_lines > 0);
+	if (s->pings_due > 0)
+		s->pings_due--;
 	else
-		s->told--;
+		s->empty_lines--;
 	out->replies++;
 }
 
-/* A line that is a reply to us is one from its first byte on: nothing of it has to be held. */
+/* A line that replies to a heartbeat is known by its first byte: nothing of it is held. */
 static const uint8_t *
 take_line(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
@@ -135,7 +113,7 @@ take_line(struct redis *s, const uint8_t *p, const uint8_t *end)
 			s->reply.head[s->reply.head_len++] = (char)*p;
 	if (p == end)
 		return p;
-	s->taking = false;
+	s->in_our_line = false;
 	if (s->refusal == REFUSED_NOT && s->reply.reply_type == '-')
 		judge_error(s);
 	return p + 1;
@@ -144,12 +122,12 @@ take_line(struct redis *s, const uint8_t *p, const uint8_t *end)
 static const uint8_t *
 begin_line(struct redis *s, const uint8_t *p, struct codec_out *out)
 {
-	const bool is_pong = s->asked > 0;
+	const bool is_pong = s->pings_due > 0;
 
-	s->taking = true;
+	s->in_our_line = true;
 	s->reply.head_len = 0;
 	s->reply.reply_type = *p;
-	answer_came(s, out);
+	count_reply(s, out);
 	if (!is_pong)
 		refuse(s, REFUSED_LINE);
 	else if (*p != '-')
@@ -157,29 +135,29 @@ begin_line(struct redis *s, const uint8_t *p, struct codec_out *out)
 	return p + 1;
 }
 
-/* What is held is none of ours: the reader gets it now, the client too. */
+/* What is held is no reply to a heartbeat: it is read now, and emitted. */
 static void
-give_back(struct redis *s, struct codec_out *out)
+release(struct redis *s, struct codec_out *out)
 {
 	const uint8_t *text = (const uint8_t *)pongs[s->held_text];
 	const uint8_t *end = text + s->held;
 
 	codec_emit_copy(out, text, s->held);
 	s->held = 0;
-	if (!redis_is_listening(s))
-		redis_reply_doubt(s, "a reply that no command asked for");
+	if (!redis_may_get_messages(s))
+		redis_reply_passthrough(s, "a reply without a command");
 	else
 		(void)redis_reply_read(s, text, end);
 }
 
-/* A text that differs from what it began like: as a line it is a reply all the same, by its place. */
+/* The text is no reply to PING: by its place it is one all the same if it is a line. */
 static const uint8_t *
 differs(struct redis *s, const uint8_t *p, struct codec_out *out)
 {
 	static const uint8_t plus = '+';
 
 	if (pongs[s->held_text][0] != '+') {
-		give_back(s, out);
+		release(s, out);
 		return p;
 	}
 	s->held = 0;
@@ -192,13 +170,14 @@ take_pong(struct redis *s, const uint8_t *p, const uint8_t *end, struct codec_ou
 {
 	const char *text = pongs[s->held_text];
 
+	assert(s->held_text < N_PONGS && s->held < strlen(text));
 	for (; p < end; p++) {
 		if (*p != (uint8_t)text[s->held])
 			return differs(s, p, out);
 		if (text[++s->held] == '\0') {
 			s->held = 0;
-			s->erred = false;
-			answer_came(s, out);
+			s->ping_failed = false;
+			count_reply(s, out);
 			return p + 1;
 		}
 	}
@@ -206,13 +185,13 @@ take_pong(struct redis *s, const uint8_t *p, const uint8_t *end, struct codec_ou
 }
 
 static const uint8_t *
-take_answer(struct redis *s, const uint8_t *p, const uint8_t *end, struct codec_out *out)
+take_reply(struct redis *s, const uint8_t *p, const uint8_t *end, struct codec_out *out)
 {
-	if (s->taking)
+	if (s->in_our_line)
 		return take_line(s, p, end);
 	if (s->held > 0)
 		return take_pong(s, p, end, out);
-	if (*p == '-' || *p == ':' || s->asked == 0)
+	if (*p == '-' || *p == ':' || s->pings_due == 0)
 		return begin_line(s, p, out);
 	for (size_t i = 0; i < N_PONGS; i++) {
 		if (*p == (uint8_t)pongs[i][0]) {
@@ -220,45 +199,46 @@ take_answer(struct redis *s, const uint8_t *p, const uint8_t *end, struct codec_
 			return take_pong(s, p, end, out);
 		}
 	}
-	redis_reply_doubt(s, "a reply that no command asked for");
+	redis_reply_passthrough(s, "a reply without a command");
 	return p;
 }
 
-/* The byte at hand, between two replies, begins one that is to us. */
+/* This byte begins, or continues, a reply to a heartbeat. */
 static bool
 is_ours(const struct redis *s, uint8_t first)
 {
-	if (s->taking || s->held > 0)
+	if (s->in_our_line || s->held > 0)
 		return true;
 	if (!redis_reply_boundary(s) || first == '>')
 		return false;
-	if (s->asked > 0)
-		return s->done == s->ask_at;
-	return s->told > 0 && owes_nothing(s) && redis_command_boundary(s) &&
+	if (s->pings_due > 0)
+		return s->done == s->ping_at;
+	return s->empty_lines > 0 && nothing_due(s) && redis_command_boundary(s) &&
 	    (first == '-' || first == '+' || first == ':');
 }
 
 void
-redis_reply_doubt(struct redis *s, const char *why)
+redis_reply_passthrough(struct redis *s, const char *why)
 {
-	if (s->why == NULL)
-		s->why = why;
-	s->asked = 0;	/* replies to us cannot be told from other bytes any more */
-	s->told = 0;
+	if (s->passthrough == NULL)
+		s->passthrough = why;
+	s->pings_due = 0;	/* replies cannot be recognised any more */
+	s->empty_lines = 0;
 }
 
+/* The rest of both streams is not read any more. */
 static bool
-is_lost(const struct redis *s)
+is_passthrough(const struct redis *s)
 {
-	return s->why != NULL && nothing_outstanding(s);
+	return s->passthrough != NULL && nothing_outstanding(s);
 }
 
 static size_t
 feed_backend(struct redis *s, const uint8_t *buf, size_t len, struct codec_out *out)
 {
-	const uint8_t *p = buf, *from = buf, *end = buf + len;
+	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
 
-	while (p < end && !is_lost(s)) {
+	while (p < end && !is_passthrough(s)) {
 		if (is_stream(s)) {
 			s->heard = true;
 			p = end;
@@ -267,12 +247,11 @@ feed_backend(struct redis *s, const uint8_t *buf, size_t len, struct codec_out *
 		} else if (!codec_out_has_room(out)) {
 			break;
 		} else {
-			codec_emit(out, from, (size_t)(p - from));
-			p = take_answer(s, p, end, out);
-			from = p;
+			codec_emit(out, unsent, (size_t)(p - unsent));
+			p = unsent = take_reply(s, p, end, out);
 		}
 	}
-	codec_emit(out, from, (size_t)(p - from));
+	codec_emit(out, unsent, (size_t)(p - unsent));
 	return (size_t)(p - buf);
 }
 
@@ -291,8 +270,8 @@ redis_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct c
 	}
 	if (s->refusal != refusal)
 		out->refused = refusals[s->refusal];
-	if (is_lost(s))
-		out->passthrough = s->why;
+	if (is_passthrough(s))
+		out->passthrough = s->passthrough;
 	return n;
 }
 
@@ -304,7 +283,7 @@ redis_finish(void *state, enum side from, struct codec_out *out)
 	if (from == BACKEND && s->held > 0) {
 		codec_emit_copy(out, pongs[s->held_text], s->held);
 		s->held = 0;
-		s->unsure = true;	/* the client is inside a reply: no farewell follows */
+		s->count_is_unsure = true;	/* the client is inside a reply: no close message may follow */
 	}
 }
 
@@ -313,7 +292,7 @@ redis_skippable(const void *state, enum side from)
 {
 	const struct redis *s = state;
 
-	if (s->why != NULL)
+	if (s->passthrough != NULL)
 		return 0;
 	if (from == CLIENT)
 		return redis_command_skippable(s);
@@ -333,22 +312,22 @@ redis_skipped(void *state, enum side from, uint64_t n)
 
 /* --- heartbeats --- */
 
-/* Why none may go to the client; NULL: one may. */
+/* Why none may go to the client; NULL: one may go. */
 static const char *
 why_no_push(const struct redis *s)
 {
 	if (!s->client_oneway)
-		return "none was chosen for Redis clients";
+		return "none is configured for Redis clients";
 	if (!s->resp3 || s->hello_due)
 		return "the client does not speak RESP3";
 	if (s->no_push || s->stream)
-		return "pushes are not certain to be legal";
+		return "it is not certain that pushes are legal";
 	if (redis_is_busy(s) && !s->while_busy[CLIENT])
-		return "a command runs";
+		return "command running";
 	return redis_reply_boundary(s) ? NULL : "inside a reply";
 }
 
-/* Why PING may not go out, where the server may get anything at all; NULL: it may. */
+/* Why PING may not go out where why_nothing() has no objection; NULL: it may. */
 static const char *
 why_no_ping(const struct redis *s)
 {
@@ -356,24 +335,24 @@ why_no_ping(const struct redis *s)
 		return refusals[s->refusal];
 	if (s->replica)
 		return "a replication link";
-	if (s->stream && !s->unsure)
-		return "MONITOR, or a subscription that HELLO 2 left standing";
-	if (s->unsure || s->no_ping)
+	if (s->stream && !s->count_is_unsure)
+		return "MONITOR, or a subscription kept by HELLO 2";
+	if (s->count_is_unsure || s->no_ping)
 		return "replies can no longer be counted";
-	if (!s->proved)
+	if (!s->logged_in)
 		return "no login so far";
 	if (s->in_multi)
 		return "in a transaction, where PING would be queued";
-	if (s->muted)
+	if (s->reply_off)
 		return "CLIENT REPLY OFF";
 	if (s->hello_due || s->confirms > 0 || s->leaving > 0)
-		return "a command runs";
-	if (s->asked > 0 && (s->ask_at != s->sent || s->asked >= ASKED_MAX))
-		return "replies to PING are still to come";
+		return "command running";
+	if (s->pings_due > 0 && (s->ping_at != s->sent || s->pings_due >= PINGS_DUE_MAX))
+		return "replies to PING are due";
 	return NULL;
 }
 
-/* Why neither kind may go to the server; NULL: that depends on the kind. */
+/* Why neither kind may go to the server; NULL: it depends on the kind. */
 static const char *
 why_nothing(const struct redis *s)
 {
@@ -381,12 +360,12 @@ why_nothing(const struct redis *s)
 		return "no command so far";
 	if (!redis_command_boundary(s))
 		return "inside a command";
-	if (s->hold != 0)
-		return "behind a command that holds for the next one alone";
+	if (s->one_shot != 0)
+		return "after a command that holds for the next one only";
 	if (s->replica)
 		return "a replication link";
 	if (redis_is_busy(s) && !s->while_busy[BACKEND])
-		return "a command runs";
+		return "command running";
 	return NULL;
 }
 
@@ -401,7 +380,7 @@ redis_may_heartbeat(const void *state, enum side to)
 {
 	const struct redis *s = state;
 
-	if (s->why != NULL || s->quit)
+	if (s->passthrough != NULL || s->quit)
 		return 0;
 	if (to == CLIENT)
 		return why_no_push(s) == NULL ? HEARTBEAT_ONEWAY : 0;
@@ -417,8 +396,8 @@ redis_why_none(const void *state, enum side to)
 
 	if (redis_may_heartbeat(state, to) != 0)
 		return NULL;
-	if (s->why != NULL)
-		return s->why;
+	if (s->passthrough != NULL)
+		return s->passthrough;
 	if (s->quit)
 		return "QUIT was sent";
 	if (to == CLIENT)
@@ -426,13 +405,13 @@ redis_why_none(const void *state, enum side to)
 	return why_nothing(s) != NULL ? why_nothing(s) : why_no_ping(s);
 }
 
-/* A server that will not serve says so first, and closes with the client's command unread: a reset. */
+/* A server that rejects a client replies so first, and closes with its command unread, which is a reset. */
 static bool
 redis_said_goodbye(const void *state, enum side from)
 {
 	const struct redis *s = state;
 
-	return s->quit || (from == BACKEND && s->dismissed);
+	return s->quit || (from == BACKEND && s->rejected);
 }
 
 static size_t
@@ -444,45 +423,45 @@ redis_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf
 	const char *text = to == CLIENT ? push : "\r\n";
 
 	if (kind == HEARTBEAT_PING) {
-		assert(s->asked == 0 || s->ask_at == s->sent);	/* all are replied to in one place */
+		assert(s->pings_due == 0 || s->ping_at == s->sent);	/* all replies come in one place */
 		text = ping;
-		s->asked++;
-		s->ask_at = s->sent;
+		s->pings_due++;
+		s->ping_at = s->sent;
 	} else if (to == BACKEND) {
 		s->sent_oneway_ever = true;
-		if (!owes_nothing(s))
-			s->told = 0;
-		else if (s->told < UINT8_MAX)
-			s->told++;
+		if (!nothing_due(s))
+			s->empty_lines = 0;
+		else if (s->empty_lines < UINT8_MAX)
+			s->empty_lines++;
 	}
 	memcpy(buf, text, strlen(text));
 	return strlen(text);
 }
 
-/* Behind a command that still runs our PING waits for its turn, however long that is. */
+/* After a command that still runs PING waits for its turn, however long that takes. */
 static bool
-redis_awaits_reply(const void *state, enum side by, bool asked)
+redis_awaits_reply(const void *state, enum side by, bool pinged)
 {
 	const struct redis *s = state;
 
-	return by == BACKEND && asked && s->asked > 0 && s->done == s->ask_at;
+	return by == BACKEND && pinged && s->pings_due > 0 && s->done == s->ping_at;
 }
 
-/* An error to the command that the client waits for. Who waits for none would take it for the reply to his next. */
+/* An error in reply to the command that runs. Without one the client would take it for the reply to its next. */
 static size_t
-redis_close_message(void *state, enum side to, const struct codec_close_info *o,
+redis_close_message(void *state, enum side to, const struct codec_close_info *info,
     uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	const struct redis *s = state;
 	int n;
 
-	if (to != CLIENT || s->stream || s->listening || s->unsure || s->why != NULL || s->sent == s->done ||
+	if (to != CLIENT || s->stream || s->has_messages || s->count_is_unsure || s->passthrough != NULL || s->sent == s->done ||
 	    !redis_reply_boundary(s))
 		return 0;
 	n = snprintf((char *)buf, CODEC_CLOSE_MESSAGE_MAX,
-	    "-ERR stent: lost the connection to the server (%s), which was quiet for %lld.%lld s; "
+	    "-ERR stent: lost the connection to the server (%s), which was idle for %lld.%lld s; "
 	    "the command may have run\r\n",
-	    o->reason, (long long)(o->quiet_ms / 1000), (long long)(o->quiet_ms % 1000 / 100));
+	    info->reason, (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
 	return n > 0 && n < CODEC_CLOSE_MESSAGE_MAX ? (size_t)n : 0;
 }
 

@@ -1,15 +1,16 @@
 /*
  * redis_commands.c - follows what a Redis client sends.
  *
- * A command is an array of bulk strings, or an "inline" line of words. The
- * reader knows where each ends exactly as the server does: lengths are
- * believed, argument bytes are jumped over, and only the first words of a
- * command are looked at, as long as they may be the name of one that matters.
- * What the server would refuse with a protocol error makes it doubt.
+ * A command is an array of bulk strings, or an "inline" line of words. Each ends
+ * exactly where the server sees its end: lengths are trusted, argument bytes are
+ * skipped, and only the first words of a command are read, as long as they may
+ * be the name of one that matters. What the server would refuse with a protocol
+ * error leads to passthrough.
  *
- * The states are a table; each reader takes what it can of the piece at hand
- * and returns where it stopped.
+ * The states are a table; each reader takes what it can of the bytes that are
+ * here, and returns where it stopped.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/redis.h"
@@ -17,9 +18,9 @@
 #define SHORTEST 4	/* letters of the shortest command that matters */
 #define ANY_FIRST 20	/* the row for all other commands */
 
-enum state {
+enum command_state {
 	S_START,	/* between two commands */
-	S_TLS,		/* the very first byte was 16: is this TLS? */
+	S_TLS,		/* the first byte of all was 0x16: is this TLS? */
 	S_COUNT,	/* array length */
 	S_BULK,		/* "$" */
 	S_LENGTH,	/* its length */
@@ -27,7 +28,7 @@ enum state {
 	S_INLINE,	/* blanks or a word of a line */
 };
 
-/* Words that matter, by what the words before them said; NULL: any other. The first row that fits counts. */
+/* Words that matter, by the kind that the words before them gave; NULL: any other. The first row that matches counts. */
 #define WORD(after, kind, text) { after, kind, sizeof(text) - 1, text }
 
 static const struct {
@@ -124,6 +125,18 @@ redis_word_add(struct redis_word *w, const uint8_t *bytes, size_t len)
 	}
 }
 
+const uint8_t *
+redis_bulk_read(uint64_t *left, struct redis_word *w, const uint8_t *p, const uint8_t *end)
+{
+	const size_t n = *left < (size_t)(end - p) ? (size_t)*left : (size_t)(end - p);
+
+	assert(n > 0);
+	if (w != NULL && *left > 2)
+		redis_word_add(w, p, n < *left - 2 ? n : (size_t)*left - 2);
+	*left -= n;
+	return p + n;
+}
+
 bool
 redis_word_is(const struct redis_word *w, const char *text)
 {
@@ -197,7 +210,7 @@ read_start(struct redis *s, const uint8_t *p, const uint8_t *end)
 	}
 	s->command.state = S_INLINE;
 	if (!letter && strchr(" \t\r\n\"'", c) == NULL)
-		s->why = "a command that is neither an array nor a line of words";
+		s->passthrough = "a command that is neither an array nor a line of words";
 	return p;
 }
 
@@ -205,7 +218,7 @@ static const uint8_t *
 read_tls(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
 	(void)end;
-	s->why = *p == 0x03 ? "TLS" : "a command that is neither an array nor a line of words";
+	s->passthrough = *p == 0x03 ? "TLS" : "a command that is neither an array nor a line of words";
 	return p;
 }
 
@@ -216,7 +229,7 @@ read_count(struct redis *s, const uint8_t *p, const uint8_t *end)
 	enum redis_number_end r = redis_number_read(n, &p, end);
 
 	if (r == NUMBER_BAD || n->streamed || n->value > INT32_MAX) {
-		s->why = "a command that is not RESP";
+		s->passthrough = "a command that is not RESP";
 	} else if (r == NUMBER_DONE) {
 		if (n->negative || n->value == 0) {
 			command_ends(s);
@@ -234,11 +247,12 @@ argument_ends(struct redis *s)
 	if (wants_word(s))
 		word_ends(s);
 	s->command.state = S_BULK;
+	assert(s->command.args_left > 0);
 	if (--s->command.args_left == 0)
 		command_ends(s);
 }
 
-/* An argument that is there in one piece is the rule: it is taken in one step. */
+/* An argument is mostly here in one piece: then it is read in one step. */
 static const uint8_t *
 read_bulk(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
@@ -254,7 +268,7 @@ read_bulk(struct redis *s, const uint8_t *p, const uint8_t *end)
 	s->command.number = (struct redis_number){ 0 };
 	s->command.state = S_LENGTH;
 	if (*p != '$')
-		s->why = "a command that is not RESP";
+		s->passthrough = "a command that is not RESP";
 	return p + 1;
 }
 
@@ -265,7 +279,7 @@ read_length(struct redis *s, const uint8_t *p, const uint8_t *end)
 	enum redis_number_end r = redis_number_read(n, &p, end);
 
 	if (r == NUMBER_BAD || n->streamed || n->negative) {
-		s->why = "a command that is not RESP";
+		s->passthrough = "a command that is not RESP";
 	} else if (r == NUMBER_DONE) {
 		s->command.left = n->value + 2;
 		s->command.state = S_BODY;
@@ -276,15 +290,10 @@ read_length(struct redis *s, const uint8_t *p, const uint8_t *end)
 static const uint8_t *
 read_body(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
-	uint64_t left = s->command.left;
-	size_t n = left < (size_t)(end - p) ? (size_t)left : (size_t)(end - p);
-
-	if (left > 2 && wants_word(s))
-		redis_word_add(&s->command.word, p, n < left - 2 ? n : (size_t)left - 2);
-	s->command.left = left - n;
+	p = redis_bulk_read(&s->command.left, wants_word(s) ? &s->command.word : NULL, p, end);
 	if (s->command.left == 0)
 		argument_ends(s);
-	return p + n;
+	return p;
 }
 
 static void
@@ -303,7 +312,7 @@ inline_word_add(struct redis *s, uint8_t c)
 		redis_word_add(&s->command.word, &c, 1);
 }
 
-/* Outside quotes. A quote may also begin in the middle of a word. */
+/* Outside quotes. A quote may also begin inside a word. */
 static void
 read_inline_plain(struct redis *s, uint8_t c)
 {
@@ -318,7 +327,7 @@ read_inline_plain(struct redis *s, uint8_t c)
 		inline_word_add(s, c);
 }
 
-/* In single quotes a backslash escapes the quote alone, in double quotes whatever is behind it. */
+/* In single quotes a backslash escapes only the quote, in double quotes whatever follows. */
 static void
 read_inline_quoted(struct redis *s, uint8_t c)
 {
@@ -327,7 +336,7 @@ read_inline_quoted(struct redis *s, uint8_t c)
 	if (c == '\\') {
 		s->command.quote = is_double ? QUOTE_DOUBLE_ESCAPE : QUOTE_SINGLE_ESCAPE;
 		if (wants_word(s))
-			s->why = "an inline command with an escape in its name";
+			s->passthrough = "an inline command with an escape in its name";
 	} else if (c == (is_double ? '"' : '\'')) {
 		s->command.quote = QUOTE_CLOSED;
 	} else {
@@ -347,12 +356,12 @@ read_inline_byte(struct redis *s, uint8_t c)
 		s->command.quote = QUOTE_DOUBLE;
 		break;
 	case QUOTE_SINGLE_ESCAPE:
-		if (c != '\\')		/* that one may escape a quote in its turn */
+		if (c != '\\')		/* which may escape a quote itself */
 			s->command.quote = QUOTE_SINGLE;
 		break;
 	case QUOTE_CLOSED:
 		if (c != ' ' && c != '\t' && c != '\r')
-			s->why = "an inline command whose quotes do not match";
+			s->passthrough = "an inline command whose quotes do not match";
 		else
 			inline_word_ends(s);
 		break;
@@ -362,18 +371,18 @@ read_inline_byte(struct redis *s, uint8_t c)
 }
 
 /*
- * The server splits a line at blanks outside quotes. Unless the name itself is
- * written with an escape, its words are known as well as the server knows them.
+ * The server splits a line at blanks outside quotes. Its words are read as the
+ * server reads them, unless the name of the command contains an escape.
  */
 static const uint8_t *
 read_inline(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
-	while (p < end && s->why == NULL) {
+	while (p < end && s->passthrough == NULL) {
 		uint8_t c = *p++;
 
 		if (c == '\n') {
 			if (s->command.quote >= QUOTE_DOUBLE && s->command.quote != QUOTE_CLOSED) {
-				s->why = "an inline command whose quotes do not match";
+				s->passthrough = "an inline command whose quotes do not match";
 				return p;
 			}
 			inline_word_ends(s);
@@ -381,7 +390,7 @@ read_inline(struct redis *s, const uint8_t *p, const uint8_t *end)
 			return p;
 		}
 		if (c < ' ' && c != '\t' && c != '\r')
-			s->why = "a command that is neither an array nor a line of words";
+			s->passthrough = "a command that is neither an array nor a line of words";
 		else
 			read_inline_byte(s, c);
 	}
@@ -402,7 +411,7 @@ static const uint8_t *(*const readers[])(struct redis *s, const uint8_t *p,
 void
 redis_commands_read(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
-	while (p < end && s->why == NULL) {
+	while (p < end && s->passthrough == NULL) {
 		if (s->command.state == S_BULK)
 			p = read_bulk(s, p, end);
 		else
@@ -416,7 +425,7 @@ redis_command_boundary(const struct redis *s)
 	return s->started && s->command.state == S_START;
 }
 
-/* The CR LF behind an argument is left to be seen: it ends the argument. */
+/* The CR LF after an argument is read, as it ends the argument. */
 uint64_t
 redis_command_skippable(const struct redis *s)
 {
@@ -430,5 +439,6 @@ redis_command_skippable(const struct redis *s)
 void
 redis_command_skipped(struct redis *s, uint64_t n)
 {
+	assert(n + 2 <= s->command.left || n == 0);
 	s->command.left -= n;
 }

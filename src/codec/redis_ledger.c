@@ -1,27 +1,23 @@
 /*
- * redis_ledger.c - which replies are still to come, and what they will change.
+ * redis_ledger.c - which replies are due, and what they will change.
  *
- * Each command is told here when it is whole, each reply likewise. A command
- * changes what may be sent at once, and what its reply decides when that
- * comes. Only the last EXEC and the last HELLO on their way are remembered:
- * what an earlier one did no longer matters by the time that nothing is
- * outstanding, and only then is anything asked.
+ * A command changes at once what may be sent, and, when its reply comes, what
+ * that decides. Only the last EXEC and the last HELLO under way are remembered,
+ * as PING goes out only when nothing is due. Where a command may get no reply,
+ * several, or one of unknown form, the count is given up (count_is_unsure).
  *
- * Where a command might draw no reply, or several, or one whose form is not
- * known beforehand, the count is given up for good (unsure). Where its success
- * decides about that, the next reply is what tells (wary).
- *
- * A subscriber gets messages, which nobody counts. In RESP2 they are arrays, as
- * are many replies, and only their first element tells them apart. A reply that
- * merely looks like a message is left uncounted: then no PING goes out any
- * more. The other way round would be the fault, and no server sends a message
- * of another name.
+ * A subscriber gets messages, which are not counted. In RESP2 they are arrays,
+ * as many replies are, distinguished by their first element only. A reply that
+ * looks like a message is not counted, and then no PING goes out any more; the
+ * other error would be the harmful one, and no server sends messages of another
+ * name.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/redis.h"
 
-/* --- what a command changes; each returns the number of replies that it draws --- */
+/* --- what a command changes; each returns the number of replies that it gets --- */
 
 static uint32_t
 sent_plain(struct redis *s, uint32_t argc)
@@ -49,28 +45,28 @@ sent_exec(struct redis *s, uint32_t argc)
 	return 1;
 }
 
-/* Whether and how it will be confirmed is not known. */
+/* The confirmations cannot be counted. */
 static void
 lose_confirmations(struct redis *s)
 {
-	s->unsure = true;
+	s->count_is_unsure = true;
 	if (!s->resp3 && !s->hello_due)
 		s->stream = true;
 }
 
 static void
-listen(struct redis *s)
+expect_messages(struct redis *s)
 {
-	if (!s->resp3 && !s->listening) {
-		s->listening = true;
-		s->listen_at = s->sent;
+	if (!s->resp3 && !s->has_messages) {
+		s->has_messages = true;
+		s->messages_at = s->sent;
 	}
-	if (s->hello_due || s->in_multi || s->muted || s->unsure || s->confirms > INT32_MAX)
+	if (s->hello_due || s->in_multi || s->reply_off || s->count_is_unsure || s->confirms > INT32_MAX)
 		lose_confirmations(s);
 }
 
 /*
- * Each channel draws a confirmation: in RESP3 a push, in RESP2 an array, behind
+ * Each channel gets a confirmation: in RESP3 a push, in RESP2 an array, after
  * which messages come as arrays too. A refusal is one error reply instead.
  */
 static uint32_t
@@ -80,19 +76,19 @@ sent_subscribe(struct redis *s, uint32_t argc)
 		return 1;	/* an error */
 	s->subscribed = true;
 	s->confirms += argc - 1;
-	listen(s);
+	expect_messages(s);
 	if (s->leaving > 0)
 		lose_confirmations(s);
 	return 0;
 }
 
-/* Without a channel: from all. So many confirmations come, but at least one; with the last subscription gone, it is the last. */
+/* Without a channel: from all, with a confirmation of each, but at least one. The last one reports no subscriptions. */
 static uint32_t
 sent_unsubscribe(struct redis *s, uint32_t argc)
 {
 	if (argc >= 2)
 		return sent_subscribe(s, argc);
-	listen(s);
+	expect_messages(s);
 	if (s->confirms > 0 || s->leaving == UINT8_MAX)
 		lose_confirmations(s);
 	else
@@ -101,11 +97,11 @@ sent_unsubscribe(struct redis *s, uint32_t argc)
 	return 0;
 }
 
-/* Slots that move away unsubscribe on their own. */
+/* The server unsubscribes by itself when a slot moves away. */
 static uint32_t
 sent_sunsubscribe(struct redis *s, uint32_t argc)
 {
-	s->unsure = true;
+	s->count_is_unsure = true;
 	return sent_subscribe(s, argc);
 }
 
@@ -126,16 +122,16 @@ sent_sync(struct redis *s, uint32_t argc)
 	return 1;
 }
 
-/* The server reads what comes next by its debugger's own rules. */
+/* What comes next is read by the rules of the server's debugger. */
 static uint32_t
 sent_debugger(struct redis *s, uint32_t argc)
 {
 	(void)argc;
-	s->why = "SCRIPT DEBUG";
+	s->passthrough = "SCRIPT DEBUG";
 	return 1;
 }
 
-/* A second one before the first is answered: too many futures to follow. */
+/* A second one before the reply to the first: too many possible outcomes. */
 static uint32_t
 sent_hello(struct redis *s, uint32_t argc)
 {
@@ -149,7 +145,7 @@ sent_hello(struct redis *s, uint32_t argc)
 	return 1;
 }
 
-/* Leaves a transaction and CLIENT REPLY's silence at once; the rest is known with its reply. */
+/* Ends a transaction and CLIENT REPLY OFF at once; the rest is known with its reply. */
 static uint32_t
 sent_reset(struct redis *s, uint32_t argc)
 {
@@ -157,7 +153,7 @@ sent_reset(struct redis *s, uint32_t argc)
 		return 1;
 	s->in_multi = false;
 	s->exec_due = false;
-	s->muted = false;
+	s->reply_off = false;
 	s->reset_due = true;
 	return sent_hello(s, argc);
 }
@@ -174,7 +170,7 @@ static uint32_t
 sent_asking(struct redis *s, uint32_t argc)
 {
 	(void)argc;
-	s->hold |= HOLD_ASKING;
+	s->one_shot |= ONE_SHOT_ASKING;
 	return 1;
 }
 
@@ -182,7 +178,7 @@ static uint32_t
 sent_caching(struct redis *s, uint32_t argc)
 {
 	(void)argc;
-	s->hold |= HOLD_CACHING;
+	s->one_shot |= ONE_SHOT_CACHING;
 	return 1;
 }
 
@@ -190,17 +186,17 @@ static uint32_t
 sent_reply_on(struct redis *s, uint32_t argc)
 {
 	if (argc == 3)
-		s->muted = false;
+		s->reply_off = false;
 	return 1;
 }
 
-/* It may be refused. */
+/* CLIENT REPLY OFF or SKIP may be refused: the next reply shows that. */
 static void
-doubt_silence(struct redis *s)
+expect_silence(struct redis *s)
 {
-	if (!s->wary)
-		s->wary_at = s->sent;
-	s->wary = true;
+	if (!s->silence_is_unconfirmed)
+		s->silence_at = s->sent;
+	s->silence_is_unconfirmed = true;
 }
 
 static uint32_t
@@ -208,8 +204,8 @@ sent_reply_off(struct redis *s, uint32_t argc)
 {
 	if (argc != 3)
 		return 1;
-	s->muted = true;
-	doubt_silence(s);
+	s->reply_off = true;
+	expect_silence(s);
 	return 0;
 }
 
@@ -218,16 +214,16 @@ sent_reply_skip(struct redis *s, uint32_t argc)
 {
 	if (argc != 3)
 		return 1;
-	s->hold |= HOLD_SKIP;
-	doubt_silence(s);
+	s->one_shot |= ONE_SHOT_SKIP;
+	expect_silence(s);
 	return 0;
 }
 
 static const struct {
 	uint32_t (*sent)(struct redis *s, uint32_t argc);
-	bool is_client;		/* CLIENT ...: leaves CLIENT CACHING's flag standing */
+	bool is_client;		/* CLIENT ...: keeps the flag of CLIENT CACHING */
 	bool is_reply;		/* CLIENT REPLY ...: inside a transaction it would silence half of EXEC */
-	uint8_t speaks;		/* with so many words it is answered even if CLIENT REPLY said otherwise */
+	uint8_t speaks;		/* with so many words it gets a reply even after CLIENT REPLY OFF */
 } kinds[KIND_COUNT] = {
 	[KIND_PLAIN] = { sent_plain },
 	[KIND_MULTI] = { sent_multi },
@@ -254,7 +250,7 @@ static const struct {
 	[KIND_CLIENT_REPLY_SKIP] = { sent_reply_skip, .is_client = true, .is_reply = true },
 };
 
-/* A command whose reply would have told what it did is not answered. */
+/* A command gets no reply which would have shown what it did. */
 static void
 sent_in_silence(struct redis *s, uint32_t number)
 {
@@ -273,27 +269,27 @@ sent_in_silence(struct redis *s, uint32_t number)
 void
 redis_command_sent(struct redis *s, enum redis_kind kind, uint32_t argc)
 {
-	bool answered = !s->muted && (s->hold & HOLD_SKIP) == 0;
+	const bool gets_reply = !s->reply_off && (s->one_shot & ONE_SHOT_SKIP) == 0;
 	uint32_t replies;
 
-	s->hold = kinds[kind].is_client ? s->hold & HOLD_CACHING : 0;
-	s->told = 0;
+	s->one_shot = kinds[kind].is_client ? s->one_shot & ONE_SHOT_CACHING : 0;
+	s->empty_lines = 0;
 	if (kind == KIND_EMPTY)
 		return;
 	if (kinds[kind].is_reply && s->in_multi && !s->exec_due) {
-		s->why = "CLIENT REPLY inside a transaction";
+		s->passthrough = "CLIENT REPLY inside a transaction";
 		return;
 	}
-	if (!answered && kind >= KIND_SUBSCRIBE && kind <= KIND_SUNSUBSCRIBE)
-		s->unsure = true;
+	if (!gets_reply && kind >= KIND_SUBSCRIBE && kind <= KIND_SUNSUBSCRIBE)
+		s->count_is_unsure = true;
 	replies = kinds[kind].sent(s, argc);
-	if (answered || (kinds[kind].speaks != 0 && kinds[kind].speaks == argc))
+	if (gets_reply || (kinds[kind].speaks != 0 && kinds[kind].speaks == argc))
 		s->sent += replies;
 	else
 		sent_in_silence(s, s->sent + 1);
 }
 
-/* --- what a reply tells --- */
+/* --- what a reply changes --- */
 
 static bool
 head_is(const struct redis *s, const char *text)
@@ -302,7 +298,7 @@ head_is(const struct redis *s, const char *text)
 }
 
 static void
-exec_answered(struct redis *s)
+exec_replied(struct redis *s)
 {
 	bool aborted = head_is(s, "EXEC");
 
@@ -310,11 +306,11 @@ exec_answered(struct redis *s)
 	if (s->reply.reply_type != '-' || aborted)
 		s->in_multi = false;
 	else
-		s->no_ping = true;	/* whether a transaction is still open is not known */
+		s->no_ping = true;	/* a transaction may still be open */
 }
 
 static void
-hello_answered(struct redis *s)
+hello_replied(struct redis *s)
 {
 	bool was_reset = s->reset_due;
 
@@ -322,20 +318,20 @@ hello_answered(struct redis *s)
 	s->reset_due = false;
 	if (s->reply.reply_type == '-') {
 		if (was_reset)
-			s->unsure = true;
+			s->count_is_unsure = true;
 		return;
 	}
-	/* Back in RESP2 with its subscriptions, if it has any: then messages look like replies. */
+	/* Back in RESP2 with any subscriptions kept: messages look like replies. */
 	if (s->resp3 && s->reply.reply_type != '%' && s->subscribed && !was_reset)
 		s->stream = true;
 	s->resp3 = s->reply.reply_type == '%';
 	if (s->resp3 || was_reset)
-		s->listening = false;
+		s->has_messages = false;
 	if (was_reset)
-		s->proved = false;
+		s->logged_in = false;
 }
 
-/* RESP3 confirms subscriptions by pushes, RESP2 by arrays. False: it is no confirmation. */
+/* RESP3 confirms subscriptions by pushes, RESP2 by arrays. False: it is not a confirmation. */
 static bool
 confirmation_came(struct redis *s)
 {
@@ -346,21 +342,21 @@ confirmation_came(struct redis *s)
 	    memcmp(w->text + w->len - 9, "SUBSCRIBE", 9) != 0)
 		return false;
 	if (redis_word_is(w, "SUNSUBSCRIBE") || s->confirms + s->leaving == 0) {
-		s->unsure = true;
+		s->count_is_unsure = true;
 		return true;
 	}
-	s->proved = true;
+	s->logged_in = true;
 	if (s->confirms > 0)
 		s->confirms--;
 	else if (is_last)
 		s->leaving--;
 	/* Without any subscription, arrays are replies again. */
 	if (s->confirms == 0 && s->leaving == 0 && is_last)
-		s->listening = false;
+		s->has_messages = false;
 	return true;
 }
 
-/* RESP2, subscribed: whatever is a message by its name draws no reply. */
+/* RESP2, subscribed: an array that is a message by its name is no reply. */
 static bool
 message_came(struct redis *s)
 {
@@ -371,26 +367,26 @@ message_came(struct redis *s)
 }
 
 bool
-redis_is_listening(const struct redis *s)
+redis_may_get_messages(const struct redis *s)
 {
-	return s->listening && (int32_t)(s->done - s->listen_at) >= 0;
+	return s->has_messages && (int32_t)(s->done - s->messages_at) >= 0;
 }
 
 bool
 redis_is_busy(const struct redis *s)
 {
-	return !s->stream && !s->unsure && (s->sent != s->done || s->confirms > 0 || s->leaving > 0);
+	return !s->stream && !s->count_is_unsure && (s->sent != s->done || s->confirms > 0 || s->leaving > 0);
 }
 
-/* The server would not have this client: too many, or from outside. Then it closes. */
+/* The server may reject this client (too many, or protected mode), and then closes. */
 static void
 first_reply_came(struct redis *s)
 {
 	s->heard = true;
-	s->dismissed = s->reply.reply_type == '-' && (head_is(s, "ERR max ") || head_is(s, "DENIED"));
+	s->rejected = s->reply.reply_type == '-' && (head_is(s, "ERR max ") || head_is(s, "DENIED"));
 }
 
-/* Other protocols have lines that begin with these types too: ":server 001 me :Welcome", "# a comment". */
+/* Lines of other protocols may begin with these types: ":server 001 me :Welcome", "# a comment". */
 static bool
 is_sane(const struct redis *s)
 {
@@ -409,20 +405,21 @@ is_sane(const struct redis *s)
 	}
 }
 
-/* The first reply behind CLIENT REPLY OFF or SKIP: had that been refused, it would be the error that says so. */
+/* The first reply after CLIENT REPLY OFF or SKIP: if that was refused, this is its error. */
 static void
 settle_silence(struct redis *s)
 {
-	s->wary = false;
+	s->silence_is_unconfirmed = false;
 	if (s->reply.reply_type == '-')
-		s->unsure = true;
+		s->count_is_unsure = true;
 }
 
 void
 redis_reply_came(struct redis *s)
 {
+	assert(s->reply.values_left == 0);
 	if (!is_sane(s)) {
-		redis_reply_doubt(s, "replies that are not RESP");
+		redis_reply_passthrough(s, "replies that are not RESP");
 		return;
 	}
 	if (!s->heard)
@@ -431,25 +428,27 @@ redis_reply_came(struct redis *s)
 		(void)confirmation_came(s);
 		return;
 	}
-	if (s->reply.reply_type == '*' && redis_is_listening(s) && message_came(s))
+	if (s->reply.reply_type == '*' && redis_may_get_messages(s) && message_came(s))
 		return;
 	if (s->sent == s->done) {
-		if (s->sent_oneway_ever && s->refusal == REFUSED_NOT && !s->unsure && !s->wary)
+		if (s->sent_oneway_ever && s->refusal == REFUSED_NOT && !s->count_is_unsure && !s->silence_is_unconfirmed)
 			s->refusal = REFUSED_LATE;
-		s->unsure = true;
+		s->count_is_unsure = true;
 		return;
 	}
 	s->done++;
 	if (s->reply.reply_type != '-')
-		s->proved = true;
+		s->logged_in = true;
 	else if (s->confirms > 0)
-		s->unsure = true;
-	if (s->wary && (int32_t)(s->done - s->wary_at) > 0)
+		s->count_is_unsure = true;
+	if (s->silence_is_unconfirmed && (int32_t)(s->done - s->silence_at) > 0)
 		settle_silence(s);
 	if (s->leaving > 0 && (int32_t)(s->done - s->leave_at) > 0)
-		s->leaving = 0;		/* all that it drew has come before this */
+		s->leaving = 0;		/* all its confirmations have come before this */
 	if (s->exec_due && s->exec_at == s->done)
-		exec_answered(s);
+		exec_replied(s);
 	if (s->hello_due && s->hello_at == s->done)
-		hello_answered(s);
+		hello_replied(s);
+	assert(!s->exec_due || (int32_t)(s->exec_at - s->done) > 0);
+	assert(!s->hello_due || (int32_t)(s->hello_at - s->done) > 0);
 }

@@ -1,24 +1,24 @@
 /*
  * redis_replies.c - follows what a Redis server sends: RESP2 and RESP3.
  *
- * All that matters is where a reply ends, of what type it is, and the first
- * letters of one that is a single line. So no tree is kept: an aggregate of n
- * only raises the number of values still to come, which is 0 between two
- * replies. A streamed aggregate, whose length is not known, sets that number
- * aside until its end mark. Bodies are jumped over, lines are searched for
- * their end.
+ * Only the end of a reply matters, its type, and the first letters of one that
+ * is a single line. So no tree is kept: an aggregate of n adds to the number of
+ * values still to come, which is 0 between two replies. A streamed aggregate,
+ * whose length is not known, puts that number aside until its end mark. Bodies
+ * are skipped, lines are searched for their end.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "codec/redis.h"
 
 #define ENDLESS UINT32_MAX	/* values_left inside a streamed aggregate */
 
-enum state { S_TYPE, S_LINE, S_LENGTH, S_BODY };
+enum reply_state { S_TYPE, S_LINE, S_LENGTH, S_BODY };
 
 enum shape { SHAPE_NONE, SHAPE_LINE, SHAPE_BULK, SHAPE_CHUNK, SHAPE_LIST, SHAPE_END };
 
-/* What each type byte announces. An attribute is no value, but comes before one. */
+/* What each type byte means. An attribute is not a value, but comes before one. */
 static const struct {
 	uint8_t shape;
 	uint8_t values;	/* for each that its length counts */
@@ -48,11 +48,12 @@ value_ends(struct redis *s)
 {
 	s->reply.state = S_TYPE;
 	s->reply.chunked = false;
+	assert(s->reply.values_left > 0);
 	if (s->reply.values_left != ENDLESS && --s->reply.values_left == 0)
 		redis_reply_came(s);
 }
 
-/* A list's length is known: its values are still to come. */
+/* The length of a list has been read: its values come next. */
 static void
 list_begins(struct redis *s, uint8_t type)
 {
@@ -62,10 +63,10 @@ list_begins(struct redis *s, uint8_t type)
 	s->reply.state = S_TYPE;
 	if (n->streamed) {
 		if (s->reply.depth == REDIS_STREAMS_MAX) {
-			redis_reply_doubt(s, "replies streamed too deep");
+			redis_reply_passthrough(s, "streamed replies nested too deeply");
 			return;
 		}
-		/* Its end mark counts as a value, which an attribute is not. */
+		/* Its end mark counts as a value, but an attribute is none. */
 		s->reply.outer[s->reply.depth++] = s->reply.values_left == ENDLESS ? ENDLESS :
 		    s->reply.values_left + !types[type].is_value;
 		s->reply.values_left = ENDLESS;
@@ -73,7 +74,7 @@ list_begins(struct redis *s, uint8_t type)
 	}
 	if (n->value > INT32_MAX || (s->reply.values_left != ENDLESS &&
 	    s->reply.values_left + values > INT32_MAX)) {
-		redis_reply_doubt(s, "a reply too large to be one");
+		redis_reply_passthrough(s, "a reply that is too large");
 		return;
 	}
 	if (s->reply.values_left != ENDLESS)
@@ -86,7 +87,7 @@ static void
 stream_ends(struct redis *s)
 {
 	if (s->reply.depth == 0 || s->reply.values_left != ENDLESS) {
-		redis_reply_doubt(s, "replies that are not RESP");
+		redis_reply_passthrough(s, "replies that are not RESP");
 		return;
 	}
 	s->reply.values_left = s->reply.outer[--s->reply.depth];
@@ -102,7 +103,7 @@ bulk_begins(struct redis *s)
 		s->reply.chunked = true;
 		s->reply.state = S_TYPE;
 	} else if (n->streamed || (s->reply.chunked && n->negative)) {
-		redis_reply_doubt(s, "replies that are not RESP");
+		redis_reply_passthrough(s, "replies that are not RESP");
 	} else if (n->negative || (s->reply.chunked && n->value == 0)) {
 		value_ends(s);
 	} else {
@@ -125,7 +126,7 @@ read_line(struct redis *s, const uint8_t *p, const uint8_t *end)
 	if (nl == NULL)
 		return end;
 	if (!cr)
-		redis_reply_doubt(s, "replies that are not RESP");
+		redis_reply_passthrough(s, "replies that are not RESP");
 	else if (s->reply.type == '.')
 		stream_ends(s);
 	else
@@ -133,7 +134,7 @@ read_line(struct redis *s, const uint8_t *p, const uint8_t *end)
 	return nl + 1;
 }
 
-/* A bulk string that is there in one piece is taken in one step. */
+/* A bulk string that is here in one piece is read in one step. */
 static const uint8_t *
 quick_bulk(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
@@ -152,7 +153,7 @@ read_type(struct redis *s, const uint8_t *p, const uint8_t *end)
 	uint8_t type = *p & 0x7f, shape = *p < 0x80 ? types[type].shape : SHAPE_NONE;
 
 	if (shape == SHAPE_NONE || (shape == SHAPE_CHUNK) != s->reply.chunked) {
-		redis_reply_doubt(s, "replies that are not RESP");
+		redis_reply_passthrough(s, "replies that are not RESP");
 		return p;
 	}
 	if (s->reply.values_left == 0) {
@@ -161,7 +162,7 @@ read_type(struct redis *s, const uint8_t *p, const uint8_t *end)
 		s->reply.word.len = 0;
 		s->reply.reply_type = type;
 	} else if (s->reply.values_left == 1 && s->reply.reply_type == '|') {
-		s->reply.reply_type = type;	/* what the attribute was about */
+		s->reply.reply_type = type;	/* of the value after the attribute */
 	}
 	s->reply.naming = s->reply.naming && shape == SHAPE_BULK;
 	s->reply.type = type;
@@ -183,14 +184,14 @@ read_length(struct redis *s, const uint8_t *p, const uint8_t *end)
 	case NUMBER_MORE:
 		break;
 	case NUMBER_BAD:
-		redis_reply_doubt(s, "replies that are not RESP");
+		redis_reply_passthrough(s, "replies that are not RESP");
 		break;
 	case NUMBER_DONE:
 		if (types[type].shape != SHAPE_LIST) {
 			bulk_begins(s);
 		} else {
 			s->reply.naming = s->reply.values_left == 1 &&
-			    (type == '>' || (type == '*' && redis_is_listening(s)));
+			    (type == '>' || (type == '*' && redis_may_get_messages(s)));
 			list_begins(s, type);
 		}
 	}
@@ -200,20 +201,15 @@ read_length(struct redis *s, const uint8_t *p, const uint8_t *end)
 static const uint8_t *
 read_body(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
-	uint64_t left = s->reply.left;
-	size_t n = left < (size_t)(end - p) ? (size_t)left : (size_t)(end - p);
-
-	if (s->reply.naming && left > 2)
-		redis_word_add(&s->reply.word, p, n < left - 2 ? n : (size_t)left - 2);
-	s->reply.left = left - n;
+	p = redis_bulk_read(&s->reply.left, s->reply.naming ? &s->reply.word : NULL, p, end);
 	if (s->reply.left > 0)
-		return p + n;
+		return p;
 	s->reply.naming = false;
 	if (s->reply.chunked)
 		s->reply.state = S_TYPE;
 	else
 		value_ends(s);
-	return p + n;
+	return p;
 }
 
 static const uint8_t *(*const readers[])(struct redis *s, const uint8_t *p,
@@ -227,7 +223,7 @@ static const uint8_t *(*const readers[])(struct redis *s, const uint8_t *p,
 const uint8_t *
 redis_reply_read(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
-	while (p < end && (s->why == NULL || s->asked > 0)) {
+	while (p < end && (s->passthrough == NULL || s->pings_due > 0)) {
 		if (s->reply.state == S_TYPE)
 			p = read_type(s, p, end);
 		else
@@ -255,5 +251,6 @@ redis_reply_skippable(const struct redis *s)
 void
 redis_reply_skipped(struct redis *s, uint64_t n)
 {
+	assert(n + 2 <= s->reply.left || n == 0);
 	s->reply.left -= n;
 }

@@ -1,51 +1,24 @@
 /*
- * websocket.c - WebSocket frames (RFC 6455), and our pings and pongs between them.
+ * websocket.c - WebSocket frames (RFC 6455), with our pings and pongs between them.
  *
- * A frame's head is gathered until it is whole (at most 14 bytes), then its
- * payload is counted; data payload is never looked at. A gathered head is
- * emitted when it is whole: until then nothing of that frame has gone out, so
- * the receiver still stands between two frames and may be beaten.
+ * A frame's head is gathered and emitted when it is whole (at most 14 bytes);
+ * until then the receiver is still between two frames and may get a heartbeat.
+ * Then its payload is counted, and not read but for control frames.
  *
- * Which pong is ours. Our ping carries a token: our name, letters drawn at random for this flow, and a serial; all of
- * it short printable ASCII without a difference of case that matters, so that little can happen to it on the way. A
- * pong is held back until so many of its bytes are here, and
- *   - one that carries the token is ours, at any time: late, repeated, cut behind the first random letters, with more
- *     behind it, and whatever its mask. There are clients that do not mask their pongs, or in name only, and servers
- *     that do: our ping drew that fault, and the other side must not end the session for it. Another stent in the same
- *     chain has other letters.
- *   - one that may be what a peer made of the token (nothing, its first bytes, some bytes replaced) is taken for the
- *     reply where no ping of the application's can be meant: we wait for a reply, each of its pings has had a pong,
- *     and this peer has neither returned a token whole nor sent pongs that nobody asked for. Elsewhere it is passed
- *     on, and what we have asked of a peer that mangles counts neither as replied to nor as missed.
- * An empty one is taken out as well, but does not count as replied to: there are peers that send such a pong from time
- * to time, unasked, and reply to no ping (.NET's, while its application reads nothing). They must not be given up for that.
- *
- * "An endpoint MAY elect to send a Pong frame for only the most recently
- * processed Ping frame" (5.5.3). Hence:
- *   - A pong of ours replies all our pings before its own, and the pong for a
- *     ping of the application's those before that. They may still be answered one by one, so 32 serials stay known.
- *   - While the peer owes a reply to the application's own ping we do not
- *     ask: it might reply to ours and leave the application waiting. Nor is that held against it: many reply to some
- *     pings only. Once it has left that ping unanswered for two heartbeats it will not reply any more, and we do ask.
- * The application's last ping is remembered by a hash of its payload. Pings
- * with equal payloads are taken for answered at the first pong; if that is
- * wrong, it only lets us ask a little early.
- *
- * A tell is an empty pong nobody asked for. It is not sent while the receiver
- * waits for a pong of its own: it would take ours for it, and believe in a
- * peer that may be dead.
- *
- * Masking is there to keep a hostile script from choosing the bytes that a
- * browser puts on the wire (10.3). Our payloads are chosen by us alone, so any
- * key does: zeros, with which a server that forgets to unmask returns them unharmed.
+ * A one-way heartbeat is an unsolicited empty pong. None goes to a side that
+ * waits for a pong of its own: it would take ours for it, and believe in a peer
+ * that may be dead. A ping carries a token, by which its pong is recognised.
+ * Masking keys are zeros: our payloads cannot be chosen by a script (10.3), and
+ * a server that forgets to unmask returns them unharmed.
  */
+#include <assert.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/http.h"
 
-enum state { S_HEAD, S_DATA, S_CONTROL, S_DROP /* what is left of a pong of ours */ };
+enum frame_state { S_HEAD, S_DATA, S_CONTROL, S_DROP /* the rest of a pong for us */ };
 
 enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PONG };
 
@@ -64,11 +37,11 @@ enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PON
 #define NAME_LEN 6
 #define NONCE_LEN 6	/* random letters of this flow */
 #define FIXED_LEN (NAME_LEN + NONCE_LEN)
-#define SURE_LEN (NAME_LEN + 3)		/* so many of its first bytes are nobody else's */
-#define MOST_REPLACED 3			/* bytes of a token: more, and it might be another stent's */
+#define SURE_LEN (NAME_LEN + 3)		/* with so many of its first bytes it is ours for certain */
+#define MOST_REPLACED 3			/* bytes of a token; with more it might be that of another stent */
 #define LETTERS 32u
-#define SERIAL_MASK (LETTERS * LETTERS * LETTERS - 1)	/* what three letters can tell */
-#define PATIENCE 2	/* heartbeats for which the application's own ping may wait before it is given up */
+#define SERIAL_MASK (LETTERS * LETTERS * LETTERS - 1)	/* three letters */
+#define PATIENCE 2	/* heartbeats after which the application's own ping is taken for one that gets no reply */
 
 static const char name[NAME_LEN + 1] = "stent-";
 static const char letters[LETTERS + 1] = "abcdefghijklmnopqrstuvwxyz234567";
@@ -97,11 +70,11 @@ length_size(const uint8_t *head)
 	return length == 126 ? 2 : length == 127 ? 8 : 0;
 }
 
-/* A pong that may be for a ping of ours: it is judged by the start of its payload. */
+/* A pong that may be for a ping of ours: the start of its payload decides. */
 static bool
 may_be_ours(const struct ws *ws, enum side from, const uint8_t *head)
 {
-	return head[0] == (FIN | OP_PONG) && ws->asks[from].has_asked && length_size(head) == 0 &&
+	return head[0] == (FIN | OP_PONG) && ws->pings[from].has_pinged && length_size(head) == 0 &&
 	    ws->stream[from].n_passed == 0;
 }
 
@@ -120,7 +93,7 @@ head_size(const uint8_t *head)
 	return 2 + length_size(head) + (is_masked(head) ? 4 : 0);
 }
 
-/* How many bytes must lie together before a frame that begins so can be judged. */
+/* How many bytes must be gathered before a frame with this head can be judged. */
 static size_t
 bytes_needed(const struct ws *ws, enum side from, const uint8_t *head)
 {
@@ -139,7 +112,7 @@ head_fault(const struct ws_stream *s, enum side from, const uint8_t *head, uint6
 		return "WebSocket: unknown opcode";
 	if ((head[0] & (is_control ? 0x70 : 0x30)) != 0)
 		return "WebSocket: reserved bit set";
-	if (opcode != OP_PONG && is_masked(head) != (from == CLIENT))	/* those are seen, and change nothing for us */
+	if (opcode != OP_PONG && is_masked(head) != (from == CLIENT))	/* wrongly masked pongs exist, and do no harm */
 		return from == CLIENT ? "WebSocket: unmasked frame from the client" :
 		    "WebSocket: masked frame from the backend";
 	if (is_control && (head[0] & FIN) == 0)
@@ -181,7 +154,17 @@ read_serial(const uint8_t *p)
 
 enum likeness { UNLIKE, MANGLED, CARRIES };
 
-/* What a pong's payload has of our token. len: of the payload; judged_len() bytes of it lie here. */
+/*
+ * What a pong's payload has of our token: a name, letters drawn at random for
+ * this flow (another stent in the chain has others), and a serial; short and
+ * printable, so that little can happen to it on the way. A pong that
+ *   - carries the token is ours at any time: late, repeated, cut short, with
+ *     more after it, whatever its mask;
+ *   - may be a mangled token (empty, cut shorter, some bytes replaced) is taken
+ *     for the reply only where no ping of the application's can be meant: see
+ *     take_pong(). Elsewhere it is passed on.
+ * len: of the payload; judged_len() bytes of it are here.
+ */
 static enum likeness
 likeness_of(const struct ws *ws, const uint8_t *p, size_t len)
 {
@@ -197,40 +180,45 @@ likeness_of(const struct ws *ws, const uint8_t *p, size_t len)
 	return len == WS_TOKEN && same + MOST_REPLACED >= FIXED_LEN ? MANGLED : UNLIKE;
 }
 
-/* A reply without a serial that is known is to all that we have asked. False: there was nothing. */
+/* A reply without a known serial settles all pings. False: none was due. */
 static bool
 settle_all(struct ws_pings *a)
 {
-	if (a->answered == a->next)
+	if (a->settled == a->next)
 		return false;
-	a->answered = a->next;
+	a->settled = a->next;
 	a->open = 0;
 	return true;
 }
 
-/* A reply that carries this serial. False: it was known before. */
+/* A reply to the ping of this serial, which settles those before it too (5.5.3). False: it came before. */
 static bool
 settle_one(struct ws_pings *a, unsigned serial)
 {
 	const unsigned back = (a->next - 1u - serial) & SERIAL_MASK;
 
+	assert((uint16_t)(a->next - a->settled) <= WINDOW);
 	if (back >= WINDOW || (a->open >> back & 1) == 0)
 		return false;
 	a->open &= ~(1u << back);
-	if ((uint16_t)(a->next - a->answered) > back)
-		a->answered = (uint16_t)(a->next - back);
+	if ((uint16_t)(a->next - a->settled) > back)
+		a->settled = (uint16_t)(a->next - back);
 	return true;
 }
 
-/* Is this pong for a ping of ours? Then it is in the books. */
+/*
+ * Takes a pong for a ping of ours. False: it is not. An empty one is taken, but
+ * does not count as a reply: some peers (.NET's) send empty pongs unsolicited
+ * and reply to no ping while their application does not read.
+ */
 static bool
 take_pong(struct ws *ws, enum side from, const uint8_t *payload, size_t len, struct codec_out *out)
 {
-	struct ws_pings *a = &ws->asks[from];
+	struct ws_pings *a = &ws->pings[from];
 	const enum likeness like = likeness_of(ws, payload, len);
 	int serial = -1;
 
-	if (like == UNLIKE || (like == MANGLED && (a->knows_pongs || a->app_due > 0 || a->answered == a->next)))
+	if (like == UNLIKE || (like == MANGLED && (a->knows_pongs || a->app_due > 0 || a->settled == a->next)))
 		return false;
 	if (like == CARRIES)
 		a->knows_pongs = true;
@@ -243,7 +231,7 @@ take_pong(struct ws *ws, enum side from, const uint8_t *payload, size_t len, str
 	return true;
 }
 
-/* Payload of a control frame: hashed; of a Close the status code is kept instead. */
+/* Payload of a control frame: hashed; of a Close the status code is kept. */
 static void
 read_control(struct ws_stream *s, const uint8_t *p, size_t n)
 {
@@ -258,7 +246,7 @@ read_control(struct ws_stream *s, const uint8_t *p, size_t n)
 	}
 }
 
-/* A Close that complains: its sender did not bear what it got. */
+/* A Close whose code says that its sender did not accept what it got. */
 static const char *
 complaint_of(uint32_t code)
 {
@@ -286,25 +274,25 @@ note_app_ping(struct ws_pings *a, uint32_t hash)
 	a->app_hash = hash;
 	a->app_waits = 0;
 	a->before_app = a->next;
-	if (a->app_due < UINT8_MAX)	/* past that it is not known any more, and stays there */
+	if (a->app_due < UINT8_MAX)	/* from there on it is not known */
 		a->app_due++;
 }
 
-/* A pong that is not taken for ours has come from a side. */
+/* A pong that is not for us has come from a side. */
 static void
 note_app_pong(struct ws_pings *a, uint32_t hash)
 {
-	if (a->app_due == 0 && !a->has_asked)
-		a->knows_pongs = true;	/* nobody asked for it: there will be more */
+	if (a->app_due == 0 && !a->has_pinged)
+		a->knows_pongs = true;	/* unsolicited: there will be more */
 	if (a->app_due > 0 && a->app_due < UINT8_MAX)
 		a->app_due--;
 	if (a->app_open && a->app_hash == hash) {
 		a->app_open = false;
-		if ((uint16_t)(a->next - a->answered) > (uint16_t)(a->next - a->before_app))
-			a->answered = a->before_app;
+		if ((uint16_t)(a->next - a->settled) > (uint16_t)(a->next - a->before_app))
+			a->settled = a->before_app;
 	} else if (!a->knows_pongs) {
-		a->app_open = false;	/* for whatever ping: of a peer that mangles it cannot be told */
-		a->answered = a->next;
+		a->app_open = false;	/* a peer that mangles payloads: which ping it is for is not known */
+		a->settled = a->next;
 	}
 }
 
@@ -315,14 +303,14 @@ end_control(struct ws *ws, enum side from, struct codec_out *out)
 	const struct ws_stream *s = &ws->stream[from];
 
 	if (s->opcode == OP_PING)
-		note_app_ping(&ws->asks[side_other(from)], s->hash);
+		note_app_ping(&ws->pings[side_other(from)], s->hash);
 	else if (s->opcode == OP_PONG)
-		note_app_pong(&ws->asks[from], s->hash);
+		note_app_pong(&ws->pings[from], s->hash);
 	else
 		out->complaint = complaint_of(s->hash);
 }
 
-/* A frame's head lies at `head`, whole and without fault: the frame begins. */
+/* A frame begins, with a whole and valid head. */
 static void
 begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 {
@@ -336,7 +324,7 @@ begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 		return;
 	}
 	if (s->opcode == OP_CLOSE)
-		s->is_closed = s->said_close = true;
+		s->is_closed = s->sent_close = true;
 	s->hash = s->opcode == OP_CLOSE ? 0 : HASH_START;
 	s->at = 0;
 	memset(s->key, 0, sizeof(s->key));
@@ -344,7 +332,7 @@ begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 		memcpy(s->key, head + size - 4, sizeof(s->key));
 }
 
-/* Notes len more bytes of payload; the end of the frame is noted even without any. */
+/* Counts len more bytes of payload; len may be 0 at the end of the frame. */
 static void
 count_payload(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
 {
@@ -352,6 +340,7 @@ count_payload(struct ws *ws, enum side from, const uint8_t *buf, size_t len, str
 
 	if (s->state == S_CONTROL)
 		read_control(s, buf, len);
+	assert(len <= s->left);
 	s->left -= len;
 	if (s->left > 0)
 		return;
@@ -376,7 +365,7 @@ take_ours(struct ws *ws, enum side from, const uint8_t *head, struct codec_out *
 	return is_masked(head) && take_pong(ws, from, plain, len, out);
 }
 
-/* bytes_needed() bytes lie at `head`. Of a pong that is ours they are consumed, and what is left of it will be dropped. */
+/* bytes_needed() bytes are at `head`. Of a pong for us they are consumed, and the rest of it will be dropped. */
 static enum verdict
 judge(struct ws *ws, enum side from, const uint8_t *head, struct codec_out *out, const char **why)
 {
@@ -396,19 +385,20 @@ judge(struct ws *ws, enum side from, const uint8_t *head, struct codec_out *out,
 	return VERDICT_FRAME;
 }
 
-/* The start of a frame is cut: gathers one byte more of it. */
+/* The start of a frame is cut: gathers one more byte of it. */
 static void
 gather(struct ws *ws, enum side from, uint8_t c, struct codec_out *out, const char **why)
 {
 	struct ws_stream *s = &ws->stream[from];
 	size_t size;
 
+	assert(s->state == S_HEAD && s->n_held < sizeof(s->held));
 	s->held[s->n_held++] = c;
 	if (s->n_held < 2 || s->n_held < bytes_needed(ws, from, s->held))
 		return;
 	switch (judge(ws, from, s->held, out, why)) {
 	case VERDICT_FRAME:
-		/* a pong that proved not to be ours is held with its payload */
+		/* a pong that proved not to be for us is held with its payload */
 		size = head_size(s->held);
 		codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
 		count_payload(ws, from, s->held + size, s->n_held - size, out);
@@ -418,11 +408,11 @@ gather(struct ws *ws, enum side from, uint8_t c, struct codec_out *out, const ch
 		s->n_held = 0;
 		break;
 	case VERDICT_FAULT:
-		break;	/* ws_release() lets go of what is held */
+		break;	/* ws_release() emits what is held */
 	}
 }
 
-/* At the start of a frame: takes all of it that lies here. */
+/* At the start of a frame: takes all of it that is here. */
 static size_t
 take_frame(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct codec_out *out,
     const char **why)
@@ -476,7 +466,7 @@ ws_release(struct ws *ws, enum side from, struct codec_out *out)
 	struct ws_stream *s = &ws->stream[from];
 
 	if (s->n_held > 0)
-		s->is_closed = true;	/* within a frame that will not go on: nothing of ours may follow */
+		s->is_closed = true;	/* inside a frame that will not go on: no heartbeat may follow */
 	codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
 	s->n_held = s->n_passed = 0;
 }
@@ -485,7 +475,7 @@ bool
 ws_is_settled(const struct ws *ws, enum side from)
 {
 	return ws->stream[from].n_held == ws->stream[from].n_passed && ws->stream[from].state != S_DROP &&
-	    ws->asks[from].answered == ws->asks[from].next;
+	    ws->pings[from].settled == ws->pings[from].next;
 }
 
 uint64_t
@@ -499,6 +489,7 @@ ws_skipped(struct ws *ws, enum side from, uint64_t n)
 {
 	struct ws_stream *s = &ws->stream[from];
 
+	assert(n <= s->left);
 	s->left -= n;
 	if (s->left == 0)
 		s->state = S_HEAD;
@@ -507,7 +498,7 @@ ws_skipped(struct ws *ws, enum side from, uint64_t n)
 size_t
 ws_feed_early(struct ws_early *e, const uint8_t *buf, size_t len, const char **why)
 {
-	struct ws ws = { .stream[CLIENT] = e->stream, .asks[BACKEND] = e->asks };
+	struct ws ws = { .stream[CLIENT] = e->stream, .pings[BACKEND] = e->pings };
 	struct codec_out passed;
 	size_t n = 0;
 
@@ -517,18 +508,22 @@ ws_feed_early(struct ws_early *e, const uint8_t *buf, size_t len, const char **w
 	}
 	e->stream = ws.stream[CLIENT];
 	e->stream.n_passed = e->stream.n_held;
-	e->asks = ws.asks[BACKEND];
+	e->pings = ws.pings[BACKEND];
 	return n;
 }
 
-/* Nothing has gone out of a frame from that side that has not gone out whole. */
+/* No part of an unfinished frame from that side has gone out. */
 static bool
 is_between_frames(const struct ws_stream *s)
 {
 	return s->state == S_HEAD && s->n_passed == 0;
 }
 
-/* The application's own ping keeps us from asking. */
+/*
+ * A peer may send a pong for the latest ping only (5.5.3), so while it has not
+ * replied to the application's own ping it gets none of ours, until that ping
+ * has gone without a reply for PATIENCE heartbeats.
+ */
 static bool
 app_comes_first(const struct ws_pings *a)
 {
@@ -539,14 +534,14 @@ unsigned
 ws_may_heartbeat(const struct ws *ws, enum side to)
 {
 	enum side from = side_other(to);
-	const struct ws_pings *a = &ws->asks[to];
+	const struct ws_pings *a = &ws->pings[to];
 	unsigned kinds = 0;
 
 	if (!is_between_frames(&ws->stream[from]) || ws->stream[from].is_closed || ws->stream[to].is_closed)
 		return 0;
-	if (!ws->asks[from].app_open)
+	if (!ws->pings[from].app_open)
 		kinds |= HEARTBEAT_ONEWAY;
-	if (!app_comes_first(a) && (uint16_t)(a->next - a->answered) < WINDOW)
+	if (!app_comes_first(a) && (uint16_t)(a->next - a->settled) < WINDOW)
 		kinds |= HEARTBEAT_PING;
 	return kinds;
 }
@@ -558,7 +553,7 @@ ws_why_none(const struct ws *ws, enum side to)
 		return "closing handshake";
 	if (!is_between_frames(&ws->stream[side_other(to)]))
 		return "inside a frame";
-	return ws_may_heartbeat(ws, to) == 0 ? "the applications' own pings come first" : NULL;
+	return ws_may_heartbeat(ws, to) == 0 ? "the application's own ping comes first" : NULL;
 }
 
 bool
@@ -570,25 +565,26 @@ ws_in_message(const struct ws *ws, enum side to)
 bool
 ws_awaits_reply(const struct ws *ws, enum side by)
 {
-	const struct ws_pings *a = &ws->asks[by];
+	const struct ws_pings *a = &ws->pings[by];
 
 	if (ws->stream[by].is_closed || ws->stream[side_other(by)].is_closed)
 		return false;
-	return a->answered != a->next && !app_comes_first(a);
+	return a->settled != a->next && !app_comes_first(a);
 }
 
 bool
-ws_said_goodbye(const struct ws *ws, enum side from)
+ws_sent_close(const struct ws *ws, enum side from)
 {
-	return ws->stream[from].said_close;
+	return ws->stream[from].sent_close;
 }
 
-/* Writes a control frame, masked toward the backend: by zeros, so that its payload stays as it is. */
+/* Writes a control frame, masked toward the backend by a key of zeros. */
 static size_t
 write_frame(uint8_t *buf, enum side to, enum opcode opcode, const void *payload, size_t len)
 {
 	size_t n = 2;
 
+	assert(len <= CONTROL_MAX);
 	buf[0] = (uint8_t)(FIN | opcode);
 	buf[1] = (uint8_t)(len | (to == BACKEND ? MASKED : 0));
 	if (to == BACKEND) {
@@ -602,7 +598,7 @@ write_frame(uint8_t *buf, enum side to, enum opcode opcode, const void *payload,
 size_t
 ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
-	struct ws_pings *a = &ws->asks[to];
+	struct ws_pings *a = &ws->pings[to];
 	uint8_t token[WS_TOKEN];
 
 	if (kind == HEARTBEAT_ONEWAY) {
@@ -613,12 +609,12 @@ ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[
 	write_token(ws, a->next, token);
 	a->open = a->open << 1 | 1;
 	a->next++;
-	a->has_asked = true;
+	a->has_pinged = true;
 	return write_frame(buf, to, OP_PING, token, sizeof(token));
 }
 
 size_t
-ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *o,
+ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *info,
     uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	struct ws_stream *s = &ws->stream[side_other(to)];
@@ -627,7 +623,7 @@ ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *o,
 	if (!is_between_frames(s) || s->is_closed)
 		return 0;
 	s->is_closed = true;
-	snprintf(payload + 2, sizeof(payload) - 2, "stent: %s, %s quiet for %lld s", o->reason,
-	    side_name(o->dead), (long long)(o->quiet_ms / 1000));
+	snprintf(payload + 2, sizeof(payload) - 2, "stent: %s, %s idle for %lld s", info->reason,
+	    side_name(info->dead), (long long)(info->quiet_ms / 1000));
 	return write_frame(buf, to, OP_CLOSE, payload, 2 + strlen(payload + 2));
 }

@@ -1,9 +1,9 @@
 /*
  * args.c - one route from the command line, without a file.
  *
- * The words become a draft of a [stent] and a [route relay] section, so all
- * that is said of a file is said of them too. Where an error of a file names
- * a line, one of a call names the word: a "line" here is its index.
+ * The arguments become a [stent] and a [route relay] section, so all checks of
+ * a file apply to them too. Where an error of a file names a line, an error
+ * here names the argument: a "line" is its index.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,9 +19,9 @@ add_unknown(struct parsed *d, const char *name, int word)
 	char meant[MEANT_MAX];
 
 	if (key_meant(name, true, true, meant) != NULL)
-		errors_add(&d->errors, word, "unknown option --%s; did you mean --%s?", name, meant);
+		errors_add(&d->errors, word, "unknown option \"--%s\"; did you mean \"--%s\"?", name, meant);
 	else
-		errors_add(&d->errors, word, "unknown option --%s; `stent help keys` tells them all", name);
+		errors_add(&d->errors, word, "unknown option \"--%s\"; `stent help keys` lists them all", name);
 	return 0;
 }
 
@@ -34,7 +34,7 @@ add_option(struct parsed *d, char *name, const char *option, int word)
 	int side;
 
 	if (strncmp(option, "--", 2) != 0 || equals == NULL) {
-		errors_add(&d->errors, word, "\"%s\" is no option; write --KEY=VALUE", option);
+		errors_add(&d->errors, word, "unexpected argument \"%s\"; write --KEY=VALUE", option);
 		return 0;
 	}
 	memcpy(name, option, (size_t)(equals - option));

@@ -1,11 +1,10 @@
 /*
- * config.c - from a draft to a struct config.
+ * config.c - makes a struct config of parsed settings.
  *
- * Each key of each route is set once, by the text that decides it: the
- * route's own, that of [defaults], or the table's. All three go through the
- * key's one reader. Judging comes before: here a value either is good or
- * gives way to the default, so that the cross checks can run, and tell their
- * errors too, on a file that has others.
+ * Each key of each route is set once: by the route's own value, that of
+ * [defaults], or the table's default. All three go through the key's one
+ * reader. Values were checked before: one that is wrong is replaced by the
+ * default here, so that the cross checks run on a file with errors too.
  */
 #include <assert.h>
 #include <errno.h>
@@ -52,7 +51,7 @@ config_free(struct config *c)
 	free(c);
 }
 
-/* const to its users; the count is not for them. */
+/* A config is const to its users; its count is not. */
 static unsigned *
 holders(const struct config *c)
 {
@@ -88,7 +87,7 @@ config_new(void)
 }
 
 int
-value_judge(const struct key *k, const char *text, const struct spot *spot)
+value_check(const struct key *k, const char *text, const struct spot *spot)
 {
 	struct config *c = config_new();
 	struct route r = { 0 };
@@ -105,14 +104,15 @@ value_judge(const struct key *k, const char *text, const struct spot *spot)
 	return result;
 }
 
-/* The text that counts: the entry's if it is good, else the default; NULL: none. */
+/* Uses the entry if it is good, else the default. */
 static int
 set_value(const struct key *k, void *base, enum side side, const struct entry *e)
 {
-	static const struct spot judged = { 0 };
+	static const struct spot checked = { 0 };
 	const char *text = e != NULL && e->is_good ? e->text : k->def;
 
-	return text != NULL ? k->type->parse(k, key_field(k, base, side), text, &judged) : 0;
+	assert(e == NULL || e->key == k);
+	return text != NULL ? k->type->parse(k, key_field(k, base, side), text, &checked) : 0;
 }
 
 static int
@@ -164,6 +164,7 @@ set_all(struct config *c, const struct parsed *d)
 
 		if (s->kind != SECTION_ROUTE || s->is_faulty)
 			continue;
+		assert(c->n_routes < d->n);
 		c->routes[c->n_routes].config = c;
 		r = set_route(&c->routes[c->n_routes++], d, s);
 	}
@@ -171,7 +172,7 @@ set_all(struct config *c, const struct parsed *d)
 }
 
 static void
-tell_of_file(const char *path, const char *what, FILE *errors)
+print_of_file(const char *path, const char *what, FILE *errors)
 {
 	utf8_print(path, errors);
 	fprintf(errors, ": %s\n", what);
@@ -181,25 +182,26 @@ int
 config_make(struct config **ret, struct parsed *d, FILE *errors)
 {
 	struct config *c = config_new();
-	int r = c != NULL ? set_all(c, d) : -ENOMEM, told;
+	int r = c != NULL ? set_all(c, d) : -ENOMEM, printed;
 
 	if (r == 0) {
 		resolve_routes(c, d);
 		resolve_listeners(c, d);
 		resolve_loops(c, d);
 	}
-	told = errors_tell(&d->errors, errors);
+	printed = errors_print(&d->errors, errors);
 	if (r == 0)
-		r = told;
+		r = printed;
 	if (c != NULL)
 		c->warnings = errors_take_warnings(&d->errors, &c->n_warnings);
 	if (r == -ENOMEM)
-		tell_of_file(d->errors.path, "not enough memory to read the settings", errors);
+		print_of_file(d->errors.path, "not enough memory to read the settings", errors);
 	parsed_clear(d);
 	if (r < 0) {
 		config_release(c);
 		return r;
 	}
+	assert(c->n_routes > 0 && c->workers >= 1 && c->workers <= CONFIG_WORKERS_MAX);
 	*ret = c;
 	return 0;
 }
@@ -213,7 +215,7 @@ config_read(struct config **ret, const char *path, FILE *errors)
 
 	if (r < 0) {
 		snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(-r));
-		tell_of_file(path, why, errors);
+		print_of_file(path, why, errors);
 		parsed_clear(&d);
 		return r;
 	}

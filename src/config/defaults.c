@@ -1,6 +1,6 @@
 /*
- * defaults.c - what needs more than one line: the autos, routes that lack
- * something, listeners in each other's way.
+ * defaults.c - what needs more than one line: resolving auto, missing keys of
+ * routes, listeners that clash.
  */
 #include <errno.h>
 #include <sched.h>
@@ -10,9 +10,7 @@
 
 #include "config/make.h"
 
-#define WORKERS_MAX 256
-
-/* Cores that this process may run on: fewer than there are in a container that is given some. */
+/* Cores that this process may run on: in a container, fewer than the machine has. */
 static int
 count_cores(void)
 {
@@ -26,7 +24,7 @@ count_cores(void)
 		n = sysconf(_SC_NPROCESSORS_ONLN);	/* more cores than the set has room for */
 	if (n < 1)
 		return 1;
-	return n < WORKERS_MAX ? (int)n : WORKERS_MAX;
+	return n < CONFIG_WORKERS_MAX ? (int)n : CONFIG_WORKERS_MAX;
 }
 
 static void
@@ -39,7 +37,7 @@ resolve_user_timeout(struct leg_settings *leg)
 }
 
 static void
-judge_route(struct parsed *d, const struct section *s)
+check_route(struct parsed *d, const struct section *s)
 {
 	static const char *const needed[] = { "listen", "backend" };
 
@@ -62,7 +60,7 @@ resolve_routes(struct config *c, struct parsed *d)
 		heads += s->kind == SECTION_ROUTE;
 		if (s->kind != SECTION_ROUTE || s->is_faulty)
 			continue;
-		judge_route(d, s);
+		check_route(d, s);
 		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
 		for (int side = CLIENT; side <= BACKEND; side++)
 			resolve_user_timeout(&c->routes[routes].leg[side]);
@@ -70,7 +68,7 @@ resolve_routes(struct config *c, struct parsed *d)
 	}
 	if (heads == 0 && !d->is_spoiled)
 		errors_add(&d->errors, d->last_line > 0 ? d->last_line : 1,
-		    "there is no route; write a section [route NAME] with listen and backend");
+		    "no route; write a section [route NAME] with listen and backend");
 }
 
 /* --- listeners --- */
@@ -114,13 +112,13 @@ gather_places(const struct config *c, const struct parsed *d, size_t *n)
 }
 
 static void
-tell_clash(struct parsed *d, const struct place *a, const struct place *b)
+report_clash(struct parsed *d, const struct place *a, const struct place *b)
 {
 	const struct place *later = b->line >= a->line ? b : a, *first = later == b ? a : b;
 	char place[PLACE_MAX];
 
 	if (later->route == first->route)
-		errors_add(&d->errors, later->line, "listen: \"%s\" clashes with \"%s\" beside it; leave one of them out",
+		errors_add(&d->errors, later->line, "listen: \"%s\" clashes with \"%s\" in the same list; remove one of them",
 		    later->endpoint->text, first->endpoint->text);
 	else
 		errors_add(&d->errors, later->line, "listen: \"%s\" of [route %s] clashes with \"%s\" of [route %s] "
@@ -128,13 +126,13 @@ tell_clash(struct parsed *d, const struct place *a, const struct place *b)
 		    first->route->name, errors_place(&d->errors, first->line, place));
 }
 
-/* Each listener against those before it; told once, for a thousand alike would clash a million times. */
+/* Each listener against those before it. One error each: a thousand equal ones would give a million. */
 static void
-judge_place(struct parsed *d, const struct place *places, size_t i)
+check_place(struct parsed *d, const struct place *places, size_t i)
 {
 	for (size_t j = 0; j < i; j++) {
 		if (endpoint_clash(places[j].endpoint, places[i].endpoint)) {
-			tell_clash(d, &places[j], &places[i]);
+			report_clash(d, &places[j], &places[i]);
 			return;
 		}
 	}
@@ -142,7 +140,7 @@ judge_place(struct parsed *d, const struct place *places, size_t i)
 
 /* The status page or the control socket against all listeners. */
 static void
-judge_own(struct parsed *d, const char *key, const char *address, const char *prefix,
+check_own(struct parsed *d, const char *key, const char *address, const char *prefix,
     const struct place *places, size_t n)
 {
 	const struct entry *e = parsed_decides_process(d, key_find(key));
@@ -174,8 +172,8 @@ resolve_listeners(const struct config *c, struct parsed *d)
 		return;
 	}
 	for (size_t i = 0; i < n; i++)
-		judge_place(d, places, i);
-	judge_own(d, "admin", c->admin, "", places, n);
-	judge_own(d, "control", c->control, "unix:", places, n);
+		check_place(d, places, i);
+	check_own(d, "admin", c->admin, "", places, n);
+	check_own(d, "control", c->control, "unix:", places, n);
 	free(places);
 }

@@ -1,9 +1,9 @@
 /*
  * errors.c - the list of errors of a settings file.
  *
- * They are found in several passes (reading, values, cross checks) and told
- * sorted by line: the operator walks down the file once. A text may quote
- * the file, so bytes that would act on a terminal are shown as \xHH.
+ * They are found in several passes (reading, values, cross checks) and printed
+ * sorted by line. A text may quote the file, so bytes that would act on a
+ * terminal are shown as \xHH.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -53,7 +53,7 @@ errors_add(struct errors *e, int line, const char *fmt, ...)
 }
 
 static bool
-is_told(const struct errors *e, int line, const char *text)
+is_known(const struct errors *e, int line, const char *text)
 {
 	for (size_t i = 0; i < e->n; i++)
 		if (e->list[i].is_warning && e->list[i].line == line && strcmp(e->list[i].text, text) == 0)
@@ -70,7 +70,7 @@ errors_warn(struct errors *e, int line, const char *fmt, ...)
 	va_start(ap, fmt);
 	text = compose(fmt, ap);
 	va_end(ap);
-	if (text != NULL && is_told(e, line, text))
+	if (text != NULL && is_known(e, line, text))
 		free(text);
 	else
 		keep(e, line, true, text);
@@ -125,7 +125,7 @@ print(const struct errors *e, const struct error *one, FILE *out)
 }
 
 int
-errors_tell(struct errors *e, FILE *out)
+errors_print(struct errors *e, FILE *out)
 {
 	size_t n_errors = 0;
 

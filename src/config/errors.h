@@ -1,5 +1,5 @@
 /*
- * errors.h - every error of a settings file, gathered and told in one go.
+ * errors.h - every error of a settings file, collected and printed at once.
  */
 #ifndef STENT_CONFIG_ERRORS_H
 #define STENT_CONFIG_ERRORS_H
@@ -39,7 +39,7 @@ const char *errors_place(const struct errors *e, int line, char buf[PLACE_MAX]);
  * Prints errors and warnings in the order of their lines and forgets them: -EINVAL or -ENOMEM. Where there are no errors
  * nothing is printed, and 0 is returned; then errors_take_warnings() has the warnings.
  */
-int errors_tell(struct errors *e, FILE *out);
+int errors_print(struct errors *e, FILE *out);
 
 /* The warnings as "FILE:LINE: what", *n of them; the caller frees each and the list. NULL: none, or out of memory. */
 char **errors_take_warnings(struct errors *e, size_t *n);

@@ -1,14 +1,15 @@
 /*
- * heartbeats.c - which heartbeats a route has: its settings against what its
- * protocol can do toward each side.
+ * heartbeat_rules.c - which heartbeats a route has: its settings against what
+ * its protocol can do toward each side.
  *
- * A route's own section is taken at its word: what the protocol cannot do is
- * an error. Two things are looser. A key for both legs is content with one
- * that can have it. And [defaults] stand for routes of several protocols:
- * there a value gives way where the route's protocol has no use for it.
+ * In a route's own section, a setting that the protocol cannot honour is an
+ * error. Two cases are looser: a key for both legs needs only one leg that can
+ * have it, and a value of [defaults], which are for routes of several protocols,
+ * is ignored where the route's protocol has no use for it.
  *
- * protocol = auto can turn out to be any, so it may have every kind.
+ * protocol = auto can turn out to be any protocol, so it may have every kind.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,7 @@ name_with(enum codec_trait trait)
 	return "";
 }
 
-/* What decides a key for a leg; NULL: the default, or it is wrong, which was told. */
+/* What decides a key for a leg; NULL: the default, or it is wrong, which was reported. */
 static const struct entry *
 decides(const struct parsed *d, const struct section *s, const char *key, enum side side)
 {
@@ -87,12 +88,13 @@ heartbeats_gather(struct heartbeats *b, struct parsed *d, const struct section *
 	}
 }
 
-/* "tell or ask" */
+/* "oneway or ping" */
 static const char *
 kinds_text(unsigned kinds, char buf[KINDS_TEXT_MAX])
 {
 	static const struct word names[] = { { "oneway", HEARTBEAT_ONEWAY }, { "ping", HEARTBEAT_PING }, { "early", HEARTBEAT_EARLY } };
 
+	assert(kinds != 0 && (kinds & ~(unsigned)ANY_KIND) == 0);
 	buf[0] = '\0';
 	for (size_t i = 0; i < 3; i++) {
 		if ((kinds & (unsigned)names[i].value) == 0)
@@ -104,39 +106,39 @@ kinds_text(unsigned kinds, char buf[KINDS_TEXT_MAX])
 	return buf;
 }
 
-/* What a leg lacks for a heartbeat that was asked for: "why; what to do". */
+/* Why a leg has no heartbeat although one was configured: "why; what to do". */
 static void
-tell_no_heartbeats(const struct heartbeats *b, const struct leg_heartbeats *l, const struct entry *e)
+report_no_heartbeats(const struct heartbeats *b, const struct leg_heartbeats *l, const struct entry *e)
 {
 	const char *protocol = b->route->protocol, *side = side_name(l->side);
 	bool for_both = e->side < 0;
 
 	if (b->route->codec == NULL)
 		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; name the protocol, such as "
-		    "protocol = websocket, or leave this out: TCP probes work without", e->name, protocol);
+		    "protocol = websocket, or remove this: TCP probes do not need it", e->name, protocol);
 	else if (b->takes_texts)
-		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeat without its text; write %s.heartbeat_send",
+		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeat without a text; write %s.heartbeat_send",
 		    e->name, protocol, for_both ? "client.heartbeat_send or backend" : side);
 	else if (for_both)
-		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; leave this out", e->name, protocol);
+		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats; remove this", e->name, protocol);
 	else
-		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats toward the %s; leave this out",
+		errors_add(b->errors, e->line, "%s: protocol = %s has no heartbeats toward the %s; remove this",
 		    e->name, protocol, side);
 }
 
-/* True when an error is to be told of a leg whose protocol has no heartbeat toward it. */
+/* True when a leg whose protocol has no heartbeat toward it is an error. */
 static bool
-must_tell(const struct heartbeats *b, const struct leg_heartbeats *l, const struct entry *e, bool is_own)
+must_report(const struct heartbeats *b, const struct leg_heartbeats *l, const struct entry *e, bool is_own)
 {
 	const struct leg_heartbeats *other = &b->leg[side_other(l->side)];
 
 	if (!is_own)
 		return false;
-	/* A key for both legs: wrong only when neither has heartbeats, and told once. */
+	/* A key for both legs: wrong only when neither has heartbeats, and reported once. */
 	return e->side >= 0 || (other->kinds == 0 && l->side == CLIENT);
 }
 
-/* The kind: takes what the settings ask for off what the protocol has. */
+/* The kind: limits what the protocol has to what the settings name. */
 static void
 resolve_kind(struct heartbeats *b, struct leg_heartbeats *l)
 {
@@ -144,13 +146,13 @@ resolve_kind(struct heartbeats *b, struct leg_heartbeats *l)
 	char kinds[KINDS_TEXT_MAX];
 
 	if (leg->heartbeat_kind != 0 && l->kinds == 0) {
-		if (must_tell(b, l, l->kind, l->own_kind))
-			tell_no_heartbeats(b, l, l->kind);
+		if (must_report(b, l, l->kind, l->own_kind))
+			report_no_heartbeats(b, l, l->kind);
 		leg->heartbeat_kind = 0;
 	} else if (leg->heartbeat_kind != 0 && (leg->heartbeat_kind & l->kinds) == 0) {
 		if (l->own_kind && b->takes_texts)
-			errors_add(b->errors, l->kind->line, "%s: protocol = %s asks where %s.heartbeat_expect is set and else "
-			    "tells; leave this out", l->kind->name, b->route->protocol, side_name(l->side));
+			errors_add(b->errors, l->kind->line, "%s: protocol = %s has \"ping\" with %s.heartbeat_expect, and \"oneway\" "
+			    "without; remove this", l->kind->name, b->route->protocol, side_name(l->side));
 		else if (l->own_kind)
 			errors_add(b->errors, l->kind->line, "%s: protocol = %s has no \"%s\" toward the %s; write "
 			    "%s.heartbeat_kind = %s", l->kind->name, b->route->protocol, l->kind->text,
@@ -161,10 +163,10 @@ resolve_kind(struct heartbeats *b, struct leg_heartbeats *l)
 	if (leg->heartbeat_kind != 0)
 		l->usable = leg->heartbeat_kind;
 	else if (!b->may_be_any && !b->takes_texts && l->kinds != 0)
-		l->usable = b->route->codec->leg[l->side].kind;	/* 0: only on demand */
+		l->usable = b->route->codec->leg[l->side].kind;	/* 0: opt-in */
 }
 
-/* A kind that is there on demand alone has no interval of its own: that of the other leg suits the protocol. */
+/* An opt-in kind has no interval of its own: the other leg's suits the protocol. */
 static int64_t
 auto_interval(const struct heartbeats *b, enum side side)
 {
@@ -173,18 +175,18 @@ auto_interval(const struct heartbeats *b, enum side side)
 	return c->leg[side].interval_ms != 0 ? c->leg[side].interval_ms : c->leg[side_other(side)].interval_ms;
 }
 
-/* What says more of a heartbeat that the leg's protocol does not have; "off" and "auto" ask for nothing. */
+/* Details of a heartbeat that the leg's protocol does not have; "off" and "auto" are harmless. */
 static void
-judge_details(const struct heartbeats *b, const struct leg_heartbeats *l, const struct parsed *d, const struct section *s)
+check_details(const struct heartbeats *b, const struct leg_heartbeats *l, const struct parsed *d, const struct section *s)
 {
-	const bool asks_for_misses = b->route->leg[l->side].heartbeat_misses > 0;
-	const char *const names[] = { "heartbeat_timeout", "heartbeat_limit", asks_for_misses ? "heartbeat_misses" : NULL };
+	const bool sets_misses = b->route->leg[l->side].heartbeat_misses > 0;
+	const char *const names[] = { "heartbeat_timeout", "heartbeat_limit", sets_misses ? "heartbeat_misses" : NULL };
 
 	for (size_t i = 0; i < 3 && names[i] != NULL; i++) {
 		const struct entry *e = decides(d, s, names[i], l->side);
 
-		if (l->kinds == 0 && must_tell(b, l, e, section_owns(s, e)))
-			tell_no_heartbeats(b, l, e);
+		if (l->kinds == 0 && must_report(b, l, e, section_owns(s, e)))
+			report_no_heartbeats(b, l, e);
 	}
 }
 
@@ -203,10 +205,10 @@ resolve_interval(struct heartbeats *b, struct leg_heartbeats *l)
 			errors_add(b->errors, l->kind->line, "%s: this kind has no interval of its own; write also "
 			    "%s.heartbeat = 25s", l->kind->name, side_name(l->side));
 	} else if (is_wanted && l->usable == 0) {
-		if (l->kinds == 0 && must_tell(b, l, l->heartbeat, l->own_heartbeat))
-			tell_no_heartbeats(b, l, l->heartbeat);
+		if (l->kinds == 0 && must_report(b, l, l->heartbeat, l->own_heartbeat))
+			report_no_heartbeats(b, l, l->heartbeat);
 		else if (l->kinds != 0 && l->own_heartbeat && l->heartbeat->side >= 0)
-			errors_add(b->errors, l->heartbeat->line, "%s: protocol = %s heartbeats the %s only on demand; write "
+			errors_add(b->errors, l->heartbeat->line, "%s: with protocol = %s heartbeats to the %s are opt-in; write "
 			    "also %s.heartbeat_kind = %s", l->heartbeat->name, b->route->protocol,
 			    side_name(l->side), side_name(l->side), kinds_text(l->kinds, kinds));
 		leg->heartbeat_ms = 0;
@@ -215,38 +217,38 @@ resolve_interval(struct heartbeats *b, struct leg_heartbeats *l)
 
 /* heartbeat_send and heartbeat_expect belong to protocol = line, and the second to the first. */
 static void
-judge_lines(struct heartbeats *b, const struct section *s)
+check_lines(struct heartbeats *b, const struct section *s)
 {
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		const struct leg_heartbeats *l = &b->leg[side];
 		const struct entry *texts[] = { l->send, l->expect };
 
 		for (size_t i = 0; i < 2; i++)
-			if (!b->takes_texts && section_owns(s, texts[i]) && (texts[i]->side >= 0 || side == CLIENT))
+			if (!b->takes_texts && section_owns(s, texts[i]) && !texts[i]->is_guess && (texts[i]->side >= 0 || side == CLIENT))
 				errors_add(b->errors, texts[i]->line, "%s: only protocol = %s has a text of its own to "
-				    "send; leave this out", texts[i]->name,
+				    "send; remove this", texts[i]->name,
 				    name_with(CODEC_TAKES_TEXTS));
 		if (b->takes_texts && l->expect != NULL && l->send == NULL && section_owns(s, l->expect))
-			errors_add(b->errors, l->expect->line, "%s: nothing is sent that this could answer; write %s.heartbeat_send",
+			errors_add(b->errors, l->expect->line, "%s: no heartbeat is sent that this could be the reply to; write %s.heartbeat_send",
 			    l->expect->name, side_name(l->side));
 	}
 }
 
-/* protocol = line is there for its heartbeats: without a text it has none, unless none was wanted. */
+/* protocol = line needs a text, unless heartbeats are off. */
 static void
-judge_line_route(struct heartbeats *b, const struct parsed *d, const struct section *s)
+check_line_route(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
 	const struct entry *e = parsed_decides(d, s, key_find("protocol"), CLIENT);
 
 	if (!b->takes_texts || b->leg[CLIENT].send != NULL || b->leg[BACKEND].send != NULL)
 		return;
 	if (b->route->leg[CLIENT].heartbeat_ms >= 0 && b->route->leg[BACKEND].heartbeat_ms >= 0)
-		return;		/* both off, or told by resolve_interval() */
+		return;		/* both off, or resolve_interval() has the error */
 	errors_add(b->errors, e->line, "%s: \"%s\" needs a text to send; write client.heartbeat_send or "
 	    "backend.heartbeat_send, or heartbeat = off", e->name, b->route->protocol);
 }
 
-/* Whether heartbeats keep out of a transaction unless told otherwise. */
+/* Whether heartbeats stay out of a transaction by default. */
 static bool
 has_transactions(const struct heartbeats *b)
 {
@@ -254,16 +256,16 @@ has_transactions(const struct heartbeats *b)
 }
 
 static void
-judge_transaction(struct heartbeats *b, const struct parsed *d, const struct section *s)
+check_transaction(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
 	const struct entry *e = decides(d, s, "heartbeat_in_transaction", BACKEND);
 
 	if (!b->route->codec_settings.in_transaction || has_transactions(b) || !section_owns(s, e))
 		return;
 	if (b->route->codec == NULL)
-		tell_no_heartbeats(b, &b->leg[BACKEND], e);
+		report_no_heartbeats(b, &b->leg[BACKEND], e);
 	else
-		errors_add(b->errors, e->line, "%s: with protocol = %s no transaction holds heartbeats up; leave this out",
+		errors_add(b->errors, e->line, "%s: with protocol = %s heartbeats do not depend on transactions; remove this",
 		    e->name, b->route->protocol);
 }
 
@@ -274,25 +276,25 @@ packets_an_hour(int64_t period_ms)
 	return INT64_C(2) * 3600 * 1000 / period_ms;
 }
 
-/* Periods for tests, or written with the wrong unit: they work, and cost packets without end. */
+/* Periods for tests, or with the wrong unit: they work, but cost many packets. */
 static void
 warn_of_haste(const struct heartbeats *b, const struct leg_heartbeats *l, const struct parsed *d, const struct section *s)
 {
 	const struct leg_settings *leg = &b->route->leg[l->side];
 	const struct entry *timeout = decides(d, s, "heartbeat_timeout", l->side);
-	const bool asks = (leg->heartbeat_kind != 0 ? leg->heartbeat_kind : l->kinds) & HEARTBEAT_PING;
+	const bool pings = (leg->heartbeat_kind != 0 ? leg->heartbeat_kind : l->kinds) & HEARTBEAT_PING;
 
 	if (leg->heartbeat_ms > 0 && leg->heartbeat_ms < HASTY_MS && l->heartbeat != NULL)
-		errors_warn(b->errors, l->heartbeat->line, "%s: after \"%s\" a quiet flow costs at least %" PRId64 " packets an "
+		errors_warn(b->errors, l->heartbeat->line, "%s: with \"%s\" an idle flow costs at least %" PRId64 " packets an "
 		    "hour on each such leg; write 1s or more, such as 25s", l->heartbeat->name, l->heartbeat->text,
 		    packets_an_hour(leg->heartbeat_ms));
-	if (leg->heartbeat_ms > 0 && asks && leg->heartbeat_timeout_ms < HASTY_MS && timeout != NULL)
-		errors_warn(b->errors, timeout->line, "%s: after \"%s\" a peer that is slow or hangs is asked again, which costs "
+	if (leg->heartbeat_ms > 0 && pings && leg->heartbeat_timeout_ms < HASTY_MS && timeout != NULL)
+		errors_warn(b->errors, timeout->line, "%s: with \"%s\" a peer that is slow or hangs is pinged again, which costs "
 		    "up to %" PRId64 " packets an hour, and a busy one is taken for dead; write 1s or more, such as 30s",
 		    timeout->name, timeout->text, packets_an_hour(leg->heartbeat_timeout_ms));
 }
 
-/* Event streams are spoken there, or may be. */
+/* True when there are event streams, or may be. */
 static bool
 has_events(const struct heartbeats *b)
 {
@@ -301,7 +303,7 @@ has_events(const struct heartbeats *b)
 
 /* heartbeat_text and heartbeat_at_start belong to event streams. */
 static void
-judge_comments(struct heartbeats *b, const struct parsed *d, const struct section *s)
+check_comments(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
 	const struct codec_settings *settings = &b->route->codec_settings;
 	const char *const names[] = {
@@ -312,12 +314,12 @@ judge_comments(struct heartbeats *b, const struct parsed *d, const struct sectio
 		const struct entry *e = names[i] != NULL ? decides(d, s, names[i], CLIENT) : NULL;
 
 		if (e != NULL && !has_events(b) && section_owns(s, e))
-			errors_add(b->errors, e->line, "%s: with protocol = %s there are no event streams; leave this out, or write "
+			errors_add(b->errors, e->line, "%s: with protocol = %s there are no event streams; remove this, or write "
 			    "protocol = %s", e->name, b->route->protocol, name_with(CODEC_HAS_COMMENTS));
 	}
 }
 
-/* What came from [defaults] and has no use here: it would be an error where a printed file has it. */
+/* Drops what came from [defaults] and has no use here: in a printed file it would be an error. */
 static void
 drop_useless(struct heartbeats *b)
 {
@@ -349,21 +351,23 @@ resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s)
 	struct heartbeats b;
 
 	if (protocol != NULL && !protocol->is_good)
-		return;		/* an error already: nothing is known of its heartbeats */
+		return;		/* an error already */
 	heartbeats_gather(&b, d, s, r);
-	judge_lines(&b, s);
-	judge_line_route(&b, d, s);
-	judge_transaction(&b, d, s);
-	judge_comments(&b, d, s);
+	check_lines(&b, s);
+	check_line_route(&b, d, s);
+	check_transaction(&b, d, s);
+	check_comments(&b, d, s);
 	drop_useless(&b);
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		struct leg_settings *leg = &r->leg[side];
 
 		if (leg->heartbeat_ms != 0) {
-			judge_details(&b, &b.leg[side], d, s);
+			check_details(&b, &b.leg[side], d, s);
 			resolve_kind(&b, &b.leg[side]);
 			resolve_interval(&b, &b.leg[side]);
 		}
+		assert(leg->heartbeat_ms >= 0);	/* auto is resolved */
+		assert((leg->heartbeat_kind & ~(unsigned)ANY_KIND) == 0);
 		warn_of_haste(&b, &b.leg[side], d, s);
 		r->codec_settings.heartbeats[side] = leg->heartbeat_ms > 0 || leg->heartbeat_is_auto;
 		r->codec_settings.kind[side] = leg->heartbeat_kind;

@@ -1,12 +1,13 @@
 /*
  * keys.c - the table of keys, and how their names are read.
  *
- * A row says where a key may stand, how its value is read and printed, the
+ * A row says where a key may stand, how its value is read and printed, its
  * default (as text: it goes through the same reader as the operator's), and
- * what it is for. A new setting is a row here and a field in config.h.
+ * its help. A new setting is a row here and a field in config.h.
  *
  * A key of a leg without the leg's name means both legs.
  */
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -44,102 +45,101 @@ static const struct word on_dead[] = {
 	.offset = offsetof(struct route, codec_settings.field), .stride = sizeof(struct codec_bytes)
 
 const struct key keys[] = {
-	{ PROCESS("workers", count, workers), .min = 1, .max = 256, .words = automatic, .def = "auto",
+	{ PROCESS("workers", count, workers), .min = 1, .max = CONFIG_WORKERS_MAX, .words = automatic, .def = "auto",
 	  .help = "Threads that relay; auto: one a core" },
 	{ PROCESS("log", log, log), .def = "stderr",
 	  .help = "Where the log goes; a file is opened again on SIGUSR1" },
 	{ PROCESS("log_format", word, log.format), .words = formats, .def = "text",
 	  .help = "How a log line is written" },
 	{ PROCESS("log_level", word, log.level), .words = levels, .def = "info",
-	  .help = "The least weighty lines that are logged; a flow's end is info, its start debug" },
-	{ PROCESS("control", path, control), .words = off, .def = "/run/stent/control.sock",
+	  .help = "Minimum severity of the lines that are logged; a flow's end is info, its start debug" },
+	{ PROCESS("control", path, control), .words = off, .def = CONFIG_CONTROL_PATH,
 	  .help = "Socket for stent status, top, kill, drain and healthcheck" },
 	{ PROCESS("admin", admin, admin), .words = off, .def = "127.0.0.1:9464",
 	  .help = "Where the status page, /metrics, /healthz and /flows are served, without a password" },
 	{ PROCESS("admin_hosts", hosts, admin_hosts), .words = off, .def = "off",
-	  .help = "Names by which a browser or scraper may ask for them (the Host header), besides addresses, the "
+	  .help = "Host names that a browser or scraper may use for them (the Host header), besides addresses, the "
 	    "machine's own names, and names without a dot" },
 	{ PROCESS("user", user, user), .words = off, .def = "nobody",
-	  .help = "The user that a stent started as root becomes; off: it stays root" },
+	  .help = "The user that stent switches to when started as root; off: it stays root" },
 	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",
-	  .help = "So many flows at once and no more; auto: what the limits on descriptors and epoll watches allow" },
+	  .help = "Limit of open flows; auto: what the limits on descriptors and epoll watches allow" },
 	{ PROCESS("drain_timeout", duration, drain_timeout_ms), .max = DAYS(7), .def = "30s",
-	  .help = "How long a stent that was told to stop waits for its flows to end" },
+	  .help = "How long stent waits for its flows to end after it was told to stop" },
 
 	{ ROUTE("listen", listen, listen),
-	  .help = "Where clients come in; several by comma. 0.0.0.0:PORT is IPv4, [::]:PORT IPv6, "
+	  .help = "Where clients connect; several separated by commas. 0.0.0.0:PORT is IPv4, [::]:PORT IPv6, "
 	    ":PORT both; fd:NAME is a socket from systemd, unix:@NAME an abstract one" },
 	{ ROUTE("unix_mode", mode, unix_mode), .max = 0777, .def = "0660",
 	  .help = "Who may connect to a listener on unix:PATH, as chmod has it; the file belongs to user" },
 	{ ROUTE("backend", backend, backend),
-	  .help = "Where flows go; several by comma, tried in order; one that did not answer, last for a while. A name is "
-	    "looked up, and all its addresses are tried; original: where a redirected flow wanted to go" },
+	  .help = "Where flows go; several separated by commas, tried in order; one that failed is tried last for a while. A name "
+	    "is looked up, and all its addresses are tried; original: the destination of a redirected connection" },
 	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
-	  .help = "What is spoken, which decides the heartbeats; tcp: plain bytes, TCP probes alone; "
-	    "auto: found out from the first bytes" },
+	  .help = "The application protocol, which decides the heartbeats; tcp: any bytes, TCP probes only; "
+	    "auto: detected from the first bytes" },
 	{ ROUTE("connect_timeout", duration, connect_timeout_ms), .min = 1, .max = DAYS(1), .def = "5s",
-	  .help = "For all the backends of a flow and their addresses together" },
+	  .help = "Limit for connecting, over all backends of a flow and their addresses" },
 	{ ROUTE("failover_after", duration, failover_after_ms), .min = 1, .max = DAYS(1), .words = off, .def = "250ms",
-	  .help = "A backend that has not answered for so long has the next one tried beside it, and the first to answer gets "
-	    "the flow; off: the next is tried when it has failed, or has used up its share of connect_timeout" },
+	  .help = "When a backend has not accepted after this time, the next one is tried in parallel, and the first to accept gets "
+	    "the flow; off: the next is tried when one has failed, or has used up its share of connect_timeout" },
 	{ ROUTE("dns_ttl", duration, dns_ttl_ms), .max = DAYS(1), .def = "10s",
-	  .help = "How long an address that was looked up is used before it is looked up again; it stays "
+	  .help = "How long a resolved address is used before the name is looked up again; it stays "
 	    "in use while no name server replies" },
 	{ ROUTE("urgent", flag, urgent), .def = "on",
-	  .help = "Carry TCP's urgent bytes over (Oracle's break, Telnet, rlogin, old FTP); off: they are left out, as for a "
+	  .help = "Relay TCP's urgent bytes (Oracle's break, Telnet, rlogin, old FTP); off: they are left out, as for a "
 	    "program that does not ask for them" },
 	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "notify",
-	  .help = "What the living side gets when the other is dead: the protocol's own goodbye where it "
-	    "has one, a reset, or a plain end (a reset where the end alone would make a part of a response look whole)" },
+	  .help = "What the surviving peer gets when the other is dead. notify: the protocol's close message or error where it has "
+	    "one, else a reset; close: a plain end (a reset where an end alone would make a partial response look complete)" },
 	{ ROUTE("cancel_on_death", flag, cancel_on_death), .def = "on",
-	  .help = "Tell the backend to stop the work of a client that is dead or was cut off (kill, "
-	    "idle_timeout), where the protocol can" },
+	  .help = "Cancel the running query of a client that is dead or was cut off (kill, idle_timeout), where the protocol can" },
 
 	{ LEG("keepalive", keepalive, keepalive), .words = off, .def = "25s/10s/6",
-	  .help = "TCP probes: after so long idle, so far apart, so many unanswered mean death" },
+	  .help = "TCP keepalive probes: idle time before the first, interval between two, and how many unanswered mean death" },
 	{ LEG("user_timeout", duration, keepalive.user_timeout_ms), .min = 1, .max = USER_TIMEOUT_MAX,
 	  .words = automatic_or_off, .def = "auto",
-	  .help = "TCP_USER_TIMEOUT: bytes unacknowledged so long mean death; auto: idle + interval x "
+	  .help = "TCP_USER_TIMEOUT: bytes unacknowledged for this long mean death; auto: idle + interval x "
 	    "probes of keepalive; off: the kernel's own limit" },
 	{ LEG("heartbeat", heartbeat, heartbeat_ms), .min = 1, .max = DAYS(7),
 	  .words = automatic_or_off, .def = "auto",
-	  .help = "A heartbeat goes out after so long without bytes in either direction; auto: what suits "
+	  .help = "A heartbeat is sent after this time without bytes in either direction; auto: what suits "
 	    "the protocol" },
 	{ LEG("heartbeat_kind", word, heartbeat_kind), .words = kinds, .def = "auto",
-	  .help = "tell: nobody replies it; ask: it is answered, a hung program is found; ahead: bytes "
-	    "that are certain to come, sent early; auto: what suits the protocol" },
+	  .help = "oneway: no reply is expected; ping: the peer must reply, which finds a hung program; early: bytes "
+	    "that are certain to come anyway, sent in advance; auto: what suits the protocol" },
 	{ LEG("heartbeat_timeout", duration, heartbeat_timeout_ms), .min = 1, .max = DAYS(1), .def = "30s",
-	  .help = "The answer to an asking heartbeat is due within" },
+	  .help = "How long the reply to a ping may take" },
 	{ LEG("heartbeat_misses", count, heartbeat_misses), .min = 1, .max = 1000,
 	  .words = automatic_or_off, .def = "auto",
-	  .help = "So many replies missed in a row mean death; auto: 3 when asking, off when telling" },
+	  .help = "Replies missed in a row that mean death; auto: 3 for ping, off for oneway and early" },
 	{ LEG("heartbeat_limit", duration, heartbeat_limit_ms), .min = 1, .max = DURATION_MAX_MS,
 	  .words = off, .def = "12h",
-	  .help = "Heartbeats end when the other side's application gave no sign of itself for so long; "
-	    "then the server's own idle rules have their say" },
+	  .help = "Heartbeats stop when the other side's application has been idle for this long; "
+	    "then the server's own idle rules apply" },
 	{ LEG("idle_timeout", duration, idle_timeout_ms), .min = 1, .max = DURATION_MAX_MS,
 	  .words = off, .def = "off",
-	  .help = "A flow ends when this side's application was silent for so long" },
+	  .help = "A flow ends when this side's application has been idle for this long" },
 	{ LEG_BYTES("heartbeat_send", line, heartbeat_send),
-	  .help = "With protocol = line: the heartbeat's line, such as \"PING\\n\"; knows \\n \\r \\t \\0 "
+	  .help = "With protocol = line: the heartbeat's line, such as \"PING\\n\"; escapes: \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"" },
 	{ LEG_BYTES("heartbeat_expect", bytes, heartbeat_expect),
-	  .help = "With protocol = line: the answer, which is taken out: a line that the application itself never "
-	    "gets; without it nobody replies" },
+	  .help = "With protocol = line: the reply, which is removed: a line that the application itself never "
+	    "gets; without it the heartbeat is one-way" },
 	{ .name = "heartbeat_text", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_comment,
 	  .offset = offsetof(struct route, codec_settings.comment), .words = automatic, .def = "auto",
-	  .help = "The comment that is the heartbeat in an event stream, such as \":stent\\n\\n\", with or without the empty line "
+	  .help = "The comment sent as heartbeat in an event stream, such as \":stent\\n\\n\", with or without the empty line "
 	    "behind it; \\n: as the stream ends its lines; auto: \":\\n\\n\", and \":\\n\" in a stream whose events have ids" },
 	{ .name = "heartbeat_at_start", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.comment_at_start), .def = "off",
-	  .help = "Heartbeats into an event stream begin before its first byte: for a server that thinks for long" },
+	  .help = "Heartbeats into an event stream begin before its first byte: for a server that takes long to respond" },
 	{ .name = "heartbeat_in_transaction", .scope = SCOPE_LEG, .legs = BACKEND_LEG, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.in_transaction), .def = "off",
-	  .help = "Heartbeats to a database go on inside a transaction, which keeps its locks" },
+	  .help = "Heartbeats to a database also inside an open transaction, which then keeps its locks" },
 	{ .name = "heartbeat_while_busy", .scope = SCOPE_LEG, .legs = BOTH_LEGS, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.while_busy), .stride = sizeof(bool), .def = "off",
-	  .help = "Heartbeats of a database protocol go to this side also while a statement or command runs, when somebody may "
-	    "be watching the connection's silence; for middleboxes that count data alone" },
+	  .help = "Heartbeats of a database protocol go to this side also while a statement or command runs, when the peer may "
+	    "itself watch for silence; for middleboxes that count only data" },
 	{ 0 },
 };
 
@@ -193,12 +193,21 @@ key_form(const struct key *k, char buf[KEY_FORM_MAX])
 	return buf;
 }
 
-/* A right key behind a wrong leg, or a leg's name before a key that has none. */
+/* The key of this name, or the one that was renamed from it. */
+static const struct key *
+find_former(const char *name)
+{
+	const char *now = nearest_successor(name);
+
+	return key_find(now != NULL ? now : name);
+}
+
+/* A right or former key behind a wrong leg, or a leg's name before a key that has none. */
 static const char *
 meant_leg(const char *wrong, char buf[MEANT_MAX])
 {
 	const char *dot = strchr(wrong, '.');
-	const struct key *k = dot != NULL ? key_find(dot + 1) : NULL;
+	const struct key *k = dot != NULL ? find_former(dot + 1) : NULL;
 	char prefix[NEAREST_MAX];
 	struct nearest n;
 
@@ -214,7 +223,7 @@ meant_leg(const char *wrong, char buf[MEANT_MAX])
 	else if (nearest_best(&n) != NULL)
 		snprintf(buf, MEANT_MAX, "%s.%s", nearest_best(&n), k->name);
 	else if (k->legs == BOTH_LEGS)
-		snprintf(buf, MEANT_MAX, "client.%s or backend.%s", k->name, k->name);
+		snprintf(buf, MEANT_MAX, "client.%s\" or \"backend.%s", k->name, k->name);
 	else
 		snprintf(buf, MEANT_MAX, "%s.%s", side_name(k->legs == CLIENT_LEG ? CLIENT : BACKEND), k->name);
 	return buf;
@@ -245,5 +254,7 @@ key_meant(const char *wrong, bool of_process, bool of_route, char buf[MEANT_MAX]
 void *
 key_field(const struct key *k, void *base, enum side side)
 {
+	assert(side == CLIENT || side == BACKEND);
+	assert(k->scope == SCOPE_LEG || k->stride == 0);
 	return (char *)base + k->offset + k->stride * side;
 }

@@ -1,6 +1,6 @@
 /*
- * keys.h - the table of keys: every setting there is, once. The reader, the
- * printer, the help, the reference in docs/settings.md and the sample file come from it.
+ * keys.h - the table of keys: every setting, once. The reader, the printer, the
+ * help, the reference in docs/settings.md and the man page are made from it.
  */
 #ifndef STENT_CONFIG_KEYS_H
 #define STENT_CONFIG_KEYS_H
@@ -23,9 +23,9 @@ enum scope {
 
 enum { CLIENT_LEG = 1 << CLIENT, BACKEND_LEG = 1 << BACKEND, BOTH_LEGS = CLIENT_LEG | BACKEND_LEG };
 
-/* Where a value stands and whom to tell that it is wrong. */
+/* Where a value stands, and where its errors go. */
 struct spot {
-	struct errors *errors;	/* NULL: it was judged before */
+	struct errors *errors;	/* NULL: it was checked before */
 	int line;
 	const char *name;	/* the key as written: "client.keepalive" */
 };
@@ -38,7 +38,7 @@ struct key;
 /* A kind of value. Fields start zeroed; what they own is freed with the settings. */
 struct type {
 	const char *form;	/* for the help; NULL: made from the words */
-	/* 0, -EINVAL (told to the spot) or -ENOMEM; writes the field only on success. */
+	/* 0, -EINVAL (the spot has the error) or -ENOMEM; writes the field only on success. */
 	int (*parse)(const struct key *k, void *field, const char *text, const struct spot *spot);
 	void (*print)(const struct key *k, const void *field, FILE *out);
 	bool (*is_unset)(const void *field);	/* NULL: it always has a value */
@@ -92,7 +92,8 @@ const char *key_text(const struct key *k, int side, char buf[KEY_NAME_MAX]);
 const char *key_form(const struct key *k, char buf[KEY_FORM_MAX]);
 /*
  * What was probably meant by a wrong name, among the keys of [stent], those of
- * a route, or all: a name, or "this or that". Returns buf, or NULL.
+ * a route, or all: a name, or two as `this" or "that`, to be put in quotes.
+ * Returns buf, or NULL.
  */
 #define MEANT_MAX (2 * KEY_NAME_MAX + 8)
 const char *key_meant(const char *wrong, bool of_process, bool of_route, char buf[MEANT_MAX]);

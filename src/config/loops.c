@@ -1,12 +1,13 @@
 /*
- * loops.c - routes that lead back to themselves, alone or by way of others: a
- * flow there would go round until no descriptor is left.
+ * loops.c - routes that lead back to themselves, directly or through others: a
+ * flow there would loop until no descriptor is left.
  *
- * Only what is certain from the file is judged: literal addresses, localhost
- * and paths. A listener on every address is reached by those that this machine
- * has now. What a name or a firewall leads home is found when it comes back
- * (net/own_ends.c).
+ * Only what is certain from the file is checked: literal addresses, localhost
+ * and paths. A wildcard listener is matched with the addresses that this machine
+ * has now. A loop through a name or a firewall is detected when a connection
+ * comes back (net/own_ends.c).
  */
+#include <assert.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <stdlib.h>
@@ -17,10 +18,10 @@
 
 #define PATH_TEXT_MAX 256
 
-enum mark { UNSEEN, ON_PATH, DONE };
+enum mark { NOT_VISITED, ON_PATH, DONE };
 
-/* A route as a knot of the graph. */
-struct knot {
+/* A route as a node of the graph. */
+struct node {
 	const struct route *route;
 	const struct section *section;
 	enum mark mark;
@@ -28,8 +29,8 @@ struct knot {
 };
 
 struct graph {
-	struct parsed *draft;
-	struct knot *knots;
+	struct parsed *parsed;
+	struct node *nodes;
 	size_t n;
 	struct ifaddrs *own;		/* this machine's addresses */
 };
@@ -139,7 +140,7 @@ static void
 write_path(const struct graph *g, size_t first, size_t last, char text[PATH_TEXT_MAX])
 {
 	size_t at = last, len = 0;
-	const char *name = g->knots[first].route->name;
+	const char *name = g->nodes[first].route->name;
 
 	/* From its end, as each knows only the one before it. */
 	text[PATH_TEXT_MAX - 1] = '\0';
@@ -150,72 +151,73 @@ write_path(const struct graph *g, size_t first, size_t last, char text[PATH_TEXT
 			break;
 		len += n;
 		memcpy(text + PATH_TEXT_MAX - 1 - len, name, n);
-		if (name == g->knots[first].route->name && len > n)
+		if (name == g->nodes[first].route->name && len > n)
 			break;
 		len += 3;
 		memcpy(text + PATH_TEXT_MAX - 1 - len, " > ", 3);
-		name = g->knots[at].route->name;
-		at = g->knots[at].from;
+		name = g->nodes[at].route->name;
+		at = g->nodes[at].from;
 	}
 	memmove(text, text + PATH_TEXT_MAX - 1 - len, len + 1);
 }
 
 static void
-tell_loop(struct graph *g, size_t first, size_t last, const struct endpoint *backend, const struct endpoint *listen)
+report_loop(struct graph *g, size_t first, size_t last, const struct endpoint *backend, const struct endpoint *listen)
 {
-	const struct section *s = g->knots[last].section, *to = g->knots[first].section;
+	const struct section *s = g->nodes[last].section, *to = g->nodes[first].section;
 	char path[PATH_TEXT_MAX], place[PLACE_MAX];
 
 	if (first == last) {
-		errors_add(&g->draft->errors, key_line(g->draft, s, "listen"), "listen: \"%s\" is the route's own backend \"%s\"; "
+		errors_add(&g->parsed->errors, key_line(g->parsed, s, "listen"), "listen: \"%s\" is the route's own backend \"%s\"; "
 		    "give one another port", listen->text, backend->text);
 		return;
 	}
 	write_path(g, first, last, path);
-	errors_add(&g->draft->errors, key_line(g->draft, s, "backend"), "backend: \"%s\" of [route %s] leads back to \"%s\" of "
-	    "[route %s] (%s), round and round: %s; name another backend in one of them", backend->text, s->name,
-	    listen->text, to->name, errors_place(&g->draft->errors, key_line(g->draft, to, "listen"), place), path);
+	errors_add(&g->parsed->errors, key_line(g->parsed, s, "backend"), "backend: \"%s\" of [route %s] leads back to \"%s\" of "
+	    "[route %s] (%s), a loop: %s; name another backend in one of them", backend->text, s->name,
+	    listen->text, to->name, errors_place(&g->parsed->errors, key_line(g->parsed, to, "listen"), place), path);
 }
 
 static void
 follow(struct graph *g, size_t i)
 {
-	g->knots[i].mark = ON_PATH;
+	assert(g->nodes[i].mark == NOT_VISITED);
+	g->nodes[i].mark = ON_PATH;
 	for (size_t k = 0; k < g->n; k++) {
-		const struct endpoint *backend, *listen = find_way(g, g->knots[i].route, g->knots[k].route, &backend);
+		const struct endpoint *backend, *listen = find_way(g, g->nodes[i].route, g->nodes[k].route, &backend);
 
-		if (listen == NULL || g->knots[k].mark == DONE)
+		if (listen == NULL || g->nodes[k].mark == DONE)
 			continue;
-		if (g->knots[k].mark == ON_PATH) {
-			tell_loop(g, k, i, backend, listen);
+		if (g->nodes[k].mark == ON_PATH) {
+			report_loop(g, k, i, backend, listen);
 			continue;
 		}
-		g->knots[k].from = i;
+		g->nodes[k].from = i;
 		follow(g, k);
 	}
-	g->knots[i].mark = DONE;
+	g->nodes[i].mark = DONE;
 }
 
 void
 resolve_loops(const struct config *c, struct parsed *d)
 {
-	struct graph g = { .draft = d, .knots = calloc(c->n_routes + 1, sizeof(*g.knots)) };
+	struct graph g = { .parsed = d, .nodes = calloc(c->n_routes + 1, sizeof(*g.nodes)) };
 
-	if (g.knots == NULL) {
+	if (g.nodes == NULL) {
 		d->errors.failed = -ENOMEM;
 		return;
 	}
 	for (size_t i = 0; i < d->n; i++)
 		if (d->sections[i].kind == SECTION_ROUTE && !d->sections[i].is_faulty) {
-			g.knots[g.n] = (struct knot){ &c->routes[g.n], &d->sections[i], UNSEEN, g.n };
+			g.nodes[g.n] = (struct node){ &c->routes[g.n], &d->sections[i], NOT_VISITED, g.n };
 			g.n++;
 		}
 	if (getifaddrs(&g.own) != 0)
 		g.own = NULL;		/* loopback is known all the same */
 	for (size_t i = 0; i < g.n; i++)
-		if (g.knots[i].mark == UNSEEN)
+		if (g.nodes[i].mark == NOT_VISITED)
 			follow(&g, i);
 	if (g.own != NULL)
 		freeifaddrs(g.own);
-	free(g.knots);
+	free(g.nodes);
 }

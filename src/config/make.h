@@ -1,4 +1,4 @@
-/* make.h - the steps from a draft to a struct config. */
+/* make.h - the steps from parsed settings to a struct config. */
 #ifndef STENT_CONFIG_MAKE_H
 #define STENT_CONFIG_MAKE_H
 
@@ -8,24 +8,24 @@
 #include "config/keys.h"
 #include "stent/config.h"
 
-/* Reads a value and throws it away: 0, -EINVAL (told to the spot) or -ENOMEM. */
-int value_judge(const struct key *k, const char *text, const struct spot *spot);
+/* Reads a value and discards it: 0, -EINVAL (the spot has the error) or -ENOMEM. */
+int value_check(const struct key *k, const char *text, const struct spot *spot);
 
-/* Reads a file into a draft. 0, -errno when it cannot be read, -ENOMEM. */
+/* Reads a file. 0, -errno when it cannot be read, -ENOMEM. */
 int parsed_read(struct parsed *d, const char *path);
 
-/* Works out every auto and judges what needs the whole file. Errors go to d->errors. */
+/* Resolves every auto and checks what needs the whole file. Errors go to d->errors. */
 void resolve_routes(struct config *c, struct parsed *d);
-/* Judges which listeners get in each other's way. */
+/* Checks for listeners that clash. */
 void resolve_listeners(const struct config *c, struct parsed *d);
-/* Judges which routes lead back to themselves. */
+/* Checks for routes that lead back to themselves. */
 void resolve_loops(const struct config *c, struct parsed *d);
-/* Judges and works out the heartbeats of one route. */
+/* Checks and resolves the heartbeats of one route. */
 void resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s);
 
 /*
- * From a draft that holds all there is to a config: tells every error.
- * The draft is cleared. As config_read().
+ * Makes a config of complete parsed settings, and prints every error to errors.
+ * Clears d. Returns as config_read() does.
  */
 int config_make(struct config **ret, struct parsed *d, FILE *errors);
 

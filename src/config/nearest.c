@@ -1,12 +1,14 @@
 /*
  * nearest.c - how near two words are.
  *
- * The distance counts letters put in, left out, exchanged, and neighbours
- * swapped; capitals do not count. A third of the letters may be wrong. Further
- * off, a word may still be an abbreviation: "pg" has its letters in
- * "postgres" in that order, and begins as it does; or the right word with
- * more behind it: "warning" for "warn". That is the weaker hint.
+ * The distance counts letters inserted, left out, replaced, and neighbours
+ * swapped; case does not count. A third of the letters may be wrong. Further
+ * off, a word may still be an abbreviation ("pg" has its letters in "postgres"
+ * in that order, and begins as it does), or the right word with more behind it
+ * ("warning" for "warn"). That is the weaker hint. The strongest is a name that
+ * was renamed: its successor wins over everything.
  */
+#include <assert.h>
 #include <ctype.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -15,6 +17,19 @@
 #include <strings.h>
 
 #include "stent/nearest.h"
+
+/* Keys and values of earlier versions. */
+static const struct {
+	const char *former, *now;
+} renamed[] = {
+	{ "lookup_age", "dns_ttl" },
+	{ "beat_send", "heartbeat_send" },
+	{ "beat_expect", "heartbeat_expect" },
+	{ "tell", "oneway" },
+	{ "ask", "ping" },
+	{ "ahead", "early" },
+	{ "farewell", "notify" },
+};
 
 static unsigned
 least(unsigned a, unsigned b)
@@ -74,6 +89,28 @@ is_abbreviation(const char *word, const char *right)
 	return true;
 }
 
+const char *
+nearest_successor(const char *word)
+{
+	for (size_t i = 0; i < sizeof(renamed) / sizeof(renamed[0]); i++)
+		if (strcmp(renamed[i].former, word) == 0)
+			return renamed[i].now;
+	return NULL;
+}
+
+/* Also "client.heartbeat_send" for "client.beat_send". */
+static bool
+is_successor(const char *word, const char *right)
+{
+	const char *dot = strchr(word, '.'), *now;
+	const size_t prefix = dot != NULL ? (size_t)(dot - word) + 1 : 0;
+
+	if (strncmp(word, right, prefix) != 0)
+		return false;
+	now = nearest_successor(word + prefix);
+	return now != NULL && strcmp(now, right + prefix) == 0;
+}
+
 void
 nearest_start(struct nearest *n, const char *word)
 {
@@ -88,10 +125,13 @@ nearest_offer(struct nearest *n, const char *right)
 	unsigned d = distance(n->word, right), limit = (unsigned)strlen(n->word) / 3;
 	unsigned score = UINT_MAX;
 
-	if (d <= (limit > 0 ? limit : 1))
-		score = d;
+	assert(n->word != NULL);	/* nearest_start() came first */
+	if (is_successor(n->word, right))
+		score = 0;
+	else if (d <= (limit > 0 ? limit : 1))
+		score = d + 1;
 	else if (is_abbreviation(n->word, right) || is_longer(n->word, right))
-		score = NEAREST_MAX;	/* behind every distance */
+		score = NEAREST_MAX + 1;	/* behind every distance */
 	if (score < n->score) {
 		n->score = score;
 		snprintf(n->best, sizeof(n->best), "%s", right);

@@ -1,11 +1,12 @@
 /*
- * draft.c - judges sections, keys and values one by one, and keeps them.
+ * parsed.c - checks sections, keys and values one by one, and keeps them.
  *
- * Everything that can be said of a line by itself is said here; what needs
- * the whole file is left to defaults.c. A wrong name that is near a right one
- * is kept as that one, without a value: a mistyped "listen" is one error,
- * not also a missing listen.
+ * What can be checked on a line alone is checked here; what needs the whole
+ * file is left to defaults.c. A wrong name that is near a right one is kept as
+ * that one, without a value, so that a mistyped "listen" is one error and not
+ * also a missing listen.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,9 +48,9 @@ find_section(const struct parsed *d, enum section_kind kind, const char *name)
 	return NULL;
 }
 
-/* False, and the error is told, when a route cannot have the name. */
+/* False, after adding the error, when a route cannot have the name. */
 static bool
-judge_route_name(struct parsed *d, const char *name, int line)
+check_route_name(struct parsed *d, const char *name, int line)
 {
 	static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
 	size_t len = strlen(name), ok = strspn(name, good);
@@ -59,18 +60,18 @@ judge_route_name(struct parsed *d, const char *name, int line)
 		return false;
 	}
 	if (ok < len) {
-		errors_add(&d->errors, line, "the route's name \"%s\" holds \"%c\"; use letters, digits, - _ .",
+		errors_add(&d->errors, line, "the route's name \"%s\" contains \"%c\"; use letters, digits, - _ .",
 		    name, name[ok]);
 		return false;
 	}
 	if (len > ROUTE_NAME_MAX) {
-		errors_add(&d->errors, line, "the route's name has %zu letters; use at most %d", len, ROUTE_NAME_MAX);
+		errors_add(&d->errors, line, "the route's name has %zu characters; use at most %d", len, ROUTE_NAME_MAX);
 		return false;
 	}
 	return true;
 }
 
-/* No section's head: tells the nearest, and takes it for that one's kind. */
+/* An unknown section: names the nearest, and takes it for that one's kind. */
 static int
 open_unknown(struct parsed *d, const char *head, int line)
 {
@@ -107,13 +108,13 @@ parsed_open(struct parsed *d, char *head, int line)
 		kind = SECTION_DEFAULTS;
 	} else if (strncmp(head, "route", 5) == 0 && strchr(" \t", head[5]) != NULL) {
 		name = head + 5 + strspn(head + 5, " \t");
-		is_good = judge_route_name(d, name, line);
+		is_good = check_route_name(d, name, line);
 	} else {
 		return open_unknown(d, head, line);
 	}
 	first = find_section(d, kind, name);
 	if (is_good && first != NULL) {
-		errors_add(&d->errors, line, "[%s] is there a second time (first in line %d); put its keys there",
+		errors_add(&d->errors, line, "duplicate section [%s] (first at line %d); put its keys there",
 		    head, first->line);
 		is_good = false;
 	}
@@ -154,24 +155,24 @@ is_comment_at_fault(const struct key *k, const char *text)
 	char *value;
 	bool at_fault;
 
-	if (hash == NULL || value_judge(k, text, &silent) == 0)
+	if (hash == NULL || value_check(k, text, &silent) == 0)
 		return false;
 	value = strndup(text, (size_t)(hash - text));
-	at_fault = value != NULL && value_judge(k, value, &silent) == 0;
+	at_fault = value != NULL && value_check(k, value, &silent) == 0;
 	free(value);
 	return at_fault;
 }
 
 static int
-judge_value(const struct key *k, const char *text, const struct spot *spot)
+check_value(const struct key *k, const char *text, const struct spot *spot)
 {
 	if (*text == '\0' && k->def != NULL)
-		return spot_error(spot, "has no value; write one, or leave the line out for the default %s", k->def);
+		return spot_error(spot, "has no value; write one, or remove the line for the default %s", k->def);
 	if (*text == '\0')
 		return spot_error(spot, "has no value; write %s", k->type->form);
 	if (is_comment_at_fault(k, text))
-		return spot_error(spot, "a comment behind a value begins with \" ;\", not with \" #\"; write ; there");
-	return value_judge(k, text, spot);
+		return spot_error(spot, "a comment after a value begins with \" ;\", not with \" #\"; write ; there");
+	return value_check(k, text, spot);
 }
 
 int
@@ -183,16 +184,18 @@ parsed_put(struct parsed *d, struct section *s, const struct key *k, int side, c
 	char place[PLACE_MAX];
 	int r;
 
+	assert(side == -1 || (k->scope == SCOPE_LEG && key_has_leg(k, (enum side)side)));
+	assert(key_is_in(k, s->kind == SECTION_STENT ? SCOPE_PROCESS : SCOPE_ROUTE));
 	if (first != NULL && !first->is_guess)
-		errors_add(&d->errors, line, "%s is there a second time (first: %s); leave one of them out",
-		    name, errors_place(&d->errors, first->line, place));
-	r = judge_value(k, text, &spot);
+		errors_add(&d->errors, line, "duplicate %s %s (first at %s); remove one of them",
+		    d->errors.words != NULL ? "option" : "key", name, errors_place(&d->errors, first->line, place));
+	r = check_value(k, text, &spot);
 	return r == -ENOMEM ? r : keep(s, (struct entry){
 		.key = k, .side = side, .line = line, .is_good = r == 0,
 	}, name, text);
 }
 
-/* A key that is none here: one of another section, or near to one of this. */
+/* A key that is unknown here: one of another section, or near to one of this. */
 static int
 add_unknown(struct parsed *d, struct section *s, const char *name, int line)
 {
@@ -202,15 +205,15 @@ add_unknown(struct parsed *d, struct section *s, const char *name, int line)
 
 	k = key_read(name, &side);
 	if (k != NULL) {
-		errors_add(&d->errors, line, "%s is no key of this section; write it in %s", name,
+		errors_add(&d->errors, line, "key %s does not belong in this section; write it in %s", name,
 		    k->scope == SCOPE_PROCESS ? "[stent]" : "a [route NAME] or in [defaults]");
 		return 0;
 	}
 	if (key_meant(name, s->kind == SECTION_STENT, s->kind != SECTION_STENT, meant) == NULL) {
-		errors_add(&d->errors, line, "unknown key \"%s\"; `stent help keys` tells them all", name);
+		errors_add(&d->errors, line, "unknown key \"%s\"; `stent help keys` lists them all", name);
 		return 0;
 	}
-	errors_add(&d->errors, line, "unknown key \"%s\"; did you mean %s?", name, meant);
+	errors_add(&d->errors, line, "unknown key \"%s\"; did you mean \"%s\"?", name, meant);
 	k = key_read(meant, &side);
 	if (k == NULL || find_entry(s, k, side) != NULL)
 		return 0;
@@ -225,7 +228,7 @@ parsed_add(struct parsed *d, const char *name, const char *text, int line)
 	int side;
 
 	if (s == NULL) {
-		errors_add(&d->errors, line, "%s stands before any section; write it under [stent], [defaults] or "
+		errors_add(&d->errors, line, "%s comes before any section; write it under [stent], [defaults] or "
 		    "[route NAME]", name);
 		return 0;
 	}
@@ -244,11 +247,12 @@ parsed_spoil(struct parsed *d)
 		d->is_spoiled = true;
 }
 
-/* --- asking --- */
+/* --- looking up --- */
 
 struct section *
 parsed_single(const struct parsed *d, enum section_kind kind)
 {
+	assert(kind != SECTION_ROUTE);	/* there may be many */
 	return d->single[kind] > 0 ? &d->sections[d->single[kind] - 1] : NULL;
 }
 
@@ -266,6 +270,7 @@ parsed_decides(const struct parsed *d, const struct section *route, const struct
 	const struct section *order[] = { route, parsed_single(d, SECTION_DEFAULTS) };
 	const struct entry *e;
 
+	assert(route->kind == SECTION_ROUTE && k->scope != SCOPE_PROCESS);
 	for (size_t i = 0; i < 2; i++) {
 		if (order[i] == NULL)
 			continue;

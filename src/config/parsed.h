@@ -1,9 +1,9 @@
 /*
- * draft.h - the settings as they were written: sections, and in them entries
- * whose keys are known and whose values were judged. Not yet what they mean.
+ * parsed.h - the settings as they were written: sections, and in them entries
+ * whose keys are known and whose values were checked, not yet interpreted.
  */
-#ifndef STENT_CONFIG_DRAFT_H
-#define STENT_CONFIG_DRAFT_H
+#ifndef STENT_CONFIG_PARSED_H
+#define STENT_CONFIG_PARSED_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,8 +27,8 @@ struct section {
 	enum section_kind kind;
 	char *name;		/* of a route */
 	int line;
-	bool is_faulty;		/* an error of its head was told: its keys are judged, it is not */
-	bool is_spoiled;	/* a line in it could not be read: what it lacks may stand there */
+	bool is_faulty;		/* its head has an error: its keys are checked, it is not */
+	bool is_spoiled;	/* a line in it could not be read: keys may be missing */
 	struct entry *entries;
 	size_t n;
 };
@@ -44,7 +44,7 @@ struct parsed {
 
 /*
  * Adds a section by the text between [ and ]. Errors go to d->errors; there is
- * a section then all the same, so that what is in it can be judged. 0 or -ENOMEM.
+ * a section then all the same, so that its keys can be checked. 0 or -ENOMEM.
  */
 int parsed_open(struct parsed *d, char *head, int line);
 /* Adds a key and its value to the last section. Errors go to d->errors. 0 or -ENOMEM. */

@@ -1,9 +1,9 @@
 /*
  * print.c - settings as a file, and the table of keys as a reference.
  *
- * What config_print() writes is a settings file that means the same: a test
- * feeds it back. The reference is what `stent help keys` shows and what stands
- * in docs/settings.md.
+ * What config_print() writes is a settings file that means the same. The
+ * reference is what `stent help keys` prints; docs/settings.md and the man page
+ * are made from it.
  */
 #include <string.h>
 
@@ -41,7 +41,7 @@ print_route(struct route *r, FILE *out)
 void
 config_print(const struct config *c, FILE *out)
 {
-	struct config copy = *c;	/* key_field() serves writers too and wants no const */
+	struct config copy = *c;	/* key_field() is for writers too, so not const */
 
 	fputs("[stent]\n", out);
 	for (const struct key *k = keys; k->name != NULL; k++)
@@ -58,11 +58,16 @@ static const struct chapter {
 	const char *title, *text;
 } chapters[] = {
 	{ SCOPE_PROCESS, "The process: [stent]", "Once in a file." },
-	{ SCOPE_ROUTE, "A route: [route NAME]", "Each route has a section. What stands in [defaults] holds for every "
-	    "route that does not say otherwise." },
+	{ SCOPE_ROUTE, "A route: [route NAME]", "Each route has a section. What is set in [defaults] applies to every "
+	    "route that does not set it itself." },
 	{ SCOPE_LEG, "Each leg of a route", "With client. or backend. before its name a key is for that leg; without, "
-	    "for both. The leg's own wins over both, a route's section over [defaults]." },
+	    "for both. The key of one leg wins over the key for both, a route's section over [defaults]." },
 };
+
+#define N_CHAPTERS (sizeof(chapters) / sizeof(chapters[0]))
+
+static const char syntax_text[] = "A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
+    "begins with ; or #; after a value with a blank and ;. A path may stand in quotes, with the escapes of heartbeat_send.";
 
 /* Words of a text, broken at WIDTH. */
 static void
@@ -122,7 +127,7 @@ print_cell(const char *text, FILE *out)
 }
 
 static void
-print_markdown(const struct chapter *c, FILE *out)
+print_table(const struct chapter *c, FILE *out)
 {
 	char form[KEY_FORM_MAX], name[KEY_NAME_MAX];
 
@@ -140,13 +145,52 @@ print_markdown(const struct chapter *c, FILE *out)
 	putc('\n', out);
 }
 
+/* --- as JSON --- */
+
+static void
+print_string(const char *text, FILE *out)
+{
+	putc('"', out);
+	for (; *text != '\0'; text++)
+		fprintf(out, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+	putc('"', out);
+}
+
+/* Names and strings alternate, ended by NULL. The tables hold no control bytes. */
+static void
+print_object(FILE *out, const char *const *members)
+{
+	for (size_t i = 0; members[i] != NULL; i += 2) {
+		fputs(i == 0 ? "{" : ", ", out);
+		print_string(members[i], out);
+		fputs(": ", out);
+		print_string(members[i + 1], out);
+	}
+	putc('}', out);
+}
+
+/* "names" are those it may be written by: "heartbeat client.heartbeat backend.heartbeat". No "default": it has none. */
+static void
+print_key_object(const struct key *k, FILE *out)
+{
+	static const char *const sections[] = { [SCOPE_PROCESS] = "stent", [SCOPE_ROUTE] = "route", [SCOPE_LEG] = "leg" };
+	char form[KEY_FORM_MAX], name[KEY_NAME_MAX], names[3 * KEY_NAME_MAX];
+	int len = snprintf(names, sizeof(names), "%s", k->name);
+
+	for (int side = CLIENT; k->scope == SCOPE_LEG && side <= BACKEND; side++)
+		if (key_has_leg(k, (enum side)side))
+			len += snprintf(names + len, sizeof(names) - (size_t)len, " %s", key_text(k, side, name));
+	print_object(out, (const char *const[]){ "name", key_title(k, name), "names", names, "section", sections[k->scope],
+	    "value", key_form(k, form), "help", k->help, k->def != NULL ? "default" : NULL, k->def, NULL });
+}
+
 /* --- the protocols --- */
 
 static const char protocols_title[] = "Protocols";
 static const char protocols_text[] = "What heartbeat = auto and heartbeat_kind = auto mean toward each side, and which "
     "other kinds there are.";
 
-/* "ask after 25s; also tell": what a protocol does toward a side by itself, and on demand. Returns buf. */
+/* "ping after 25s; also oneway": what a protocol does toward a side by default, and opt-in. Returns buf. */
 static const char *
 heartbeats_text(const struct codec *c, enum side side, char buf[KEY_FORM_MAX])
 {
@@ -166,52 +210,83 @@ heartbeats_text(const struct codec *c, enum side side, char buf[KEY_FORM_MAX])
 		if ((others & 1U << i) == 0)
 			continue;
 		len += snprintf(buf + len, KEY_FORM_MAX - (size_t)len, "%s%s",
-		    others & ((1U << i) - 1) ? ", " : own != 0 ? "; also " : "on demand: ", names[i]);
+		    others & ((1U << i) - 1) ? ", " : own != 0 ? "; also " : "opt-in: ", names[i]);
 	}
 	return buf;
 }
 
 static void
-print_protocol(const char *name, const char *summary, const char *client, const char *backend, bool markdown,
+print_protocol(const char *name, const char *summary, const char *client, const char *backend, enum keys_format format,
     FILE *out)
 {
-	if (markdown)
+	if (format == KEYS_MARKDOWN)
 		fprintf(out, "| `%s` | %s | %s | %s |\n", name, summary, client, backend);
-	else
-		fprintf(out, "\n  %s\n      %s\n      To the client: %s\n      To the backend: %s\n", name, summary, client,
-		    backend);
+	else if (format == KEYS_JSON)
+		print_object(out, (const char *const[]){ "name", name, "summary", summary, "client", client, "backend", backend,
+		    NULL });
+	else {
+		fprintf(out, "\n  %s\n", name);
+		print_wrapped(summary, 6, out);
+		fprintf(out, "      To the client: %s\n      To the backend: %s\n", client, backend);
+	}
 }
 
 static void
-print_protocols(bool markdown, FILE *out)
+print_protocols(enum keys_format format, FILE *out)
 {
 	char client[KEY_FORM_MAX], backend[KEY_FORM_MAX];
 
-	if (markdown)
-		fprintf(out, "## %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
-		    protocols_title, protocols_text);
-	else
-		fprintf(out, "%s\n", protocols_title);
-	if (!markdown)
-		print_wrapped(protocols_text, 2, out);
-	print_protocol("tcp", "any bytes: TCP probes alone", "none", "none", markdown, out);
-	for (size_t i = 0; codec_at(i) != NULL; i++)
+	print_protocol("tcp", "any bytes: TCP probes only", "none", "none", format, out);
+	for (size_t i = 0; codec_at(i) != NULL; i++) {
+		if (format == KEYS_JSON)
+			fputs(",\n", out);
 		print_protocol(codec_at(i)->name, codec_at(i)->summary, heartbeats_text(codec_at(i), CLIENT, client),
-		    heartbeats_text(codec_at(i), BACKEND, backend), markdown, out);
+		    heartbeats_text(codec_at(i), BACKEND, backend), format, out);
+	}
 	putc('\n', out);
 }
 
-void
-config_print_keys(FILE *out, bool markdown)
+static void
+print_text(FILE *out)
 {
-	for (size_t i = 0; i < sizeof(chapters) / sizeof(chapters[0]); i++) {
-		if (markdown)
-			print_markdown(&chapters[i], out);
-		else
-			print_plain(&chapters[i], out);
+	for (size_t i = 0; i < N_CHAPTERS; i++)
+		print_plain(&chapters[i], out);
+	fprintf(out, "%s\n", protocols_title);
+	print_wrapped(protocols_text, 2, out);
+	print_protocols(KEYS_TEXT, out);
+	print_wrapped(syntax_text, 0, out);
+}
+
+static void
+print_markdown(FILE *out)
+{
+	for (size_t i = 0; i < N_CHAPTERS; i++)
+		print_table(&chapters[i], out);
+	fprintf(out, "## %s\n\n%s\n\n| protocol | what it is | to the client | to the backend |\n|---|---|---|---|\n",
+	    protocols_title, protocols_text);
+	print_protocols(KEYS_MARKDOWN, out);
+	print_wrapped(syntax_text, 0, out);
+}
+
+static void
+print_json(FILE *out)
+{
+	fputs("{\"keys\": [\n", out);
+	for (const struct key *k = keys; k->name != NULL; k++) {
+		print_key_object(k, out);
+		fputs(k[1].name != NULL ? ",\n" : "\n", out);
 	}
-	print_protocols(markdown, out);
-	print_wrapped("A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
-	    "begins with ; or #; behind a value with a blank and ;. A path may stand in quotes, with the escapes of heartbeat_send.",
-	    0, out);
+	fputs("], \"protocols\": [\n", out);
+	print_protocols(KEYS_JSON, out);
+	fputs("]}\n", out);
+}
+
+void
+config_print_keys(FILE *out, enum keys_format format)
+{
+	static void (*const print[])(FILE *out) = {
+		[KEYS_TEXT] = print_text, [KEYS_MARKDOWN] = print_markdown, [KEYS_JSON] = print_json,
+	};
+
+	print[format](out);
 }

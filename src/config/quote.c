@@ -1,12 +1,13 @@
 /*
  * quote.c - texts in quotes, and their escapes.
  *
- * A settings file holds no control bytes, and a terminal should be shown none:
- * what needs them, or would be taken for a comma or a comment, is written in
- * quotes. What is printed reads back as the same bytes.
+ * A settings file contains no control bytes, and a terminal is sent none. A text
+ * with such bytes, a comma or the beginning of a comment is written in quotes.
+ * What is printed reads back as the same bytes.
  */
 #include "config/quote.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -22,8 +23,8 @@ digit_value(char c)
 }
 
 /*
- * Reads one escape behind its backslash; returns how many characters it has,
- * 0: it is none. \012 would be one byte in C and three here: it is none.
+ * Reads one escape after its backslash; returns how many characters it has,
+ * 0: not an escape. \012 would be one byte in C and three here, so it is refused.
  */
 static size_t
 read_escape(const char *p, uint8_t *byte)
@@ -57,14 +58,15 @@ quote_unescape(uint8_t *data, size_t *len, const char *text, const struct spot *
 		}
 		n = read_escape(p + 1, &data[*len]);
 		if (n == 0)
-			return spot_error(spot, "\"\\%.3s\" is no escape; there are \\n \\r \\t \\0 \\xHH \\\\ \\\"", p + 1);
+			return spot_error(spot, "\"\\%.3s\" is not an escape; known are \\n \\r \\t \\0 \\xHH \\\\ \\\"", p + 1);
 		p += 1 + n;
 	}
+	assert(*len <= strlen(text));	/* no escape is longer than it is written */
 	if (quoted && *p == '\0')
 		return spot_error(spot, "%s has no closing quote; write one (a \" ;\" inside is a comment: write \\x3b)",
 		    text);
 	if (quoted && p[1] != '\0')
-		return spot_error(spot, "%s has text behind the closing quote; write a quote inside as \\\"", text);
+		return spot_error(spot, "%s has text after the closing quote; write a quote inside as \\\"", text);
 	return 0;
 }
 
@@ -102,7 +104,7 @@ quote_read(char **ret, const char *text, const struct spot *spot)
 	else
 		memcpy(data, text, len);
 	if (r == 0 && memchr(data, '\0', len) != NULL)
-		r = spot_error(spot, "%s holds a zero byte, which no path or name has; take it out", text);
+		r = spot_error(spot, "%s contains a zero byte, which no path or name can; remove it", text);
 	if (r < 0) {
 		free(data);
 		return r;

@@ -10,11 +10,11 @@
 
 /*
  * Reads text with escapes up to its end or, when quoted, to the closing quote, which must end it. data: room for
- * strlen(text) bytes. 0 or -EINVAL, told to the spot.
+ * strlen(text) bytes. 0 or -EINVAL; the spot has the error.
  */
 int quote_unescape(uint8_t *data, size_t *len, const char *text, const struct spot *spot);
 
-/* A path or a name, which stands as it is, or in quotes. *ret is the caller's. 0, -EINVAL (told) or -ENOMEM. */
+/* A path or a name, which stands as it is, or in quotes. *ret is the caller's. 0, -EINVAL (the spot has the error) or -ENOMEM. */
 int quote_read(char **ret, const char *text, const struct spot *spot);
 
 /* Bytes in quotes. */

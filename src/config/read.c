@@ -1,19 +1,17 @@
 /*
- * read.c - reads a settings file through inih, and keeps it from guessing.
+ * read.c - reads a settings file through inih, strictly.
  *
- * inih splits lines into sections, keys and values. What it does to lines it
- * does not understand was measured (Debian's inih 55): it cuts lines at its
- * buffer's end and reads on in the middle, cuts section names to 49 bytes,
- * takes an indented line for more of the value before it, overlooks what
- * stands behind a ], takes : for =, and calls nobody for an empty section.
- * Its handlers learn no line number.
+ * inih (55 was tried) cuts lines at its buffer's end and continues in the middle,
+ * cuts section names to 49 bytes, takes an indented line as a continuation,
+ * ignores what follows a ], takes : for =, does not report an empty section, and
+ * gives its handlers no line number.
  *
- * So the lines come to it through next_line(), which reads whole physical
- * lines, counts them, strips their indentation, and judges their form. One
- * that inih would misread is an error, told here, and reaches inih as an
- * empty line. What inih then hands to on_pair() is certain, and its line is
- * the last one read.
+ * So it gets its lines from next_line(), which reads whole physical lines,
+ * counts them, strips their indentation and checks their form. A line that inih
+ * would misread is an error here, and reaches inih as an empty line. The line
+ * of what inih passes to on_pair() is the last one read.
  */
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
@@ -26,7 +24,7 @@
 
 struct source {
 	FILE *file;
-	struct parsed *draft;
+	struct parsed *parsed;
 	int line;
 	int failed;		/* -errno; reading ends then */
 };
@@ -79,12 +77,12 @@ is_comment(const char *text)
 
 /*
  * [HEAD] and perhaps a comment. Never for inih, which would cut its name:
- * on_pair() goes by the draft's last section.
+ * on_pair() uses the last parsed section.
  */
 static void
 take_section(struct source *s, const char *text)
 {
-	struct errors *errors = &s->draft->errors;
+	struct errors *errors = &s->parsed->errors;
 	const char *end = strchr(text, ']'), *rest = "";
 	char *copy, *head;
 	int r;
@@ -96,7 +94,7 @@ take_section(struct source *s, const char *text)
 		rest = end + 1 + strspn(end + 1, " \t");
 	}
 	if (*rest != '\0' && !is_comment(rest))
-		errors_add(errors, s->line, "\"%.60s\" stands behind the section; write it on a line of its own", rest);
+		errors_add(errors, s->line, "\"%.60s\" follows the section on the same line; write it on a line of its own", rest);
 	copy = strndup(text + 1, (size_t)(end - text) - 1);
 	if (copy == NULL) {
 		s->failed = -ENOMEM;
@@ -105,7 +103,7 @@ take_section(struct source *s, const char *text)
 	head = copy + strspn(copy, " \t");
 	for (size_t len = strlen(head); len > 0 && isblank((unsigned char)head[len - 1]); len--)
 		head[len - 1] = '\0';
-	r = parsed_open(s->draft, head, s->line);
+	r = parsed_open(s->parsed, head, s->line);
 	if (r < 0)
 		s->failed = r;
 	free(copy);
@@ -115,59 +113,59 @@ take_section(struct source *s, const char *text)
 static bool
 take_pair(struct source *s, const char *text)
 {
-	struct errors *errors = &s->draft->errors;
+	struct errors *errors = &s->parsed->errors;
 	const char *mark = first_mark(text);
 
 	if (*mark == '=' && mark > text)
 		return true;
 	if (*mark == '=')
-		errors_add(errors, s->line, "there is no key before the =; write KEY = VALUE");
+		errors_add(errors, s->line, "no key before the =; write KEY = VALUE");
 	else if (*mark == ':' && mark > text)
-		errors_add(errors, s->line, "\"%.60s\" has a : where = should be; write KEY = VALUE", text);
+		errors_add(errors, s->line, "\"%.60s\" has : instead of =; write KEY = VALUE", text);
 	else
 		errors_add(errors, s->line, "\"%.60s\" has no =; write KEY = VALUE", text);
 	return false;
 }
 
-/* Tells what makes the line no text that can be read; false then. */
+/* False, after adding the error, when the line is not text that can be read. */
 static bool
-judge_bytes(struct source *s, const struct line *l)
+check_bytes(struct source *s, const struct line *l)
 {
-	struct errors *errors = &s->draft->errors;
+	struct errors *errors = &s->parsed->errors;
 
 	if (l->has_nul) {
-		errors_add(errors, s->line, "there is a zero byte in the line; save the file as plain UTF-8 text");
+		errors_add(errors, s->line, "zero byte in the line; save the file as plain UTF-8 text");
 		return false;
 	}
 	for (size_t i = 0; i < l->len; i++) {
 		unsigned char c = (unsigned char)l->text[i];
 
 		if ((c < 0x20 && c != '\t') || c == 0x7f) {
-			errors_add(errors, s->line, "there is a control byte 0x%02x in the line; take it out", c);
+			errors_add(errors, s->line, "control byte 0x%02x in the line; remove it", c);
 			return false;
 		}
 	}
 	if (l->whole > l->len) {
-		errors_add(errors, s->line, "the line has %zu bytes, and %zu at most can be read; shorten it",
+		errors_add(errors, s->line, "the line has %zu bytes, the limit is %zu; shorten it",
 		    l->whole, l->len);
 		return false;
 	}
 	return true;
 }
 
-/* Judges a line without its indentation and comment lines; returns whether inih is to see it. */
+/* Checks a line without its indentation; returns whether inih is to see it. */
 static bool
 take_line(struct source *s, const struct line *l, const char *text)
 {
 	if (!l->has_nul && (is_comment(text) || (*text == '\0' && l->whole == l->len)))
 		return false;
-	if (*text == '[' && judge_bytes(s, l)) {
+	if (*text == '[' && check_bytes(s, l)) {
 		take_section(s, text);
 		return false;
 	}
-	if (*text != '[' && judge_bytes(s, l) && take_pair(s, text))
+	if (*text != '[' && check_bytes(s, l) && take_pair(s, text))
 		return true;
-	parsed_spoil(s->draft);
+	parsed_spoil(s->parsed);
 	return false;
 }
 
@@ -185,10 +183,11 @@ next_line(char *buf, int size, void *stream)
 			s->failed = errno != 0 ? -errno : -EIO;
 		return NULL;
 	}
-	s->draft->last_line = ++s->line;
+	s->parsed->last_line = ++s->line;
 	if (s->line == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
 		text += 3;
 	text += strspn(text, " \t");
+	assert(text >= buf && text <= buf + l.len);
 	len = take_line(s, &l, text) ? strlen(text) : 0;
 	memmove(buf, text, len);
 	strcpy(buf + len, "\n");	/* read_line() left room */
@@ -202,7 +201,7 @@ on_pair(void *user, const char *section, const char *name, const char *value)
 	int r;
 
 	(void)section;
-	r = parsed_add(s->draft, name, value, s->line);
+	r = parsed_add(s->parsed, name, value, s->line);
 	if (r < 0)
 		s->failed = r;
 	return 1;
@@ -211,7 +210,7 @@ on_pair(void *user, const char *section, const char *name, const char *value)
 int
 parsed_read(struct parsed *d, const char *path)
 {
-	struct source s = { .file = fopen(path, "re"), .draft = d };
+	struct source s = { .file = fopen(path, "re"), .parsed = d };
 	int line;
 
 	if (s.file == NULL)
@@ -225,6 +224,6 @@ parsed_read(struct parsed *d, const char *path)
 	if (s.failed != 0)
 		return s.failed;
 	if (line != 0)
-		errors_add(&d->errors, line > 0 ? line : s.line, "the line cannot be understood; write KEY = VALUE");
+		errors_add(&d->errors, line > 0 ? line : s.line, "syntax error; write KEY = VALUE");
 	return 0;
 }

@@ -63,7 +63,7 @@ parse_log(const struct key *k, void *field, const char *text, const struct spot 
 		log->target = TARGET_FILE;
 		return quote_read(&log->path, text + 5, spot);
 	} else {
-		return spot_error(spot, "\"%s\" is no place for a log; write stderr, syslog or file:PATH", text);
+		return spot_error(spot, "\"%s\" is not a log target; write stderr, syslog or file:PATH", text);
 	}
 	return 0;
 }
@@ -84,12 +84,12 @@ const struct type type_log = { .form = "stderr | syslog | file:PATH", .parse = p
 /* --- control, admin, user --- */
 
 static int
-judge_path(const char *path, const struct spot *spot)
+check_path(const char *path, const struct spot *spot)
 {
 	struct sockaddr_un un;
 
 	if (strchr(path, '/') == NULL)
-		return spot_error(spot, "\"%s\" is no path; write such as /run/stent/control.sock, or off", path);
+		return spot_error(spot, "\"%s\" is not a path; write such as " CONFIG_CONTROL_PATH ", or off", path);
 	if (strlen(path) >= sizeof(un.sun_path))
 		return spot_error(spot, "\"%s\" is too long; a socket's path has at most %zu bytes", path,
 		    sizeof(un.sun_path) - 1);
@@ -107,7 +107,7 @@ parse_path(const struct key *k, void *field, const char *text, const struct spot
 		return 0;
 	r = quote_read(&path, text, spot);
 	if (r == 0)
-		r = judge_path(path, spot);
+		r = check_path(path, spot);
 	if (r == 0)
 		*(char **)field = path;
 	else
@@ -146,26 +146,26 @@ parse_admin(const struct key *k, void *field, const char *text, const struct spo
 	is_inet = ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY;
 	endpoint_clear(&ep);
 	if (!is_inet)
-		return spot_error(spot, "\"%s\" is no address of TCP; write such as 127.0.0.1:9464, or off", text);
+		return spot_error(spot, "\"%s\" is not a TCP address; write such as 127.0.0.1:9464, or off", text);
 	return set_text(field, text);
 }
 
 const struct type type_admin = { .form = "ADDRESS:PORT", .parse = parse_admin, .print = print_text };
 
 static int
-judge_host(const char *name, const struct spot *spot)
+check_host(const char *name, const struct spot *spot)
 {
 	if (*name == '\0')
-		return spot_error(spot, "there is nothing between two commas or behind the last; write a name there or leave "
-		    "the comma out");
+		return spot_error(spot, "an item of the list is empty; write a name between the commas, or remove "
+		    "one");
 	if (strchr(name, ':') != NULL)
-		return spot_error(spot, "\"%s\" is more than a name; write it without http:// and port, such as db1.example", name);
+		return spot_error(spot, "\"%s\" is more than a host name; write it without http:// and port, such as db1.example", name);
 	if (!endpoint_is_name(name))
-		return spot_error(spot, "\"%s\" is no host's name; write letters, digits, - and dots, such as db1.example", name);
+		return spot_error(spot, "\"%s\" is not a host name; write letters, digits, - and dots, such as db1.example", name);
 	return 0;
 }
 
-/* Written anew as "a, b". */
+/* Normalized to "a, b". */
 static int
 parse_hosts(const struct key *k, void *field, const char *text, const struct spot *spot)
 {
@@ -181,7 +181,7 @@ parse_hosts(const struct key *k, void *field, const char *text, const struct spo
 		r = -ENOMEM;
 	while (r != -ENOMEM && (one = strsep(&more, ",")) != NULL) {
 		one = trim(one);
-		if (judge_host(one, spot) < 0)
+		if (check_host(one, spot) < 0)
 			r = -EINVAL;
 		else if (one[strlen(one) - 1] == '.')
 			one[strlen(one) - 1] = '\0';
@@ -203,9 +203,9 @@ parse_user(const struct key *k, void *field, const char *text, const struct spot
 	(void)k;
 	if (strcmp(text, "off") == 0)
 		return 0;
-	/* The default is not judged: a machine without it need not start stent as root. */
+	/* The default is not checked: a machine without it need not start stent as root. */
 	if (spot->errors != NULL && getpwnam(text) == NULL)
-		return spot_error(spot, "this machine has no user \"%s\"; write one of /etc/passwd, or off to "
+		return spot_error(spot, "unknown user \"%s\"; write a user of this machine, or off to "
 		    "stay as started", text);
 	return set_text(field, text);
 }
@@ -221,7 +221,7 @@ prefix_len(const char *text)
 	return strncmp(text, "unix:", 5) == 0 ? 5 : strncmp(text, "fd:", 3) == 0 ? 3 : 0;
 }
 
-/* The next of several by comma, or NULL. A comma in quotes parts nothing. */
+/* The next item of a list separated by commas, or NULL. A comma in quotes does not separate. */
 static char *
 next_item(char **more)
 {
@@ -283,7 +283,7 @@ add_endpoint(struct endpoint **list, size_t *n, const char *text, enum endpoint_
 	return r;
 }
 
-/* Tells of every endpoint that is wrong, not of the first alone. */
+/* Reports every endpoint that is wrong, not only the first. */
 static int
 parse_endpoints(struct endpoint **list, size_t *n, const char *text, enum endpoint_use use,
     const struct spot *spot)
@@ -296,8 +296,8 @@ parse_endpoints(struct endpoint **list, size_t *n, const char *text, enum endpoi
 		return -ENOMEM;
 	while ((one = next_item(&more)) != NULL && r != -ENOMEM) {
 		if (*one == '\0')
-			one_r = spot_error(spot, "there is nothing between two commas or behind the last; "
-			    "write HOST:PORT there or leave the comma out");
+			one_r = spot_error(spot, "an item of the list is empty; "
+			    "write HOST:PORT between the commas, or remove one");
 		else
 			one_r = add_endpoint(list, n, one, use, spot);
 		if (one_r < 0)
@@ -306,7 +306,7 @@ parse_endpoints(struct endpoint **list, size_t *n, const char *text, enum endpoi
 	for (size_t i = 0; i < *n; i++)
 		has_original |= (*list)[i].kind == ENDPOINT_ORIGINAL;
 	if (has_original && *n > 1)
-		r = spot_error(spot, "\"original\" stands alone; leave the other backends out");
+		r = spot_error(spot, "\"original\" cannot be combined; remove the other backends");
 	free(copy);
 	return r;
 }
@@ -399,13 +399,13 @@ const struct type type_protocol = { .form = "NAME", .parse = parse_protocol, .pr
 /* --- heartbeat_send, heartbeat_expect, heartbeat_text --- */
 
 static int
-judge_heartbeat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
+check_heartbeat(const uint8_t *data, size_t len, const char *text, bool is_line, const struct spot *spot)
 {
 	if (len == 0)
-		return spot_error(spot, "%s holds no bytes; write some or leave the line out", text);
+		return spot_error(spot, "%s is empty; write some bytes or remove the line", text);
 	if (len > CODEC_HEARTBEAT_MAX)
-		return spot_error(spot, "%zu bytes are too many; write at most %d", len, CODEC_HEARTBEAT_MAX);
-	/* Else what the application sends next would be the rest of the line. */
+		return spot_error(spot, "%zu bytes are too long; write at most %d", len, CODEC_HEARTBEAT_MAX);
+	/* Otherwise what the application sends next would continue the line. */
 	if (is_line && data[len - 1] != '\n')
 		return spot_error(spot, "%s does not end its line; write \\n at its end", text);
 	return 0;
@@ -422,7 +422,7 @@ parse_heartbeat(struct codec_bytes *bytes, const char *text, bool is_line, const
 		return -ENOMEM;
 	r = quote_unescape(data, &len, text, spot);
 	if (r == 0)
-		r = judge_heartbeat(data, len, text, is_line, spot);
+		r = check_heartbeat(data, len, text, is_line, spot);
 	if (r < 0) {
 		free(data);
 		return r;
@@ -447,7 +447,7 @@ parse_line(const struct key *k, void *field, const char *text, const struct spot
 
 /* A client must find a comment in it, and nothing that it could take for an event. */
 static int
-judge_comment(const uint8_t *data, size_t len, const char *text, const struct spot *spot)
+check_comment(const uint8_t *data, size_t len, const char *text, const struct spot *spot)
 {
 	const uint8_t *end = memchr(data, '\n', len);
 
@@ -456,14 +456,14 @@ judge_comment(const uint8_t *data, size_t len, const char *text, const struct sp
 		    "\":stent\\n\\n\"", text);
 	for (size_t i = 0; i < len; i++)
 		if (data[i] != '\n' && data[i] != '\t' && (data[i] < 0x20 || data[i] > 0x7e))
-			return spot_error(spot, "%s holds a character that is not printable ASCII; leave it out (\\n becomes what "
+			return spot_error(spot, "%s contains a character that is not printable ASCII; remove it (\\n becomes what "
 			    "ends the stream's own lines)", text);
 	if (end == NULL)
 		return spot_error(spot, "%s does not end its line; write \\n at its end", text);
 	if ((size_t)(end - data) + 1 < len && !(len - (size_t)(end - data) == 2 && end[1] == '\n'))
 		return spot_error(spot, "%s is more than a comment and an empty line; write one line, then \\n or \\n\\n", text);
 	if (len > CODEC_COMMENT_MAX)
-		return spot_error(spot, "%zu bytes are too many; write at most %d", len, CODEC_COMMENT_MAX);
+		return spot_error(spot, "%zu bytes are too long; write at most %d", len, CODEC_COMMENT_MAX);
 	return 0;
 }
 
@@ -481,7 +481,7 @@ parse_comment(const struct key *k, void *field, const char *text, const struct s
 		return -ENOMEM;
 	r = quote_unescape(bytes.data, &bytes.len, text, spot);
 	if (r == 0)
-		r = judge_comment(bytes.data, bytes.len, text, spot);
+		r = check_comment(bytes.data, bytes.len, text, spot);
 	if (r < 0)
 		free(bytes.data);
 	else

@@ -1,9 +1,9 @@
 /*
  * units.c - durations and counts.
  *
- * A duration is read as a whole number of milliseconds or not at all: digits,
- * perhaps a fraction, a unit. A number without unit is refused: half of all
- * programs would take it for seconds, the other half for milliseconds.
+ * A duration is digits, perhaps a fraction, and a unit, and must come out as a
+ * whole number of milliseconds. A number without unit is refused: some programs
+ * take it for seconds, others for milliseconds.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -74,13 +74,13 @@ duration_parse(const char *text, int64_t *ms, char why[UNITS_WHY_MAX])
 	const struct unit *unit;
 
 	if (digits == 0)
-		return wrong(why, "is no duration; write a number and a unit, such as 25s");
+		return wrong(why, "is not a duration; write a number and a unit, such as 25s");
 	if (digits > DIGITS_MAX)
-		return wrong(why, "is too long a time; the longest is 3650d");
+		return wrong(why, "is too long; the limit is 3650d");
 	if (*rest == '.') {
 		n = read_digits(rest + 1, &fraction);
 		if (n == 0 || n > FRACTION_MAX)
-			return wrong(why, "has 1 to %d digits behind the point; write such as 1.5h", FRACTION_MAX);
+			return wrong(why, "needs 1 to %d digits after the point; write such as 1.5h", FRACTION_MAX);
 		for (size_t i = 0; i < n; i++)
 			scale *= 10;
 		rest += 1 + n;
@@ -93,9 +93,9 @@ duration_parse(const char *text, int64_t *ms, char why[UNITS_WHY_MAX])
 		return wrong(why, "has no unit; write %.20sms, %.20ss, %.20sm, %.20sh or %.20sd", text, text, text, text, text);
 	unit = find_unit(rest);
 	if (unit == NULL)
-		return wrong(why, "has the unit \"%.20s\", which is none; the units are ms, s, m, h, d", rest);
+		return wrong(why, "has an unknown unit \"%.20s\"; the units are ms, s, m, h, d", rest);
 	if (whole > DURATION_MAX_MS / unit->ms)
-		return wrong(why, "is too long a time; the longest is 3650d");
+		return wrong(why, "is too long; the limit is 3650d");
 	if (fraction * unit->ms % scale != 0)
 		return wrong(why, "is finer than a millisecond; write whole milliseconds");
 	*ms = whole * unit->ms + fraction * unit->ms / scale;
@@ -108,9 +108,9 @@ count_parse(const char *text, int64_t *n, char why[UNITS_WHY_MAX])
 	size_t digits = read_digits(text, n);
 
 	if (digits == 0 || text[digits] != '\0')
-		return wrong(why, "is no whole number; write digits alone");
+		return wrong(why, "is not a whole number; write digits only");
 	if (digits > 9)
-		return wrong(why, "is too large a number; write at most 9 digits");
+		return wrong(why, "is too large; write at most 9 digits");
 	return 0;
 }
 

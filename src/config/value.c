@@ -2,10 +2,11 @@
  * value.c - the types of values that are numbers, or words that stand for
  * numbers.
  *
- * A key's row names the words it takes beside its numbers ("auto", "off") and
- * what they mean, so one reader serves all keys of a type. A number is printed
- * as its word when it has one: what is printed reads back as the same.
+ * A key's row lists the words it takes besides numbers ("auto", "off") and what
+ * they mean, so one reader serves all keys of a type. A number is printed as
+ * its word when it has one, so that output reads back as the same value.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -56,7 +57,7 @@ word_of(const struct key *k, int64_t value)
 	return NULL;
 }
 
-/* Neither a word nor a number: the nearest word, else what the number's reader said. */
+/* Neither a word nor a number: suggests the nearest word, else gives the error of the number's reader. */
 static int
 no_value(const struct key *k, const char *text, const char *why, const struct spot *spot)
 {
@@ -88,7 +89,10 @@ parse_word(const struct key *k, void *field, const char *text, const struct spot
 static void
 print_word(const struct key *k, const void *field, FILE *out)
 {
-	fputs(word_of(k, *(const unsigned *)field), out);
+	const char *word = word_of(k, *(const unsigned *)field);
+
+	assert(word != NULL);	/* parse_word() writes no other value */
+	fputs(word, out);
 }
 
 const struct type type_word = { .parse = parse_word, .print = print_word };
@@ -142,7 +146,7 @@ print_duration(const struct key *k, const void *field, FILE *out)
 
 const struct type type_duration = { .form = "DURATION", .parse = parse_duration, .print = print_duration };
 
-/* With protocol = auto the codec that will be found decides: then the number beside it means little. */
+/* With protocol = auto the detected codec decides, so the number would mislead. */
 static void
 print_heartbeat(const struct key *k, const void *field, FILE *out)
 {
@@ -195,7 +199,7 @@ parse_mode(const struct key *k, void *field, const char *text, const struct spot
 	long mode;
 
 	if (len < 3 || len > 4 || strspn(text, "01234567") != len)
-		return spot_error(spot, "\"%s\" is no mode; write octal digits, such as 0660", text);
+		return spot_error(spot, "\"%s\" is not a file mode; write octal digits, such as 0660", text);
 	mode = strtol(text, NULL, 8);
 	if (mode > k->max)
 		return spot_error(spot, "\"%s\" is out of range; write 0000 to %04o, such as 0660", text, (unsigned)k->max);
@@ -222,7 +226,7 @@ parse_probe_time(int *seconds, const char *text, const char *what, const struct 
 	if (duration_parse(text, &ms, why) < 0)
 		return spot_error(spot, "the %s \"%s\" %s", what, text, why);
 	if (ms % 1000 != 0)
-		return spot_error(spot, "the %s \"%s\" is no whole second, and the kernel counts whole seconds; "
+		return spot_error(spot, "the %s \"%s\" is not in whole seconds, as the kernel needs it; "
 		    "write %" PRId64 "s", what, text, ms / 1000 + 1);
 	if (ms < 1000 || ms > PROBE_SECONDS_MAX * INT64_C(1000))
 		return spot_error(spot, "the %s \"%s\" is out of the kernel's range; write 1s to %ds", what,

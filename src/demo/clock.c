@@ -1,4 +1,4 @@
-/* clock.c - the backend of the demonstration: a WebSocket server that says the time when asked. */
+/* clock.c - the backend of the demonstration: a WebSocket server that responds with the time. */
 #include <arpa/inet.h>
 #include <event2/listener.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ on_read(struct bufferevent *bev, void *arg)
 		if (!head_take(in))
 			return;
 		v->upgraded = true;
-		put_upgrade_answer(bufferevent_get_output(bev));
+		put_upgrade_response(bufferevent_get_output(bev));
 	}
 	while (frame_take(in, &f) > 0) {
 		if (f.opcode == FRAME_TEXT)

@@ -1,4 +1,4 @@
-/* demo.c - the demonstration from its start to its verdict. */
+/* demo.c - the demonstration from start to result. */
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ on_interrupt(evutil_socket_t sig, short what, void *arg)
 	event_base_loopbreak(arg);
 }
 
-/* After the end the page stays until its reader has seen enough. */
+/* After the end the page stays until an interrupt. */
 static void
 stay(struct event_base *base, const struct web *w)
 {
@@ -39,16 +39,16 @@ play(struct stage *s, struct event_base *base, bool with_web)
 	if (r == 0 && with_web)
 		r = web_open(&w, s);
 	if (r != 0) {
-		fprintf(stderr, "stent demo: cannot set the stage: %s\n", strerror(-r));
+		fprintf(stderr, "stent demo: cannot start: %s\n", strerror(-r));
 		return DEMO_FAILED;
 	}
 	screen_open(s);
 	if (w != NULL)
-		printf("The same, live: %s\n\n", web_address(w));
+		printf("Also in a browser: %s\n\n", web_address(w));
 	s->on_tick = screen_draw;
 	stage_play(s);
 	if (s->stopped) {
-		printf("\nStopped before its end.\n");
+		printf("\nStopped early.\n");
 	} else {
 		screen_verdict(s);
 		stage_dismiss(s);
@@ -56,7 +56,7 @@ play(struct stage *s, struct event_base *base, bool with_web)
 		if (w != NULL)
 			stay(base, w);
 	}
-	r = stage_went_as_told(s) ? DEMO_DONE : DEMO_FAILED;
+	r = stage_went_as_expected(s) ? DEMO_DONE : DEMO_FAILED;
 	web_close(w);
 	return r;
 }

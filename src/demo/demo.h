@@ -5,12 +5,12 @@
  * WebSocket, a stent per lane that has one.
  *
  *   frames.c     just enough WebSocket for both ends
- *   clock.c      the backend: says the time when asked
- *   middlebox.c  passes bytes on, and forgets who was quiet for too long
- *   asker.c      the client: asks, is quiet, asks again
- *   stage.c      three lanes, their plot and their verdict
- *   screen.c     drawn in a terminal, or told line by line
- *   web.c        shown to a browser
+ *   clock.c      the backend: responds with the time
+ *   middlebox.c  relays bytes, and drops connections that are idle for too long
+ *   client.c     the client: sends requests with idle time between
+ *   stage.c      three lanes, their schedule and their result
+ *   screen.c     output on a terminal, or line by line
+ *   web.c        output in a browser
  */
 #ifndef STENT_DEMO_DEMO_H
 #define STENT_DEMO_DEMO_H
@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FORGETS_AFTER_MS 6000
+#define IDLE_LIMIT_MS 6000
 #define HEARTBEAT_MS 2000
 #define TICK_MS 250
 #define MARKS 112		/* one a TICK_MS: 28 s */
@@ -39,13 +39,13 @@ struct frame {
 	uint8_t payload[FRAME_MAX + 1];		/* ended by a NUL */
 };
 
-/* Takes the next whole frame out of buf. 1: got it; 0: not all there; -1: not what this demonstration speaks. */
+/* Removes the next whole frame from buf. 1: done; 0: incomplete; -1: not supported. */
 int frame_take(struct evbuffer *buf, struct frame *f);
 void frame_put(struct evbuffer *buf, int opcode, const void *payload, size_t len, bool masked);
-/* Takes an HTTP head away. False: not all there yet. */
+/* Removes an HTTP head. False: incomplete. */
 bool head_take(struct evbuffer *buf);
 void put_upgrade_request(struct evbuffer *buf);
-void put_upgrade_answer(struct evbuffer *buf);
+void put_upgrade_response(struct evbuffer *buf);
 
 /* --- clock.c, middlebox.c: servers on a port of loopback that the kernel chose --- */
 
@@ -54,42 +54,42 @@ struct clock_server *clock_server_new(struct event_base *base, uint16_t *port);
 void clock_server_free(struct clock_server *c);
 
 struct middlebox;
-/* Passes one connection on to a port of loopback. */
+/* Relays one connection to a port of loopback. */
 struct middlebox *middlebox_new(struct event_base *base, uint16_t to_port, uint16_t *port);
 void middlebox_free(struct middlebox *m);
-bool middlebox_has_forgotten(const struct middlebox *m);
-int64_t middlebox_quiet_ms(const struct middlebox *m);	/* since the last payload; -1: no connection yet */
+bool middlebox_has_dropped(const struct middlebox *m);
+int64_t middlebox_idle_ms(const struct middlebox *m);	/* since the last payload; -1: no connection yet */
 
-/* --- asker.c --- */
+/* --- client.c --- */
 
-struct asker;
-struct asker *asker_new(struct event_base *base, uint16_t port);
-void asker_free(struct asker *a);
-void asker_ask(struct asker *a);
-void asker_leave(struct asker *a);		/* closes its connection */
-int asker_asked(const struct asker *a);
-int asker_answered(const struct asker *a);
-int asker_pinged(const struct asker *a);	/* pings that came: not from the clock, it never sends one */
-int64_t asker_waiting_ms(const struct asker *a);	/* for an answer; -1: for none */
-const char *asker_last_answer(const struct asker *a);	/* "" before the first */
+struct demo_client;
+struct demo_client *demo_client_new(struct event_base *base, uint16_t port);
+void demo_client_free(struct demo_client *a);
+void demo_client_request(struct demo_client *a);
+void demo_client_leave(struct demo_client *a);		/* closes its connection */
+int demo_client_requests(const struct demo_client *a);
+int demo_client_responses(const struct demo_client *a);
+int demo_client_pings(const struct demo_client *a);	/* pings received; the clock never sends one */
+int64_t demo_client_waiting_ms(const struct demo_client *a);	/* for a response; -1: for none */
+const char *demo_client_last_response(const struct demo_client *a);	/* "" before the first */
 
 /* --- stage.c --- */
 
-enum mark { MARK_QUIET, MARK_ASK, MARK_ANSWER, MARK_HEARTBEAT, MARK_LOST };
+enum mark { MARK_IDLE, MARK_REQUEST, MARK_RESPONSE, MARK_HEARTBEAT, MARK_DROPPED };
 
 struct lane {
 	const char *name;
-	const char *way;		/* what stands between client and clock */
+	const char *way;		/* what is between client and clock */
 	bool has_stent;
-	bool must_live;
+	bool must_survive;
 	struct middlebox *box;
-	struct asker *asker;
+	struct demo_client *client;
 	struct config *config;
 	struct server *server;
-	uint64_t heartbeats, answers;	/* stent's own, on the client leg */
-	int answered;			/* by the clock, at the last tick */
-	bool alive;			/* not forgotten by the middlebox, at the last tick */
-	int64_t waiting_ms;		/* for an answer, at the last tick; -1: for none */
+	uint64_t heartbeats, replies;	/* stent's own, on the client leg */
+	int responses;			/* of the clock, at the last tick */
+	bool alive;			/* not dropped by the middlebox, at the last tick */
+	int64_t waiting_ms;		/* for a response, at the last tick; -1: for none */
 	uint8_t marks[MARKS];		/* what happened in each tick */
 };
 
@@ -108,12 +108,12 @@ struct stage {
 /* 0 or -errno. */
 int stage_open(struct stage *s, struct event_base *base);
 void stage_close(struct stage *s);
-/* Plays the plot; returns when it is over, or stopped. */
+/* Runs the schedule; returns when it is over, or stopped. */
 void stage_play(struct stage *s);
-/* The clients leave and the stents stop; what happened can still be asked. */
+/* The clients close and the stents stop; the results stay. */
 void stage_dismiss(struct stage *s);
-bool lane_went_as_told(const struct lane *l);
-bool stage_went_as_told(const struct stage *s);
+bool lane_went_as_expected(const struct lane *l);
+bool stage_went_as_expected(const struct stage *s);
 double stage_seconds(const struct stage *s);
 
 /* --- screen.c --- */

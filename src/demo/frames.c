@@ -1,17 +1,18 @@
 /*
  * frames.c - just enough WebSocket for the two ends of the demonstration:
- * short frames, never fragmented (RFC 6455, section 5.2). It knows nothing of
- * stent's codec: the ends must not share the code that is shown to work.
+ * short frames, never fragmented (RFC 6455, section 5.2). It shares no code with
+ * stent's codec, which is what the demonstration shows at work.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "demo/demo.h"
 
-/* The key and its answer are those of RFC 6455, section 1.3. */
+/* The key and the response are those of RFC 6455, section 1.3. */
 static const char request[] =
     "GET /time HTTP/1.1\r\nHost: clock\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-static const char answer[] =
+static const char response[] =
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
@@ -24,9 +25,9 @@ put_upgrade_request(struct evbuffer *buf)
 }
 
 void
-put_upgrade_answer(struct evbuffer *buf)
+put_upgrade_response(struct evbuffer *buf)
 {
-	evbuffer_add(buf, answer, sizeof(answer) - 1);
+	evbuffer_add(buf, response, sizeof(response) - 1);
 }
 
 bool
@@ -71,6 +72,7 @@ frame_put(struct evbuffer *buf, int opcode, const void *payload, size_t len, boo
 	uint8_t bytes[6 + FRAME_MAX];
 	size_t head = masked ? 6 : 2;
 
+	assert(len <= FRAME_MAX);
 	bytes[0] = (uint8_t)(0x80 | opcode);
 	bytes[1] = (uint8_t)((masked ? 0x80 : 0) | len);
 	memcpy(bytes + 2, mask, sizeof(mask));

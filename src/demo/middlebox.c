@@ -1,11 +1,10 @@
 /*
- * middlebox.c - a forgetful middlebox inside the process.
+ * middlebox.c - a middlebox that drops idle connections, inside the process.
  *
- * Passes payload on in both directions. When a flow was quiet for too long it
- * is forgotten: what comes from then on is dropped, no FIN and no reset is
- * passed on, nobody is told - as firewalls, NAT and load balancers do. Only
- * payload counts: what a kernel sends without any (TCP keepalive) ends at the
- * sockets of this middlebox, it never sees it.
+ * Relays payload in both directions. A flow that was idle for too long is
+ * dropped silently, as firewalls, NAT and load balancers do: what comes from
+ * then on is discarded, and neither FIN nor reset is relayed. Only payload
+ * counts: TCP keepalive ends at the sockets of this middlebox.
  */
 #include <stdlib.h>
 
@@ -19,17 +18,17 @@ struct middlebox {
 	uint16_t to_port;
 	struct bufferevent *end[2];	/* both ends of the one flow; NULL: none yet */
 	int64_t last_us;		/* the last payload; 0: none yet */
-	bool forgotten;
+	bool dropped;
 };
 
 bool
-middlebox_has_forgotten(const struct middlebox *m)
+middlebox_has_dropped(const struct middlebox *m)
 {
-	return m->forgotten || (m->last_us != 0 && middlebox_quiet_ms(m) > FORGETS_AFTER_MS);
+	return m->dropped || (m->last_us != 0 && middlebox_idle_ms(m) > IDLE_LIMIT_MS);
 }
 
 int64_t
-middlebox_quiet_ms(const struct middlebox *m)
+middlebox_idle_ms(const struct middlebox *m)
 {
 	return m->last_us == 0 ? -1 : (clock_us() - m->last_us) / US_PER_MS;
 }
@@ -41,8 +40,8 @@ on_read(struct bufferevent *bev, void *arg)
 	struct bufferevent *other = bev == m->end[0] ? m->end[1] : m->end[0];
 	struct evbuffer *in = bufferevent_get_input(bev);
 
-	m->forgotten = middlebox_has_forgotten(m);
-	if (m->forgotten) {
+	m->dropped = middlebox_has_dropped(m);
+	if (m->dropped) {
 		evbuffer_drain(in, evbuffer_get_length(in));
 		return;
 	}
@@ -50,7 +49,7 @@ on_read(struct bufferevent *bev, void *arg)
 	bufferevent_write_buffer(other, in);
 }
 
-/* One end has closed: so does the other, unless the flow is forgotten. */
+/* One end has closed: so does the other, unless the flow was dropped. */
 static void
 on_event(struct bufferevent *bev, short what, void *arg)
 {
@@ -60,7 +59,7 @@ on_event(struct bufferevent *bev, short what, void *arg)
 	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)))
 		return;
 	bufferevent_disable(bev, EV_READ);
-	if (!middlebox_has_forgotten(m))
+	if (!middlebox_has_dropped(m))
 		shutdown(bufferevent_getfd(other), SHUT_WR);
 }
 

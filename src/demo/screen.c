@@ -1,6 +1,6 @@
 /*
- * screen.c - the demonstration in a terminal: three lanes, drawn over
- * themselves four times a second. Into a pipe or a file each event is a line.
+ * screen.c - the demonstration on a terminal: three lanes, redrawn in place four
+ * times a second. In a pipe or a file each event is a line.
  */
 #include <langinfo.h>
 #include <locale.h>
@@ -16,9 +16,9 @@
 static struct {
 	bool is_terminal, has_colours, is_utf8;
 	int drawn;		/* lines that the last drawing took */
-	int asked[LANES], answered[LANES];
-	bool forgotten[LANES];
-	uint64_t heartbeats[LANES];
+	int requests[LANES], responses[LANES];
+	bool dropped[LANES];
+	uint64_t replies[LANES];
 } screen;
 
 enum colour { PLAIN = 0, BOLD = 1, DIM = 2, RED = 31, GREEN = 32, YELLOW = 33, CYAN = 36 };
@@ -38,11 +38,11 @@ static const struct {
 	const char *utf8, *ascii;
 	enum colour colour;
 } marks[] = {
-	[MARK_QUIET] = { "·", ".", DIM },
-	[MARK_ASK] = { "?", "?", YELLOW },
-	[MARK_ANSWER] = { "!", "!", GREEN },
+	[MARK_IDLE] = { "·", ".", DIM },
+	[MARK_REQUEST] = { "?", "?", YELLOW },
+	[MARK_RESPONSE] = { "!", "!", GREEN },
 	[MARK_HEARTBEAT] = { "♥", "b", CYAN },
-	[MARK_LOST] = { "×", "x", RED },
+	[MARK_DROPPED] = { "×", "x", RED },
 };
 
 static void
@@ -51,7 +51,7 @@ put_mark(enum mark m)
 	printf("%s%s%s", paint(marks[m].colour), screen.is_utf8 ? marks[m].utf8 : marks[m].ascii, paint(PLAIN));
 }
 
-/* Ends a line of a drawing: what stood there before goes. */
+/* Ends a line of a drawing, and clears what was there before. */
 static void
 end_line(void)
 {
@@ -69,18 +69,18 @@ screen_open(const struct stage *s)
 	screen.has_colours = screen.is_terminal;
 	screen.is_utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 	printf("%sstent demo%s\n\n"
-	    "Three clients ask a clock for the time over WebSocket, and are quiet for ten\n"
-	    "seconds in between. On the way stands a middlebox that forgets, without a word,\n"
-	    "whatever was quiet for %d s. Packets without payload it does not even see.\n\n",
-	    paint(BOLD), paint(PLAIN), FORGETS_AFTER_MS / 1000);
+	    "Three clients request the time over WebSocket and are idle for ten seconds in\n"
+	    "between. A middlebox on the way silently drops connections that are idle for\n"
+	    "%d s. Packets without payload, such as TCP keepalive, do not count.\n\n",
+	    paint(BOLD), paint(PLAIN), IDLE_LIMIT_MS / 1000);
 	fflush(stdout);
 }
 
-/* The weightiest mark of the ticks that share a column. */
+/* The most important mark of the ticks that share a column. */
 static enum mark
 mark_of_column(const struct lane *l, size_t column)
 {
-	static const int weight[] = { [MARK_QUIET] = 0, [MARK_LOST] = 1, [MARK_HEARTBEAT] = 2, [MARK_ASK] = 3, [MARK_ANSWER] = 4 };
+	static const int weight[] = { [MARK_IDLE] = 0, [MARK_DROPPED] = 1, [MARK_HEARTBEAT] = 2, [MARK_REQUEST] = 3, [MARK_RESPONSE] = 4 };
 	enum mark best = l->marks[column * TICKS_A_COLUMN];
 
 	for (size_t i = 1; i < TICKS_A_COLUMN; i++) {
@@ -102,23 +102,23 @@ draw_lane(const struct stage *s, size_t i)
 	printf("%s%zu  client%s %s %smiddlebox%s %s ", paint(BOLD), i + 1, paint(PLAIN), wire, paint(alive ? GREEN : RED),
 	    paint(PLAIN), wire);
 	if (l->has_stent)
-		printf("stent: %s %s ", l->must_live ? "keepalive + heartbeats" : "keepalive alone", wire);
+		printf("stent: %s %s ", l->must_survive ? "keepalive + heartbeats" : "keepalive only", wire);
 	printf("clock");
 	end_line();
 	printf("   ");
 	for (size_t c = 0; (c + 1) * TICKS_A_COLUMN <= s->tick; c++)
 		put_mark(mark_of_column(l, c));
 	end_line();
-	printf("   asked %d, answered %d%s", asker_asked(l->asker), asker_answered(l->asker),
-	    *asker_last_answer(l->asker) != '\0' ? " (" : "");
-	if (*asker_last_answer(l->asker) != '\0')
-		printf("%s)", asker_last_answer(l->asker));
-	if (l->must_live)
-		printf(", heartbeats %llu, their answers %llu", (unsigned long long)l->heartbeats, (unsigned long long)l->answers);
+	printf("   %d requests, %d responses%s", demo_client_requests(l->client), demo_client_responses(l->client),
+	    *demo_client_last_response(l->client) != '\0' ? " (" : "");
+	if (*demo_client_last_response(l->client) != '\0')
+		printf("%s)", demo_client_last_response(l->client));
+	if (l->must_survive)
+		printf(", %llu heartbeats, %llu replies", (unsigned long long)l->heartbeats, (unsigned long long)l->replies);
 	if (!alive)
-		printf("  %sforgotten%s", paint(RED), paint(PLAIN));
+		printf("  %sdropped%s", paint(RED), paint(PLAIN));
 	if (!alive && l->waiting_ms > 1000)
-		printf("%s: waits for an answer since %lld s%s", paint(RED), (long long)(l->waiting_ms / 1000), paint(PLAIN));
+		printf("%s: no response for %lld s%s", paint(RED), (long long)(l->waiting_ms / 1000), paint(PLAIN));
 	end_line();
 	end_line();
 }
@@ -132,9 +132,9 @@ draw(const struct stage *s)
 	for (size_t i = 0; i < LANES; i++)
 		draw_lane(s, i);
 	printf("%5.1f s   ", stage_seconds(s));
-	for (enum mark m = MARK_ASK; m <= MARK_LOST; m++) {
+	for (enum mark m = MARK_REQUEST; m <= MARK_DROPPED; m++) {
 		static const char *const meaning[] = {
-			[MARK_ASK] = "pings", [MARK_ANSWER] = "is answered", [MARK_HEARTBEAT] = "heartbeat", [MARK_LOST] = "forgotten",
+			[MARK_REQUEST] = "request", [MARK_RESPONSE] = "response", [MARK_HEARTBEAT] = "heartbeat", [MARK_DROPPED] = "dropped",
 		};
 
 		put_mark(m);
@@ -146,26 +146,26 @@ draw(const struct stage *s)
 
 /* One line for each thing that is new. */
 static void
-tell(const struct stage *s)
+print_events(const struct stage *s)
 {
 	for (size_t i = 0; i < LANES; i++) {
 		const struct lane *l = &s->lane[i];
 
-		if (asker_asked(l->asker) > screen.asked[i])
-			printf("%5.1f s  %zu %s: the client asks\n", stage_seconds(s), i + 1, l->name);
-		if (asker_answered(l->asker) > screen.answered[i])
-			printf("%5.1f s  %zu %s: the clock answers %s\n", stage_seconds(s), i + 1, l->name,
-			    asker_last_answer(l->asker));
-		if (l->answers > screen.heartbeats[i])
-			printf("%5.1f s  %zu %s: stent's ping %llu was answered\n", stage_seconds(s), i + 1, l->name,
-			    (unsigned long long)l->answers);
-		if (!l->alive && !screen.forgotten[i])
-			printf("%5.1f s  %zu %s: the middlebox has forgotten the flow; nobody is told\n", stage_seconds(s), i + 1,
+		if (demo_client_requests(l->client) > screen.requests[i])
+			printf("%5.1f s  %zu %s: request\n", stage_seconds(s), i + 1, l->name);
+		if (demo_client_responses(l->client) > screen.responses[i])
+			printf("%5.1f s  %zu %s: response %s\n", stage_seconds(s), i + 1, l->name,
+			    demo_client_last_response(l->client));
+		if (l->replies > screen.replies[i])
+			printf("%5.1f s  %zu %s: reply to stent's ping %llu\n", stage_seconds(s), i + 1, l->name,
+			    (unsigned long long)l->replies);
+		if (!l->alive && !screen.dropped[i])
+			printf("%5.1f s  %zu %s: dropped by the middlebox, without notice\n", stage_seconds(s), i + 1,
 			    l->name);
-		screen.asked[i] = asker_asked(l->asker);
-		screen.answered[i] = asker_answered(l->asker);
-		screen.heartbeats[i] = l->answers;
-		screen.forgotten[i] = !l->alive;
+		screen.requests[i] = demo_client_requests(l->client);
+		screen.responses[i] = demo_client_responses(l->client);
+		screen.replies[i] = l->replies;
+		screen.dropped[i] = !l->alive;
 	}
 	fflush(stdout);
 }
@@ -176,7 +176,7 @@ screen_draw(const struct stage *s)
 	if (screen.is_terminal)
 		draw(s);
 	else
-		tell(s);
+		print_events(s);
 }
 
 void
@@ -186,7 +186,7 @@ screen_log(const struct stage *s)
 	off_t at = 0;
 	ssize_t n;
 
-	printf("\nWhat the two stents logged:\n\n");
+	printf("\nLog of the two stents:\n\n");
 	while ((n = pread(s->log_fd, buf, sizeof(buf), at)) > 0) {
 		fwrite(buf, 1, (size_t)n, stdout);
 		at += n;
@@ -194,7 +194,7 @@ screen_log(const struct stage *s)
 	printf("\nFor a backend of your own:\n\n"
 	    "  stent relay :8080 127.0.0.1:3000 --protocol=websocket\n"
 	    "  stent relay :6432 db.example:5432 --protocol=postgres\n\n"
-	    "then connect to that port instead. stent help keys tells about every setting.\n");
+	    "then connect to that port instead. See stent help keys for every setting.\n");
 	fflush(stdout);
 }
 
@@ -204,19 +204,19 @@ screen_verdict(const struct stage *s)
 	printf("\n");
 	for (size_t i = 0; i < LANES; i++) {
 		const struct lane *l = &s->lane[i];
-		const bool lives = asker_answered(l->asker) == asker_asked(l->asker);
+		const bool survived = demo_client_responses(l->client) == demo_client_requests(l->client);
 
-		printf("%s%zu %s: %s%s, %d of %d questions answered", paint(lives ? GREEN : RED), i + 1, l->name,
-		    lives ? "lived" : "died without a word", paint(PLAIN), asker_answered(l->asker), asker_asked(l->asker));
+		printf("%s%zu %s: %s%s, %d of %d requests got a response", paint(survived ? GREEN : RED), i + 1, l->name,
+		    survived ? "survived" : "died silently", paint(PLAIN), demo_client_responses(l->client), demo_client_requests(l->client));
 		if (!l->has_stent)
 			printf(".\n");
-		else if (!l->must_live)
-			printf(":\n  probes carry no payload, and this middlebox counts nothing else.\n");
+		else if (!l->must_survive)
+			printf(":\n  TCP probes carry no payload, and this middlebox counts nothing else.\n");
 		else
-			printf(":\n  %llu WebSocket pings went into the client's side and %llu answers were taken out\n"
-			    "  again. Neither end knows of it.\n", (unsigned long long)l->heartbeats, (unsigned long long)l->answers);
+			printf(":\n  %llu WebSocket pings were sent to the client, and %llu replies were removed.\n"
+			    "  Neither end notices.\n", (unsigned long long)l->heartbeats, (unsigned long long)l->replies);
 	}
-	if (!stage_went_as_told(s))
-		printf("%sThis did not go as it should have.%s\n", paint(RED), paint(PLAIN));
+	if (!stage_went_as_expected(s))
+		printf("%sUnexpected result.%s\n", paint(RED), paint(PLAIN));
 	fflush(stdout);
 }

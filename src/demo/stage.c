@@ -1,11 +1,12 @@
 /*
- * stage.c - three lanes and their plot.
+ * stage.c - three lanes and their schedule.
  *
- * Every client asks at the same moments, with quiet times between that are
- * longer than the middlebox's memory. The lanes differ in what stands behind
- * the middlebox: the clock itself, a stent that sends TCP keepalive alone, a
- * stent that also puts WebSocket pings into the stream.
+ * All clients send requests at the same times, with pauses that are longer than
+ * the middlebox's idle limit. The lanes differ in what is behind the middlebox:
+ * the clock itself, a stent that sends TCP keepalive only, or a stent that also
+ * sends WebSocket pings.
  */
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,35 +21,35 @@
 #include "stent/log.h"
 #include "stent/server.h"
 
-static const int asks_at_ms[] = { 1000, 12000, 23000 };
+static const int requests_at_ms[] = { 1000, 12000, 23000 };
 #define GOODBYE_MS 300
-#define QUESTIONS ((int)(sizeof(asks_at_ms) / sizeof(asks_at_ms[0])))
+#define REQUESTS ((int)(sizeof(requests_at_ms) / sizeof(requests_at_ms[0])))
 
 static const struct {
 	const char *name, *way;
-	bool has_stent, must_live;
+	bool has_stent, must_survive;
 	const char *heartbeat;
 } plot[LANES] = {
-	{ "straight", "middlebox", false, false, NULL },
-	{ "stent, TCP keepalive alone", "middlebox and stent", true, false, "--heartbeat=off" },
+	{ "direct", "middlebox", false, false, NULL },
+	{ "stent, TCP keepalive only", "middlebox and stent", true, false, "--heartbeat=off" },
 	{ "stent, heartbeats", "middlebox and stent", true, true, "--heartbeat=2s" },
 };
 
 bool
-lane_went_as_told(const struct lane *l)
+lane_went_as_expected(const struct lane *l)
 {
-	const int answered = asker_answered(l->asker), asked = asker_asked(l->asker);
+	const int responses = demo_client_responses(l->client), requests = demo_client_requests(l->client);
 
-	if (asked != QUESTIONS)
+	if (requests != REQUESTS)
 		return false;
-	return l->must_live ? answered == asked && l->answers > 0 : answered == 1;
+	return l->must_survive ? responses == requests && l->replies > 0 : responses == 1;
 }
 
 bool
-stage_went_as_told(const struct stage *s)
+stage_went_as_expected(const struct stage *s)
 {
 	for (size_t i = 0; i < LANES; i++)
-		if (!lane_went_as_told(&s->lane[i]))
+		if (!lane_went_as_expected(&s->lane[i]))
 			return false;
 	return s->over;
 }
@@ -90,17 +91,17 @@ open_lane(struct stage *s, size_t i, uint16_t clock_port)
 	l->alive = true;
 	l->waiting_ms = -1;
 	l->has_stent = plot[i].has_stent;
-	l->must_live = plot[i].must_live;
+	l->must_survive = plot[i].must_survive;
 	if (l->has_stent)
 		r = open_stent(l, s->base, plot[i].heartbeat, clock_port, &behind);
 	if (r != 0)
 		return r;
 	l->box = middlebox_new(s->base, behind, &entry);
-	l->asker = l->box != NULL ? asker_new(s->base, entry) : NULL;
-	return l->asker != NULL ? 0 : -ENOMEM;
+	l->client = l->box != NULL ? demo_client_new(s->base, entry) : NULL;
+	return l->client != NULL ? 0 : -ENOMEM;
 }
 
-/* The stents' log must not draw over the picture: it is kept, and shown at the end. */
+/* The stents' log would disturb the screen: it is kept, and printed at the end. */
 static int
 keep_log(struct stage *s)
 {
@@ -140,8 +141,8 @@ stage_dismiss(struct stage *s)
 	const struct timeval goodbye = { .tv_usec = GOODBYE_MS * US_PER_MS };
 
 	for (size_t i = 0; i < LANES; i++)
-		if (s->lane[i].asker != NULL)
-			asker_leave(s->lane[i].asker);
+		if (s->lane[i].client != NULL)
+			demo_client_leave(s->lane[i].client);
 	event_base_loopexit(s->base, &goodbye);
 	event_base_dispatch(s->base);
 	for (size_t i = 0; i < LANES; i++) {
@@ -157,7 +158,7 @@ stage_close(struct stage *s)
 	for (size_t i = 0; i < LANES; i++) {
 		struct lane *l = &s->lane[i];
 
-		asker_free(l->asker);
+		demo_client_free(l->client);
 		config_release(l->config);
 		middlebox_free(l->box);
 	}
@@ -173,37 +174,37 @@ add_flow(struct flow_info *info, void *arg)
 	struct lane *l = arg;
 
 	l->heartbeats += info->leg[CLIENT].heartbeats;
-	l->answers += info->leg[CLIENT].replies;
+	l->replies += info->leg[CLIENT].replies;
 }
 
-/* What happened in this tick, the most telling thing first. */
+/* What happened in this tick, in order of importance. */
 static enum mark
-mark_of(struct lane *l, bool asks)
+mark_of(struct lane *l, bool is_request)
 {
 	const uint64_t heartbeats_before = l->heartbeats;
-	const int answered_before = l->answered;
+	const int responses_before = l->responses;
 
-	l->answered = asker_answered(l->asker);
-	l->alive = !middlebox_has_forgotten(l->box);
-	l->waiting_ms = asker_waiting_ms(l->asker);
+	l->responses = demo_client_responses(l->client);
+	l->alive = !middlebox_has_dropped(l->box);
+	l->waiting_ms = demo_client_waiting_ms(l->client);
 	if (l->has_stent) {
-		l->heartbeats = l->answers = 0;
+		l->heartbeats = l->replies = 0;
 		worker_each_flow(server_worker(l->server, 0), add_flow, l);
 	}
-	if (asks)
-		return MARK_ASK;
-	if (l->answered > answered_before)
-		return MARK_ANSWER;
+	if (is_request)
+		return MARK_REQUEST;
+	if (l->responses > responses_before)
+		return MARK_RESPONSE;
 	if (!l->alive)
-		return MARK_LOST;
-	return l->heartbeats > heartbeats_before ? MARK_HEARTBEAT : MARK_QUIET;
+		return MARK_DROPPED;
+	return l->heartbeats > heartbeats_before ? MARK_HEARTBEAT : MARK_IDLE;
 }
 
 static bool
-asks_now(const struct stage *s)
+is_request_due(const struct stage *s)
 {
-	for (int i = 0; i < QUESTIONS; i++)
-		if (asks_at_ms[i] == (int)s->tick * TICK_MS)
+	for (int i = 0; i < REQUESTS; i++)
+		if (requests_at_ms[i] == (int)s->tick * TICK_MS)
 			return true;
 	return false;
 }
@@ -215,12 +216,13 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	assert(s->tick < MARKS);
 	for (size_t i = 0; i < LANES; i++) {
 		struct lane *l = &s->lane[i];
 
-		l->marks[s->tick] = (uint8_t)mark_of(l, asks_now(s));
-		if (asks_now(s))
-			asker_ask(l->asker);
+		l->marks[s->tick] = (uint8_t)mark_of(l, is_request_due(s));
+		if (is_request_due(s))
+			demo_client_request(l->client);
 	}
 	s->tick++;
 	s->over = s->tick == MARKS;

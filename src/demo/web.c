@@ -1,6 +1,6 @@
 /*
- * web.c - the demonstration for a browser: one page, which asks for the state
- * of the stage four times a second. On loopback only.
+ * web.c - the demonstration in a browser: one page, which polls the state four
+ * times a second. On loopback only.
  */
 #include <errno.h>
 #include <arpa/inet.h>
@@ -26,10 +26,10 @@ lane_json(const struct lane *l)
 
 	for (size_t i = 0; i < MARKS; i++)
 		json_array_append_new(marks, json_integer(l->marks[i]));
-	return json_pack("{ss sb sb sb si si ss sI sI sI so}", "name", l->name, "stent", l->has_stent, "heartbeats_on", l->must_live,
-	    "alive", l->alive, "asked", asker_asked(l->asker), "answered", asker_answered(l->asker),
-	    "last", asker_last_answer(l->asker), "waiting_ms", (json_int_t)l->waiting_ms,
-	    "heartbeats", (json_int_t)l->heartbeats, "pongs", (json_int_t)l->answers, "marks", marks);
+	return json_pack("{ss sb sb sb si si ss sI sI sI so}", "name", l->name, "stent", l->has_stent, "heartbeats_on", l->must_survive,
+	    "alive", l->alive, "requests", demo_client_requests(l->client), "responses", demo_client_responses(l->client),
+	    "last", demo_client_last_response(l->client), "waiting_ms", (json_int_t)l->waiting_ms,
+	    "heartbeats", (json_int_t)l->heartbeats, "replies", (json_int_t)l->replies, "marks", marks);
 }
 
 static void
@@ -43,7 +43,7 @@ send_state(struct evhttp_request *req, void *arg)
 	for (size_t i = 0; i < LANES; i++)
 		json_array_append_new(lanes, lane_json(&s->lane[i]));
 	all = json_pack("{si si sb sb sI so}", "tick", (int)s->tick, "ticks", MARKS, "over", s->over,
-	    "as_told", stage_went_as_told(s), "forgets_after_ms", (json_int_t)FORGETS_AFTER_MS, "lanes", lanes);
+	    "as_expected", stage_went_as_expected(s), "idle_limit_ms", (json_int_t)IDLE_LIMIT_MS, "lanes", lanes);
 	text = json_dumps(all, JSON_COMPACT);
 	json_decref(all);
 	evbuffer_add(body, text, strlen(text));

@@ -59,8 +59,7 @@ enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 {
 	char client[ADDRESS_TEXT_MAX];
 
-	assert(f->session->codec != NULL && f->session->passthrough == NULL);
-	counter_add(&f->relay->counters->passthrough, 1);
+	passthrough_add(f->relay->counters->passthrough, out->passthrough, 1);
 	log_event(LEVEL_INFO, "protocol passthrough", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),

@@ -11,6 +11,8 @@ from relays import BenchError
 from servers import Postgres, Redis
 
 IDLE_FLOWS = 8000
+MACHINE_FLOWS = 4000
+LATENCY_FLOWS = 4500    # two legs each, every second less the jitter: 10,000 heartbeats a second
 SETTLE_S = 2
 
 
@@ -44,10 +46,14 @@ class Bench:
     contestants = PEERS
     subject = "stent"
     goal = None
-    rounds = quick_rounds = 1
+    rounds = quick_rounds = 1    # quick_rounds = 0: with --quick only when it is named
 
     def once(self, bench, contestant):
         raise NotImplementedError
+
+    def detail(self, median):
+        """What the cost is made of, where there is something to tell."""
+        return ""
 
     def load(self, bench, contestant, mode, *words):
         """One run of the load program through a fresh relay."""
@@ -126,10 +132,11 @@ class Idle(Bench):
             load = measure.Load(bench.work, "idle", listen, backend, running.pids,
                                 "--conns", IDLE_FLOWS, *self.words)
             before = measure.private_bytes(running.pids)
-            with load.holding() as flows:
+            with load.holding() as held:
                 time.sleep(SETTLE_S)
                 after = measure.private_bytes(running.pids)
-        return {"units": flows, "before_bytes": before, "after_bytes": after, "cost": (after - before) / flows}
+        return {"units": held.flows, "before_bytes": before, "after_bytes": after,
+                "cost": (after - before) / held.flows}
 
 
 class IdleWebSocket(Idle):
@@ -140,28 +147,121 @@ class IdleWebSocket(Idle):
     words = ("--ws",)
 
 
+class IdleMachine(Bench):
+    """The relay's own memory and the kernel's for its two sockets. The kernel's is a difference of differences: what
+    4,000 flows add to its objects, less what they add when no relay is between the two ends of the load."""
+    name, what = "idle-machine", "%d idle flows: the relay's memory and the kernel's" % MACHINE_FLOWS
+    rate_unit, cost_unit = "flows/GiB", "bytes a flow"
+    contestants = [*PEERS, Contestant("stent websocket", "stent", {"protocol": "websocket"})]
+    rounds, quick_rounds = 3, 1
+
+    def grown(self, load, pids):
+        """Bytes a flow: the kernel's, the relay's."""
+        time.sleep(1)           # what the last pass freed is gone
+        kernel, private = measure.slab_bytes(), measure.private_bytes(pids)
+        with load.holding() as held:
+            time.sleep(1)
+            kernel, private = measure.slab_bytes() - kernel, measure.private_bytes(pids) - private
+        return kernel / held.flows, private / held.flows
+
+    def once(self, bench, contestant):
+        words = ["--conns", MACHINE_FLOWS] + (["--ws"] if "protocol" in contestant.settings else [])
+        alone, _ = bench.ports()
+        ends, _ = self.grown(measure.Load(bench.work, "idle", alone, alone, [], *words), [])
+        listen, backend = bench.ports()
+        with bench.relay(contestant.relay).start(listen, backend, **contestant.settings) as running:
+            kernel, private = self.grown(measure.Load(bench.work, "idle", listen, backend, running.pids, *words),
+                                         running.pids)
+        cost = kernel - ends + private
+        return {"units": MACHINE_FLOWS, "kernel_bytes": kernel - ends, "relay_bytes": private, "ends_bytes": ends,
+                "rate": 2**30 / cost, "cost": cost}
+
+    def detail(self, median):
+        return "kernel %.0f, relay %.0f" % (median["kernel_bytes"], median["relay_bytes"])
+
+
 class Heartbeats(Bench):
     name = "heartbeats"
-    what = "%d WebSocket flows, both legs asked every second (floor: 8 bytes out and in, as often)" % IDLE_FLOWS
-    rate_unit, cost_unit = "heartbeats/s", "µs CPU a heartbeat and its answer"
+    what = "%d WebSocket flows, both legs pinged every second (floor: 8 bytes out and in, as often)" % IDLE_FLOWS
+    rate_unit, cost_unit = "heartbeats/s", "µs CPU a heartbeat and its reply"
     contestants = [Contestant("stent", "stent", {"protocol": "websocket", "keys": {
         "client.heartbeat": "1s", "client.heartbeat_kind": "ping",
         "backend.heartbeat": "1s", "backend.heartbeat_kind": "ping"}}), Contestant("floor", "floor")]
     goal = Goal(1.5, ("floor",))
     rounds, quick_rounds = 3, 1
-    rate = 2 * IDLE_FLOWS / 0.9     # heartbeats carry jitter: 80-100 % of the interval
+    interval_s, settle_s = 1, 2
+    rate = None     # as it was seen of stent; the floor keeps it
 
     def once(self, bench, contestant):
-        words = ["--conns", IDLE_FLOWS, "--seconds", 4 if bench.quick else 6]
+        due = 2 * IDLE_FLOWS / (0.9 * self.interval_s)  # the jitter: 80-100 % of the interval
+        words = ["--conns", IDLE_FLOWS, "--settle", self.settle_s, "--seconds", self.seconds(bench.quick)]
         if contestant.relay == "stent":
             figures = self.load(bench, contestant, "heartbeats", "--ws", *words)
             self.rate = figures["rate"]
-            if not 0.5 < figures["units"] / (figures["seconds"] * 2 * IDLE_FLOWS) < 1.5:
-                raise BenchError("heartbeats: %.0f a second from stent where about %d are due"
-                                 % (self.rate, 2 * IDLE_FLOWS))
+            if not 0.5 < self.rate / due < 1.5:
+                raise BenchError("%s: %.0f a second from stent where about %.0f are due" % (self.name, self.rate, due))
             return figures
-        floor = Contestant("floor", "floor", {"heartbeat_rate": self.rate})
+        floor = Contestant("floor", "floor", {"heartbeat_rate": self.rate or due})
         return self.load(bench, floor, "heartbeats", "--raw-heartbeats", *words)
+
+    def seconds(self, quick):
+        return 4 if quick else 6
+
+
+class HeartbeatCPU(Heartbeats):
+    """Two rounds of heartbeats, after each leg has had its first. The other relays send none, and the floor, which wakes up
+    each millisecond, would cost more."""
+    name, what = "heartbeat-cpu", "%d idle WebSocket flows with the default heartbeats" % IDLE_FLOWS
+    rate_unit, cost_unit = "heartbeats/s", "% of a core"
+    contestants = [Contestant("stent", "stent", {"protocol": "websocket"})]
+    goal = None
+    rounds, quick_rounds = 1, 0
+    interval_s, settle_s = 25, 30
+
+    def seconds(self, quick):
+        return 30 if quick else 45
+
+    def once(self, bench, contestant):
+        figures = super().once(bench, contestant)
+        figures["cost"] = 100 * figures["busy"]
+        return figures
+
+    def detail(self, median):
+        return "%.3g µs CPU a heartbeat" % median["cpu_us"]
+
+
+class HeartbeatLatency(Bench):
+    """Round trips at a steady pace, on a route of their own, beside flows that stand on another route of the same
+    thread: with heartbeats that go out there, and with none."""
+    name = "heartbeat-rtt"
+    what = "64-byte round trips, 2,000 a second, beside %d WebSocket flows that are idle" % LATENCY_FLOWS
+    rate_unit, cost_unit = "round trips/s", "µs, 99.9th percentile"
+    contestants = [
+        Contestant("stent 10,000/s", "stent", {"beside_protocol": "websocket", "beside_keys": {
+            "heartbeat": "1s", "heartbeat_kind": "ping"}}),
+        Contestant("stent", "stent", {"beside_protocol": "websocket", "beside_keys": {"heartbeat": "off"}}),
+        Contestant("haproxy", "haproxy"), Contestant("nginx", "nginx")]
+    subject = "stent 10,000/s"
+    rounds, quick_rounds = 3, 1
+
+    def once(self, bench, contestant):
+        beside, (listen, backend) = bench.ports(), bench.ports()
+        seconds = 5 if bench.quick else 10
+        with bench.relay(contestant.relay).start(listen, backend, beside=[beside], **contestant.settings) as running:
+            idle = measure.Load(bench.work, "idle", *beside, running.pids, "--conns", LATENCY_FLOWS, "--ws")
+            paced = measure.Load(bench.work, "paced", listen, backend, running.pids,
+                                 "--conns", 64, "--rate", 2000, "--seconds", seconds)
+            with idle.holding() as held:
+                time.sleep(SETTLE_S + 1)    # each leg has had its first heartbeat
+                held.restart()
+                figures = paced.run(first=True)
+        if contestant.label == self.subject and not 0.8 < held.rate / 10000 < 1.2:
+            raise BenchError("heartbeat-rtt: %.0f heartbeats a second, where about 10,000 are due" % held.rate)
+        figures.update(cost=figures["p999_us"], heartbeat_rate=held.rate)
+        return figures
+
+    def detail(self, median):
+        return "%.0f heartbeats/s" % median["heartbeat_rate"]
 
 
 class Queries(Bench):
@@ -202,4 +302,5 @@ class RedisBenchmark(Queries):
 
 
 ALL = [RoundTrips("rtt-64", 64, 200000, 60000), RoundTrips("rtt-16k", 16384, 80000, 30000), Connections(), Bulk(),
-       Idle(), IdleWebSocket(), WebSocketBulk(), Heartbeats(), Pgbench(), RedisBenchmark()]
+       Idle(), IdleWebSocket(), IdleMachine(), WebSocketBulk(), Heartbeats(),
+       HeartbeatCPU(), HeartbeatLatency(), Pgbench(), RedisBenchmark()]

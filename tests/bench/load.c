@@ -3,7 +3,8 @@
  * relay that runs. Prints one JSON line.
  *
  * usage: load MODE --relay PORT --backend PORT [--pids P,P...] [--conns N]
- *             [--size BYTES] [--count N] [--seconds S] [--ws] [--raw-heartbeats]
+ *             [--size BYTES] [--count N] [--seconds S] [--settle S] [--rate N]
+ *             [--ws] [--raw-heartbeats]
  *
  * The load listens on the backend's port itself: start it before the relay is used.
  */
@@ -21,10 +22,11 @@ static const struct {
 	struct options preset;
 } modes[] = {
 	{ "rtt", mode_rtt, { .conns = 64, .size = 64, .count = 100000 } },
+	{ "paced", mode_paced, { .conns = 64, .size = 64, .seconds = 5, .rate = 2000 } },
 	{ "conn", mode_conn, { .conns = 64, .size = 64, .count = 8000 } },
 	{ "bulk", mode_bulk, { .conns = 16, .size = 65536, .count = 4000000000 } },
 	{ "idle", mode_idle, { .conns = 8000 } },
-	{ "heartbeats", mode_heartbeats, { .conns = 8000, .seconds = 5 } },
+	{ "heartbeats", mode_heartbeats, { .conns = 8000, .seconds = 5, .settle = 2 } },
 };
 
 static const struct option long_options[] = {
@@ -35,6 +37,8 @@ static const struct option long_options[] = {
 	{ "size", required_argument, NULL, 's' },
 	{ "count", required_argument, NULL, 'n' },
 	{ "seconds", required_argument, NULL, 't' },
+	{ "settle", required_argument, NULL, 'q' },
+	{ "rate", required_argument, NULL, 'f' },
 	{ "ws", no_argument, NULL, 'w' },
 	{ "raw-heartbeats", no_argument, NULL, 'e' },
 	{ NULL, 0, NULL, 0 },
@@ -43,8 +47,9 @@ static const struct option long_options[] = {
 static _Noreturn void
 usage(void)
 {
-	fprintf(stderr, "usage: load rtt|conn|bulk|idle|heartbeats --relay PORT --backend PORT [--pids P,P...]\n"
-	    "            [--conns N] [--size BYTES] [--count N] [--seconds S] [--ws] [--raw-heartbeats]\n");
+	fprintf(stderr, "usage: load rtt|paced|conn|bulk|idle|heartbeats --relay PORT --backend PORT [--pids P,P...]\n"
+	    "            [--conns N] [--size BYTES] [--count N] [--seconds S] [--settle S] [--rate N]\n"
+	    "            [--ws] [--raw-heartbeats]\n");
 	exit(2);
 }
 
@@ -69,6 +74,8 @@ set_option(struct options *o, int c, char *value)
 	case 's': o->size = strtoul(value, NULL, 10); break;
 	case 'n': o->count = strtoull(value, NULL, 10); break;
 	case 't': o->seconds = atof(value); break;
+	case 'q': o->settle = atof(value); break;
+	case 'f': o->rate = atof(value); break;
 	case 'w': o->ws = true; break;
 	case 'e': o->raw_heartbeats = true; break;
 	default: usage();

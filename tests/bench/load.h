@@ -18,7 +18,9 @@ struct options {
 	int conns;
 	size_t size;		/* of a message */
 	uint64_t count;		/* units of work to measure: round trips, connections, bytes */
-	double seconds;		/* heartbeats: how long to measure */
+	double seconds;		/* heartbeats, paced: how long to measure */
+	double settle;		/* heartbeats: how long before that, once all flows stand */
+	double rate;		/* paced: round trips a second */
 	bool ws;		/* a WebSocket upgrade first, messages in frames */
 	bool raw_heartbeats;		/* heartbeats are any 8 bytes, answered by 8 bytes */
 	int pids[MAX_PIDS];	/* the relay's processes */
@@ -27,6 +29,7 @@ struct options {
 
 /* Each mode prints its result as one JSON object on a line. */
 void mode_rtt(const struct options *o);
+void mode_paced(const struct options *o);
 void mode_conn(const struct options *o);
 void mode_bulk(const struct options *o);
 void mode_idle(const struct options *o);

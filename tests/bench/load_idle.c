@@ -5,8 +5,10 @@
  * (with --ws: the upgrade, then one frame each way) and then stands.
  *
  * idle says `{"open": N}` when all stand and holds them until its standard
- * input ends: the caller looks at the relay's memory before and after.
- * heartbeats replies the pings that come to either end (with --raw-heartbeats: any 8
+ * input ends: the caller looks at the relay's memory before and after. Pings
+ * that come meanwhile are answered; a byte of input starts their count again,
+ * and the end tells it.
+ * heartbeats answers the pings that come to either end (with --raw-heartbeats: any 8
  * bytes, by 8 bytes) and measures the relay's CPU for each.
  */
 #include <errno.h>
@@ -22,7 +24,6 @@
 
 #define MAX_EVENTS 256
 #define AT_ONCE 200		/* flows that are being opened at one time */
-#define SETTLE_NS 2000000000	/* heartbeats: all legs have had their first */
 #define RAW_HEARTBEAT_BYTES 8
 
 enum step { UPGRADING, TALKING, STANDING };
@@ -187,13 +188,30 @@ open_all(const struct options *o)
 void
 mode_idle(const struct options *o)
 {
+	struct pollfd waits[2];
+	int64_t since_ns;
 	char c;
 
 	open_all(o);
+	waits[0] = (struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN };
+	waits[1] = (struct pollfd){ .fd = l.epoll_fd, .events = POLLIN };
+	since_ns = now_ns();
 	printf("{\"open\": %d}\n", l.standing);
 	fflush(stdout);
-	while (read(STDIN_FILENO, &c, 1) > 0)
-		;
+	for (;;) {
+		if (poll(waits, 2, -1) < 0)
+			die("poll");
+		if (waits[1].revents != 0)
+			turn(0);
+		if (waits[0].revents == 0)
+			continue;
+		if (read(STDIN_FILENO, &c, 1) <= 0)
+			break;
+		l.answered = 0;
+		since_ns = now_ns();
+	}
+	printf("{\"answered\": %llu, \"seconds\": %.6f}\n", (unsigned long long)l.answered,
+	    (double)(now_ns() - since_ns) / 1e9);
 	turn(0);	/* fails if one did not stand to the end */
 }
 
@@ -208,7 +226,7 @@ void
 mode_heartbeats(const struct options *o)
 {
 	open_all(o);
-	answer_until(now_ns() + SETTLE_NS);
+	answer_until(now_ns() + (int64_t)(o->settle * 1e9));
 
 	measure_init(&l.m, 0);
 	l.m.never_at_rest = true;

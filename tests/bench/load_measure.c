@@ -140,8 +140,8 @@ measure_print(struct measure *m, double units)
 
 	qsort(m->sample_us10, m->n_samples, sizeof(*m->sample_us10), by_size);
 	printf("{\"units\": %.0f, \"seconds\": %.6f, \"rate\": %.3f, \"cpu_us\": %.6f, \"busy\": %.4f, "
-	    "\"p50_us\": %.1f, \"p99_us\": %.1f}\n",
+	    "\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f}\n",
 	    units, seconds, units / seconds, cpu * 1e6 / units, cpu / seconds,
-	    percentile_us(m, 0.50), percentile_us(m, 0.99));
+	    percentile_us(m, 0.50), percentile_us(m, 0.99), percentile_us(m, 0.999));
 	free(m->sample_us10);
 }

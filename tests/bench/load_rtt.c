@@ -1,13 +1,15 @@
 /*
- * load_rtt.c - round trips: on connections that stand (rtt), or one on each of
- * many that come and go (conn).
+ * load_rtt.c - round trips: on connections that stand, as many as go (rtt) or
+ * so many a second (paced), or one on each of many that come and go (conn).
  *
  * A message is `size` bytes; its first eight are a stamp that never repeats.
  * The backend replies a whole message with as many bytes and the same stamp;
  * the client checks it and asks again: a closed loop of `conns` connections.
+ * paced asks on the next connection each time that its timer says so; where the
+ * answer to the last is still due, the new question waits, and its time counts.
  * Sockets are edge triggered and read until a short read.
  *
- * Either mode runs its loop twice: to warm up, and, after the relay has come to
+ * Each mode runs its loop twice: to warm up, and, after the relay has come to
  * rest, to measure. conn closes in order after each answer: the client says
  * FIN, waits for the end from the other side, and only then opens the next.
  */
@@ -16,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "load.h"
@@ -33,6 +36,7 @@ struct end {
 	uint64_t stamp_in, stamp_out;
 	int64_t since_ns;
 	uint64_t left;		/* client: round trips to go */
+	int64_t due_ns;		/* paced: of the first question that waits */
 	struct end *next_dead;
 };
 
@@ -45,6 +49,9 @@ static struct {
 	char *in, *out;
 	uint64_t stamp;
 	int busy;		/* clients with work to do */
+	struct end **client;	/* rtt, paced */
+	uint64_t next, to_ask;	/* paced */
+	int timer_fd;
 	uint64_t conns_left;	/* conn: still to be opened */
 	unsigned opened;
 	struct end *dead;	/* freed after the turn: later events may still name them */
@@ -106,6 +113,35 @@ rtt_on_answer(struct end *e)
 		l.busy--;
 		return;
 	}
+	e->since_ns = now_ns();
+	client_ask(e);
+}
+
+static void
+paced_on_answer(struct end *e)
+{
+	if (l.measuring)
+		measure_sample(&l.m, now_ns() - e->since_ns);
+	if (--e->left == 0) {
+		l.busy--;
+		return;
+	}
+	e->since_ns = e->due_ns;
+	client_ask(e);
+}
+
+static void
+paced_ask_next(void)
+{
+	struct end *e = l.client[l.next++ % (unsigned)l.o->conns];
+
+	l.to_ask--;
+	if (++e->left > 1) {
+		if (e->left == 2)
+			e->due_ns = now_ns();
+		return;
+	}
+	l.busy++;
 	e->since_ns = now_ns();
 	client_ask(e);
 }
@@ -221,13 +257,25 @@ free_dead(void)
 	}
 }
 
+/* As many questions as the timer has become due; one that has not been looked at for long asks several. */
+static void
+on_timer(void)
+{
+	uint64_t n;
+
+	if (read(l.timer_fd, &n, sizeof(n)) != sizeof(n))
+		return;
+	while (n-- > 0 && l.to_ask > 0)
+		paced_ask_next();
+}
+
 /* One loop, until all clients have done their work. */
 static void
 run(void)
 {
 	struct epoll_event events[MAX_EVENTS];
 
-	while (l.busy > 0) {
+	while (l.busy > 0 || l.to_ask > 0) {
 		int n = epoll_wait(l.epoll_fd, events, MAX_EVENTS, -1);
 
 		for (int i = 0; i < n; i++) {
@@ -237,6 +285,8 @@ run(void)
 				on_end(events[i].data.ptr, events[i].events);
 				continue;
 			}
+			if (l.timer_fd > 0)
+				on_timer();
 			while ((fd = net_accept(l.listen_fd)) >= 0)
 				end_open(fd, false);
 		}
@@ -260,34 +310,64 @@ setup(const struct options *o, uint64_t samples)
 	net_watch(l.epoll_fd, l.listen_fd, EPOLLIN, NULL);
 }
 
+/* Opens the connections that stand, and warms them up. */
+static void
+open_clients(const struct options *o, uint64_t samples)
+{
+	l.client = calloc((size_t)o->conns, sizeof(*l.client));
+	if (l.client == NULL)
+		die("calloc");
+	setup(o, samples);
+	l.on_answer = rtt_on_answer;
+	l.busy = o->conns;
+	for (int i = 0; i < o->conns; i++) {
+		l.client[i] = end_open(net_connect(o->relay_port, (unsigned)i), true);
+		l.client[i]->left = WARM_UP_TRIPS;
+	}
+	run();
+}
+
 void
 mode_rtt(const struct options *o)
 {
 	uint64_t each = o->count / (uint64_t)o->conns;
-	struct end **client = calloc((size_t)o->conns, sizeof(struct end *));
 
-	if (client == NULL)
-		die("calloc");
-	setup(o, each * (uint64_t)o->conns);
-	l.on_answer = rtt_on_answer;
-	l.busy = o->conns;
-	for (int i = 0; i < o->conns; i++) {
-		client[i] = end_open(net_connect(o->relay_port, (unsigned)i), true);
-		client[i]->left = WARM_UP_TRIPS;
-	}
-	run();
-
+	open_clients(o, each * (uint64_t)o->conns);
 	l.busy = o->conns;
 	l.measuring = true;
 	measure_start(&l.m, o);
 	for (int i = 0; i < o->conns; i++) {
-		client[i]->left = each;
-		client[i]->since_ns = now_ns();
-		client_ask(client[i]);
+		l.client[i]->left = each;
+		l.client[i]->since_ns = now_ns();
+		client_ask(l.client[i]);
 	}
 	run();
 	measure_end(&l.m, o);
 	measure_print(&l.m, (double)(each * (uint64_t)o->conns));
+}
+
+void
+mode_paced(const struct options *o)
+{
+	const uint64_t count = (uint64_t)(o->rate * o->seconds);
+	const struct itimerspec every = { .it_interval.tv_nsec = (long)(1e9 / o->rate), .it_value.tv_nsec = 1 };
+
+	if (o->rate <= 1)
+		fail("--rate must be more than 1");
+	open_clients(o, count);
+	l.on_answer = paced_on_answer;
+	l.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (l.timer_fd < 0)
+		die("timerfd_create");
+	net_watch(l.epoll_fd, l.timer_fd, EPOLLIN, NULL);
+	l.measuring = true;
+	l.to_ask = count;
+	measure_start(&l.m, o);
+	if (timerfd_settime(l.timer_fd, 0, &every, NULL) < 0)
+		die("timerfd_settime");
+	run();
+	measure_end(&l.m, o);
+	measure_print(&l.m, (double)count);
 }
 
 static void

@@ -45,6 +45,30 @@ def private_bytes(pids):
     return total * 1024
 
 
+def slab_bytes():
+    """Memory that the kernel has in its objects: sockets, their files, what epoll keeps of them."""
+    with open("/proc/meminfo") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Slab:"))
+
+
+class Held:
+    """Flows that stand. restart() sets the count of pings they answered to 0; at the end `rate` is how many a second."""
+
+    def __init__(self, process, flows):
+        self.process, self.flows, self.rate = process, flows, 0
+
+    def restart(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        out, errors = self.process.communicate(timeout=LOAD_TIMEOUT_S)
+        if self.process.returncode != 0:
+            raise BenchError("flows did not stand: " + errors.strip())
+        figures = json.loads(out)
+        self.rate = figures["answered"] / figures["seconds"]
+
+
 class Load:
     """The load program for one pair of ports."""
 
@@ -52,10 +76,10 @@ class Load:
         self.argv = [os.path.join(work, "load"), mode, "--relay", str(listen), "--backend", str(backend),
                      "--pids", ",".join(map(str, pids)), *map(str, words)]
 
-    def run(self):
-        """Runs to its end; returns its figures."""
+    def run(self, first=False):
+        """Runs to its end; returns its figures. first: before the other load on its core."""
         done = subprocess.run(self.argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=LOAD_TIMEOUT_S, preexec_fn=pin(LOAD_CORE))
+                              timeout=LOAD_TIMEOUT_S, preexec_fn=pin(LOAD_CORE, first))
         if done.returncode != 0:
             raise BenchError("%s\n%s" % (" ".join(self.argv), done.stderr.strip()))
         return json.loads(done.stdout)
@@ -71,10 +95,9 @@ class Load:
             if not line:
                 process.kill()
                 raise BenchError("%s\n%s" % (" ".join(self.argv), process.stderr.read().strip()))
-            yield json.loads(line)["open"]
-            process.stdin.close()
-            if process.wait(LOAD_TIMEOUT_S) != 0:
-                raise BenchError("flows did not stand: " + process.stderr.read().strip())
+            held = Held(process, json.loads(line)["open"])
+            yield held
+            held.end()
         finally:
             if process.poll() is None:
                 process.kill()

@@ -20,10 +20,14 @@ class BenchError(Exception):
     """The run cannot go on; the text says why."""
 
 
-def pin(core):
-    """For preexec_fn: one core, as many descriptors as may be had, and before all others on a shared machine."""
+def pin(core, first=False):
+    """For preexec_fn: one core, as many descriptors as may be had, and before all others on a shared machine;
+    first: before whoever else is pinned there as well."""
     def set_up():
         os.sched_setaffinity(0, {core})
+        if first:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         with contextlib.suppress(OSError):      # an autogroup of its own, where there are any
             os.setsid()
             with open("/proc/self/autogroup", "w") as f:
@@ -60,7 +64,8 @@ def children_of(pid):
 
 
 class Relay:
-    """A relay under test. `settings` are what a bench asks for: splice, protocol, keys, heartbeat_rate."""
+    """A relay under test. `settings` are what a bench asks for: splice, protocol, keys, heartbeat_rate; and `beside`, a
+    list with a second pair of ports, for stent with a protocol and keys of its own (beside_protocol, beside_keys)."""
     name = None
     program = None
 
@@ -84,6 +89,10 @@ class Relay:
 
     def start(self, listen, backend, **settings):
         return Running(self, self.command(listen, backend, settings), listen)
+
+
+def pairs(listen, backend, settings):
+    return [{"listen": a, "backend": b} for a, b in [(listen, backend), *settings.get("beside", [])]]
 
 
 class Running:
@@ -164,7 +173,9 @@ defaults
     timeout client-fin 1h
     timeout server-fin 1h
     %(options)s
-listen relay
+"""
+    route = """
+listen relay%(listen)d
     bind 127.0.0.1:%(listen)d backlog 4096
     server backend 127.0.0.1:%(backend)d
 """
@@ -175,7 +186,9 @@ listen relay
 
     def command(self, listen, backend, settings):
         tune, options = self.splicing[settings.get("splice")]
-        text = self.config % {"listen": listen, "backend": backend, "options": options, "tune": tune}
+        text = self.config % {"options": options, "tune": tune}
+        for ports in pairs(listen, backend, settings):
+            text += self.route % ports
         return ["haproxy", "-db", "-f", self.write("haproxy.cfg", text)]
 
 
@@ -197,14 +210,17 @@ events {
 stream {
     access_log off;
     tcp_nodelay on;
-    upstream backend { server 127.0.0.1:%(backend)d max_fails=0; }
+    proxy_timeout 1h;
+    proxy_buffer_size %(buffer)s;
+    %(routes)s
+}
+"""
+    route = """
+    upstream backend%(backend)d { server 127.0.0.1:%(backend)d max_fails=0; }
     server {
         listen 127.0.0.1:%(listen)d backlog=4096 so_keepalive=off;
-        proxy_pass backend;
-        proxy_timeout 1h;
-        proxy_buffer_size %(buffer)s;
+        proxy_pass backend%(backend)d;
     }
-}
 """
     module = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
@@ -223,7 +239,8 @@ stream {
             "load": "load_module %s;" % self.module, "work": self.work,
             "user": "user root root;" if os.getuid() == 0 else "",
             "files": files, "connections": min(files, 18000),
-            "listen": listen, "backend": backend, "buffer": "256k" if settings.get("splice") else "16k"}
+            "routes": "".join(self.route % ports for ports in pairs(listen, backend, settings)),
+            "buffer": "256k" if settings.get("splice") else "16k"}
         return ["nginx", "-p", self.work, "-e", os.path.join(self.work, "nginx-error.log"),
                 "-c", self.write("nginx.conf", text)]
 
@@ -238,8 +255,9 @@ control = off
 admin = off
 user = %(user)s
 drain_timeout = 100ms
-
-[route bench]
+"""
+    route = """
+[route bench%(listen)d]
 listen = 127.0.0.1:%(listen)d
 backend = 127.0.0.1:%(backend)d
 protocol = %(protocol)s
@@ -255,7 +273,9 @@ protocol = %(protocol)s
         return out.split()[-1] if out else ""
 
     def command(self, listen, backend, settings):
-        more = "".join("%s = %s\n" % item for item in settings.get("keys", {}).items())
-        text = self.config % {"user": getpass.getuser(), "listen": listen, "backend": backend,
-                              "protocol": settings.get("protocol", "tcp"), "more": more}
+        text = self.config % {"user": getpass.getuser()}
+        routes = [settings, {"protocol": settings.get("beside_protocol"), "keys": settings.get("beside_keys", {})}]
+        for ports, route in zip(pairs(listen, backend, settings), routes):
+            more = "".join("%s = %s\n" % item for item in route.get("keys", {}).items())
+            text += self.route % dict(ports, protocol=route.get("protocol", "tcp"), more=more)
         return [self.program, "run", "-c", self.write("stent.ini", text)]

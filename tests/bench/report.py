@@ -13,6 +13,7 @@ def summarize(bench, passes):
     medians = {label: {key: median(p[key] for p in rounds) for key in rounds[0]}
                for label, rounds in passes.items()}
     summary = {"what": bench.what, "cost_unit": bench.cost_unit, "rate_unit": bench.rate_unit,
+               "details": {label: bench.detail(m) for label, m in medians.items()},
                "subject": bench.subject, "passes": passes, "median": medians, "ratio": {}, "goal": None}
     if bench.subject in passes:
         summary["ratio"] = {label: ratio(passes[bench.subject], rounds)
@@ -23,6 +24,8 @@ def summarize(bench, passes):
 
 def verdict(bench, medians, ratios):
     goal = bench.goal
+    if goal is None:
+        return None
     if not goal.against:
         reached, of = medians[bench.subject]["cost"], "absolute"
     else:
@@ -40,7 +43,7 @@ def number(value):
     return "%.0f" % value if abs(value) >= 1000 else "%.3g" % value
 
 
-HEAD = ("bench", "relay", "rate", "p50 µs", "p99 µs", "busy", "cost", "subject / this", "goal")
+HEAD = ("bench", "relay", "rate", "p50 µs", "p99 µs", "p99.9 µs", "busy", "cost", "subject / this", "goal", "of which")
 
 
 def rows(name, summary):
@@ -54,8 +57,8 @@ def rows(name, summary):
                                        "met" if goal["met"] else "MISSED")
         rate = "%s %s" % (number(m["rate"]), summary["rate_unit"]) if m.get("rate") else ""
         yield (name, label, rate, number(m.get("p50_us") or None), number(m.get("p99_us") or None),
-               "%.0f %%" % (100 * m["busy"]) if "busy" in m else "",
-               "%s %s" % (number(m["cost"]), summary["cost_unit"]), spread, said)
+               number(m.get("p999_us") or None), "%.3g %%" % (100 * m["busy"]) if "busy" in m else "",
+               "%s %s" % (number(m["cost"]), summary["cost_unit"]), spread, said, summary["details"][label])
 
 
 def table(summaries):

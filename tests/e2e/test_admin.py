@@ -35,15 +35,15 @@ def status_of(s):
 
 
 def talk(path, request):
-    """What the control socket answers, as it comes."""
+    """The raw response of the control socket."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10)
         sock.connect(str(path))
         sock.sendall(request)
-        answer = b""
+        response = b""
         while piece := sock.recv(65536):
-            answer += piece
-    return json.loads(answer)
+            response += piece
+    return json.loads(response)
 
 
 class Http:
@@ -56,10 +56,10 @@ class Http:
     def get(self, path, method="GET", **headers):
         connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
         connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-        answer = connection.getresponse()
-        body = answer.read().decode()
+        response = connection.getresponse()
+        body = response.read().decode()
         connection.close()
-        return answer.status, body
+        return response.status, body
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def web():
     return Http()
 
 
-# --- what it tells ---
+# --- status and listings ---
 
 @pytest.mark.workers
-def test_status_and_listing_tell_of_every_worker(stent, echo):
+def test_status_and_listing_cover_every_worker(stent, echo):
     s = stent.route(echo.text, name="echo", settings={"workers": 3})
     clients = [s.connect() for _ in range(7)]
     for client in clients:
@@ -92,12 +92,12 @@ def test_status_and_listing_tell_of_every_worker(stent, echo):
     assert all(flow["state"] == "open" and flow["client"]["rtt_ms"] is not None for flow in listed)
 
     text = ask(s, "status")
-    assert "7 open of at most" in text and f"route     echo (tcp) from {s.listen[0]} to {echo.text}" in text
+    assert "7 open (limit " in text and f"route        echo (tcp) from {s.listen[0]} to {echo.text}" in text
     for client in clients[:3]:
         client.half_close()
         client.expect_fin()
     wait_for(lambda: status_of(s)["ended"] == {"client-fin": 3}, what="three ends to be counted")
-    assert "ended     client-fin 3\n" in ask(s, "status")
+    assert "ended        client-fin 3\n" in ask(s, "status")
 
 
 def test_a_half_closed_flow_is_called_so(stent, raw_backend):
@@ -116,7 +116,7 @@ def test_top_is_a_listing_when_its_output_is_no_terminal(stent, echo):
         client.send_all(b"x" * 1000 * (i + 1))
         client.recv_exact(1000 * (i + 1))
     head, *rows = ask(s, "top", "--sort", "bytes").splitlines()
-    assert head.split()[:6] == ["ID", "ROUTE", "PROTOCOL", "STATE", "OPEN", "CLIENT"]
+    assert head.split()[:6] == ["ID", "ROUTE", "PROTOCOL", "STATE", "AGE", "CLIENT"]
     assert [row.split()[5] for row in rows] == [f"{HOST}:{c.port}" for c in reversed(clients)]
     assert [row.split()[10] for row in rows] == ["3.0k", "2.0k", "1.0k"]
     assert "--sort takes" in ask(s, "top", "--sort", "colour", status=2)
@@ -155,12 +155,12 @@ class Terminal:
 def test_top_is_live_on_a_terminal_and_leaves_it_as_it_was(stent, echo, way):
     s = stent.route(echo.text, name="live")
     with Terminal(stent_bin(), "top", "-c", str(s.ini_path)) as terminal:
-        terminal.wait_for(r"\x1b\[\?1049h.*0 flows open")
+        terminal.wait_for(r"\x1b\[\?1049h.*flows: 0 open")
         assert not terminal.echoes()
         client = s.connect()
         client.send_all(b"x")
         client.recv_exact(1)
-        terminal.wait_for(rf"1 flows open.*live.*{HOST}:{client.port}")
+        terminal.wait_for(rf"flows: 1 open.*live.*{HOST}:{client.port}")
         os.write(terminal.fd, b"b")
         terminal.wait_for(r"\x1b\[7mb bytes")
         if way == "key":
@@ -197,7 +197,7 @@ def test_kill_ends_one_flow_and_no_other(stent, raw_backend):
     assert (end["reason"], end["client"]) == ("admin-kill", f"{HOST}:{first.port}")
     second.send_all(b"still here")
     assert second_backend.recv_exact(10) == b"still here"
-    assert "no flow has the id" in ask(s, "kill", flows[f"{HOST}:{first.port}"], status=1)
+    assert "no flow with id" in ask(s, "kill", flows[f"{HOST}:{first.port}"], status=1)
 
 
 @pytest.mark.parametrize("words", [["kill"], ["kill", "x"], ["kill", "1", "2"], ["kill", "-1"], ["status", "now"],
@@ -243,13 +243,13 @@ def test_health_is_0_only_while_it_runs(stent, echo):
     s = stent.route(echo.text)
     assert ask(s, "healthcheck") == "healthy\n"
     assert run_stent("healthcheck", "--control", s.control).returncode == 0
-    s.signal(signal.SIGSTOP)		# there, and does not answer
+    s.signal(signal.SIGSTOP)		# there, and does not respond
     done = run_stent("healthcheck", "-c", s.ini_path)
-    assert (done.returncode, "does not answer" in done.stderr) == (1, True)
+    assert (done.returncode, "does not respond" in done.stderr) == (1, True)
     s.signal(signal.SIGCONT)
     ask(s, "healthcheck")
     s.kill()
-    assert "no stent answers there" in ask(s, "healthcheck", status=1)
+    assert "no stent listens there" in ask(s, "healthcheck", status=1)
     assert run_stent("healthcheck", "--cntrol", "x").returncode == 1
 
 
@@ -264,7 +264,7 @@ def test_a_full_one_is_healthy(stent, echo, web):
         assert web.get("/healthz") == (200, "ok\n")
 
 
-def test_control_off_is_told_as_the_reason(stent, echo):
+def test_control_off_is_given_as_the_reason(stent, echo):
     s = stent.route(echo.text, settings={"control": "off"})
     assert "control = off" in ask(s, "status", status=2)
 
@@ -296,7 +296,7 @@ def test_a_live_socket_is_not_taken(stent, echo, tmp_path):
     ini.write_text(f"[stent]\ncontrol = {path}\nadmin = off\n[route t]\nlisten = {HOST}:{free_port()}\nbackend = {echo.text}\n")
     done = run_stent("run", "-c", ini)
     assert done.returncode == 1
-    assert f"control = {path}: another stent answers there" in done.stderr
+    assert f"control = {path}: another stent listens there" in done.stderr
     assert status_of(s)["pid"] == s.pid
 
 
@@ -315,7 +315,7 @@ def test_clients_that_do_nothing_hold_up_nobody(stent, echo, web):
 @pytest.mark.parametrize("says", [b"", b"GET /healthz HTTP/1.1\r\n", b"GET /flows HTTP/1.1\r\nHost: localhost\r\n\r\n"],
                          ids=["nothing", "half a request", "a request"])
 def test_a_hundred_that_hang_do_not_make_it_unhealthy(stent, echo, web, says):
-    """They come again as soon as they are dropped; whoever gets no answer has stent started anew."""
+    """They come again as soon as they are dropped; without a response to a health check stent would be restarted."""
     stent.route(echo.text, settings=web.settings)
     stop = threading.Event()
 
@@ -338,7 +338,7 @@ def test_a_hundred_that_hang_do_not_make_it_unhealthy(stent, echo, web, says):
     assert answers == {(200, "ok\n")} and took < 2 * SLOW, (answers, took)
 
 
-def test_without_descriptors_it_still_answers(stent, echo, web):
+def test_without_descriptors_it_still_responds(stent, echo, web):
     s = stent.route(echo.text, settings=web.settings)
     client = s.connect()
     client.send_all(b"x")
@@ -413,6 +413,18 @@ def test_metrics_count_what_happened(stent, echo, web):
     assert set(m["stent_flows_ended_total"]) == set(before["stent_flows_ended_total"])
 
 
+def test_passthrough_flows_are_counted_by_reason(stent, echo, web):
+    s = stent.route(echo.text, protocol="postgres", settings=web.settings)
+    assert metrics(web)["stent_passthrough_flows_total"] == {"other": 0}
+    for _ in range(2):
+        with s.connect() as client:
+            client.send_all(b"no PostgreSQL at all\n")
+            reason = s.next_event("protocol passthrough")["reason"]
+    assert metrics(web)["stent_passthrough_flows_total"] == {reason: 2, "other": 0}
+    assert status_of(s)["passthrough"] == {reason: 2}
+    assert f"passthrough  {reason} 2\n" in ask(s, "status")
+
+
 def test_flows_refused_at_the_limit_are_counted_and_logged_as_others(stent, echo, web):
     s = stent.route(echo.text, settings={**web.settings, "max_flows": 1})
     with s.connect() as client:
@@ -449,7 +461,7 @@ def test_http_reads_and_never_changes(stent, echo, web):
     assert s.wait() == 0
 
 
-def test_it_is_asked_by_the_names_of_its_machine(stent, echo, web, tmp_path):
+def test_host_names_of_the_machine_are_accepted(stent, echo, web, tmp_path):
     """As Prometheus asks, by the full name. Another's name may have been made to lead here."""
     hosts, resolv = tmp_path / "hosts", tmp_path / "resolv.conf"
     hosts.write_text("127.0.0.1 localhost\n127.0.1.1\tdb1.corp.example db1 # db1.comment.example\n10.0.0.2 db2.corp.example\n")
@@ -540,12 +552,12 @@ def three_flows(stent, web):
 def test_each_leg_has_its_verdict(three_flows):
     s, ids, backends = three_flows
     b = backends()
-    assert [b[name]["verdict"] for name in ids] == ["alive", "alive", "asking"]
+    assert [b[name]["verdict"] for name in ids] == ["alive", "alive", "probing"]
     assert (b["never"]["replies"], b["never"]["pings"], b["never"]["why_none"]) == (0, 1, "it never replied")
     rows = {int(line.split()[0]): line for line in ask(s, "top", "--once").splitlines()[1:]}
-    assert re.search(r"alive [\d.]+m?s .* 0 of 1 replied$", rows[ids["never"]])
-    assert re.search(r"alive [\d.]+m?s .* (\d+) of \d+ replied$", rows[ids["always"]])
-    assert re.search(r"asking \d+ of 1000 .* 1 of \d+ replied$", rows[ids["once"]])
+    assert re.search(r"alive [\d.]+m?s .* 1 \(0 replies\)$", rows[ids["never"]])
+    assert re.search(r"alive [\d.]+m?s .* \d+ \((\d+) replies\)$", rows[ids["always"]])
+    assert re.search(r"pinging \d+ of 1000 .* \d+ \(1 replies\)$", rows[ids["once"]])
 
 
 @pytest.mark.parametrize("keys", [{}, {"protocol": "line", "backend__heartbeat_send": r"x\n", "heartbeat": "60ms"}])
@@ -576,8 +588,8 @@ def test_page_colours_a_leg_by_its_verdict(three_flows, web, tmp_path):
     rows = {int(re.search(r'class="dim">(\d+)<', row)[1]): row for row in re.findall(r"<tr>.*?</tr>", dom.split('id="flows"')[1])[1:]}
     dots = {name: re.findall(r'class="dot ?(\w*)"', rows[ids[name]])[1] for name in ids}
     assert dots == {"never": "good", "always": "good", "once": "wait"}
-    assert "0 of 1 replied; no heartbeats: it never replied" in rows[ids["never"]]
-    assert re.search(r"asking \d+ of 1000, quiet for", rows[ids["once"]]) and re.search(r"1 of \d+ replied", rows[ids["once"]])
+    assert "1 ping, 0 replies; no heartbeats: it never replied" in rows[ids["never"]]
+    assert re.search(r"pinging \d+ of 1000, idle for", rows[ids["once"]]) and re.search(r"\d+ pings?, 1 reply", rows[ids["once"]])
     assert re.search(r"alive [\d.]+ s ago", rows[ids["always"]])
 
 
@@ -611,7 +623,7 @@ def test_a_side_whose_host_is_gone_is_probed_then_dead(stent):
             client = wait_for(opened, what="the flow to open")
             assert backend()["verdict"] == "alive"
             run("ip", "-n", name, "link", "set", "stv1", "down")
-            asked = wait_for(lambda: (b := backend()) and b["verdict"] == "asking" and b, timeout=10, what="probes to be missed")
+            asked = wait_for(lambda: (b := backend()) and b["verdict"] == "probing" and b, timeout=10, what="probes to be missed")
             assert 0 < asked["probes"] <= asked["probes_max"] == 4
             assert "probing " in ask(s, "top", "--once")
             assert s.flow_end(timeout=10)["reason"] == "backend-keepalive-timeout"

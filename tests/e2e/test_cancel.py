@@ -36,8 +36,10 @@ class Server(harness.RawBackend):
             sock.sendall(LOGIN)
 
     def close_cancels(self):
-        while self.cancels:
-            self.cancels.pop().close()
+        """Those that are there: others may come for their places."""
+        now, self.cancels = self.cancels, []
+        for sock in now:
+            sock.close()
 
     def close(self):
         self.close_cancels()

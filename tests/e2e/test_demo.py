@@ -1,4 +1,4 @@
-"""The demonstration goes as told, whoever watches."""
+"""The demonstration gives the expected result, on a terminal, in a browser and in a pipe."""
 
 import json
 import os
@@ -32,17 +32,17 @@ def test_the_demonstration_and_its_page():
             lines.append(line)
         text = "".join(lines)
         assert 20 < time.monotonic() - began < 45 * harness.SLOW
-        assert "1 straight: died without a word, 1 of 3" in text
-        assert "2 stent, TCP keepalive alone: died without a word, 1 of 3" in text
-        assert "3 stent, heartbeats: lived, 3 of 3" in text
+        assert "1 direct: died silently, 1 of 3" in text
+        assert "2 stent, TCP keepalive only: died silently, 1 of 3" in text
+        assert "3 stent, heartbeats: survived, 3 of 3" in text
         assert re.search(r"flow end .* reason=client-fin .* client_heartbeats=1\d client_replies=1\d", text)
         assert "stent relay :6432" in text
         url = re.search(r"http://127.0.0.1:\d+/", text)[0]
         page = urllib.request.urlopen(url, timeout=5)
         assert "script-src 'sha256-" in page.headers["Content-Security-Policy"]
-        assert b"One flow dies, one lives" in page.read()
+        assert b"One flow dies, one survives" in page.read()
         state = json.load(urllib.request.urlopen(url + "state", timeout=5))
-        assert state["over"] and state["as_told"]
+        assert state["over"] and state["as_expected"]
         assert [lane["alive"] for lane in state["lanes"]] == [False, False, True]
         demo.send_signal(signal.SIGINT)
         assert demo.wait(10 * harness.SLOW) == 0
@@ -52,7 +52,7 @@ def test_the_demonstration_and_its_page():
         demo.wait()
 
 
-def test_in_a_terminal_three_lanes_are_drawn_over_themselves():
+def test_on_a_terminal_three_lanes_are_redrawn_in_place():
     master, slave = pty.openpty()
     demo = subprocess.Popen([harness.stent_bin(), "demo"], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave,
                             env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"})
@@ -74,10 +74,10 @@ def test_in_a_terminal_three_lanes_are_drawn_over_themselves():
     assert sum(line.lstrip().startswith(("1", "2", "3")) for line in drawing) >= 3
 
 
-def test_stopped_before_its_end_it_did_not_go_as_told():
+def test_stopped_early_it_exits_with_1():
     demo = start()
     time.sleep(1.5)
     demo.send_signal(signal.SIGINT)
     out, _ = demo.communicate(timeout=10 * harness.SLOW)
     assert demo.returncode == 1
-    assert "Stopped before its end." in out
+    assert "Stopped early." in out

@@ -60,7 +60,7 @@ def test_every_protocol_is_told():
     for path in README, PROTOCOLS:
         told = set(re.findall(r"`(?:protocol = )?([a-z]+)`", path.read_text()))
         assert [name for name in names if name not in told] == [], path
-    (sample,) = re.findall(r"^# What is spoken(.*?)^[^#]", SAMPLE.read_text(), re.DOTALL | re.MULTILINE)
+    (sample,) = re.findall(r"^# The application protocol:(.*?)^[^#]", SAMPLE.read_text(), re.DOTALL | re.MULTILINE)
     assert [name for name in names if not re.search(rf"\b{name}\b", sample)] == [], SAMPLE
 
 

@@ -72,7 +72,7 @@ def test_a_flood_of_refused_clients_is_counted_not_listed(stent, echo, reason):
         counts = [r["flows"] for r in s.logged("^flows refused$") if r["route"] == "t" and r["reason"] == reason]
         whole = [r for r in s.logged("^flow end$") if r["reason"] == reason]
         return len(whole) + sum(counts) == 200 and (len(whole), len(counts))
-    whole, counts = harness.wait_for(told, what="all of them to be told of")
+    whole, counts = harness.wait_for(told, what="all of them to be logged")
     assert 0 < whole < 60 and counts < 40               # some whole ones, then two lines a second at most
     assert len(s.records) < 150
     if kept is not None:

@@ -151,7 +151,7 @@ def test_no_comment_where_none_may_be(events, path):
 
 @pytest.mark.parametrize("head, body, why", [
     ("Content-Encoding: br\r\n", b"\xff\n\n", "compressed event stream"),
-    ("Content-Length: 99\r\n", b"data: 1\n\n", "event stream of a length that was told"),
+    ("Content-Length: 99\r\n", b"data: 1\n\n", "event stream with a Content-Length"),
     ("", b"data: 1\n\ndata: ", "in the middle of a line"),
     ("", b"", "no event has come yet"),
     ("Content-Type: text/plain\r\n", b"data: 1\n\n", "response is no event stream"),

@@ -117,7 +117,7 @@ def test_starttls_is_left_alone(stent, raw_backend, heartbeat):
     s = stent.route(raw_backend.text, **{**ASKING, "heartbeat": heartbeat})
     with s.connect() as client, raw_backend.accept() as backend:
         client.send_all(b"STARTTLS\n\x16\x03\x01\0\5hello")
-        if heartbeat != "auto":		# both owe answers: until they came nothing can be let go
+        if heartbeat != "auto":		# replies of both are due: no passthrough before they have come
             backend.send_all(PONG * 200)
             client.send_all(b"\n" + ALIVE * 200)
         assert s.next_event("protocol passthrough")["reason"] == "TLS"

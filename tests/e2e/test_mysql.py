@@ -523,7 +523,7 @@ def test_a_dead_server_is_told_to_an_open_statement(stent, mariadb):
         mariadb.process.send_signal(signal.SIGCONT)
     number, text = told.value.args
     assert number == 1053
-    assert re.fullmatch(r"stent: lost the connection to the server \(backend-heartbeat-timeout\), which was quiet for "
+    assert re.fullmatch(r"stent: lost the connection to the server \(backend-heartbeat-timeout\), which was idle for "
                         r"\d+\.\d s; the statement may have run", text)
     assert s.flow_end()["reason"] == "backend-heartbeat-timeout"
 

@@ -228,12 +228,12 @@ AHEAD = {
 
 
 @pytest.mark.parametrize("early", AHEAD)
-def test_a_transaction_sent_ahead_keeps_its_timeout(through, ahead):
+def test_a_transaction_sent_ahead_keeps_its_timeout(through, early):
     """A Flush behind a slow query is behind all that was sent with it: one that opens a transaction as well."""
     with Raw(through.port, database="postgres") as c:
         c.until(b"Z")
         c.ask("set idle_in_transaction_session_timeout = 500")
-        c.send(*AHEAD[ahead])
+        c.send(*AHEAD[early])
         assert [c.until(b"Z")[5:] for _ in range(2)] == [b"I", b"T"]
         assert state_after(c, 3) == TIMED_OUT_IN_TRANSACTION
     assert heartbeats_of(through)[1] > 20

@@ -130,7 +130,7 @@ def test_none_go_out_while_replication_streams(stent, postgres, tmp_path):
             harness.wait_for(lambda: f"a[integer]:{i}\n" in (tmp_path / "changes").read_text(), what="the change")
             time.sleep(0.3)
         assert heartbeats(s) == before
-        assert {flow["client"]["why_none"] for flow in s.ask("flows")} == {"replication: its two ends send their own"}
+        assert {flow["client"]["why_none"] for flow in s.ask("flows")} == {"replication: both ends send their own"}
         for p in receivers:
             p.send_signal(signal.SIGSTOP)
         harness.wait_for(lambda: postgres.value("select count(*) from pg_stat_replication") == 0, 10, "wal_sender_timeout")

@@ -335,7 +335,7 @@ def test_none_while_a_command_runs_unless_wanted(stent, redis, kind, heartbeats)
         c.rest()
         flow = listed(s)
         assert (flow["heartbeats"] > before + 5) == heartbeats
-        assert heartbeats or flow["why_none"] == "a command runs"
+        assert heartbeats or flow["why_none"] == "command running"
         redis.ask("LPUSH", "empty", "x")
         c.expect(b"*2\r\n$5\r\nempty\r\n$1\r\nx\r\n")
         c.rest()
@@ -638,7 +638,7 @@ def test_a_dead_server_is_told_to_an_open_command(stent, redis):
             said = c.recv_all()
         finally:
             redis.process.send_signal(signal.SIGCONT)
-    assert re.fullmatch(rb"-ERR stent: lost the connection to the server \(backend-heartbeat-timeout\), which was quiet for "
+    assert re.fullmatch(rb"-ERR stent: lost the connection to the server \(backend-heartbeat-timeout\), which was idle for "
                         rb"\d+\.\d s; the command may have run\r\n", said)
     assert s.flow_end()["reason"] == "backend-heartbeat-timeout"
 

@@ -470,20 +470,20 @@ def test_an_upload_that_ends_with_bytes_ahead_is_reset(stent, raw_backend):
 
 # --- letting go ---
 
-def test_a_codec_that_lets_go_is_counted(stent, raw_backend):
+def test_passthrough_is_counted_by_reason(stent, raw_backend):
     port = harness.free_port()
     s = stent.route(raw_backend.text, protocol="websocket", settings={"admin": f"{harness.HOST}:{port}"})
 
-    def lost():
+    def counts():
         with harness.connect(port) as web:
             web.send_all(b"GET /metrics HTTP/1.0\r\n\r\n")
-            return [line for line in web.recv_all().decode().splitlines() if line.startswith("stent_passthrough_flows_total ")]
-    assert lost() == ["stent_passthrough_flows_total 0"]
+            return [line for line in web.recv_all().decode().splitlines() if line.startswith("stent_passthrough_flows_total{")]
+    assert counts() == ['stent_passthrough_flows_total{reason="other"} 0']
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(b"\x16\x03\x01\x02\x00\x01")
     assert backend.recv_exact(6) == b"\x16\x03\x01\x02\x00\x01"
-    assert s.next_event("protocol passthrough")["reason"]
-    assert lost() == ["stent_passthrough_flows_total 1"]
+    reason = s.next_event("protocol passthrough")["reason"]
+    assert counts() == [f'stent_passthrough_flows_total{{reason="{reason}"}} 1', 'stent_passthrough_flows_total{reason="other"} 0']
 
 
 def test_a_health_check_is_no_doubt(stent, raw_backend):

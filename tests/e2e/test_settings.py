@@ -61,24 +61,24 @@ def printed(tmp_path):
 
 # --- one error, and exactly that ---
 
-NO_ROUTE = "there is no route; write a section [route NAME] with listen and backend"
+NO_ROUTE = "no route; write a section [route NAME] with listen and backend"
 
 WRONG = {
     # unknown words, and the nearest right one
-    "[stent]\nwrokers = 3\n" + ROUTE: '2: unknown key "wrokers"; did you mean workers?',
-    "[stent]\nfoo = 3\n" + ROUTE: '2: unknown key "foo"; `stent help keys` tells them all',
-    ROUTE + "conect_timeout = 5s\n": '4: unknown key "conect_timeout"; did you mean connect_timeout?',
-    ROUTE + "client.hearbeat = 5s\n": '4: unknown key "client.hearbeat"; did you mean client.heartbeat?',
-    ROUTE + "server.heartbeat = 5s\n": '4: unknown key "server.heartbeat"; did you mean client.heartbeat or backend.heartbeat?',
-    ROUTE + "clinet.keepalive = off\n": '4: unknown key "clinet.keepalive"; did you mean client.keepalive?',
-    ROUTE + "KEEPALIVE = off\n": '4: unknown key "KEEPALIVE"; did you mean keepalive?',
+    "[stent]\nwrokers = 3\n" + ROUTE: '2: unknown key "wrokers"; did you mean "workers"?',
+    "[stent]\nfoo = 3\n" + ROUTE: '2: unknown key "foo"; `stent help keys` lists them all',
+    ROUTE + "conect_timeout = 5s\n": '4: unknown key "conect_timeout"; did you mean "connect_timeout"?',
+    ROUTE + "client.hearbeat = 5s\n": '4: unknown key "client.hearbeat"; did you mean "client.heartbeat"?',
+    ROUTE + "server.heartbeat = 5s\n": '4: unknown key "server.heartbeat"; did you mean "client.heartbeat" or "backend.heartbeat"?',
+    ROUTE + "clinet.keepalive = off\n": '4: unknown key "clinet.keepalive"; did you mean "client.keepalive"?',
+    ROUTE + "KEEPALIVE = off\n": '4: unknown key "KEEPALIVE"; did you mean "keepalive"?',
     ROUTE + "client.connect_timeout = 5s\n":
-        '4: unknown key "client.connect_timeout"; did you mean connect_timeout?',
+        '4: unknown key "client.connect_timeout"; did you mean "connect_timeout"?',
     ROUTE + "client.heartbeat_in_transaction = on\n": '4: unknown key "client.heartbeat_in_transaction"; '
-        'did you mean backend.heartbeat_in_transaction?',
+        'did you mean "backend.heartbeat_in_transaction"?',
     ROUTE + "protocol = tpc\n": '4: protocol: unknown protocol "tpc"; did you mean "tcp"?',
-    ROUTE + "on_dead = rest\n": '4: on_dead: "rest" is not one of farewell | reset | close; did you mean "reset"?',
-    ROUTE + "on_dead = explode\n": '4: on_dead: "explode" is unknown; write one of farewell | reset | close',
+    ROUTE + "on_dead = rest\n": '4: on_dead: "rest" is not one of notify | reset | close; did you mean "reset"?',
+    ROUTE + "on_dead = explode\n": '4: on_dead: "explode" is unknown; write one of notify | reset | close',
     "[stent]\nlog_level = warning\n" + ROUTE:
         '2: log_level: "warning" is not one of error | warn | info | debug; did you mean "warn"?',
     # sections
@@ -90,25 +90,25 @@ WRONG = {
         "1: unknown section [kubernetes]; there are [stent], [defaults] and [route NAME]",
     "[route]\nlisten = :1\nbackend = a:2\n": "1: [route] has no name; write [route NAME]",
     "[route a b]\nlisten = :1\nbackend = a:2\n":
-        '1: the route\'s name "a b" holds " "; use letters, digits, - _ .',
+        '1: the route\'s name "a b" contains " "; use letters, digits, - _ .',
     "[route a/b]\nlisten = :1\nbackend = a:2\n":
-        '1: the route\'s name "a/b" holds "/"; use letters, digits, - _ .',
-    f"[route {'x' * 41}]\nlisten = :1\nbackend = a:2\n": "1: the route's name has 41 letters; use at most 40",
+        '1: the route\'s name "a/b" contains "/"; use letters, digits, - _ .',
+    f"[route {'x' * 41}]\nlisten = :1\nbackend = a:2\n": "1: the route's name has 41 characters; use at most 40",
     ROUTE + "[route r]\nurgent = on\n":
-        "4: [route r] is there a second time (first in line 1); put its keys there",
-    "[stent]\n" + ROUTE + "[stent]\n": "5: [stent] is there a second time (first in line 1); put its keys there",
+        "4: duplicate section [route r] (first at line 1); put its keys there",
+    "[stent]\n" + ROUTE + "[stent]\n": "5: duplicate section [stent] (first at line 1); put its keys there",
     "[stent\n" + ROUTE: '1: "[stent" has no closing ]; write such as [route NAME]',
     "[stent ; yes]\n" + ROUTE: "1: unknown section [stent ; yes]; did you mean [stent]?",
-    "[stent] workers = 3\n" + ROUTE: '1: "workers = 3" stands behind the section; write it on a line of its own',
+    "[stent] workers = 3\n" + ROUTE: '1: "workers = 3" follows the section on the same line; write it on a line of its own',
     # a key where it does not belong, twice, or for nothing
     "workers = 3\n" + ROUTE:
-        "1: workers stands before any section; write it under [stent], [defaults] or [route NAME]",
+        "1: workers comes before any section; write it under [stent], [defaults] or [route NAME]",
     "[stent]\nlisten = :1\n" + ROUTE:
-        "2: listen is no key of this section; write it in a [route NAME] or in [defaults]",
-    ROUTE + "log_level = debug\n": "4: log_level is no key of this section; write it in [stent]",
-    ROUTE + "urgent = on\n\nurgent = off\n": "6: urgent is there a second time (first: line 4); leave one of them out",
-    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or leave the line out for the default on",
-    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or leave the line out for the default on",
+        "2: key listen does not belong in this section; write it in a [route NAME] or in [defaults]",
+    ROUTE + "log_level = debug\n": "4: key log_level does not belong in this section; write it in [stent]",
+    ROUTE + "urgent = on\n\nurgent = off\n": "6: duplicate key urgent (first at line 4); remove one of them",
+    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or remove the line for the default on",
+    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or remove the line for the default on",
     "[route r]\nlisten =\nbackend = a:1\n":
         "2: listen: has no value; write ADDRESS:PORT | :PORT | unix:PATH | fd:NAME, ...",
     # a route that lacks something
@@ -116,19 +116,19 @@ WRONG = {
     "\n\n[stent]\nworkers = 3\n": "4: " + NO_ROUTE,
     "[stent]\n[route r]\nbackend = a:1\n": "2: [route r] has no listen; write listen = ADDRESS:PORT",
     "[route r]\nlisten = :1\n": "1: [route r] has no backend; write backend = HOST:PORT",
-    "[route r]\nlistne = :1\nbackend = a:1\n": '2: unknown key "listne"; did you mean listen?',
-    # lines that are none
+    "[route r]\nlistne = :1\nbackend = a:1\n": '2: unknown key "listne"; did you mean "listen"?',
+    # lines with a syntax error
     ROUTE + "urgent\n": '4: "urgent" has no =; write KEY = VALUE',
-    ROUTE + "urgent: on\n": '4: "urgent: on" has a : where = should be; write KEY = VALUE',
-    ROUTE + "backend.host:80 = on\n": '4: "backend.host:80 = on" has a : where = should be; write KEY = VALUE',
-    ROUTE + "= on\n": "4: there is no key before the =; write KEY = VALUE",
+    ROUTE + "urgent: on\n": '4: "urgent: on" has : instead of =; write KEY = VALUE',
+    ROUTE + "backend.host:80 = on\n": '4: "backend.host:80 = on" has : instead of =; write KEY = VALUE',
+    ROUTE + "= on\n": "4: no key before the =; write KEY = VALUE",
     ROUTE + "urgent ; = on\n": '4: "urgent ; = on" has no =; write KEY = VALUE',
     ROUTE + "urgent = on # yes\n":
-        '4: urgent: a comment behind a value begins with " ;", not with " #"; write ; there',
-    ROUTE + "    , 127.0.0.1:3\n": '4: ", 127.0.0.1:3" has a : where = should be; write KEY = VALUE',
-    ROUTE + "urgent = o\0n\n": "4: there is a zero byte in the line; save the file as plain UTF-8 text",
-    "[route r]\rlisten = :1\rbackend = a:1\r": "1: there is a control byte 0x0d in the line; take it out",
-    ROUTE + "urgent = \x1b[31mon\n": "4: there is a control byte 0x1b in the line; take it out",
+        '4: urgent: a comment after a value begins with " ;", not with " #"; write ; there',
+    ROUTE + "    , 127.0.0.1:3\n": '4: ", 127.0.0.1:3" has : instead of =; write KEY = VALUE',
+    ROUTE + "urgent = o\0n\n": "4: zero byte in the line; save the file as plain UTF-8 text",
+    "[route r]\rlisten = :1\rbackend = a:1\r": "1: control byte 0x0d in the line; remove it",
+    ROUTE + "urgent = \x1b[31mon\n": "4: control byte 0x1b in the line; remove it",
     # values
     ROUTE + "urgent = yes\n": '4: urgent: "yes" is neither on nor off; write one of them',
     ROUTE + "connect_timeout = 5\n":
@@ -136,60 +136,60 @@ WRONG = {
     ROUTE + "connect_timeout = 0\n": '4: connect_timeout: "0" is out of range; write 1ms to 24h',
     ROUTE + "connect_timeout = 2d\n": '4: connect_timeout: "2d" is out of range; write 1ms to 24h',
     ROUTE + "connect_timeout = 5 s\n":
-        '4: connect_timeout: "5 s" has the unit " s", which is none; the units are ms, s, m, h, d',
+        '4: connect_timeout: "5 s" has an unknown unit " s"; the units are ms, s, m, h, d',
     ROUTE + "connect_timeout = off\n":
-        '4: connect_timeout: "off" is no duration; write a number and a unit, such as 25s',
+        '4: connect_timeout: "off" is not a duration; write a number and a unit, such as 25s',
     ROUTE + "idle_timeout = of\n": '4: idle_timeout: "of" is not one of off | DURATION; did you mean "off"?',
-    ROUTE + "keepalive = 500ms/10s/6\n": '4: keepalive: the idle time "500ms" is no whole second, and the kernel '
-        "counts whole seconds; write 1s",
+    ROUTE + "keepalive = 500ms/10s/6\n": '4: keepalive: the idle time "500ms" is not in whole seconds, '
+        "as the kernel needs it; write 1s",
     ROUTE + "heartbeat_misses = 0\n": '4: heartbeat_misses: "0" is out of range; write 1 to 1000',
     ROUTE + "heartbeat = 25s\n": "4: heartbeat: protocol = tcp has no heartbeats; name the protocol, such as "
-        "protocol = websocket, or leave this out: TCP probes work without",
+        "protocol = websocket, or remove this: TCP probes do not need it",
     # what a heartbeat has that there is none of
     **{ROUTE + f"{key} = {value}\n": f"4: {key}: protocol = tcp has no heartbeats; name the protocol, such as "
-       "protocol = websocket, or leave this out: TCP probes work without"
+       "protocol = websocket, or remove this: TCP probes do not need it"
        for key, value in (("heartbeat_timeout", "30s"), ("heartbeat_misses", "3"), ("heartbeat_limit", "off"),
                           ("client.heartbeat_timeout", "5s"), ("backend.heartbeat_misses", "2"),
                           ("backend.heartbeat_limit", "1h"), ("backend.heartbeat_in_transaction", "on"))},
     ROUTE + "protocol = mysql\nheartbeat_limit = 1h\nclient.heartbeat_misses = 2\n":
-        "6: client.heartbeat_misses: protocol = mysql has no heartbeats toward the client; leave this out",
+        "6: client.heartbeat_misses: protocol = mysql has no heartbeats toward the client; remove this",
     **{ROUTE + f"protocol = {name}\n{more}backend.heartbeat_in_transaction = on\n":
-       f"{6 if more else 5}: backend.heartbeat_in_transaction: with protocol = {name} no transaction holds heartbeats up; "
-       "leave this out" for name, more in (("redis", ""), ("websocket", ""), ("http", ""), ("sse", ""),
+       f"{6 if more else 5}: backend.heartbeat_in_transaction: with protocol = {name} heartbeats do not depend on transactions; "
+       "remove this" for name, more in (("redis", ""), ("websocket", ""), ("http", ""), ("sse", ""),
                                            ("line", "heartbeat_send = noop\\n\n"))},
     **{ROUTE + f"protocol = {name}\nclient.{key} = {value}\n": f"5: client.{key}: with protocol = {name} there are no event "
-       "streams; leave this out, or write protocol = http" for name in ("redis", "websocket")
+       "streams; remove this, or write protocol = http" for name in ("redis", "websocket")
        for key, value in (("heartbeat_text", r":\n"), ("heartbeat_at_start", "on"))},
     ROUTE + "protocol = sse\nclient.heartbeat_text = \"data: x\\n\\n\"\n":
         '5: client.heartbeat_text: "data: x\\n\\n" does not begin with a colon, as a comment in an event stream does; write '
         'such as ":stent\\n\\n"',
     "[stent]\nworkers = 0\n" + ROUTE: '2: workers: "0" is out of range; write 1 to 256',
-    "[stent]\nworkers = many\n" + ROUTE: '2: workers: "many" is no whole number; write digits alone',
+    "[stent]\nworkers = many\n" + ROUTE: '2: workers: "many" is not a whole number; write digits only',
     "[stent]\nlog = /var/log/x\n" + ROUTE:
-        '2: log: "/var/log/x" is no place for a log; write stderr, syslog or file:PATH',
+        '2: log: "/var/log/x" is not a log target; write stderr, syslog or file:PATH',
     "[stent]\nlog = file:\n" + ROUTE: '2: log: "file:" has no path; write such as file:/var/log/stent.log',
-    "[stent]\nuser = no-such-user\n" + ROUTE: '2: user: this machine has no user "no-such-user"; write one of '
-        "/etc/passwd, or off to stay as started",
+    "[stent]\nuser = no-such-user\n" + ROUTE: '2: user: unknown user "no-such-user"; write a user of '
+        "this machine, or off to stay as started",
     "[stent]\ncontrol = 9000\n" + ROUTE:
-        '2: control: "9000" is no path; write such as /run/stent/control.sock, or off',
+        '2: control: "9000" is not a path; write such as /run/stent/control.sock, or off',
     f"[stent]\ncontrol = /{'x' * 107}\n" + ROUTE:
         f'2: control: "/{"x" * 107}" is too long; a socket\'s path has at most 107 bytes',
     "[stent]\nadmin = 9464\n" + ROUTE:
         '2: admin: "9464" has no port; write HOST:PORT, [V6]:PORT or unix:PATH',
     "[stent]\nadmin = unix:/x\n" + ROUTE:
-        '2: admin: "unix:/x" is no address of TCP; write such as 127.0.0.1:9464, or off',
+        '2: admin: "unix:/x" is not a TCP address; write such as 127.0.0.1:9464, or off',
     # places
     "[route r]\nlisten = :1\nbackend = a:1, original\n":
-        '3: backend: "original" stands alone; leave the other backends out',
+        '3: backend: "original" cannot be combined; remove the other backends',
     "[route r]\nlisten = :1\nbackend = fd:x\n": '3: backend: "fd:x" can only be listened on; write '
         "HOST:PORT or unix:PATH",
     "[route r]\nlisten = original\nbackend = a:1\n":
         '2: listen: "original" cannot be listened on; write it as the backend of redirected flows',
-    "[route r]\nlisten = :1,\nbackend = a:1\n": "2: listen: there is nothing between two commas or behind the last; "
-        "write HOST:PORT there or leave the comma out",
-    # listeners in each other's way
+    "[route r]\nlisten = :1,\nbackend = a:1\n": "2: listen: an item of the list is empty; "
+        "write HOST:PORT between the commas, or remove one",
+    # listeners that clash
     "[route r]\nlisten = :1, 127.0.0.1:1\nbackend = a:1\n":
-        '2: listen: "127.0.0.1:1" clashes with ":1" beside it; leave one of them out',
+        '2: listen: "127.0.0.1:1" clashes with ":1" in the same list; remove one of them',
     "[route r]\nlisten = 0.0.0.0:9\nbackend = a:1\n[route s]\nlisten = 10.1.2.3:9\nbackend = a:1\n":
         '5: listen: "10.1.2.3:9" of [route s] clashes with "0.0.0.0:9" of [route r] (line 2); give one another port',
     "[route r]\nlisten = unix:/x\nbackend = a:1\n[route s]\nlisten = unix:/x\nbackend = a:1\n":
@@ -204,7 +204,7 @@ WRONG = {
         '4: listen: "unix:/x/y" clashes with control = /x/y (line 2); change one of them',
     "[route r]\nlisten = :1\nbackend = 127.0.0.1:1\n":
         '2: listen: ":1" is the route\'s own backend "127.0.0.1:1"; give one another port',
-    # routes that lead round
+    # routes that form a loop
     "[route r]\nlisten = 127.0.0.1:9\nbackend = db:9, LocalHost:9\n":
         '2: listen: "127.0.0.1:9" is the route\'s own backend "LocalHost:9"; give one another port',
     "[route r]\nlisten = [::]:9\nbackend = localhost:9\n":
@@ -217,12 +217,12 @@ WRONG = {
         '2: listen: "0.0.0.0:9" is the route\'s own backend "127.1.2.3:9"; give one another port',
     "[route a]\nlisten = :1\nbackend = 127.0.0.1:2\n[route b]\nlisten = 127.0.0.1:2\nbackend = db:1, unix:/c\n"
     "[route c]\nlisten = unix:/c\nbackend = localhost:1\n":
-        '9: backend: "localhost:1" of [route c] leads back to ":1" of [route a] (line 2), round and round: a > b > c > a; '
+        '9: backend: "localhost:1" of [route c] leads back to ":1" of [route a] (line 2), a loop: a > b > c > a; '
         "name another backend in one of them",
 }
 
 
-def test_routes_that_lead_to_others_but_not_round(printed):
+def test_routes_that_lead_to_others_without_a_loop(printed):
     """Also of one port, where the address is not the listener's, or not of its family, or not known from the file."""
     printed("[route a]\nlisten = 127.0.0.1:1\nbackend = localhost:2\n[route b]\nlisten = :2\nbackend = unix:/c, localhost:3\n"
             "[route c]\nlisten = unix:/c\nbackend = db:3\n[route d]\nlisten = 127.0.0.1:3\nbackend = 127.0.0.2:3\n"
@@ -230,7 +230,7 @@ def test_routes_that_lead_to_others_but_not_round(printed):
 
 
 @pytest.mark.parametrize("text", WRONG, ids=[error for error in WRONG.values()])
-def test_an_error_is_told_with_its_line_and_what_to_do(text, errors_of):
+def test_an_error_names_its_line_and_what_to_do(text, errors_of):
     assert errors_of(text) == [WRONG[text]]
     assert "; " in WRONG[text]
 
@@ -248,17 +248,17 @@ def test_every_protocol_is_near_to_its_misspelling(errors_of, protocols):
 def test_a_line_that_inih_would_cut_is_an_error(errors_of):
     backends = ",".join(f"host{i}:1" for i in range(600))
     (error,) = errors_of(f"[route r]\nlisten = :1\nbackend = {backends}\n")
-    assert error == f"3: the line has {len(backends) + 10} bytes, and 4094 at most can be read; shorten it"
+    assert error == f"3: the line has {len(backends) + 10} bytes, the limit is 4094; shorten it"
 
 
-def test_a_utf16_file_is_an_error_and_no_riddle(errors_of):
+def test_a_utf16_file_is_an_error_on_each_line(errors_of):
     errors = errors_of(ROUTE.encode("utf-16"))
-    assert errors == [f"{line}: there is a zero byte in the line; save the file as plain UTF-8 text"
+    assert errors == [f"{line}: zero byte in the line; save the file as plain UTF-8 text"
                       for line in range(1, 5)]
 
 
-def test_all_errors_are_told_at_once_in_the_order_of_their_lines(errors_of):
-    """Reading, values, and what needs the whole file are three passes: each tells its errors."""
+def test_all_errors_are_reported_at_once_in_the_order_of_their_lines(errors_of):
+    """Reading, values, and what needs the whole file are three passes: each reports its errors."""
     texts = list(WRONG)
     bad = "".join(f"[route r{i}]\nlistne = :{i}\nbackend = 127.0.0.1, :{i}\nkeepalive = 5\nfoo\n"
                   f"on_dead = rest\nheartbeat = 3s\n" for i in range(1, 501))
@@ -271,7 +271,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_their_lines(errors_of):
     assert lines[-2:] == [3501, 3502]
 
 
-def test_a_hundred_thousand_errors_are_told_too(errors_of):
+def test_a_hundred_thousand_errors_are_reported_too(errors_of):
     assert len(errors_of("[stent]\n" + "x\n" * 100_000 + ROUTE)) == 100_000
 
 
@@ -283,19 +283,19 @@ def test_a_thousand_routes_on_one_port_are_a_thousand_errors(errors_of):
                           "give one another port")
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
         done = harness.run_stent("check", "-c", path)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == f"{path}: cannot be read: {why}; name another file with -c\n"
 
 
-def test_messages_cannot_act_on_a_terminal(errors_of):
-    """Bytes that are no control bytes pass: a name in Greek is told as it is."""
+def test_messages_cannot_control_a_terminal(errors_of):
+    """Bytes that are no control bytes pass: a name in Greek is printed as it is."""
     assert errors_of(ROUTE + "protocol = ελλ\n")[0].startswith('4: protocol: unknown protocol "ελλ"; known are tcp')
     for byte in list(range(1, 9)) + list(range(11, 32)) + [127]:
         (error,) = errors_of(ROUTE.encode() + b"x" + bytes([byte]) + b"= 1\n")
-        assert error == f"4: there is a control byte 0x{byte:02x} in the line; take it out"
+        assert error == f"4: control byte 0x{byte:02x} in the line; remove it"
     for raw, shown in ((b"\xff", "\\xff"), (b"\x9b", "\\x9b"), (b"\xc2\x9b", "\\xc2\\x9b"), (b"\xe2\x80\xae", "\\xe2\\x80\\xae")):
         (error,) = errors_of(ROUTE.encode() + b"protocol = x" + raw + b"y\n")
         assert error.startswith(f'4: protocol: unknown protocol "x{shown}y"; known are tcp')
@@ -303,7 +303,7 @@ def test_messages_cannot_act_on_a_terminal(errors_of):
         assert error.startswith(f'4: unknown key "a{shown}b"')
 
 
-def test_words_of_the_command_line_cannot_act_on_a_terminal_either(tmp_path):
+def test_arguments_cannot_control_a_terminal_either(tmp_path):
     for words in (["check", "-c", tmp_path / "\x1b[31m"], ["\x1b[31m"], ["check", "--\x1b[31m"], ["check", "\x1b[31m"],
                   ["help", "\x1b[31m"], ["status", "--control", "/\x1b[31m"], ["relay", "\x1b[31m", "a:1"]):
         done = harness.run_stent(*words)
@@ -319,7 +319,7 @@ def protocols():
 
 
 def reference():
-    done = harness.run_stent("help", "keys", "--markdown")
+    done = harness.run_stent("help", "keys", "--format=markdown")
     assert done.returncode == 0
     return done.stdout
 
@@ -433,42 +433,45 @@ def test_workers_are_the_cores_that_it_may_use(tmp_path):
     ([], 2, "Usage: stent COMMAND"),
     (["chekc"], 2, 'unknown command "chekc"; did you mean "check"?'),
     (["--verion"], 2, 'unknown option "--verion"; did you mean "--version"?'),
-    (["qqqqqqq"], 2, 'unknown command "qqqqqqq"; `stent help` tells them all'),
+    (["qqqqqqq"], 2, 'unknown command "qqqqqqq"; `stent help` lists them all'),
     (["check", "--confg", "x"], 2, 'unknown option "--confg"; did you mean "--config"?'),
-    (["check", "-c"], 2, "-c has no value; write one behind it"),
-    (["check", "--config="], 2, "--config= has no value; write one behind it"),
-    (["check", "a"], 2, '"a" is one word too many; see `stent check --help`'),
+    (["check", "-c"], 2, "-c needs a value; write one after it"),
+    (["check", "--config="], 2, "--config= needs a value; write one after it"),
+    (["check", "a"], 2, 'unexpected argument "a"; see `stent check --help`'),
     (["help", "chekc"], 2, 'there is no help on "chekc"; did you mean "check"?'),
-    (["help", "--markdown=3"], 2, "--markdown takes no value; write it alone"),
+    (["status", "--json=3"], 2, "--json takes no value; write it without"),
+    (["help", "--format=html"], 2, 'stent help: --format takes text, markdown or json, not "html"'),
+    (["help", "--format=markdown"], 2, "stent help: --format=markdown is for `stent help keys`"),
+    (["help", "run", "--format=json"], 2, "is for `stent help keys`, or for `stent help` without a topic"),
 ])
-def test_a_wrong_call_is_told(words, status, told):
+def test_a_wrong_call_is_an_error(words, status, told):
     done = harness.run_stent(*words)
     assert done.returncode == status
     assert done.stdout == ""
     assert told in done.stderr
 
 
-def test_run_tells_all_errors_of_its_file_too(tmp_path):
+def test_run_reports_all_errors_of_its_file_too(tmp_path):
     path = tmp_path / "stent.ini"
     path.write_text("[route r]\nlistne = :1\nbackend = a\n")
     done = harness.run_stent("run", "-c", path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        f'{path}:2: unknown key "listne"; did you mean listen?',
+        f'{path}:2: unknown key "listne"; did you mean "listen"?',
         f'{path}:3: backend: "a" has no port; write HOST:PORT, [V6]:PORT or unix:PATH']
 
 
 HASTY = [
-    ("heartbeat = 20ms", '4: warning: heartbeat: after "20ms" a quiet flow costs at least 360000 packets an hour on each such leg; '
+    ("heartbeat = 20ms", '4: warning: heartbeat: with "20ms" an idle flow costs at least 360000 packets an hour on each such leg; '
      "write 1s or more, such as 25s"),
-    ("backend.heartbeat = 0.999s", '4: warning: backend.heartbeat: after "0.999s" a quiet flow costs at least 7207 packets'),
-    ("heartbeat_timeout = 5ms", '4: warning: heartbeat_timeout: after "5ms" a peer that is slow or hangs is asked again, which '
+    ("backend.heartbeat = 0.999s", '4: warning: backend.heartbeat: with "0.999s" an idle flow costs at least 7207 packets'),
+    ("heartbeat_timeout = 5ms", '4: warning: heartbeat_timeout: with "5ms" a peer that is slow or hangs is pinged again, which '
      "costs up to 1440000 packets an hour"),
 ]
 
 
 @pytest.mark.parametrize("key, warning", HASTY)
-def test_a_period_that_costs_packets_is_warned_of(key, warning, tmp_path, stent):
+def test_a_short_period_is_warned_of(key, warning, tmp_path, stent):
     path = tmp_path / "stent.ini"
     path.write_text(ROUTE + f"{key}\nprotocol = redis\n[route s]\nlisten = 127.0.0.1:3\nbackend = a:1\n")
     done = harness.run_stent("check", "-c", path)
@@ -476,16 +479,16 @@ def test_a_period_that_costs_packets_is_warned_of(key, warning, tmp_path, stent)
     assert done.stderr.startswith(f"{path}:{warning}")
     s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\nbackend = 127.0.0.1:1\n{key}\nprotocol = redis\n")
     (told,) = s.wait_logged("warning: ")
-    assert told["level"] == "warn" and warning.split(": after ")[1] in told["message"]
+    assert told["level"] == "warn" and warning.split(": with ")[1] in told["message"]
     assert s.other_lines == []
 
 
-def test_periods_that_cost_little_are_not_warned_of(printed):
+def test_a_period_of_a_second_is_not_warned_of(printed):
     printed(ROUTE + "protocol = redis\nheartbeat = 1s\nheartbeat_timeout = 1s\n")
     printed("[defaults]\nheartbeat = 20ms\nheartbeat_timeout = 1ms\n" + ROUTE)          # a protocol without heartbeats
 
 
-def test_a_warning_stands_beside_the_errors(errors_of):
+def test_warnings_are_reported_with_the_errors(errors_of):
     errors = errors_of(ROUTE + "protocol = redis\nheartbeat = 1ms\nurgent = no\n")
     assert [e.split(" ")[1] for e in errors] == ["warning:", "urgent:"]
 
@@ -497,16 +500,16 @@ def test_one_line_is_warned_of_once(tmp_path):
     assert harness.run_stent("check", "-c", path).stderr.count("\n") == 1
 
 
-def test_relay_tells_all_errors_of_its_words():
+def test_relay_reports_all_errors_of_its_arguments():
     done = harness.run_stent("relay", ":0", "db:5432", "--keepalve=off", "--client.heartbeat=25", "--workers=2",
                              "--workers=3", "--urgent")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         'stent relay: LISTEN: ":0" has a port out of range; write one from 1 to 65535',
-        "stent relay: unknown option --keepalve; did you mean --keepalive?",
+        'stent relay: unknown option "--keepalve"; did you mean "--keepalive"?',
         'stent relay: --client.heartbeat: "25" has no unit; write 25ms, 25s, 25m, 25h or 25d',
-        "stent relay: --workers is there a second time (first: --workers); leave one of them out",
-        'stent relay: "--urgent" is no option; write --KEY=VALUE']
+        "stent relay: duplicate option --workers (first at --workers); remove one of them",
+        'stent relay: unexpected argument "--urgent"; write --KEY=VALUE']
 
 
 def commands():
@@ -607,7 +610,7 @@ def test_the_samples_are_good(path, printed):
     printed(path.read_text())
 
 
-def test_whatever_is_taken_into_force_in_the_sample_is_good(printed):
+def test_each_commented_part_of_the_sample_is_valid(printed):
     lines = SAMPLE.read_text().splitlines()
     before = printed(SAMPLE.read_text())
     tried = 0
@@ -629,7 +632,7 @@ def reference_parts():
 
 
 def test_the_document_has_the_reference():
-    assert reference_parts()[1] == reference(), "write it anew: /usr/bin/python3 tests/e2e/test_settings.py"
+    assert reference_parts()[1] == reference(), "regenerate it: /usr/bin/python3 tests/e2e/test_settings.py"
 
 
 if __name__ == "__main__":

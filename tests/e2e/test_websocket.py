@@ -207,7 +207,7 @@ def test_frames_behind_a_request_that_is_refused(stent, raw_backend):
     assert backend.recv_exact(len(sent)) == sent
     backend.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
     assert client.recv_exact(len(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")).endswith(b"no")
-    assert s.wait_logged("bytes behind a request to upgrade")
+    assert s.wait_logged("bytes after a request to upgrade")
 
 
 MANGLED = {
@@ -416,7 +416,7 @@ def test_the_farewell_to_the_byte(by_hand, side):
     assert answering.wait_end() == "fin"
     opcode, payload = answering.messages[-1]
     assert opcode == CLOSE and payload[:2] == b"\x03\xe9"
-    assert payload[2:].startswith(f"stent: {side}-heartbeat-timeout, {side} quiet for".encode())
+    assert payload[2:].startswith(f"stent: {side}-heartbeat-timeout, {side} idle for".encode())
 
 
 @pytest.mark.parametrize("on_dead", ["reset", "close"])

@@ -8,7 +8,7 @@
  *	4, 5	a heartbeat to the client, to the backend, if one is legal
  *	6	a FIN		(0x08: the backend's)
  *	7	the replies that are due	(0x08: the backend's), in a manner that the bits above say
- * with, where bytes are sent, 0x08: forward unseen what the codec need not
+ * with, where bytes are sent, 0x08: forward unread what the codec need not
  * see; 0x10: heartbeats wherever they are legal; 0x20: replies come at once. A heartbeat
  * is of the kind that 0x60 says, if that is legal.
  *
@@ -26,8 +26,8 @@
 
 #define HEARTBEATS_MAX 300	/* to a side, in one input */
 
-struct answer {
-	uint8_t data[PEER_ANSWER_MAX];
+struct reply {
+	uint8_t data[PEER_REPLY_MAX];
 	size_t len;
 };
 
@@ -37,21 +37,21 @@ struct fuzz {
 	struct codec_settings settings;
 	bool heartbeats;
 	unsigned kinds_offered;		/* counts, so that kinds take turns */
-	struct answer *replies[2];	/* all that a side was asked for */
-	size_t n_answers[2], n_sent[2];
+	struct reply *replies[2];	/* all replies to pings of a side */
+	size_t n_replies[2], n_sent[2];
 	size_t distinct[2][HEARTBEATS_MAX], n_distinct[2];	/* which of them are no repetition */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A heartbeat was answered: its answer lies behind the others. */
+/* A heartbeat got a reply: it lies behind the others. */
 static void
-add_answer(struct fuzz *f, enum side side)
+add_reply(struct fuzz *f, enum side side)
 {
-	const struct answer *all = f->replies[side], *a = &all[f->n_answers[side]++];
+	const struct reply *all = f->replies[side], *a = &all[f->n_replies[side]++];
 
 	for (size_t i = 0; i < f->n_distinct[side]; i++) {
-		const struct answer *b = &all[f->distinct[side][i]];
+		const struct reply *b = &all[f->distinct[side][i]];
 
 		if (a->len == b->len && memcmp(a->data, b->data, a->len) == 0)
 			return;
@@ -63,7 +63,7 @@ static void
 heartbeat(struct fuzz *f, enum side to, unsigned wanted)
 {
 	unsigned kinds = run_may_heartbeat(&f->run, to), n;
-	struct answer *a;
+	struct reply *a;
 	size_t len;
 
 	if (kinds == 0 || f->run.n_marks[to] == HEARTBEATS_MAX)
@@ -71,22 +71,22 @@ heartbeat(struct fuzz *f, enum side to, unsigned wanted)
 	for (n = wanted % 3; (kinds & (1u << n)) == 0; n = (n + 1) % 3)
 		;
 	len = run_heartbeat(&f->run, to, (enum heartbeat_kind)(1u << n));
-	f->replies[to] = realloc(f->replies[to], (f->n_answers[to] + 1) * sizeof(*a));
+	f->replies[to] = realloc(f->replies[to], (f->n_replies[to] + 1) * sizeof(*a));
 	if (f->replies[to] == NULL)
 		abort();
-	a = &f->replies[to][f->n_answers[to]];
-	a->len = f->peer->answer(&f->settings, to, f->run.got[to].data + f->run.got[to].len - len,
+	a = &f->replies[to][f->n_replies[to]];
+	a->len = f->peer->reply(&f->settings, to, f->run.got[to].data + f->run.got[to].len - len,
 	    len, a->data);
 	if (a->len > 0)
-		add_answer(f, to);
+		add_reply(f, to);
 }
 
 /* manner: 0 as they are; else mangled in some way, and above 7 twice, as there are peers. */
 static void
-answer(struct fuzz *f, enum side from, unsigned manner)
+reply(struct fuzz *f, enum side from, unsigned manner)
 {
-	while (!f->run.fin[from] && f->n_sent[from] < f->n_answers[from]) {
-		struct answer a = f->replies[from][f->n_sent[from]++];
+	while (!f->run.fin[from] && f->n_sent[from] < f->n_replies[from]) {
+		struct reply a = f->replies[from][f->n_sent[from]++];
 
 		if (manner != 0 && f->peer->mangle != NULL)
 			a.len = f->peer->mangle((manner & 7) | (unsigned)f->n_sent[from] % 16 << 3, a.data, a.len);
@@ -117,7 +117,7 @@ send_bytes(struct fuzz *f, uint8_t how, const uint8_t *p, size_t len)
 		}
 	}
 	for (int s = 0; s < 2 && (how & 0x20) != 0; s++)
-		answer(f, (enum side)s, 0);
+		reply(f, (enum side)s, 0);
 }
 
 static void
@@ -143,7 +143,7 @@ play(struct fuzz *f, const uint8_t *p, const uint8_t *end)
 		} else if ((how & 7) == 6) {
 			fin(f, side);
 		} else if ((how & 7) == 7) {
-			answer(f, side, how >> 4);
+			reply(f, side, how >> 4);
 		} else if ((how & 7) >= 4 && f->heartbeats) {
 			heartbeat(f, (how & 1) != 0 ? BACKEND : CLIENT, how >> 5 & 3);
 		}
@@ -154,52 +154,52 @@ play(struct fuzz *f, const uint8_t *p, const uint8_t *end)
 
 /* How many replies a side may have sent. */
 static size_t
-answers_max(const struct fuzz *f, enum side side)
+replies_max(const struct fuzz *f, enum side side)
 {
-	return f->peer->replies_to_tell ? f->run.n_marks[side] : f->n_answers[side];
+	return f->peer->replies_to_oneway ? f->run.n_marks[side] : f->n_replies[side];
 }
 
-struct asked {
+struct reply_source {
 	const struct fuzz *f;
 	enum side side;
 };
 
 static size_t
-answer_at(void *arg, const uint8_t *bytes, size_t len)
+reply_at(void *arg, const uint8_t *bytes, size_t len)
 {
-	const struct asked *asked = arg;
-	const struct fuzz *f = asked->f;
-	enum side s = asked->side;
+	const struct reply_source *source = arg;
+	const struct fuzz *f = source->f;
+	enum side s = source->side;
 
 	for (size_t i = 0; i < f->n_distinct[s]; i++) {
-		const struct answer *a = &f->replies[s][f->distinct[s][i]];
+		const struct reply *a = &f->replies[s][f->distinct[s][i]];
 
 		if (a->len <= len && memcmp(a->data, bytes, a->len) == 0)
 			return a->len;
 	}
-	return f->peer->like_answer != NULL && answers_max(f, s) > 0 ?
-	    f->peer->like_answer(s, bytes, len) : 0;
+	return f->peer->looks_like_reply != NULL && replies_max(f, s) > 0 ?
+	    f->peer->looks_like_reply(s, bytes, len) : 0;
 }
 
 static void
 check(const struct fuzz *f, enum side from)
 {
 	enum side to = side_other(from);
-	struct asked asked = { f, from };
+	struct reply_source source = { f, from };
 	struct match m = { .sent = &f->run.in[from], .replies = f->run.replies[from] + f->run.strays[from],
-	    .answer_at = answer_at, .arg = &asked, .is_cut = f->run.reset };
+	    .reply_at = reply_at, .arg = &source, .is_cut = f->run.reset };
 	size_t at;
 
 	/*
-	 * What a peer that does not bear heartbeats says of one is taken out, whatever it is: random bytes look like
-	 * that, and where the peer's row does not say what it may be, nobody can tell which they were. The unit tests
+	 * What a peer that does not accept heartbeats replies to one is taken out, whatever it is: random bytes look like
+	 * that, and where the peer's row does not say what it may be, it is not known which they were. The unit tests
 	 * hold the codecs to the very bytes.
 	 */
-	if (f->run.has_refused[from] && f->heartbeats && !f->peer->replies_to_tell && !f->peer->refuses_alike)
+	if (f->run.has_refused[from] && f->heartbeats && !f->peer->replies_to_oneway && !f->peer->refuses_alike)
 		return;
-	if (f->run.replies[from] > answers_max(f, from))
+	if (f->run.replies[from] > replies_max(f, from))
 		run_fail(&f->run, "took out %u replies of the %s, which may have sent %zu",
-		    f->run.replies[from], side_name(from), answers_max(f, from));
+		    f->run.replies[from], side_name(from), replies_max(f, from));
 	at = codec_match(&f->run, to, &m);
 	if (at != MATCHED)
 		run_fail(&f->run, "from the %s: what came out (less heartbeats) differs from what went in "

@@ -36,34 +36,34 @@ write_file(int fd, const void *data, size_t size)
 }
 
 static struct config *
-read_file(const char *path, char **told)
+read_file(const char *path, char **messages)
 {
 	struct config *c = NULL;
 	size_t n;
-	FILE *errors = open_memstream(told, &n);
+	FILE *errors = open_memstream(messages, &n);
 	int r = config_read(&c, path, errors);
 
 	fclose(errors);
-	demand(r == 0 || r == -EINVAL, "neither taken nor wrong", *told);
-	demand((r == 0) == (c != NULL), "a result beside a status that denies it", *told);
-	demand((r == 0) == (n == 0), "a wrong file without an error, or the other way", *told);
+	demand(r == 0 || r == -EINVAL, "neither accepted nor wrong", *messages);
+	demand((r == 0) == (c != NULL), "a result beside a status that denies it", *messages);
+	demand((r == 0) == (n == 0), "a wrong file without an error, or the reverse", *messages);
 	return c;
 }
 
 static void
-judge_errors(const char *told, const char *path, size_t n_lines)
+judge_errors(const char *messages, const char *path, size_t n_lines)
 {
 	unsigned long before = 1, line;
 	const char *end;
 	char *rest;
 
-	for (; *told != '\0'; told = end + 1) {
-		end = strchr(told, '\n');
-		demand(end != NULL, "an error without an end", told);
-		demand(strncmp(told, path, strlen(path)) == 0 && told[strlen(path)] == ':', "no file", told);
-		line = strtoul(told + strlen(path) + 1, &rest, 10);
-		demand(*rest == ':' && line >= before && line <= n_lines, "no line, or out of order", told);
-		demand(memmem(told, (size_t)(end - told), "; ", 2) != NULL, "an error that says not what to do", told);
+	for (; *messages != '\0'; messages = end + 1) {
+		end = strchr(messages, '\n');
+		demand(end != NULL, "an error without an end", messages);
+		demand(strncmp(messages, path, strlen(path)) == 0 && messages[strlen(path)] == ':', "no file", messages);
+		line = strtoul(messages + strlen(path) + 1, &rest, 10);
+		demand(*rest == ':' && line >= before && line <= n_lines, "no line, or out of order", messages);
+		demand(memmem(messages, (size_t)(end - messages), "; ", 2) != NULL, "an error that does not say what to do", messages);
 		before = line;
 	}
 }
@@ -98,7 +98,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static int fd = -1;
 	static char path[64];
 	struct config *c, *again;
-	char *told, *first, *second;
+	char *messages, *first, *second;
 	size_t first_size, second_size, n_lines = 1;
 
 	if (fd < 0)
@@ -107,23 +107,23 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < size; i++)
 		n_lines += data[i] == '\n';
 	write_file(fd, data, size);
-	c = read_file(path, &told);
-	judge_errors(told, path, n_lines);
-	free(told);
+	c = read_file(path, &messages);
+	judge_errors(messages, path, n_lines);
+	free(messages);
 	if (c == NULL || has_long_line(data, size)) {
 		config_release(c);
 		return 0;
 	}
 	first = print(c, &first_size);
 	write_file(fd, first, first_size);
-	again = read_file(path, &told);
-	demand(again != NULL, told, first);
+	again = read_file(path, &messages);
+	demand(again != NULL, messages, first);
 	second = print(again, &second_size);
 	demand(strcmp(first, second) == 0, first, second);
 	config_release(c);
 	config_release(again);
 	free(first);
 	free(second);
-	free(told);
+	free(messages);
 	return 0;
 }

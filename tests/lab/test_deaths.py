@@ -228,7 +228,7 @@ def test_the_surviving_peer_gets_a_goodbye_however_the_death_was_found(lab, sten
             survivor.send(TEXT, b"are you there?")
         opcode, payload = survivor.read(timeout=FOUND_WITHIN * harness.SLOW + 1)
         assert (opcode, payload[:2]) == (CLOSE, (1001).to_bytes(2, "big"))
-        assert f"{side} quiet for".encode() in payload
+        assert f"{side} idle for".encode() in payload
         survivor.peer.expect_fin()
         survivor.peer.close()
         assert s.flow_end()["reason"] in (f"{side}-keepalive-timeout", f"{side}-user-timeout")

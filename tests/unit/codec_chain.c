@@ -3,10 +3,10 @@
  * program has one on its machine and its server another.
  *
  * Each follows the whole stream, so it judges the other: a heartbeat that went out
- * in the wrong place makes the next one let go, and an answer that is taken
- * by the one that did not ask is missed by the one that did. Their replies may
+ * in the wrong place makes the next one go over to passthrough, and a reply that is taken
+ * by the one that did not ping is missed by the one that did. Their replies may
  * be alike; then it does not matter who took which, as long as each took as
- * many as it asked for.
+ * many as it has pings.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +17,8 @@
 
 #define SEEDS 60
 
-struct answer {
-	uint8_t data[PEER_ANSWER_MAX];
+struct reply {
+	uint8_t data[PEER_REPLY_MAX];
 	size_t len;
 };
 
@@ -26,8 +26,8 @@ struct chain {
 	struct run run[2];	/* by the side that is next to it */
 	size_t passed[2][2];	/* bytes of run[i].got[side] that the other stent or that side has */
 	const struct transcript *t;
-	struct answer *replies[2];	/* all that a side was asked for */
-	size_t n_answers[2], n_sent[2];
+	struct reply *replies[2];	/* all replies to pings of a side */
+	size_t n_replies[2], n_sent[2];
 	bool inside[2];		/* that side is in the middle of a step */
 	bool fed_by_bytes;
 	unsigned random;
@@ -70,17 +70,17 @@ pass_on(struct chain *c, enum side from)
 }
 
 static void
-add_answer(struct chain *c, enum side to, const uint8_t *heartbeat, size_t len)
+add_reply(struct chain *c, enum side to, const uint8_t *heartbeat, size_t len)
 {
-	struct answer a;
+	struct reply a;
 
-	a.len = c->t->peer->answer(c->t->settings, to, heartbeat, len, a.data);
+	a.len = c->t->peer->reply(c->t->settings, to, heartbeat, len, a.data);
 	if (a.len == 0)
 		return;
-	c->replies[to] = realloc(c->replies[to], (c->n_answers[to] + 1) * sizeof(a));
+	c->replies[to] = realloc(c->replies[to], (c->n_replies[to] + 1) * sizeof(a));
 	if (c->replies[to] == NULL)
 		abort();
-	c->replies[to][c->n_answers[to]++] = a;
+	c->replies[to][c->n_replies[to]++] = a;
 }
 
 /* Perhaps a heartbeat of stent i to a side, of any kind that is legal. */
@@ -96,7 +96,7 @@ offer(struct chain *c, int i, enum side to)
 	while ((kinds & (1u << n)) == 0)
 		n = (n + 1) % 3;
 	len = run_heartbeat(r, to, (enum heartbeat_kind)(1u << n));
-	add_answer(c, to, r->got[to].data + r->got[to].len - len, len);
+	add_reply(c, to, r->got[to].data + r->got[to].len - len, len);
 	if (i != (int)to)
 		pass_on(c, side_other(to));
 }
@@ -127,9 +127,9 @@ send_bytes(struct chain *c, enum side from, const uint8_t *data, size_t len, boo
 
 /* The replies due from a side that stands between two messages. */
 static void
-answer_all(struct chain *c, enum side from)
+reply_all(struct chain *c, enum side from)
 {
-	size_t n = c->n_answers[from];
+	size_t n = c->n_replies[from];
 
 	for (; c->n_sent[from] < n; c->n_sent[from]++)
 		send_bytes(c, from, c->replies[from][c->n_sent[from]].data,
@@ -137,14 +137,14 @@ answer_all(struct chain *c, enum side from)
 }
 
 static void
-answer_before(struct chain *c, const struct step *s)
+reply_before(struct chain *c, const struct step *s)
 {
 	const struct codec_peer *peer = c->t->peer;
 
 	if (s->data != NULL && peer->may_overtake != NULL && roll(c, 2) == 0 &&
 	    peer->may_overtake(s->from, s->data, s->len))
 		return;
-	answer_all(c, s->from);
+	reply_all(c, s->from);
 }
 
 static void
@@ -152,7 +152,7 @@ end(struct chain *c, enum side from)
 {
 	if (c->run[from].fin[from])
 		return;
-	answer_all(c, from);
+	reply_all(c, from);
 	run_fin(&c->run[from], from);
 	pass_on(c, from);
 	run_fin(&c->run[side_other(from)], from);
@@ -161,7 +161,7 @@ end(struct chain *c, enum side from)
 static void
 play_step(struct chain *c, const struct step *s)
 {
-	answer_before(c, s);
+	reply_before(c, s);
 	if (s->data == NULL) {
 		end(c, s->from);
 		return;
@@ -171,31 +171,31 @@ play_step(struct chain *c, const struct step *s)
 	c->inside[s->from] = false;
 	for (int side = 0; side < 2; side++)
 		if (!c->inside[side] && !c->run[side].fin[side] && roll(c, 2) == 0)
-			answer_all(c, (enum side)side);
+			reply_all(c, (enum side)side);
 }
 
 /* ---- the laws ---- */
 
-struct asked {
+struct reply_source {
 	const struct chain *c;
 	enum side side;
 };
 
 static size_t
-answer_at(void *arg, const uint8_t *bytes, size_t len)
+reply_at(void *arg, const uint8_t *bytes, size_t len)
 {
-	const struct asked *asked = arg;
-	const struct answer *all = asked->c->replies[asked->side];
+	const struct reply_source *source = arg;
+	const struct reply *all = source->c->replies[source->side];
 
-	for (size_t i = 0; i < asked->c->n_answers[asked->side]; i++)
+	for (size_t i = 0; i < source->c->n_replies[source->side]; i++)
 		if (all[i].len <= len && memcmp(all[i].data, bytes, all[i].len) == 0)
 			return all[i].len;
-	return asked->c->t->peer->tell_is_alike ? asked->c->t->peer->like_answer(asked->side, bytes, len) : 0;
+	return source->c->t->peer->oneway_is_alike ? source->c->t->peer->looks_like_reply(source->side, bytes, len) : 0;
 }
 
 /* So many one-way heartbeats were sent in that direction. */
 static unsigned
-tells_from(const struct chain *c, enum side from)
+oneways_from(const struct chain *c, enum side from)
 {
 	const struct run *r = &c->run[from];
 	unsigned n = 0;
@@ -208,22 +208,22 @@ tells_from(const struct chain *c, enum side from)
 static void
 check_direction(const struct chain *c, enum side from)
 {
-	struct asked asked = { c, from };
+	struct reply_source source = { c, from };
 	const unsigned taken = c->run[CLIENT].replies[from] + c->run[BACKEND].replies[from] +
 	    c->run[CLIENT].strays[from] + c->run[BACKEND].strays[from];
-	const unsigned most = c->t->peer->tell_is_alike ? tells_from(c, from) : 0;
+	const unsigned most = c->t->peer->oneway_is_alike ? oneways_from(c, from) : 0;
 
 	for (int i = 0; i < 2; i++) {
 		const struct run *r = &c->run[i];
 		struct match m = { .sent = &r->in[from], .replies = r->replies[from] + r->strays[from],
-		    .answer_at = answer_at, .arg = &asked, .is_cut = r->reset };
+		    .reply_at = reply_at, .arg = &source, .is_cut = r->reset };
 		size_t at = codec_match(r, side_other(from), &m);
 
 		if (at != MATCHED)
 			run_fail(r, "from the %s: what came out (less heartbeats) differs from what went in "
 			    "(less replies) at byte %zu of %zu", side_name(from), at, m.sent->len);
 		if (r->passthrough != NULL)
-			run_fail(r, "let go: %s", r->passthrough);
+			run_fail(r, "passthrough: %s", r->passthrough);
 	}
 	if (taken < c->n_sent[from] || taken > c->n_sent[from] + most)
 		run_fail(&c->run[from], "both stents together took out %u replies of the %s, which sent %zu",

@@ -1,12 +1,12 @@
 /*
  * codec_harness.c - one transcript, played in every way.
  *
- * A play is told by a struct manner: how the stream is cut, where heartbeats go,
- * when the peers answer. First the plays without heartbeats: what comes out must be
+ * A play is described by a struct manner: how the stream is cut, where heartbeats go,
+ * when the peers reply. First the plays without heartbeats: what comes out must be
  * what went in, and the moments at which a heartbeat would be legal must not depend
  * on the cuts (they are noted by the first play, one byte at a time, and
  * compared by all others). Then the plays with heartbeats: taking away the heartbeats
- * that were written must give what the real peers sent, with no answer of
+ * that were written must give what the real peers sent, with no reply of
  * ours left in it. Everything that is random comes from a seed, so that the
  * line of a failure is enough to see it again.
  */
@@ -33,18 +33,18 @@ static const char *const heartbeats_text[] = { "none", "always", "once", "random
 struct manner {
 	enum cuts cuts;
 	size_t cut_at;		/* CUT_ONCE */
-	bool skip;		/* forward unseen what the codec need not see */
+	bool skip;		/* forward unread what the codec need not read */
 	enum heartbeats heartbeats;
 	unsigned to;		/* heartbeats go to these sides, as bits */
 	unsigned kinds;		/* and are of these kinds */
 	size_t heartbeat_at;		/* HEARTBEATS_ONCE: the how-manieth legal moment */
 	bool late;		/* replies come as late as the peer may send them */
-	bool dies;		/* a peer that owes an answer sends a part of it and then its FIN */
+	bool dies;		/* a peer with a reply due sends a part of it and then its FIN */
 	unsigned seed;
 };
 
-struct answer {
-	uint8_t data[PEER_ANSWER_MAX];
+struct reply {
+	uint8_t data[PEER_REPLY_MAX];
 	size_t len;
 };
 
@@ -55,13 +55,13 @@ struct play {
 	const struct manner *m;
 	uint8_t *trace;		/* the kinds legal after so many bytes, both sides' in one byte */
 	bool noting;		/* this play fills the trace; else it compares */
-	struct answer *waiting[2];	/* replies that side has yet to send */
+	struct reply *waiting[2];	/* replies that side has yet to send */
 	size_t n_waiting[2];
 	unsigned injected[2];
 	struct bytes sent[2];	/* what must come out of what that side sent */
 	bool dead[2];		/* that side sends no more */
-	bool garbled[2];	/* that side sent what nobody can follow: no answer can be told from it */
-	bool quiet;		/* no heartbeats: replies that are due go out */
+	bool garbled[2];	/* that side sent what nobody can follow: replies in it cannot be recognised */
+	bool no_heartbeats;		/* no heartbeats: replies that are due go out */
 	bool inside[2];		/* that side is in the middle of a step */
 	struct bytes queue;	/* CUT_RANDOM: bytes of queue_from that go out together */
 	enum side queue_from;
@@ -82,11 +82,11 @@ roll(struct play *p, unsigned n)
 
 static void feed_raw(struct play *p, enum side from, const uint8_t *data, size_t len);
 
-/* A part of an answer is none and must come out, unless it is long enough to be known for one. */
+/* A part of a reply is none and must come out, unless it is long enough to be known for one. */
 static void
-die_answering(struct play *p, enum side from)
+die_replying(struct play *p, enum side from)
 {
-	const struct answer *a = &p->waiting[from][0];
+	const struct reply *a = &p->waiting[from][0];
 	size_t n = roll(p, (unsigned)a->len);
 
 	p->dead[from] = true;
@@ -98,15 +98,15 @@ die_answering(struct play *p, enum side from)
 }
 
 static void
-inject_answers(struct play *p, enum side from)
+inject_replies(struct play *p, enum side from)
 {
 	size_t n = p->n_waiting[from];
-	struct answer *replies = p->waiting[from];
+	struct reply *replies = p->waiting[from];
 
 	if (p->dead[from] || n == 0)
 		return;
 	if (p->m->dies) {
-		die_answering(p, from);
+		die_replying(p, from);
 		return;
 	}
 	p->waiting[from] = NULL;	/* feeding may add to it */
@@ -124,15 +124,15 @@ inject_answers(struct play *p, enum side from)
 }
 
 static void
-note_answer(struct play *p, enum side side, enum heartbeat_kind kind, size_t heartbeat_len)
+note_reply(struct play *p, enum side side, enum heartbeat_kind kind, size_t heartbeat_len)
 {
 	const struct bytes *got = &p->run.got[side];
-	struct answer a;
+	struct reply a;
 
-	a.len = p->peer->answer(p->t->settings, side,
+	a.len = p->peer->reply(p->t->settings, side,
 	    got->data + got->len - heartbeat_len, heartbeat_len, a.data);
 	if (a.len == 0 && kind == HEARTBEAT_PING)
-		run_fail(&p->run, "the %s's peer has no answer to this ask", side_name(side));
+		run_fail(&p->run, "the %s's peer has no reply to this ping", side_name(side));
 	if (a.len == 0)
 		return;
 	p->waiting[side] = realloc(p->waiting[side], (p->n_waiting[side] + 1) * sizeof(a));
@@ -141,25 +141,25 @@ note_answer(struct play *p, enum side side, enum heartbeat_kind kind, size_t hea
 	p->waiting[side][p->n_waiting[side]++] = a;
 }
 
-/* Without a heartbeat in between, which would ask for one more. */
+/* Without a heartbeat in between, which would cause one more. */
 static void
-inject_last_answers(struct play *p, enum side from)
+inject_last_replies(struct play *p, enum side from)
 {
-	p->quiet = true;
-	inject_answers(p, from);
-	p->quiet = false;
+	p->no_heartbeats = true;
+	inject_replies(p, from);
+	p->no_heartbeats = false;
 }
 
 /* The next step of a side begins: what must come before it comes now. */
 static void
-answers_before(struct play *p, const struct step *s)
+replies_before(struct play *p, const struct step *s)
 {
 	if (p->n_waiting[s->from] == 0)
 		return;
 	if (s->data != NULL && p->peer->may_overtake != NULL &&
 	    p->peer->may_overtake(s->from, s->data, s->len) && (p->m->late || roll(p, 2) == 0))
 		return;
-	inject_last_answers(p, s->from);
+	inject_last_replies(p, s->from);
 }
 
 /* ---- heartbeats ---- */
@@ -186,13 +186,13 @@ offer_heartbeat(struct play *p, enum side to)
 	size_t len = run_heartbeat(&p->run, to, kind);
 	if (p->m->cuts == CUT_BYTES)
 		p->tally->moments[to][kind]++;
-	note_answer(p, to, kind, len);
+	note_reply(p, to, kind, len);
 }
 
 static void
 offer_heartbeats(struct play *p)
 {
-	if (p->m->heartbeats == HEARTBEATS_NONE || p->quiet)
+	if (p->m->heartbeats == HEARTBEATS_NONE || p->no_heartbeats)
 		return;
 	for (int i = 0; i < 2; i++)
 		offer_heartbeat(p, (enum side)i);
@@ -223,7 +223,7 @@ taken(const struct play *p, int from)
 }
 
 static void
-check_answers(const struct play *p)
+check_replies(const struct play *p)
 {
 	for (int s = 0; s < 2; s++) {
 		if (taken(p, s) > p->injected[s])
@@ -234,7 +234,7 @@ check_answers(const struct play *p)
 
 /* The next piece as this manner cuts it. */
 static size_t
-piece(struct play *p, size_t len, bool is_answer)
+piece(struct play *p, size_t len, bool is_reply)
 {
 	size_t n = len;
 
@@ -242,16 +242,16 @@ piece(struct play *p, size_t len, bool is_answer)
 		n = 1;
 	else if (p->m->cuts == CUT_RANDOM)
 		n = 1 + roll(p, roll(p, 3) == 0 ? 4 : 64);
-	else if (p->m->cuts == CUT_ONCE && !is_answer && p->position < p->m->cut_at)
+	else if (p->m->cuts == CUT_ONCE && !is_reply && p->position < p->m->cut_at)
 		n = p->m->cut_at - p->position;
 	return n < len ? n : len;
 }
 
 static void
-feed_cut(struct play *p, enum side from, const uint8_t *data, size_t len, bool is_answer)
+feed_cut(struct play *p, enum side from, const uint8_t *data, size_t len, bool is_reply)
 {
 	while (len > 0) {
-		size_t n = piece(p, len, is_answer), seen;
+		size_t n = piece(p, len, is_reply), seen;
 
 		seen = p->m->skip && (p->m->cuts != CUT_RANDOM || roll(p, 2) == 0) ?
 		    run_skip(&p->run, from, data, n) : 0;
@@ -259,15 +259,15 @@ feed_cut(struct play *p, enum side from, const uint8_t *data, size_t len, bool i
 			run_feed(&p->run, from, data, n);
 			seen = n;
 		}
-		check_answers(p);
+		check_replies(p);
 		data += seen;
 		len -= seen;
-		if (!is_answer) {
+		if (!is_reply) {
 			p->position += seen;
 			compare_trace(p);
 		}
-		/* Inside an answer a heartbeat may go as well; but each would bring the next answer, without end. */
-		if (!is_answer || p->n_waiting[CLIENT] + p->n_waiting[BACKEND] == 0)
+		/* Inside a reply a heartbeat may go as well; but each would bring the next reply, without end. */
+		if (!is_reply || p->n_waiting[CLIENT] + p->n_waiting[BACKEND] == 0)
 			offer_heartbeats(p);
 	}
 }
@@ -278,15 +278,15 @@ feed_raw(struct play *p, enum side from, const uint8_t *data, size_t len)
 	feed_cut(p, from, data, len, true);
 }
 
-/* Peers that answer at once do so as soon as they are between two messages. */
+/* Peers that reply at once do so as soon as they are between two messages. */
 static void
-answer_at_once(struct play *p)
+reply_at_once(struct play *p)
 {
 	for (int again = 0; again < 4; again++)
 		for (int s = 0; s < 2; s++)
 			if (!p->m->late && !p->inside[s] && !p->run.fin[s] && p->n_waiting[s] > 0 &&
 			    (p->m->cuts != CUT_RANDOM || roll(p, 2) == 0))
-				inject_answers(p, (enum side)s);
+				inject_replies(p, (enum side)s);
 }
 
 static void
@@ -316,7 +316,7 @@ play_bytes(struct play *p, const struct step *s, const struct step *next)
 		return;
 	flush(p);
 	p->inside[s->from] = false;
-	answer_at_once(p);
+	reply_at_once(p);
 }
 
 static void
@@ -324,10 +324,10 @@ play_fin(struct play *p, enum side from)
 {
 	if (p->run.fin[from])
 		return;
-	inject_last_answers(p, from);
+	inject_last_replies(p, from);
 	run_fin(&p->run, from);
 	offer_heartbeats(p);
-	answer_at_once(p);
+	reply_at_once(p);
 }
 
 /* ---- the laws ---- */
@@ -356,9 +356,9 @@ check_laws(const struct play *p)
 			    side_name((enum side)s), p->injected[s]);
 	}
 	if (r->passthrough != NULL && p->t->passthrough == NULL && !p->m->dies)
-		run_fail(r, "let go: %s", r->passthrough);
+		run_fail(r, "passthrough: %s", r->passthrough);
 	if (!p->m->dies && p->t->passthrough != NULL && (r->passthrough == NULL || strstr(r->passthrough, p->t->passthrough) == NULL))
-		run_fail(r, "did not let go for \"%s\": %s", p->t->passthrough, r->passthrough != NULL ? r->passthrough : "not at all");
+		run_fail(r, "no passthrough for \"%s\": %s", p->t->passthrough, r->passthrough != NULL ? r->passthrough : "not at all");
 }
 
 static void
@@ -383,12 +383,12 @@ play(const struct transcript *t, const struct manner *m, uint8_t *trace, bool no
 	describe(&p);
 	compare_trace(&p);
 	offer_heartbeats(&p);
-	answer_at_once(&p);
+	reply_at_once(&p);
 	for (size_t i = 0; i < t->n_steps; i++) {
 		const struct step *s = &t->steps[i];
 
 		if (p.queue.len == 0)
-			answers_before(&p, s);
+			replies_before(&p, s);
 		if (t->fault > 0 && i == t->fault)
 			p.garbled[s->from] = true;
 		if (s->data == NULL)

@@ -1,6 +1,6 @@
 /*
  * codec_harness.h - holds a codec to the laws over a transcript of a real
- * conversation, in every way in which it may be cut and beaten.
+ * conversation, cut in every way, with heartbeats in every place.
  *
  *	static const struct step hello[] = {
  *		STEP(CLIENT, "GET k\r\n"), STEP(BACKEND, "$1\r\nv\r\n"), FIN(CLIENT),
@@ -9,7 +9,7 @@
  *	struct tally tally = codec_check(&t);
  *	assert_true(tally.moments[BACKEND][HEARTBEAT_ONEWAY] > 0);
  *
- * A step is one or more whole messages of a side (an answer to our ask is put
+ * A step is one or more whole messages of a side (a reply to a ping is put
  * between two steps of that side), or its FIN. Missing FINs are sent at the
  * end. For a test of one moment use codec_run.h.
  */
@@ -36,15 +36,15 @@ struct transcript {
 	size_t n_steps;
 	const struct codec_settings *settings;	/* NULL: heartbeats on, all else unset */
 	const struct codec_peer *peer;		/* NULL: the codec's row of codec_peers.c */
-	const char *passthrough;	/* the codec must let go, for a reason that holds these words; NULL: it must not */
-	size_t fault;		/* the step that makes it let go; 0: unknown. Answers behind it on its side must come out */
+	const char *passthrough;	/* the codec must go over to passthrough, for a reason with these words; NULL: it must not */
+	size_t fault;		/* the step that leads to passthrough; 0: unknown. Replies behind it on its side must come out */
 };
 
 /* What the runs with a heartbeat at every legal moment saw, fed one byte at a time. */
 struct tally {
 	unsigned moments[2][8];	/* heartbeats written to a side, by enum heartbeat_kind */
 	unsigned replies[2];	/* replies taken out of what a side sent */
-	uint64_t skipped;	/* bytes forwarded unseen, where that was tried */
+	uint64_t skipped;	/* bytes forwarded unread, where that was tried */
 };
 
 /*

@@ -29,7 +29,7 @@ struct walk {
 	size_t furthest;
 };
 
-/* Over the heartbeats at this place. Bytes sent ahead are the stream's own where they are what then came. */
+/* Over the heartbeats at this place. Bytes sent early are the stream's own where they are what then came. */
 static void
 pass_heartbeats(struct walk *w)
 {
@@ -70,8 +70,8 @@ step(struct walk *w)
 	const struct bytes *sent = w->m->sent;
 	size_t n = 0;
 
-	if (w->m->answer_at != NULL && w->at.replies < w->m->replies)
-		n = w->m->answer_at(w->m->arg, sent->data + w->at.i, sent->len - w->at.i);
+	if (w->m->reply_at != NULL && w->at.replies < w->m->replies)
+		n = w->m->reply_at(w->m->arg, sent->data + w->at.i, sent->len - w->at.i);
 	if (n > 0) {
 		if (same_byte(w))
 			remember(w, (struct place){ w->at.i + 1, w->at.j + 1, w->at.mark, w->at.replies });

@@ -11,8 +11,8 @@ struct match {
 	const struct bytes *sent;	/* what the other side sent */
 	unsigned replies;		/* so many pieces of it must be missing */
 
-	/* The length of an answer of ours that may begin so, 0: none. NULL: no piece may be missing. */
-	size_t (*answer_at)(void *arg, const uint8_t *bytes, size_t len);
+	/* The length of a reply of ours that may begin so, 0: none. NULL: no piece may be missing. */
+	size_t (*reply_at)(void *arg, const uint8_t *bytes, size_t len);
 	void *arg;
 
 	bool is_cut;	/* the flow was reset: the end of what was sent may be missing */

@@ -18,8 +18,8 @@ put(uint8_t *to, const void *data, size_t len)
 #define PUT(to, text) put(to, text, sizeof(text) - 1)
 
 static size_t
-line_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+line_reply(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	const struct codec_bytes *expect = &settings->heartbeat_expect[side];
 	size_t n;
@@ -28,8 +28,8 @@ line_answer(const struct codec_settings *settings, enum side side, const uint8_t
 	(void)len;
 	if (expect->len == 0)
 		return 0;
-	n = put(answer, expect->data, expect->len);
-	return answer[n - 1] == '\n' ? n : n + PUT(answer + n, "\r\n");
+	n = put(reply, expect->data, expect->len);
+	return reply[n - 1] == '\n' ? n : n + PUT(reply + n, "\r\n");
 }
 
 /* Any whole line may come first. */
@@ -40,9 +40,9 @@ line_overtakes(enum side side, const uint8_t *message, size_t len)
 	return len > 0 && message[len - 1] == '\n';
 }
 
-/* The client's answer may end in LF alone as well. */
+/* The client's reply may end in LF alone as well. */
 static size_t
-line_like_answer(enum side side, const uint8_t *bytes, size_t len)
+line_looks_like_reply(enum side side, const uint8_t *bytes, size_t len)
 {
 	return side == CLIENT && len >= 3 && memcmp(bytes, "ok\n", 3) == 0 ? 3 : 0;
 }
@@ -66,8 +66,8 @@ any_overtakes(enum side side, const uint8_t *message, size_t len)
 
 /* A ping comes back as a pong with the same payload: masked from the client, plain from the backend. */
 static size_t
-websocket_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+websocket_reply(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	static const uint8_t mask[4] = { 0x11, 0x22, 0x33, 0x44 };
 	size_t head = side == BACKEND ? 6 : 2, n, payload;
@@ -76,21 +76,21 @@ websocket_answer(const struct codec_settings *settings, enum side side, const ui
 	if (len < head || heartbeat[0] != 0x89 || (heartbeat[1] & 0x7f) != len - head)
 		return 0;
 	payload = len - head;
-	n = PUT(answer, "\x8a");
-	answer[n++] = (uint8_t)(payload | (side == CLIENT ? 0x80 : 0));
+	n = PUT(reply, "\x8a");
+	reply[n++] = (uint8_t)(payload | (side == CLIENT ? 0x80 : 0));
 	if (side == CLIENT)
-		n += put(answer + n, mask, 4);
+		n += put(reply + n, mask, 4);
 	for (size_t i = 0; i < payload; i++) {
 		uint8_t plain = side == BACKEND ? heartbeat[head + i] ^ heartbeat[2 + i % 4] : heartbeat[head + i];
 
-		answer[n++] = side == CLIENT ? plain ^ mask[i % 4] : plain;
+		reply[n++] = side == CLIENT ? plain ^ mask[i % 4] : plain;
 	}
 	return n;
 }
 
 /* Any pong, whatever its mask: there are peers that mangle what they return. */
 static size_t
-websocket_like_answer(enum side side, const uint8_t *bytes, size_t len)
+websocket_looks_like_reply(enum side side, const uint8_t *bytes, size_t len)
 {
 	const size_t head = len >= 2 && (bytes[1] & 0x80) != 0 ? 6 : 2;
 
@@ -102,35 +102,35 @@ websocket_like_answer(enum side side, const uint8_t *bytes, size_t len)
 
 /* Less of the payload, the other case, no mask or a new one. */
 static size_t
-websocket_mangle(unsigned how, uint8_t answer[PEER_ANSWER_MAX], size_t len)
+websocket_mangle(unsigned how, uint8_t reply[PEER_REPLY_MAX], size_t len)
 {
-	const bool was_masked = (answer[1] & 0x80) != 0, masks = was_masked != ((how & 1) != 0);
+	const bool was_masked = (reply[1] & 0x80) != 0, masks = was_masked != ((how & 1) != 0);
 	const size_t head = was_masked ? 6 : 2;
 	uint8_t payload[128];
 	size_t n = len - head;
 
 	for (size_t i = 0; i < n; i++)
-		payload[i] = answer[head + i] ^ (was_masked ? answer[2 + i % 4] : 0) ^ ((how & 2) != 0 ? 0x20 : 0);
+		payload[i] = reply[head + i] ^ (was_masked ? reply[2 + i % 4] : 0) ^ ((how & 2) != 0 ? 0x20 : 0);
 	if ((how & 4) != 0)
 		n = how >> 3 < n ? how >> 3 : n;
-	answer[1] = (uint8_t)(n | (masks ? 0x80 : 0));
+	reply[1] = (uint8_t)(n | (masks ? 0x80 : 0));
 	if (masks)
-		memset(answer + 2, 0, 4);
-	memcpy(answer + (masks ? 6 : 2), payload, n);
+		memset(reply + 2, 0, 4);
+	memcpy(reply + (masks ? 6 : 2), payload, n);
 	return (masks ? 6 : 2) + n;
 }
 
 static size_t
-postgres_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+postgres_reply(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	(void)settings;
-	return side == BACKEND && IS(heartbeat, len, "S\0\0\0\4") ? PUT(answer, "Z\0\0\0\5I") : 0;
+	return side == BACKEND && IS(heartbeat, len, "S\0\0\0\4") ? PUT(reply, "Z\0\0\0\5I") : 0;
 }
 
 #define PG_HELD 32	/* bytes of an error in which its severity must be found */
 
-/* An error that a session outlives, by the first of its severities that is in English; as much of it as there is. */
+/* An error that a session outlives, by the first five letters of the first of its severities that is in English; as much of it as there is. */
 static size_t
 postgres_like_error(const uint8_t *bytes, size_t len)
 {
@@ -146,9 +146,9 @@ postgres_like_error(const uint8_t *bytes, size_t len)
 			return 0;
 		if (*field != 'S' && *field != 'V')
 			continue;
-		if (strcmp((const char *)field + 1, "ERROR") == 0)
+		if (strncmp((const char *)field + 1, "ERROR", 5) == 0)
 			return end;
-		if (strcmp((const char *)field + 1, "FATAL") == 0 || strcmp((const char *)field + 1, "PANIC") == 0)
+		if (strncmp((const char *)field + 1, "FATAL", 5) == 0 || strncmp((const char *)field + 1, "PANIC", 5) == 0)
 			return 0;
 	}
 	return 0;
@@ -156,7 +156,7 @@ postgres_like_error(const uint8_t *bytes, size_t len)
 
 /* Whatever the state of the transaction. */
 static size_t
-postgres_like_answer(enum side side, const uint8_t *bytes, size_t len)
+postgres_looks_like_reply(enum side side, const uint8_t *bytes, size_t len)
 {
 	if (side != BACKEND)
 		return 0;
@@ -172,18 +172,18 @@ postgres_overtakes(enum side side, const uint8_t *message, size_t len)
 }
 
 static size_t
-mysql_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+mysql_reply(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	(void)settings;
 	if (side == BACKEND && IS(heartbeat, len, "\1\0\0\0\x09"))
-		return PUT(answer, "\x1d\0\0\1Uptime: 12  Threads: 1  Qs: 3");
-	return side == BACKEND && IS(heartbeat, len, "\1\0\0\0\x0e") ? PUT(answer, "\7\0\0\1\0\0\0\2\0\0\0") : 0;
+		return PUT(reply, "\x1d\0\0\1Uptime: 12  Threads: 1  Qs: 3");
+	return side == BACKEND && IS(heartbeat, len, "\1\0\0\0\x0e") ? PUT(reply, "\7\0\0\1\0\0\0\2\0\0\0") : 0;
 }
 
 /* Any packet that is the first of a reply, known for one by its head and three bytes. */
 static size_t
-mysql_like_answer(enum side side, const uint8_t *bytes, size_t len)
+mysql_looks_like_reply(enum side side, const uint8_t *bytes, size_t len)
 {
 	const size_t payload = len < 4 ? 0 : (size_t)bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16;
 	const size_t known_by = 4 + (payload < 3 ? payload : 3);
@@ -194,16 +194,16 @@ mysql_like_answer(enum side side, const uint8_t *bytes, size_t len)
 }
 
 static size_t
-redis_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+redis_reply(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	(void)settings;
-	return side == BACKEND && IS(heartbeat, len, "*1\r\n$4\r\nPING\r\n") ? PUT(answer, "+PONG\r\n") : 0;
+	return side == BACKEND && IS(heartbeat, len, "*1\r\n$4\r\nPING\r\n") ? PUT(reply, "+PONG\r\n") : 0;
 }
 
 /* With nothing outstanding any line is a reply to us; PING has others too. */
 static size_t
-redis_like_answer(enum side side, const uint8_t *bytes, size_t len)
+redis_looks_like_reply(enum side side, const uint8_t *bytes, size_t len)
 {
 	static const char *const pongs[] = { "*2\r\n$4\r\npong\r\n$0\r\n\r\n", "$4\r\nPONG\r\n" };
 	const uint8_t *end;
@@ -228,63 +228,63 @@ redis_overtakes(enum side side, const uint8_t *message, size_t len)
 
 /* Only the codec that was found heartbeats, so only its own peer knows the heartbeat. */
 static size_t
-auto_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+auto_reply(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
-	size_t n = websocket_answer(settings, side, heartbeat, len, answer);
+	size_t n = websocket_reply(settings, side, heartbeat, len, reply);
 
 	if (n == 0)
-		n = postgres_answer(settings, side, heartbeat, len, answer);
+		n = postgres_reply(settings, side, heartbeat, len, reply);
 	if (n == 0)
-		n = mysql_answer(settings, side, heartbeat, len, answer);
-	return n != 0 ? n : redis_answer(settings, side, heartbeat, len, answer);
+		n = mysql_reply(settings, side, heartbeat, len, reply);
+	return n != 0 ? n : redis_reply(settings, side, heartbeat, len, reply);
 }
 
 static size_t
-auto_like_answer(enum side side, const uint8_t *bytes, size_t len)
+auto_looks_like_reply(enum side side, const uint8_t *bytes, size_t len)
 {
-	size_t n = websocket_like_answer(side, bytes, len);
+	size_t n = websocket_looks_like_reply(side, bytes, len);
 
 	if (n == 0)
-		n = postgres_like_answer(side, bytes, len);
+		n = postgres_looks_like_reply(side, bytes, len);
 	if (n == 0)
-		n = mysql_like_answer(side, bytes, len);
-	return n != 0 ? n : redis_like_answer(side, bytes, len);
+		n = mysql_looks_like_reply(side, bytes, len);
+	return n != 0 ? n : redis_looks_like_reply(side, bytes, len);
 }
 
 static const struct codec_peer peers[] = {
-	{ .codec = "line", .answer = line_answer, .may_overtake = line_overtakes,
-	    .like_answer = line_like_answer, .settings = &line_settings },
-	{ .codec = "websocket", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer, .mangle = websocket_mangle, .tell_is_alike = true },
-	{ .codec = "http", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer, .mangle = websocket_mangle, .tell_is_alike = true },
-	{ .codec = "sse", .answer = websocket_answer, .may_overtake = any_overtakes,
-	    .like_answer = websocket_like_answer, .mangle = websocket_mangle, .tell_is_alike = true },
-	{ .codec = "postgres", .answer = postgres_answer, .may_overtake = postgres_overtakes,
-	    .like_answer = postgres_like_answer, .refuses_alike = true },
-	{ .codec = "mysql", .answer = mysql_answer, .known_by = 7, .like_answer = mysql_like_answer },
-	{ .codec = "redis", .answer = redis_answer, .may_overtake = redis_overtakes, .replies_to_tell = true,
-	    .like_answer = redis_like_answer },
-	{ .codec = "auto", .answer = auto_answer, .like_answer = auto_like_answer },
+	{ .codec = "line", .reply = line_reply, .may_overtake = line_overtakes,
+	    .looks_like_reply = line_looks_like_reply, .settings = &line_settings },
+	{ .codec = "websocket", .reply = websocket_reply, .may_overtake = any_overtakes,
+	    .looks_like_reply = websocket_looks_like_reply, .mangle = websocket_mangle, .oneway_is_alike = true },
+	{ .codec = "http", .reply = websocket_reply, .may_overtake = any_overtakes,
+	    .looks_like_reply = websocket_looks_like_reply, .mangle = websocket_mangle, .oneway_is_alike = true },
+	{ .codec = "sse", .reply = websocket_reply, .may_overtake = any_overtakes,
+	    .looks_like_reply = websocket_looks_like_reply, .mangle = websocket_mangle, .oneway_is_alike = true },
+	{ .codec = "postgres", .reply = postgres_reply, .may_overtake = postgres_overtakes,
+	    .looks_like_reply = postgres_looks_like_reply, .refuses_alike = true },
+	{ .codec = "mysql", .reply = mysql_reply, .known_by = 7, .looks_like_reply = mysql_looks_like_reply },
+	{ .codec = "redis", .reply = redis_reply, .may_overtake = redis_overtakes, .replies_to_oneway = true,
+	    .looks_like_reply = redis_looks_like_reply },
+	{ .codec = "auto", .reply = auto_reply, .looks_like_reply = auto_looks_like_reply },
 };
 
 static size_t
-no_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+no_reply(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	(void)settings;
 	(void)side;
 	(void)heartbeat;
 	(void)len;
-	(void)answer;
+	(void)reply;
 	return 0;
 }
 
 const struct codec_peer *
 codec_peer_of(const struct codec *codec)
 {
-	static const struct codec_peer mute = { .answer = no_answer };
+	static const struct codec_peer mute = { .reply = no_reply };
 
 	for (size_t i = 0; i < sizeof(peers) / sizeof(peers[0]); i++)
 		if (strcmp(peers[i].codec, codec->name) == 0)

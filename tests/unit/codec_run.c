@@ -215,7 +215,7 @@ run_feed(struct run *r, enum side from, const void *data, size_t len)
 		len -= n;
 	}
 	if (!r->reset)
-		bytes_add(&r->got[side_other(from)], p, len);	/* it let go: the relay goes on without */
+		bytes_add(&r->got[side_other(from)], p, len);	/* passthrough: the relay goes on without it */
 }
 
 static void
@@ -236,7 +236,7 @@ run_skip(struct run *r, enum side from, const void *data, size_t max)
 		return 0;
 	memcpy(before, r->state, r->state_size);
 	n = r->codec->skippable(r->state, from);
-	check_unchanged(r, before, "unseen");
+	check_unchanged(r, before, "unread");
 	if (n > max)
 		n = max;
 	if (n == 0)
@@ -279,7 +279,7 @@ run_may_heartbeat(struct run *r, enum side to)
 		run_fail(r, "allows kinds %#x to the %s; its row has %#x", kinds,
 		    side_name(to), r->codec->leg[to].kinds);
 	if (r->fin[to])
-		kinds &= ~(unsigned)HEARTBEAT_PING;	/* nobody there to answer */
+		kinds &= ~(unsigned)HEARTBEAT_PING;	/* nobody there to reply */
 	return kinds;
 }
 
@@ -312,6 +312,6 @@ run_heartbeat(struct run *r, enum side to, enum heartbeat_kind kind)
 		run_fail(r, "wrote a heartbeat of %zu bytes", n);
 	add_mark(r, to, (struct mark){ .at = r->got[to].len, .len = n, .kind = kind });
 	bytes_add(&r->got[to], buf, n);
-	r->asked[to] += kind == HEARTBEAT_PING;
+	r->pings[to] += kind == HEARTBEAT_PING;
 	return n;
 }

@@ -35,14 +35,14 @@ struct run {
 	struct bytes got[2];	/* what that side received, heartbeats included */
 	struct mark *marks[2];	/* the heartbeats in got */
 	size_t n_marks[2];
-	unsigned asked[2];	/* asks written to that side */
+	unsigned pings[2];	/* pings written to that side */
 	unsigned replies[2];	/* replies taken out of what that side sent */
 	unsigned strays[2];	/* ... and those that count for nothing */
-	uint64_t skipped;	/* bytes that were forwarded unseen */
+	uint64_t skipped;	/* bytes that were forwarded unread */
 	bool fin[2];		/* that side sent its FIN */
-	bool reset;		/* it let go, and what was sent ahead never came: the relay resets the flow */
+	bool reset;		/* what was sent early never came: the relay resets the flow */
 	const char *passthrough;
-	const char *refused;	/* the last sign that a peer does not bear heartbeats */
+	const char *refused;	/* the last sign that a peer does not accept heartbeats */
 	bool has_refused[2];	/* by the side that gave one */
 	char what[256];		/* what is under way, for the line that reports a failure */
 };
@@ -57,11 +57,11 @@ void run_seed(struct run *r, uint64_t random);
 
 /* A side sends bytes. */
 void run_feed(struct run *r, enum side from, const void *data, size_t len);
-/* A side sends bytes of which the codec says that it need not see them: returns how many went so, at most max. */
+/* A side sends bytes of which the codec says that it need not read them: returns how many went so, at most max. */
 size_t run_skip(struct run *r, enum side from, const void *data, size_t max);
 void run_fin(struct run *r, enum side from);
 
-/* The kinds that may go to a side now; 0 too where the relay itself would not heartbeat (FIN sent, codec let go). */
+/* The kinds that may go to a side now; 0 too where the relay itself would send none (FIN sent, passthrough). */
 unsigned run_may_heartbeat(struct run *r, enum side to);
 /* Writes a heartbeat to a side. Returns its length; it lies at the end of got[to]. */
 size_t run_heartbeat(struct run *r, enum side to, enum heartbeat_kind kind);

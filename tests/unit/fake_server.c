@@ -73,8 +73,10 @@ fake_server_init(struct server *s)
 
 		*c = (struct relay_counters){
 			.flows_open = s->workers[i].n_flows, .flows_total = 10 * n, .bytes = { 2 * n, 3 * n },
-			.heartbeats = { 4 * n, 5 * n }, .replies = { 6 * n, 7 * n }, .passthrough = 8 * n,
+			.heartbeats = { 4 * n, 5 * n }, .replies = { 6 * n, 7 * n },
 		};
+		passthrough_add(c->passthrough, i == 0 ? "bad \"length\"" : "TLS", i + 1);
+		passthrough_add(c->passthrough, "TLS", 8 * n);
 		c->flows_ended[REASON_CLIENT_FIN] = 9 * n;
 		c->flows_ended[REASON_DRAIN] = i;
 	}

@@ -13,7 +13,7 @@ static const struct codec_settings on = {
 	.heartbeats = { true, true }, .while_busy = { true, true }, .kind = { 0, HEARTBEAT_ONEWAY },
 };
 
-#define TELL HEARTBEAT_ONEWAY
+#define ONEWAY HEARTBEAT_ONEWAY
 #define BOTH (HEARTBEAT_ONEWAY | HEARTBEAT_PING)
 
 #define STARTUP "\0\0\0\x17\0\3\0\0user\0postgres\0\0"

@@ -1,4 +1,4 @@
-/* test_admin.c - facts about the control socket and the HTTP side, on a server that is made up. */
+/* test_admin.c - tests of the control socket and HTTP, on a fake server. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -31,7 +31,7 @@ static struct event_base *base;
 static struct admin *admin;
 static char dir[64], control[128], http[32];
 
-/* --- asking, in the one thread there is: the loop turns while we wait --- */
+/* --- requests, in one thread: the event loop runs while we wait --- */
 
 static int64_t
 now_ms(void)
@@ -147,16 +147,16 @@ get(const char *path)
 }
 
 static const char *
-body(const char *answer)
+body(const char *response)
 {
-	return strstr(answer, "\r\n\r\n") + 4;
+	return strstr(response, "\r\n\r\n") + 4;
 }
 
 static void
-assert_status(const char *answer, int status)
+assert_status(const char *response, int status)
 {
-	if (strncmp(answer, "HTTP/1.1 ", 9) != 0 || atoi(answer + 9) != status)
-		fail_msg("not %d: %.200s", status, answer);
+	if (strncmp(response, "HTTP/1.1 ", 9) != 0 || atoi(response + 9) != status)
+		fail_msg("not %d: %.200s", status, response);
 }
 
 static json_int_t
@@ -243,7 +243,9 @@ test_status_sums_the_workers(void **state)
 	assert_int_equal(number(json_object_get(j, "heartbeats"), "backend"), 505);
 	assert_int_equal(number(json_object_get(j, "replies"), "client"), 606);
 	assert_int_equal(number(json_object_get(j, "replies"), "backend"), 707);
-	assert_int_equal(number(j, "passthrough"), 808);
+	assert_int_equal(json_object_size(json_object_get(j, "passthrough")), 2);
+	assert_int_equal(number(json_object_get(j, "passthrough"), "TLS"), 810);
+	assert_int_equal(number(json_object_get(j, "passthrough"), "bad \"length\""), 1);
 	assert_int_equal(json_object_size(ended), 2);
 	assert_int_equal(number(ended, "client-fin"), 909);
 	assert_int_equal(number(ended, "drain"), 1);
@@ -252,7 +254,7 @@ test_status_sums_the_workers(void **state)
 }
 
 static void
-test_status_tells_the_routes(void **state)
+test_status_lists_the_routes(void **state)
 {
 	json_t *j = ask("status\n"), *routes = json_object_get(j, "routes");
 	json_t *pg = json_array_get(routes, 0), *ws = json_array_get(routes, 1);
@@ -289,7 +291,7 @@ test_flows_show_both_legs(void **state)
 	assert_int_equal(number(client, "heartbeats"), 3);
 	assert_int_equal(number(client, "replies"), 2);
 	assert_true(json_real_value(json_object_get(client, "rtt_ms")) == 1.234);
-	assert_true(json_real_value(json_object_get(client, "quiet_seconds")) == 1.5);
+	assert_true(json_real_value(json_object_get(client, "idle_seconds")) == 1.5);
 	assert_true(json_is_null(json_object_get(backend, "rtt_ms")));
 	assert_true(json_is_true(json_object_get(backend, "fin")));
 	flow = json_array_get(list, 1);
@@ -299,11 +301,11 @@ test_flows_show_both_legs(void **state)
 }
 
 static void
-test_flows_come_in_the_order_and_number_asked_for(void **state)
+test_flows_have_the_requested_order_and_limit(void **state)
 {
 	static const struct { const char *request, *ids; } cases[] = {
 		{ "flows sort=age\n", "3 2 1 " }, { "flows sort=new\n", "1 2 3 " },
-		{ "flows sort=bytes\n", "1 2 3 " }, { "flows sort=quiet\n", "3 2 1 " },
+		{ "flows sort=bytes\n", "1 2 3 " }, { "flows sort=idle\n", "3 2 1 " },
 		{ "flows sort=rtt\n", "1 2 3 " },	/* all the same: by id */
 		{ "flows limit=2\n", "3 2 " }, { "flows limit=0\n", "" },
 		{ "flows sort=new limit=1\r\n", "1 " }, { "flows limit=99999999999999\n", "3 2 1 " },
@@ -325,7 +327,7 @@ test_flows_come_in_the_order_and_number_asked_for(void **state)
 }
 
 static void
-test_the_kernel_is_asked_about_what_is_shown_alone(void **state)
+test_kernel_facts_are_read_only_for_shown_flows(void **state)
 {
 	json_t *list;
 
@@ -374,7 +376,7 @@ test_kill_finds_the_worker(void **state)
 	assert_int_equal(server.workers[1].killed_for, REASON_ADMIN_KILL);
 	assert_int_equal(server.workers[1].n_flows, 0);
 	assert_int_equal(server.workers[0].n_flows, 2);
-	assert_error("kill 2\n", "no flow has the id 2");
+	assert_error("kill 2\n", "no flow with id 2");
 	assert_error("kill\n", "kill takes the id");
 	assert_error("kill -1\n", "kill takes the id");
 	assert_error("kill 1x\n", "kill takes the id");
@@ -382,7 +384,7 @@ test_kill_finds_the_worker(void **state)
 	assert_int_equal(server.workers[0].n_flows, 2);
 }
 
-/* A second `drain` by somebody who did not know must not end the flows at once, as a second SIGTERM would. */
+/* A second `drain` must not end the flows at once, as a second SIGTERM would. */
 static void
 test_drain_once_and_now(void **state)
 {
@@ -417,16 +419,16 @@ test_health(void **state)
 }
 
 static void
-test_nonsense_is_answered_with_an_error(void **state)
+test_an_invalid_request_gets_an_error(void **state)
 {
 	char nonsense[600];
 
 	(void)state;
 	assert_error("\n", "empty");
-	assert_error("explode\n", "no command \"explode\"");
-	assert_error("status now\n", "too many words");
-	assert_error("flows a b c d e f g\n", "too many words");
-	assert_error("\xff\xfe\n", "no UTF-8");
+	assert_error("explode\n", "unknown command \"explode\"");
+	assert_error("status now\n", "too many arguments");
+	assert_error("flows a b c d e f g\n", "too many arguments");
+	assert_error("\xff\xfe\n", "not UTF-8");
 	memset(nonsense, 'x', sizeof(nonsense));
 	nonsense[512] = '\0';
 	assert_error(nonsense, "too long");
@@ -456,9 +458,9 @@ is_closed(int fd)
 	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0;
 }
 
-/* With as many clients as may be, a new one is let in for the oldest that has not asked. */
+/* At the limit of clients, a new one replaces the oldest whose request is incomplete. */
 static void
-test_who_asks_is_answered_among_those_that_do_not(void **state)
+test_a_request_is_served_beside_idle_clients(void **state)
 {
 	int fds[32], fd;
 	json_t *j;
@@ -505,7 +507,7 @@ test_live_socket_is_not_taken(void **state)
 	(void)state;
 	server.config.admin = NULL;
 	assert_int_equal(admin_start(&second, &server, base), -EADDRINUSE);
-	server.config.control_is_default = true;	/* a default that cannot be had is no error */
+	server.config.control_is_default = true;	/* a default that is unavailable is no error */
 	assert_int_equal(admin_start(&second, &server, base), 0);
 	admin_free(second);
 	j = ask("health\n");				/* and the first still has it */
@@ -556,7 +558,7 @@ test_what_is_no_socket_is_left_alone(void **state)
 	assert_int_equal(admin_start(&second, &server, base), -ENOENT);
 }
 
-/* The socket that another made in our place is not ours to remove. */
+/* A socket that another process made at the same path is not removed. */
 static void
 test_only_our_own_socket_is_removed(void **state)
 {
@@ -577,16 +579,16 @@ test_only_our_own_socket_is_removed(void **state)
 static void
 test_page(void **state)
 {
-	const char *answer = get("/");
+	const char *response = get("/");
 
 	(void)state;
-	assert_status(answer, 200);
-	assert_non_null(strstr(answer, "Content-Type: text/html; charset=utf-8\r\n"));
-	assert_non_null(strstr(answer, "Content-Security-Policy: default-src 'none'; style-src 'sha256-"));
-	assert_non_null(strstr(answer, "X-Content-Type-Options: nosniff\r\n"));
-	assert_null(strcasestr(answer, "Access-Control"));
-	assert_non_null(strstr(body(answer), "</script>"));
-	assert_int_equal(atoi(strstr(answer, "Content-Length: ") + 16), strlen(body(answer)));
+	assert_status(response, 200);
+	assert_non_null(strstr(response, "Content-Type: text/html; charset=utf-8\r\n"));
+	assert_non_null(strstr(response, "Content-Security-Policy: default-src 'none'; style-src 'sha256-"));
+	assert_non_null(strstr(response, "X-Content-Type-Options: nosniff\r\n"));
+	assert_null(strcasestr(response, "Access-Control"));
+	assert_non_null(strstr(body(response), "</script>"));
+	assert_int_equal(atoi(strstr(response, "Content-Length: ") + 16), strlen(body(response)));
 }
 
 static void
@@ -609,15 +611,40 @@ test_json_over_http(void **state)
 static void
 test_health_over_http(void **state)
 {
-	const char *answer = get("/healthz");
+	const char *response = get("/healthz");
 
 	(void)state;
-	assert_status(answer, 200);
-	assert_string_equal(body(answer), "ok\n");
+	assert_status(response, 200);
+	assert_string_equal(body(response), "ok\n");
 	server.draining = true;
-	answer = get("/healthz");
-	assert_status(answer, 503);
-	assert_string_equal(body(answer), "draining\n");
+	response = get("/healthz");
+	assert_status(response, 503);
+	assert_string_equal(body(response), "draining\n");
+}
+
+/* The same text is one reason wherever it is stored; what does not fit is "other". */
+static void
+test_passthrough_is_counted_by_reason(void **state)
+{
+	static char reasons[PASSTHROUGH_ROWS + 9][8];
+	static char again[] = "r0";
+	struct passthrough_count counts[PASSTHROUGH_ROWS] = { 0 };
+	const struct passthrough_count *last = &counts[PASSTHROUGH_ROWS - 1];
+
+	(void)state;
+	assert_null(passthrough_reason(&counts[0]));
+	for (size_t i = 0; i < PASSTHROUGH_ROWS + 9; i++) {
+		snprintf(reasons[i], sizeof(reasons[i]), "r%zu", i);
+		passthrough_add(counts, reasons[i], 2);
+	}
+	passthrough_add(counts, again, 5);
+	assert_string_equal(passthrough_reason(&counts[0]), "r0");
+	assert_int_equal(counts[0].flows, 7);
+	assert_int_equal(counts[PASSTHROUGH_ROWS - 2].flows, 2);
+	assert_string_equal(passthrough_reason(last), "other");
+	assert_int_equal(last->flows, 20);
+	passthrough_add(counts, "other", 1);
+	assert_int_equal(last->flows, 21);
 }
 
 /* Each sample belongs to the family announced before it, and each family has HELP and TYPE. */
@@ -635,6 +662,9 @@ test_metrics(void **state)
 	assert_non_null(strstr(text, "\nstent_flows_open{worker=\"0\"} 2\n"));
 	assert_non_null(strstr(text, "\nstent_flows_open{worker=\"1\"} 1\n"));
 	assert_non_null(strstr(text, "\nstent_heartbeat_replies_total{side=\"backend\"} 707\n"));
+	assert_non_null(strstr(text, "\nstent_passthrough_flows_total{reason=\"TLS\"} 810\n"));
+	assert_non_null(strstr(text, "\nstent_passthrough_flows_total{reason=\"bad \\\"length\\\"\"} 1\n"));
+	assert_non_null(strstr(text, "\nstent_passthrough_flows_total{reason=\"other\"} 0\n"));
 	assert_non_null(strstr(text, "\nstent_uptime_seconds 12.345\n"));
 	for (char *save, *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
 		char name[64], type[16];
@@ -658,7 +688,7 @@ test_metrics(void **state)
 }
 
 static void
-test_hosts_that_may_be_asked_by(void **state)
+test_accepted_hosts(void **state)
 {
 	static const struct { const char *host; int status; } cases[] = {
 		{ "127.0.0.1", 200 }, { "127.0.0.1:9464", 200 }, { "192.0.2.77:80", 200 }, { "[::1]:9464", 200 },
@@ -708,12 +738,12 @@ test_nothing_can_be_changed_over_http(void **state)
 static void
 test_head_has_no_body(void **state)
 {
-	const char *answer = ask_http("HEAD /status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	const char *response = ask_http("HEAD /status HTTP/1.1\r\nHost: localhost\r\n\r\n");
 
 	(void)state;
-	assert_status(answer, 200);
-	assert_string_equal(body(answer), "");
-	assert_true(atoi(strstr(answer, "Content-Length: ") + 16) > 100);
+	assert_status(response, 200);
+	assert_string_equal(body(response), "");
+	assert_true(atoi(strstr(response, "Content-Length: ") + 16) > 100);
 }
 
 static void
@@ -753,7 +783,7 @@ test_admin_address_must_be_one(void **state)
 	admin_free(second);
 }
 
-/* --- what both stand on --- */
+/* --- serve.c, which both use --- */
 
 static size_t
 whole_line(const char *data, size_t len)
@@ -762,7 +792,7 @@ whole_line(const char *data, size_t len)
 }
 
 static void
-large_answer(void *arg, char *request, struct evbuffer *out)
+large_response(void *arg, char *request, struct evbuffer *out)
 {
 	static const char block[65536];
 
@@ -797,12 +827,12 @@ connect_there(const struct sockaddr_un *addr, socklen_t len)
 	return fd;
 }
 
-/* One that sends nothing, one that drips, and one that does not read its answer: all are dropped in time. */
+/* One that sends nothing, one that sends slowly, and one that does not read its response: all are dropped in time. */
 static void
 test_slow_clients_are_dropped(void **state)
 {
 	static const struct serve_protocol protocol = {
-		.max_request = 10, .request_ms = 200, .answer_ms = 400, .measure = whole_line, .answer = large_answer,
+		.max_request = 10, .request_ms = 200, .response_ms = 400, .measure = whole_line, .respond = large_response,
 	};
 	int64_t began = now_ms(), ended[3] = { 0 };
 	struct sockaddr_un addr;
@@ -830,12 +860,12 @@ test_slow_clients_are_dropped(void **state)
 	serve_free(serve);
 }
 
-/* In numbers, too, and however long they had before they are dropped. */
+/* Also when there are many, before they are dropped. */
 static void
 test_those_that_do_not_read_keep_nobody_out(void **state)
 {
 	static const struct serve_protocol protocol = {
-		.max_request = 10, .request_ms = 60000, .answer_ms = 60000, .measure = whole_line, .answer = large_answer,
+		.max_request = 10, .request_ms = 60000, .response_ms = 60000, .measure = whole_line, .respond = large_response,
 	};
 	struct sockaddr_un addr;
 	struct serve *serve;
@@ -864,17 +894,17 @@ main(void)
 	const struct log_settings quiet = { .target = TARGET_FILE, .path = "/dev/null", .level = LEVEL_ERROR };
 	const struct CMUnitTest tests[] = {
 		FACT(test_status_sums_the_workers),
-		FACT(test_status_tells_the_routes),
+		FACT(test_status_lists_the_routes),
 		FACT(test_flows_show_both_legs),
-		FACT(test_flows_come_in_the_order_and_number_asked_for),
-		FACT(test_the_kernel_is_asked_about_what_is_shown_alone),
+		FACT(test_flows_have_the_requested_order_and_limit),
+		FACT(test_kernel_facts_are_read_only_for_shown_flows),
 		FACT(test_many_flows_pass_whole),
 		FACT(test_kill_finds_the_worker),
 		FACT(test_drain_once_and_now),
 		FACT(test_health),
-		FACT(test_nonsense_is_answered_with_an_error),
+		FACT(test_an_invalid_request_gets_an_error),
 		FACT(test_a_request_may_come_byte_by_byte),
-		FACT(test_who_asks_is_answered_among_those_that_do_not),
+		FACT(test_a_request_is_served_beside_idle_clients),
 		FACT(test_socket_is_its_owners_alone),
 		FACT(test_live_socket_is_not_taken),
 		FACT(test_stale_socket_is_replaced),
@@ -883,8 +913,9 @@ main(void)
 		FACT(test_page),
 		FACT(test_json_over_http),
 		FACT(test_health_over_http),
+		FACT(test_passthrough_is_counted_by_reason),
 		FACT(test_metrics),
-		FACT(test_hosts_that_may_be_asked_by),
+		FACT(test_accepted_hosts),
 		FACT(test_nothing_can_be_changed_over_http),
 		FACT(test_head_has_no_body),
 		FACT(test_what_is_no_http),

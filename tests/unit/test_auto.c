@@ -29,7 +29,7 @@ static const struct {
 	const char *bytes;
 	size_t len;
 	size_t decided_at;	/* bytes needed */
-	const char *codec;	/* found; NULL: it lets go ... */
+	const char *codec;	/* found; NULL: passthrough ... */
 	const char *why;	/* ... for this reason */
 } beginnings[] = {
 	{ CLIENT, BYTES("GET / HTTP/1.1\r\n"), 5, "http", NULL },
@@ -118,7 +118,7 @@ test_decides_at_the_first_byte_that_is_enough(void **unused)
 			assert_null(r.passthrough);
 			assert_string_equal(actual(&r)->name, beginnings[i].codec);
 		} else if (r.passthrough == NULL || strstr(r.passthrough, beginnings[i].why) == NULL) {
-			fail_msg("beginning %zu let go for: %s", i, r.passthrough != NULL ? r.passthrough : "nothing");
+			fail_msg("beginning %zu: passthrough: %s", i, r.passthrough != NULL ? r.passthrough : "nothing");
 		}
 		run_end(&r);
 	}
@@ -228,7 +228,7 @@ test_names_the_codec_behind_the_codec(void **unused)
 }
 
 static void
-test_hands_on_farewell_and_cancel(void **unused)
+test_hands_on_close_message_and_cancel(void **unused)
 {
 	static const struct codec_close_info dead = { CLIENT, "client-keepalive-timeout", 1000 };
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
@@ -246,15 +246,15 @@ test_hands_on_farewell_and_cancel(void **unused)
 	run_end(&r);
 }
 
-/* HTTP's own bytes ahead: the first of a response that is awaited. */
+/* Early bytes of HTTP: the first of a response that is due. */
 static void
-test_bytes_ahead_are_told(void **unused)
+test_early_bytes_are_handed_on(void **unused)
 {
-	static const struct codec_settings ahead = { .heartbeats = { true, true }, .kind = { HEARTBEAT_EARLY, 0 } };
+	static const struct codec_settings early = { .heartbeats = { true, true }, .kind = { HEARTBEAT_EARLY, 0 } };
 	struct run r;
 
 	(void)unused;
-	run_start(&r, &codec_auto, &ahead);
+	run_start(&r, &codec_auto, &early);
 	feed_text(&r, CLIENT, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_EARLY);
 	run_heartbeat(&r, CLIENT, HEARTBEAT_EARLY);
@@ -341,7 +341,7 @@ test_an_end_before_it_is_known_ends_the_search(void **unused)
 
 /* A health check opens and closes. And a client that says its last first may still hear a server. */
 static void
-test_an_end_without_a_byte_is_no_doubt(void **unused)
+test_an_end_without_a_byte_is_no_passthrough(void **unused)
 {
 	struct run r;
 
@@ -361,7 +361,7 @@ test_an_end_without_a_byte_is_no_doubt(void **unused)
 
 /* It looks like HTTP and is not: the codec that was found says so. */
 static void
-test_a_wrong_guess_lets_go(void **unused)
+test_a_wrong_guess_is_passthrough(void **unused)
 {
 	struct run r;
 
@@ -378,7 +378,7 @@ static void
 test_a_typed_command_is_a_guess(void **unused)
 {
 	static const struct {
-		const char *typed, *reply, *why;	/* why it lets go; NULL: it does not */
+		const char *typed, *reply, *why;	/* reason of passthrough; NULL: none */
 	} guesses[] = {
 		{ "set a \"b c\"\r\n", "+OK\r\n", NULL },
 		{ "get key\r\n", "$5\r\nvalue\r\n", NULL },
@@ -408,7 +408,7 @@ test_a_typed_command_is_a_guess(void **unused)
 			assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_PING);
 			assert_null(r.codec->why_none(r.state, BACKEND));
 		} else if (r.passthrough == NULL || strstr(r.passthrough, guesses[i].why) == NULL) {
-			fail_msg("talk %zu let go for: %s", i, r.passthrough != NULL ? r.passthrough : "nothing");
+			fail_msg("talk %zu: passthrough: %s", i, r.passthrough != NULL ? r.passthrough : "nothing");
 		}
 		run_end(&r);
 	}
@@ -423,13 +423,13 @@ main(void)
 		cmocka_unit_test(test_each_codec_fits),
 		cmocka_unit_test(test_goes_on_as_the_codec_itself_would),
 		cmocka_unit_test(test_names_the_codec_behind_the_codec),
-		cmocka_unit_test(test_hands_on_farewell_and_cancel),
-		cmocka_unit_test(test_bytes_ahead_are_told),
+		cmocka_unit_test(test_hands_on_close_message_and_cancel),
+		cmocka_unit_test(test_early_bytes_are_handed_on),
 		cmocka_unit_test(test_other_side_speaks_while_it_looks),
 		cmocka_unit_test(test_passes_on_what_the_codec_says),
 		cmocka_unit_test(test_an_end_before_it_is_known_ends_the_search),
-		cmocka_unit_test(test_an_end_without_a_byte_is_no_doubt),
-		cmocka_unit_test(test_a_wrong_guess_lets_go),
+		cmocka_unit_test(test_an_end_without_a_byte_is_no_passthrough),
+		cmocka_unit_test(test_a_wrong_guess_is_passthrough),
 		cmocka_unit_test(test_a_typed_command_is_a_guess),
 	};
 

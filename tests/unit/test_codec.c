@@ -19,14 +19,14 @@
 #include "codec_harness.h"
 
 /*
- * The toy: messages end with '.'. Tell is "t.", ask (to the backend) is "?.",
- * answered by "!.". A message that starts with 'L' makes it let go, one that
+ * The toy: messages end with '.'. One-way is "t.", ping (to the backend) is "?.",
+ * which is replied to by "!.". A message that starts with 'L' leads to passthrough, one that
  * starts with 'D' has nothing of interest from there on.
  */
 enum bug {
 	BUG_NONE,
 	BUG_LOSES_HELD_AT_FIN,
-	BUG_LETS_GO_TOO_EARLY,
+	BUG_PASSTHROUGH_TOO_EARLY,
 	BUG_LEAVES_ANSWER,
 	BUG_TAKES_ANY_ANSWER,
 	BUG_WRITES_PAST_STATE,
@@ -43,7 +43,7 @@ enum bug {
 static enum bug bug;
 
 struct toy {
-	bool inside[2], held, doubt, dull[2];
+	bool inside[2], held, passthrough, dull[2];
 	unsigned outstanding, skipped;
 	const struct toy *self;
 };
@@ -88,9 +88,9 @@ toy_pass(struct toy *t, enum side from, const uint8_t *b, struct codec_out *out)
 static void
 toy_byte(struct toy *t, enum side from, const uint8_t *b, struct codec_out *out)
 {
-	t->doubt |= !t->inside[from] && *b == 'L';
+	t->passthrough |= !t->inside[from] && *b == 'L';
 	toy_pass(t, from, b, out);
-	if (t->doubt && (t->outstanding == 0 || bug == BUG_LETS_GO_TOO_EARLY))
+	if (t->passthrough && (t->outstanding == 0 || bug == BUG_PASSTHROUGH_TOO_EARLY))
 		out->passthrough = "the toy met an L";
 }
 
@@ -156,7 +156,7 @@ toy_may_heartbeat(const void *state, enum side to)
 		((struct toy *)(uintptr_t)t)->skipped++;
 	if (bug == BUG_UNKNOWN_KIND && !t->inside[BACKEND])
 		return HEARTBEAT_PING;
-	if (t->doubt)
+	if (t->passthrough)
 		return 0;
 	if (to == CLIENT)
 		return t->inside[BACKEND] || t->dull[BACKEND] ? 0 : HEARTBEAT_ONEWAY;
@@ -188,17 +188,17 @@ static const struct codec toy = {
 };
 
 static size_t
-toy_answer(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+toy_reply(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	(void)settings;
 	if (side != BACKEND || len != 2 || heartbeat[0] != '?')
 		return 0;
-	memcpy(answer, "!.", 2);
+	memcpy(reply, "!.", 2);
 	return 2;
 }
 
-static const struct codec_peer toy_peer = { .codec = "toy", .answer = toy_answer };
+static const struct codec_peer toy_peer = { .codec = "toy", .reply = toy_reply };
 
 static const struct step talk[] = {
 	STEP(CLIENT, "hello."), STEP(BACKEND, "!x.one."), STEP(BACKEND, "two."), STEP(CLIENT, "more."),

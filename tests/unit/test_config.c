@@ -1,8 +1,8 @@
 /*
- * test_config.c - facts about the settings: what a file means.
+ * test_config.c - tests of the settings: what a file means.
  *
  * The protocols here are the test's own: a table of rows, each with another
- * set of heartbeats, in the place of the real one. How errors are told is tested
+ * set of heartbeats, instead of the real one. How errors are printed is tested
  * at the program (tests/e2e/test_settings.py).
  */
 #include <errno.h>
@@ -135,7 +135,7 @@ test_every_default_is_good(void **state)
 		const struct spot spot = { .errors = &errors, .name = k->name };
 
 		if (k->def != NULL)
-			assert_int_equal(value_judge(k, k->def, &spot), 0);
+			assert_int_equal(value_check(k, k->def, &spot), 0);
 		assert_int_equal(errors.n, 0);
 		assert_true(strlen(k->help) > 10 && k->help[strlen(k->help) - 1] != '.');
 		assert_true(k->legs == 0 || k->scope == SCOPE_LEG);
@@ -257,7 +257,7 @@ test_process_keys(void **state)
 	config_release(c);
 }
 
-/* --- what wins --- */
+/* --- precedence --- */
 
 static void
 test_what_wins(void **state)
@@ -334,10 +334,10 @@ test_keepalive(void **state)
 	assert_int_equal(c->routes->leg[CLIENT].keepalive.user_timeout_ms, INT32_MAX);
 	config_release(c);
 
-	assert_error("keepalive = 500ms/10s/6\n", "4: keepalive: the idle time \"500ms\" is no whole second, and the "
-	    "kernel counts whole seconds; write 1s");
-	assert_error("keepalive = 1s/1500ms/6\n", "4: keepalive: the interval \"1500ms\" is no whole second, and the "
-	    "kernel counts whole seconds; write 2s");
+	assert_error("keepalive = 500ms/10s/6\n", "4: keepalive: the idle time \"500ms\" is not in whole seconds, as "
+	    "the kernel needs it; write 1s");
+	assert_error("keepalive = 1s/1500ms/6\n", "4: keepalive: the interval \"1500ms\" is not in whole seconds, as "
+	    "the kernel needs it; write 2s");
 	assert_error("keepalive = 0/10s/6\n", "4: keepalive: the idle time \"0\" is out of the kernel's range; write 1s "
 	    "to 32767s");
 	assert_error("keepalive = 32768s/10s/6\n", "4: keepalive: the idle time \"32768s\" is out of the kernel's "
@@ -432,41 +432,41 @@ test_heartbeats_that_cannot_be(void **state)
 		const char *lines, *error;
 	} rows[] = {
 		{ "heartbeat = 5s\n", "4: heartbeat: protocol = tcp has no heartbeats; name the protocol, such as "
-		    "protocol = websocket, or leave this out: TCP probes work without" },
+		    "protocol = websocket, or remove this: TCP probes do not need it" },
 		{ "client.heartbeat = 5s\n", "4: client.heartbeat: protocol = tcp has no heartbeats; name the protocol, "
-		    "such as protocol = websocket, or leave this out: TCP probes work without" },
+		    "such as protocol = websocket, or remove this: TCP probes do not need it" },
 		{ "heartbeat_kind = ping\n", "4: heartbeat_kind: protocol = tcp has no heartbeats; name the protocol, "
-		    "such as protocol = websocket, or leave this out: TCP probes work without" },
+		    "such as protocol = websocket, or remove this: TCP probes do not need it" },
 		{ "heartbeat_in_transaction = on\n", "4: heartbeat_in_transaction: protocol = tcp has no heartbeats; "
-		    "name the protocol, such as protocol = websocket, or leave this out: TCP probes work without" },
-		{ "heartbeat_text = :x\\n\n", "4: heartbeat_text: with protocol = tcp there are no event streams; leave this "
-		    "out, or write protocol = http" },
+		    "name the protocol, such as protocol = websocket, or remove this: TCP probes do not need it" },
+		{ "heartbeat_text = :x\\n\n", "4: heartbeat_text: with protocol = tcp there are no event streams; remove this, "
+		    "or write protocol = http" },
 		{ "protocol = both\nclient.heartbeat_at_start = on\n", "5: client.heartbeat_at_start: with protocol = both "
-		    "there are no event streams; leave this out, or write protocol = http" },
+		    "there are no event streams; remove this, or write protocol = http" },
 		{ "protocol = server\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = server has no "
-		    "heartbeats toward the client; leave this out" },
+		    "heartbeats toward the client; remove this" },
 		{ "protocol = server\nclient.heartbeat_kind = oneway\n", "5: client.heartbeat_kind: protocol = server has "
-		    "no heartbeats toward the client; leave this out" },
+		    "no heartbeats toward the client; remove this" },
 		{ "protocol = server\nheartbeat_kind = early\n", "5: heartbeat_kind: protocol = server has no \"early\" "
 		    "toward the backend; write backend.heartbeat_kind = oneway or ping" },
 		{ "protocol = both\nheartbeat_kind = ping\n", "5: heartbeat_kind: protocol = both has no \"ping\" toward "
 		    "the client; write client.heartbeat_kind = oneway" },
-		{ "protocol = demand\nclient.heartbeat = 5s\n", "5: client.heartbeat: protocol = demand heartbeats the client "
-		    "only on demand; write also client.heartbeat_kind = early" },
+		{ "protocol = demand\nclient.heartbeat = 5s\n", "5: client.heartbeat: with protocol = demand heartbeats to "
+		    "the client are opt-in; write also client.heartbeat_kind = early" },
 		{ "protocol = line\n", "4: protocol: \"line\" needs a text to send; write client.heartbeat_send or "
 		    "backend.heartbeat_send, or heartbeat = off" },
-		{ "protocol = line\nheartbeat = 5s\n", "5: heartbeat: protocol = line has no heartbeat without its text; "
+		{ "protocol = line\nheartbeat = 5s\n", "5: heartbeat: protocol = line has no heartbeat without a text; "
 		    "write client.heartbeat_send or backend.heartbeat_send" },
 		{ "protocol = line\nclient.heartbeat = 5s\nbackend.heartbeat_send = x\\n\n", "5: client.heartbeat: protocol = "
-		    "line has no heartbeat without its text; write client.heartbeat_send" },
+		    "line has no heartbeat without a text; write client.heartbeat_send" },
 		{ "protocol = line\nclient.heartbeat_send = x\\n\nclient.heartbeat_kind = ping\n", "6: client.heartbeat_kind: "
-		    "protocol = line asks where client.heartbeat_expect is set and else tells; leave this out" },
-		{ "protocol = line\nclient.heartbeat_send = x\\n\nbackend.heartbeat_expect = y\\n\n", "6: backend.heartbeat_expect: nothing "
-		    "is sent that this could answer; write backend.heartbeat_send" },
+		    "protocol = line has \"ping\" with client.heartbeat_expect, and \"oneway\" without; remove this" },
+		{ "protocol = line\nclient.heartbeat_send = x\\n\nbackend.heartbeat_expect = y\\n\n", "6: backend.heartbeat_expect: no "
+		    "heartbeat is sent that this could be the reply to; write backend.heartbeat_send" },
 		{ "protocol = both\nheartbeat_send = x\\n\n", "5: heartbeat_send: only protocol = line has a text of its own to send; "
-		    "leave this out" },
+		    "remove this" },
 		{ "backend.heartbeat_expect = x\n", "4: backend.heartbeat_expect: only protocol = line has a text of its own to "
-		    "send; leave this out" },
+		    "send; remove this" },
 	};
 
 	(void)state;
@@ -474,9 +474,9 @@ test_heartbeats_that_cannot_be(void **state)
 		assert_error(rows[i].lines, rows[i].error);
 }
 
-/* [defaults] stand for routes of several protocols: what one cannot have is not asked of it. */
+/* [defaults] are for routes of several protocols: what one cannot have is ignored there. */
 static void
-test_defaults_give_way(void **state)
+test_defaults_are_ignored_where_useless(void **state)
 {
 	struct config *c = read_text("[defaults]\nheartbeat = 5s\nheartbeat_kind = ping\nheartbeat_send = x\\n\n"
 	    "heartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n"
@@ -519,13 +519,13 @@ test_text_of_comments(void **state)
 		{ ":x\\ndata: y\\n", ":x\\ndata: y\\n is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
 		{ ":x\\n\\ndata: y", ":x\\n\\ndata: y is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
 		{ ":x\\n\\n\\n", ":x\\n\\n\\n is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
-		{ ":\\0\\n", ":\\0\\n holds a character that is not printable ASCII; leave it out (\\n becomes what ends the "
+		{ ":\\0\\n", ":\\0\\n contains a character that is not printable ASCII; remove it (\\n becomes what ends the "
 		    "stream's own lines)" },
-		{ ":\\r\\n", ":\\r\\n holds a character that is not printable ASCII; leave it out (\\n becomes what ends the "
+		{ ":\\r\\n", ":\\r\\n contains a character that is not printable ASCII; remove it (\\n becomes what ends the "
 		    "stream's own lines)" },
-		{ ":\\xc3\\xa9\\n", ":\\xc3\\xa9\\n holds a character that is not printable ASCII; leave it out (\\n becomes "
+		{ ":\\xc3\\xa9\\n", ":\\xc3\\xa9\\n contains a character that is not printable ASCII; remove it (\\n becomes "
 		    "what ends the stream's own lines)" },
-		{ ":\\q\\n", "\"\\q\\n\" is no escape; there are \\n \\r \\t \\0 \\xHH \\\\ \\\"" },
+		{ ":\\q\\n", "\"\\q\\n\" is not an escape; known are \\n \\r \\t \\0 \\xHH \\\\ \\\"" },
 	};
 	char lines[512], error[512], longest[CODEC_COMMENT_MAX + 8];
 
@@ -541,7 +541,7 @@ test_text_of_comments(void **state)
 	memset(longest, ':', sizeof(longest));
 	for (int over = 0; over < 2; over++) {
 		snprintf(lines, sizeof(lines), "protocol = auto\nheartbeat_text = %.*s\\n\n", CODEC_COMMENT_MAX - 1 + over, longest);
-		snprintf(error, sizeof(error), "5: heartbeat_text: %d bytes are too many; write at most %d", CODEC_COMMENT_MAX + 1,
+		snprintf(error, sizeof(error), "5: heartbeat_text: %d bytes are too long; write at most %d", CODEC_COMMENT_MAX + 1,
 		    CODEC_COMMENT_MAX);
 		if (over)
 			assert_error(lines, error);
@@ -598,21 +598,21 @@ test_bytes(void **state)
 		memcpy(all + i * 4, "\\x00", 5);
 	assert_bytes(all, zeros, sizeof(zeros));
 
-	assert_error("protocol = line\nheartbeat_send = \\q\n", "5: heartbeat_send: \"\\q\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = \\q\n", "5: heartbeat_send: \"\\q\" is not an escape; known are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = \\x1\n", "5: heartbeat_send: \"\\x1\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = \\x1\n", "5: heartbeat_send: \"\\x1\" is not an escape; known are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = \\012\n", "5: heartbeat_send: \"\\012\" is no escape; there are \\n \\r \\t "
+	assert_error("protocol = line\nheartbeat_send = \\012\n", "5: heartbeat_send: \"\\012\" is not an escape; known are \\n \\r \\t "
 	    "\\0 \\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = a\\\n", "5: heartbeat_send: \"\\\" is no escape; there are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = a\\\n", "5: heartbeat_send: \"\\\" is not an escape; known are \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
 	assert_error("protocol = line\nheartbeat_send = \"a ; b\"\n", "5: heartbeat_send: \"a has no closing quote; write one (a "
 	    "\" ;\" inside is a comment: write \\x3b)");
-	assert_error("protocol = line\nheartbeat_send = \"a\" b\n", "5: heartbeat_send: \"a\" b has text behind the closing quote; "
+	assert_error("protocol = line\nheartbeat_send = \"a\" b\n", "5: heartbeat_send: \"a\" b has text after the closing quote; "
 	    "write a quote inside as \\\"");
 	assert_error("protocol = line\nheartbeat_send = PING\n", "5: heartbeat_send: PING does not end its line; write \\n at its end");
-	assert_error("protocol = line\nheartbeat_send = \"\"\n", "5: heartbeat_send: \"\" holds no bytes; write some or leave the "
-	    "line out");
+	assert_error("protocol = line\nheartbeat_send = \"\"\n", "5: heartbeat_send: \"\" is empty; write some bytes or remove "
+	    "the line");
 }
 
 /* --- the command line --- */
@@ -663,8 +663,47 @@ test_from_args(void **state)
 	config_release(c);
 }
 
+/* Keys and values of earlier versions: the new one is suggested, also where another is as near. */
 static void
-test_wrong_args_are_all_told(void **state)
+test_former_names_are_suggested(void **state)
+{
+	static const struct {
+		const char *lines, *error;
+	} rows[] = {
+		{ "lookup_age = 5s\n", "4: unknown key \"lookup_age\"; did you mean \"dns_ttl\"?" },
+		{ "beat_send = x\n", "4: unknown key \"beat_send\"; did you mean \"heartbeat_send\"?" },
+		{ "client.beat_send = x\n", "4: unknown key \"client.beat_send\"; did you mean \"client.heartbeat_send\"?" },
+		{ "beat_expect = x\n", "4: unknown key \"beat_expect\"; did you mean \"heartbeat_expect\"?" },
+		{ "backend.beat_expect = x\n", "4: unknown key \"backend.beat_expect\"; did you mean \"backend.heartbeat_expect\"?" },
+		{ "clinet.beat_send = x\n", "4: unknown key \"clinet.beat_send\"; did you mean \"client.heartbeat_send\"?" },
+		{ "client.lookup_age = 5s\n", "4: unknown key \"client.lookup_age\"; did you mean \"dns_ttl\"?" },
+		{ "heartbeat_kind = tell\n", "4: heartbeat_kind: \"tell\" is not one of auto | oneway | ping | early; did you mean "
+		    "\"oneway\"?" },
+		{ "client.heartbeat_kind = ask\n", "4: client.heartbeat_kind: \"ask\" is not one of auto | oneway | ping | early; did "
+		    "you mean \"ping\"?" },
+		{ "backend.heartbeat_kind = ahead\n", "4: backend.heartbeat_kind: \"ahead\" is not one of auto | oneway | ping | early; "
+		    "did you mean \"early\"?" },
+		{ "on_dead = farewell\n", "4: on_dead: \"farewell\" is not one of notify | reset | close; did you mean \"notify\"?" },
+	};
+	char *options[] = { "--lookup_age=5s", "--client.beat_send=x", "--backend.beat_expect=x", "--beat_send=x",
+	    "--heartbeat_kind=ask", "--client.heartbeat_kind=tell", "--on_dead=farewell", NULL };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_error(rows[i].lines, rows[i].error);
+	assert_null(read_args(":80", "a:80", options));
+	assert_string_equal(told,
+	    "stent relay: unknown option \"--lookup_age\"; did you mean \"--dns_ttl\"?\n"
+	    "stent relay: unknown option \"--client.beat_send\"; did you mean \"--client.heartbeat_send\"?\n"
+	    "stent relay: unknown option \"--backend.beat_expect\"; did you mean \"--backend.heartbeat_expect\"?\n"
+	    "stent relay: unknown option \"--beat_send\"; did you mean \"--heartbeat_send\"?\n"
+	    "stent relay: --heartbeat_kind: \"ask\" is not one of auto | oneway | ping | early; did you mean \"ping\"?\n"
+	    "stent relay: --client.heartbeat_kind: \"tell\" is not one of auto | oneway | ping | early; did you mean \"oneway\"?\n"
+	    "stent relay: --on_dead: \"farewell\" is not one of notify | reset | close; did you mean \"notify\"?\n");
+}
+
+static void
+test_all_wrong_args_are_reported(void **state)
 {
 	char *options[] = { "--keepalve=off", "--connect_timeout=5", "--urgent", "-x", "--urgent=on", "--urgent=off",
 	    "--listen=:80", "--client.heartbeat=3s", "--zzz=1", NULL };
@@ -674,15 +713,15 @@ test_wrong_args_are_all_told(void **state)
 	assert_string_equal(told,
 	    "stent relay: LISTEN: \":99999\" has a port out of range; write one from 1 to 65535\n"
 	    "stent relay: BACKEND: has no value; write HOST:PORT | unix:PATH, ... | original\n"
-	    "stent relay: unknown option --keepalve; did you mean --keepalive?\n"
+	    "stent relay: unknown option \"--keepalve\"; did you mean \"--keepalive\"?\n"
 	    "stent relay: --connect_timeout: \"5\" has no unit; write 5ms, 5s, 5m, 5h or 5d\n"
-	    "stent relay: \"--urgent\" is no option; write --KEY=VALUE\n"
-	    "stent relay: \"-x\" is no option; write --KEY=VALUE\n"
-	    "stent relay: --urgent is there a second time (first: --urgent); leave one of them out\n"
-	    "stent relay: --listen is there a second time (first: LISTEN); leave one of them out\n"
+	    "stent relay: unexpected argument \"--urgent\"; write --KEY=VALUE\n"
+	    "stent relay: unexpected argument \"-x\"; write --KEY=VALUE\n"
+	    "stent relay: duplicate option --urgent (first at --urgent); remove one of them\n"
+	    "stent relay: duplicate option --listen (first at LISTEN); remove one of them\n"
 	    "stent relay: --client.heartbeat: protocol = tcp has no heartbeats; name the protocol, such as protocol = "
-	    "websocket, or leave this out: TCP probes work without\n"
-	    "stent relay: unknown option --zzz; `stent help keys` tells them all\n");
+	    "websocket, or remove this: TCP probes do not need it\n"
+	    "stent relay: unknown option \"--zzz\"; `stent help keys` lists them all\n");
 }
 
 /* --- printing --- */
@@ -699,7 +738,7 @@ print(const struct config *c)
 	return text;
 }
 
-/* What is printed means the same: it prints the same again. */
+/* What is printed reads back as the same. */
 static void
 test_printed_settings_read_back(void **state)
 {
@@ -749,7 +788,7 @@ test_lines_end_as_they_like(void **state)
 	config_release(c);
 }
 
-/* A section without keys, a name as long as may be, a line as long as may be: nothing is cut. */
+/* A section without keys, a name and a line of the maximum length: nothing is cut. */
 static void
 test_nothing_is_cut(void **state)
 {
@@ -824,12 +863,13 @@ main(void)
 		cmocka_unit_test(test_heartbeats),
 		cmocka_unit_test(test_heartbeats_of_a_protocol_to_be_found),
 		cmocka_unit_test(test_heartbeats_that_cannot_be),
-		cmocka_unit_test(test_defaults_give_way),
+		cmocka_unit_test(test_defaults_are_ignored_where_useless),
 		cmocka_unit_test(test_text_of_comments),
 		cmocka_unit_test(test_misses),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_from_args),
-		cmocka_unit_test(test_wrong_args_are_all_told),
+		cmocka_unit_test(test_former_names_are_suggested),
+		cmocka_unit_test(test_all_wrong_args_are_reported),
 		cmocka_unit_test(test_printed_settings_read_back),
 		cmocka_unit_test(test_lines_end_as_they_like),
 		cmocka_unit_test(test_nothing_is_cut),

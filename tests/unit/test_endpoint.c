@@ -1,4 +1,4 @@
-/* test_endpoint.c - facts about endpoints and addresses. */
+/* test_endpoint.c - tests of endpoints and addresses. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* test_figures.c - facts about what is read in a terminal: figures, and the table of `stent top`. */
+/* test_figures.c - tests of figures, and of the table of `stent top`. */
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -60,9 +60,9 @@ some_flows(void)
 	    "s:{s:s, s:i, s:i, s:i, s:i, s:n, s:f, s:s, s:i, s:i}}]",
 	    "id", 7, "route", "p\033[2Jg", "protocol", "postgres", "state", "open", "age_seconds", 75.0,
 	    "client", "address", "192.0.2.1:5000", "bytes", 1234, "heartbeats", 25, "pings", 20, "replies", 19, "rtt_ms", 1.5,
-	    "quiet_seconds", 3.0, "verdict", "alive", "last_sign_seconds", 2.0,
+	    "idle_seconds", 3.0, "verdict", "alive", "last_sign_seconds", 2.0,
 	    "backend", "address", "10.0.0.7:5432", "bytes", 5, "heartbeats", 3, "pings", 3, "replies", 0, "rtt_ms",
-	    "quiet_seconds", 4.0, "verdict", "asking", "misses", 1, "misses_max", 3);
+	    "idle_seconds", 4.0, "verdict", "probing", "misses", 1, "misses_max", 3);
 }
 
 static const char *
@@ -86,11 +86,11 @@ test_table_shows_both_legs(void **state)
 
 	(void)state;
 	assert_non_null(strstr(text, "ID  ROUTE"));
-	assert_non_null(strstr(text, " 7  p?[2Jg  postgres  open    75s  192.0.2.1:5000   3.0s  alive 2.0s  1.50ms   1.2k  "
-	    "19 of 20 replied  10.0.0.7:5432   4.0s  asking 2 of 3    -      5  0 of 3 replied\n"));
+	assert_non_null(strstr(text, " 7  p?[2Jg  postgres  open   75s  192.0.2.1:5000  3.0s  alive 2.0s  1.50ms   1.2k  "
+	    "20 (19 replies)  10.0.0.7:5432  4.0s  pinging 2 of 3    -      5  3 (0 replies)\n"));
 }
 
-/* Narrower, it gives up columns, never the id and the client; and every line fits. */
+/* When narrow it leaves out columns, but never the id and the client, and every line fits. */
 static void
 test_table_fits(void **state)
 {
@@ -100,7 +100,7 @@ test_table_fits(void **state)
 
 		assert_non_null(strstr(text, "ID"));
 		assert_non_null(strstr(text, "192.0.2.1:5000"));
-		assert_true(width < 80 || (strstr(text, "alive 2.0s") != NULL && strstr(text, "asking 2 of 3") != NULL));
+		assert_true(width < 80 || (strstr(text, "alive 2.0s") != NULL && strstr(text, "pinging 2 of 3") != NULL));
 		for (const char *s = text; *s != '\0'; s += strcspn(s, "\n") + 1)
 			assert_true(strcspn(s, "\n") <= (size_t)width);
 	}

@@ -1,7 +1,7 @@
 /*
  * test_http.c - HTTP/1.1 exchanges: bytes pass exactly, and whatever two
- * programs could disagree about makes the codec let go. Streams of events are
- * in test_http_events.c, bytes sent ahead in test_http_ahead.c.
+ * programs could disagree about leads to passthrough. Streams of events are
+ * in test_http_events.c, bytes sent early in test_http_early.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,7 +62,7 @@ test_exchanges_of_all_sorts(void **state)
 }
 
 static void
-test_continue_and_early_answers(void **state)
+test_continue_and_early_responses(void **state)
 {
 	struct script s = { 0 };
 
@@ -90,7 +90,7 @@ test_continue_and_early_answers(void **state)
 	script_free(&s);
 }
 
-/* ---- doubt ---- */
+/* ---- passthrough ---- */
 
 static void
 check_lost(const char *client, const char *backend, const char *why)
@@ -130,14 +130,14 @@ test_requests_that_make_it_let_go(void **state)
 	    "Content-Length beside Transfer-Encoding");
 	check_lost("POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", "",
 	    "two Content-Lengths that differ");
-	check_lost("POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", "", "Content-Length is no number");
-	check_lost("POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", "", "Content-Length is no number");
-	check_lost("POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", "", "Content-Length is no number");
+	check_lost("POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", "", "Content-Length is not a number");
+	check_lost("POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", "", "Content-Length is not a number");
+	check_lost("POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", "", "Content-Length is not a number");
 	check_lost("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", "",
-	    "Content-Length is no number");
+	    "Content-Length is not a number");
 	check_lost("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "", "Transfer-Encoding without chunked");
 	check_lost("POST / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", "",
-	    "Transfer-Encoding goes on behind chunked");
+	    "chunked is not the last Transfer-Encoding");
 	check_lost("POST / HTTP/1.1\r\nTransfer-Encoding: chunked;q=1\r\n\r\n", "", "Transfer-Encoding with parameters");
 	check_lost("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "", "Transfer-Encoding in HTTP/1.0");
 }
@@ -181,7 +181,7 @@ test_responses_that_make_it_let_go(void **state)
 	    "Content-Length beside Transfer-Encoding");
 	check_lost(GET, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: TLS/1.0\r\n\r\n", "upgrade to another protocol");
 	check_lost("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
-	    "HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", "an answer in place of 100-continue");
+	    "HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", "a response in place of 100-continue");
 	check_lost("POST / HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 9\r\n\r\n", WS_ACCEPT,
 	    "101 before the request has ended");
 }
@@ -282,7 +282,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_exchanges_of_all_sorts),
-		cmocka_unit_test(test_continue_and_early_answers),
+		cmocka_unit_test(test_continue_and_early_responses),
 		cmocka_unit_test(test_requests_that_make_it_let_go),
 		cmocka_unit_test(test_bodies_that_make_it_let_go),
 		cmocka_unit_test(test_responses_that_make_it_let_go),

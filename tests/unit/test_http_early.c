@@ -1,5 +1,5 @@
 /*
- * test_http_ahead.c - bytes sent ahead: zeros of the next chunk's size, and the
+ * test_http_early.c - bytes sent early: zeros of the next chunk's size, and the
  * first bytes of a response. What then comes goes out less what was sent; what
  * does not fit ends in a reset.
  */
@@ -19,23 +19,23 @@
 #define OK(headers) "HTTP/1.1 200 OK\r\n" headers "\r\n"
 #define CHUNKED OK("Transfer-Encoding: chunked\r\n")
 
-static const struct codec_settings ahead = {
+static const struct codec_settings early = {
 	.heartbeats = { true, true }, .kind = { HEARTBEAT_EARLY, HEARTBEAT_EARLY },
 };
 
-/* A run whose settings ask for bytes ahead; each text is one call to feed(). */
+/* A run whose settings are early; each text is one call to feed(). */
 static void
 start(struct run *r, const char *client, const char *backend)
 {
-	run_start(r, &codec_http, &ahead);
+	run_start(r, &codec_http, &early);
 	run_say(r, CLIENT, client);
 	if (*backend != '\0')
 		run_say(r, BACKEND, backend);
 }
 
-/* Sends n bytes ahead to a side. */
+/* Sends n bytes early to a side. */
 static void
-send_ahead(struct run *r, enum side to, int n)
+send_early(struct run *r, enum side to, int n)
 {
 	while (n-- > 0) {
 		assert_int_equal(run_may_heartbeat(r, to), HEARTBEAT_EARLY);
@@ -68,14 +68,14 @@ test_transcripts(void **state)
 	script_say(&s, BACKEND, "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx");
 	script_say(&s, CLIENT, "HEAD / HTTP/1.1\r\n\r\n");
 	script_say(&s, BACKEND, CHUNKED);
-	tally = script_check(&s, "early", &codec_http, &ahead, NULL);
+	tally = script_check(&s, "early", &codec_http, &early, NULL);
 	assert_int_equal(tally.moments[CLIENT][HEARTBEAT_EARLY], 8);	/* places */
 	assert_int_equal(tally.moments[BACKEND][HEARTBEAT_EARLY], 2);
 	script_free(&s);
 }
 
 static void
-test_none_unless_asked_for(void **state)
+test_none_unless_configured(void **state)
 {
 	struct run r;
 
@@ -86,7 +86,7 @@ test_none_unless_asked_for(void **state)
 	run_say(&r, BACKEND, CHUNKED);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
-	run_start(&r, &codec_websocket, &ahead);
+	run_start(&r, &codec_websocket, &early);
 	run_say(&r, CLIENT, GET);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, CHUNKED);
@@ -101,7 +101,7 @@ test_seven_zeros_a_gap(void **state)
 
 	(void)state;
 	start(&r, GET, CHUNKED);
-	send_ahead(&r, CLIENT, 7);
+	send_early(&r, CLIENT, 7);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, "1f");
 	assert_true(r.codec->is_early(r.state, CLIENT));	/* it may yet prove to be no size */
@@ -110,7 +110,7 @@ test_seven_zeros_a_gap(void **state)
 	run_say(&r, BACKEND, "\r");
 	assert_false(r.codec->is_early(r.state, CLIENT));
 	run_say(&r, BACKEND, "\n0123456789012345678901234567890\r\n");
-	send_ahead(&r, CLIENT, 7);
+	send_early(&r, CLIENT, 7);
 	run_say(&r, BACKEND, "0\r\n\r\n");
 	expect_end(&r, CLIENT, "0\r\n0000000\r\n\r\n");
 	assert_false(r.codec->is_early(r.state, CLIENT));
@@ -125,7 +125,7 @@ test_padded_size_comes_out_as_it_is(void **state)
 
 	(void)state;
 	start(&r, GET, CHUNKED);
-	send_ahead(&r, CLIENT, 3);
+	send_early(&r, CLIENT, 3);
 	run_say(&r, BACKEND, "00");
 	assert_true(r.codec->is_early(r.state, CLIENT));
 	run_say(&r, BACKEND, "00000000000001\r\na\r\n");
@@ -142,13 +142,13 @@ test_size_too_long_for_zeros_is_a_reset(void **state)
 
 	(void)state;
 	start(&r, GET, CHUNKED);
-	send_ahead(&r, CLIENT, 7);
+	send_early(&r, CLIENT, 7);
 	run_say(&r, BACKEND, "fffffffff\r\n");
 	assert_null(r.passthrough);
 	assert_false(r.codec->is_early(r.state, CLIENT));
 	run_end(&r);
 	start(&r, GET, CHUNKED);
-	send_ahead(&r, CLIENT, 7);
+	send_early(&r, CLIENT, 7);
 	run_say(&r, BACKEND, "fffffffff1\r\n");
 	assert_string_equal(r.passthrough, "bad chunk size");
 	assert_true(r.codec->is_early(r.state, CLIENT));
@@ -164,7 +164,7 @@ test_no_size_behind_zeros_is_a_reset(void **state)
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		start(&r, GET, CHUNKED);
-		send_ahead(&r, CLIENT, 1);
+		send_early(&r, CLIENT, 1);
 		run_say(&r, BACKEND, no_sizes[i]);
 		assert_string_equal(r.passthrough, "bad chunk size");
 		assert_true(r.codec->is_early(r.state, CLIENT));
@@ -180,11 +180,11 @@ test_zeros_to_the_backend(void **state)
 	(void)state;
 	start(&r, POST, "");
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);	/* the request has not ended */
-	send_ahead(&r, BACKEND, 2);
+	send_early(&r, BACKEND, 2);
 	run_say(&r, CLIENT, "1\r\na\r\n0\r\n\r\n");
 	expect_end(&r, BACKEND, "\r\n001\r\na\r\n0\r\n\r\n");
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
-	send_ahead(&r, CLIENT, 1);
+	send_early(&r, CLIENT, 1);
 	run_end(&r);
 }
 
@@ -198,7 +198,7 @@ test_no_zeros_before_a_body_that_waits_for_100_continue(void **state)
 	start(&r, "POST / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", "");
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	run_say(&r, BACKEND, "HTTP/1.1 100 Continue\r\n\r\n");
-	send_ahead(&r, BACKEND, 1);
+	send_early(&r, BACKEND, 1);
 	run_say(&r, CLIENT, "1\r\na\r\n0\r\n\r\n");
 	expect_end(&r, BACKEND, "\r\n01\r\na\r\n0\r\n\r\n");
 	run_end(&r);
@@ -210,12 +210,12 @@ test_first_bytes_of_a_response(void **state)
 	struct run r;
 
 	(void)state;
-	run_start(&r, &codec_http, &ahead);
+	run_start(&r, &codec_http, &early);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, CLIENT, "GET / HTTP/1.1\r\n");
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, CLIENT, "\r\n");
-	send_ahead(&r, CLIENT, 7);
+	send_early(&r, CLIENT, 7);
 	expect_end(&r, CLIENT, "HTTP/1.");
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_say(&r, BACKEND, "HTT");
@@ -237,14 +237,14 @@ test_another_response_than_http_is_a_reset(void **state)
 
 	(void)state;
 	start(&r, GET, "");
-	send_ahead(&r, CLIENT, 3);
+	send_early(&r, CLIENT, 3);
 	run_say(&r, BACKEND, "HTX");
 	assert_string_equal(r.passthrough, "not HTTP/1");
 	assert_true(r.codec->is_early(r.state, CLIENT));
 	run_end(&r);
 
 	start(&r, GET, "");	/* what was sent did come: no lie, no reset */
-	send_ahead(&r, CLIENT, 2);
+	send_early(&r, CLIENT, 2);
 	run_say(&r, BACKEND, "HTX\r\n");
 	assert_string_equal(r.passthrough, "not HTTP/1");
 	assert_false(r.codec->is_early(r.state, CLIENT));
@@ -252,9 +252,9 @@ test_another_response_than_http_is_a_reset(void **state)
 	run_end(&r);
 }
 
-/* A FIN now would tell a client that this was the whole answer. */
+/* A FIN now would make this the whole response for a client. */
 static void
-test_fin_with_bytes_ahead_stays_ahead(void **state)
+test_fin_with_early_bytes_stays_early(void **state)
 {
 	static const char *const heads[] = { "", CHUNKED, CHUNKED "1\r\na\r\n" };
 	struct run r;
@@ -262,7 +262,7 @@ test_fin_with_bytes_ahead_stays_ahead(void **state)
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		start(&r, GET, heads[i]);
-		send_ahead(&r, CLIENT, 1);
+		send_early(&r, CLIENT, 1);
 		run_fin(&r, BACKEND);
 		assert_true(r.codec->is_early(r.state, CLIENT));
 		assert_null(r.passthrough);
@@ -271,23 +271,23 @@ test_fin_with_bytes_ahead_stays_ahead(void **state)
 	start(&r, GET GET, "");
 	run_end(&r);
 	start(&r, GET, "");
-	send_ahead(&r, CLIENT, 1);
-	run_say(&r, CLIENT, GET);	/* doubt, and then the end */
+	send_early(&r, CLIENT, 1);
+	run_say(&r, CLIENT, GET);	/* passthrough, and then the end */
 	run_fin(&r, BACKEND);
 	assert_true(r.codec->is_early(r.state, CLIENT));
 	assert_null(r.passthrough);
 	run_end(&r);
 }
 
-/* The client does what makes the codec let go: first what was sent is left out. */
+/* The client causes passthrough: first what was sent early is left out. */
 static void
-test_doubt_waits_for_what_was_sent_ahead(void **state)
+test_passthrough_waits_for_what_was_sent_early(void **state)
 {
 	struct run r;
 
 	(void)state;
 	start(&r, GET, "");
-	send_ahead(&r, CLIENT, 4);
+	send_early(&r, CLIENT, 4);
 	run_say(&r, CLIENT, GET);
 	assert_null(r.passthrough);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
@@ -297,9 +297,9 @@ test_doubt_waits_for_what_was_sent_ahead(void **state)
 	run_end(&r);
 }
 
-/* Whoever asked for bytes ahead may have a reader that knows no comments. */
+/* A reader that needs early bytes may not know comments. */
 static void
-test_no_comments_where_bytes_ahead_were_asked_for(void **state)
+test_no_comments_where_early_is_configured(void **state)
 {
 	struct run r;
 
@@ -307,7 +307,7 @@ test_no_comments_where_bytes_ahead_were_asked_for(void **state)
 	start(&r, GET, OK("Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"));
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_EARLY);
 	run_say(&r, BACKEND, "1\r\na\r\n");
-	send_ahead(&r, CLIENT, 2);	/* within a line */
+	send_early(&r, CLIENT, 2);	/* within a line */
 	run_say(&r, BACKEND, "1\r\n\n\r\n");
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_EARLY);
 	run_end(&r);
@@ -318,7 +318,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_transcripts),
-		cmocka_unit_test(test_none_unless_asked_for),
+		cmocka_unit_test(test_none_unless_configured),
 		cmocka_unit_test(test_seven_zeros_a_gap),
 		cmocka_unit_test(test_padded_size_comes_out_as_it_is),
 		cmocka_unit_test(test_size_too_long_for_zeros_is_a_reset),
@@ -327,9 +327,9 @@ main(void)
 		cmocka_unit_test(test_no_zeros_before_a_body_that_waits_for_100_continue),
 		cmocka_unit_test(test_first_bytes_of_a_response),
 		cmocka_unit_test(test_another_response_than_http_is_a_reset),
-		cmocka_unit_test(test_fin_with_bytes_ahead_stays_ahead),
-		cmocka_unit_test(test_doubt_waits_for_what_was_sent_ahead),
-		cmocka_unit_test(test_no_comments_where_bytes_ahead_were_asked_for),
+		cmocka_unit_test(test_fin_with_early_bytes_stays_early),
+		cmocka_unit_test(test_passthrough_waits_for_what_was_sent_early),
+		cmocka_unit_test(test_no_comments_where_early_is_configured),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -122,7 +122,7 @@ test_the_text_of_the_settings(void **state)
 	check_comment(&bare, "data: 1\n\n", ":\n");
 	check_comment(&bare, "data: 1\r\n\r\n", ":\r\n");
 	check_comment(&spaced, "data: 1\n\n", ": ping\n\n");
-	check_comment(&spaced, "id: 1\r\n\r\n", ": ping\r\n\r\n");	/* as it was asked for */
+	check_comment(&spaced, "id: 1\r\n\r\n", ": ping\r\n\r\n");	/* as configured */
 	check_comment(&spaced, "data: 1\n", ": ping\n");		/* it would end the event */
 	memset(longest, ':', sizeof(longest));
 	memset(longest + sizeof(longest) - 2, '\n', 2);
@@ -224,7 +224,7 @@ test_other_bodies_without_an_end_of_their_own(void **state)
 }
 
 static void
-test_at_the_start_when_asked_for(void **state)
+test_at_the_start_if_configured(void **state)
 {
 	struct run r;
 
@@ -274,7 +274,7 @@ test_none_elsewhere(void **state)
 	check_none(HEAD(TYPE "Content-Type: a/b\r\n" CHUNKS), "2\r\n\n\n\r\n", no_events);
 	check_none("HTTP/1.1 503 Busy\r\n" TYPE CHUNKS "\r\n", "2\r\n\n\n\r\n", no_events);
 	check_none(HEAD("X: y\r\n"), "\n\n", no_events);
-	check_none(HEAD(TYPE "Content-Length: 9\r\n"), "data: 1\n\n", "event stream of a length that was told");
+	check_none(HEAD(TYPE "Content-Length: 9\r\n"), "data: 1\n\n", "event stream with a Content-Length");
 	check_none(HEAD(TYPE "Content-Encoding: gzip\r\n" CHUNKS), "2\r\n\n\n\r\n", zipped);
 	check_none(HEAD(TYPE "Content-Encoding: br\r\n"), "\n\n", zipped);
 	check_none(HEAD(TYPE "Transfer-Encoding: gzip, chunked\r\n"), "2\r\n\n\n\r\n", zipped);
@@ -303,7 +303,7 @@ test_none_behind_a_head_request(void **state)
 
 /* A client that pipelines behind a stream without end, or a server that goes on behind a whole one. */
 static void
-test_doubt_ends_the_comments(void **state)
+test_passthrough_ends_the_comments(void **state)
 {
 	struct run r;
 
@@ -321,7 +321,7 @@ test_doubt_ends_the_comments(void **state)
 }
 
 static void
-test_half_closed_client_is_still_told(void **state)
+test_half_closed_client_still_gets_comments(void **state)
 {
 	struct run r;
 
@@ -582,11 +582,11 @@ main(void)
 		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_until_the_connection_closes),
 		cmocka_unit_test(test_other_bodies_without_an_end_of_their_own),
-		cmocka_unit_test(test_at_the_start_when_asked_for),
+		cmocka_unit_test(test_at_the_start_if_configured),
 		cmocka_unit_test(test_none_elsewhere),
 		cmocka_unit_test(test_none_behind_a_head_request),
-		cmocka_unit_test(test_doubt_ends_the_comments),
-		cmocka_unit_test(test_half_closed_client_is_still_told),
+		cmocka_unit_test(test_passthrough_ends_the_comments),
+		cmocka_unit_test(test_half_closed_client_still_gets_comments),
 		cmocka_unit_test(test_heartbeats_off_lets_events_pass_skippable),
 		cmocka_unit_test(test_behind_auto),
 		cmocka_unit_test(test_transcripts),

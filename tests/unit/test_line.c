@@ -1,5 +1,5 @@
 /*
- * test_line.c - lines of a protocol of one's own: heartbeats between lines only,
+ * test_line.c - protocols of text lines: heartbeats between lines only,
  * replies taken out whole, look-alikes left alone.
  */
 #include <setjmp.h>
@@ -16,7 +16,7 @@
 #define BYTES(text) { (uint8_t *)(uintptr_t)(text), sizeof(text) - 1 }
 
 /* The backend replies with a whole line, the client with a text that any line end may follow. */
-static const struct codec_settings asking = {
+static const struct codec_settings pinging = {
 	.heartbeats = { true, true },
 	.heartbeat_send = { BYTES("hb?\n"), BYTES("PING\n") },
 	.heartbeat_expect = { BYTES("alive"), BYTES("PONG 1\n") },
@@ -25,7 +25,7 @@ static const struct codec_settings telling = {
 	.heartbeats = { true, true },
 	.heartbeat_send = { BYTES("\r\n"), BYTES("# still here\n") },
 };
-/* An answer of three lines, whose first two are alike. */
+/* A reply of three lines, whose first two are alike. */
 static const struct codec_settings poem = {
 	.heartbeats = { true, true },
 	.heartbeat_send = { { NULL, 0 }, BYTES("VERSE\n") },
@@ -50,9 +50,9 @@ static const struct step starts_tls[] = {
 	.settings = (how), TRANSCRIPT_STEPS(array), .passthrough = (why) }
 
 static void
-test_answers_are_taken_and_look_alikes_are_not(void **unused)
+test_replies_are_taken_and_look_alikes_are_not(void **unused)
 {
-	static const struct transcript t = LINE("look-alikes", look_alikes, &asking, NULL);
+	static const struct transcript t = LINE("look-alikes", look_alikes, &pinging, NULL);
 	struct tally tally = codec_check(&t);
 
 	(void)unused;
@@ -64,7 +64,7 @@ test_answers_are_taken_and_look_alikes_are_not(void **unused)
 }
 
 static void
-test_without_an_answer_it_tells(void **unused)
+test_without_a_reply_it_is_oneway(void **unused)
 {
 	static const struct transcript t = LINE("telling", look_alikes, &telling, NULL);
 	struct tally tally = codec_check(&t);
@@ -76,7 +76,7 @@ test_without_an_answer_it_tells(void **unused)
 	}
 }
 
-/* "a a a b": the answer begins in the second line of what looked like it. */
+/* "a a a b": the reply begins in the second line of what looked like it. */
 static void
 test_answer_of_several_lines(void **unused)
 {
@@ -107,13 +107,13 @@ test_answer_behind_its_own_beginning(void **unused)
 static void
 test_tls_ends_it(void **unused)
 {
-	static const struct transcript t = LINE("starttls", starts_tls, &asking, "TLS");
+	static const struct transcript t = LINE("starttls", starts_tls, &pinging, "TLS");
 
 	(void)unused;
 	codec_check(&t);
 }
 
-/* The client's first line is under way: the backend must not be beaten, the client may. */
+/* The client's first line is under way: the backend must get no heartbeat, the client may. */
 static void
 test_heartbeats_only_between_lines(void **unused)
 {
@@ -134,16 +134,16 @@ test_heartbeats_only_between_lines(void **unused)
 	run_end(&r);
 }
 
-/* An answer that begins like our own is held, and the receiver still stands between two lines. */
+/* A line that begins like the reply is held, and the receiver still stands between two lines. */
 static void
 test_held_bytes_come_at_the_first_that_differs(void **unused)
 {
 	struct run r;
 
 	(void)unused;
-	run_start(&r, &codec_line, &asking);
+	run_start(&r, &codec_line, &pinging);
 	run_feed(&r, BACKEND, "PONG", 4);
-	assert_int_equal(r.got[CLIENT].len, 4);		/* nothing was asked: nothing is held */
+	assert_int_equal(r.got[CLIENT].len, 4);		/* no ping was sent: nothing is held */
 	run_feed(&r, BACKEND, "\n", 1);
 	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	run_feed(&r, BACKEND, "PONG", 4);
@@ -162,19 +162,19 @@ test_held_bytes_come_at_the_first_that_differs(void **unused)
 }
 
 static void
-test_a_mute_peer_is_not_asked_for_ever(void **unused)
+test_a_mute_peer_is_not_pinged_for_ever(void **unused)
 {
 	struct run r;
 	int n;
 
 	(void)unused;
-	run_start(&r, &codec_line, &asking);
+	run_start(&r, &codec_line, &pinging);
 	for (n = 0; n < 1000 && run_may_heartbeat(&r, BACKEND) != 0; n++)
 		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	assert_int_equal(n, 100);
 	run_feed(&r, BACKEND, "PONG 1\n", 7);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_PING);
-	run_fin(&r, BACKEND);				/* it will answer no more */
+	run_fin(&r, BACKEND);				/* it will reply no more */
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_end(&r);
@@ -194,7 +194,7 @@ test_it_says_why_there_is_none(void **unused)
 	struct run r;
 
 	(void)unused;
-	run_start(&r, &codec_line, &asking);
+	run_start(&r, &codec_line, &pinging);
 	assert_null(codec_line.why_none(r.state, BACKEND));
 	run_feed(&r, CLIENT, "GE", 2);
 	expect_why(&r, BACKEND, "inside a line");
@@ -226,7 +226,7 @@ test_a_reply_to_a_tell_passes(void **unused)
 
 /* No text, no heartbeat; and the stream is still followed. */
 static void
-test_a_side_without_a_text_is_not_beaten(void **unused)
+test_a_side_without_a_text_gets_none(void **unused)
 {
 	struct run r;
 
@@ -247,7 +247,7 @@ test_changed_settings(void **unused)
 	struct run r;
 
 	(void)unused;
-	run_start(&r, &codec_line, &asking);
+	run_start(&r, &codec_line, &pinging);
 	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	assert_false(codec_line.configure(r.state, &telling));
 	run_feed(&r, BACKEND, "PONG 1\n", 7);
@@ -263,17 +263,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_answers_are_taken_and_look_alikes_are_not),
-		cmocka_unit_test(test_without_an_answer_it_tells),
+		cmocka_unit_test(test_replies_are_taken_and_look_alikes_are_not),
+		cmocka_unit_test(test_without_a_reply_it_is_oneway),
 		cmocka_unit_test(test_answer_of_several_lines),
 		cmocka_unit_test(test_answer_behind_its_own_beginning),
 		cmocka_unit_test(test_tls_ends_it),
 		cmocka_unit_test(test_heartbeats_only_between_lines),
 		cmocka_unit_test(test_held_bytes_come_at_the_first_that_differs),
-		cmocka_unit_test(test_a_mute_peer_is_not_asked_for_ever),
+		cmocka_unit_test(test_a_mute_peer_is_not_pinged_for_ever),
 		cmocka_unit_test(test_it_says_why_there_is_none),
 		cmocka_unit_test(test_a_reply_to_a_tell_passes),
-		cmocka_unit_test(test_a_side_without_a_text_is_not_beaten),
+		cmocka_unit_test(test_a_side_without_a_text_gets_none),
 		cmocka_unit_test(test_changed_settings),
 	};
 

@@ -1,6 +1,6 @@
 /*
  * test_mysql.c - the MySQL codec: conversations of real clients with a real
- * server in every way in which they may be cut and beaten, and each state in
+ * server in every way in which they may be cut, with heartbeats in every place, and each state in
  * which a heartbeat would do harm.
  */
 #include <setjmp.h>
@@ -16,7 +16,7 @@
 #include "codec_harness.h"
 #include "transcripts_mysql.h"
 
-#define TELL HEARTBEAT_ONEWAY
+#define ONEWAY HEARTBEAT_ONEWAY
 #define BOTH (HEARTBEAT_ONEWAY | HEARTBEAT_PING)
 
 static const struct codec_settings in_transaction = {
@@ -57,7 +57,7 @@ heartbeats_everywhere(struct tally t)
 }
 
 static void
-test_clients_are_told_and_asked_between_commands(void **state)
+test_heartbeats_of_both_kinds_go_between_commands(void **state)
 {
 	(void)state;
 	heartbeats_everywhere(CHECK(mysql_pymysql, &all_kinds, NULL));
@@ -90,7 +90,7 @@ test_a_file_is_loaded_whole(void **state)
 }
 
 static void
-test_transactions_are_beaten_on_demand(void **state)
+test_heartbeats_in_transactions_are_opt_in(void **state)
 {
 	struct tally without = CHECK(mysql_transaction, &all_kinds, NULL);
 	struct tally with = CHECK(mysql_transaction, &in_transaction, NULL);
@@ -109,7 +109,7 @@ test_logins_are_followed(void **state)
 }
 
 static void
-test_it_lets_go_of_what_it_cannot_heartbeat(void **state)
+test_passthrough_where_no_heartbeat_is_possible(void **state)
 {
 	(void)state;
 	assert_int_equal(CHECK(mysql_compressed, &all_kinds, "compression").moments[BACKEND][HEARTBEAT_ONEWAY], 0);
@@ -224,14 +224,14 @@ test_no_heartbeat_before_the_login_is_done(void **state)
 }
 
 static void
-test_a_running_statement_is_told_not_asked(void **state)
+test_a_running_statement_gets_oneway_heartbeats_only(void **state)
 {
 	struct run r;
 
 	(void)state;
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	SEND(&r, CLIENT, 0, "\3load data local infile 'x' into table t");	/* but the client cannot */
-	assert_int_equal(kinds(&r), TELL);
+	assert_int_equal(kinds(&r), ONEWAY);
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 	assert_int_equal(kinds(&r), BOTH);
 	SEND(&r, CLIENT, 0, "\1");
@@ -276,7 +276,7 @@ test_a_prepared_suspect_stays_one(void **state)
 	SEND(&r, CLIENT, 0, "\26select 1");
 	SEND(&r, BACKEND, 1, "\0\1\0\0\0\0\0\0\0\0\0\0");
 	SEND(&r, CLIENT, 0, "\27\1\0\0\0\0\1\0\0\0");
-	assert_int_equal(kinds(&r), TELL);
+	assert_int_equal(kinds(&r), ONEWAY);
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 	SEND(&r, CLIENT, 0, "\26load data local infile 'x' into table t");
 	SEND(&r, BACKEND, 1, "\0\2\0\0\0\0\0\0\0\0\0\0");
@@ -302,7 +302,7 @@ test_a_long_statement_is_suspect(void **state)
 	run_end(&r);
 	log_in(&r, &all_kinds, CAPS_LOCAL);
 	send_packet(&r, CLIENT, 0, text, 4000);
-	assert_int_equal(kinds(&r), TELL);
+	assert_int_equal(kinds(&r), ONEWAY);
 	run_end(&r);
 }
 
@@ -319,14 +319,14 @@ test_no_heartbeat_inside_a_continued_command(void **state)
 	send_packet(&r, CLIENT, 0, text, sizeof(text));
 	assert_int_equal(kinds(&r), 0);
 	SEND(&r, CLIENT, 1, "the rest");
-	assert_int_equal(kinds(&r), TELL);
+	assert_int_equal(kinds(&r), ONEWAY);
 	SEND(&r, BACKEND, 2, "\1");
 	SEND(&r, BACKEND, 3, "\3def");
 	SEND(&r, BACKEND, 4, "\376\0\0\2\0");
 	text[0] = '\376';				/* a row that begins like EOF */
 	send_packet(&r, BACKEND, 5, text, sizeof(text));
 	SEND(&r, BACKEND, 6, "");
-	assert_int_equal(kinds(&r), TELL);
+	assert_int_equal(kinds(&r), ONEWAY);
 	SEND(&r, BACKEND, 7, "\376\0\0\2\0");
 	assert_int_equal(kinds(&r), BOTH);
 	run_end(&r);
@@ -334,20 +334,20 @@ test_no_heartbeat_inside_a_continued_command(void **state)
 
 /* An idle transaction holds locks: the server's own limit shall end it. One at work is not idle. */
 static void
-test_a_transaction_is_not_beaten_unless_told_so(void **state)
+test_no_heartbeats_in_a_transaction_unless_configured(void **state)
 {
 	struct run r;
 
 	(void)state;
-	for (int beaten = 0; beaten < 2; beaten++) {
-		log_in(&r, beaten ? &in_transaction : &all_kinds, CAPS_DEFAULT);
+	for (int on = 0; on < 2; on++) {
+		log_in(&r, on ? &in_transaction : &all_kinds, CAPS_DEFAULT);
 		SEND(&r, CLIENT, 0, "\3begin");
 		SEND(&r, BACKEND, 1, OK_IN_TRANS);
-		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
+		assert_int_equal(kinds(&r), on ? BOTH : 0);
 		SEND(&r, CLIENT, 0, "\3bogus");
-		assert_int_equal(kinds(&r), TELL);
-		SEND(&r, BACKEND, 1, ERROR);		/* tells no status */
-		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
+		assert_int_equal(kinds(&r), ONEWAY);
+		SEND(&r, BACKEND, 1, ERROR);		/* has no status */
+		assert_int_equal(kinds(&r), on ? BOTH : 0);
 		SEND(&r, CLIENT, 0, "\3commit");
 		SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 		assert_int_equal(kinds(&r), BOTH);
@@ -359,13 +359,13 @@ test_a_transaction_is_not_beaten_unless_told_so(void **state)
 		assert_int_equal(kinds(&r), BOTH);
 		SEND(&r, CLIENT, 0, "\3insert into t values (1), (1)");
 		SEND(&r, BACKEND, 1, ERROR);		/* one may be open now */
-		assert_int_equal(kinds(&r), beaten ? BOTH : 0);
+		assert_int_equal(kinds(&r), on ? BOTH : 0);
 		run_end(&r);
 	}
 }
 
 static void
-test_it_lets_go_of_the_unknown(void **state)
+test_passthrough_for_the_unknown(void **state)
 {
 	static const struct {
 		const char *why;
@@ -390,7 +390,7 @@ test_it_lets_go_of_the_unknown(void **state)
 	run_end(&r);
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
 	SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);		/* no heartbeat went out that could have drawn it */
-	assert_string_equal(r.passthrough, "a packet that no command asked for");
+	assert_string_equal(r.passthrough, "a packet without a command");
 	run_end(&r);
 	run_start(&r, &codec_mysql, &all_kinds);
 	run_feed(&r, CLIENT, "\26\3\1\0\5hello", 10);
@@ -404,7 +404,7 @@ test_it_lets_go_of_the_unknown(void **state)
 }
 
 static void
-test_too_many_commands_ahead_end_it(void **state)
+test_too_many_commands_without_a_reply_end_it(void **state)
 {
 	struct run r;
 
@@ -428,7 +428,7 @@ test_too_many_commands_ahead_end_it(void **state)
 
 /* --- locks at rest --- */
 
-/* The server's limit on idle sessions shall free them, and no flag tells of them. */
+/* The server's limit on idle sessions shall free them, and no status flag shows them. */
 static void
 test_a_session_that_may_hold_locks_is_left_alone(void **state)
 {
@@ -631,7 +631,7 @@ test_who_said_goodbye(void **state)
 
 /* Whatever comes in place of the statistics would be taken for the reply to the next command. */
 static void
-test_what_answers_a_ping_is_taken_out_and_ends_heartbeats(void **state)
+test_what_replies_to_a_ping_is_taken_out_and_ends_heartbeats(void **state)
 {
 	static const struct {
 		const char *data;
@@ -654,7 +654,7 @@ test_what_answers_a_ping_is_taken_out_and_ends_heartbeats(void **state)
 			assert_int_equal(r.replies[BACKEND], 1);
 			assert_non_null(r.refused);
 			assert_int_equal(kinds(&r), 0);		/* nor a one-way one */
-			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "the server refused one");
+			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "the server refused a heartbeat");
 			SEND(&r, CLIENT, 0, "\3select 1");
 			SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 			assert_int_equal(new_bytes(&r, &seen), 11);
@@ -689,7 +689,7 @@ test_a_result_is_no_reply_to_a_ping(void **state)
 
 /* Sphinx does so. */
 static void
-test_what_answers_a_one_way_heartbeat_is_taken_out(void **state)
+test_what_replies_to_a_one_way_heartbeat_is_taken_out(void **state)
 {
 	struct run r;
 	size_t seen;
@@ -717,7 +717,7 @@ test_what_answers_a_one_way_heartbeat_is_taken_out(void **state)
 
 /* The client's next query is on its way already: only the first reply can be ours, and only if no query draws it. */
 static void
-test_what_answers_a_one_way_heartbeat_behind_a_query(void **state)
+test_what_replies_to_a_one_way_heartbeat_behind_a_query(void **state)
 {
 	struct run r;
 	size_t seen;
@@ -799,19 +799,19 @@ test_a_proxy_is_pinged_as_clients_do(void **state)
 static void
 test_pings_are_rarer_where_there_are_thousands_of_sessions(void **state)
 {
-	static const struct codec_settings ask = { .heartbeats = { true, true }, .kind = { 0, HEARTBEAT_PING } };
+	static const struct codec_settings ping = { .heartbeats = { true, true }, .kind = { 0, HEARTBEAT_PING } };
 	struct run r;
 
 	(void)state;
 	for (int chosen = 0; chosen < 2; chosen++) {
-		log_in(&r, chosen ? &ask : NULL, CAPS_DEFAULT);
+		log_in(&r, chosen ? &ping : NULL, CAPS_DEFAULT);
 		for (int round = 0; round < 2; round++) {
 			assert_int_equal(kinds(&r), BOTH);
 			run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 			piece = 1 + 5 * (size_t)round;
 			SEND(&r, BACKEND, 1, "Uptime: 123  Threads: 3456  Questions: 99999");
 			for (int i = 0; i < 3 && !chosen; i++) {
-				assert_int_equal(kinds(&r), TELL);
+				assert_int_equal(kinds(&r), ONEWAY);
 				run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 			}
 		}
@@ -821,10 +821,10 @@ test_pings_are_rarer_where_there_are_thousands_of_sessions(void **state)
 	}
 }
 
-/* --- farewell --- */
+/* --- close message --- */
 
 static size_t
-farewell(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
+close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-keepalive-timeout", .quiet_ms = 120900 };
 
@@ -832,7 +832,7 @@ farewell(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 }
 
 static void
-test_farewell_answers_an_open_command(void **state)
+test_close_message_replies_to_an_open_command(void **state)
 {
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX + 1];
 	struct run r;
@@ -840,41 +840,41 @@ test_farewell_answers_an_open_command(void **state)
 
 	(void)state;
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
-	assert_int_equal(farewell(&r, CLIENT, buf), 0);
+	assert_int_equal(close_message(&r, CLIENT, buf), 0);
 	SEND(&r, CLIENT, 0, "\3select 1");
-	n = farewell(&r, CLIENT, buf);
+	n = close_message(&r, CLIENT, buf);
 	assert_int_equal(n, buf[0] + 4u);
 	assert_memory_equal(buf + 3, "\1\377\35\4#08S01stent: ", 17);
 	buf[n] = '\0';
 	assert_non_null(strstr((char *)buf + 4, "backend-keepalive-timeout"));
 	assert_non_null(strstr((char *)buf + 4, "120.9 s"));
 	SEND(&r, BACKEND, 1, "\1");
-	assert_int_equal(farewell(&r, CLIENT, buf), 0);	/* definitions of columns are to come */
+	assert_int_equal(close_message(&r, CLIENT, buf), 0);	/* definitions of columns are to come */
 	SEND(&r, BACKEND, 2, "\3def");
 	SEND(&r, BACKEND, 3, "\376\0\0\2\0");
 	SEND(&r, BACKEND, 4, "\1" "1");
-	assert_true(farewell(&r, CLIENT, buf) > 0);	/* between two rows */
+	assert_true(close_message(&r, CLIENT, buf) > 0);	/* between two rows */
 	assert_int_equal(buf[3], 5);
 	run_feed(&r, BACKEND, "\5\0\0", 3);
-	assert_int_equal(farewell(&r, CLIENT, buf), 0);	/* inside a packet */
+	assert_int_equal(close_message(&r, CLIENT, buf), 0);	/* inside a packet */
 	run_end(&r);
 }
 
 static void
-test_farewell_to_the_server_is_quit(void **state)
+test_close_message_to_the_server_is_quit(void **state)
 {
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 
 	(void)state;
 	greet(&r, &all_kinds);
-	assert_int_equal(farewell(&r, BACKEND, buf), 0);
+	assert_int_equal(close_message(&r, BACKEND, buf), 0);
 	run_end(&r);
 	log_in(&r, &all_kinds, CAPS_DEFAULT);
-	assert_int_equal(farewell(&r, BACKEND, buf), 5);
+	assert_int_equal(close_message(&r, BACKEND, buf), 5);
 	assert_memory_equal(buf, "\1\0\0\0\1", 5);
 	SEND(&r, CLIENT, 0, "\3select sleep(100)");
-	assert_int_equal(farewell(&r, BACKEND, buf), 0);
+	assert_int_equal(close_message(&r, BACKEND, buf), 0);
 	run_end(&r);
 }
 
@@ -897,21 +897,21 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_clients_are_told_and_asked_between_commands),
+		cmocka_unit_test(test_heartbeats_of_both_kinds_go_between_commands),
 		cmocka_unit_test(test_by_default_silence_is_kept_while_a_statement_runs),
 		cmocka_unit_test(test_a_file_is_loaded_whole),
-		cmocka_unit_test(test_transactions_are_beaten_on_demand),
+		cmocka_unit_test(test_heartbeats_in_transactions_are_opt_in),
 		cmocka_unit_test(test_logins_are_followed),
-		cmocka_unit_test(test_it_lets_go_of_what_it_cannot_heartbeat),
+		cmocka_unit_test(test_passthrough_where_no_heartbeat_is_possible),
 		cmocka_unit_test(test_no_heartbeat_before_the_login_is_done),
-		cmocka_unit_test(test_a_running_statement_is_told_not_asked),
+		cmocka_unit_test(test_a_running_statement_gets_oneway_heartbeats_only),
 		cmocka_unit_test(test_no_heartbeat_behind_what_may_load_a_file),
 		cmocka_unit_test(test_a_prepared_suspect_stays_one),
 		cmocka_unit_test(test_a_long_statement_is_suspect),
 		cmocka_unit_test(test_no_heartbeat_inside_a_continued_command),
-		cmocka_unit_test(test_a_transaction_is_not_beaten_unless_told_so),
-		cmocka_unit_test(test_it_lets_go_of_the_unknown),
-		cmocka_unit_test(test_too_many_commands_ahead_end_it),
+		cmocka_unit_test(test_no_heartbeats_in_a_transaction_unless_configured),
+		cmocka_unit_test(test_passthrough_for_the_unknown),
+		cmocka_unit_test(test_too_many_commands_without_a_reply_end_it),
 		cmocka_unit_test(test_a_session_that_may_hold_locks_is_left_alone),
 		cmocka_unit_test(test_a_lock_is_freed_as_often_as_it_was_taken),
 		cmocka_unit_test(test_what_takes_no_lock),
@@ -919,15 +919,15 @@ main(void)
 		cmocka_unit_test(test_last_words_are_the_client_s),
 		cmocka_unit_test(test_a_ping_at_a_server_that_shuts_down),
 		cmocka_unit_test(test_who_said_goodbye),
-		cmocka_unit_test(test_what_answers_a_ping_is_taken_out_and_ends_heartbeats),
+		cmocka_unit_test(test_what_replies_to_a_ping_is_taken_out_and_ends_heartbeats),
 		cmocka_unit_test(test_a_result_is_no_reply_to_a_ping),
-		cmocka_unit_test(test_what_answers_a_one_way_heartbeat_is_taken_out),
-		cmocka_unit_test(test_what_answers_a_one_way_heartbeat_behind_a_query),
+		cmocka_unit_test(test_what_replies_to_a_one_way_heartbeat_is_taken_out),
+		cmocka_unit_test(test_what_replies_to_a_one_way_heartbeat_behind_a_query),
 		cmocka_unit_test(test_an_error_of_a_real_server_is_the_client_s),
 		cmocka_unit_test(test_a_proxy_is_pinged_as_clients_do),
 		cmocka_unit_test(test_pings_are_rarer_where_there_are_thousands_of_sessions),
-		cmocka_unit_test(test_farewell_answers_an_open_command),
-		cmocka_unit_test(test_farewell_to_the_server_is_quit),
+		cmocka_unit_test(test_close_message_replies_to_an_open_command),
+		cmocka_unit_test(test_close_message_to_the_server_is_quit),
 		cmocka_unit_test(test_heartbeats_are_these_bytes),
 	};
 

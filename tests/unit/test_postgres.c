@@ -33,7 +33,7 @@ check(const char *name, const struct step *steps, size_t n, const struct codec_s
 
 #define CHECK(steps, settings) check(#steps, (steps), sizeof(steps) / sizeof((steps)[0]), (settings))
 
-/* Sessions in which both sides can be told and the server can be asked. */
+/* Sessions in which both sides may get one-way heartbeats and the server may be pinged. */
 #define TEST_SESSION(name, settings)							\
 	static void									\
 	test_##name(void **state)							\
@@ -112,7 +112,7 @@ test_none_to_a_server_that_waits_in_a_transaction(void **state)
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, DONE READY_T);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, ERROR READY_E);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
@@ -136,7 +136,7 @@ test_by_default_silence_is_kept_while_a_statement_runs(void **state)
 	(void)state;
 	start(&r, &defaults);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_PING);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	FEED(&r, CLIENT, SELECT);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
@@ -149,7 +149,7 @@ test_by_default_silence_is_kept_while_a_statement_runs(void **state)
 
 /* The server drops what comes behind a failed batch, a Query too, until the Sync. */
 static void
-test_a_query_inside_a_failed_batch_is_owed_nothing(void **state)
+test_a_query_inside_a_failed_batch_gets_no_ready(void **state)
 {
 	struct run r;
 
@@ -177,7 +177,7 @@ test_the_timer_of_a_transaction_is_started_again(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, FLUSH);
 	FEED(&r, BACKEND, DONE READY_T);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
@@ -189,17 +189,17 @@ test_the_timer_of_a_transaction_is_started_again(void **state)
 	run_end(&r);
 }
 
-/* What was sent ahead is all before the Flush: one that opens a transaction too, behind another that opens none. */
+/* All that the client has pipelined is before the Flush, also a query that opens a transaction after one that does not. */
 static void
-expect_a_timer_started_behind(const char *ahead, size_t len)
+expect_a_timer_started_behind(const char *pipelined, size_t len)
 {
 	struct run r;
 
 	start(&r, &on);
-	run_feed(&r, CLIENT, ahead, len);
+	run_feed(&r, CLIENT, pipelined, len);
 	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, FLUSH);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, BACKEND, DONE READY_T);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	EXPECT_HEARTBEAT(&r, BACKEND, HEARTBEAT_ONEWAY, SYNC);
@@ -210,7 +210,7 @@ expect_a_timer_started_behind(const char *ahead, size_t len)
 }
 
 static void
-test_the_timer_of_a_transaction_sent_ahead_is_started_again(void **state)
+test_the_timer_of_a_pipelined_transaction_is_started_again(void **state)
 {
 	static const char two_queries[] = SELECT SELECT;
 	static const char two_batches[] = PARSE EXECUTE SYNC PARSE EXECUTE SYNC;
@@ -259,11 +259,11 @@ test_no_sync_into_a_batch_without_its_own(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, PARSE EXECUTE FLUSH);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, BACKEND, "1\0\0\0\4" ERROR);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, CLIENT, SYNC);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, BACKEND, READY);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
@@ -286,9 +286,9 @@ test_the_client_may_speak_in_the_same_instant(void **state)
 	run_end(&r);
 }
 
-/* A server that hangs is asked again and again; should it wake up, all its replies are taken out. */
+/* A server that hangs is pinged again and again; if it wakes up, all its replies are taken out. */
 static void
-test_many_asks_may_wait_for_their_answers(void **state)
+test_many_pings_may_wait_for_their_replies(void **state)
 {
 	static const char some[] = READY READY DATETIMES READY;
 	char all[85 * (sizeof(some) - 1)];
@@ -302,7 +302,7 @@ test_many_asks_may_wait_for_their_answers(void **state)
 		assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	}
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, CLIENT, SELECT);
 	for (int i = 0; i < 85; i++)
 		memcpy(all + i * (sizeof(some) - 1), some, sizeof(some) - 1);
@@ -357,17 +357,17 @@ test_none_to_the_client_in_copy_out(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	FEED(&r, BACKEND, COPY_OUT);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	FEED(&r, BACKEND, COPY_DATA COPY_DONE DONE);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	run_end(&r);
 }
 
-/* A Sync is not answered there, poolers wait for ever behind a Flush, and clients know no other messages. */
+/* A Sync gets no reply there, poolers wait for ever behind a Flush, and clients know no other messages. */
 static void
 test_no_ask_in_a_copy(void **state)
 {
@@ -376,7 +376,7 @@ test_no_ask_in_a_copy(void **state)
 	(void)state;
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT COPY_DATA COPY_DONE);	/* before the server has said that it copies */
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, BACKEND, COPY_IN);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
@@ -420,7 +420,7 @@ test_the_end_of_a_copy_that_failed_counts_for_nothing(void **state)
 /*
  * Nobody can say whether the copy had read the Sync behind Execute: another
  * ReadyForQuery may come or not. It would come before the results of what the
- * client asks next.
+ * client sends next.
  */
 static void
 test_no_ask_while_a_failure_leaves_the_count_open(void **state)
@@ -431,16 +431,16 @@ test_no_ask_while_a_failure_leaves_the_count_open(void **state)
 	start(&r, &on);
 	FEED(&r, CLIENT, PARSE EXECUTE SYNC);
 	FEED(&r, BACKEND, COPY_IN ERROR READY);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, CLIENT, SELECT);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, CLIENT, SELECT SELECT);
 	FEED(&r, BACKEND, DONE READY DONE READY);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, DONE READY);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
@@ -535,9 +535,9 @@ test_a_sync_that_was_dropped_costs_no_answer(void **state)
 
 /* Whether a session still gets heartbeats to its client after a statement, cut in two at each place. */
 static bool
-is_told_after(const char *statement, size_t len)
+gets_heartbeats_after(const char *statement, size_t len)
 {
-	bool is_told = true;
+	bool gets_heartbeats = true;
 
 	for (size_t cut = 1; cut < len; cut++) {
 		struct run r;
@@ -547,11 +547,11 @@ is_told_after(const char *statement, size_t len)
 		run_feed(&r, CLIENT, statement + cut, len - cut);
 		FEED(&r, CLIENT, SYNC);
 		FEED(&r, BACKEND, DONE READY READY);
-		is_told = run_may_heartbeat(&r, CLIENT) != 0;
-		assert_true(is_told == (codec_postgres.why_none(r.state, CLIENT) == NULL));
+		gets_heartbeats = run_may_heartbeat(&r, CLIENT) != 0;
+		assert_true(gets_heartbeats == (codec_postgres.why_none(r.state, CLIENT) == NULL));
 		run_end(&r);
 	}
-	return is_told;
+	return gets_heartbeats;
 }
 
 /* pgjdbc, waiting for notifications, takes no ParameterStatus. */
@@ -561,9 +561,9 @@ test_none_to_a_client_that_listens(void **state)
 	static const struct {
 		const char *bytes;
 		size_t len;
-		bool is_told;
+		bool gets_heartbeats;
 	} t[] = {
-#define STATEMENT(bytes, is_told) { (bytes), sizeof(bytes) - 1, (is_told) }
+#define STATEMENT(bytes, gets_heartbeats) { (bytes), sizeof(bytes) - 1, (gets_heartbeats) }
 		STATEMENT("Q\0\0\0\x0eLISTEN ch\0", false),
 		STATEMENT("Q\0\0\0\x14;/**/listen\"ch\"\0", false),
 		STATEMENT("P\0\0\0\x11\0Listen ch\0\0\0", false),
@@ -576,11 +576,11 @@ test_none_to_a_client_that_listens(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++)
-		assert_true(is_told_after(t[i].bytes, t[i].len) == t[i].is_told);
+		assert_true(gets_heartbeats_after(t[i].bytes, t[i].len) == t[i].gets_heartbeats);
 
 	/* A function may have done it. */
 	start(&r, &on);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	FEED(&r, BACKEND, "A\0\0\0\x0b\0\0\0\1c\0\0");
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
@@ -618,20 +618,20 @@ test_ledger_counts_what_it_cannot_keep_in_order(void **state)
 	assert_true(l.spilled > 0);
 	pg_ledger_extended(&l);
 	for (int i = 0; i < 22000; i++) {
-		assert_true(pg_ledger_is_owed(&l));
+		assert_true(pg_ledger_is_due(&l));
 		pg_ledger_ready(&l);
 	}
-	assert_false(pg_ledger_is_owed(&l));
+	assert_false(pg_ledger_is_due(&l));
 	assert_false(pg_ledger_is_idle(&l));	/* the batch that is still open */
 	pg_ledger_sync(&l);
 	pg_ledger_ready(&l);
 	assert_true(pg_ledger_is_idle(&l));
-	assert_false(l.doubt);
+	assert_false(l.unsure);
 }
 
-/* All in one go: what fails decides whether the Query is answered. */
+/* All in one go: what fails decides whether the Query gets a reply. */
 static void
-test_a_query_pipelined_into_a_batch_is_owed_as_the_server_takes_it(void **state)
+test_a_query_pipelined_into_a_batch_is_counted_as_the_server_reads_it(void **state)
 {
 	static const struct {
 		const char *reply;
@@ -660,7 +660,7 @@ test_a_query_pipelined_into_a_batch_is_owed_as_the_server_takes_it(void **state)
 }
 
 static void
-test_ledger_doubts_a_copy_among_what_it_only_counted(void **state)
+test_ledger_is_unsure_of_a_copy_among_what_it_only_counted(void **state)
 {
 	struct pg_ledger l = { 0 };
 
@@ -670,10 +670,10 @@ test_ledger_doubts_a_copy_among_what_it_only_counted(void **state)
 		pg_ledger_sync(&l);
 	}
 	pg_ledger_copy_in(&l);
-	assert_true(l.doubt);
+	assert_true(l.unsure);
 }
 
-/* "copy a from stdin; copy b from stdin" with all rows sent ahead. */
+/* "copy a from stdin; copy b from stdin" with all rows sent at once. */
 static void
 test_ledger_takes_several_copies_of_one_query(void **state)
 {
@@ -689,10 +689,10 @@ test_ledger_takes_several_copies_of_one_query(void **state)
 	pg_ledger_copy_in(&l);
 	assert_false(l.copying);
 	pg_ledger_ready(&l);
-	assert_true(pg_ledger_is_owed(&l));
+	assert_true(pg_ledger_is_due(&l));
 	pg_ledger_ready(&l);
 	assert_true(pg_ledger_is_idle(&l));
-	assert_false(l.doubt);
+	assert_false(l.unsure);
 }
 
 int
@@ -717,14 +717,14 @@ main(void)
 		cmocka_unit_test(test_heartbeats_begin_with_the_first_ready_for_query),
 		cmocka_unit_test(test_none_to_a_server_that_waits_in_a_transaction),
 		cmocka_unit_test(test_by_default_silence_is_kept_while_a_statement_runs),
-		cmocka_unit_test(test_a_query_inside_a_failed_batch_is_owed_nothing),
+		cmocka_unit_test(test_a_query_inside_a_failed_batch_gets_no_ready),
 		cmocka_unit_test(test_the_timer_of_a_transaction_is_started_again),
-		cmocka_unit_test(test_the_timer_of_a_transaction_sent_ahead_is_started_again),
+		cmocka_unit_test(test_the_timer_of_a_pipelined_transaction_is_started_again),
 		cmocka_unit_test(test_no_timer_is_started_outside_a_transaction),
 		cmocka_unit_test(test_the_clients_next_message_starts_the_timer),
 		cmocka_unit_test(test_no_sync_into_a_batch_without_its_own),
 		cmocka_unit_test(test_the_client_may_speak_in_the_same_instant),
-		cmocka_unit_test(test_many_asks_may_wait_for_their_answers),
+		cmocka_unit_test(test_many_pings_may_wait_for_their_replies),
 		cmocka_unit_test(test_what_comes_before_our_answer_is_forwarded),
 		cmocka_unit_test(test_a_servers_last_words_are_forwarded),
 		cmocka_unit_test(test_none_to_the_client_in_copy_out),
@@ -737,8 +737,8 @@ main(void)
 		cmocka_unit_test(test_none_to_a_client_that_listens),
 		cmocka_unit_test(test_none_to_a_client_that_calls_functions_by_their_number),
 		cmocka_unit_test(test_ledger_counts_what_it_cannot_keep_in_order),
-		cmocka_unit_test(test_a_query_pipelined_into_a_batch_is_owed_as_the_server_takes_it),
-		cmocka_unit_test(test_ledger_doubts_a_copy_among_what_it_only_counted),
+		cmocka_unit_test(test_a_query_pipelined_into_a_batch_is_counted_as_the_server_reads_it),
+		cmocka_unit_test(test_ledger_is_unsure_of_a_copy_among_what_it_only_counted),
 		cmocka_unit_test(test_ledger_takes_several_copies_of_one_query),
 	};
 

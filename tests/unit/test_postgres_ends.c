@@ -29,7 +29,7 @@ expect_no_heartbeats_to_backend(const char *login, size_t len, const char *note)
 	assert_non_null(out->note);
 	assert_non_null(strstr(out->note, note));
 	assert_int_equal(codec_postgres.may_heartbeat(state, BACKEND), 0);
-	assert_int_equal(codec_postgres.may_heartbeat(state, CLIENT), TELL);
+	assert_int_equal(codec_postgres.may_heartbeat(state, CLIENT), ONEWAY);
 	codec_out_clear(out);
 	codec_postgres.feed(state, BACKEND, (const uint8_t *)DATETIMES, sizeof(DATETIMES) - 1, out);
 	assert_null(out->note);
@@ -76,14 +76,14 @@ expect_pooler_in_front(const char *names, size_t len, bool is_one)
 	run_feed(&r, CLIENT, head, sizeof(head));
 	run_feed(&r, CLIENT, names, len);
 	FEED(&r, BACKEND, LOGIN);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), is_one ? 0 : TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), is_one ? 0 : ONEWAY);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	FEED(&r, CLIENT, SELECT);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	FEED(&r, BACKEND, DONE);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	FEED(&r, BACKEND, READY);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), is_one ? 0 : TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), is_one ? 0 : ONEWAY);
 	run_end(&r);
 }
 
@@ -127,7 +127,7 @@ test_a_client_is_no_pooler(void **state)
 	EXPECT_POOLER_IN_FRONT("application_name\0a\0database\0d\0work_mem\0004MB\0user\0me\0", false);
 }
 
-/* ---- what is told to the client ---- */
+/* ---- heartbeats to the client ---- */
 
 static void
 test_a_parameter_that_never_changes_is_repeated(void **state)
@@ -194,18 +194,18 @@ test_a_replication_that_ends_is_left_alone(void **state)
 	FEED(&r, CLIENT, REPORT("\0"));
 	FEED(&r, BACKEND, COPY_DONE);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), TELL);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), ONEWAY);
 	FEED(&r, CLIENT, COPY_DONE);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, DONE READY);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), BOTH);
 	run_end(&r);
 }
 
 /* It would read a Flush as part of the stream that it is about to start, and die. */
 static void
-test_a_walsender_at_work_is_not_told(void **state)
+test_a_walsender_at_work_gets_no_heartbeats(void **state)
 {
 	struct run r;
 
@@ -225,7 +225,7 @@ expect_lost(const char *client, size_t client_len, const char *server, size_t se
 	struct run r;
 
 	run_start(&r, &codec_postgres, &on);
-	snprintf(r.what, sizeof(r.what), "bytes that make it let go: %s", why);
+	snprintf(r.what, sizeof(r.what), "bytes that lead to passthrough: %s", why);
 	run_feed(&r, CLIENT, client, client_len);
 	if (server_len > 0)
 		run_feed(&r, BACKEND, server, server_len);
@@ -245,7 +245,7 @@ expect_lost(const char *client, size_t client_len, const char *server, size_t se
 #define CANCEL_REQUEST "\0\0\0\x10\4\xd2\x16\x2e\0\0\x10\1" "abcd"
 
 static void
-test_it_lets_go_with_a_precise_reason(void **state)
+test_passthrough_has_a_precise_reason(void **state)
 {
 	(void)state;
 	EXPECT_LOST(SSL_REQUEST, "S", "TLS");
@@ -257,9 +257,9 @@ test_it_lets_go_with_a_precise_reason(void **state)
 	EXPECT_LOST("\0", "E", "before the client");
 	EXPECT_LOST(SSL_REQUEST STARTUP, "", "did not wait");
 	EXPECT_LOST(STARTUP, LOGIN "Z\0\0\0\6II", "server sent a message of an impossible length");
-	EXPECT_LOST(STARTUP, LOGIN "Z\0\0\0\5x", "state that is none");
-	EXPECT_LOST(STARTUP, LOGIN "o\0\0\0\4", "server sent a message that PostgreSQL does not have");
-	EXPECT_LOST(STARTUP "\xc5\0\0\0\4", "", "client sent a message that PostgreSQL does not have");
+	EXPECT_LOST(STARTUP, LOGIN "Z\0\0\0\5x", "unknown state");
+	EXPECT_LOST(STARTUP, LOGIN "o\0\0\0\4", "server sent an unknown message");
+	EXPECT_LOST(STARTUP "\xc5\0\0\0\4", "", "client sent an unknown message");
 	EXPECT_LOST(STARTUP "Q\x80\0\0\0", "", "client sent a message of an impossible length");
 	EXPECT_LOST(STARTUP, "Ecould not fork new process for connection\n", "impossible length");
 }
@@ -281,7 +281,7 @@ test_refused_encryption_goes_on_in_the_clear(void **state)
 	run_end(&r);
 }
 
-/* Its answer is still to come and must not reach the client: so it stays until then. */
+/* Its reply is due and must not reach the client: no passthrough before that. */
 static void
 test_it_does_not_let_go_of_an_answer(void **state)
 {
@@ -324,7 +324,7 @@ test_what_only_looked_like_an_answer_is_sent_after_all(void **state)
 }
 
 static void
-test_a_cancel_request_is_never_beaten(void **state)
+test_a_cancel_request_gets_no_heartbeats(void **state)
 {
 	struct run r;
 
@@ -341,7 +341,7 @@ test_a_cancel_request_is_never_beaten(void **state)
 
 /* It was killed while the server works for it: a heartbeat brings that to light. */
 static void
-test_a_client_that_sent_its_fin_is_beaten_while_work_goes_on(void **state)
+test_a_half_closed_client_gets_heartbeats_while_work_goes_on(void **state)
 {
 	struct run r;
 
@@ -349,7 +349,7 @@ test_a_client_that_sent_its_fin_is_beaten_while_work_goes_on(void **state)
 	start(&r, &on);
 	FEED(&r, CLIENT, SELECT);
 	run_fin(&r, CLIENT);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), TELL);
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), ONEWAY);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	FEED(&r, BACKEND, DONE READY);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
@@ -380,13 +380,13 @@ close_message_for(struct run *r, enum side to, const char *reason, uint8_t buf[C
 }
 
 static size_t
-farewell(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
+close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	return close_message_for(r, to, to == CLIENT ? "backend-user-timeout" : "client-keepalive-timeout", buf);
 }
 
 static void
-test_the_client_is_told_in_a_sentence(void **state)
+test_the_client_gets_a_close_message(void **state)
 {
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
@@ -394,38 +394,38 @@ test_the_client_is_told_in_a_sentence(void **state)
 
 	(void)state;
 	start(&r, &on);
-	n = farewell(&r, CLIENT, buf);
+	n = close_message(&r, CLIENT, buf);
 	assert_true(n > 60 && buf[0] == 'E' && buf[n - 1] == '\0' && buf[n - 2] == '\0');
 	assert_int_equal((size_t)buf[3] << 8 | buf[4], n - 1);
 	assert_memory_equal(buf + 5, "SFATAL\0VFATAL\0C08006\0Mterminating connection: stent found the "
-	    "database server dead (backend-user-timeout, nothing heard of it for 132.4 s)\0H", 138);
+	    "database server dead (backend-user-timeout, idle for 132.4 s)\0H", 123);
 	close_message_for(&r, CLIENT, "admin-kill", buf);
-	assert_memory_equal(buf + 5, "SFATAL\0VFATAL\0C57P01\0Mterminating connection: stent was told to end it "
-	    "(admin-kill)\0H", 84);
+	assert_memory_equal(buf + 5, "SFATAL\0VFATAL\0C57P01\0Mterminating connection: closed by stent "
+	    "(admin-kill)\0H", 75);
 	close_message_for(&r, CLIENT, "backend-idle", buf);
-	assert_memory_equal(buf + 5, "SFATAL\0VFATAL\0C57P05\0Mterminating connection: nothing was sent", 60);
+	assert_memory_equal(buf + 5, "SFATAL\0VFATAL\0C57P05\0Mterminating connection: idle for too l", 60);
 	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	FEED(&r, BACKEND, "Z\0\0");		/* ours, cut off: the client has seen nothing of it */
-	assert_true(farewell(&r, CLIENT, buf) > 0);
+	assert_true(close_message(&r, CLIENT, buf) > 0);
 	run_end(&r);
 
 	start(&r, &on);
 	FEED(&r, BACKEND, "D\0\0\1\0half a row");
-	assert_int_equal(farewell(&r, CLIENT, buf), 0);
+	assert_int_equal(close_message(&r, CLIENT, buf), 0);
 	run_end(&r);
 
 	run_start(&r, &codec_postgres, &on);
-	assert_int_equal(farewell(&r, CLIENT, buf), 0);
+	assert_int_equal(close_message(&r, CLIENT, buf), 0);
 	FEED(&r, CLIENT, SSL_REQUEST);
-	assert_int_equal(farewell(&r, CLIENT, buf), 0);
+	assert_int_equal(close_message(&r, CLIENT, buf), 0);
 	FEED(&r, BACKEND, "N");
 	FEED(&r, CLIENT, STARTUP);
-	assert_true(farewell(&r, CLIENT, buf) > 0);
+	assert_true(close_message(&r, CLIENT, buf) > 0);
 	run_end(&r);
 }
 
 static void
-test_the_server_is_told_that_the_client_is_gone(void **state)
+test_the_server_gets_a_close_message(void **state)
 {
 	static const char failed[] = "f\0\0\0\x3bstent found the client dead (client-keepalive-timeout)\0" TERMINATE;
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
@@ -433,19 +433,19 @@ test_the_server_is_told_that_the_client_is_gone(void **state)
 
 	(void)state;
 	start(&r, &on);
-	assert_int_equal(farewell(&r, BACKEND, buf), sizeof(TERMINATE) - 1);
+	assert_int_equal(close_message(&r, BACKEND, buf), sizeof(TERMINATE) - 1);
 	assert_memory_equal(buf, TERMINATE, sizeof(TERMINATE) - 1);
 	FEED(&r, CLIENT, SELECT);
 	FEED(&r, BACKEND, COPY_IN);
-	assert_int_equal(farewell(&r, BACKEND, buf), sizeof(failed) - 1);
+	assert_int_equal(close_message(&r, BACKEND, buf), sizeof(failed) - 1);
 	assert_memory_equal(buf, failed, sizeof(failed) - 1);
 	FEED(&r, CLIENT, "d\0\0\1\0half a row");
-	assert_int_equal(farewell(&r, BACKEND, buf), 0);
+	assert_int_equal(close_message(&r, BACKEND, buf), 0);
 	run_end(&r);
 
 	run_start(&r, &codec_postgres, &on);
 	FEED(&r, CLIENT, STARTUP);
-	assert_int_equal(farewell(&r, BACKEND, buf), 0);
+	assert_int_equal(close_message(&r, BACKEND, buf), 0);
 	run_end(&r);
 }
 
@@ -530,16 +530,16 @@ main(void)
 		cmocka_unit_test(test_a_parameter_that_never_changes_is_repeated),
 		cmocka_unit_test(test_each_end_of_a_replication_gets_its_peers_last_report),
 		cmocka_unit_test(test_a_replication_that_ends_is_left_alone),
-		cmocka_unit_test(test_a_walsender_at_work_is_not_told),
-		cmocka_unit_test(test_it_lets_go_with_a_precise_reason),
+		cmocka_unit_test(test_a_walsender_at_work_gets_no_heartbeats),
+		cmocka_unit_test(test_passthrough_has_a_precise_reason),
 		cmocka_unit_test(test_refused_encryption_goes_on_in_the_clear),
 		cmocka_unit_test(test_it_does_not_let_go_of_an_answer),
 		cmocka_unit_test(test_what_only_looked_like_an_answer_is_sent_after_all),
-		cmocka_unit_test(test_a_cancel_request_is_never_beaten),
-		cmocka_unit_test(test_a_client_that_sent_its_fin_is_beaten_while_work_goes_on),
+		cmocka_unit_test(test_a_cancel_request_gets_no_heartbeats),
+		cmocka_unit_test(test_a_half_closed_client_gets_heartbeats_while_work_goes_on),
 		cmocka_unit_test(test_terminate_ends_the_heartbeats),
-		cmocka_unit_test(test_the_client_is_told_in_a_sentence),
-		cmocka_unit_test(test_the_server_is_told_that_the_client_is_gone),
+		cmocka_unit_test(test_the_client_gets_a_close_message),
+		cmocka_unit_test(test_the_server_gets_a_close_message),
 		cmocka_unit_test(test_work_that_nobody_waits_for_is_cancelled),
 		cmocka_unit_test(test_long_keys),
 		cmocka_unit_test(test_bodies_need_not_be_seen),

@@ -1,6 +1,6 @@
 /*
  * test_redis.c - the Redis codec: conversations with a real server in every
- * way in which they may be cut and beaten, and each state in which a heartbeat
+ * way in which they may be cut, with heartbeats in every place, and each state in which a heartbeat
  * would do harm.
  */
 #include <setjmp.h>
@@ -15,8 +15,8 @@
 #include "codec_harness.h"
 #include "transcripts_redis.h"
 
-#define TELL HEARTBEAT_ONEWAY
-#define ASK HEARTBEAT_PING
+#define ONEWAY HEARTBEAT_ONEWAY
+#define PING HEARTBEAT_PING
 #define BOTH (HEARTBEAT_ONEWAY | HEARTBEAT_PING)
 
 static const struct codec_settings pushes = {
@@ -52,7 +52,7 @@ check(const char *name, const struct step *steps, size_t n, const struct codec_s
 /* --- conversations --- */
 
 static void
-test_commands_are_asked_between(void **state)
+test_pings_go_between_commands(void **state)
 {
 	struct tally t = CHECK(redis_plain, NULL);
 
@@ -84,14 +84,14 @@ test_other_conversations_stay_whole(void **state)
 
 /* A RESP2 subscriber's PING is replied to by an array, between arrays that are messages. */
 static size_t
-answer_subscriber(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
-    size_t len, uint8_t answer[PEER_ANSWER_MAX])
+reply_of_subscriber(const struct codec_settings *settings, enum side side, const uint8_t *heartbeat,
+    size_t len, uint8_t reply[PEER_REPLY_MAX])
 {
 	static const char array[] = "*2\r\n$4\r\npong\r\n$0\r\n\r\n";
-	size_t n = codec_peer_of(&codec_redis)->answer(settings, side, heartbeat, len, answer);
+	size_t n = codec_peer_of(&codec_redis)->reply(settings, side, heartbeat, len, reply);
 
 	if (n > 0)
-		memcpy(answer, array, n = sizeof(array) - 1);
+		memcpy(reply, array, n = sizeof(array) - 1);
 	return n;
 }
 
@@ -104,9 +104,9 @@ message_overtakes(enum side side, const uint8_t *message, size_t len)
 }
 
 static void
-test_a_subscriber_in_resp2_is_asked(void **state)
+test_a_subscriber_in_resp2_is_pinged(void **state)
 {
-	static const struct codec_peer subscriber = { .answer = answer_subscriber, .may_overtake = message_overtakes };
+	static const struct codec_peer subscriber = { .reply = reply_of_subscriber, .may_overtake = message_overtakes };
 	static const struct step listener[] = {
 		STEP(CLIENT, "SUBSCRIBE a b\r\n"),
 		STEP(BACKEND, "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"),
@@ -130,11 +130,11 @@ test_a_subscriber_in_resp2_is_asked(void **state)
 		STEP(CLIENT, "GET k\r\n"),
 		STEP(BACKEND, "$1\r\nv\r\n"),
 	};
-	const struct transcript listens = { .name = "listener", .codec = &codec_redis, .peer = &subscriber,
+	const struct transcript subscribed = { .name = "listener", .codec = &codec_redis, .peer = &subscriber,
 		TRANSCRIPT_STEPS(listener) };
 	const struct transcript recorded = { .name = "redis_subscriber", .codec = &codec_redis, .peer = &subscriber,
 		TRANSCRIPT_STEPS(redis_subscriber) };
-	struct tally t = codec_check(&listens);
+	struct tally t = codec_check(&subscribed);
 
 	(void)state;
 	assert_true(t.moments[BACKEND][HEARTBEAT_PING] > 100);
@@ -174,7 +174,7 @@ test_streamed_replies_are_followed(void **state)
 
 /* --- single moments --- */
 
-/* Commands are sent and answered in turn: "command|reply|command|reply...". */
+/* Commands and replies in turn: "command|reply|command|reply...". */
 static void
 talk(struct run *r, const char *text)
 {
@@ -211,9 +211,9 @@ kinds_with(const struct codec_settings *settings, const char *text)
 	return kinds;
 }
 
-/* What may go to the backend after this talk by default, when empty lines were chosen, and while a command runs if wanted. */
+/* What may go to the backend after this talk by default, with empty lines configured, and while a command runs if configured. */
 #define kinds_after(text) kinds_with(NULL, text)
-#define told_after(text) kinds_with(&telling, text)
+#define oneway_after(text) kinds_with(&telling, text)
 #define busy_after(text) kinds_with(&busy, text)
 
 static const char *
@@ -234,11 +234,11 @@ static void
 test_nothing_before_the_first_command(void **state)
 {
 	(void)state;
-	assert_int_equal(told_after(""), 0);	/* it might be TLS */
-	assert_int_equal(told_after("GET k"), 0);
-	assert_int_equal(told_after("GET k\r\n"), 0);	/* nor before a reply shows that this is RESP */
-	assert_int_equal(told_after(GET), BOTH);
-	assert_int_equal(kinds_after(GET), ASK);
+	assert_int_equal(oneway_after(""), 0);	/* it might be TLS */
+	assert_int_equal(oneway_after("GET k"), 0);
+	assert_int_equal(oneway_after("GET k\r\n"), 0);	/* nor before a reply shows that this is RESP */
+	assert_int_equal(oneway_after(GET), BOTH);
+	assert_int_equal(kinds_after(GET), PING);
 }
 
 static void
@@ -257,14 +257,14 @@ test_no_heartbeat_inside_a_command(void **state)
 	}
 }
 
-/* Somebody may watch whether the connection is quiet while his command runs. */
+/* A client may have a read timeout while its command runs. */
 static void
 test_none_while_a_command_runs_unless_wanted(void **state)
 {
 	(void)state;
-	assert_int_equal(told_after(GET "BLPOP l 0\r\n"), 0);
+	assert_int_equal(oneway_after(GET "BLPOP l 0\r\n"), 0);
 	assert_int_equal(kinds_with(&busy_telling, GET "BLPOP l 0\r\n"), BOTH);
-	assert_int_equal(busy_after(GET "BLPOP l 0\r\n"), ASK);
+	assert_int_equal(busy_after(GET "BLPOP l 0\r\n"), PING);
 	assert_int_equal(busy_after("BLPOP l 0\r\n"), 0);		/* no reply has shown a login */
 	assert_int_equal(busy_after(GET "MULTI\r\n"), 0);
 	assert_int_equal(busy_after(GET "HELLO 3\r\n"), 0);
@@ -289,7 +289,7 @@ test_pings_behind_a_command_are_in_one_place(void **state)
 	talk(&r, "|+PONG\r\n+PONG\r\n$1\r\nv\r\n");
 	assert_int_equal(r.replies[BACKEND], 2);
 	assert_int_equal(r.got[CLIENT].len, 7 + 5 + 7);
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), ASK);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), PING);
 	run_end(&r);
 }
 
@@ -298,43 +298,43 @@ static void
 test_no_heartbeat_behind_a_one_shot_flag(void **state)
 {
 	(void)state;
-	assert_int_equal(told_after(GET "CLIENT REPLY SKIP\r\n"), 0);
-	assert_int_equal(told_after(GET "CLIENT REPLY SKIP\r\nGET k\r\n") & TELL, TELL);
-	assert_int_equal(told_after("client caching yes\r\n|+OK\r\n"), 0);
-	assert_int_equal(told_after("CLIENT CACHING NO\r\n|+OK\r\n|CLIENT ID\r\n|:7\r\n"), 0);	/* still */
-	assert_int_equal(told_after("CLIENT CACHING YES\r\n|+OK\r\n|" GET), BOTH);
-	assert_int_equal(told_after("ASKING\r\n|+OK\r\n"), 0);
-	assert_int_equal(told_after("ASKING\r\n|+OK\r\n|" GET), BOTH);
+	assert_int_equal(oneway_after(GET "CLIENT REPLY SKIP\r\n"), 0);
+	assert_int_equal(oneway_after(GET "CLIENT REPLY SKIP\r\nGET k\r\n") & ONEWAY, ONEWAY);
+	assert_int_equal(oneway_after("client caching yes\r\n|+OK\r\n"), 0);
+	assert_int_equal(oneway_after("CLIENT CACHING NO\r\n|+OK\r\n|CLIENT ID\r\n|:7\r\n"), 0);	/* still */
+	assert_int_equal(oneway_after("CLIENT CACHING YES\r\n|+OK\r\n|" GET), BOTH);
+	assert_int_equal(oneway_after("ASKING\r\n|+OK\r\n"), 0);
+	assert_int_equal(oneway_after("ASKING\r\n|+OK\r\n|" GET), BOTH);
 	/* The skipped command itself may be one of CLIENT's, which leaves CACHING standing. */
-	assert_int_equal(told_after("CLIENT CACHING YES\r\n|+OK\r\n|CLIENT REPLY SKIP\r\nCLIENT ID\r\n"), 0);
+	assert_int_equal(oneway_after("CLIENT CACHING YES\r\n|+OK\r\n|CLIENT REPLY SKIP\r\nCLIENT ID\r\n"), 0);
 	/* So does the client's own empty line use it up. */
-	assert_int_equal(told_after("ASKING\r\n|+OK\r\n|\r\n"), BOTH);
+	assert_int_equal(oneway_after("ASKING\r\n|+OK\r\n|\r\n"), BOTH);
 }
 
 static void
-test_asks_only_where_one_reply_is_certain(void **state)
+test_pings_only_where_one_reply_is_certain(void **state)
 {
 	(void)state;
 	assert_int_equal(kinds_after("GET k\r\nGET k\r\n|$1\r\nv\r\n"), 0);		/* one is outstanding */
-	assert_int_equal(told_after("GET k\r\n|-NOAUTH Authentication required.\r\n"), TELL);
+	assert_int_equal(oneway_after("GET k\r\n|-NOAUTH Authentication required.\r\n"), ONEWAY);
 	assert_int_equal(kinds_after("GET k\r\n|-NOAUTH Authentication required.\r\n"), 0);
-	assert_int_equal(told_after("MULTI\r\n|+OK\r\n"), TELL);			/* QUEUED, one element more */
+	assert_int_equal(oneway_after("MULTI\r\n|+OK\r\n"), ONEWAY);			/* QUEUED, one element more */
 	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n"), 0);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|*0\r\n"), ASK);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|*-1\r\n"), ASK);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|DISCARD\r\n|+OK\r\n"), ASK);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|-EXECABORT Transaction discarded\r\n"), ASK);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|*0\r\n"), PING);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|*-1\r\n"), PING);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|DISCARD\r\n|+OK\r\n"), PING);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|EXEC\r\n|-EXECABORT Transaction discarded\r\n"), PING);
 	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|DISCARD\r\n|-NOPERM no\r\n"), 0);
 	assert_int_equal(kinds_after("MULTI\r\nEXEC\r\nMULTI\r\n|+OK\r\n*0\r\n+OK\r\n"), 0);
-	assert_int_equal(kinds_after("WATCH k\r\n|+OK\r\n"), ASK);
-	assert_int_equal(told_after("MONITOR\r\n|+OK\r\n"), TELL);
+	assert_int_equal(kinds_after("WATCH k\r\n|+OK\r\n"), PING);
+	assert_int_equal(oneway_after("MONITOR\r\n|+OK\r\n"), ONEWAY);
 	assert_int_equal(kinds_after("MONITOR\r\n|+OK\r\n"), 0);
-	assert_int_equal(told_after(GET "CLIENT REPLY OFF\r\n"), TELL);
-	assert_int_equal(kinds_after(GET "CLIENT REPLY OFF\r\nGET k\r\nCLIENT REPLY ON\r\n|+OK\r\n"), ASK);
+	assert_int_equal(oneway_after(GET "CLIENT REPLY OFF\r\n"), ONEWAY);
+	assert_int_equal(kinds_after(GET "CLIENT REPLY OFF\r\nGET k\r\nCLIENT REPLY ON\r\n|+OK\r\n"), PING);
 	assert_int_equal(kinds_after("RESET\r\n|+RESET\r\n"), 0);			/* logged out, perhaps */
-	assert_int_equal(kinds_after("RESET\r\n|+RESET\r\n|" GET), ASK);
+	assert_int_equal(kinds_after("RESET\r\n|+RESET\r\n|" GET), PING);
 	assert_int_equal(kinds_after(GET "|+more\r\n"), 0);				/* unasked for */
-	assert_int_equal(told_after("QUIT\r\n|+OK\r\n"), 0);
+	assert_int_equal(oneway_after("QUIT\r\n|+OK\r\n"), 0);
 }
 
 static void
@@ -345,34 +345,34 @@ test_resp2_subscriptions_are_counted(void **state)
 
 	(void)state;
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n"), 0);
-	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1")), ASK);	/* which proves a login, too */
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1")), PING);	/* which proves a login, too */
 	assert_int_equal(kinds_after("SUBSCRIBE c d\r\n|" SUBSCRIBED("1")), 0);
-	assert_int_equal(kinds_after("GET k\r\nSUBSCRIBE c\r\n|$1\r\nv\r\n" SUBSCRIBED("1")), ASK);
+	assert_int_equal(kinds_after("GET k\r\nSUBSCRIBE c\r\n|$1\r\nv\r\n" SUBSCRIBED("1")), PING);
 	/* An array that is the reply to a command sent before. */
 	assert_int_equal(kinds_after("LRANGE l 0 9\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1")), 0);
-	assert_int_equal(kinds_after("LRANGE l 0 9\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1") SUBSCRIBED("1")), ASK);
-	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\n|" LEFT("0") "|" GET), ASK);
+	assert_int_equal(kinds_after("LRANGE l 0 9\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1") SUBSCRIBED("1")), PING);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\n|" LEFT("0") "|" GET), PING);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\nLRANGE l 0 9\r\n|" LEFT("0")), 0);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE c\r\nLRANGE l 0 9\r\n|" LEFT("0")
-	    "*2\r\n$7\r\nmessage\r\n$1\r\nx\r\n"), ASK);
-	/* From all: with none left it was the last confirmation, or else the reply behind it tells. */
+	    "*2\r\n$7\r\nmessage\r\n$1\r\nx\r\n"), PING);
+	/* From all: with none left it was the last confirmation, else the reply after it decides. */
 	assert_int_equal(kinds_after("SUBSCRIBE c d\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\n|" LEFT("1")), 0);
-	assert_int_equal(kinds_after("SUBSCRIBE c d\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\n|" LEFT("1") LEFT("0")), ASK);
-	assert_int_equal(kinds_after("UNSUBSCRIBE\r\n|*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"), ASK);
+	assert_int_equal(kinds_after("SUBSCRIBE c d\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\n|" LEFT("1") LEFT("0")), PING);
+	assert_int_equal(kinds_after("UNSUBSCRIBE\r\n|*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"), PING);
 	assert_int_equal(kinds_after("UNSUBSCRIBE\r\nPUNSUBSCRIBE\r\n|" LEFT("0")), 0);
-	assert_int_equal(kinds_after("UNSUBSCRIBE\r\nPUNSUBSCRIBE\r\n|" LEFT("0") LEFT("0")), ASK);
+	assert_int_equal(kinds_after("UNSUBSCRIBE\r\nPUNSUBSCRIBE\r\n|" LEFT("0") LEFT("0")), PING);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\nPSUBSCRIBE p\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\nPING\r\n|"
 	    LEFT("1")), 0);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\nPSUBSCRIBE p\r\n|" SUBSCRIBED("1") SUBSCRIBED("2") "|UNSUBSCRIBE\r\nPING\r\n|"
-	    LEFT("1") "*2\r\n$4\r\npong\r\n$0\r\n\r\n"), ASK);
+	    LEFT("1") "*2\r\n$4\r\npong\r\n$0\r\n\r\n"), PING);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|UNSUBSCRIBE\r\nSUBSCRIBE d\r\n|" LEFT("0") SUBSCRIBED("1")), 0);
-	assert_int_equal(kinds_after("SUBSCRIBE\r\n|-ERR wrong number of arguments\r\n|" GET), ASK);
+	assert_int_equal(kinds_after("SUBSCRIBE\r\n|-ERR wrong number of arguments\r\n|" GET), PING);
 	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|-NOPERM no\r\n"), 0);
 	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|SUBSCRIBE c\r\n|+QUEUED\r\n|EXEC\r\n|*1\r\n" SUBSCRIBED("1")), 0);
-	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|RESET\r\n|+RESET\r\n|" GET), ASK);
+	assert_int_equal(kinds_after("SUBSCRIBE c\r\n|" SUBSCRIBED("1") "|RESET\r\n|+RESET\r\n|" GET), PING);
 	assert_int_equal(kinds_after(GET "CLIENT REPLY OFF\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1")), 0);
 	assert_int_equal(kinds_after(GET "CLIENT REPLY SKIP\r\nSUBSCRIBE c\r\n|" SUBSCRIBED("1")), 0);
-	assert_int_equal(told_after(GET "SSUBSCRIBE c\r\n|*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n"), BOTH);
+	assert_int_equal(oneway_after(GET "SSUBSCRIBE c\r\n|*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n"), BOTH);
 	/* Its slot moved away. */
 	assert_int_equal(kinds_after(GET "SSUBSCRIBE c\r\n|*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n"
 	    "*3\r\n$12\r\nsunsubscribe\r\n$1\r\nc\r\n:0\r\n"), 0);
@@ -385,8 +385,8 @@ test_a_debugger_is_left_alone(void **state)
 	(void)state;
 	assert_string_equal(lost_after(GET "SCRIPT DEBUG YES\r\n"), "SCRIPT DEBUG");
 	assert_string_equal(lost_after(GET "*3\r\n$6\r\nscript\r\n$5\r\ndebug\r\n$4\r\nsync\r\n"), "SCRIPT DEBUG");
-	assert_int_equal(kinds_after(GET "SCRIPT DEBUG NO\r\n|+OK\r\n"), ASK);
-	assert_int_equal(kinds_after(GET "SCRIPT LOAD x\r\n|+sha\r\n"), ASK);
+	assert_int_equal(kinds_after(GET "SCRIPT DEBUG NO\r\n|+OK\r\n"), PING);
+	assert_int_equal(kinds_after(GET "SCRIPT LOAD x\r\n|+sha\r\n"), PING);
 }
 
 /* Lines of words as somebody types them. */
@@ -394,15 +394,15 @@ static void
 test_quotes_are_understood(void **state)
 {
 	(void)state;
-	assert_int_equal(kinds_after("set a \"b c\"\r\n|+OK\r\n"), ASK);
-	assert_int_equal(kinds_after("set a 'b c'\r\n|+OK\r\n"), ASK);
-	assert_int_equal(kinds_after("set a \"b \\\" \\x22 c\"  \n|+OK\r\n"), ASK);
-	assert_int_equal(kinds_after("set a 'it\\'s' \\ x\"y z\"\r\n|+OK\r\n"), ASK);
-	assert_int_equal(kinds_after("set a 'x\\\\' '\r\n|+OK\r\n"), ASK);	/* the second backslash escapes the quote */
-	assert_int_equal(kinds_after("set a \"\"\r\n|+OK\r\n"), ASK);
-	assert_int_equal(kinds_after("\"\"\r\n|-ERR unknown command\r\n|" GET), ASK);	/* not an empty line */
+	assert_int_equal(kinds_after("set a \"b c\"\r\n|+OK\r\n"), PING);
+	assert_int_equal(kinds_after("set a 'b c'\r\n|+OK\r\n"), PING);
+	assert_int_equal(kinds_after("set a \"b \\\" \\x22 c\"  \n|+OK\r\n"), PING);
+	assert_int_equal(kinds_after("set a 'it\\'s' \\ x\"y z\"\r\n|+OK\r\n"), PING);
+	assert_int_equal(kinds_after("set a 'x\\\\' '\r\n|+OK\r\n"), PING);	/* the second backslash escapes the quote */
+	assert_int_equal(kinds_after("set a \"\"\r\n|+OK\r\n"), PING);
+	assert_int_equal(kinds_after("\"\"\r\n|-ERR unknown command\r\n|" GET), PING);	/* not an empty line */
 	assert_int_equal(kinds_after("mul\"ti\"\r\n|+OK\r\n"), 0);
-	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|'exec'\r\n|*0\r\n"), ASK);
+	assert_int_equal(kinds_after("MULTI\r\n|+OK\r\n|'exec'\r\n|*0\r\n"), PING);
 	assert_int_equal(kinds_after("'client' reply \"skip\"\r\n"), 0);
 	assert_int_equal(kinds_after(GET "get \"a b\""), 0);
 	assert_non_null(lost_after("set a \"b c\r\n"));			/* the server closes */
@@ -419,25 +419,25 @@ test_none_on_a_replication_link(void **state)
 #define PSYNC "REPLCONF capa eof\r\n|+OK\r\n|PSYNC ? -1\r\n"
 
 	(void)state;
-	assert_int_equal(told_after("REPLCONF capa eof\r\n|+OK\r\n"), BOTH);
-	assert_int_equal(told_after(PSYNC), 0);
-	assert_int_equal(told_after(PSYNC "|+FULLRESYNC x 0\r\n\n\n$3\r\nRDB|\n\n"), 0);
-	assert_int_equal(told_after(PSYNC "|+CONTINUE\r\n|*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n"), 0);
-	assert_int_equal(told_after(GET "SYNC\r\n"), 0);
-	assert_int_equal(told_after(GET "CLUSTER SYNCSLOTS ESTABLISH x\r\n|+OK\r\n"), 0);
-	assert_int_equal(kinds_after(GET "CLUSTER INFO\r\n|+x\r\n"), ASK);
-	assert_int_equal(told_after(GET "DFLY FLOW x\r\n|+OK\r\n"), 0);
+	assert_int_equal(oneway_after("REPLCONF capa eof\r\n|+OK\r\n"), BOTH);
+	assert_int_equal(oneway_after(PSYNC), 0);
+	assert_int_equal(oneway_after(PSYNC "|+FULLRESYNC x 0\r\n\n\n$3\r\nRDB|\n\n"), 0);
+	assert_int_equal(oneway_after(PSYNC "|+CONTINUE\r\n|*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n"), 0);
+	assert_int_equal(oneway_after(GET "SYNC\r\n"), 0);
+	assert_int_equal(oneway_after(GET "CLUSTER SYNCSLOTS ESTABLISH x\r\n|+OK\r\n"), 0);
+	assert_int_equal(kinds_after(GET "CLUSTER INFO\r\n|+x\r\n"), PING);
+	assert_int_equal(oneway_after(GET "DFLY FLOW x\r\n|+OK\r\n"), 0);
 }
 
-/* CLIENT REPLY OFF may have been refused: then what follows is answered after all. */
+/* CLIENT REPLY OFF may have been refused: then what follows gets replies after all. */
 static void
 test_an_error_after_silence_ends_asking(void **state)
 {
 	(void)state;
-	assert_int_equal(told_after(GET "CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|-NOPERM no\r\n"), TELL);
-	assert_int_equal(kinds_after(GET "CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|$1\r\nv\r\n"), ASK);
-	assert_int_equal(kinds_after(GET "CLIENT REPLY SKIP\r\nGET k\r\n" GET "SADD k\r\n|-WRONGTYPE no\r\n"), ASK);
-	assert_int_equal(kinds_after("SADD k\r\nCLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|-WRONGTYPE no\r\n$1\r\nv\r\n"), ASK);
+	assert_int_equal(oneway_after(GET "CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|-NOPERM no\r\n"), ONEWAY);
+	assert_int_equal(kinds_after(GET "CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|$1\r\nv\r\n"), PING);
+	assert_int_equal(kinds_after(GET "CLIENT REPLY SKIP\r\nGET k\r\n" GET "SADD k\r\n|-WRONGTYPE no\r\n"), PING);
+	assert_int_equal(kinds_after("SADD k\r\nCLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n|-WRONGTYPE no\r\n$1\r\nv\r\n"), PING);
 }
 
 static void
@@ -447,23 +447,23 @@ test_resp3_subscriptions_are_counted(void **state)
 #define CONFIRM(c) ">3\r\n$9\r\nsubscribe\r\n$1\r\n" c "\r\n:1\r\n"
 
 	(void)state;
-	assert_int_equal(kinds_after(HELLO), ASK);
+	assert_int_equal(kinds_after(HELLO), PING);
 	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n"), 0);
 	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a")), 0);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") CONFIRM("b")), ASK);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") ">3\r\n$7\r\nmessage\r\n+a\r\n+m\r\n" CONFIRM("b")), ASK);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") CONFIRM("b")), PING);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a b\r\n|" CONFIRM("a") ">3\r\n$7\r\nmessage\r\n+a\r\n+m\r\n" CONFIRM("b")), PING);
 	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|-NOPERM no\r\n"), 0);
 	assert_int_equal(kinds_after(HELLO "UNSUBSCRIBE\r\n"), 0);
-	/* In RESP2 again, and still subscribed: PING is answered by an array there. */
+	/* In RESP2 again, and still subscribed: PING gets an array there. */
 	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), 0);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 3\r\n|%1\r\n+proto\r\n:3\r\n"), ASK);
-	assert_int_equal(kinds_after(HELLO "HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), ASK);
-	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|RESET\r\n|+RESET\r\n|GET k\r\n|$1\r\nv\r\n"), ASK);
-	assert_int_equal(kinds_after(HELLO "PING\r\n|>2\r\n$10\r\ninvalidate\r\n_\r\n+PONG\r\n"), ASK);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|HELLO 3\r\n|%1\r\n+proto\r\n:3\r\n"), PING);
+	assert_int_equal(kinds_after(HELLO "HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), PING);
+	assert_int_equal(kinds_after(HELLO "SUBSCRIBE a\r\n|" CONFIRM("a") "|RESET\r\n|+RESET\r\n|GET k\r\n|$1\r\nv\r\n"), PING);
+	assert_int_equal(kinds_after(HELLO "PING\r\n|>2\r\n$10\r\ninvalidate\r\n_\r\n+PONG\r\n"), PING);
 }
 
 static void
-test_it_lets_go_of_what_it_does_not_know(void **state)
+test_passthrough_for_the_unknown(void **state)
 {
 	(void)state;
 	assert_string_equal(lost_after("\x16\x03\x01"), "TLS");
@@ -484,9 +484,9 @@ test_it_lets_go_of_what_it_does_not_know(void **state)
 	assert_null(lost_after("GET k\r\n|*?\r\n*?\r\n*?\r\n.\r\n.\r\n.\r\n"));
 }
 
-/* While an answer of ours is to come, doubt about the client's bytes waits for it. */
+/* While a reply is due, passthrough because of the client waits for it. */
 static void
-test_doubt_waits_for_the_answer(void **state)
+test_passthrough_waits_for_the_reply(void **state)
 {
 	struct run r;
 
@@ -504,7 +504,7 @@ test_doubt_waits_for_the_answer(void **state)
 }
 
 static void
-ask_and_hear(const char *reply, const char *refused, size_t got)
+ping_and_hear(const char *reply, const char *refused, size_t got)
 {
 	for (size_t cut = 0; cut < strlen(reply); cut++) {
 		struct run r;
@@ -523,7 +523,7 @@ ask_and_hear(const char *reply, const char *refused, size_t got)
 		}
 		talk(&r, "GET k\r\n|$1\r\nv\r\n");
 		assert_int_equal(r.got[CLIENT].len - 14, got);
-		assert_int_equal(run_may_heartbeat(&r, BACKEND), refused == NULL ? ASK : 0);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), refused == NULL ? PING : 0);
 		run_end(&r);
 	}
 }
@@ -533,33 +533,33 @@ static void
 test_a_refused_ping_is_not_repeated(void **state)
 {
 	(void)state;
-	ask_and_hear("+PONG\r\n", NULL, 0);
-	ask_and_hear("$4\r\nPONG\r\n", NULL, 0);
-	ask_and_hear("*2\r\n$4\r\npong\r\n$0\r\n\r\n", NULL, 0);
-	ask_and_hear("-NOPERM this user has no permissions to run the 'ping' command\r\n", "may not PING", 0);
-	ask_and_hear("-ERR unknown command 'PING'\r\n", "refused", 0);
-	ask_and_hear("-request not supported\r\n", "refused", 0);
-	ask_and_hear("-ERR upstream is down\r\n", NULL, 0);
-	ask_and_hear("-LOADING Redis is loading the dataset in memory\r\n", NULL, 0);
-	ask_and_hear("-MASTERDOWN Link with MASTER is down\r\n", NULL, 0);
-	ask_and_hear("-BUSY Redis is busy running a script\r\n", NULL, 0);
-	ask_and_hear("-MISCONF Redis is configured to save RDB snapshots\r\n", NULL, 0);
-	ask_and_hear(">2\r\n+a\r\n+b\r\n+PONG\r\n>2\r\n+c\r\n+d\r\n", NULL, 24);
+	ping_and_hear("+PONG\r\n", NULL, 0);
+	ping_and_hear("$4\r\nPONG\r\n", NULL, 0);
+	ping_and_hear("*2\r\n$4\r\npong\r\n$0\r\n\r\n", NULL, 0);
+	ping_and_hear("-NOPERM this user has no permissions to run the 'ping' command\r\n", "may not PING", 0);
+	ping_and_hear("-ERR unknown command 'PING'\r\n", "refused", 0);
+	ping_and_hear("-request not supported\r\n", "refused", 0);
+	ping_and_hear("-ERR upstream is down\r\n", NULL, 0);
+	ping_and_hear("-LOADING Redis is loading the dataset in memory\r\n", NULL, 0);
+	ping_and_hear("-MASTERDOWN Link with MASTER is down\r\n", NULL, 0);
+	ping_and_hear("-BUSY Redis is busy running a script\r\n", NULL, 0);
+	ping_and_hear("-MISCONF Redis is configured to save RDB snapshots\r\n", NULL, 0);
+	ping_and_hear(">2\r\n+a\r\n+b\r\n+PONG\r\n>2\r\n+c\r\n+d\r\n", NULL, 24);
 }
 
 /* With nothing outstanding it is ours whatever it says: passed on, each later reply would be taken for the one before. */
 static void
-test_another_line_in_place_of_the_answer_is_taken_out(void **state)
+test_another_line_in_place_of_the_reply_is_taken_out(void **state)
 {
 	(void)state;
-	ask_and_hear("+POxx\r\n", "something else", 0);
-	ask_and_hear("+OK\r\n", "something else", 0);
-	ask_and_hear(":1\r\n", "something else", 0);
+	ping_and_hear("+POxx\r\n", "unexpected reply", 0);
+	ping_and_hear("+OK\r\n", "unexpected reply", 0);
+	ping_and_hear(":1\r\n", "unexpected reply", 0);
 }
 
 /* But larger ones are not what PING draws: this is no state that is understood. */
 static void
-test_another_reply_in_place_of_the_answer_passes(void **state)
+test_another_reply_in_place_of_the_reply_passes(void **state)
 {
 	static const char *const others[] = { "*2\r\n$4\r\npink\r\n$0\r\n\r\n", "$4\r\nPINK\r\n", "%1\r\n+a\r\n+b\r\n" };
 
@@ -585,7 +585,7 @@ test_errors_in_a_row_are_a_refusal(void **state)
 	(void)state;
 	start(&r, NULL, GET);
 	for (int i = 0; i < 4; i++) {
-		assert_int_equal(run_may_heartbeat(&r, BACKEND), ASK);
+		assert_int_equal(run_may_heartbeat(&r, BACKEND), PING);
 		run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 		talk(&r, i == 1 ? "|+PONG\r\n" : "|-ERR upstream is down\r\n");
 		assert_int_equal(r.refused != NULL, i == 3);
@@ -594,7 +594,7 @@ test_errors_in_a_row_are_a_refusal(void **state)
 	run_end(&r);
 }
 
-/* Logged out meanwhile: it is asked again once a command went well. */
+/* Logged out meanwhile: it is pinged again once a command has succeeded. */
 static void
 test_logged_out_is_no_refusal(void **state)
 {
@@ -607,7 +607,7 @@ test_logged_out_is_no_refusal(void **state)
 	assert_null(r.refused);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), 0);
 	talk(&r, "AUTH pw\r\n|+OK\r\n");
-	assert_int_equal(run_may_heartbeat(&r, BACKEND), ASK);
+	assert_int_equal(run_may_heartbeat(&r, BACKEND), PING);
 	run_end(&r);
 }
 
@@ -706,7 +706,7 @@ static void
 test_each_state_says_why_there_is_none(void **state)
 {
 	static const char *const states[][2] = {
-		{ "", "no command" }, { GET "GET", "inside a command" }, { "GET k\r\n", "a command runs" },
+		{ "", "no command" }, { GET "GET", "inside a command" }, { "GET k\r\n", "command running" },
 		{ "GET k\r\n|-NOAUTH no\r\n", "no login" }, { "MULTI\r\n|+OK\r\n", "transaction" },
 		{ "SYNC\r\n", "replication" }, { "MONITOR\r\n|+OK\r\n", "MONITOR" }, { "QUIT\r\n", "QUIT" },
 		{ GET "CLIENT REPLY OFF\r\n", "CLIENT REPLY OFF" }, { "ASKING\r\n|+OK\r\n", "the next one" },
@@ -741,26 +741,26 @@ pushes_after(const struct codec_settings *settings, const char *text)
 }
 
 static void
-test_pushes_only_when_told_so_and_in_resp3(void **state)
+test_pushes_only_if_configured_and_in_resp3(void **state)
 {
-	static const struct codec_settings asks = { .heartbeats = { true, true }, .kind = { 0, HEARTBEAT_PING } };
+	static const struct codec_settings pings = { .heartbeats = { true, true }, .kind = { 0, HEARTBEAT_PING } };
 
 	(void)state;
-	assert_int_equal(pushes_after(&pushes, HELLO), TELL);
+	assert_int_equal(pushes_after(&pushes, HELLO), ONEWAY);
 	assert_int_equal(pushes_after(NULL, HELLO), 0);
-	assert_int_equal(pushes_after(&asks, HELLO), 0);
+	assert_int_equal(pushes_after(&pings, HELLO), 0);
 	assert_int_equal(pushes_after(&pushes, "GET k\r\n|$1\r\nv\r\n"), 0);
 	assert_int_equal(pushes_after(&pushes, "HELLO 2\r\n|*2\r\n+proto\r\n:2\r\n"), 0);
 	assert_int_equal(pushes_after(&pushes, "HELLO 3\r\n|-NOPROTO no\r\n"), 0);
 	assert_int_equal(pushes_after(&pushes, HELLO "GET k\r\n|$4\r\nva"), 0);
-	assert_int_equal(pushes_after(&pushes, HELLO "GET k\r\n"), TELL);
+	assert_int_equal(pushes_after(&pushes, HELLO "GET k\r\n"), ONEWAY);
 	assert_int_equal(pushes_after(&pushes, HELLO "HELLO 2\r\n"), 0);
 	assert_int_equal(pushes_after(&pushes, HELLO "RESET\r\n|+RESET\r\n"), 0);
 	assert_int_equal(pushes_after(&pushes, HELLO "GET k\r\n||1\r\n+k\r\n+v\r\n"), 0);	/* an attribute, not yet its reply */
 	assert_int_equal(pushes_after(&pushes, HELLO "PSYNC x -1\r\n|+CONTINUE\r\n"), 0);
 }
 
-/* --- farewell --- */
+/* --- close message --- */
 
 static size_t
 close_message_after(const char *text, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
@@ -777,7 +777,7 @@ close_message_after(const char *text, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 }
 
 static void
-test_farewell_answers_an_open_command(void **state)
+test_close_message_replies_to_an_open_command(void **state)
 {
 	uint8_t buf[2 * CODEC_CLOSE_MESSAGE_MAX];
 	size_t n = close_message_after("GET k\r\n", buf);
@@ -797,9 +797,9 @@ test_farewell_answers_an_open_command(void **state)
 	assert_int_equal(close_message_after("PSYNC x -1\r\n", buf), 0);
 }
 
-/* What was held back of a reply goes out at the end of its sender: a farewell would be a part of it. */
+/* What was held back of a reply goes out when its sender ends: a close message would be part of it. */
 static void
-test_no_farewell_inside_a_reply_that_was_held(void **state)
+test_no_close_message_inside_a_reply_that_was_held(void **state)
 {
 	static const char *const begun[] = { "+", "+PON", "*2\r\n$4\r\npo", "$4\r\nPON" };
 	const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-reset" };
@@ -812,7 +812,7 @@ test_no_farewell_inside_a_reply_that_was_held(void **state)
 		run_start(&r, &codec_redis, NULL);
 		run_feed(&r, CLIENT, "GET k\r\n", 7);
 		run_feed(&r, BACKEND, "$1\r\nv\r\n", 7);
-		run_heartbeat(&r, BACKEND, ASK);
+		run_heartbeat(&r, BACKEND, PING);
 		run_feed(&r, CLIENT, "GET k\r\n", 7);
 		run_feed(&r, BACKEND, begun[i], strlen(begun[i]));
 		run_fin(&r, BACKEND);
@@ -833,9 +833,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_commands_are_asked_between),
+		cmocka_unit_test(test_pings_go_between_commands),
 		cmocka_unit_test(test_other_conversations_stay_whole),
-		cmocka_unit_test(test_a_subscriber_in_resp2_is_asked),
+		cmocka_unit_test(test_a_subscriber_in_resp2_is_pinged),
 		cmocka_unit_test(test_replication_stays_whole),
 		cmocka_unit_test(test_streamed_replies_are_followed),
 		cmocka_unit_test(test_nothing_before_the_first_command),
@@ -843,18 +843,18 @@ main(void)
 		cmocka_unit_test(test_none_while_a_command_runs_unless_wanted),
 		cmocka_unit_test(test_pings_behind_a_command_are_in_one_place),
 		cmocka_unit_test(test_no_heartbeat_behind_a_one_shot_flag),
-		cmocka_unit_test(test_asks_only_where_one_reply_is_certain),
+		cmocka_unit_test(test_pings_only_where_one_reply_is_certain),
 		cmocka_unit_test(test_resp2_subscriptions_are_counted),
 		cmocka_unit_test(test_a_debugger_is_left_alone),
 		cmocka_unit_test(test_quotes_are_understood),
 		cmocka_unit_test(test_none_on_a_replication_link),
 		cmocka_unit_test(test_an_error_after_silence_ends_asking),
 		cmocka_unit_test(test_resp3_subscriptions_are_counted),
-		cmocka_unit_test(test_it_lets_go_of_what_it_does_not_know),
-		cmocka_unit_test(test_doubt_waits_for_the_answer),
+		cmocka_unit_test(test_passthrough_for_the_unknown),
+		cmocka_unit_test(test_passthrough_waits_for_the_reply),
 		cmocka_unit_test(test_a_refused_ping_is_not_repeated),
-		cmocka_unit_test(test_another_line_in_place_of_the_answer_is_taken_out),
-		cmocka_unit_test(test_another_reply_in_place_of_the_answer_passes),
+		cmocka_unit_test(test_another_line_in_place_of_the_reply_is_taken_out),
+		cmocka_unit_test(test_another_reply_in_place_of_the_reply_passes),
 		cmocka_unit_test(test_errors_in_a_row_are_a_refusal),
 		cmocka_unit_test(test_logged_out_is_no_refusal),
 		cmocka_unit_test(test_a_reply_to_an_empty_line_is_taken_out),
@@ -862,9 +862,9 @@ main(void)
 		cmocka_unit_test(test_replies_that_may_be_the_client_s_own_pass),
 		cmocka_unit_test(test_goodbyes),
 		cmocka_unit_test(test_each_state_says_why_there_is_none),
-		cmocka_unit_test(test_pushes_only_when_told_so_and_in_resp3),
-		cmocka_unit_test(test_farewell_answers_an_open_command),
-		cmocka_unit_test(test_no_farewell_inside_a_reply_that_was_held),
+		cmocka_unit_test(test_pushes_only_if_configured_and_in_resp3),
+		cmocka_unit_test(test_close_message_replies_to_an_open_command),
+		cmocka_unit_test(test_no_close_message_inside_a_reply_that_was_held),
 		cmocka_unit_test(test_state_is_small),
 	};
 

@@ -1,4 +1,4 @@
-/* test_units.c - facts about durations, counts, and the nearest word. */
+/* test_units.c - tests of durations, counts, and the nearest word. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,20 +20,20 @@ static const struct {
 	{ "1.000000s", 1000 }, { "3650d", DURATION_MAX_MS }, { "007s", 7000 },
 };
 
-/* What is wrong with each, and a word that must be in what is said of it. */
+/* Wrong texts, and a word that the error must contain. */
 static const struct {
 	const char *text, *word;
 } bad_durations[] = {
-	{ "", "no duration" }, { "s", "no duration" }, { "-1s", "no duration" }, { "+1s", "no duration" },
-	{ " 1s", "no duration" }, { ".5s", "no duration" }, { "fast", "no duration" },
+	{ "", "not a duration" }, { "s", "not a duration" }, { "-1s", "not a duration" }, { "+1s", "not a duration" },
+	{ " 1s", "not a duration" }, { ".5s", "not a duration" }, { "fast", "not a duration" },
 	{ "25", "write 25ms, 25s, 25m, 25h or 25d" }, { "1.5", "no unit" }, { "1", "no unit" },
-	{ "25S", "ms, s, m, h, d" }, { "25 s", "ms, s, m, h, d" }, { "25sec", "ms, s, m, h, d" },
+	{ "25S", "ms, s, m, h, d" }, { "25 s", "ms, s, m, h, d" }, { "25sec", "unknown unit \"sec\"" },
 	{ "25us", "ms, s, m, h, d" }, { "1h30m", "ms, s, m, h, d" }, { "25s ", "ms, s, m, h, d" },
 	{ "1e3s", "ms, s, m, h, d" }, { "0x1s", "ms, s, m, h, d" },
-	{ "1.s", "digits behind the point" }, { "1.0000001s", "digits behind the point" },
+	{ "1.s", "digits after the point" }, { "1.0000001s", "digits after the point" },
 	{ "1.5ms", "finer" }, { "0.0001s", "finer" },
-	{ "3651d", "longest" }, { "9223372036854775807ms", "longest" }, { "99999999999999999999999s", "longest" },
-	{ "999999999999d", "longest" },
+	{ "3651d", "limit is 3650d" }, { "9223372036854775807ms", "limit is 3650d" }, { "99999999999999999999999s", "limit is 3650d" },
+	{ "999999999999d", "limit is 3650d" },
 };
 
 static void
@@ -83,7 +83,7 @@ test_duration_text(void **state)
 		assert_string_equal(duration_text(rows[i].ms, buf), rows[i].text);
 }
 
-/* What is printed is read back as the same time. */
+/* What is printed reads back as the same time. */
 static void
 test_durations_round_trip(void **state)
 {

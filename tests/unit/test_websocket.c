@@ -40,19 +40,19 @@ start(struct run *r)
 	run_say(r, BACKEND, WS_ACCEPT);
 }
 
-/* Asks a side; writes the pong that its program would send. */
+/* Pings a side; writes the pong that its program would send. */
 static size_t
-ask(struct run *r, enum side to, uint8_t pong[WS_HOLD])
+ping_side(struct run *r, enum side to, uint8_t pong[WS_HOLD])
 {
 	const struct codec_settings none = { .heartbeats = { true, true } };
-	uint8_t answer[PEER_ANSWER_MAX];
+	uint8_t reply[PEER_REPLY_MAX];
 	size_t n;
 
 	assert_true(run_may_heartbeat(r, to) & HEARTBEAT_PING);
 	n = run_heartbeat(r, to, HEARTBEAT_PING);
-	n = codec_peer_of(r->codec)->answer(&none, to, r->got[to].data + r->got[to].len - n, n, answer);
+	n = codec_peer_of(r->codec)->reply(&none, to, r->got[to].data + r->got[to].len - n, n, reply);
 	assert_int_equal(n, OUR_PING_LEN(side_other(to)));
-	memcpy(pong, answer, n);
+	memcpy(pong, reply, n);
 	return n;
 }
 
@@ -79,7 +79,7 @@ test_our_pong_is_known_whatever_its_mask(void **state)
 	(void)state;
 	start(&r);
 	for (int i = 0; i < 2; i++) {
-		(void)ask(&r, CLIENT, pong);
+		(void)ping_side(&r, CLIENT, pong);
 		wrong[0] = pong[0];
 		wrong[1] = (uint8_t)(i == 0 ? WS_TOKEN : 0x80 | WS_TOKEN);	/* no mask; a mask that was not applied */
 		memcpy(wrong + 2, "\1\2\3\4", 4);
@@ -87,7 +87,7 @@ test_our_pong_is_known_whatever_its_mask(void **state)
 			wrong[(i == 0 ? 2 : 6) + k] = pong[6 + k] ^ pong[2 + k % 4];
 		assert_true(is_taken(&r, CLIENT, wrong, (i == 0 ? 2 : 6) + WS_TOKEN));
 	}
-	(void)ask(&r, BACKEND, pong);
+	(void)ping_side(&r, BACKEND, pong);
 	wrong[1] = 0x80 | WS_TOKEN;
 	for (size_t k = 0; k < WS_TOKEN; k++)
 		wrong[6 + k] = pong[2 + k] ^ wrong[2 + k % 4];
@@ -150,7 +150,7 @@ test_fragments_with_control_frames_between(void **state)
 	script_free(&s);
 }
 
-/* Lengths of 64 bits; payload that is forwarded unseen, all of it. */
+/* Lengths of 64 bits; payload that is forwarded unread, all of it. */
 static void
 test_long_payload_is_not_seen(void **state)
 {
@@ -247,7 +247,7 @@ test_the_101_comes_within_an_early_frame(void **state)
 			run_say(&r, BACKEND, WS_ACCEPT);
 			assert_true(run_may_heartbeat(&r, CLIENT) & HEARTBEAT_PING);
 			assert_true((run_may_heartbeat(&r, BACKEND) != 0) == (cut == len));
-			ask(&r, CLIENT, pong);
+			ping_side(&r, CLIENT, pong);
 			run_feed(&r, CLIENT, frame + cut, len - cut);
 			assert_true(run_ends(&r, BACKEND, frame, len));
 			assert_int_equal(run_may_heartbeat(&r, BACKEND), ops[i / 2] == PING ? HEARTBEAT_ONEWAY : HEARTBEAT_ONEWAY | HEARTBEAT_PING);
@@ -280,7 +280,7 @@ test_other_requests_come_first(void **state)
 	script_free(&s);
 }
 
-/* ---- doubt ---- */
+/* ---- passthrough ---- */
 
 static void
 check_lost(enum side from, const void *bytes, size_t len, const char *why)
@@ -339,10 +339,10 @@ static void
 test_handshakes_that_make_it_let_go(void **state)
 {
 	(void)state;
-	check_lost_in_handshake(WS_REQUEST "early", WS_ACCEPT, "bytes behind a request to upgrade");
-	check_lost_in_handshake(WS_REQUEST "\x81\x80\1\2\3\4" "GET / HTTP/1.1\r\n\r\n", WS_ACCEPT, "bytes behind a request to upgrade");
+	check_lost_in_handshake(WS_REQUEST "early", WS_ACCEPT, "bytes after a request to upgrade");
+	check_lost_in_handshake(WS_REQUEST "\x81\x80\1\2\3\4" "GET / HTTP/1.1\r\n\r\n", WS_ACCEPT, "bytes after a request to upgrade");
 	check_lost_in_handshake(WS_REQUEST "\x81\x82\1\2\3\4" "a", "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno",
-	    "bytes behind a request to upgrade");
+	    "bytes after a request to upgrade");
 	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
 	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "upgrade to h2c");
 	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: websocket, foo\r\n\r\n",
@@ -355,9 +355,9 @@ test_handshakes_that_make_it_let_go(void **state)
 	check_lost_in_handshake("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0\0", "HTTP/2");
 }
 
-/* It waits for an answer of ours in the other direction before it lets go. */
+/* Passthrough waits for a reply that is due in the other direction. */
 static void
-test_answer_is_taken_out_before_it_lets_go(void **state)
+test_reply_is_taken_out_before_passthrough(void **state)
 {
 	uint8_t pong[WS_HOLD];
 	struct run r;
@@ -365,7 +365,7 @@ test_answer_is_taken_out_before_it_lets_go(void **state)
 
 	(void)state;
 	start(&r);
-	n = ask(&r, BACKEND, pong);
+	n = ping_side(&r, BACKEND, pong);
 	run_say(&r, CLIENT, "garbage");
 	assert_null(r.passthrough);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
@@ -377,8 +377,8 @@ test_answer_is_taken_out_before_it_lets_go(void **state)
 	assert_non_null(r.passthrough);
 	run_end(&r);
 
-	start(&r);	/* the answer never comes, but a FIN */
-	n = ask(&r, BACKEND, pong);
+	start(&r);	/* the reply never comes, but a FIN */
+	n = ping_side(&r, BACKEND, pong);
 	run_say(&r, CLIENT, "garbage");
 	run_feed(&r, BACKEND, pong, n - 1);
 	assert_null(r.passthrough);
@@ -404,10 +404,10 @@ test_heartbeats_as_they_are_on_the_wire(void **state)
 	assert_true(run_ends(&r, CLIENT, "\x8a\0", 2));
 	run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	assert_true(run_ends(&r, BACKEND, "\x8a\x80\0\0\0\0", 6));
-	assert_true(is_taken(&r, CLIENT, pong, ask(&r, CLIENT, pong)));
-	assert_true(is_taken(&r, CLIENT, pong, ask(&r, CLIENT, pong)));
+	assert_true(is_taken(&r, CLIENT, pong, ping_side(&r, CLIENT, pong)));
+	assert_true(is_taken(&r, CLIENT, pong, ping_side(&r, CLIENT, pong)));
 	assert_true(run_ends(&r, CLIENT, to_client, sizeof(to_client) - 1));
-	assert_true(is_taken(&r, BACKEND, pong, ask(&r, BACKEND, pong)));
+	assert_true(is_taken(&r, BACKEND, pong, ping_side(&r, BACKEND, pong)));
 	assert_true(run_ends(&r, BACKEND, to_backend, sizeof(to_backend) - 1));
 	assert_int_equal(r.replies[CLIENT], 2);
 	assert_int_equal(r.replies[BACKEND], 1);
@@ -439,7 +439,7 @@ test_no_heartbeat_inside_a_frame_nor_after_a_close(void **state)
 	run_end(&r);
 }
 
-/* The operator is told why a leg gets none now; there is a reason exactly where none may go. */
+/* why_none() has a reason exactly where no heartbeat may go. */
 static void
 check_why(struct run *r, enum side to, const char *why)
 {
@@ -480,7 +480,7 @@ test_why_there_is_none(void **state)
 		assert_false(r.codec->may_wait(r.state, CLIENT));
 		run_frame(&r, CLIENT, PING, "a", 1);
 		run_frame(&r, BACKEND, PING, "b", 1);
-		check_why(&r, CLIENT, "the applications' own pings come first");
+		check_why(&r, CLIENT, "the application's own ping comes first");
 		run_frame(&r, CLIENT, PONG, "b", 1);
 		check_why(&r, CLIENT, NULL);
 		assert_false(r.codec->said_goodbye(r.state, CLIENT));
@@ -506,8 +506,8 @@ test_only_our_pong_is_taken(void **state)
 		enum side side = (enum side)to;
 
 		start(&r);
-		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PONG, "stent-" NONCE "aaa", 15)));	/* not asked */
-		n = ask(&r, side, pong);
+		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PONG, "stent-" NONCE "aaa", 15)));	/* not pinged */
+		n = ping_side(&r, side, pong);
 		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PONG, "their own 15 b.", 15)));
 		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PING, "stent-" NONCE "aaa", 15)));
 		assert_true(is_taken(&r, side, pong, n));
@@ -516,7 +516,7 @@ test_only_our_pong_is_taken(void **state)
 		assert_true(is_taken(&r, side, frame, ws_frame(frame, side, PONG, "stent-" NONCE "ab7", 15)));
 		assert_int_equal(r.replies[side], 1);
 		assert_int_equal(r.strays[side], 2);
-		ask(&r, side, pong);
+		ping_side(&r, side, pong);
 		assert_false(is_taken(&r, side, frame, ws_frame(frame, side, PONG, other, 15)));
 		run_end(&r);
 	}
@@ -553,10 +553,10 @@ test_a_mangled_pong_is_the_reply_where_only_we_wait(void **state)
 		const enum side side = (enum side)(i % 2);
 
 		start(&r);
-		for (unsigned asks = 1; asks <= 3; asks++) {
-			ask(&r, side, pong);
+		for (unsigned pings = 1; pings <= 3; pings++) {
+			ping_side(&r, side, pong);
 			assert_true(is_taken(&r, side, frame, ws_frame(frame, side, PONG, m->text, m->len)));
-			assert_int_equal(r.replies[side] + r.strays[side], asks);
+			assert_int_equal(r.replies[side] + r.strays[side], pings);
 		}
 		assert_true((r.replies[side] > 0) == (m->len > 0));	/* an empty one may be unasked; a whole serial is always the first one's */
 		run_end(&r);
@@ -577,7 +577,7 @@ test_a_mangled_pong_is_never_taken_from_the_application(void **state)
 		const size_t len = ws_frame(frame, side, PONG, m->text, m->len);
 
 		start(&r);	/* its ping is open */
-		ask(&r, side, pong);
+		ping_side(&r, side, pong);
 		run_frame(&r, side_other(side), PING, "x", 1);
 		assert_true(is_taken(&r, side, frame, len) == m->is_sure);
 		run_end(&r);
@@ -586,36 +586,36 @@ test_a_mangled_pong_is_never_taken_from_the_application(void **state)
 		run_frame(&r, side_other(side), PING, "x", 1);
 		run_frame(&r, side_other(side), PING, "x", 1);
 		run_frame(&r, side, PONG, "x", 1);
-		ask(&r, side, pong);
+		ping_side(&r, side, pong);
 		assert_true(is_taken(&r, side, frame, len) == m->is_sure);
 		run_end(&r);
 
 		start(&r);	/* the peer returns tokens whole */
-		assert_true(is_taken(&r, side, pong, ask(&r, side, pong)));
-		ask(&r, side, pong);
+		assert_true(is_taken(&r, side, pong, ping_side(&r, side, pong)));
+		ping_side(&r, side, pong);
 		assert_true(is_taken(&r, side, frame, len) == m->is_sure);
 		run_end(&r);
 
-		start(&r);	/* the peer sends pongs that nobody asked for */
+		start(&r);	/* the peer sends unsolicited pongs */
 		run_frame(&r, side, PONG, "", 0);
-		ask(&r, side, pong);
+		ping_side(&r, side, pong);
 		assert_true(is_taken(&r, side, frame, len) == m->is_sure);
 		run_end(&r);
 	}
 }
 
-/* What was asked of a peer that mangles is settled by a pong that is passed on: it counts for nothing, nor is it missed. */
+/* Pings to a peer that mangles are settled by a pong that is passed on: neither replied to nor missed. */
 static void
-test_what_cannot_be_told_is_settled(void **state)
+test_pings_whose_pong_is_unknown_are_settled(void **state)
 {
 	uint8_t pong[WS_HOLD];
 	struct run r;
 
 	(void)state;
 	start(&r);
-	ask(&r, BACKEND, pong);
+	ping_side(&r, BACKEND, pong);
 	run_frame(&r, CLIENT, PING, "x", 1);
-	assert_false(r.codec->awaits_reply(r.state, BACKEND, true));	/* it may answer the application's alone */
+	assert_false(r.codec->awaits_reply(r.state, BACKEND, true));	/* it may reply to the application's only */
 	run_frame(&r, BACKEND, PONG, "", 0);
 	assert_int_equal(r.replies[BACKEND], 0);
 	assert_false(r.codec->awaits_reply(r.state, BACKEND, true));
@@ -624,7 +624,7 @@ test_what_cannot_be_told_is_settled(void **state)
 }
 
 /*
- * Peers of all sorts, asked by us and by the application in any order: a pong for a ping of the application's always
+ * Peers of all sorts, pinged by us and by the application in any order: a pong for a ping of the application's always
  * arrives, and none that carries our token does.
  */
 static void
@@ -700,7 +700,7 @@ test_a_mangled_pong_may_arrive_cut_anywhere(void **state)
 
 		for (size_t cut = 1; cut < len; cut++) {
 			start(&r);
-			ask(&r, CLIENT, pong);
+			ping_side(&r, CLIENT, pong);
 			assert_true(is_taken(&r, CLIENT, frame, cut));
 			assert_true(is_taken(&r, CLIENT, frame + cut, len - cut));
 			run_frame(&r, CLIENT, TEXT, "hello", 5);
@@ -710,9 +710,9 @@ test_a_mangled_pong_may_arrive_cut_anywhere(void **state)
 	}
 }
 
-/* The peer may answer only the last of several pings, and what it skipped may still come. */
+/* The peer may reply only to the last of several pings, and the others may still come. */
 static void
-test_last_pong_answers_all(void **state)
+test_last_pong_settles_all(void **state)
 {
 	uint8_t pong[3][WS_HOLD];
 	struct run r;
@@ -721,7 +721,7 @@ test_last_pong_answers_all(void **state)
 	(void)state;
 	start(&r);
 	for (int i = 0; i < 3; i++)
-		n = ask(&r, BACKEND, pong[i]);
+		n = ping_side(&r, BACKEND, pong[i]);
 	assert_true(is_taken(&r, BACKEND, pong[2], n));
 	assert_true(is_taken(&r, BACKEND, pong[0], n));
 	assert_true(is_taken(&r, BACKEND, pong[1], n));
@@ -729,8 +729,8 @@ test_last_pong_answers_all(void **state)
 	run_end(&r);
 
 	start(&r);
-	ask(&r, BACKEND, pong[0]);
-	assert_true(is_taken(&r, BACKEND, pong[1], ask(&r, BACKEND, pong[1])));
+	ping_side(&r, BACKEND, pong[0]);
+	assert_true(is_taken(&r, BACKEND, pong[1], ping_side(&r, BACKEND, pong[1])));
 	run_say(&r, CLIENT, "garbage");
 	assert_non_null(r.passthrough);	/* nothing is waited for */
 	run_end(&r);
@@ -745,16 +745,16 @@ test_window_of_unanswered_pings(void **state)
 
 	(void)state;
 	start(&r);
-	n = ask(&r, CLIENT, first);
+	n = ping_side(&r, CLIENT, first);
 	for (int i = 1; i < 32; i++)
-		ask(&r, CLIENT, pong);
+		ping_side(&r, CLIENT, pong);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	assert_true(is_taken(&r, CLIENT, first, n));
-	ask(&r, CLIENT, pong);
+	ping_side(&r, CLIENT, pong);
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_ONEWAY);
 	assert_true(is_taken(&r, CLIENT, pong, n));	/* replies all the others too */
 	for (int i = 0; i < 32; i++)
-		ask(&r, CLIENT, pong);
+		ping_side(&r, CLIENT, pong);
 	run_end(&r);
 }
 
@@ -768,12 +768,12 @@ test_no_ask_while_the_application_waits(void **state)
 
 	(void)state;
 	start(&r);
-	assert_true(is_taken(&r, BACKEND, pong, ask(&r, BACKEND, pong)));
-	n = ask(&r, BACKEND, pong);
+	assert_true(is_taken(&r, BACKEND, pong, ping_side(&r, BACKEND, pong)));
+	n = ping_side(&r, BACKEND, pong);
 	run_frame(&r, CLIENT, PING, "a", 1);
 	run_frame(&r, CLIENT, PING, "b", 1);
 	assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
-	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_PING);	/* a tell would be taken for its answer */
+	assert_int_equal(run_may_heartbeat(&r, CLIENT), HEARTBEAT_PING);	/* a one-way pong would be taken for its reply */
 	run_frame(&r, BACKEND, PONG, "", 0);
 	run_frame(&r, BACKEND, PONG, "c", 1);
 	assert_true(is_taken(&r, BACKEND, pong, n));
@@ -803,8 +803,8 @@ test_two_in_a_chain(void **state)
 	run_say(&outer, CLIENT, WS_REQUEST);
 	run_say(&outer, BACKEND, WS_ACCEPT);
 	start(&inner);
-	n = ask(&inner, BACKEND, pong);
-	ask(&outer, BACKEND, second);
+	n = ping_side(&inner, BACKEND, pong);
+	ping_side(&outer, BACKEND, second);
 	memcpy(ping, outer.got[BACKEND].data + outer.got[BACKEND].len - WS_HOLD, WS_HOLD);
 	run_feed(&inner, CLIENT, ping, sizeof(ping));
 	assert_memory_not_equal(pong, second, n);
@@ -816,7 +816,7 @@ test_two_in_a_chain(void **state)
 	run_end(&inner);
 }
 
-/* A ping of its own that the application's peer leaves alone must not end our asking for good, nor be held against it. */
+/* An application's ping without a reply must not end our pings for good, nor count against the peer. */
 static void
 test_an_unanswered_ping_of_the_application(void **state)
 {
@@ -825,14 +825,14 @@ test_an_unanswered_ping_of_the_application(void **state)
 
 	(void)state;
 	start(&r);
-	assert_true(is_taken(&r, BACKEND, pong, ask(&r, BACKEND, pong)));
+	assert_true(is_taken(&r, BACKEND, pong, ping_side(&r, BACKEND, pong)));
 	run_frame(&r, CLIENT, PING, "a", 1);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(run_may_heartbeat(&r, BACKEND), HEARTBEAT_ONEWAY);
 		assert_false(r.codec->awaits_reply(r.state, BACKEND, true));
 		run_heartbeat(&r, BACKEND, HEARTBEAT_ONEWAY);
 	}
-	ask(&r, BACKEND, pong);
+	ping_side(&r, BACKEND, pong);
 	assert_true(r.codec->awaits_reply(r.state, BACKEND, true));
 	run_frame(&r, CLIENT, PING, "b", 1);	/* behind ours: its reply may be for both */
 	assert_false(r.codec->awaits_reply(r.state, BACKEND, true));
@@ -891,7 +891,7 @@ say_close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_M
 static void
 test_close_message(void **state)
 {
-	static const char to_client[] = "\x88\x3e\x03\xe9" "stent: backend-user-timeout, backend quiet for 75 s";
+	static const char to_client[] = "\x88\x3e\x03\xe9" "stent: backend-user-timeout, backend idle for 75 s";
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
 	size_t n;
@@ -918,7 +918,7 @@ test_close_message(void **state)
 }
 
 static void
-test_no_farewell_where_none_is_legal(void **state)
+test_no_close_message_where_none_is_legal(void **state)
 {
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct run r;
@@ -970,24 +970,24 @@ main(void)
 		cmocka_unit_test(test_other_requests_come_first),
 		cmocka_unit_test(test_frames_that_make_it_let_go),
 		cmocka_unit_test(test_handshakes_that_make_it_let_go),
-		cmocka_unit_test(test_answer_is_taken_out_before_it_lets_go),
+		cmocka_unit_test(test_reply_is_taken_out_before_passthrough),
 		cmocka_unit_test(test_heartbeats_as_they_are_on_the_wire),
 		cmocka_unit_test(test_no_heartbeat_inside_a_frame_nor_after_a_close),
 		cmocka_unit_test(test_why_there_is_none),
 		cmocka_unit_test(test_only_our_pong_is_taken),
 		cmocka_unit_test(test_a_mangled_pong_is_the_reply_where_only_we_wait),
 		cmocka_unit_test(test_a_mangled_pong_is_never_taken_from_the_application),
-		cmocka_unit_test(test_what_cannot_be_told_is_settled),
+		cmocka_unit_test(test_pings_whose_pong_is_unknown_are_settled),
 		cmocka_unit_test(test_peers_of_all_sorts),
 		cmocka_unit_test(test_a_mangled_pong_may_arrive_cut_anywhere),
-		cmocka_unit_test(test_last_pong_answers_all),
+		cmocka_unit_test(test_last_pong_settles_all),
 		cmocka_unit_test(test_window_of_unanswered_pings),
 		cmocka_unit_test(test_no_ask_while_the_application_waits),
 		cmocka_unit_test(test_two_in_a_chain),
 		cmocka_unit_test(test_an_unanswered_ping_of_the_application),
 		cmocka_unit_test(test_a_close_that_complains),
 		cmocka_unit_test(test_close_message),
-		cmocka_unit_test(test_no_farewell_where_none_is_legal),
+		cmocka_unit_test(test_no_close_message_where_none_is_legal),
 		cmocka_unit_test(test_after_a_fin),
 		cmocka_unit_test(test_memory_of_an_idle_flow),
 	};

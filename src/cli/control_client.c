@@ -1,12 +1,11 @@
 /*
- * ask.c - asks a running stent over its control socket.
+ * control_client.c - sends a request to a running stent over its control socket.
  *
- * The socket is found without being told: by the settings file that the
- * running stent was most likely started with, else at the default path. Only
- * a file that was named must be there and be right; a health check in a
- * container often cannot even read the default one.
+ * By default the path comes from the default settings file, else it is the
+ * default path. Only a file given with --config must exist and be right; a
+ * health check in a container often cannot even read the default one.
  */
-#include "cli/ask.h"
+#include "cli/control_client.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -21,9 +20,8 @@
 #include "stent/cli.h"
 #include "stent/config.h"
 
-#define DEFAULT_SOCKET "/run/stent/control.sock"
-#define PATIENCE_MS 5000
-#define ANSWER_MAX (64 * 1024 * 1024)
+#define TIMEOUT_MS 5000
+#define RESPONSE_MAX (64 * 1024 * 1024)
 
 /* --- which socket --- */
 
@@ -37,12 +35,12 @@ from_named_file(const char *command, const char *file)
 		return NULL;
 	path = config->control != NULL ? strdup(config->control) : NULL;
 	if (config->control == NULL)
-		cli_tell("stent %s: %s has control = off, so that nobody can ask", command, file);
+		cli_error("stent %s: no control socket: %s has control = off", command, file);
 	config_release(config);
 	return path;
 }
 
-/* The file that is there by default may be missing, wrong, or not ours to read: then the default path it is. */
+/* NULL when the default file is missing, wrong, or not readable. */
 static char *
 from_default_file(void)
 {
@@ -64,7 +62,7 @@ from_default_file(void)
 }
 
 char *
-ask_find(const char *command, const struct ask_where *where)
+control_client_path(const char *command, const struct cli_values *where)
 {
 	char *path;
 
@@ -73,10 +71,10 @@ ask_find(const char *command, const struct ask_where *where)
 	if (where->config != NULL)
 		return from_named_file(command, where->config);
 	path = from_default_file();
-	return path != NULL ? path : strdup(DEFAULT_SOCKET);
+	return path != NULL ? path : strdup(CONFIG_CONTROL_PATH);
 }
 
-/* --- asking --- */
+/* --- the exchange --- */
 
 static int64_t
 now_ms(void)
@@ -106,7 +104,7 @@ wait_ready(int fd, short events, int64_t until_ms)
 	}
 }
 
-/* Descriptor or -errno. A full queue of a stuck stent makes connect() fail at once, not wait: try until the time is up. */
+/* Descriptor or -errno. connect() to a full queue fails at once instead of waiting, so it is retried. */
 static int
 connect_to(const char *path, int64_t until_ms)
 {
@@ -141,12 +139,12 @@ send_request(int fd, const char *request, int64_t until_ms)
 	r = wait_ready(fd, POLLOUT, until_ms);
 	if (r < 0)
 		return r;
-	return send(fd, line, (size_t)len, MSG_NOSIGNAL) == len ? 0 : -errno;	/* so little goes whole */
+	return send(fd, line, (size_t)len, MSG_NOSIGNAL) == len ? 0 : -errno;	/* a short line is never sent in part */
 }
 
 /* Everything up to the end; *ret is the caller's, ended by a NUL. */
 static int
-read_answer(int fd, char **ret, int64_t until_ms)
+read_response(int fd, char **ret, int64_t until_ms)
 {
 	size_t got = 0, room = 0;
 	char *text = NULL;
@@ -155,7 +153,7 @@ read_answer(int fd, char **ret, int64_t until_ms)
 
 	for (;;) {
 		if (got + 1 >= room) {
-			char *more = room < ANSWER_MAX ? realloc(text, room = room > 0 ? room * 2 : 16384) : NULL;
+			char *more = room < RESPONSE_MAX ? realloc(text, room = room > 0 ? room * 2 : 16384) : NULL;
 
 			if (more == NULL) {
 				r = -ENOMEM;
@@ -184,16 +182,16 @@ read_answer(int fd, char **ret, int64_t until_ms)
 }
 
 static int
-exchange(const char *path, const char *request, char **answer)
+exchange(const char *path, const char *request, char **response)
 {
-	const int64_t until_ms = now_ms() + PATIENCE_MS;
+	const int64_t until_ms = now_ms() + TIMEOUT_MS;
 	int r, fd = connect_to(path, until_ms);
 
 	if (fd < 0)
 		return fd;
 	r = send_request(fd, request, until_ms);
 	if (r == 0)
-		r = read_answer(fd, answer, until_ms);
+		r = read_response(fd, response, until_ms);
 	close(fd);
 	return r;
 }
@@ -204,57 +202,57 @@ explain(int r)
 	switch (-r) {
 	case ENOENT:
 	case ECONNREFUSED:
-		return "no stent replies there; is it running?";
+		return "no stent listens there; is it running?";
 	case EACCES:
-		return "not permitted; ask as the user that started stent, or as root";
+		return "not permitted; run this as the user that started stent, or as root";
 	case ETIMEDOUT:
 	case EAGAIN:
-		return "stent is there, but does not answer";
+		return "stent accepts, but does not respond";
 	default:
 		return strerror(-r);
 	}
 }
 
 json_t *
-ask_try(const char *path, const char *request, char why[ASK_WHY_MAX])
+control_client_try(const char *path, const char *request, char why[CONTROL_WHY_MAX])
 {
-	char *answer = NULL;
+	char *response = NULL;
 	const char *error;
 	json_error_t where;
 	json_t *j;
-	int r = exchange(path, request, &answer);
+	int r = exchange(path, request, &response);
 
 	if (r < 0) {
-		snprintf(why, ASK_WHY_MAX, "%s: %s", path, explain(r));
+		snprintf(why, CONTROL_WHY_MAX, "%s: %s", path, explain(r));
 		return NULL;
 	}
-	j = json_loads(answer, 0, &where);
-	free(answer);
+	j = json_loads(response, 0, &where);
+	free(response);
 	error = json_string_value(json_object_get(j, "error"));
 	if (j != NULL && error == NULL)
 		return j;
 	if (error != NULL)
-		snprintf(why, ASK_WHY_MAX, "%s", error);
+		snprintf(why, CONTROL_WHY_MAX, "%s", error);
 	else
-		snprintf(why, ASK_WHY_MAX, "%s: the answer is none of a stent's", path);
+		snprintf(why, CONTROL_WHY_MAX, "%s: unexpected response; is this the control socket of a stent?", path);
 	json_decref(j);
 	return NULL;
 }
 
 json_t *
-ask(const char *command, const struct ask_where *where, const char *request, int *status)
+control_client_request(const char *command, const struct cli_values *where, const char *request, int *status)
 {
-	char why[ASK_WHY_MAX];
-	char *path = ask_find(command, where);
+	char why[CONTROL_WHY_MAX];
+	char *path = control_client_path(command, where);
 	json_t *j;
 
 	if (path == NULL) {
 		*status = CLI_WRONG;
 		return NULL;
 	}
-	j = ask_try(path, request, why);
+	j = control_client_try(path, request, why);
 	if (j == NULL)
-		cli_tell("stent %s: %s", command, why);
+		cli_error("stent %s: %s", command, why);
 	*status = j == NULL ? CLI_FAILED : CLI_DONE;
 	free(path);
 	return j;

@@ -1,4 +1,4 @@
-/* asker.c - the client of the demonstration: asks the clock, is quiet, asks again. Answers pings, as every WebSocket client does. */
+/* client.c - the client of the demonstration: requests the time, and replies to pings as every WebSocket client does. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,25 +7,25 @@
 #include "demo/loopback.h"
 #include "stent/clock.h"
 
-struct asker {
+struct demo_client {
 	struct bufferevent *bev;
 	bool upgraded;
-	int asked, answered, pinged;
-	int64_t waits_us;		/* since when it waits for an answer; 0: for none */
+	int requests, responses, pings;
+	int64_t waits_us;		/* since when it waits for a response; 0: for none */
 	char last[32];
 };
 
 static void
-take(struct asker *a, const struct frame *f)
+take(struct demo_client *a, const struct frame *f)
 {
 	switch (f->opcode) {
 	case FRAME_TEXT:
-		a->answered++;
+		a->responses++;
 		a->waits_us = 0;
 		snprintf(a->last, sizeof(a->last), "%.31s", (const char *)f->payload);
 		break;
 	case FRAME_PING:
-		a->pinged++;
+		a->pings++;
 		frame_put(bufferevent_get_output(a->bev), FRAME_PONG, f->payload, f->len, true);
 		break;
 	}
@@ -34,7 +34,7 @@ take(struct asker *a, const struct frame *f)
 static void
 on_read(struct bufferevent *bev, void *arg)
 {
-	struct asker *a = arg;
+	struct demo_client *a = arg;
 	struct evbuffer *in = bufferevent_get_input(bev);
 	struct frame f;
 
@@ -44,10 +44,10 @@ on_read(struct bufferevent *bev, void *arg)
 		take(a, &f);
 }
 
-struct asker *
-asker_new(struct event_base *base, uint16_t port)
+struct demo_client *
+demo_client_new(struct event_base *base, uint16_t port)
 {
-	struct asker *a = calloc(1, sizeof(*a));
+	struct demo_client *a = calloc(1, sizeof(*a));
 
 	if (a == NULL)
 		return NULL;
@@ -63,7 +63,7 @@ asker_new(struct event_base *base, uint16_t port)
 }
 
 void
-asker_leave(struct asker *a)
+demo_client_leave(struct demo_client *a)
 {
 	if (a->bev != NULL)
 		bufferevent_free(a->bev);
@@ -71,51 +71,51 @@ asker_leave(struct asker *a)
 }
 
 void
-asker_free(struct asker *a)
+demo_client_free(struct demo_client *a)
 {
 	if (a == NULL)
 		return;
-	asker_leave(a);
+	demo_client_leave(a);
 	free(a);
 }
 
 void
-asker_ask(struct asker *a)
+demo_client_request(struct demo_client *a)
 {
-	static const char question[] = "what time is it?";
+	static const char request[] = "what time is it?";
 
-	frame_put(bufferevent_get_output(a->bev), FRAME_TEXT, question, sizeof(question) - 1, true);
-	a->asked++;
+	frame_put(bufferevent_get_output(a->bev), FRAME_TEXT, request, sizeof(request) - 1, true);
+	a->requests++;
 	if (a->waits_us == 0)
 		a->waits_us = clock_us();
 }
 
 int
-asker_asked(const struct asker *a)
+demo_client_requests(const struct demo_client *a)
 {
-	return a->asked;
+	return a->requests;
 }
 
 int
-asker_answered(const struct asker *a)
+demo_client_responses(const struct demo_client *a)
 {
-	return a->answered;
+	return a->responses;
 }
 
 int
-asker_pinged(const struct asker *a)
+demo_client_pings(const struct demo_client *a)
 {
-	return a->pinged;
+	return a->pings;
 }
 
 int64_t
-asker_waiting_ms(const struct asker *a)
+demo_client_waiting_ms(const struct demo_client *a)
 {
 	return a->waits_us == 0 ? -1 : (clock_us() - a->waits_us) / US_PER_MS;
 }
 
 const char *
-asker_last_answer(const struct asker *a)
+demo_client_last_response(const struct demo_client *a)
 {
 	return a->last;
 }

@@ -1,0 +1,29 @@
+/* control_client.h - what the commands that talk to a running stent have in common. */
+#ifndef STENT_CLI_CONTROL_CLIENT_H
+#define STENT_CLI_CONTROL_CLIENT_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "stent/cli.h"
+
+#define CONTROL_WHY_MAX 256
+
+/*
+ * Finds the control socket's path by --control, by the settings file of
+ * --config, or at its default path; the caller's (free()). NULL: there is
+ * none, and the reason is on stderr.
+ */
+char *control_client_path(const char *command, const struct cli_values *where);
+
+/*
+ * Sends one request and reads the response; waits a few seconds at most. The
+ * caller's (json_decref()). NULL, with the reason in why, when there is no
+ * response, or it is an error.
+ */
+json_t *control_client_try(const char *path, const char *request, char why[CONTROL_WHY_MAX]);
+
+/* Both in one; errors go to stderr. *status: the exit status. */
+json_t *control_client_request(const char *command, const struct cli_values *where, const char *request, int *status);
+
+#endif
