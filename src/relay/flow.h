@@ -121,6 +121,7 @@ struct flow {
 	uint8_t hops;		/* flows of this process before it in a chain of routes */
 	bool keepalive_is_set : 1;	/* on the backend leg: set once the flow has lived for RECHECK_US */
 	bool again : 1;		/* on the relay's list of flows with more to pump */
+	uint8_t first_goodbye : 2;	/* 1 + the side that said goodbye in its protocol before the other; 0: neither did */
 	bool out_of_memory : 1;	/* no memory for its timer: it ends between two rounds of the loop */
 };
 

@@ -84,6 +84,15 @@ received(struct flow *f, enum side from, uint64_t n)
 	counter_add(&f->relay->counters->bytes[from], n);
 }
 
+/* Who ended it: the one that said goodbye first, though the other may be the first to close then. */
+static enum side
+who_left(const struct flow *f, enum side from)
+{
+	if (f->first_goodbye == 0)
+		return from;
+	return f->first_goodbye == 1 ? CLIENT : BACKEND;
+}
+
 static struct verdict
 read_fin(struct flow *f, enum side from)
 {
@@ -93,7 +102,7 @@ read_fin(struct flow *f, enum side from)
 	l->fin = true;
 	l->readable = false;
 	if (f->reason == REASON_NONE)
-		f->reason = (uint8_t)reason_on_side(REASON_CLIENT_FIN, from);
+		f->reason = (uint8_t)reason_on_side(REASON_CLIENT_FIN, who_left(f, from));
 	if (f->session == NULL)
 		return VERDICT(NOTHING);
 	if (f->state == FLOW_OPEN)

@@ -168,6 +168,8 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	note(f, out);
 	if (out->passthrough == NULL)
 		f->session->codec = codec_next(f->session->codec, f->session->state);
+	if (f->first_goodbye == 0 && session_said_goodbye(f, from))
+		f->first_goodbye = from == CLIENT ? 1 : 2;
 	v = check_passthrough(f, from, out);
 	return v.kind == GO_ON ? pass_on(f, from, out, now_us) : v;
 }
@@ -280,7 +282,9 @@ session_app_us(const struct flow *f, enum side s)
 const char *
 session_protocol(const struct flow *f)
 {
-	return f->session != NULL && f->session->codec != NULL ? session_codec(f->session)->name : "tcp";
+	if (f->session != NULL)
+		return f->session->codec != NULL ? session_codec(f->session)->name : "tcp";
+	return f->route->codec != NULL ? f->route->codec->name : "tcp";		/* it has not opened */
 }
 
 size_t

@@ -56,6 +56,38 @@ def test_websocket_close(stent, raw_backend, side, named):
 
 
 @NAMED
+@pytest.mark.parametrize("side", ["client", "backend"])
+def test_who_says_goodbye_first_ends_it_whoever_closes_first(stent, raw_backend, side, named):
+    s = route(stent, raw_backend.text, "websocket", named)
+    client, backend = s.connect(), raw_backend.accept()
+    upgrade(client, backend)
+    leaving, other = (client, backend) if side == "client" else (backend, client)
+    here, there = WebSocket(leaving, masks=side == "client"), WebSocket(other, masks=side != "client")
+    leaving.send_all(here.frame(CLOSE, b"\x03\xe8"))
+    while there.read()[0] != CLOSE:
+        pass
+    other.send_all(there.frame(CLOSE, b"\x03\xe8"))
+    other.half_close()
+    while here.read()[0] != CLOSE:
+        pass
+    leaving.expect_fin()
+    leaving.close()
+    assert s.flow_end()["reason"] == f"{side}-fin"
+
+
+@NAMED
+def test_a_terminate_that_waits_for_the_servers_fin(stent, postgres, named):
+    s = route(stent, f"127.0.0.1:{postgres.port}", "postgres", named)
+    c = Raw(s.port, database="postgres")
+    c.until(b"Z")
+    c.send(TERMINATE)
+    while c.sock.recv(1000):
+        pass
+    c.sock.close()
+    expect_client_fin(s, "postgres")
+
+
+@NAMED
 def test_a_reset_inside_websocket_without_close_is_a_reset(stent, raw_backend, named):
     s = route(stent, raw_backend.text, "websocket", named)
     client, backend = s.connect(), raw_backend.accept()

@@ -372,7 +372,7 @@ def test_an_exhausted_pooler_is_asked_by_few(stent):
             peer.send_all(message(b"E", b"SFATAL\0C08P01\0Mquery_wait_timeout\0\0"))
             peer.close()
             pooler.sessions.remove(peer)
-        s.wait_logged("heartbeats \\(ask\\) to the backend are off")
+        s.wait_logged("heartbeats \\(ping\\) to the backend are off")
         time.sleep(3 * PAUSE)
         assert pooler.waiting() == []
         codes = [error(got)["C"] for got in (c.get(timeout=0.01) for c in clients) if got]
