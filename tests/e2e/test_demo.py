@@ -10,6 +10,9 @@ import time
 import urllib.request
 
 import harness
+import pytest
+
+pytestmark = pytest.mark.plain
 
 
 REDRAW = r"\x1b\[\d+A"	# the cursor goes up, to draw again

@@ -6,6 +6,8 @@ import urllib.request
 import harness
 import pytest
 
+pytestmark = pytest.mark.plain
+
 DOCS = sorted(path for pattern in ("*.md", "docs/*.md", "docker/*.md", "tests/bench/*.md")
               for path in harness.ROOT.glob(pattern))
 README = harness.ROOT / "README.md"

@@ -17,6 +17,8 @@ import psycopg2
 import pytest
 from servers.postgres import dump_of, tool
 
+pytestmark = pytest.mark.plain
+
 HERE = pathlib.Path(__file__).resolve().parent
 PGJDBC = "/usr/share/java/postgresql.jar"
 KINDS = {"oneway": {}, "ping": {"backend__heartbeat_kind": "ping"}}

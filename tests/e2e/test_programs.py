@@ -12,6 +12,8 @@ import websockets
 from servers.nginx import Nginx
 from servers.postgres import tool
 
+pytestmark = pytest.mark.plain
+
 MEGABYTE = 1 << 20
 BIG = 200 * MEGABYTE
 TLS = {"tls": "require", "no-tls": "disable"}

@@ -15,6 +15,8 @@ import sys
 import harness
 import pytest
 
+pytestmark = pytest.mark.plain
+
 SHARE = harness.ROOT / "share"
 FLOWS = "stent relay :1 db:2 "   # its keys stand behind the two addresses
 
