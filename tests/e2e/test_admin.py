@@ -607,20 +607,20 @@ def test_a_side_whose_host_is_gone_is_probed_then_dead(stent):
         run("ip", "link", "set", "stv0", "up")
         run("ip", "-n", name, "addr", "add", "10.213.7.2/24", "dev", "stv1")
         run("ip", "-n", name, "link", "set", "stv1", "up")
-        script = "import socket\ns = socket.create_server(('10.213.7.2', 7000))\nc, _ = s.accept()\nc.recv(9)\nc.recv(9)\n"
-        server = subprocess.Popen(["ip", "netns", "exec", name, "/usr/bin/python3", "-c", script])
+        script = "import socket\ns = socket.create_server(('10.213.7.2', 7000))\nprint('ready', flush=True)\n" \
+            "c, _ = s.accept()\nc.recv(9)\nc.recv(9)\n"
+        server = subprocess.Popen(["ip", "netns", "exec", name, "/usr/bin/python3", "-c", script], stdout=subprocess.PIPE)
         try:
+            assert server.stdout.readline() == b"ready\n"
             s = stent.route("10.213.7.2:7000", connect_timeout="3s", keepalive="1s/1s/4")
 
             def backend():
                 flows = s.ask("flows")
                 return flows[0]["backend"] if flows else None
 
-            def opened():
-                client = s.connect()
-                client.send_all(b"x")
-                return client if s.flow_start(timeout=1) else None
-            client = wait_for(opened, what="the flow to open")
+            client = s.connect()
+            client.send_all(b"x")
+            s.flow_start()
             assert backend()["verdict"] == "alive"
             run("ip", "-n", name, "link", "set", "stv1", "down")
             asked = wait_for(lambda: (b := backend()) and b["verdict"] == "probing" and b, timeout=10, what="probes to be missed")
