@@ -10,7 +10,8 @@
 #include <event2/buffer.h>
 #include <stdlib.h>
 
-#include "relay/flow.h"
+#include "relay/pump.h"
+#include "relay/shared.h"
 
 #define SPANS 8		/* per write */
 

@@ -13,7 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/shared.h"
 #include "stent/log.h"
 #include "stent/own_ends.h"
 #include "stent/socket.h"

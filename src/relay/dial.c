@@ -19,7 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "relay/flow.h"
+#include "relay/dial.h"
+#include "relay/ending.h"
+#include "relay/shared.h"
 #include "stent/log.h"
 #include "stent/own_ends.h"
 #include "stent/socket.h"

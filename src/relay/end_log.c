@@ -1,5 +1,5 @@
 /* end_log.c - the log line of a flow that has ended. */
-#include "relay/flow.h"
+#include "relay/ending.h"
 #include "stent/log.h"
 
 /* Round trips are known in microseconds and logged in milliseconds. */

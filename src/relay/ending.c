@@ -15,7 +15,10 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/pump.h"
+#include "relay/session.h"
+#include "relay/shared.h"
 
 #define CHECK_US (20 * US_PER_MS)	/* how often an ending flow is checked */
 #define STALL_MAX_US US_PER_S		/* limit without progress of the delivery */

@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "relay/flow.h"
+#include "relay/dial.h"
 
 #define FIRST_US (2 * US_PER_S)
 #define MAX_US (32 * US_PER_S)

@@ -15,7 +15,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "relay/ending.h"
 #include "relay/flow.h"
+#include "relay/pump.h"
+#include "relay/session.h"
+#include "relay/shared.h"
 #include "stent/log.h"
 
 #define HALF_CLOSED_IDLE_S 25	/* limit before the first probe; the same as the default of keepalive */

@@ -7,7 +7,10 @@
  */
 #include <assert.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/pump.h"
+#include "relay/session.h"
+#include "relay/shared.h"
 #include "stent/log.h"
 
 /* The kind that `auto` means. `line` pings where its settings name a reply. */

@@ -1,7 +1,9 @@
 /* listing.c - flows as the operator sees them. */
 #include <assert.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/session.h"
+#include "relay/shared.h"
 
 #define SLICE_US 200	/* limit per call: no bytes are relayed meanwhile */
 

@@ -13,7 +13,10 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/pump.h"
+#include "relay/session.h"
+#include "relay/shared.h"
 #include "stent/urgent.h"
 
 #define ROUNDS 4			/* before other flows get their turn */

@@ -2,7 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
 #include "stent/relay.h"
 
 static const char *const texts[REASON_COUNT] = {

@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/shared.h"
 #include "stent/log.h"
 
 #define WHOLE_LINES 20		/* before flows are only counted */

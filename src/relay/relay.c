@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/shared.h"
 #include "stent/log.h"
 #include "stent/own_ends.h"
 #include "stent/socket.h"

@@ -6,7 +6,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/pump.h"
+#include "relay/session.h"
+#include "relay/shared.h"
 #include "stent/log.h"
 
 const struct codec *

@@ -5,7 +5,8 @@
  */
 #include <assert.h>
 
-#include "relay/flow.h"
+#include "relay/session.h"
+#include "relay/shared.h"
 
 #define ACK_DUE_US (5 * US_PER_S)	/* bytes without an acknowledgement for so long: the peer may be dead */
 #define ACK_DELAY_MAX_MS 200		/* Linux does not delay an acknowledgement longer (TCP_DELACK_MAX) */

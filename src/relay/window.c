@@ -7,7 +7,8 @@
  * window is closed, and the timeout is applied here: window probes without an
  * acknowledgement for so long.
  */
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/pump.h"
 
 #define CHECK_MAX_US (5 * US_PER_S)	/* the longest time between two checks */
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "relay/flow.h"
+#include "relay/dial.h"
 
 #define S ((int64_t)US_PER_S)
 

@@ -7,7 +7,7 @@
 /* cmocka.h needs the four above */
 #include <cmocka.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
 
 /* Each text once, as LEG-WHAT where a leg is the cause. */
 static void

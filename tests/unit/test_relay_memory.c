@@ -24,7 +24,8 @@
 
 #include <cmocka.h>
 
-#include "relay/flow.h"
+#include "relay/ending.h"
+#include "relay/shared.h"
 
 #define DATA (1024 * 1024)	/* more than the kernel's buffers of our sockets take */
 #define BUFFERS (16 * 1024)

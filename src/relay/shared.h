@@ -1,0 +1,87 @@
+/* shared.h - what the flows of one worker, and the relays of all, share. */
+#ifndef STENT_RELAY_SHARED_H
+#define STENT_RELAY_SHARED_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "relay/dial.h"
+#include "relay/flow.h"
+#include "stent/codec.h"
+#include "stent/resolve.h"
+#include "stent/trial.h"
+
+#define RELAY_BUFFER (128 * 1024)	/* bytes per read; also the limit of what a direction holds in memory, but for heartbeats */
+#define PIPE_BYTES (512 * 1024)		/* per splice(); requested as the size of the pipe, the kernel may give less */
+
+/* Bytes between two sockets that never come to user space. */
+struct pipe {
+	SLIST_ENTRY(pipe) link;
+	int in, out;
+	size_t len;		/* bytes inside */
+};
+
+TAILQ_HEAD(flow_list, flow);
+
+/* Facts about a route that are logged once, by any worker; a set of static strings. */
+#define ROUTE_LOGGED 24
+
+/* What the workers share of a route. The data path does not use it. */
+struct route_shared {
+	struct trial trial[2];		/* of heartbeats to that side */
+	const char *logged[ROUTE_LOGGED];
+};
+
+struct relay_shared {
+	struct route_shared *routes;	/* as in the settings */
+};
+
+struct relay {
+	struct event_base *base;
+	const struct config *config;
+	struct relay_shared *shared;
+	bool kernel_has_times;		/* TCP_INFO was seen to report times: see kernel_has_times() */
+	struct timers *timers;
+	struct resolver *resolver;
+	struct refusals *refusals;
+	struct relay_counters *counters;
+	void (*on_end)(void *arg);	/* a flow is gone */
+	void *on_end_arg;
+	struct flow_list flows, dead;
+	STAILQ_HEAD(, flow) again;
+	SLIST_HEAD(, pipe) pipes;	/* idle */
+	size_t n_pipes;			/* idle or in use */
+	struct {
+		TAILQ_HEAD(, cancel) running, waiting;
+		size_t n_running, n_waiting;
+		uint64_t dropped;
+		int64_t warned_us;	/* when that was last logged */
+	} cancels;
+	struct codec_out out;
+	uint64_t last_id;
+	struct flow *list_next;		/* where a listing continues; NULL: none is in progress */
+	uint64_t list_last_id;		/* the last flow it shows */
+	uint32_t random;
+	int64_t warned_us;		/* the last warning about a backend */
+	unsigned urgent_signals;	/* seen so far */
+	int64_t urgent_until_us;	/* until then each read first checks for an urgent byte */
+	int64_t denied_us;		/* the last warning about a flow that looped back */
+	struct failed failed;
+	uint8_t buf[RELAY_BUFFER];
+};
+
+/* relay.c */
+struct route_shared *relay_route(const struct flow *f);
+uint16_t relay_route_index(const struct flow *f);
+bool relay_log_once(const struct flow *f, const char *what);	/* true: not logged of this route before; `what` is static */
+uint32_t relay_random(struct relay *r);
+struct pipe *relay_take_pipe(struct relay *r);	/* empty; NULL: none available */
+void relay_give_pipe(struct relay *r, struct pipe *p);
+static inline void
+counter_add(uint64_t *c, uint64_t n)
+{
+	__atomic_store_n(c, *c + n, __ATOMIC_RELAXED);	/* there is one writer: no atomic add is needed */
+}
+
+#endif
