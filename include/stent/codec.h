@@ -107,6 +107,12 @@ struct codec_close_info {
 	int64_t quiet_ms;	/* since the last bytes from that side */
 };
 
+/* What the two sides have agreed on in their protocol, as by MQTT's keep-alive. Milliseconds; 0: nothing. */
+struct codec_limits {
+	int64_t interval_ms;	/* that side expects something at least this often */
+	int64_t silence_ms;	/* and takes the other one for dead after that time without a byte of its application */
+};
+
 /* What a protocol makes of the settings. */
 enum codec_trait {
 	CODEC_MAY_BE_ANY = 1,		/* it may turn out to be any other protocol */
@@ -176,6 +182,9 @@ struct codec {
 
 	/* The kinds of heartbeat that may go to side `to` right now, before any other byte. */
 	unsigned (*may_heartbeat)(const void *state, enum side to);
+
+	/* The limits that hold for heartbeats to side `to`; *ret comes zeroed. NULL: the protocol has none. */
+	void (*limits)(const void *state, enum side to, struct codec_limits *ret);
 
 	/*
 	 * Why may_heartbeat() allows none to side `to` now, in a few words for the

@@ -64,6 +64,10 @@ struct heartbeat_policy {
 	unsigned misses;	/* limit in a row, then the peer is dead; 0: never */
 };
 
+struct codec_limits;
+/* Narrows it to what the two sides agreed on: heartbeats are as frequent as one expects, and end when the other is taken for dead. */
+void heartbeat_limit_policy(struct heartbeat_policy *p, const struct codec_limits *limits);
+
 /* What the relay knows when a leg is due. */
 struct heartbeat_facts {
 	unsigned legal;		/* kinds that the codec allows now */

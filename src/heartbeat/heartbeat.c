@@ -47,6 +47,18 @@ heartbeat_gap_us(const struct heartbeat_leg *h, const struct heartbeat_policy *p
 }
 
 void
+heartbeat_limit_policy(struct heartbeat_policy *p, const struct codec_limits *limits)
+{
+	const int64_t interval_us = limits->interval_ms * US_PER_MS, silence_us = limits->silence_ms * US_PER_MS;
+
+	assert(interval_us >= 0 && silence_us >= 0);
+	if (interval_us > 0 && p->interval_us > interval_us)	/* 0 is off, and stays so */
+		p->interval_us = interval_us;
+	if (silence_us > 0 && (p->limit_us == 0 || p->limit_us > silence_us))
+		p->limit_us = silence_us;
+}
+
+void
 heartbeat_init(struct heartbeat_leg *h, int64_t now_us, uint32_t random)
 {
 	h->last_us = now_us;

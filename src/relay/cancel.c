@@ -27,6 +27,7 @@ struct cancel {
 	struct relay *relay;
 	const struct route *route;	/* held through its settings */
 	struct own_end whose;		/* of the flow that it is for: it goes the same way */
+	struct transport transport;
 	struct event ev;
 	struct timer timer;
 	struct sockaddr_storage to;
@@ -57,12 +58,9 @@ free_cancel(struct cancel *c)
 
 	timer_disarm(r->timers, &c->timer);
 	if (c->runs) {
-		const int fd = event_get_fd(&c->ev);
-
 		assert(r->cancels.n_running > 0);
-
 		event_del(&c->ev);
-		close(fd);
+		transport_close(&c->transport, TRANSPORT_FIN);
 		r->cancels.n_running--;
 		counter_add(&r->counters->cancels, (uint64_t)-1);
 		TAILQ_REMOVE(&r->cancels.running, c, link);
@@ -110,6 +108,7 @@ start(struct cancel *c)
 	r->cancels.n_running++;
 	counter_add(&r->counters->cancels, 1);
 	c->runs = true;
+	transport_init(&c->transport, fd);
 	event_assign(&c->ev, r->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, c);
 	if (event_add(&c->ev, NULL) != 0 || timer_arm(r->timers, &c->timer, clock_us() + CANCEL_US) != 0) {
 		warn_dropped(r, c->route, strerror(ENOMEM));
@@ -151,19 +150,20 @@ on_event(evutil_socket_t fd, short what, void *arg)
 	struct cancel *c = arg;
 	uint8_t buf[256];
 
+	(void)fd;
 	(void)what;
-	if (socket_error(fd) != 0) {
+	if (transport_take_error(&c->transport) != 0) {
 		finish(c);
 		return;
 	}
 	if (!c->sent) {
-		if (send(fd, c->bytes, c->len, MSG_NOSIGNAL) != (ssize_t)c->len)
+		if (transport_write(&c->transport, &(struct iovec){ c->bytes, c->len }, 1) != (ssize_t)c->len)
 			finish(c);
 		else
 			c->sent = true;
 		return;
 	}
-	if (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) == 0)
+	if (transport_read(&c->transport, buf, sizeof(buf)) == 0)
 		finish(c);
 }
 

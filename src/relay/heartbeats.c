@@ -29,7 +29,7 @@ policy_of(const struct flow *f, enum side s)
 	const struct codec *codec = session_codec(f->session);
 	const int64_t interval_ms = leg->heartbeat_is_auto ? codec->leg[s].interval_ms : leg->heartbeat_ms;
 
-	return (struct heartbeat_policy){
+	struct heartbeat_policy p = {
 		.interval_us = interval_ms * US_PER_MS,
 		.timeout_us = leg->heartbeat_timeout_ms * US_PER_MS,
 		.limit_us = leg->heartbeat_limit_ms * US_PER_MS,
@@ -38,6 +38,14 @@ policy_of(const struct flow *f, enum side s)
 		.preferred = preferred_kind(f, s, codec),
 		.misses = leg->heartbeat_misses < 0 ? HEARTBEAT_MISSES_AUTO : (unsigned)leg->heartbeat_misses,
 	};
+
+	if (f->session->codec->limits != NULL) {
+		struct codec_limits limits = { 0 };
+
+		f->session->codec->limits(f->session->state, s, &limits);
+		heartbeat_limit_policy(&p, &limits);
+	}
+	return p;
 }
 
 int64_t

@@ -614,6 +614,29 @@ test_how_old_a_sign_of_life_may_be(void **state)
 	assert_int_equal(heartbeat_sign_max_age_us(0, 0, 0), 61 * S);
 }
 
+/* What the sides agreed on narrows the settings, and never widens them. */
+static void
+test_limits_of_the_protocol(void **state)
+{
+	static const struct codec_limits none = { 0 }, agreed = { .interval_ms = 10000, .silence_ms = 45000 };
+	struct heartbeat_policy p = { .interval_us = 25 * S, .limit_us = 0 };
+
+	(void)state;
+	heartbeat_limit_policy(&p, &none);
+	assert_int_equal(p.interval_us, 25 * S);
+	assert_int_equal(p.limit_us, 0);
+	heartbeat_limit_policy(&p, &agreed);
+	assert_int_equal(p.interval_us, 10 * S);
+	assert_int_equal(p.limit_us, 45 * S);
+	p = (struct heartbeat_policy){ .interval_us = 5 * S, .limit_us = 30 * S };
+	heartbeat_limit_policy(&p, &agreed);
+	assert_int_equal(p.interval_us, 5 * S);
+	assert_int_equal(p.limit_us, 30 * S);
+	p.interval_us = 0;			/* off */
+	heartbeat_limit_policy(&p, &agreed);
+	assert_int_equal(p.interval_us, 0);
+}
+
 int
 main(void)
 {
@@ -645,6 +668,7 @@ main(void)
 		cmocka_unit_test(test_the_kind_of_a_heartbeat),
 		cmocka_unit_test(test_round_trips),
 		cmocka_unit_test(test_how_old_a_sign_of_life_may_be),
+		cmocka_unit_test(test_limits_of_the_protocol),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
