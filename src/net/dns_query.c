@@ -10,7 +10,6 @@
  * port chosen by the kernel), a random id, and letters in random case, which
  * most servers repeat. For those that do not, or know a name in one spelling
  * only (Docker's), a query without addresses in reply is repeated as written.
- *
  * A truncated reply is repeated by TCP. If that fails or takes longer than
  * WAIT_MS, the addresses that fitted into the reply are used.
  */

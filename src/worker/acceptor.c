@@ -10,7 +10,6 @@
  * second. Open flows continue, accepted clients get their backend (spare.h),
  * and one line is logged until the queue is empty. Above max_flows a client is
  * reset at once.
- *
  * The file of a UNIX listener belongs to the user of the settings, with the
  * mode of its route (unix_file.c).
  */
