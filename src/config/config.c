@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,10 +70,13 @@ config_hold(const struct config *c)
 void
 config_release(const struct config *c)
 {
+	unsigned left;
+
 	if (c == NULL)
 		return;
-	assert(*holders(c) > 0);
-	if (__atomic_sub_fetch(holders(c), 1, __ATOMIC_ACQ_REL) == 0)
+	left = __atomic_sub_fetch(holders(c), 1, __ATOMIC_ACQ_REL);
+	assert(left != UINT_MAX);
+	if (left == 0)
 		config_free((struct config *)(uintptr_t)c);
 }
 
