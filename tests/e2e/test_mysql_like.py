@@ -12,6 +12,8 @@ import pytest
 from servers.mysql_like import AS_MYSQL, COM_PING, COM_STATISTICS, COM_STMT_CLOSE, OK, PROTOCOL, UNKNOWN, MysqlLike, error
 from servers.sphinx import Sphinx
 
+pytestmark = pytest.mark.plain
+
 PAUSE = 0.2 * harness.SLOW	# seconds: many heartbeats at one each 20 ms
 
 
