@@ -147,10 +147,13 @@ bool
 heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
 {
 	const struct heartbeat_leg *h = &f->session->heartbeat[s];
-	const struct heartbeat_policy p = policy_of(f, s);
+	struct heartbeat_policy p;
 
+	if (f->session->codec == NULL)
+		return false;	/* passthrough, perhaps since the bytes just read: what they mean was judged then */
 	if (h->sent == 0 || f->leg[s].shut || session_said_goodbye(f, side_other(s)))
 		return false;
+	p = policy_of(f, s);
 	if (h->last_kind == HEARTBEAT_PING && h->oldest_ping_us == 0)
 		return false;	/* it has replied, so it accepts them */
 	return f->session->app_us[side_other(s)] <= h->last_us &&

@@ -242,6 +242,22 @@ def test_whatever_a_peer_makes_of_our_ping_is_taken_out(by_hand, side, how):
 
 
 @SIDES
+def test_a_complaint_and_what_is_no_frame_in_one_packet(by_hand, side):
+    """A Close with a complaint, read together with what makes the protocol passthrough: all is passed on, and stent lives."""
+    s, a, b = by_hand(heartbeat="off")
+    peer, other = (a, b) if side == "client" else (b, a)
+    sent = peer.frame(CLOSE, (1002).to_bytes(2, "big")) + bytes([0x83, 0x80 if peer.masks else 0]) + bytes(4)
+    peer.peer.send_all(sent)
+    assert other.peer.recv_exact(len(sent)) == sent
+    assert s.next_event("protocol passthrough")["reason"] == "WebSocket: unknown opcode"
+    other.peer.send_all(b"anything")
+    assert peer.peer.recv_exact(8) == b"anything"
+    peer.peer.close()
+    other.peer.close()
+    assert s.flow_end()["protocol"] == "tcp"
+
+
+@SIDES
 def test_who_sends_pongs_unasked_and_replies_to_no_ping_lives(by_hand, side):
     """As .NET's, while its application reads nothing: an empty pong now and then is no reply that can be missed later."""
     s, a, b = by_hand(heartbeat="off", kind="auto", **{f"{side}__heartbeat": "50ms", "heartbeat_timeout": "50ms"})
