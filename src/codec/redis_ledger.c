@@ -449,6 +449,6 @@ redis_reply_came(struct redis *s)
 		exec_replied(s);
 	if (s->hello_due && s->hello_at == s->done)
 		hello_replied(s);
-	assert(!s->exec_due || (int32_t)(s->exec_at - s->done) > 0);
-	assert(!s->hello_due || (int32_t)(s->hello_at - s->done) > 0);
+	assert(!s->exec_due || s->exec_at != s->done);
+	assert(!s->hello_due || s->hello_at != s->done);
 }
