@@ -104,7 +104,7 @@ struct codec_settings {
 struct codec_close_info {
 	enum side dead;
 	const char *reason;	/* the close reason: "backend-user-timeout" */
-	int64_t quiet_ms;	/* since the last bytes from that side */
+	int64_t idle_ms;	/* since the last bytes from that side */
 };
 
 /* What the two sides have agreed on in their protocol, as by MQTT's keep-alive. Milliseconds; 0: nothing. */

@@ -62,7 +62,7 @@ struct flow_info {
 		int64_t rtt_us;		/* last, smoothed and worst round trip of a reply; -1: none yet. */
 		int64_t srtt_us;	/* without replies rtt_us is the kernel's estimate, from flow_info_add_kernel() */
 		int64_t worst_us;
-		int64_t quiet_ms;	/* since the last bytes from this side */
+		int64_t idle_ms;	/* since the last bytes from this side */
 		int64_t heard_ms;	/* since its last known sign of life: bytes, or an acknowledgement (flow_info_add_kernel()) */
 		int64_t sign_max_age_ms;	/* an older sign of life does not count; 0: any counts */
 		unsigned probes, probes_max;	/* TCP probes without an acknowledgement in a row; with probes_max it is dead */

@@ -379,7 +379,7 @@ mysql_close_message(void *state, enum side to, const struct codec_close_info *in
 	n = snprintf((char *)buf + MYSQL_HEAD, CODEC_CLOSE_MESSAGE_MAX - MYSQL_HEAD,
 	    "\xff%c%c#08S01stent: lost the connection to the server (%s), which was idle for "
 	    "%lld.%lld s; the statement may have run", ER_SERVER_SHUTDOWN & 0xff, ER_SERVER_SHUTDOWN >> 8, info->reason,
-	    (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
+	    (long long)(info->idle_ms / 1000), (long long)(info->idle_ms % 1000 / 100));
 	if (n <= 0 || n >= CODEC_CLOSE_MESSAGE_MAX - MYSQL_HEAD)
 		return 0;
 	buf[0] = (uint8_t)n;

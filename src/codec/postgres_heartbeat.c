@@ -251,7 +251,7 @@ put_cause(const struct codec_close_info *info, char *text, size_t size)
 	if (is_death(info)) {
 		snprintf(text, size, "terminating connection: stent found the database server dead "
 		    "(%s, idle for %lld.%lld s)", info->reason,
-		    (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
+		    (long long)(info->idle_ms / 1000), (long long)(info->idle_ms % 1000 / 100));
 		return "08006";
 	}
 	if (strstr(info->reason, "-idle") != NULL) {

@@ -461,7 +461,7 @@ redis_close_message(void *state, enum side to, const struct codec_close_info *in
 	n = snprintf((char *)buf, CODEC_CLOSE_MESSAGE_MAX,
 	    "-ERR stent: lost the connection to the server (%s), which was idle for %lld.%lld s; "
 	    "the command may have run\r\n",
-	    info->reason, (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
+	    info->reason, (long long)(info->idle_ms / 1000), (long long)(info->idle_ms % 1000 / 100));
 	return n > 0 && n < CODEC_CLOSE_MESSAGE_MAX ? (size_t)n : 0;
 }
 

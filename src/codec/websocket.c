@@ -624,6 +624,6 @@ ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *inf
 		return 0;
 	s->is_closed = true;
 	snprintf(payload + 2, sizeof(payload) - 2, "stent: %s, %s idle for %lld s", info->reason,
-	    side_name(info->dead), (long long)(info->quiet_ms / 1000));
+	    side_name(info->dead), (long long)(info->idle_ms / 1000));
 	return write_frame(buf, to, OP_CLOSE, payload, 2 + strlen(payload + 2));
 }

@@ -826,7 +826,7 @@ test_pings_are_rarer_where_there_are_thousands_of_sessions(void **state)
 static size_t
 close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-keepalive-timeout", .quiet_ms = 120900 };
+	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-keepalive-timeout", .idle_ms = 120900 };
 
 	return codec_mysql.close_message(r->state, to, &o, buf);
 }

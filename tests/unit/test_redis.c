@@ -765,7 +765,7 @@ test_pushes_only_if_configured_and_in_resp3(void **state)
 static size_t
 close_message_after(const char *text, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-user-timeout", .quiet_ms = 75300 };
+	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-user-timeout", .idle_ms = 75300 };
 	struct run r;
 	size_t n;
 

@@ -882,7 +882,7 @@ test_a_close_that_complains(void **state)
 static size_t
 say_close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	struct codec_close_info o = { .dead = side_other(to), .quiet_ms = 75400,
+	struct codec_close_info o = { .dead = side_other(to), .idle_ms = 75400,
 	    .reason = to == CLIENT ? "backend-user-timeout" : "client-heartbeat-timeout" };
 
 	return r->codec->close_message(r->state, to, &o, buf);
