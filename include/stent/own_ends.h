@@ -1,6 +1,6 @@
 /*
  * own_ends.h - the local addresses of this process's connections to backends,
- * by which a client that is one of them is recognised: a loop. Shared by the
+ * by which a client that is one of them is recognized: a loop. Shared by the
  * process; any thread.
  */
 #ifndef STENT_OWN_ENDS_H

@@ -4,7 +4,7 @@
  * Ping: COM_STATISTICS, the only command whose reply leaves the session of a
  * real server unchanged (COM_PING resets ROW_COUNT). It costs a server with
  * thousands of sessions much time: there most heartbeats are one-way. Other
- * servers, recognised by their greeting, get COM_PING. One-way: COM_STMT_CLOSE
+ * servers, recognized by their greeting, get COM_PING. One-way: COM_STMT_CLOSE
  * of a statement that does not exist. Other servers may reply to it (Sphinx), so
  * there only if configured.
  *
@@ -283,7 +283,7 @@ mysql_why_none(const void *state, enum side to)
 		return NULL;
 	if (s->in_transaction)
 		return "in a transaction";
-	return mysql_holds_locks(s) ? "it may hold locks" : NULL;
+	return mysql_holds_locks(s) ? "the session may hold locks" : NULL;
 }
 
 static bool

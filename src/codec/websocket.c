@@ -7,7 +7,7 @@
  *
  * A one-way heartbeat is an unsolicited empty pong. None goes to a side that
  * waits for a pong of its own: it would take ours for it, and believe in a peer
- * that may be dead. A ping carries a token, by which its pong is recognised.
+ * that may be dead. A ping carries a token, by which its pong is recognized.
  * Masking keys are zeros: our payloads cannot be chosen by a script (10.3), and
  * a server that forgets to unmask returns them unharmed.
  */

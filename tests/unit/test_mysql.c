@@ -456,7 +456,7 @@ test_a_session_that_may_hold_locks_is_left_alone(void **state)
 			send_packet(&r, CLIENT, 0, locks[i].takes, strlen(locks[i].takes));
 			SEND(&r, BACKEND, 1, "\0\1\0\0\0\0\0\0\0\0\0\0");
 			assert_int_equal(kinds(&r), 0);
-			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "it may hold locks");
+			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "the session may hold locks");
 			send_packet(&r, CLIENT, 0, locks[i].frees, strlen(locks[i].frees));
 			SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 			assert_int_equal(kinds(&r), BOTH);

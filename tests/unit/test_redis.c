@@ -536,7 +536,7 @@ test_a_refused_ping_is_not_repeated(void **state)
 	ping_and_hear("+PONG\r\n", NULL, 0);
 	ping_and_hear("$4\r\nPONG\r\n", NULL, 0);
 	ping_and_hear("*2\r\n$4\r\npong\r\n$0\r\n\r\n", NULL, 0);
-	ping_and_hear("-NOPERM this user has no permissions to run the 'ping' command\r\n", "may not PING", 0);
+	ping_and_hear("-NOPERM this user has no permissions to run the 'ping' command\r\n", "no permission for PING", 0);
 	ping_and_hear("-ERR unknown command 'PING'\r\n", "refused", 0);
 	ping_and_hear("-request not supported\r\n", "refused", 0);
 	ping_and_hear("-ERR upstream is down\r\n", NULL, 0);
