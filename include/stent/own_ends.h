@@ -24,7 +24,7 @@ void own_ends_add(int fd, const struct address *local, const struct address *rem
 
 /*
  * True when the accepted socket fd, whose client has this address, is the other end of such a connection that is
- * still there, also when a firewall redirected it. Costs a system call only where an address fits.
+ * still open, also when a firewall redirected it. Costs a system call only where an address matches.
  */
 bool own_ends_find(int fd, const struct address *client, struct own_end *ret);
 
