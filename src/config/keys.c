@@ -58,7 +58,7 @@ const struct key keys[] = {
 	{ PROCESS("admin", admin, admin), .words = off, .def = "127.0.0.1:9464",
 	  .help = "Where the status page, /metrics, /healthz and /flows are served, without a password" },
 	{ PROCESS("admin_hosts", hosts, admin_hosts), .words = off, .def = "off",
-	  .help = "Host names that a browser or scraper may use for them (the Host header), besides addresses, the "
+	  .help = "Host names accepted in the Host header of requests to admin, besides addresses, the "
 	    "machine's own names, and names without a dot" },
 	{ PROCESS("user", user, user), .words = off, .def = "nobody",
 	  .help = "The user that stent switches to when started as root; off: it stays root" },
