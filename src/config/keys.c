@@ -73,8 +73,8 @@ const struct key keys[] = {
 	{ ROUTE("unix_mode", mode, unix_mode), .max = 0777, .def = "0660",
 	  .help = "File mode, as for chmod, of a listener on unix:PATH: who may connect; the file belongs to user" },
 	{ ROUTE("backend", backend, backend),
-	  .help = "Where flows go; several separated by commas, tried in order; one that failed is tried last for a while. A name "
-	    "is looked up, and all its addresses are tried; original: the destination of a redirected connection" },
+	  .help = "Where flows go; several separated by commas, tried in order; one that did not answer is tried last for a while. "
+	    "A name is looked up, and all its addresses are tried; original: the destination of a redirected connection" },
 	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
 	  .help = "The application protocol, which decides the heartbeats; tcp: any bytes, TCP probes only; "
 	    "auto: detected from the first bytes" },
