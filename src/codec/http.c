@@ -37,7 +37,7 @@ struct exchange {
 };
 
 struct http {
-	const char *passthrough;	/* reason to go over to passthrough; NULL: none */
+	const char *passthrough;	/* reason to become passthrough; NULL: none */
 	bool is_blind[2];	/* bytes from that side are passed on unread */
 	bool is_finished[2];	/* that side has sent its FIN */
 	bool is_websocket;

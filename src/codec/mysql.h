@@ -81,7 +81,7 @@ struct mysql_packet {
 };
 
 struct mysql {
-	const char *passthrough;	/* reason to go over to passthrough, as soon as no reply is due; NULL: none */
+	const char *passthrough;	/* reason to become passthrough, as soon as no reply is due; NULL: none */
 	struct mysql_scan scan;	/* of the client's statement */
 	struct mysql_locks locks;
 	struct mysql_packet packet[2];
