@@ -200,7 +200,7 @@ struct codec {
 	 */
 	bool (*may_wait)(const void *state, enum side to);
 
-	/* Side `from` has sent its close message, so its end is orderly, even by a reset. NULL: the protocol has none. */
+	/* Side `from` has sent its close message, so its end is orderly, even with a reset. NULL: the protocol has none. */
 	bool (*said_goodbye)(const void *state, enum side from);
 
 	/*

@@ -25,7 +25,7 @@ enum dns_verdict {
 	DNS_FOUND,		/* there are addresses */
 	DNS_NONE,		/* no such name, or no address of this type */
 	DNS_FAILED,		/* this server does not know: SERVFAIL, REFUSED, a referral, ... */
-	DNS_TRUNCATED,		/* repeat the query by TCP; the addresses are those that fitted in */
+	DNS_TRUNCATED,		/* repeat the query over TCP; the addresses are those that fitted in */
 	DNS_RESPELLED,		/* the question in the reply differs from ours in upper and lower case only */
 	DNS_IGNORED,		/* not a reply to this question, or malformed */
 };

@@ -403,7 +403,7 @@ auto_actual(const void *state)
 const struct codec codec_auto = {
 	.name = "auto",
 	.traits = CODEC_MAY_BE_ANY,
-	.summary = "detected by the first bytes",
+	.summary = "detected from the first bytes",
 	.state_size = sizeof(struct finder),
 	.leg = {
 		[CLIENT] = { .kinds = ALL_KINDS, .interval_ms = 25000 },
