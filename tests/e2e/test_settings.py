@@ -162,7 +162,7 @@ WRONG = {
        for key, value in (("heartbeat_text", r":\n"), ("heartbeat_at_start", "on"))},
     ROUTE + "protocol = sse\nclient.heartbeat_text = \"data: x\\n\\n\"\n":
         '5: client.heartbeat_text: "data: x\\n\\n" does not begin with a colon, as a comment in an event stream does; write '
-        'such as ":stent\\n\\n"',
+        'one such as ":stent\\n\\n"',
     "[stent]\nworkers = 0\n" + ROUTE: '2: workers: "0" is out of range; write 1 to 256',
     "[stent]\nworkers = many\n" + ROUTE: '2: workers: "many" is not a whole number; write digits only',
     "[stent]\nlog = /var/log/x\n" + ROUTE:
