@@ -11,10 +11,10 @@
 
 #define CLI_CONFIG_PATH "/etc/stent.ini"	/* where -c is not given */
 
-/* What a command returns: the exit status. */
+/* What a command returns: its exit status. */
 enum cli_status {
 	CLI_DONE = 0,
-	CLI_FAILED = 1,		/* at its work */
+	CLI_FAILED = 1,		/* the command failed */
 	CLI_WRONG = 2,		/* the call or the settings file is wrong */
 };
 
@@ -39,7 +39,7 @@ struct command {
 	const char *words;	/* its usage but for the options: "ID"; "" for none */
 	const char *summary;	/* a few words for the list of commands */
 	const char *help;	/* lines of at most 79 columns, each ended by a newline, two blanks before an example; or NULL */
-	const struct cli_option *options;	/* ended by one without name; NULL: none that has a row */
+	const struct cli_option *options;	/* ended by one without name; NULL: none listed */
 	int (*run)(int argc, char **argv);	/* argv[0] is the command's name; returns the exit status */
 };
 

@@ -2,14 +2,14 @@
  * codec.h - the contract of a protocol codec.
  *
  * A codec follows both directions of one flow, knows where a heartbeat may be
- * inserted, writes it, and takes its reply out again. It is a pure state
+ * inserted, writes it, and removes its reply. It is a pure state
  * machine: no sockets, no clock, no logging, no allocation. All its state is
  * in state_size bytes, which the relay allocates, zeroes and frees. The laws:
  *   exact        it emits what it was fed, byte for byte, plus its heartbeats,
- *                less the replies to them, however the stream was cut.
+ *                minus the replies to them, however the stream is cut.
  *   legal        may_heartbeat() returns a kind only where the protocol allows it.
  *   passthrough  bytes that it does not understand make it emit what it holds
- *                and set out->passthrough; the relay goes on without it.
+ *                and set out->passthrough; the relay continues without it.
  *
  * A new protocol is one file and one row of the table in codec.c.
  */
@@ -25,8 +25,8 @@
 
 /* Kinds of heartbeat, as bits: may_heartbeat() returns a set of them. */
 enum heartbeat_kind {
-	HEARTBEAT_ONEWAY = 1,	/* no reply is expected; the codec may take one out all the same */
-	HEARTBEAT_PING = 2,	/* the peer replies; the codec takes the reply out */
+	HEARTBEAT_ONEWAY = 1,	/* no reply is expected; if one comes, the codec may remove it */
+	HEARTBEAT_PING = 2,	/* the peer replies; the codec removes the reply */
 	HEARTBEAT_EARLY = 4,	/* bytes that are certain to come, sent early and left out when they come */
 };
 
@@ -48,12 +48,12 @@ struct codec_out {
 	struct iovec spans[CODEC_SPANS];
 	size_t n_spans;
 	size_t scratch_used;
-	unsigned replies;	/* replies to our heartbeats, taken out by this call */
-	unsigned strays;	/* ... and taken out without counting as a reply: duplicates, late ones, errors */
+	unsigned replies;	/* replies to our heartbeats, removed by this call */
+	unsigned strays;	/* removed without counting as a reply: duplicates, late ones, errors */
 	unsigned early;		/* bytes left out by this call because they were sent early */
 	const char *refused;	/* this peer does not accept our heartbeats: why. See feed() */
 	const char *complaint;	/* `from` ended the session because of what it was sent: why. Right after a heartbeat this is evidence against heartbeats */
-	const char *passthrough;	/* set once, when the codec goes over to passthrough: why */
+	const char *passthrough;	/* set once, when the codec becomes passthrough: why */
 	const char *note;	/* set once: what the operator should know of this flow ("no heartbeats to a pooler"); logged at info */
 	uint8_t scratch[CODEC_SCRATCH];
 };
@@ -104,21 +104,21 @@ struct codec_settings {
 struct codec_close_info {
 	enum side dead;
 	const char *reason;	/* the close reason: "backend-user-timeout" */
-	int64_t quiet_ms;	/* since the last bytes from that side */
+	int64_t idle_ms;	/* since the last bytes from that side */
 };
 
-/* What the two sides have agreed on in their protocol, as by MQTT's keep-alive. Milliseconds; 0: nothing. */
+/* What the two sides have agreed on in their protocol, such as MQTT's keep-alive. Milliseconds; 0: nothing. */
 struct codec_limits {
 	int64_t interval_ms;	/* that side expects something at least this often */
-	int64_t silence_ms;	/* and takes the other one for dead after that time without a byte of its application */
+	int64_t silence_ms;	/* and considers the other one dead after this time without a byte of its application */
 };
 
-/* What a protocol makes of the settings. */
+/* Which settings apply to a protocol. */
 enum codec_trait {
 	CODEC_MAY_BE_ANY = 1,		/* it may turn out to be any other protocol */
 	CODEC_TAKES_TEXTS = 2,		/* heartbeat_send and heartbeat_expect */
 	CODEC_HAS_TRANSACTIONS = 4,	/* heartbeat_in_transaction */
-	CODEC_HAS_COMMENTS = 8,		/* heartbeat_comment */
+	CODEC_HAS_COMMENTS = 8,		/* heartbeat_text */
 };
 
 struct codec {
@@ -154,10 +154,10 @@ struct codec {
 	 * held and no reply is due in either direction; until then the codec only
 	 * stops sending heartbeats. Exception: is_early() is true of a side, so
 	 * what came is not what was sent early, and the relay resets the flow.
-	 * out->refused: `from` reacted to a heartbeat by something that is no
-	 * reply (an error to a one-way heartbeat). It was taken out where that was
+	 * out->refused: `from` reacted to a heartbeat with something that is not a
+	 * reply (an error to a one-way heartbeat). It was removed where that was
 	 * exact. The relay sends `from` no more heartbeats on this flow, and counts
-	 * it against that kind on the route; the codec still takes out the replies
+	 * it against that kind on the route; the codec still removes the replies
 	 * that are due.
 	 */
 	size_t (*feed)(void *state, enum side from, const uint8_t *buf, size_t len,
@@ -200,7 +200,7 @@ struct codec {
 	 */
 	bool (*may_wait)(const void *state, enum side to);
 
-	/* Side `from` has sent its close message, so its end is orderly, even by a reset. NULL: the protocol has none. */
+	/* Side `from` has sent its close message, so its end is orderly, even with a reset. NULL: the protocol has none. */
 	bool (*said_goodbye)(const void *state, enum side from);
 
 	/*
@@ -211,7 +211,7 @@ struct codec {
 	    uint8_t buf[CODEC_HEARTBEAT_MAX]);
 
 	/*
-	 * A reply to a ping is due from side `by`, and that it is missing means
+	 * A reply to a ping is due from side `by`, and its absence means
 	 * that this side is dead (not so while it may reply to the other side's
 	 * own ping instead). pinged: a ping has had no reply so far; where the
 	 * function is NULL that alone counts. Called for a side that has not sent
@@ -220,8 +220,8 @@ struct codec {
 	bool (*awaits_reply)(const void *state, enum side by, bool pinged);
 
 	/*
-	 * Side `to` only receives (a stream), so that it does not react to
-	 * heartbeats is no sign that it does not read. NULL: never.
+	 * Side `to` only receives (a stream), so if it does not react to
+	 * heartbeats, it may still be reading. NULL: never.
 	 */
 	bool (*receive_only)(const void *state, enum side to);
 
@@ -232,8 +232,8 @@ struct codec {
 	bool (*is_early)(const void *state, enum side to);
 
 	/*
-	 * Only a FIN ends what side `to` is being sent: one that the sender did not
-	 * send would make a part look like the whole. NULL: never.
+	 * What side `to` receives ends only with a FIN: one that the sender did not
+	 * send would make a partial message look complete. NULL: never.
 	 */
 	bool (*ends_at_fin)(const void *state, enum side to);
 

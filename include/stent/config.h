@@ -87,7 +87,7 @@ int config_read(struct config **ret, const char *path, FILE *errors);
 /*
  * One route without a file: `stent relay LISTEN BACKEND --key=value ...`.
  * options are the words after the two, "--key=value"; keys of [stent] and of
- * a route are both taken.
+ * a route are both accepted.
  */
 int config_from_args(struct config **ret, const char *listen, const char *backend,
     char *const options[], size_t n_options, FILE *errors);

@@ -1,5 +1,5 @@
 /*
- * dns.h - the messages of DNS (RFC 1035): writes a question, judges a reply.
+ * dns.h - the messages of DNS (RFC 1035): writes a question, reads a reply.
  * Does no I/O and keeps no state.
  */
 #ifndef STENT_DNS_H
@@ -25,7 +25,7 @@ enum dns_verdict {
 	DNS_FOUND,		/* there are addresses */
 	DNS_NONE,		/* no such name, or no address of this type */
 	DNS_FAILED,		/* this server does not know: SERVFAIL, REFUSED, a referral, ... */
-	DNS_TRUNCATED,		/* repeat the query by TCP; the addresses are those that fitted in */
+	DNS_TRUNCATED,		/* repeat the query over TCP; the addresses are those that fitted in */
 	DNS_RESPELLED,		/* the question in the reply differs from ours in upper and lower case only */
 	DNS_IGNORED,		/* not a reply to this question, or malformed */
 };
@@ -40,7 +40,7 @@ int dns_write_question(uint8_t buf[DNS_QUESTION_MAX], uint16_t id, const char *n
     const uint8_t spelling[DNS_SPELLING_BYTES]);
 
 /*
- * Judges a message from a server that was sent this question. respelled_is_fine:
+ * Reads a message from a server that was sent this question. respelled_is_fine:
  * the reply may spell the question with other upper and lower case.
  * ret is written when FOUND, and when TRUNCATED, if with 0 addresses.
  */

@@ -1,5 +1,5 @@
 /*
- * endpoint.h - where to listen and where to go, as written in the settings:
+ * endpoint.h - where to listen and where to connect, as written in the settings:
  * HOST:PORT, [V6]:PORT, :PORT, unix:PATH, fd:NAME, original. No I/O, no lookups.
  */
 #ifndef STENT_ENDPOINT_H

@@ -1,7 +1,7 @@
 /*
  * heartbeat.h - the engine: when a leg gets a heartbeat, and when its peer is
  * judged dead. Pure: the clock and all that is known of the flow are arguments.
- * Its functions are heartbeat_*; the relay runs it by heartbeats_* (src/relay/heartbeats.c).
+ * Its functions are heartbeat_*; the relay uses them in heartbeats_* (src/relay/heartbeats.c).
  *
  * A leg is due when one of its directions has been idle for its interval; for
  * kinds that the peer does not reply to (oneway, early) only the direction to
@@ -24,7 +24,7 @@ enum heartbeat_hold {
 	HEARTBEAT_HOLD_BUSY,	/* bytes to it are unsent or unacknowledged */
 	HEARTBEAT_HOLD_UNREAD,	/* the peer does not read what it was sent */
 	HEARTBEAT_HOLD_OTHER,	/* the other side is not known to be alive */
-	HEARTBEAT_HOLD_LIMIT,	/* the other side's application has been silent for heartbeat_limit */
+	HEARTBEAT_HOLD_LIMIT,	/* the other side's application has been idle for heartbeat_limit */
 	HEARTBEAT_HOLD_REFUSED,	/* this peer refused one: no more on this flow */
 	HEARTBEAT_HOLD_ROUTE,	/* peers of other flows of the route did */
 	HEARTBEAT_HOLD_TRIAL,	/* other flows of the route try the kind first */
@@ -58,7 +58,7 @@ struct heartbeat_leg {
 struct heartbeat_policy {
 	int64_t interval_us;	/* 0: no heartbeats */
 	int64_t timeout_us;	/* for a reply */
-	int64_t limit_us;	/* heartbeats stop when the other application has been silent for so long; 0: never */
+	int64_t limit_us;	/* heartbeats stop when the other application has been idle for this long; 0: never */
 	unsigned kind;		/* configured kind; 0: auto */
 	unsigned preferred;	/* the codec's kind for auto */
 	unsigned misses;	/* limit in a row, then the peer is dead; 0: never */
@@ -108,7 +108,7 @@ struct heartbeat_outcome {
 	unsigned kind;		/* HEARTBEAT_SEND: of the heartbeat */
 	int64_t again_us;	/* HEARTBEAT_WAIT: when to check again, or earlier */
 	bool missed;		/* a reply has just been missed; h->misses says how many in a row */
-	bool went_mute;		/* a ping timed out and the peer has never replied: it is pinged no more */
+	bool went_mute;		/* a ping timed out and the peer has never replied: it is no longer pinged */
 };
 
 /* When to check a leg again that is held for h->hold. */
@@ -125,13 +125,13 @@ void heartbeat_sent(struct heartbeat_leg *h, unsigned kind, int64_t now_us, uint
 /* n replies came. Returns the kind that was on trial and is now accepted; 0: none was. */
 unsigned heartbeat_replied(struct heartbeat_leg *h, unsigned n, int64_t now_us);
 
-/* The peer reacted to a heartbeat by something else than a reply: it gets no more. */
+/* The peer reacted to a heartbeat with something other than a reply: it gets no more. */
 void heartbeat_refused(struct heartbeat_leg *h);
 
 /*
  * How long a heartbeat is on trial; if the peer closes in this time, the heartbeat is blamed. One second, or half the
  * interval if that is shorter. With was_accepted (the peer has accepted that kind before) at most a tenth of the
- * interval: some closes fall into this time by chance.
+ * interval: some closes fall within this time by chance.
  */
 int64_t heartbeat_trial_us(const struct heartbeat_policy *p, bool was_accepted);
 /* Ends the trial of a kind other than ping when its time is over: it is accepted. Returns that kind; 0: none. */

@@ -1,11 +1,11 @@
 /*
- * nearest.h - the right word nearest to a wrong one: "did you mean ...?".
- * Call nearest_start(), nearest_offer() for every right word, nearest_best().
+ * nearest.h - the valid word nearest to a wrong one: "did you mean ...?".
+ * Call nearest_start(), nearest_offer() for every valid word, nearest_best().
  */
 #ifndef STENT_NEAREST_H
 #define STENT_NEAREST_H
 
-#define NEAREST_MAX 64	/* bytes; longer words are near to nothing */
+#define NEAREST_MAX 64	/* bytes; longer words match nothing */
 
 struct nearest {
 	const char *word;
@@ -15,7 +15,7 @@ struct nearest {
 
 void nearest_start(struct nearest *n, const char *word);
 void nearest_offer(struct nearest *n, const char *right);
-/* NULL: none is near enough to be meant. Belongs to n. */
+/* NULL: none is near enough. Belongs to n. */
 const char *nearest_best(const struct nearest *n);
 
 /* What a key or value of an earlier version is called now; NULL: it never was one. */

@@ -1,6 +1,6 @@
 /*
  * own_ends.h - the local addresses of this process's connections to backends,
- * by which a client that is one of them is recognised: a loop. Shared by the
+ * by which a client that is one of them is recognized: a loop. Shared by the
  * process; any thread.
  */
 #ifndef STENT_OWN_ENDS_H
@@ -24,7 +24,7 @@ void own_ends_add(int fd, const struct address *local, const struct address *rem
 
 /*
  * True when the accepted socket fd, whose client has this address, is the other end of such a connection that is
- * still there, also when a firewall redirected it. Costs a system call only where an address fits.
+ * still open, also when a firewall redirected it. Costs a system call only where an address matches.
  */
 bool own_ends_find(int fd, const struct address *client, struct own_end *ret);
 

@@ -62,7 +62,7 @@ struct flow_info {
 		int64_t rtt_us;		/* last, smoothed and worst round trip of a reply; -1: none yet. */
 		int64_t srtt_us;	/* without replies rtt_us is the kernel's estimate, from flow_info_add_kernel() */
 		int64_t worst_us;
-		int64_t quiet_ms;	/* since the last bytes from this side */
+		int64_t idle_ms;	/* since the last bytes from this side */
 		int64_t heard_ms;	/* since its last known sign of life: bytes, or an acknowledgement (flow_info_add_kernel()) */
 		int64_t sign_max_age_ms;	/* an older sign of life does not count; 0: any counts */
 		unsigned probes, probes_max;	/* TCP probes without an acknowledgement in a row; with probes_max it is dead */
@@ -77,7 +77,7 @@ struct flow_info {
 
 #define PASSTHROUGH_ROWS 64	/* the last is for reasons that did not fit: "other" */
 
-/* Flows that went over to passthrough for one reason. */
+/* Flows that became passthrough for one reason. */
 struct passthrough_count {
 	uint64_t reason;		/* the address of a static string; 0: the row is unused */
 	uint64_t flows;
@@ -85,7 +85,7 @@ struct passthrough_count {
 
 /* NULL: the row is unused. */
 const char *passthrough_reason(const struct passthrough_count *c);
-/* Of one writer; reason is a static string. */
+/* For a single writer; reason is a static string. */
 void passthrough_add(struct passthrough_count counts[PASSTHROUGH_ROWS], const char *reason, uint64_t flows);
 
 /* Counters that one relay alone writes (relaxed) and anyone may read. */
@@ -122,7 +122,7 @@ void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
  */
 struct relay *relay_new(struct event_base *base, const struct config *config, struct relay_shared *shared,
     struct relay_counters *counters, int index, void (*on_end)(void *arg), void *arg);
-void relay_free(struct relay *r);	/* ends what is left at once, reason drain; NULL is fine */
+void relay_free(struct relay *r);	/* ends the remaining flows at once, reason drain; NULL is fine */
 
 /* A new flow from an accepted socket, which the relay owns from now on. */
 void relay_open(struct relay *r, int fd, const struct route *route, const struct address *client);

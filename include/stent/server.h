@@ -18,7 +18,7 @@ struct server;
 
 /* Binds every listener and starts the workers. 0, or -errno (logged with the address). */
 int server_start(struct server **ret, const struct config *config, struct event_base *base);
-/* Accepts from now on, while somebody runs the base. 0 or -errno. */
+/* Starts accepting; the caller runs the base. 0 or -errno. */
 int server_accept(struct server *s);
 /* Accepts, and runs the base until drained. 0 or -errno. */
 int server_run(struct server *s);

@@ -77,9 +77,9 @@ bool socket_is_from_ourselves(int fd);
 /* The original destination of a redirected flow. 0 or -errno. */
 int socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len);
 
-/* Closes by a reset: what is unsent is discarded. */
+/* Closes with a reset: what is unsent is discarded. */
 void socket_reset(int fd);
-/* A close is by a reset from now on, also by the kernel at the end of this process. */
+/* From now on a close sends a reset, also when the kernel closes at the end of this process. */
 void socket_set_reset_at_close(int fd, bool on);
 
 void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's default */

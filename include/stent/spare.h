@@ -12,7 +12,7 @@
 /* Holds n of them, or as many as are available, from now on. */
 void spare_hold(int n);
 
-/* Refills them. 0 or -errno: no more clients should be accepted. Free of cost if none was given away. */
+/* Refills them. 0 or -errno: no more clients should be accepted. Costs nothing if none was given away. */
 int spare_fill(void);
 
 /* Closes one, so that the caller can open something at once; another thread may be faster. False: none is left. */

@@ -57,7 +57,7 @@ int transport_take_error(const struct transport *t);
 int transport_shutdown(struct transport *t);
 enum transport_end { TRANSPORT_FIN, TRANSPORT_RESET };	/* a reset discards what is not delivered yet */
 void transport_close(struct transport *t, enum transport_end how);
-/* A close is by a reset from now on, also by the kernel at the end of this process. */
+/* From now on a close sends a reset, also when the kernel closes at the end of this process. */
 void transport_reset_at_close(struct transport *t, bool on);
 
 /* --- what the kernel knows of the peer --- */

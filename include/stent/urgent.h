@@ -13,7 +13,7 @@ void urgent_attend(void);
 /* Has the kernel signal this socket's urgent data to the calling thread. */
 void urgent_watch(int fd);
 
-/* How often it was signalled to this thread, for any of its sockets. The byte may still be under way. */
+/* How often it was signalled to this thread, for any of its sockets. The byte may still be in flight. */
 unsigned urgent_signals(void);
 
 #endif

@@ -47,7 +47,7 @@ bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);
 /* For fn of worker_call(): ends them all. Returns how many. */
 size_t worker_kill_all(struct worker *w, enum close_reason reason);
 
-/* Has it end what is left (reason drain), send close messages, and stop; does not wait. */
+/* Makes it end the remaining flows (reason drain), send close messages, and stop; does not wait. */
 void worker_end(struct worker *w);
 /* The same, then joins the thread and frees everything. */
 void worker_stop(struct worker *w);

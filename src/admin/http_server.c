@@ -219,7 +219,7 @@ handle_request(struct http *h, struct request *q, struct response *r)
 			pages[i].get(h, q->query, r);
 			return;
 		}
-	respond_text(r, 404, "known are /, /status, /flows, /metrics and /healthz");
+	respond_text(r, 404, "not found; use one of /, /status, /flows, /metrics and /healthz");
 }
 
 static const char *

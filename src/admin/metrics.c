@@ -63,7 +63,7 @@ by_passthrough(struct evbuffer *out, const struct passthrough_count counts[PASST
 {
 	static const char name[] = "stent_passthrough_flows_total";
 
-	head(out, name, "counter", "Flows whose protocol was not understood and that are relayed as plain bytes, by reason.");
+	head(out, name, "counter", "Flows relayed as plain bytes because their protocol was not understood, by reason.");
 	for (size_t i = 0; i < PASSTHROUGH_ROWS; i++) {
 		const char *reason = passthrough_reason(&counts[i]);
 
@@ -97,9 +97,9 @@ metrics_write(struct evbuffer *out, struct server *s)
 	evbuffer_add_printf(out, "stent_build_info{version=\"%s\"} 1\n", STENT_VERSION);
 	head(out, "stent_uptime_seconds", "gauge", "Seconds since the start.");
 	evbuffer_add_printf(out, "stent_uptime_seconds %.3f\n", (double)server_uptime_ms(s) / 1000);
-	single(out, "stent_draining", "gauge", "1 while no new flow is accepted and the open ones may end.",
+	single(out, "stent_draining", "gauge", "1 while draining: no new flows are accepted, open ones may end.",
 	    server_is_draining(s));
-	single(out, "stent_flows_max", "gauge", "Limit of open flows.",
+	single(out, "stent_flows_max", "gauge", "Maximum number of open flows.",
 	    (uint64_t)server_max_flows(s));
 	by_worker(out, s);
 	single(out, "stent_flows_total", "counter", "Flows that were accepted.", sum.flows_total);

@@ -56,7 +56,7 @@ bytes_of(const struct flow_info *f)
 static uint64_t
 idle_of(const struct flow_info *f)
 {
-	int64_t c = f->leg[CLIENT].quiet_ms, b = f->leg[BACKEND].quiet_ms;
+	int64_t c = f->leg[CLIENT].idle_ms, b = f->leg[BACKEND].idle_ms;
 
 	return (uint64_t)(c < b ? c : b);
 }
@@ -313,7 +313,7 @@ flow_leg(const struct flow_info *f, enum side side)
 	    "rtt_ms", milliseconds(f->leg[side].rtt_us),
 	    "smoothed_rtt_ms", milliseconds(f->leg[side].srtt_us),
 	    "worst_rtt_ms", milliseconds(f->leg[side].worst_us),
-	    "idle_seconds", seconds(f->leg[side].quiet_ms),
+	    "idle_seconds", seconds(f->leg[side].idle_ms),
 	    "fin", (int)f->leg[side].fin);
 }
 

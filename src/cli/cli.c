@@ -23,7 +23,7 @@
 const struct command commands[] = {
 	{ "run", "", "relay in the foreground",
 	  "Relays until a signal: SIGTERM or SIGINT accepts no new flows, waits up to\n"
-	  "drain_timeout for the open ones, and stops (a second one: at once).\n"
+	  "drain_timeout for the open ones, and stops (at once on a second signal).\n"
 	  "SIGUSR1 reopens the log file.\n",
 	  OPTIONS(CONFIG("the settings file")), cli_run },
 	{ "relay", "LISTEN BACKEND [--KEY=VALUE ...]", "one route without a settings file",
@@ -35,11 +35,11 @@ const struct command commands[] = {
 	{ "demo", "", "watch one flow die and one survive",
 	  "A WebSocket server, a middlebox that drops idle connections, and three clients\n"
 	  "in one process: no network, no root, about 30 seconds. Exit status 0 when it\n"
-	  "went as expected.\n",
+	  "ended as expected.\n",
 	  OPTIONS(FLAG("--web", web, "also show it on a web page on loopback, until Ctrl-C")), cli_demo },
 	{ "check", "", "check a settings file; print all settings, or every error",
-	  "Prints the settings with every default filled in, as a file that means the\n"
-	  "same. Exit status 2 when the file is wrong: every error with its line.\n",
+	  "Prints the settings as a file with every default filled in. Exit status 2 when\n"
+	  "the file is wrong; then every error is printed with its line.\n",
 	  OPTIONS(CONFIG("the settings file")), cli_check },
 	{ "status", "", "version, counters and routes of a running stent", NULL,
 	  OPTIONS(FLAG("--json", json, "print JSON"), WHERE), cli_status },
@@ -56,8 +56,8 @@ const struct command commands[] = {
 	  "The same as SIGTERM, and returns at once.\n",
 	  OPTIONS(FLAG("--now", now, "do not wait for the open flows"), WHERE), cli_drain },
 	{ "healthcheck", "", "exit status 0 when stent runs and is not draining, else 1",
-	  "For Docker's HEALTHCHECK and for scripts. A stent at its limit (max_flows, or\n"
-	  "no descriptors) is healthy: a restart would end the flows it has.\n",
+	  "For Docker's HEALTHCHECK and for scripts. A stent at its limit (max_flows or\n"
+	  "descriptors) is healthy: a restart would end its flows.\n",
 	  OPTIONS(WHERE), cli_healthcheck },
 	{ "help", "[COMMAND | keys]", "help on a command, or on every key of the settings",
 	  "On a command, the same as `stent COMMAND --help`. JSON without a topic is the\n"

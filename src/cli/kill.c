@@ -16,7 +16,7 @@ cli_kill(int argc, char **argv)
 	if (words < 0)
 		return CLI_WRONG;
 	if (words == 0 || strspn(argv[1], "0123456789") != strlen(argv[1]) || strlen(argv[1]) > 20) {
-		cli_error("stent kill: needs the id of a flow, a number; `stent top` shows them");
+		cli_error("stent kill: needs the id of a flow (a number); `stent top` shows them");
 		return CLI_WRONG;
 	}
 	snprintf(request, sizeof(request), "kill %s", argv[1]);

@@ -192,7 +192,7 @@ cli_relay(int argc, char **argv)
 	struct config *config;
 
 	if (argc < 3 || argv[1][0] == '-' || argv[2][0] == '-') {
-		cli_error("stent relay: needs LISTEN and BACKEND first, as in: stent relay :6432 db1:5432");
+		cli_error("stent relay: needs LISTEN and BACKEND, as in: stent relay :6432 db1:5432");
 		return CLI_WRONG;
 	}
 	if (config_from_args(&config, argv[1], argv[2], argv + 3, (size_t)argc - 3, stderr) != 0)

@@ -354,7 +354,7 @@ auto_finish(void *state, enum side from, struct codec_out *out)
 	if (f->inner != NULL)
 		f->inner->finish(f->inner_state, from, out);
 	else if (f->look.has_first)
-		out->passthrough = "it ended before its protocol was known";
+		out->passthrough = "it ended before its protocol was detected";
 	else
 		f->look.is_finished[from] = true;	/* mostly a health check */
 }
@@ -386,7 +386,7 @@ auto_why_none(const void *state, enum side to)
 {
 	(void)state;
 	(void)to;
-	return "its protocol is not known yet";
+	return "protocol not detected yet";
 }
 
 static const struct codec *
@@ -403,7 +403,7 @@ auto_actual(const void *state)
 const struct codec codec_auto = {
 	.name = "auto",
 	.traits = CODEC_MAY_BE_ANY,
-	.summary = "detected by the first bytes",
+	.summary = "detected from the first bytes",
 	.state_size = sizeof(struct finder),
 	.leg = {
 		[CLIENT] = { .kinds = ALL_KINDS, .interval_ms = 25000 },

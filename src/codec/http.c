@@ -37,7 +37,7 @@ struct exchange {
 };
 
 struct http {
-	const char *passthrough;	/* reason to go over to passthrough; NULL: none */
+	const char *passthrough;	/* reason to become passthrough; NULL: none */
 	bool is_blind[2];	/* bytes from that side are passed on unread */
 	bool is_finished[2];	/* that side has sent its FIN */
 	bool is_websocket;
@@ -119,7 +119,7 @@ upgrade(struct http *h)
 	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) != 0)
 		return "upgrade to another protocol";
 	if ((facts & FACT_UPGRADE_WS) == 0 || (facts & FACT_WS_ACCEPT) == 0 || !x->wants_websocket)
-		return "101 that is no WebSocket handshake";
+		return "101 that is not a WebSocket handshake";
 	if (x->part[CLIENT] != PART_START)
 		return "101 before the request has ended";
 	memset(&h->ws, 0, sizeof(h->ws));
@@ -441,7 +441,7 @@ static const char *
 why_no_events(const struct http_head *head)
 {
 	if ((head->facts & (FACT_EVENTS | FACT_TYPE_OTHER)) != FACT_EVENTS || head->status > 299)
-		return "response is no event stream";
+		return "the response is not an event stream";
 	if ((head->facts & (FACT_ENCODED | FACT_CODING_OTHER)) != 0)
 		return "compressed event stream";
 	return "event stream with a Content-Length";
@@ -477,7 +477,7 @@ why_none(const void *state, enum side to)
 	if (!h->is_websocket)
 		return why_none_in_exchange(h, to);
 	if (h->is_finished[to])
-		return "it is half-closed";
+		return "half-closed";
 	return ws_why_none(&h->ws, to);
 }
 

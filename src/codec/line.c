@@ -40,7 +40,7 @@ line_configure(void *state, const struct codec_settings *settings)
 {
 	struct line *l = state;
 
-	/* A reply that is due is recognised by the text of the settings. */
+	/* A reply that is due is recognized by the text of the settings. */
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		if (l->stream[s].due > 0 || l->stream[s].held > 0)
 			return false;

@@ -4,7 +4,7 @@
  * Ping: COM_STATISTICS, the only command whose reply leaves the session of a
  * real server unchanged (COM_PING resets ROW_COUNT). It costs a server with
  * thousands of sessions much time: there most heartbeats are one-way. Other
- * servers, recognised by their greeting, get COM_PING. One-way: COM_STMT_CLOSE
+ * servers, recognized by their greeting, get COM_PING. One-way: COM_STMT_CLOSE
  * of a statement that does not exist. Other servers may reply to it (Sphinx), so
  * there only if configured.
  *
@@ -283,7 +283,7 @@ mysql_why_none(const void *state, enum side to)
 		return NULL;
 	if (s->in_transaction)
 		return "in a transaction";
-	return mysql_holds_locks(s) ? "it may hold locks" : NULL;
+	return mysql_holds_locks(s) ? "the session may hold locks" : NULL;
 }
 
 static bool
@@ -379,7 +379,7 @@ mysql_close_message(void *state, enum side to, const struct codec_close_info *in
 	n = snprintf((char *)buf + MYSQL_HEAD, CODEC_CLOSE_MESSAGE_MAX - MYSQL_HEAD,
 	    "\xff%c%c#08S01stent: lost the connection to the server (%s), which was idle for "
 	    "%lld.%lld s; the statement may have run", ER_SERVER_SHUTDOWN & 0xff, ER_SERVER_SHUTDOWN >> 8, info->reason,
-	    (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
+	    (long long)(info->idle_ms / 1000), (long long)(info->idle_ms % 1000 / 100));
 	if (n <= 0 || n >= CODEC_CLOSE_MESSAGE_MAX - MYSQL_HEAD)
 		return 0;
 	buf[0] = (uint8_t)n;

@@ -20,7 +20,7 @@
 #define MYSQL_BODY_MAX 24	/* bytes of a reply's packet that are read */
 #define MYSQL_HEAD 4		/* 3 bytes of length, one of sequence */
 #define MYSQL_FULL 0xffffffu	/* a packet of this length is continued in the next */
-#define MYSQL_JUDGED 3		/* bytes of a payload by which a reply to a heartbeat is recognised */
+#define MYSQL_JUDGED 3		/* bytes of a payload by which a reply to a heartbeat is recognized */
 
 /* Capabilities that change the protocol. */
 #define CAP_MYSQL 0x1u			/* not MariaDB: then there are no extended ones */
@@ -81,7 +81,7 @@ struct mysql_packet {
 };
 
 struct mysql {
-	const char *passthrough;	/* reason to go over to passthrough, as soon as no reply is due; NULL: none */
+	const char *passthrough;	/* reason to become passthrough, as soon as no reply is due; NULL: none */
 	struct mysql_scan scan;	/* of the client's statement */
 	struct mysql_locks locks;
 	struct mysql_packet packet[2];

@@ -373,5 +373,5 @@ mysql_server_passthrough(struct mysql *s, const char *why)
 {
 	if (s->passthrough == NULL)
 		s->passthrough = why;
-	s->pings_due = 0;	/* replies cannot be recognised any more */
+	s->pings_due = 0;	/* replies cannot be recognized any more */
 }

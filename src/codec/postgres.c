@@ -36,7 +36,7 @@ pg_passthrough(struct pg *pg, enum side from, const char *reason)
 	if (pg->passthrough == NULL)
 		pg->passthrough = reason;
 	if (from == BACKEND)
-		pg->syncs_due = 0;		/* the replies cannot be recognised any more */
+		pg->syncs_due = 0;		/* the replies cannot be recognized any more */
 }
 
 /* What comes from that side is not read: after a cancel request, or before passthrough. */
@@ -142,7 +142,7 @@ report_note(struct pg *pg, struct codec_out *out)
 		[PG_NOTE_POOLER] = "the server is a connection pooler: no heartbeats to the backend",
 		[PG_NOTE_NO_KEY] = "the server sent no process number: no heartbeats to the backend",
 		[PG_NOTE_FROM_POOLER] = "the client looks like a connection pooler: heartbeats to it only while a query runs "
-		    "(if it is none, such as Go's pgx, give it a parameter that sorts after \"user\", such as work_mem)",
+		    "(if it is not one, like Go's pgx, give it a parameter that sorts after \"user\", such as work_mem)",
 	};
 
 	if (pg->note != PG_NOTE_NONE && pg->note != PG_NOTE_REPORTED) {
@@ -174,7 +174,7 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 	codec_emit(out, unsent, (size_t)(p - unsent));
 	report_note(pg, out);
 	if (pg->refuses)
-		out->refused = "it replied to a Sync by something other than ReadyForQuery";
+		out->refused = "it replied to a Sync with something other than ReadyForQuery";
 	pg->refuses = false;
 	if (pg->passthrough != NULL && pg->syncs_due == 0)
 		out->passthrough = pg->passthrough;

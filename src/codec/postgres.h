@@ -97,7 +97,7 @@ struct pg_error {
 struct pg {
 	struct pg_stream stream[2];	/* indexed by the side that sends */
 	struct pg_ledger ledger;
-	const char *passthrough;	/* reason to go over to passthrough; NULL: none */
+	const char *passthrough;	/* reason to become passthrough; NULL: none */
 	uint32_t pid;
 	uint8_t key[PG_KEY_MAX];
 	uint8_t key_len;		/* 0: no key was seen, or one too long */
@@ -152,7 +152,7 @@ struct pg {
 	uint32_t wal_data;		/* bytes of WAL in it */
 };
 
-/* postgres.c: goes over to passthrough because of what `from` sent. */
+/* postgres.c: becomes passthrough because of what `from` sent. */
 void pg_passthrough(struct pg *pg, enum side from, const char *reason);
 
 #define PG_CANCEL_MAX 268	/* length of a CancelRequest, with the longest key of all */

@@ -9,7 +9,7 @@
  * client too, as the session is over.
  *
  * An ERROR in that place comes from a pooler that found no server for the Sync,
- * and the session goes on: it is left out like the ReadyForQuery after it. Its
+ * and the session continues: it is left out like the ReadyForQuery after it. Its
  * first bytes are held until its severity is known.
  */
 #include <assert.h>

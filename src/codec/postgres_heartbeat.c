@@ -138,7 +138,7 @@ pg_why_none(const void *state, enum side to)
 	if (to == CLIENT && pg->from_pooler)
 		return "the client is a pooler";
 	if (to == CLIENT && pg->strict != PG_NOT_STRICT && !pg->in_both)
-		return pg->strict == PG_WAITS_FOR_NOTIFICATIONS ? "it listens for notifications" : "it calls functions by their number";
+		return pg->strict == PG_WAITS_FOR_NOTIFICATIONS ? "the client waits for notifications" : "the client uses function calls";
 	if (pg->in_both)
 		return "replication: both ends send their own";
 	if (pg->in_copy || pg->ledger.copying)
@@ -147,7 +147,7 @@ pg_why_none(const void *state, enum side to)
 		return "statement running";
 	if (pg->status != 'I')
 		return "in a transaction";
-	return to == CLIENT ? "no parameter to repeat" : "replies cannot be recognised";
+	return to == CLIENT ? "no parameter to repeat" : "replies cannot be recognized";
 }
 
 bool
@@ -251,7 +251,7 @@ put_cause(const struct codec_close_info *info, char *text, size_t size)
 	if (is_death(info)) {
 		snprintf(text, size, "terminating connection: stent found the database server dead "
 		    "(%s, idle for %lld.%lld s)", info->reason,
-		    (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
+		    (long long)(info->idle_ms / 1000), (long long)(info->idle_ms % 1000 / 100));
 		return "08006";
 	}
 	if (strstr(info->reason, "-idle") != NULL) {

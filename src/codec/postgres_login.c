@@ -95,7 +95,7 @@ pg_startup_at(struct pg *pg, uint16_t off, uint8_t byte)
  * A driver names the user first. PgBouncer names the database first, then
  * encoding, date style, time zone and application by its settings, and the user
  * last. Pgpool-II sorts its client's names. By that a pooler in front of us is
- * recognised. With only the two names that everybody sends it may be another
+ * recognized. With only the two names that everybody sends it may be another
  * client: Go's pgx sends its names in a random order. It is taken for a pooler,
  * since a heartbeat at rest harms a pooler, and its absence harms nobody. A name
  * that sorts after "user" shows that it is none: both poolers would put it last.
@@ -208,7 +208,7 @@ pg_param_begin(struct pg *pg)
 
 /*
  * A name is whole. PgBouncer reports the parameters that it keeps for its
- * clients in an order that no PostgreSQL has: by that it is recognised even
+ * clients in an order that no PostgreSQL has: by that it is recognized even
  * when the process number that it invented is a small one.
  */
 static void

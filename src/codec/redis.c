@@ -1,7 +1,7 @@
 /*
  * redis.c - Redis and Valkey: the heartbeats, and their replies taken out again.
  *
- * Ping: PING, which every server and proxy knows. Its reply is recognised by its
+ * Ping: PING, which every server and proxy knows. Its reply is recognized by its
  * place, as replies come in the order of the commands: so only while every
  * command is known to get one reply (redis_ledger.c). One-way, opt-in: an empty
  * line, which a real server skips, but proxies close at (twemproxy) or reply to
@@ -31,11 +31,11 @@ static const char *const pongs[] = {
 #define N_PONGS (sizeof(pongs) / sizeof(pongs[0]))
 
 static const char *const refusals[REFUSED_COUNT] = {
-	[REFUSED_PERMISSION] = "this user may not PING",
+	[REFUSED_PERMISSION] = "this user has no permission for PING",
 	[REFUSED_UNKNOWN] = "PING is refused",
 	[REFUSED_ODDLY] = "unexpected reply to PING",
 	[REFUSED_LINE] = "an empty line gets a reply: set backend.heartbeat_kind = ping",
-	[REFUSED_LATE] = "one reply too many, after an empty line: set backend.heartbeat_kind = ping",
+	[REFUSED_LATE] = "an extra reply after an empty line: set backend.heartbeat_kind = ping",
 };
 
 /* No reply to a heartbeat is due, nor held back. */
@@ -222,7 +222,7 @@ redis_reply_passthrough(struct redis *s, const char *why)
 {
 	if (s->passthrough == NULL)
 		s->passthrough = why;
-	s->pings_due = 0;	/* replies cannot be recognised any more */
+	s->pings_due = 0;	/* replies cannot be recognized any more */
 	s->empty_lines = 0;
 }
 
@@ -334,7 +334,7 @@ why_no_ping(const struct redis *s)
 	if (s->refusal != REFUSED_NOT)
 		return refusals[s->refusal];
 	if (s->replica)
-		return "a replication link";
+		return "replication link";
 	if (s->stream && !s->count_is_unsure)
 		return "MONITOR, or a subscription kept by HELLO 2";
 	if (s->count_is_unsure || s->no_ping)
@@ -363,7 +363,7 @@ why_nothing(const struct redis *s)
 	if (s->one_shot != 0)
 		return "after a command that holds for the next one only";
 	if (s->replica)
-		return "a replication link";
+		return "replication link";
 	if (redis_is_busy(s) && !s->while_busy[BACKEND])
 		return "command running";
 	return NULL;
@@ -461,7 +461,7 @@ redis_close_message(void *state, enum side to, const struct codec_close_info *in
 	n = snprintf((char *)buf, CODEC_CLOSE_MESSAGE_MAX,
 	    "-ERR stent: lost the connection to the server (%s), which was idle for %lld.%lld s; "
 	    "the command may have run\r\n",
-	    info->reason, (long long)(info->quiet_ms / 1000), (long long)(info->quiet_ms % 1000 / 100));
+	    info->reason, (long long)(info->idle_ms / 1000), (long long)(info->idle_ms % 1000 / 100));
 	return n > 0 && n < CODEC_CLOSE_MESSAGE_MAX ? (size_t)n : 0;
 }
 

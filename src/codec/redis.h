@@ -91,7 +91,7 @@ enum redis_refusal {
 enum redis_one_shot { ONE_SHOT_SKIP = 1, ONE_SHOT_ASKING = 2, ONE_SHOT_CACHING = 4 };
 
 struct redis {
-	const char *passthrough;	/* reason to go over to passthrough, as soon as no reply is due; NULL: none */
+	const char *passthrough;	/* reason to become passthrough, as soon as no reply is due; NULL: none */
 
 	struct {		/* the current command of the client */
 		uint64_t left;		/* of an argument's bytes, with its CR LF */

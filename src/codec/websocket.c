@@ -7,7 +7,7 @@
  *
  * A one-way heartbeat is an unsolicited empty pong. None goes to a side that
  * waits for a pong of its own: it would take ours for it, and believe in a peer
- * that may be dead. A ping carries a token, by which its pong is recognised.
+ * that may be dead. A ping carries a token, by which its pong is recognized.
  * Masking keys are zeros: our payloads cannot be chosen by a script (10.3), and
  * a server that forgets to unmask returns them unharmed.
  */
@@ -624,6 +624,6 @@ ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *inf
 		return 0;
 	s->is_closed = true;
 	snprintf(payload + 2, sizeof(payload) - 2, "stent: %s, %s idle for %lld s", info->reason,
-	    side_name(info->dead), (long long)(info->quiet_ms / 1000));
+	    side_name(info->dead), (long long)(info->idle_ms / 1000));
 	return write_frame(buf, to, OP_CLOSE, payload, 2 + strlen(payload + 2));
 }

@@ -202,7 +202,7 @@ resolve_interval(struct heartbeats *b, struct leg_heartbeats *l)
 		leg->heartbeat_ms = l->usable != 0 ? auto_interval(b, l->side) : 0;
 		leg->heartbeat_is_auto = b->may_be_any;
 		if (leg->heartbeat_ms == 0 && leg->heartbeat_kind != 0 && l->own_kind && !b->may_be_any)
-			errors_add(b->errors, l->kind->line, "%s: this kind has no interval of its own; write also "
+			errors_add(b->errors, l->kind->line, "%s: this kind has no default interval; write also "
 			    "%s.heartbeat = 25s", l->kind->name, side_name(l->side));
 	} else if (is_wanted && l->usable == 0) {
 		if (l->kinds == 0 && must_report(b, l, l->heartbeat, l->own_heartbeat))
@@ -225,11 +225,11 @@ check_lines(struct heartbeats *b, const struct section *s)
 
 		for (size_t i = 0; i < 2; i++)
 			if (!b->takes_texts && section_owns(s, texts[i]) && !texts[i]->is_guess && (texts[i]->side >= 0 || side == CLIENT))
-				errors_add(b->errors, texts[i]->line, "%s: only protocol = %s has a text of its own to "
-				    "send; remove this", texts[i]->name,
+				errors_add(b->errors, texts[i]->line, "%s: only protocol = %s takes such a text; "
+				    "remove this", texts[i]->name,
 				    name_with(CODEC_TAKES_TEXTS));
 		if (b->takes_texts && l->expect != NULL && l->send == NULL && section_owns(s, l->expect))
-			errors_add(b->errors, l->expect->line, "%s: no heartbeat is sent that this could be the reply to; write %s.heartbeat_send",
+			errors_add(b->errors, l->expect->line, "%s: no heartbeat is sent, so no reply can come; write %s.heartbeat_send",
 			    l->expect->name, side_name(l->side));
 	}
 }
@@ -285,12 +285,12 @@ warn_of_haste(const struct heartbeats *b, const struct leg_heartbeats *l, const 
 	const bool pings = (leg->heartbeat_kind != 0 ? leg->heartbeat_kind : l->kinds) & HEARTBEAT_PING;
 
 	if (leg->heartbeat_ms > 0 && leg->heartbeat_ms < HASTY_MS && l->heartbeat != NULL)
-		errors_warn(b->errors, l->heartbeat->line, "%s: with \"%s\" an idle flow costs at least %" PRId64 " packets an "
+		errors_warn(b->errors, l->heartbeat->line, "%s: with \"%s\" an idle flow costs at least %" PRId64 " packets per "
 		    "hour on each such leg; write 1s or more, such as 25s", l->heartbeat->name, l->heartbeat->text,
 		    packets_an_hour(leg->heartbeat_ms));
 	if (leg->heartbeat_ms > 0 && pings && leg->heartbeat_timeout_ms < HASTY_MS && timeout != NULL)
 		errors_warn(b->errors, timeout->line, "%s: with \"%s\" a peer that is slow or hangs is pinged again, which costs "
-		    "up to %" PRId64 " packets an hour, and a busy one is taken for dead; write 1s or more, such as 30s",
+		    "up to %" PRId64 " packets per hour, and a busy one is considered dead; write 1s or more, such as 30s",
 		    timeout->name, timeout->text, packets_an_hour(leg->heartbeat_timeout_ms));
 }
 

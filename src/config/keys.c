@@ -46,61 +46,62 @@ static const struct word on_dead[] = {
 
 const struct key keys[] = {
 	{ PROCESS("workers", count, workers), .min = 1, .max = CONFIG_WORKERS_MAX, .words = automatic, .def = "auto",
-	  .help = "Threads that relay; auto: one a core" },
+	  .help = "Number of relaying threads; auto: one per core" },
 	{ PROCESS("log", log, log), .def = "stderr",
-	  .help = "Where the log goes; a file is opened again on SIGUSR1" },
+	  .help = "Where the log goes; a file is reopened on SIGUSR1" },
 	{ PROCESS("log_format", word, log.format), .words = formats, .def = "text",
 	  .help = "How a log line is written" },
 	{ PROCESS("log_level", word, log.level), .words = levels, .def = "info",
-	  .help = "Minimum severity of the lines that are logged; a flow's end is info, its start debug" },
+	  .help = "Minimum severity of logged lines; the end of a flow is info, its start debug" },
 	{ PROCESS("control", path, control), .words = off, .def = CONFIG_CONTROL_PATH,
 	  .help = "Socket for stent status, top, kill, drain and healthcheck" },
 	{ PROCESS("admin", admin, admin), .words = off, .def = "127.0.0.1:9464",
 	  .help = "Where the status page, /metrics, /healthz and /flows are served, without a password" },
 	{ PROCESS("admin_hosts", hosts, admin_hosts), .words = off, .def = "off",
-	  .help = "Host names that a browser or scraper may use for them (the Host header), besides addresses, the "
+	  .help = "Host names accepted in the Host header of requests to admin, besides addresses, the "
 	    "machine's own names, and names without a dot" },
 	{ PROCESS("user", user, user), .words = off, .def = "nobody",
 	  .help = "The user that stent switches to when started as root; off: it stays root" },
 	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",
-	  .help = "Limit of open flows; auto: what the limits on descriptors and epoll watches allow" },
+	  .help = "Maximum number of open flows; auto: what the limits on descriptors and epoll watches allow" },
 	{ PROCESS("drain_timeout", duration, drain_timeout_ms), .max = DAYS(7), .def = "30s",
-	  .help = "How long stent waits for its flows to end after it was told to stop" },
+	  .help = "How long stent waits for open flows to end when it is stopped" },
 
 	{ ROUTE("listen", listen, listen),
 	  .help = "Where clients connect; several separated by commas. 0.0.0.0:PORT is IPv4, [::]:PORT IPv6, "
 	    ":PORT both; fd:NAME is a socket from systemd, unix:@NAME an abstract one" },
 	{ ROUTE("unix_mode", mode, unix_mode), .max = 0777, .def = "0660",
-	  .help = "Who may connect to a listener on unix:PATH, as chmod has it; the file belongs to user" },
+	  .help = "File mode, as for chmod, of a listener on unix:PATH: who may connect; the file belongs to user" },
 	{ ROUTE("backend", backend, backend),
-	  .help = "Where flows go; several separated by commas, tried in order; one that failed is tried last for a while. A name "
-	    "is looked up, and all its addresses are tried; original: the destination of a redirected connection" },
+	  .help = "Where flows go; several separated by commas, tried in order; one that did not answer is tried last for a while. "
+	    "A name is looked up, and all its addresses are tried; original: the destination of a redirected connection" },
 	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
 	  .help = "The application protocol, which decides the heartbeats; tcp: any bytes, TCP probes only; "
 	    "auto: detected from the first bytes" },
 	{ ROUTE("connect_timeout", duration, connect_timeout_ms), .min = 1, .max = DAYS(1), .def = "5s",
-	  .help = "Limit for connecting, over all backends of a flow and their addresses" },
+	  .help = "Maximum time to connect, over all backends of a flow and their addresses" },
 	{ ROUTE("failover_after", duration, failover_after_ms), .min = 1, .max = DAYS(1), .words = off, .def = "250ms",
-	  .help = "When a backend has not accepted after this time, the next one is tried in parallel, and the first to accept gets "
-	    "the flow; off: the next is tried when one has failed, or has used up its share of connect_timeout" },
+	  .help = "If a backend has not accepted within this time, the next one is tried in parallel, and the first to accept gets "
+	    "the flow; off: the next is tried when one has failed or used up its share of connect_timeout" },
 	{ ROUTE("dns_ttl", duration, dns_ttl_ms), .max = DAYS(1), .def = "10s",
 	  .help = "How long a resolved address is used before the name is looked up again; it stays "
 	    "in use while no name server replies" },
 	{ ROUTE("urgent", flag, urgent), .def = "on",
-	  .help = "Relay TCP's urgent bytes (Oracle's break, Telnet, rlogin, old FTP); off: they are left out, as for a "
-	    "program that does not ask for them" },
+	  .help = "Relay TCP's urgent bytes (Oracle's break, Telnet, rlogin, old FTP); off: they are dropped, as for a "
+	    "program that does not request them" },
 	{ ROUTE("on_dead", word, on_dead), .words = on_dead, .def = "notify",
 	  .help = "What the surviving peer gets when the other is dead. notify: the protocol's close message or error where it has "
-	    "one, else a reset; close: a plain end (a reset where an end alone would make a partial response look complete)" },
+	    "one, else a reset; close: a FIN (a reset where a FIN would make a partial response look complete)" },
 	{ ROUTE("cancel_on_death", flag, cancel_on_death), .def = "on",
 	  .help = "Cancel the running query of a client that is dead or was cut off (kill, idle_timeout), where the protocol can" },
 
 	{ LEG("keepalive", keepalive, keepalive), .words = off, .def = "25s/10s/6",
-	  .help = "TCP keepalive probes: idle time before the first, interval between two, and how many unanswered mean death" },
+	  .help = "TCP keepalive probes: idle time before the first, interval, and how many unanswered before the "
+	    "peer is considered dead" },
 	{ LEG("user_timeout", duration, keepalive.user_timeout_ms), .min = 1, .max = USER_TIMEOUT_MAX,
 	  .words = automatic_or_off, .def = "auto",
-	  .help = "TCP_USER_TIMEOUT: bytes unacknowledged for this long mean death; auto: idle + interval x "
-	    "probes of keepalive; off: the kernel's own limit" },
+	  .help = "TCP_USER_TIMEOUT: how long sent bytes may be unacknowledged before the peer is considered dead; "
+	    "auto: idle + interval x probes of keepalive; off: the kernel's own limit" },
 	{ LEG("heartbeat", heartbeat, heartbeat_ms), .min = 1, .max = DAYS(7),
 	  .words = automatic_or_off, .def = "auto",
 	  .help = "A heartbeat is sent after this time without bytes in either direction; auto: what suits "
@@ -112,11 +113,11 @@ const struct key keys[] = {
 	  .help = "How long the reply to a ping may take" },
 	{ LEG("heartbeat_misses", count, heartbeat_misses), .min = 1, .max = 1000,
 	  .words = automatic_or_off, .def = "auto",
-	  .help = "Replies missed in a row that mean death; auto: 3 for ping, off for oneway and early" },
+	  .help = "Missed replies in a row before the peer is considered dead; auto: 3 for ping, off for oneway and early" },
 	{ LEG("heartbeat_limit", duration, heartbeat_limit_ms), .min = 1, .max = DURATION_MAX_MS,
 	  .words = off, .def = "12h",
 	  .help = "Heartbeats stop when the other side's application has been idle for this long; "
-	    "then the server's own idle rules apply" },
+	    "then the server's own idle timeouts apply" },
 	{ LEG("idle_timeout", duration, idle_timeout_ms), .min = 1, .max = DURATION_MAX_MS,
 	  .words = off, .def = "off",
 	  .help = "A flow ends when this side's application has been idle for this long" },
@@ -124,22 +125,22 @@ const struct key keys[] = {
 	  .help = "With protocol = line: the heartbeat's line, such as \"PING\\n\"; escapes: \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"" },
 	{ LEG_BYTES("heartbeat_expect", bytes, heartbeat_expect),
-	  .help = "With protocol = line: the reply, which is removed: a line that the application itself never "
-	    "gets; without it the heartbeat is one-way" },
+	  .help = "With protocol = line: the reply, which is removed; it must be a line that the application itself "
+	    "never gets. Without it the heartbeat is one-way" },
 	{ .name = "heartbeat_text", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_comment,
 	  .offset = offsetof(struct route, codec_settings.comment), .words = automatic, .def = "auto",
-	  .help = "The comment sent as heartbeat in an event stream, such as \":stent\\n\\n\", with or without the empty line "
-	    "behind it; \\n: as the stream ends its lines; auto: \":\\n\\n\", and \":\\n\" in a stream whose events have ids" },
+	  .help = "The comment sent as heartbeat in an event stream, such as \":stent\\n\\n\", with or without the empty "
+	    "line after it; \\n: the stream's own line ending; auto: \":\\n\\n\", and \":\\n\" in a stream whose events have ids" },
 	{ .name = "heartbeat_at_start", .scope = SCOPE_LEG, .legs = CLIENT_LEG, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.comment_at_start), .def = "off",
-	  .help = "Heartbeats into an event stream begin before its first byte: for a server that takes long to respond" },
+	  .help = "Heartbeats in an event stream begin before its first byte: for a server that is slow to respond" },
 	{ .name = "heartbeat_in_transaction", .scope = SCOPE_LEG, .legs = BACKEND_LEG, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.in_transaction), .def = "off",
 	  .help = "Heartbeats to a database also inside an open transaction, which then keeps its locks" },
 	{ .name = "heartbeat_while_busy", .scope = SCOPE_LEG, .legs = BOTH_LEGS, .type = &type_flag,
 	  .offset = offsetof(struct route, codec_settings.while_busy), .stride = sizeof(bool), .def = "off",
-	  .help = "Heartbeats of a database protocol go to this side also while a statement or command runs, when the peer may "
-	    "itself watch for silence; for middleboxes that count only data" },
+	  .help = "Heartbeats of a database protocol are sent to this side also while a statement or command runs, when the "
+	    "peer may itself rely on silence to find a dead one; for middleboxes that count only data" },
 	{ 0 },
 };
 

@@ -167,7 +167,7 @@ static int
 check_value(const struct key *k, const char *text, const struct spot *spot)
 {
 	if (*text == '\0' && k->def != NULL)
-		return spot_error(spot, "has no value; write one, or remove the line for the default %s", k->def);
+		return spot_error(spot, "has no value; write one, or remove the line to use the default %s", k->def);
 	if (*text == '\0')
 		return spot_error(spot, "has no value; write %s", k->type->form);
 	if (is_comment_at_fault(k, text))

@@ -57,17 +57,17 @@ static const struct chapter {
 	enum scope scope;
 	const char *title, *text;
 } chapters[] = {
-	{ SCOPE_PROCESS, "The process: [stent]", "Once in a file." },
-	{ SCOPE_ROUTE, "A route: [route NAME]", "Each route has a section. What is set in [defaults] applies to every "
-	    "route that does not set it itself." },
-	{ SCOPE_LEG, "Each leg of a route", "With client. or backend. before its name a key is for that leg; without, "
-	    "for both. The key of one leg wins over the key for both, a route's section over [defaults]." },
+	{ SCOPE_PROCESS, "The process: [stent]", "At most once in a file." },
+	{ SCOPE_ROUTE, "A route: [route NAME]", "Each route has its own section. Keys in [defaults] apply to every "
+	    "route that does not set them itself." },
+	{ SCOPE_LEG, "Each leg of a route", "A key with the prefix client. or backend. is for that leg; without it, "
+	    "for both. A key for one leg overrides the key for both; a route's section overrides [defaults]." },
 };
 
 #define N_CHAPTERS (sizeof(chapters) / sizeof(chapters[0]))
 
 static const char syntax_text[] = "A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
-    "begins with ; or #; after a value with a blank and ;. A path may stand in quotes, with the escapes of heartbeat_send.";
+    "begins with ; or #, after a value with a space and ;. A path may be quoted, with the escapes of heartbeat_send.";
 
 /* Words of a text, broken at WIDTH. */
 static void

@@ -58,7 +58,7 @@ quote_unescape(uint8_t *data, size_t *len, const char *text, const struct spot *
 		}
 		n = read_escape(p + 1, &data[*len]);
 		if (n == 0)
-			return spot_error(spot, "\"\\%.3s\" is not an escape; known are \\n \\r \\t \\0 \\xHH \\\\ \\\"", p + 1);
+			return spot_error(spot, "\"\\%.3s\" is not an escape; use one of \\n \\r \\t \\0 \\xHH \\\\ \\\"", p + 1);
 		p += 1 + n;
 	}
 	assert(*len <= strlen(text));	/* no escape is longer than it is written */
@@ -104,7 +104,7 @@ quote_read(char **ret, const char *text, const struct spot *spot)
 	else
 		memcpy(data, text, len);
 	if (r == 0 && memchr(data, '\0', len) != NULL)
-		r = spot_error(spot, "%s contains a zero byte, which no path or name can; remove it", text);
+		r = spot_error(spot, "%s contains a NUL byte, which a path or name cannot; remove it", text);
 	if (r < 0) {
 		free(data);
 		return r;

@@ -88,7 +88,7 @@ take_section(struct source *s, const char *text)
 	int r;
 
 	if (end == NULL) {
-		errors_add(errors, s->line, "\"%.60s\" has no closing ]; write such as [route NAME]", text);
+		errors_add(errors, s->line, "\"%.60s\" has no closing ]; write one, as in [route NAME]", text);
 		end = text + strcspn(text, ";");
 	} else {
 		rest = end + 1 + strspn(end + 1, " \t");
@@ -134,7 +134,7 @@ check_bytes(struct source *s, const struct line *l)
 	struct errors *errors = &s->parsed->errors;
 
 	if (l->has_nul) {
-		errors_add(errors, s->line, "zero byte in the line; save the file as plain UTF-8 text");
+		errors_add(errors, s->line, "NUL byte in the line; save the file as plain UTF-8 text");
 		return false;
 	}
 	for (size_t i = 0; i < l->len; i++) {

@@ -59,7 +59,7 @@ parse_log(const struct key *k, void *field, const char *text, const struct spot 
 		log->target = TARGET_SYSLOG;
 	} else if (strncmp(text, "file:", 5) == 0) {
 		if (text[5] == '\0')
-			return spot_error(spot, "\"file:\" has no path; write such as file:/var/log/stent.log");
+			return spot_error(spot, "\"file:\" has no path; write one such as file:/var/log/stent.log");
 		log->target = TARGET_FILE;
 		return quote_read(&log->path, text + 5, spot);
 	} else {
@@ -89,7 +89,7 @@ check_path(const char *path, const struct spot *spot)
 	struct sockaddr_un un;
 
 	if (strchr(path, '/') == NULL)
-		return spot_error(spot, "\"%s\" is not a path; write such as " CONFIG_CONTROL_PATH ", or off", path);
+		return spot_error(spot, "\"%s\" is not a path; write one such as " CONFIG_CONTROL_PATH ", or off", path);
 	if (strlen(path) >= sizeof(un.sun_path))
 		return spot_error(spot, "\"%s\" is too long; a socket's path has at most %zu bytes", path,
 		    sizeof(un.sun_path) - 1);
@@ -146,7 +146,7 @@ parse_admin(const struct key *k, void *field, const char *text, const struct spo
 	is_inet = ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY;
 	endpoint_clear(&ep);
 	if (!is_inet)
-		return spot_error(spot, "\"%s\" is not a TCP address; write such as 127.0.0.1:9464, or off", text);
+		return spot_error(spot, "\"%s\" is not a TCP address; write one such as 127.0.0.1:9464, or off", text);
 	return set_text(field, text);
 }
 
@@ -391,7 +391,7 @@ parse_protocol(const struct key *k, void *field, const char *text, const struct 
 	}
 	if (nearest_best(&n) != NULL)
 		return spot_error(spot, "unknown protocol \"%s\"; did you mean \"%s\"?", text, nearest_best(&n));
-	return spot_error(spot, "unknown protocol \"%s\"; known are %s", text, known);
+	return spot_error(spot, "unknown protocol \"%s\"; use one of %s", text, known);
 }
 
 const struct type type_protocol = { .form = "NAME", .parse = parse_protocol, .print = print_text };
@@ -404,10 +404,10 @@ check_heartbeat(const uint8_t *data, size_t len, const char *text, bool is_line,
 	if (len == 0)
 		return spot_error(spot, "%s is empty; write some bytes or remove the line", text);
 	if (len > CODEC_HEARTBEAT_MAX)
-		return spot_error(spot, "%zu bytes are too long; write at most %d", len, CODEC_HEARTBEAT_MAX);
+		return spot_error(spot, "%zu bytes is too long; the limit is %d", len, CODEC_HEARTBEAT_MAX);
 	/* Otherwise what the application sends next would continue the line. */
 	if (is_line && data[len - 1] != '\n')
-		return spot_error(spot, "%s does not end its line; write \\n at its end", text);
+		return spot_error(spot, "%s does not end with a newline; write \\n at its end", text);
 	return 0;
 }
 
@@ -452,18 +452,18 @@ check_comment(const uint8_t *data, size_t len, const char *text, const struct sp
 	const uint8_t *end = memchr(data, '\n', len);
 
 	if (len == 0 || data[0] != ':')
-		return spot_error(spot, "%s does not begin with a colon, as a comment in an event stream does; write such as "
+		return spot_error(spot, "%s does not begin with a colon, as a comment in an event stream does; write one such as "
 		    "\":stent\\n\\n\"", text);
 	for (size_t i = 0; i < len; i++)
 		if (data[i] != '\n' && data[i] != '\t' && (data[i] < 0x20 || data[i] > 0x7e))
 			return spot_error(spot, "%s contains a character that is not printable ASCII; remove it (\\n becomes what "
 			    "ends the stream's own lines)", text);
 	if (end == NULL)
-		return spot_error(spot, "%s does not end its line; write \\n at its end", text);
+		return spot_error(spot, "%s does not end with a newline; write \\n at its end", text);
 	if ((size_t)(end - data) + 1 < len && !(len - (size_t)(end - data) == 2 && end[1] == '\n'))
 		return spot_error(spot, "%s is more than a comment and an empty line; write one line, then \\n or \\n\\n", text);
 	if (len > CODEC_COMMENT_MAX)
-		return spot_error(spot, "%zu bytes are too long; write at most %d", len, CODEC_COMMENT_MAX);
+		return spot_error(spot, "%zu bytes is too long; the limit is %d", len, CODEC_COMMENT_MAX);
 	return 0;
 }
 

@@ -80,7 +80,7 @@ duration_parse(const char *text, int64_t *ms, char why[UNITS_WHY_MAX])
 	if (*rest == '.') {
 		n = read_digits(rest + 1, &fraction);
 		if (n == 0 || n > FRACTION_MAX)
-			return wrong(why, "needs 1 to %d digits after the point; write such as 1.5h", FRACTION_MAX);
+			return wrong(why, "needs 1 to %d digits after the point; write a value such as 1.5h", FRACTION_MAX);
 		for (size_t i = 0; i < n; i++)
 			scale *= 10;
 		rest += 1 + n;

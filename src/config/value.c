@@ -268,7 +268,7 @@ parse_keepalive(const struct key *k, void *field, const char *text, const struct
 	interval_text = strsep(&more, "/");
 	probes_text = strsep(&more, "/");
 	if (probes_text == NULL || more != NULL) {
-		r = no_value(k, text, "is not IDLE/INTERVAL/PROBES; write such as 25s/10s/6, or off", spot);
+		r = no_value(k, text, "is not IDLE/INTERVAL/PROBES; write a value such as 25s/10s/6, or off", spot);
 		goto out;
 	}
 	r = parse_probe_time(&idle, idle_text, "idle time", spot);

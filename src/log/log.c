@@ -123,14 +123,14 @@ log_open_hint(int err)
 {
 	switch (err) {
 	case ELOOP:
-		return "its path has a symbolic link that another user can change; name the file itself, or one in a folder that "
-		    "only root can change";
+		return "its path has a symbolic link that another user can change; name the file itself, or one in a directory "
+		    "that only root can change";
 	case EMLINK:
-		return "it has a second name (a hard link), in a folder that another user can change; name a file in a folder that "
-		    "only root can change";
+		return "it has a second hard link, in a directory that another user can change; name a file in a directory "
+		    "that only root can change";
 	case EPROTOTYPE:
-		return "it is not a regular file, in a folder that another user can change; name a file in a folder that only root can "
-		    "change";
+		return "it is not a regular file, in a directory that another user can change; name a file in a directory "
+		    "that only root can change";
 	default:
 		return strerror(err);
 	}

@@ -10,7 +10,7 @@
  * port chosen by the kernel), a random id, and letters in random case, which
  * most servers repeat. For those that do not, or know a name in one spelling
  * only (Docker's), a query without addresses in reply is repeated as written.
- * A truncated reply is repeated by TCP. If that fails or takes longer than
+ * A truncated reply is repeated over TCP. If that fails or takes longer than
  * WAIT_MS, the addresses that fitted into the reply are used.
  */
 #include <assert.h>
@@ -52,8 +52,8 @@ struct server_query {
 	struct event *ev;
 	size_t len;
 	uint8_t question[TCP_HEAD + DNS_QUESTION_MAX];	/* after the length, for TCP */
-	size_t done;			/* bytes written and read, by TCP */
-	uint8_t *reply;			/* by TCP: with the length; NULL: the question is not sent yet */
+	size_t done;			/* bytes written and read, over TCP */
+	uint8_t *reply;			/* over TCP: with the length; NULL: the question is not sent yet */
 };
 
 struct dns_query {

@@ -116,7 +116,7 @@ parse_bracketed(struct endpoint *ep, char *text, const char **why)
 	if (zone != NULL)
 		*zone++ = '\0';
 	if (inet_pton(AF_INET6, text, &ip) != 1)
-		return wrong(why, "has no IPv6 address between [ and ]; write such as [2001:db8::1]:5432");
+		return wrong(why, "has no IPv6 address between [ and ]; write one such as [2001:db8::1]:5432");
 	if (zone != NULL && parse_zone(&scope, zone) < 0)
 		return wrong(why, "names an interface after % that this machine does not have; see `ip link`");
 	ep->kind = ENDPOINT_ADDRESS;
@@ -179,13 +179,13 @@ parse_host_port(struct endpoint *ep, char *text, enum endpoint_use use, const ch
 		return 0;
 	}
 	if (strcmp(text, "*") == 0)
-		return wrong(why, "has * for a host; write :PORT for every address");
+		return wrong(why, "has * as its host; write :PORT for every address");
 	if (strspn(text, "0123456789.") == strlen(text))
 		return wrong(why, "has no IPv4 address before the port; write four numbers from 0 to 255");
 	if (!endpoint_is_name(text))
 		return wrong(why, "has no host name before the port; write letters, digits, - and dots");
 	if (use == ENDPOINT_LISTEN)
-		return wrong(why, "has a name to listen on; write an address, such as 127.0.0.1:PORT or :PORT");
+		return wrong(why, "is a host name, but listen takes an address; write one such as 127.0.0.1:PORT or :PORT");
 	ep->kind = ENDPOINT_NAME;
 	ep->host = strdup(text);
 	return ep->host != NULL ? 0 : -ENOMEM;
@@ -240,7 +240,7 @@ parse_form(struct endpoint *ep, char *text, enum endpoint_use use, const char **
 	if (*text == '\0')
 		return wrong(why, "is empty; write HOST:PORT or unix:PATH");
 	if (text[strcspn(text, " \t")] != '\0')
-		return wrong(why, "contains a blank; separate several by commas");
+		return wrong(why, "contains a space; separate several with commas");
 	if (strstr(text, "://") != NULL)
 		return wrong(why, "is a URL; write only its HOST:PORT");
 	if (strncmp(text, "unix:", 5) == 0)

@@ -180,10 +180,10 @@ listen_hint(const struct endpoint *ep, int err)
 		    "127.0.0.1:PORT" : "no such address on this machine";
 	case EACCES:
 	case EPERM:
-		return ep->kind == ENDPOINT_UNIX ? "permission denied: the folder must be writable for stent" :
+		return ep->kind == ENDPOINT_UNIX ? "permission denied: the directory must be writable for stent" :
 		    "not permitted: a port below 1024 needs root or CAP_NET_BIND_SERVICE";
 	case ENOENT:
-		return ep->kind == ENDPOINT_UNIX ? "no such folder; create it, or name another path" : NULL;
+		return ep->kind == ENDPOINT_UNIX ? "no such directory; create it, or name another path" : NULL;
 	default:
 		return NULL;
 	}

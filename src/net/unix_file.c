@@ -42,7 +42,7 @@ try_connect(const struct sockaddr_un *sun, socklen_t len, const char **why)
 		return 0;
 	if (err == EACCES || err == EPERM)
 		return fail(EACCES, "another user's socket is there, and permission to connect to it is denied: it is in use or "
-		    "left over (see `ss -xl`); remove it if left over, or name another path", why);
+		    "stale (see `ss -xl`); remove it if stale, or name another path", why);
 	return fail(EADDRINUSE, "address already in use", why);
 }
 
@@ -62,14 +62,14 @@ clear_stale(int folder, const char *name, const struct sockaddr_un *sun, socklen
 	if (r != 0)
 		return r;
 	if (st.st_uid != geteuid() && !(access->is_given && st.st_uid == access->uid) && !folder_keeps(folder, &st))
-		return fail(EEXIST, "another user's socket is there, though nobody listens on it; remove it if it is left over, "
+		return fail(EEXIST, "another user's socket is there, though nothing listens on it; remove it if it is stale, "
 		    "or name another path", why);
 	if (fstatat(folder, name, &again, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (again.st_dev != st.st_dev || again.st_ino != st.st_ino)
 		return fail(EBUSY, "another process is changing the path at this moment; try again", why);
 	if (unlinkat(folder, name, 0) != 0)
-		return fail(errno, "a left-over socket is there, and permission to remove it is denied", why);
+		return fail(errno, "a stale socket is there, and permission to remove it is denied", why);
 	return 0;
 }
 
@@ -107,7 +107,7 @@ give(int folder, const char *name, const struct stat *st, const struct unix_acce
 {
 	if (folder_keeps(folder, st) && fchownat(folder, name, access->uid, access->gid, AT_SYMLINK_NOFOLLOW) == 0)
 		return;
-	log_say(LEVEL_WARN, "unix:%s is owned by root: its folder belongs to neither root nor the user of the settings (user); "
+	log_say(LEVEL_WARN, "unix:%s is owned by root: its directory belongs to neither root nor the user in the settings; "
 	    "give it to that user", path);
 }
 

@@ -36,7 +36,7 @@ end_log(const struct flow *f)
 		fields[n++] = LOG_RTT("client_rtt_ms", i.leg[CLIENT].rtt_us);
 	if (i.leg[BACKEND].rtt_us >= 0)
 		fields[n++] = LOG_RTT("backend_rtt_ms", i.leg[BACKEND].rtt_us);
-	fields[n++] = LOG_MS("client_quiet", i.leg[CLIENT].quiet_ms);
-	fields[n++] = LOG_MS("backend_quiet", i.leg[BACKEND].quiet_ms);
+	fields[n++] = LOG_MS("client_idle", i.leg[CLIENT].idle_ms);
+	fields[n++] = LOG_MS("backend_idle", i.leg[BACKEND].idle_ms);
 	log_event(level, "flow end", fields, n);
 }

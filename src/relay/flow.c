@@ -5,7 +5,7 @@
  * Both sockets are registered once, edge-triggered, for reading and writing:
  * no epoll_ctl follows until the end. An edge sets a flag ("there may be bytes
  * to read"); the pump clears it when the socket is empty. A socket that is not
- * being read (its peer is stalled, or it is half-closed) still reports a reset
+ * being read (its peer is stalled, or half-closed) still reports a reset
  * by an edge; then its error is fetched.
  *
  * The one timer is lazy: traffic never moves it. When it fires, it compares the

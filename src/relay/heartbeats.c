@@ -134,7 +134,7 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 	    LOG_TEXT("reason", why),
 	}, 7);
 	if (is_off)
-		log_say(LEVEL_WARN, "route %s: heartbeats (%s) to the %s are off: too many flows refused their first one, last: "
+		log_say(LEVEL_WARN, "route %s: heartbeats (%s) to the %s are off: too many peers refused their first one, last: "
 		    "%s; TCP keepalive probes continue. Set %s.heartbeat = off to confirm, or try another %s.heartbeat_kind",
 		    f->route->name, kind_name(kind), side_name(s), why, side_name(s), side_name(s));
 }
@@ -176,9 +176,9 @@ heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us)
 	if (f->session == NULL || f->session->codec == NULL || session_said_goodbye(f, s))
 		return;
 	if (heartbeats_are_fresh(f, s, now_us))
-		heartbeats_refused(f, s, "it closed right after one");
+		heartbeats_refused(f, s, "it closed right after a heartbeat");
 	else if (s == BACKEND && closed_on_first_ping(f, now_us))
-		heartbeats_refused(f, s, "it closed instead of replying to its first one");
+		heartbeats_refused(f, s, "it closed instead of replying to its first heartbeat");
 }
 
 static struct verdict
@@ -214,19 +214,19 @@ hold_text(const struct heartbeat_leg *h)
 {
 	switch ((enum heartbeat_hold)h->hold) {
 	case HEARTBEAT_HOLD_UNREAD:
-		return "it does not read";
+		return "the peer does not read";
 	case HEARTBEAT_HOLD_OTHER:
 		return "no sign of life from the other side";
 	case HEARTBEAT_HOLD_LIMIT:
 		return "heartbeat_limit exceeded";
 	case HEARTBEAT_HOLD_REFUSED:
-		return "it refused one";
+		return "the peer refused one";
 	case HEARTBEAT_HOLD_ROUTE:
 		return "refused on this route";
 	case HEARTBEAT_HOLD_TRIAL:
-		return "other flows try first";
+		return "on trial in other flows first";
 	case HEARTBEAT_HOLD_MUTE:
-		return "it never replied";
+		return "the peer never replied";
 	case HEARTBEAT_HOLD_MESSAGE:
 		return "inside a message";
 	default:

@@ -29,7 +29,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		const struct heartbeat_leg *h = f->session != NULL ? &f->session->heartbeat[s] : NULL;
 
 		info->leg[s].bytes = l->bytes;
-		info->leg[s].quiet_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
+		info->leg[s].idle_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
 		info->leg[s].why_none = heartbeats_why_none(f, s);
 		info->leg[s].fin = l->fin;
 		info->leg[s].dead = l->dead;

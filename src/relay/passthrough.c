@@ -1,5 +1,5 @@
 /*
- * passthrough.c - flows that went over to passthrough, counted by reason.
+ * passthrough.c - flows that became passthrough, counted by reason.
  *
  * Codecs give their reasons as static strings. A table has one writer and is
  * read from other threads with relaxed loads, so a row's reason is stored

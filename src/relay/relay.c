@@ -235,7 +235,7 @@ is_unix_without_route(const struct config *c, const struct route *route)
 
 /*
  * The client is a connection of our own that loops. One route may lead to another, but a flow that has passed as many
- * routes as there are has passed one of them twice. UNIX sockets have no addresses to be recognised by.
+ * routes as there are has passed one of them twice. UNIX sockets have no addresses to be recognized by.
  */
 static bool
 is_loop(struct flow *f)

@@ -297,7 +297,7 @@ session_close_message(struct flow *f, enum side to, enum side dead, uint8_t buf[
 	const struct codec_close_info info = {
 		.dead = dead,
 		.reason = reason_text((enum close_reason)f->reason),
-		.quiet_ms = (clock_us() - leg_of(f, dead)->rx_us) / US_PER_MS,
+		.idle_ms = (clock_us() - leg_of(f, dead)->rx_us) / US_PER_MS,
 	};
 
 	if (ss == NULL || ss->codec == NULL || ss->codec->close_message == NULL || session_is_early(f, to))

@@ -91,7 +91,7 @@ class Connections(Bench):
 
 class Bulk(Bench):
     name, what = "bulk", "one-way bulk over 16 connections"
-    rate_unit, cost_unit = "GB/s", "ms CPU a GB"
+    rate_unit, cost_unit = "GB/s", "ms CPU per GB"
     contestants = [Contestant(c.label, c.relay, {"splice": "auto"}) for c in PEERS]
     contestants.insert(2, Contestant("haproxy forced", "haproxy", {"splice": "forced"}))
     goal = Goal(1.0, ("haproxy",))
@@ -106,7 +106,7 @@ class Bulk(Bench):
 
 class WebSocketBulk(Bench):
     name, what = "ws-bulk", "64 KiB WebSocket messages both ways over 16 connections"
-    rate_unit, cost_unit = "GB/s", "ms CPU a GB"
+    rate_unit, cost_unit = "GB/s", "ms CPU per GB"
     contestants = protocols("websocket")
     subject = "stent websocket"
     goal = Goal(1.25, ("stent tcp",))

@@ -71,7 +71,7 @@ def table(summaries):
 
 def markdown(summaries):
     """The same in one row a bench, for a README."""
-    lines = ["| what | cost of | " + " | ".join(("stent", "beside it", "ratio", "must reach")) + " |", "|---|---|---|---|---|---|"]
+    lines = ["| what | cost of | " + " | ".join(("stent", "others", "ratio", "must reach")) + " |", "|---|---|---|---|---|---|"]
     for summary in summaries.values():
         goal, subject = summary["goal"], summary["subject"]
         costs = {label: number(m["cost"]) for label, m in summary["median"].items()}

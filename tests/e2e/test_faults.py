@@ -283,7 +283,7 @@ def test_a_text_log_line_says_who_why_and_how_long(stent, echo):
     peer.close()
     line = harness.wait_for(lambda: next((l for l in s.other_lines if " flow end " in l), None))
     for part in ("route=t", f"client=127.0.0.1:{peer_port(line)}", f"backend={echo.text}", "reason=client-fin",
-                 "client_bytes=4", "backend_bytes=4", "seconds=", "client_quiet="):
+                 "client_bytes=4", "backend_bytes=4", "seconds=", "client_idle="):
         assert part in line, (part, line)
 
 

@@ -154,7 +154,7 @@ def test_no_comment_where_none_may_be(events, path):
     ("Content-Length: 99\r\n", b"data: 1\n\n", "event stream with a Content-Length"),
     ("", b"data: 1\n\ndata: ", "in the middle of a line"),
     ("", b"", "no event has come yet"),
-    ("Content-Type: text/plain\r\n", b"data: 1\n\n", "response is no event stream"),
+    ("Content-Type: text/plain\r\n", b"data: 1\n\n", "the response is not an event stream"),
 ])
 def test_the_log_says_why_a_stream_gets_no_comment(stent, raw_backend, head, body, why):
     s = stent.route(raw_backend.text, protocol="http", client__heartbeat="50ms")

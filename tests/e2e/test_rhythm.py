@@ -379,7 +379,7 @@ def test_heartbeats_do_not_pile_up_unread(websocket):
 
     def leg():
         return s.ask("flows")[0]["client"]
-    harness.wait_for(lambda: leg()["why_none"] == "it does not read", timeout=20, what="heartbeats to stop")
+    harness.wait_for(lambda: leg()["why_none"] == "the peer does not read", timeout=20, what="heartbeats to stop")
     sent = leg()["heartbeats"]
     assert 100 < sent < 4096
     for _ in range(sent):

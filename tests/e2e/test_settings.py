@@ -97,7 +97,7 @@ WRONG = {
     ROUTE + "[route r]\nurgent = on\n":
         "4: duplicate section [route r] (first at line 1); put its keys there",
     "[stent]\n" + ROUTE + "[stent]\n": "5: duplicate section [stent] (first at line 1); put its keys there",
-    "[stent\n" + ROUTE: '1: "[stent" has no closing ]; write such as [route NAME]',
+    "[stent\n" + ROUTE: '1: "[stent" has no closing ]; write one, as in [route NAME]',
     "[stent ; yes]\n" + ROUTE: "1: unknown section [stent ; yes]; did you mean [stent]?",
     "[stent] workers = 3\n" + ROUTE: '1: "workers = 3" follows the section on the same line; write it on a line of its own',
     # a key where it does not belong, twice, or for nothing
@@ -107,8 +107,8 @@ WRONG = {
         "2: key listen does not belong in this section; write it in a [route NAME] or in [defaults]",
     ROUTE + "log_level = debug\n": "4: key log_level does not belong in this section; write it in [stent]",
     ROUTE + "urgent = on\n\nurgent = off\n": "6: duplicate key urgent (first at line 4); remove one of them",
-    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or remove the line for the default on",
-    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or remove the line for the default on",
+    ROUTE + "urgent =\n": "4: urgent: has no value; write one, or remove the line to use the default on",
+    ROUTE + "urgent = ; on\n": "4: urgent: has no value; write one, or remove the line to use the default on",
     "[route r]\nlisten =\nbackend = a:1\n":
         "2: listen: has no value; write ADDRESS:PORT | :PORT | unix:PATH | fd:NAME, ...",
     # a route that lacks something
@@ -126,7 +126,7 @@ WRONG = {
     ROUTE + "urgent = on # yes\n":
         '4: urgent: a comment after a value begins with " ;", not with " #"; write ; there',
     ROUTE + "    , 127.0.0.1:3\n": '4: ", 127.0.0.1:3" has : instead of =; write KEY = VALUE',
-    ROUTE + "urgent = o\0n\n": "4: zero byte in the line; save the file as plain UTF-8 text",
+    ROUTE + "urgent = o\0n\n": "4: NUL byte in the line; save the file as plain UTF-8 text",
     "[route r]\rlisten = :1\rbackend = a:1\r": "1: control byte 0x0d in the line; remove it",
     ROUTE + "urgent = \x1b[31mon\n": "4: control byte 0x1b in the line; remove it",
     # values
@@ -162,22 +162,22 @@ WRONG = {
        for key, value in (("heartbeat_text", r":\n"), ("heartbeat_at_start", "on"))},
     ROUTE + "protocol = sse\nclient.heartbeat_text = \"data: x\\n\\n\"\n":
         '5: client.heartbeat_text: "data: x\\n\\n" does not begin with a colon, as a comment in an event stream does; write '
-        'such as ":stent\\n\\n"',
+        'one such as ":stent\\n\\n"',
     "[stent]\nworkers = 0\n" + ROUTE: '2: workers: "0" is out of range; write 1 to 256',
     "[stent]\nworkers = many\n" + ROUTE: '2: workers: "many" is not a whole number; write digits only',
     "[stent]\nlog = /var/log/x\n" + ROUTE:
         '2: log: "/var/log/x" is not a log target; write stderr, syslog or file:PATH',
-    "[stent]\nlog = file:\n" + ROUTE: '2: log: "file:" has no path; write such as file:/var/log/stent.log',
+    "[stent]\nlog = file:\n" + ROUTE: '2: log: "file:" has no path; write one such as file:/var/log/stent.log',
     "[stent]\nuser = no-such-user\n" + ROUTE: '2: user: unknown user "no-such-user"; write a user of '
         "this machine, or off to stay as started",
     "[stent]\ncontrol = 9000\n" + ROUTE:
-        '2: control: "9000" is not a path; write such as /run/stent/control.sock, or off',
+        '2: control: "9000" is not a path; write one such as /run/stent/control.sock, or off',
     f"[stent]\ncontrol = /{'x' * 107}\n" + ROUTE:
         f'2: control: "/{"x" * 107}" is too long; a socket\'s path has at most 107 bytes',
     "[stent]\nadmin = 9464\n" + ROUTE:
         '2: admin: "9464" has no port; write HOST:PORT, [V6]:PORT or unix:PATH',
     "[stent]\nadmin = unix:/x\n" + ROUTE:
-        '2: admin: "unix:/x" is not a TCP address; write such as 127.0.0.1:9464, or off',
+        '2: admin: "unix:/x" is not a TCP address; write one such as 127.0.0.1:9464, or off',
     # places
     "[route r]\nlisten = :1\nbackend = a:1, original\n":
         '3: backend: "original" cannot be combined; remove the other backends',
@@ -242,7 +242,7 @@ def test_every_protocol_is_near_to_its_misspelling(errors_of, protocols):
             assert errors_of(ROUTE + f"protocol = {wrong}\n") == [
                 f'4: protocol: unknown protocol "{wrong}"; did you mean "{name}"?']
     known = ", ".join(protocols)
-    assert errors_of(ROUTE + "protocol = 1234\n") == [f'4: protocol: unknown protocol "1234"; known are {known}']
+    assert errors_of(ROUTE + "protocol = 1234\n") == [f'4: protocol: unknown protocol "1234"; use one of {known}']
 
 
 def test_a_line_that_inih_would_cut_is_an_error(errors_of):
@@ -253,7 +253,7 @@ def test_a_line_that_inih_would_cut_is_an_error(errors_of):
 
 def test_a_utf16_file_is_an_error_on_each_line(errors_of):
     errors = errors_of(ROUTE.encode("utf-16"))
-    assert errors == [f"{line}: zero byte in the line; save the file as plain UTF-8 text"
+    assert errors == [f"{line}: NUL byte in the line; save the file as plain UTF-8 text"
                       for line in range(1, 5)]
 
 
@@ -292,13 +292,13 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
 
 def test_messages_cannot_control_a_terminal(errors_of):
     """Bytes that are no control bytes pass: a name in Greek is printed as it is."""
-    assert errors_of(ROUTE + "protocol = ελλ\n")[0].startswith('4: protocol: unknown protocol "ελλ"; known are tcp')
+    assert errors_of(ROUTE + "protocol = ελλ\n")[0].startswith('4: protocol: unknown protocol "ελλ"; use one of tcp')
     for byte in list(range(1, 9)) + list(range(11, 32)) + [127]:
         (error,) = errors_of(ROUTE.encode() + b"x" + bytes([byte]) + b"= 1\n")
         assert error == f"4: control byte 0x{byte:02x} in the line; remove it"
     for raw, shown in ((b"\xff", "\\xff"), (b"\x9b", "\\x9b"), (b"\xc2\x9b", "\\xc2\\x9b"), (b"\xe2\x80\xae", "\\xe2\\x80\\xae")):
         (error,) = errors_of(ROUTE.encode() + b"protocol = x" + raw + b"y\n")
-        assert error.startswith(f'4: protocol: unknown protocol "x{shown}y"; known are tcp')
+        assert error.startswith(f'4: protocol: unknown protocol "x{shown}y"; use one of tcp')
         (error,) = errors_of(ROUTE.encode() + b"a" + raw + b"b = 1\n")
         assert error.startswith(f'4: unknown key "a{shown}b"')
 
@@ -462,11 +462,11 @@ def test_run_reports_all_errors_of_its_file_too(tmp_path):
 
 
 HASTY = [
-    ("heartbeat = 20ms", '4: warning: heartbeat: with "20ms" an idle flow costs at least 360000 packets an hour on each such leg; '
+    ("heartbeat = 20ms", '4: warning: heartbeat: with "20ms" an idle flow costs at least 360000 packets per hour on each such leg; '
      "write 1s or more, such as 25s"),
     ("backend.heartbeat = 0.999s", '4: warning: backend.heartbeat: with "0.999s" an idle flow costs at least 7207 packets'),
     ("heartbeat_timeout = 5ms", '4: warning: heartbeat_timeout: with "5ms" a peer that is slow or hangs is pinged again, which '
-     "costs up to 1440000 packets an hour"),
+     "costs up to 1440000 packets per hour"),
 ]
 
 

@@ -49,9 +49,9 @@ fake_server_add_flow(struct server *s, size_t worker, uint64_t id)
 		.age_ms = (int64_t)(1000 * id),
 		.leg = {
 			[CLIENT] = { .bytes = 1000000 / id, .heartbeats = id, .replies = id - 1, .rtt_us = 1234,
-			    .srtt_us = 1300, .worst_us = 9000, .quiet_ms = (int64_t)(500 * id) },
+			    .srtt_us = 1300, .worst_us = 9000, .idle_ms = (int64_t)(500 * id) },
 			[BACKEND] = { .bytes = 7, .rtt_us = -1, .srtt_us = -1, .worst_us = -1,
-			    .quiet_ms = 100000, .fin = id == 3 },
+			    .idle_ms = 100000, .fin = id == 3 },
 		},
 	};
 }

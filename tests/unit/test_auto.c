@@ -303,13 +303,13 @@ test_passes_on_what_the_codec_says(void **unused)
 
 	(void)unused;
 	run_start(&r, &codec_auto, NULL);
-	assert_string_equal(r.codec->why_none(r.state, CLIENT), "its protocol is not known yet");
+	assert_string_equal(r.codec->why_none(r.state, CLIENT), "protocol not detected yet");
 	FEED(&r, CLIENT, STARTUP);
 	FEED(&r, BACKEND, LOGIN);
 	assert_null(r.codec->why_none(r.state, CLIENT));
 	FEED(&r, CLIENT, "Q\0\0\0\x0eLISTEN ch\0");
 	FEED(&r, BACKEND, DONE READY);
-	assert_string_equal(r.codec->why_none(r.state, CLIENT), "it listens for notifications");
+	assert_string_equal(r.codec->why_none(r.state, CLIENT), "the client waits for notifications");
 	assert_int_equal(run_may_heartbeat(&r, CLIENT), 0);
 	run_heartbeat(&r, BACKEND, HEARTBEAT_PING);
 	assert_true(r.codec->awaits_reply == NULL || r.codec->awaits_reply(r.state, BACKEND, true));
@@ -334,7 +334,7 @@ test_an_end_before_it_is_known_ends_the_search(void **unused)
 	run_start(&r, &codec_auto, NULL);
 	feed_text(&r, CLIENT, "GE");
 	run_fin(&r, CLIENT);
-	assert_string_equal(r.passthrough, "it ended before its protocol was known");
+	assert_string_equal(r.passthrough, "it ended before its protocol was detected");
 	assert_int_equal(r.got[BACKEND].len, 2);
 	run_end(&r);
 }

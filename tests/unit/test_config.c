@@ -346,10 +346,10 @@ test_keepalive(void **state)
 	    "range; write 1 to 127");
 	assert_error("keepalive = 60/10s/6\n", "4: keepalive: the idle time \"60\" has no unit; write 60ms, 60s, 60m, "
 	    "60h or 60d");
-	assert_error("keepalive = 60s/10s\n", "4: keepalive: \"60s/10s\" is not IDLE/INTERVAL/PROBES; write such as "
+	assert_error("keepalive = 60s/10s\n", "4: keepalive: \"60s/10s\" is not IDLE/INTERVAL/PROBES; write a value such as "
 	    "25s/10s/6, or off");
 	assert_error("keepalive = 60s/10s/6/7\n", "4: keepalive: \"60s/10s/6/7\" is not IDLE/INTERVAL/PROBES; write "
-	    "such as 25s/10s/6, or off");
+	    "a value such as 25s/10s/6, or off");
 	assert_error("user_timeout = 25d\n", "4: user_timeout: \"25d\" is out of range; write 1ms to 2147483647ms");
 }
 
@@ -462,11 +462,11 @@ test_heartbeats_that_cannot_be(void **state)
 		{ "protocol = line\nclient.heartbeat_send = x\\n\nclient.heartbeat_kind = ping\n", "6: client.heartbeat_kind: "
 		    "protocol = line has \"ping\" with client.heartbeat_expect, and \"oneway\" without; remove this" },
 		{ "protocol = line\nclient.heartbeat_send = x\\n\nbackend.heartbeat_expect = y\\n\n", "6: backend.heartbeat_expect: no "
-		    "heartbeat is sent that this could be the reply to; write backend.heartbeat_send" },
-		{ "protocol = both\nheartbeat_send = x\\n\n", "5: heartbeat_send: only protocol = line has a text of its own to send; "
+		    "heartbeat is sent, so no reply can come; write backend.heartbeat_send" },
+		{ "protocol = both\nheartbeat_send = x\\n\n", "5: heartbeat_send: only protocol = line takes such a text; "
 		    "remove this" },
-		{ "backend.heartbeat_expect = x\n", "4: backend.heartbeat_expect: only protocol = line has a text of its own to "
-		    "send; remove this" },
+		{ "backend.heartbeat_expect = x\n", "4: backend.heartbeat_expect: only protocol = line takes such a text; "
+		    "remove this" },
 	};
 
 	(void)state;
@@ -511,11 +511,11 @@ test_text_of_comments(void **state)
 		const char *text, *error;
 	} rows[] = {
 		{ "auto", NULL }, { ":\\n", NULL }, { "\":\\n\\n\"", NULL }, { "\": a\\tb: c\\n\"", NULL },
-		{ "data: x\\n", "data: x\\n does not begin with a colon, as a comment in an event stream does; write such as "
+		{ "data: x\\n", "data: x\\n does not begin with a colon, as a comment in an event stream does; write one such as "
 		    "\":stent\\n\\n\"" },
-		{ "\"\"", "\"\" does not begin with a colon, as a comment in an event stream does; write such as "
+		{ "\"\"", "\"\" does not begin with a colon, as a comment in an event stream does; write one such as "
 		    "\":stent\\n\\n\"" },
-		{ ":x", ":x does not end its line; write \\n at its end" },
+		{ ":x", ":x does not end with a newline; write \\n at its end" },
 		{ ":x\\ndata: y\\n", ":x\\ndata: y\\n is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
 		{ ":x\\n\\ndata: y", ":x\\n\\ndata: y is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
 		{ ":x\\n\\n\\n", ":x\\n\\n\\n is more than a comment and an empty line; write one line, then \\n or \\n\\n" },
@@ -525,7 +525,7 @@ test_text_of_comments(void **state)
 		    "stream's own lines)" },
 		{ ":\\xc3\\xa9\\n", ":\\xc3\\xa9\\n contains a character that is not printable ASCII; remove it (\\n becomes "
 		    "what ends the stream's own lines)" },
-		{ ":\\q\\n", "\"\\q\\n\" is not an escape; known are \\n \\r \\t \\0 \\xHH \\\\ \\\"" },
+		{ ":\\q\\n", "\"\\q\\n\" is not an escape; use one of \\n \\r \\t \\0 \\xHH \\\\ \\\"" },
 	};
 	char lines[512], error[512], longest[CODEC_COMMENT_MAX + 8];
 
@@ -541,7 +541,7 @@ test_text_of_comments(void **state)
 	memset(longest, ':', sizeof(longest));
 	for (int over = 0; over < 2; over++) {
 		snprintf(lines, sizeof(lines), "protocol = auto\nheartbeat_text = %.*s\\n\n", CODEC_COMMENT_MAX - 1 + over, longest);
-		snprintf(error, sizeof(error), "5: heartbeat_text: %d bytes are too long; write at most %d", CODEC_COMMENT_MAX + 1,
+		snprintf(error, sizeof(error), "5: heartbeat_text: %d bytes is too long; the limit is %d", CODEC_COMMENT_MAX + 1,
 		    CODEC_COMMENT_MAX);
 		if (over)
 			assert_error(lines, error);
@@ -598,19 +598,19 @@ test_bytes(void **state)
 		memcpy(all + i * 4, "\\x00", 5);
 	assert_bytes(all, zeros, sizeof(zeros));
 
-	assert_error("protocol = line\nheartbeat_send = \\q\n", "5: heartbeat_send: \"\\q\" is not an escape; known are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = \\q\n", "5: heartbeat_send: \"\\q\" is not an escape; use one of \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = \\x1\n", "5: heartbeat_send: \"\\x1\" is not an escape; known are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = \\x1\n", "5: heartbeat_send: \"\\x1\" is not an escape; use one of \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = \\012\n", "5: heartbeat_send: \"\\012\" is not an escape; known are \\n \\r \\t "
+	assert_error("protocol = line\nheartbeat_send = \\012\n", "5: heartbeat_send: \"\\012\" is not an escape; use one of \\n \\r \\t "
 	    "\\0 \\xHH \\\\ \\\"");
-	assert_error("protocol = line\nheartbeat_send = a\\\n", "5: heartbeat_send: \"\\\" is not an escape; known are \\n \\r \\t \\0 "
+	assert_error("protocol = line\nheartbeat_send = a\\\n", "5: heartbeat_send: \"\\\" is not an escape; use one of \\n \\r \\t \\0 "
 	    "\\xHH \\\\ \\\"");
 	assert_error("protocol = line\nheartbeat_send = \"a ; b\"\n", "5: heartbeat_send: \"a has no closing quote; write one (a "
 	    "\" ;\" inside is a comment: write \\x3b)");
 	assert_error("protocol = line\nheartbeat_send = \"a\" b\n", "5: heartbeat_send: \"a\" b has text after the closing quote; "
 	    "write a quote inside as \\\"");
-	assert_error("protocol = line\nheartbeat_send = PING\n", "5: heartbeat_send: PING does not end its line; write \\n at its end");
+	assert_error("protocol = line\nheartbeat_send = PING\n", "5: heartbeat_send: PING does not end with a newline; write \\n at its end");
 	assert_error("protocol = line\nheartbeat_send = \"\"\n", "5: heartbeat_send: \"\" is empty; write some bytes or remove "
 	    "the line");
 }

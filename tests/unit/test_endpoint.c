@@ -53,11 +53,11 @@ static const struct {
 	{ "::1:80", BOTH, "brackets" }, { "[::1]", BOTH, "no port" }, { "[::1]80", BOTH, "no port" },
 	{ "[::1:80", BOTH, "closing ]" }, { "[db]:80", BOTH, "IPv6" }, { "[127.0.0.1]:80", BOTH, "IPv6" },
 	{ "[]:80", BOTH, "IPv6" }, { "[fe80::1%nosuchif]:80", BOTH, "interface" }, { "[fe80::1%]:80", BOTH, "interface" },
-	{ "*:80", BOTH, ":PORT" }, { "a b:80", BOTH, "blank" }, { "http://db:80", BOTH, "URL" },
+	{ "*:80", BOTH, ":PORT" }, { "a b:80", BOTH, "space" }, { "http://db:80", BOTH, "URL" },
 	{ "d..b:80", BOTH, "host name" }, { ".db:80", BOTH, "host name" }, { "d/b:80", BOTH, "host name" },
 	{ "unix:", BOTH, "no path" }, { "unix:@", BOTH, "no path" },
 	{ ":80", B, "no host" }, { "fd:pg", B, "listened on" }, { "fd:", L, "no name" },
-	{ "original", L, "backend" }, { "db:80", L, "name to listen on" }, { "localhost:80", L, "127.0.0.1" },
+	{ "original", L, "backend" }, { "db:80", L, "is a host name" }, { "localhost:80", L, "127.0.0.1" },
 };
 
 static void

@@ -262,7 +262,7 @@ check_none(const char *head, const char *body, const char *why)
 static void
 test_none_elsewhere(void **state)
 {
-	static const char no_events[] = "response is no event stream", zipped[] = "compressed event stream";
+	static const char no_events[] = "the response is not an event stream", zipped[] = "compressed event stream";
 
 	(void)state;
 	check_none(HEAD("Content-Type: text/plain\r\n" CHUNKS), "2\r\n\n\n\r\n", no_events);

@@ -456,7 +456,7 @@ test_a_session_that_may_hold_locks_is_left_alone(void **state)
 			send_packet(&r, CLIENT, 0, locks[i].takes, strlen(locks[i].takes));
 			SEND(&r, BACKEND, 1, "\0\1\0\0\0\0\0\0\0\0\0\0");
 			assert_int_equal(kinds(&r), 0);
-			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "it may hold locks");
+			assert_string_equal(codec_mysql.why_none(r.state, BACKEND), "the session may hold locks");
 			send_packet(&r, CLIENT, 0, locks[i].frees, strlen(locks[i].frees));
 			SEND(&r, BACKEND, 1, OK_AUTOCOMMIT);
 			assert_int_equal(kinds(&r), BOTH);
@@ -826,7 +826,7 @@ test_pings_are_rarer_where_there_are_thousands_of_sessions(void **state)
 static size_t
 close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-keepalive-timeout", .quiet_ms = 120900 };
+	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-keepalive-timeout", .idle_ms = 120900 };
 
 	return codec_mysql.close_message(r->state, to, &o, buf);
 }

@@ -374,7 +374,7 @@ test_terminate_ends_the_heartbeats(void **state)
 static size_t
 close_message_for(struct run *r, enum side to, const char *reason, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	const struct codec_close_info o = { .dead = side_other(to), .quiet_ms = 132499, .reason = reason };
+	const struct codec_close_info o = { .dead = side_other(to), .idle_ms = 132499, .reason = reason };
 
 	return codec_postgres.close_message(r->state, to, &o, buf);
 }

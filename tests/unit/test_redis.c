@@ -536,7 +536,7 @@ test_a_refused_ping_is_not_repeated(void **state)
 	ping_and_hear("+PONG\r\n", NULL, 0);
 	ping_and_hear("$4\r\nPONG\r\n", NULL, 0);
 	ping_and_hear("*2\r\n$4\r\npong\r\n$0\r\n\r\n", NULL, 0);
-	ping_and_hear("-NOPERM this user has no permissions to run the 'ping' command\r\n", "may not PING", 0);
+	ping_and_hear("-NOPERM this user has no permissions to run the 'ping' command\r\n", "no permission for PING", 0);
 	ping_and_hear("-ERR unknown command 'PING'\r\n", "refused", 0);
 	ping_and_hear("-request not supported\r\n", "refused", 0);
 	ping_and_hear("-ERR upstream is down\r\n", NULL, 0);
@@ -765,7 +765,7 @@ test_pushes_only_if_configured_and_in_resp3(void **state)
 static size_t
 close_message_after(const char *text, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-user-timeout", .quiet_ms = 75300 };
+	static const struct codec_close_info o = { .dead = BACKEND, .reason = "backend-user-timeout", .idle_ms = 75300 };
 	struct run r;
 	size_t n;
 

@@ -347,10 +347,10 @@ test_handshakes_that_make_it_let_go(void **state)
 	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "upgrade to h2c");
 	check_lost_in_handshake("GET / HTTP/1.1\r\nUpgrade: websocket, foo\r\n\r\n",
 	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\n\r\n", "upgrade to another protocol");
-	check_lost_in_handshake("GET / HTTP/1.1\r\n\r\n", WS_ACCEPT, "101 that is no WebSocket handshake");
+	check_lost_in_handshake("GET / HTTP/1.1\r\n\r\n", WS_ACCEPT, "101 that is not a WebSocket handshake");
 	check_lost_in_handshake(WS_REQUEST, "HTTP/1.1 101 WebSocket Protocol Handshake\r\n"
 	    "Upgrade: WebSocket\r\nSec-WebSocket-Origin: h\r\n\r\n0123456789abcdef\0text\xff",
-	    "101 that is no WebSocket handshake");
+	    "101 that is not a WebSocket handshake");
 	check_lost_in_handshake("\x16\3\1\2\0\1\0\1\xfc\3\3", "\x16\3\3", "TLS");
 	check_lost_in_handshake("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0\0", "HTTP/2");
 }
@@ -882,7 +882,7 @@ test_a_close_that_complains(void **state)
 static size_t
 say_close_message(struct run *r, enum side to, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
-	struct codec_close_info o = { .dead = side_other(to), .quiet_ms = 75400,
+	struct codec_close_info o = { .dead = side_other(to), .idle_ms = 75400,
 	    .reason = to == CLIENT ? "backend-user-timeout" : "client-heartbeat-timeout" };
 
 	return r->codec->close_message(r->state, to, &o, buf);
