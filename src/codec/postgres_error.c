@@ -69,6 +69,7 @@ pg_error_at(struct pg *pg, uint16_t off, uint8_t byte)
 {
 	struct pg_error *e = &pg->error;
 	const bool is_held = pg->stream[BACKEND].ours && e->severity == PG_UNKNOWN;
+	const bool is_end = e->field == '\0' && byte == '\0';	/* no field may follow */
 
 	if (is_held) {
 		assert(off < sizeof(pg->held));
@@ -85,8 +86,8 @@ pg_error_at(struct pg *pg, uint16_t off, uint8_t byte)
 		field_end(pg);
 		e->field = '\0';
 	}
-	if (is_held && e->severity == PG_UNKNOWN && off + 1u == sizeof(pg->held))
-		e->severity = PG_FATAL;		/* no more of it can be held: it goes to the client */
+	if (is_held && e->severity == PG_UNKNOWN && (is_end || off + 1u == sizeof(pg->held)))
+		e->severity = PG_FATAL;		/* it has none, or no more of it can be held: it goes to the client */
 }
 
 void

@@ -144,6 +144,8 @@ postgres_like_error(const uint8_t *bytes, size_t len)
 		nul = memchr(field + 1, '\0', (size_t)(bytes + searched - field) - 1);
 		if (nul == NULL)
 			return 0;
+		if (*field == '\0')
+			return 0;
 		if (*field != 'S' && *field != 'V')
 			continue;
 		if (strncmp((const char *)field + 1, "ERROR", 5) == 0)

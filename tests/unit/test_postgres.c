@@ -452,6 +452,7 @@ test_no_ask_while_a_failure_leaves_the_count_open(void **state)
 #define NO_SERVER "E\0\0\0\x27" "SFATAL\0" "C08P01\0" "Mquery_wait_timeout\0" "\0"
 #define NO_SERVER_NOW "E\0\0\0\x2c" "SERROR\0" "VERROR\0" "C58000\0" "Mcheckout timeout\0" "\0"
 #define TOO_MANY "E\0\0\0\x1e" "SFEHLER\0" "VERROR\0" "C53300\0" "Mx\0" "\0"
+#define BEHIND_ITS_END "E\0\0\0\x1c" "SFEHLER\0" "\0" "VERROR\0" "C53300\0" "\0"
 
 /* A Sync is replied to by these bytes, cut in two at each place, and the FIN: all is as the server meant it. */
 static void
@@ -492,6 +493,7 @@ test_an_error_in_place_of_our_answer(void **state)
 	REPLY(NO_SERVER, true, false);		/* as PgBouncer says it */
 	REPLY(NO_SERVER_NOW, false, false);
 	REPLY(TOO_MANY, false, false);
+	REPLY(BEHIND_ITS_END, true, false);
 #undef REPLY
 }
 
