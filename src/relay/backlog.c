@@ -1,5 +1,5 @@
 /*
- * backlog.c - what a socket did not take yet.
+ * backlog.c - bytes that a socket has not taken yet.
  *
  * It is either bytes in memory (at most one read buffer and what the codec
  * adds, as reading stops while there is a backlog), or a pipe filled by

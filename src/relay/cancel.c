@@ -26,7 +26,7 @@ struct cancel {
 	TAILQ_ENTRY(cancel) link;
 	struct relay *relay;
 	const struct route *route;	/* held through its settings */
-	struct own_end whose;		/* of the flow that it is for: it goes the same way */
+	struct own_end whose;		/* the flow's; the request takes the same path */
 	struct transport transport;
 	struct event ev;
 	struct timer timer;

@@ -165,7 +165,7 @@ attempt_failed(struct flow *f, const struct attempt *a, int err)
 	else
 		snprintf(text, sizeof(text), "%s: %s", to, err == ETIMEDOUT ? "no answer in time" : strerror(err));
 	note_failure(f, &f->route->backend[a->target.backend], reason_of(err), text);
-	/* A refusal is an answer, however long it took. */
+	/* A refusal is not a timeout, even if it came late. */
 	if (now_us - a->began_us >= NEXT_ADDRESS_US && a->target.address.family != AF_UNIX && err != ECONNREFUSED)
 		failed_add(&f->relay->failed, &a->target.address, now_us);
 }
@@ -293,7 +293,7 @@ set_port(struct sockaddr_storage *ss, uint16_t port)
 		((struct sockaddr_in *)ss)->sin_port = htons(port);
 }
 
-/* A redirected flow's original destination. -ELOOP: it is our own listener, to which the flow would return for ever. */
+/* A redirected flow's original destination. -ELOOP: it is our own listener, to which the flow would return forever. */
 static int
 find_original(struct flow *f, struct sockaddr_storage *ret)
 {
@@ -647,7 +647,7 @@ parallel_event(struct flow *f, struct attempt *a, short what)
 	free_parallel(f->dial, a);
 	flow_init_leg(f, BACKEND, fd);
 	l->error = error;
-	l->readable = (what & (EV_READ | EV_CLOSED)) != 0;	/* an edge that does not come again */
+	l->readable = (what & (EV_READ | EV_CLOSED)) != 0;	/* this edge is not repeated */
 	l->hup = (what & EV_CLOSED) != 0;
 	return flow_register_leg(f, BACKEND) == 0 ? connected(f, &t) : VERDICT_CONNECT_FAILED(REASON_MEMORY);
 }

@@ -109,14 +109,14 @@ check_forced(struct flow *f, struct ending *e, int64_t now_us)
 	return is_over(e, e->waits_for[CLIENT], e->waits_for[BACKEND]);
 }
 
-/* One read of what the dead side sent before. At its error, the codec releases what it holds back: it was no reply. */
+/* One read of what the dead side sent before. On its error the codec releases the bytes it holds back: they were no reply. */
 static struct verdict
 read_dead(struct flow *f, enum side dead)
 {
 	struct leg *l = leg_of(f, dead);
 	struct verdict v;
 
-	l->hup = true;		/* read to the very end: no edge will come */
+	l->hup = true;		/* read to the end: no edge will follow */
 	v = pump_once(f, dead);
 	if (v.kind != LEG_FAILED || v.side != dead)
 		return v;
@@ -153,7 +153,7 @@ notify(struct flow *f, struct ending *e, int64_t now_us)
 	assert(l->backlog == NULL && !e->notified);
 	if (f->session != NULL && session_is_early(f, e->to))
 		e->how = ON_DEAD_RESET;
-	/* Whatever on_dead says: a truncated body must not look complete. */
+	/* Regardless of on_dead: a truncated body must not look complete. */
 	if (e->how == ON_DEAD_CLOSE && session_ends_at_fin(f, e->to))
 		e->how = ON_DEAD_RESET;
 	if (e->how == ON_DEAD_NOTIFY && !send_close_message(f, e->to))

@@ -17,7 +17,7 @@ struct ending {
 	int64_t progress_us;	/* when that last decreased */
 };
 
-void ending_begin(struct ending *e, enum side dead, enum on_dead how);	/* by the death of one side */
+void ending_begin(struct ending *e, enum side dead, enum on_dead how);	/* one side is dead */
 void ending_begin_forced(struct ending *e, const bool notified[2]);
 /* Sends the protocol's close message and a FIN to side s. False: not legal now; it gets a reset instead. */
 bool ending_notify(struct flow *f, enum side s);
@@ -39,7 +39,7 @@ bool refusal_log(struct flow *f);	/* logs a flow that never opened; false: it wa
 
 /* reason.c */
 enum close_reason reason_on_side(enum close_reason client_reason, enum side s);
-/* t: the socket, for what the kernel still knows of it; NULL: it never connected. */
+/* t: the socket, for what the kernel still knows about it; NULL: it never connected. */
 enum close_reason reason_from_errno(enum side s, int err, const struct transport *t, bool was_stalled);
 bool reason_is_death(enum close_reason r);
 

@@ -1,8 +1,8 @@
 /*
  * failed.c - addresses that recently timed out, which are tried last for a while.
  *
- * An address that refuses is not among them: trying it again costs one round
- * trip, and shows at once when it is back. As a timeout may be due to a single
+ * An address that refuses is not listed: trying it again costs one round trip,
+ * and shows at once whether it is back. As a timeout may be due to a single
  * lost packet, the time is short at first, and doubles with each failure until
  * the address accepts a connection.
  */
@@ -44,7 +44,7 @@ failed_add(struct failed *all, const struct address *a, int64_t now_us)
 	if (f == NULL)
 		f = place(all);
 	else if (now_us < f->until_us)
-		for_us = f->for_us;		/* another flow, which had begun before */
+		for_us = f->for_us;		/* another flow, which began earlier: no doubling */
 	else if (now_us < f->until_us + MAX_US)
 		for_us = f->for_us < MAX_US ? f->for_us * 2 : MAX_US;
 	assert(for_us >= FIRST_US && for_us <= MAX_US);

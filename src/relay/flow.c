@@ -8,8 +8,8 @@
  * being read (its peer is stalled, or half-closed) still reports a reset
  * by an edge; then its error is fetched.
  *
- * The one timer is lazy: traffic never moves it. When it fires, it compares the
- * time stamps that traffic left, and is set again if needed: an idle plain flow has none.
+ * The timer is lazy: traffic only leaves time stamps. When the timer fires, it
+ * checks them and is set again if needed. An idle plain flow has no timer set.
  */
 #include <assert.h>
 #include <errno.h>
@@ -66,11 +66,11 @@ flow_requeue(struct flow *f)
 }
 
 /*
- * A short read has not always emptied the socket: it ends before an urgent
- * byte, whatever follows; and one edge may stand for bytes and a reset
- * together (libevent does not say which). No further edge will come. A check
- * after each short read would cost a tenth of a round trip, so there is one
- * check a little later, for all reads since.
+ * A short read has not always emptied the socket: a read stops before an urgent
+ * byte, and one edge may stand for both bytes and a reset (libevent does not
+ * say which). No further edge will come. A check after each short read would
+ * cost a tenth of a round trip, so there is one check a little later, for all
+ * reads since.
  */
 void
 flow_recheck(struct flow *f, enum side s, int64_t now_us)
@@ -167,7 +167,7 @@ progress_ending(struct flow *f)
 		finish(f, e->reset[CLIENT], e->reset[BACKEND]);
 }
 
-/* Has the backend stop its work for a client that is dead or was cut off. */
+/* Makes the backend stop its work for a client that is dead or was cut off. */
 static void
 cancel_work(struct flow *f)
 {
@@ -180,7 +180,7 @@ cancel_work(struct flow *f)
 
 /*
  * Nobody waits for the result of a flow that the operator or an idle timeout
- * ends. A drain is left out: the process exits and could not send the request.
+ * ends. A drain is excluded: the process exits and could not send the request.
  */
 static bool
 cancels_work(enum close_reason r)
@@ -290,7 +290,7 @@ opened(struct flow *f)
 		flow_end(f, REASON_MEMORY);
 		return;
 	}
-	f->recheck_us = now + RECHECK_US;	/* then the backend's keepalive is set: short flows are spared the calls */
+	f->recheck_us = now + RECHECK_US;	/* the backend's keepalive is set then, which saves the calls on short flows */
 	flow_set_timer(f, now);
 	flow_work(f);
 }

@@ -34,7 +34,7 @@ struct leg {
 	bool read_short : 1;	/* see flow_recheck() */
 	bool bulk : 1;		/* reads are large: use splice() */
 	bool stalled : 1;	/* its window is closed: TCP_USER_TIMEOUT is off meanwhile */
-	bool dead : 1;		/* its socket is only good for reading what is left */
+	bool dead : 1;		/* its socket is only read, for what is left */
 	bool urgent : 1;	/* an urgent byte is among those to be read */
 	bool reset_at_close : 1;	/* a FIN would make a truncated message look complete: the kernel resets it if this process is killed */
 	struct transport transport;

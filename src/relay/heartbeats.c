@@ -150,7 +150,7 @@ heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
 	struct heartbeat_policy p;
 
 	if (f->session->codec == NULL)
-		return false;	/* passthrough, perhaps since the bytes just read: what they mean was judged then */
+		return false;	/* passthrough, perhaps due to the bytes just read, which were judged then */
 	if (h->sent == 0 || f->leg[s].shut || session_said_goodbye(f, side_other(s)))
 		return false;
 	p = policy_of(f, s);
@@ -160,7 +160,7 @@ heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us)
 	    now_us - h->last_us <= heartbeat_trial_us(&p, (h->accepted & h->last_kind) != 0);
 }
 
-/* A pooler with no free server for the ping may close only after a while; beyond the reply timeout a close is not blamed. */
+/* A pooler with no free server for the ping may close late; a close after the reply timeout is not blamed on the ping. */
 static bool
 closed_on_first_ping(const struct flow *f, int64_t now_us)
 {

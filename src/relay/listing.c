@@ -34,7 +34,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		info->leg[s].fin = l->fin;
 		info->leg[s].dead = l->dead;
 		info->leg[s].probes_max = (unsigned)leg_settings(f, s)->keepalive.probes;
-		/* The end of a program closes its UNIX socket, so silence there means nothing. */
+		/* A UNIX socket is closed when its program ends, so silence on it means nothing. */
 		if ((s == CLIENT ? &f->client : &f->backend)->family != AF_UNIX)
 			info->leg[s].sign_max_age_ms = signs_max_age_us(f, s) / US_PER_MS;
 		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
@@ -71,7 +71,7 @@ flow_info_add_kernel(struct flow_info *info)
 			continue;
 		if (f->relay->kernel_has_times && facts.last_ack_ms < info->leg[s].heard_ms)
 			info->leg[s].heard_ms = facts.last_ack_ms;
-		/* A probe sent just now has had no time to be acknowledged; with bytes unsent they are window probes. */
+		/* A probe sent just now has had no time to be acknowledged; while bytes are unsent, probes are window probes. */
 		if (facts.unsent == 0 && info->leg[s].heard_ms > (leg_settings(f, s)->keepalive.idle_s + 1) * INT64_C(1000))
 			info->leg[s].probes = facts.probes;
 		if (info->leg[s].rtt_us >= 0)
@@ -98,7 +98,7 @@ relay_list_flows(struct relay *r, bool restart, void (*visit)(struct flow_info *
 		r->list_last_id = r->last_id;
 	}
 	while (r->list_next != NULL && clock_us() < until_us) {
-		/* Flows are in the order of their ids. Those that are newer than the listing are left out, so that it ends. */
+		/* Flows are in the order of their ids. Those newer than the listing are left out, so that it ends. */
 		if (r->list_next->id > r->list_last_id)
 			return false;
 		flow_describe(r->list_next, &info);

@@ -22,7 +22,7 @@
 #define ROUNDS 4			/* before other flows get their turn */
 #define SPLICE_MIN (16 * 1024)		/* a splice of fewer bytes ends bulk mode */
 #define URGENT_CHECK_US (10 * US_PER_S)	/* how long reads check for an urgent byte after a signal for one */
-#define BULK_MIN (64 * 1024)		/* a read of so many bytes begins bulk mode */
+#define BULK_MIN (64 * 1024)		/* a read of this many bytes begins bulk mode */
 
 void
 pump_sent(struct flow *f, enum side to, int64_t now_us)
@@ -87,7 +87,7 @@ received(struct flow *f, enum side from, uint64_t n)
 	counter_add(&f->relay->counters->bytes[from], n);
 }
 
-/* Who ended it: the one that said goodbye first, though the other may be the first to close then. */
+/* The side that ended the flow: the first to say goodbye, even if the other closes first. */
 static enum side
 who_left(const struct flow *f, enum side from)
 {
@@ -179,7 +179,7 @@ pump_urgent(struct flow *f, enum side from)
 	return VERDICT(GO_ON);
 }
 
-/* Moves what is in the pipe on to side `to`; what it does not take becomes its backlog. */
+/* Moves the pipe's contents to side `to`; what it does not take becomes its backlog. */
 static struct verdict
 splice_out(struct flow *f, enum side to, struct pipe *p)
 {

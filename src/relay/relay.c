@@ -181,7 +181,7 @@ relay_give_pipe(struct relay *r, struct pipe *p)
 {
 	assert(r->n_pipes > 0 && r->n_pipes <= RELAY_PIPES);
 	if (p->len > 0)
-		free_pipe(r, p);	/* with bytes of a flow that has ended */
+		free_pipe(r, p);	/* it holds bytes of a flow that has ended */
 	else
 		SLIST_INSERT_HEAD(&r->pipes, p, link);
 }

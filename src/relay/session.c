@@ -1,6 +1,6 @@
 /*
  * session.c - drives the codec over the bytes of a flow. What the codec emits
- * is passed on; replies to our heartbeats are not among it.
+ * is passed on; it does not emit replies to our heartbeats.
  */
 #include <assert.h>
 #include <errno.h>
@@ -15,7 +15,7 @@
 const struct codec *
 session_codec(const struct session *ss)
 {
-	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): asked only while there is a codec */
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): called only while there is a codec */
 	const struct codec *inner = ss->codec->actual != NULL ? ss->codec->actual(ss->state) : NULL;
 
 	return inner != NULL ? inner : ss->codec;
@@ -124,7 +124,7 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	return v;
 }
 
-/* Passes on bytes that no codec sees any more. */
+/* Passes on bytes that the codec no longer sees. */
 static struct verdict
 pass_plain(struct flow *f, enum side from, const uint8_t *buf, size_t len, int64_t now_us)
 {

@@ -12,7 +12,7 @@
 #include "stent/resolve.h"
 #include "stent/trial.h"
 
-#define RELAY_BUFFER (128 * 1024)	/* bytes per read; also the limit of what a direction holds in memory, but for heartbeats */
+#define RELAY_BUFFER (128 * 1024)	/* bytes per read; also the limit of what a direction holds in memory, except heartbeats */
 #define PIPE_BYTES (512 * 1024)		/* per splice(); requested as the size of the pipe, the kernel may give less */
 
 /* Bytes between two sockets that never come to user space. */

@@ -1,17 +1,17 @@
 /*
  * signs.c - signs of life and of traffic on a leg: its bytes, and what the
- * kernel reports about its peer. That costs a system call, so it is read only
- * when a heartbeat is due.
+ * kernel reports about its peer. Reading that costs a system call, so it is done
+ * only when a heartbeat is due.
  */
 #include <assert.h>
 
 #include "relay/session.h"
 #include "relay/shared.h"
 
-#define ACK_DUE_US (5 * US_PER_S)	/* bytes without an acknowledgement for so long: the peer may be dead */
+#define ACK_DUE_US (5 * US_PER_S)	/* bytes unacknowledged for this long: the peer may be dead */
 #define ACK_DELAY_MAX_MS 200		/* Linux does not delay an acknowledgement longer (TCP_DELACK_MAX) */
-#define UNREAD_SHARE 3		/* a window below 1/3 of the largest one: unread bytes. A kernel announces a window that has doubled */
-#define UNREAD_UNIX (64 * 1024)	/* as the kernel counts bytes: some hundreds per heartbeat */
+#define UNREAD_SHARE 3		/* a window below 1/3 of the largest one: unread bytes. A kernel announces a window once it has doubled */
+#define UNREAD_UNIX (64 * 1024)	/* as the kernel counts: some hundred bytes per heartbeat */
 #define ACK_SLACK_US (20 * US_PER_MS)	/* TCP_INFO counts time in ticks of the kernel */
 
 /* Bytes sent to side s were acknowledged or are recent; heard_us: its last sign of life. */
@@ -64,7 +64,7 @@ signs_of_life(struct flow *f, enum side s, int64_t now_us)
 		return true;
 	transport_facts(&l->transport, &facts);
 	if (!facts.is_tcp && leg_is_unix(f, s))
-		return true;		/* the kernel closes it at the end of its program */
+		return true;		/* the kernel closes it when its program ends */
 	if (kernel_has_times(f->relay, &facts) && heard_us < now_us - facts.last_ack_ms * (int64_t)US_PER_MS)
 		heard_us = now_us - facts.last_ack_ms * (int64_t)US_PER_MS;
 	if (now_us - heard_us > max_age_us)

@@ -1,4 +1,4 @@
-/* verdict.h - what came of a step on the data path. */
+/* verdict.h - the result of a step on the data path. */
 #ifndef STENT_RELAY_VERDICT_H
 #define STENT_RELAY_VERDICT_H
 

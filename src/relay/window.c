@@ -2,10 +2,10 @@
  * window.c - a leg whose peer has closed its receive window.
  *
  * TCP_USER_TIMEOUT also ends a connection whose peer keeps its window closed
- * for so long but acknowledges every window probe: the kernel counts from the
+ * that long but acknowledges every window probe: the kernel counts from the
  * first probe. A reader that pauses is not dead, so the option is off while a
- * window is closed, and the timeout is applied here: window probes without an
- * acknowledgement for so long.
+ * window is closed, and the timeout is applied here, to window probes that are
+ * not acknowledged.
  */
 #include "relay/ending.h"
 #include "relay/pump.h"
