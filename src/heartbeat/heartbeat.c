@@ -1,14 +1,14 @@
 /*
  * heartbeat.c - the schedule of one leg's heartbeats, and the judgement of its peer.
  *
- * One ping waits for its reply at a time. A timeout counts as a miss and lets
- * the next ping go at once, so that a dead program is found within interval +
- * timeout x misses. Meanwhile one-way heartbeats keep the path alive.
+ * One ping waits for its reply at a time. After a timeout, which counts as a
+ * miss, the next ping is sent at once, so that a dead program is found within
+ * interval + timeout x misses. Meanwhile one-way heartbeats keep the path alive.
  *
- * A miss is not counted of a peer that has never replied (many healthy peers
- * never do: they get one-way heartbeats after the first ping), of one that
- * sends anything (its reply may wait for the end of that), nor while bytes are
- * stuck: then TCP_USER_TIMEOUT decides, and a reader that pauses lives on.
+ * No miss is counted for a peer that has never replied (many healthy peers
+ * never do: they get one-way heartbeats after the first ping), for one that
+ * sends anything (its reply may wait for the end of that), or while bytes are
+ * stuck: then TCP_USER_TIMEOUT decides, and a flow to a paused reader stays open.
  * Replies that the peer owes to the application do not count.
  *
  * A reply moves no timer: the leg is checked after an interval anyway.
@@ -163,15 +163,15 @@ judge_reply(struct heartbeat_leg *h, const struct heartbeat_policy *p, const str
 	if (f->rx_us > h->timeout_from_us)
 		h->misses = 0;
 	if (f->rx_us > h->timeout_from_us || f->stuck)
-		h->timeout_from_us = now_us;	/* it gets its full time again */
+		h->timeout_from_us = now_us;	/* the full timeout applies again */
 	else
 		miss(h, p, o);
 }
 
 /*
  * Some peers fail on a ping between the frames of one message, though it is
- * legal. It goes there only when the message has paused for another interval;
- * until then its frames keep the path alive.
+ * legal. It is sent there only after the message has paused for another
+ * interval; until then its frames keep the path alive.
  */
 static int64_t
 message_wait_us(const struct heartbeat_leg *h, const struct heartbeat_policy *p, const struct heartbeat_facts *f)
@@ -321,6 +321,6 @@ heartbeat_sign_max_age_us(int64_t probe_idle_us, int64_t probe_interval_us, int6
 	/* A live peer acknowledges each probe. One may be lost; two missing are taken as no sign of life. */
 	if (probe_idle_us > 0)
 		return probe_idle_us + probe_interval_us + US_PER_S;
-	/* Without probes, only the application gives signs of life, in its own rhythm. */
+	/* Without probes, only the application gives signs of life, at its own intervals. */
 	return (interval_us > 0 ? interval_us * 2 : SILENCE_MAX_US) + US_PER_S;
 }

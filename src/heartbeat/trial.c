@@ -1,8 +1,8 @@
 /*
- * trial.c - counts what became of the first heartbeats of a route's flows.
+ * trial.c - counts the outcomes of the first heartbeats of a route's flows.
  *
- * Each counter is atomic by itself, without a lock for all of them: it does no
- * harm if a flow too many is on trial at the same moment on another worker.
+ * Each counter is atomic by itself, without a lock for all of them: one flow too
+ * many on trial on another worker at the same moment does no harm.
  */
 #include "stent/trial.h"
 
