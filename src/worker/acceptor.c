@@ -263,7 +263,7 @@ is_listening_on(const struct acceptor *a, int fd)
 	return false;
 }
 
-/* Warns about sockets from systemd that no route uses: their clients would wait for ever. */
+/* Warns about sockets from systemd that no route uses: their clients would wait forever. */
 static void
 warn_of_unclaimed(const struct acceptor *a)
 {

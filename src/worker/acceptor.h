@@ -1,6 +1,6 @@
 /*
- * acceptor.h - the listeners. Opened on the main thread, while it is root;
- * then they live on the first worker's thread, for src/worker alone.
+ * acceptor.h - the listeners. Opened on the main thread, while it is root; then
+ * used on the first worker's thread only. For src/worker alone.
  */
 #ifndef STENT_WORKER_ACCEPTOR_H
 #define STENT_WORKER_ACCEPTOR_H
@@ -17,7 +17,7 @@ struct acceptor;
 int acceptor_open(struct acceptor **ret, const struct config *config);
 
 /*
- * Accepts from now on, on the thread of workers[0], and gives each socket to
+ * Starts accepting on the thread of workers[0], and gives each socket to
  * the worker with the fewest flows; above max_flows it is reset. 0 or -errno.
  * workers belongs to the caller and must outlive acceptor_stop().
  */

@@ -2,7 +2,7 @@
  * worker.c - a thread with an event_base and a relay of its own.
  *
  * Other threads reach it in two ways, both by a mutex and an eventfd that wakes
- * the loop: they give it sockets (in an array that it takes over as a whole),
+ * the loop: they give it sockets (in an array that it takes as a whole),
  * or have it make a call on its thread. Neither is on the data path.
  */
 #include <assert.h>
