@@ -8,8 +8,8 @@
  *
  * Against forged replies each query has a connected socket of its own (with a
  * port chosen by the kernel), a random id, and letters in random case, which
- * most servers repeat. For those that do not, or know a name in one spelling
- * only (Docker's), a query without addresses in reply is repeated as written.
+ * most servers repeat. Some do not, or know a name in one spelling only
+ * (Docker's), so a query that got no addresses is repeated as written.
  * A truncated reply is repeated over TCP. If that fails or takes longer than
  * WAIT_MS, the addresses that fitted into the reply are used.
  */

@@ -2,7 +2,7 @@
  * name_files.c - /etc/hosts and /etc/resolv.conf, as libc reads them.
  *
  * As in libc, lines that are not understood are ignored, so that one does not
- * break all names. Unlike there, a name server may have a port (ADDRESS:PORT).
+ * break all names. Unlike in libc, a name server may have a port (ADDRESS:PORT).
  */
 #include <arpa/inet.h>
 #include <ctype.h>

@@ -18,9 +18,9 @@
 #include "stent/own_ends.h"
 #include "stent/socket.h"
 
-#define SLOTS (1u << 11)		/* some tenths of a second of a busy process; small, for memory */
+#define SLOTS (1u << 11)		/* a few tenths of a second of a busy process; small, to save memory */
 
-static uint64_t slots[SLOTS];	/* 0: free; else of the local end 24 bits, of the remote one 24, the route 12, the hops 4 */
+static uint64_t slots[SLOTS];	/* 0: free; else bits of local end (24), remote end (24), route (12), hops (4) */
 static int fds[SLOTS];		/* its descriptor; wrong while a slot is being replaced: then the connection is missed */
 
 /* FNV-1a, with a final mix for the high bits. */

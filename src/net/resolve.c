@@ -7,7 +7,7 @@
  * kind is taken. Only "no such name" leads to the next name of the search: when
  * no server can answer it ends, as in musl. (glibc continues after a SERVFAIL
  * and may find another host.) Flows that need the same name share one lookup.
- * As in RFC 8767 a name server that is down must not take the backends with it:
+ * As in RFC 8767, backends must stay reachable while a name server is down:
  * expired addresses are looked up again, but used if there is no answer within
  * PATIENCE_MS. They are not used at once, as the backend may have moved since.
  * A failed lookup keeps them for another dns_ttl. A name that was not found is

@@ -1,11 +1,11 @@
 /*
  * unix_file.c - the file of a listening UNIX socket.
  *
- * The folder may belong to another user, who can replace our file at any
+ * The directory may belong to another user, who can replace our file at any
  * moment. So mode and owner are not set by path: bind() creates the file with
  * the umask and the file system user id of this thread, and with that user's
- * permissions. Where only root may create files, in a folder that no other user
- * can change, the file is given to the user afterwards. Elsewhere it stays
+ * permissions. Where only root may create files, in a directory that no other
+ * user can change, the file is given to the user afterwards. Elsewhere it stays
  * root's, and a warning says so.
  */
 #include "stent/unix_file.h"
@@ -127,7 +127,7 @@ unix_file_bind(int fd, const struct sockaddr_un *sun, socklen_t len, const struc
 	r = clear_stale(folder, name, sun, len, access, why);
 	if (r == 0)
 		r = bind_with_mode(fd, sun, len, access);
-	/* It was created by bind() just now, unless a folder of the path was replaced. */
+	/* It was created by bind() just now, unless a directory of the path was replaced. */
 	if (r == 0 && (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISSOCK(st.st_mode)))
 		r = fail(EBUSY, "another process is changing the path at this moment; try again", why);
 	else if (r == 0 && access->is_given && st.st_uid != access->uid)

@@ -43,7 +43,7 @@ empty_inheritable(void)
 	return syscall(SYS_capset, &head, data) == 0 ? 0 : -errno;
 }
 
-/* EINVAL: the kernel has no more capabilities. */
+/* EINVAL: past the kernel's last capability. */
 static int
 empty_bounding(void)
 {
