@@ -1,12 +1,12 @@
 /*
- * folder.c - walks to the folder of a file, name by name.
+ * folder.c - walks to the directory of a file, name by name.
  *
- * A user who can write to a folder can put a symbolic link into it at any
+ * A user who can write to a directory can put a symbolic link into it at any
  * moment, also between a check and the next call. So each name is opened
  * without following links, and checked when it is open. A link is followed by
- * the same walk if it is in a folder that only root and ourselves can change:
+ * the same walk if it is in a directory that only root and ourselves can change:
  * such links are the administrator's (/var/run). The caller then works in the
- * open folder (openat() and the like), which a rename cannot replace.
+ * open directory (openat() and the like), which a rename cannot replace.
  */
 #include "stent/folder.h"
 
@@ -21,7 +21,7 @@
 #define LINKS_MAX 40	/* as in the kernel */
 
 struct walk {
-	int fd;			/* of the folder that was reached */
+	int fd;			/* of the directory that was reached */
 	int links;		/* followed */
 	enum folder_end end;
 	char rest[2 * PATH_MAX];	/* of the path, still to be walked */
@@ -40,7 +40,7 @@ folder_keeps(int folder, const struct stat *st)
 
 	if (fstat(folder, &f) != 0 || !is_trusted(f.st_uid))
 		return false;
-	/* In a sticky folder, such as /tmp, others can only rename or remove their own files. */
+	/* In a sticky directory, such as /tmp, others can only rename or remove their own files. */
 	return (f.st_mode & (S_IWGRP | S_IWOTH)) == 0 || ((f.st_mode & S_ISVTX) != 0 && is_trusted(st->st_uid));
 }
 
@@ -85,7 +85,7 @@ take_link(struct walk *w, int link, const struct stat *st)
 	return 0;
 }
 
-/* Walks one name of the path, a folder or a link. 0 or -errno. */
+/* Walks one name of the path, a directory or a link. 0 or -errno. */
 static int
 step(struct walk *w, const char *name)
 {

@@ -50,7 +50,7 @@ struct buffer {
 	char data[BUFFER_BYTES];
 };
 
-/* The thread's. */
+/* The thread's state. */
 static struct {
 	pthread_t id;
 	pthread_cond_t wake;

@@ -44,7 +44,7 @@ put_text(struct log_line *l, const char *text)
 	return put(l, text, strlen(text));
 }
 
-/* Closes a line; always fits, by the reserve. */
+/* Closes a line; always fits, due to the reserve. */
 static void
 put_tail(struct log_line *l, const char *text)
 {

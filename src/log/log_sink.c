@@ -5,7 +5,7 @@
  * never ends the process. poll() comes before each write: it guarantees room for
  * PIPE_BUF bytes in a pipe, and no line is longer. Sockets do not block.
  *
- * In a folder of another user, that user could replace the log file by a link,
+ * In a directory of another user, that user could replace the log file by a link,
  * a hard link to another file or a FIFO while we are root. These are refused
  * there: see open_file().
  *
@@ -34,7 +34,7 @@
 #define SYSLOG_HEAD_MAX 64
 #define SYSLOG_TRIES 3
 
-/* What is known of an open file. */
+/* What is known about an open file. */
 struct file {
 	bool is_made;		/* created by us just now */
 	bool is_kept;		/* where nobody else can replace it */
@@ -58,9 +58,9 @@ static const int syslog_levels[] = {
 /* --- opening --- */
 
 /*
- * Checks an open file. In a folder where another user can replace files it must
- * be a regular file without a second hard link, which could be another user's
- * own file. 0 or -errno.
+ * Checks an open file. In a directory where another user can replace files it
+ * must be a regular file without a second hard link, which could be another
+ * user's own file. 0 or -errno.
  */
 static int
 judge_file(int folder, int fd, struct file *ret)
@@ -77,7 +77,7 @@ judge_file(int folder, int fd, struct file *ret)
 	return st.st_nlink > 1 ? -EMLINK : 0;
 }
 
-/* Opens or creates the file in its folder. Descriptor or -errno. */
+/* Opens or creates the file in its directory. Descriptor or -errno. */
 static int
 open_in(int folder, const char *name, struct file *ret)
 {
@@ -219,8 +219,8 @@ sink_close(void)
 }
 
 /*
- * Only a file that is at its own path and has no other name, and that we created
- * or nobody else can have put there: else it could be another user's.
+ * True for a file that is at its own path, has no other name, and was created by
+ * us or cannot have been put there by anybody else: else it could be another user's.
  */
 static bool
 is_plainly_ours(void)

@@ -10,7 +10,7 @@
 
 /* 0, or -errno: then the previous one stays in use. Copies what it needs. */
 int sink_open(const struct log_settings *s);
-/* Opens the file again by its name. The same; 0 where there is no file. */
+/* Opens the file again by its name. Returns the same; 0 where there is no file. */
 int sink_reopen(void);
 const char *sink_path(void);	/* of the file; NULL: there is none */
 /* Gives the file to the user. 0 or -errno. */
