@@ -25,7 +25,7 @@ add_unknown(struct parsed *d, const char *name, int word)
 	return 0;
 }
 
-/* option is "--key=value"; name is room for "--key", which stands for it in errors. */
+/* option is "--key=value"; name is a buffer for "--key", which errors show. */
 static int
 add_option(struct parsed *d, char *name, const char *option, int word)
 {

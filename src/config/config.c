@@ -1,5 +1,5 @@
 /*
- * config.c - makes a struct config of parsed settings.
+ * config.c - makes a struct config from parsed settings.
  *
  * Each key of each route is set once: by the route's own value, that of
  * [defaults], or the table's default. All three go through the key's one

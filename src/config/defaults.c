@@ -1,6 +1,6 @@
 /*
- * defaults.c - what needs more than one line: resolving auto, missing keys of
- * routes, listeners that clash.
+ * defaults.c - checks that need more than one line: resolving auto, missing keys
+ * of routes, listeners that clash.
  */
 #include <errno.h>
 #include <sched.h>

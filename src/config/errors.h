@@ -11,7 +11,7 @@
 struct error {
 	int line;
 	size_t order;
-	bool is_warning;		/* the settings can be used all the same */
+	bool is_warning;		/* the settings can still be used */
 	char *text;
 };
 

@@ -1,11 +1,11 @@
 /*
- * heartbeat_rules.c - which heartbeats a route has: its settings against what
- * its protocol can do toward each side.
+ * heartbeat_rules.c - which heartbeats a route has: checks its settings against
+ * what its protocol can do toward each side.
  *
  * In a route's own section, a setting that the protocol cannot honour is an
  * error. Two cases are looser: a key for both legs needs only one leg that can
- * have it, and a value of [defaults], which are for routes of several protocols,
- * is ignored where the route's protocol has no use for it.
+ * have it, and a value of [defaults], which may be for routes of several
+ * protocols, is ignored where the route's protocol does not use it.
  *
  * protocol = auto can turn out to be any protocol, so it may have every kind.
  */
@@ -18,9 +18,9 @@
 
 #define ANY_KIND (HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY)
 #define KINDS_TEXT_MAX 32
-#define HASTY_MS 1000		/* a shorter period than this is warned of */
+#define HASTY_MS 1000		/* a shorter period gets a warning */
 
-/* A route's heartbeat keys for one leg, and what can come of them. */
+/* A route's heartbeat keys for one leg, and what results from them. */
 struct leg_heartbeats {
 	enum side side;
 	const struct entry *heartbeat, *kind, *send, *expect;	/* what decides; NULL: the default */
@@ -42,7 +42,7 @@ has_trait(const struct heartbeats *b, enum codec_trait trait)
 	return b->route->codec != NULL && (b->route->codec->traits & trait) != 0;
 }
 
-/* The first protocol that has it, for an error's way out. */
+/* The first protocol that has it, to suggest in an error. */
 static const char *
 name_with(enum codec_trait trait)
 {
@@ -54,7 +54,7 @@ name_with(enum codec_trait trait)
 	return "";
 }
 
-/* What decides a key for a leg; NULL: the default, or it is wrong, which was reported. */
+/* The entry that decides a key for a leg; NULL: the default, or it is wrong, which was reported. */
 static const struct entry *
 decides(const struct parsed *d, const struct section *s, const char *key, enum side side)
 {
@@ -215,7 +215,7 @@ resolve_interval(struct heartbeats *b, struct leg_heartbeats *l)
 	}
 }
 
-/* heartbeat_send and heartbeat_expect belong to protocol = line, and the second to the first. */
+/* heartbeat_send and heartbeat_expect belong to protocol = line, and the second needs the first. */
 static void
 check_lines(struct heartbeats *b, const struct section *s)
 {
@@ -269,7 +269,7 @@ check_transaction(struct heartbeats *b, const struct parsed *d, const struct sec
 		    e->name, b->route->protocol);
 }
 
-/* Packets an hour, when one with its acknowledgement goes out after each period. */
+/* Packets per hour: one and its acknowledgement after each period. */
 static int64_t
 packets_an_hour(int64_t period_ms)
 {
@@ -319,7 +319,7 @@ check_comments(struct heartbeats *b, const struct parsed *d, const struct sectio
 	}
 }
 
-/* Drops what came from [defaults] and has no use here: in a printed file it would be an error. */
+/* Drops what came from [defaults] and is not used here: in a printed file it would be an error. */
 static void
 drop_useless(struct heartbeats *b)
 {

@@ -203,7 +203,7 @@ find_former(const char *name)
 	return key_find(now != NULL ? now : name);
 }
 
-/* A right or former key behind a wrong leg, or a leg's name before a key that has none. */
+/* A right or former key after a wrong leg, or a leg's name before a key that has none. */
 static const char *
 meant_leg(const char *wrong, char buf[MEANT_MAX])
 {

@@ -213,7 +213,7 @@ resolve_loops(const struct config *c, struct parsed *d)
 			g.n++;
 		}
 	if (getifaddrs(&g.own) != 0)
-		g.own = NULL;		/* loopback is known all the same */
+		g.own = NULL;		/* loopback is known anyway */
 	for (size_t i = 0; i < g.n; i++)
 		if (g.nodes[i].mark == NOT_VISITED)
 			follow(&g, i);

@@ -24,7 +24,7 @@ void resolve_loops(const struct config *c, struct parsed *d);
 void resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s);
 
 /*
- * Makes a config of complete parsed settings, and prints every error to errors.
+ * Makes a config from complete parsed settings, and prints every error to errors.
  * Clears d. Returns as config_read() does.
  */
 int config_make(struct config **ret, struct parsed *d, FILE *errors);

@@ -1,12 +1,12 @@
 /*
- * nearest.c - how near two words are.
+ * nearest.c - how similar two words are.
  *
  * The distance counts letters inserted, left out, replaced, and neighbours
- * swapped; case does not count. A third of the letters may be wrong. Further
- * off, a word may still be an abbreviation ("pg" has its letters in "postgres"
- * in that order, and begins as it does), or the right word with more behind it
- * ("warning" for "warn"). That is the weaker hint. The strongest is a name that
- * was renamed: its successor wins over everything.
+ * swapped; case does not count. A third of the letters may be wrong. A word
+ * further off may still be an abbreviation ("pg" has its letters in "postgres"
+ * in that order, and begins as it does), or the right word with more after it
+ * ("warning" for "warn"), but that is a weaker hint. The strongest is a name
+ * that was renamed: its successor always wins.
  */
 #include <assert.h>
 #include <ctype.h>
@@ -131,7 +131,7 @@ nearest_offer(struct nearest *n, const char *right)
 	else if (d <= (limit > 0 ? limit : 1))
 		score = d + 1;
 	else if (is_abbreviation(n->word, right) || is_longer(n->word, right))
-		score = NEAREST_MAX + 1;	/* behind every distance */
+		score = NEAREST_MAX + 1;	/* worse than every distance */
 	if (score < n->score) {
 		n->score = score;
 		snprintf(n->best, sizeof(n->best), "%s", right);

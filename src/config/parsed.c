@@ -71,7 +71,7 @@ check_route_name(struct parsed *d, const char *name, int line)
 	return true;
 }
 
-/* An unknown section: names the nearest, and takes it for that one's kind. */
+/* An unknown section: suggests the nearest, and assumes the kind of that one. */
 static int
 open_unknown(struct parsed *d, const char *head, int line)
 {
@@ -146,7 +146,7 @@ find_entry(const struct section *s, const struct key *k, int side)
 	return NULL;
 }
 
-/* True when all that is wrong with a value is a comment in the wrong style behind it. */
+/* True when all that is wrong with a value is a comment in the wrong style after it. */
 static bool
 is_comment_at_fault(const struct key *k, const char *text)
 {

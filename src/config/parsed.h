@@ -43,8 +43,8 @@ struct parsed {
 };
 
 /*
- * Adds a section by the text between [ and ]. Errors go to d->errors; there is
- * a section then all the same, so that its keys can be checked. 0 or -ENOMEM.
+ * Adds a section by the text between [ and ]. Errors go to d->errors; the section
+ * is added anyway, so that its keys can be checked. 0 or -ENOMEM.
  */
 int parsed_open(struct parsed *d, char *head, int line);
 /* Adds a key and its value to the last section. Errors go to d->errors. 0 or -ENOMEM. */
@@ -57,11 +57,11 @@ int parsed_put(struct parsed *d, struct section *s, const struct key *k, int sid
 
 /* [stent] or [defaults]; NULL: not there. */
 struct section *parsed_single(const struct parsed *d, enum section_kind kind);
-/* What decides a key of the process. NULL: the default does. */
+/* The entry that decides a key of the process. NULL: the default does. */
 const struct entry *parsed_decides_process(const struct parsed *d, const struct key *k);
 /*
- * What decides a key of a route for a side: its own section before [defaults],
- * and in each the leg's own key before the key for both. NULL: the default does.
+ * The entry that decides a key of a route for a side: the route's own section
+ * before [defaults], and in each the leg's own key before the key for both. NULL: the default does.
  */
 const struct entry *parsed_decides(const struct parsed *d, const struct section *route,
     const struct key *k, enum side side);

@@ -76,7 +76,7 @@ is_comment(const char *text)
 }
 
 /*
- * [HEAD] and perhaps a comment. Never for inih, which would cut its name:
+ * [HEAD] and perhaps a comment. Never passed to inih, which would cut its name:
  * on_pair() uses the last parsed section.
  */
 static void

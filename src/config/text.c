@@ -1,6 +1,6 @@
 /*
  * text.c - the types of values that are texts: places, paths, users,
- * protocols, bytes. Their fields own memory, which goes with the settings.
+ * protocols, bytes. Their fields own memory, freed with the settings.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -176,7 +176,7 @@ parse_hosts(const struct key *k, void *field, const char *text, const struct spo
 	if (strcmp(text, "off") == 0)
 		return 0;
 	more = copy = strdup(text);
-	list = calloc(2, strlen(text) + 1);	/* a blank behind each comma */
+	list = calloc(2, strlen(text) + 1);	/* a blank after each comma */
 	if (copy == NULL || list == NULL)
 		r = -ENOMEM;
 	while (r != -ENOMEM && (one = strsep(&more, ",")) != NULL) {

@@ -119,7 +119,7 @@ duration_text(int64_t ms, char buf[DURATION_TEXT_MAX])
 {
 	size_t best = 0;
 
-	/* 60s and not 1m, 24h and not 1d: one of a larger unit reads worse than many of a smaller. */
+	/* 60s and not 1m, 24h and not 1d: a single larger unit is harder to read. */
 	for (size_t i = 1; i < N_UNITS; i++)
 		if (ms % units[i].ms == 0 && ms / units[i].ms >= (i == 1 ? 1 : 2))
 			best = i;

@@ -191,7 +191,7 @@ print_count(const struct key *k, const void *field, FILE *out)
 
 const struct type type_count = { .form = "NUMBER", .parse = parse_count, .print = print_count };
 
-/* A file's mode: three octal digits, perhaps behind a 0. */
+/* A file's mode: three octal digits, perhaps after a 0. */
 static int
 parse_mode(const struct key *k, void *field, const char *text, const struct spot *spot)
 {
@@ -216,7 +216,7 @@ print_mode(const struct key *k, const void *field, FILE *out)
 
 const struct type type_mode = { .form = "OCTAL", .parse = parse_mode, .print = print_mode };
 
-/* One of the two times of keepalive: whole seconds, for that is what the kernel counts. */
+/* One of the two times of keepalive: in whole seconds, as in the kernel. */
 static int
 parse_probe_time(int *seconds, const char *text, const char *what, const struct spot *spot)
 {
