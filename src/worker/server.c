@@ -20,7 +20,7 @@
 #define MAX_FLOWS 10000000
 #define RESERVED 96			/* descriptors: log, administration, listeners */
 #define WORKERS_OWN (16 + 2 * RELAY_PIPES + RELAY_CANCELS)	/* per worker: event loop, DNS, pipes, cancel requests */
-#define SPARE_SHARE 16			/* with few descriptors, one in 16 is spare */
+#define SPARE_SHARE 16			/* with few descriptors, one in this many is spare */
 
 struct server {
 	const struct config *config;
