@@ -1,5 +1,5 @@
 /*
- * defaults.c - checks that need more than one line: resolving auto, missing keys
+ * defaults.c - steps that need more than one line: resolving auto, missing keys
  * of routes, listeners that clash.
  */
 #include <errno.h>
