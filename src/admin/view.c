@@ -275,7 +275,7 @@ milliseconds(int64_t us)
 
 /*
  * What is known about a side: "alive", it gave a sign of life recently; "probing", pings or TCP probes are unanswered;
- * "silent", its last sign is too old to tell; "closed", it has sent its FIN; "dead", that is proved, and the flow ends.
+ * "silent", its last sign is too old; "closed", it has sent its FIN; "dead", that is certain, and the flow ends.
  */
 static const char *
 verdict(const struct flow_info *f, enum side side)
