@@ -185,7 +185,7 @@ end_body(struct exchange *x, enum side from)
 		x->is_open = false;
 }
 
-/* The head, less the bytes of it that the client got early. */
+/* The head, without the bytes of it that the client got early. */
 static size_t
 feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct codec_out *out,
     const char **why)

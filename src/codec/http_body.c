@@ -7,7 +7,7 @@
  *
  * Early zeros: a chunk's size may have leading zeros, so these can be sent
  * before the size is known. If the size line then begins with zeros of its own,
- * as many are left out; else it follows untouched. Several clients refuse more
+ * that many are left out; else it follows untouched. Several clients refuse more
  * than 16 digits in all. A line that would exceed that, or is not a size line,
  * leaves `promised` set: what was sent cannot be taken back, and the
  * relay resets the flow.

@@ -72,7 +72,7 @@ gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 	return n;
 }
 
-/* An error in place of our reply that is for the client all the same: what was held of it goes first. */
+/* An error in place of our reply goes to the client after all: what was held of it goes first. */
 static void
 give_back_error(struct pg *pg, struct codec_out *out)
 {

@@ -128,7 +128,7 @@ struct pg {
 	bool has_standby : 1;
 	bool has_wal : 1;
 	bool client_ended : 1;		/* it has sent Terminate */
-	bool refuses : 1;		/* the server reacted to our Sync otherwise than by its reply; until that is reported */
+	bool refuses : 1;		/* the server reacted to our Sync with something other than its reply; until reported */
 	bool server_ended : 1;		/* it has ended the session by an error of its own */
 	bool heartbeats[2];		/* settings: heartbeats to that side are on */
 	bool in_transaction : 1;	/* ... also inside a transaction */

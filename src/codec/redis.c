@@ -150,7 +150,7 @@ release(struct redis *s, struct codec_out *out)
 		(void)redis_reply_read(s, text, end);
 }
 
-/* Not the text of a reply to PING; but a line in its place is a reply all the same. */
+/* Not the text of a reply to PING; but a line in its place is still the reply. */
 static const uint8_t *
 differs(struct redis *s, const uint8_t *p, struct codec_out *out)
 {
