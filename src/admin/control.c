@@ -10,8 +10,8 @@
  *
  * Errors are {"error": "..."}.
  *
- * A socket file left by a stent that died is replaced; that it is dead is found
- * out by connecting to it (unix_file_bind()).
+ * A socket file left by a stent that died is replaced; whether it is dead is
+ * found out by connecting to it (unix_file_bind()).
  */
 #include "admin/control.h"
 
@@ -205,7 +205,7 @@ static const struct serve_protocol protocol = {
 
 /* --- the socket --- */
 
-/* Makes the folder of the socket, one level only: more that is missing is likely a wrong path. */
+/* Makes the directory of the socket, one level only: if more is missing, the path is likely wrong. */
 static void
 make_folder(const char *path)
 {

@@ -8,12 +8,12 @@
 #define HOSTS_NAME_MAX 256
 
 /*
- * Takes a Host header's value apart: the name without port, brackets and the
- * dot at its end. False: it is none.
+ * Reads the name from a Host header's value: without port, brackets and the dot
+ * at its end. False: it is not valid.
  */
 bool hosts_read(const char *header, char name[HOSTS_NAME_MAX], bool *is_address);
 
-/* True for one of the list (by commas, may be NULL), a name without a dot, and the names of this machine. */
+/* True for one of the list (comma-separated, may be NULL), a name without a dot, and the names of this machine. */
 bool hosts_trust(const char *name, const char *list);
 
 #endif

@@ -2,7 +2,7 @@
  * http_server.c - HTTP for a browser, a scraper and a health check: GET and HEAD,
  * one request per connection, read-only.
  *
- * libevent's evhttp has no limit of connections and no deadline for a whole
+ * libevent's evhttp has no limit on connections and no deadline for a whole
  * request; serve.c has both.
  *
  * A page of another site may make a browser send requests here, but cannot read
@@ -34,7 +34,7 @@ struct http {
 };
 
 struct request {
-	char *method, *path, *query;	/* query: behind the ?, or empty */
+	char *method, *path, *query;	/* query: after the ?, or empty */
 	const char *host;		/* NULL: none */
 	bool needs_host;		/* HTTP/1.1 */
 };

@@ -6,7 +6,7 @@
 
 extern const unsigned char page_html[];
 extern const size_t page_html_len;
-extern const char page_policy[];	/* a content policy that allows just its own style and script */
+extern const char page_policy[];	/* a content policy that allows only its own style and script */
 extern const char page_headers[];	/* HTTP header lines, that among them */
 
 #endif

@@ -4,9 +4,9 @@
  * Counters are read where the workers write them. Flows belong to their worker's
  * thread: each worker in turn copies its own into one array while this thread
  * waits; sorting, cutting and JSON happen here afterwards, so that they delay no
- * flow. That takes a few hundred bytes per flow for a moment, and JSON for no
- * more than the limit. Facts from the kernel (round trips) are read in a second
- * visit, only for the flows that are shown, unless they decide the order.
+ * flow. The array takes a few hundred bytes per flow for a moment; JSON is made
+ * for no more flows than the limit. Facts from the kernel (round trips) are read
+ * in a second visit, only for the flows shown, unless they decide the order.
  */
 #include "admin/view.h"
 
@@ -144,7 +144,7 @@ copy_flow(struct flow_info *info, void *arg)
 	g->flows[g->n++] = *info;
 }
 
-/* Leaves the first n. */
+/* Keeps the first n. */
 static void
 drop_flows(struct gathered *g, size_t n)
 {
@@ -274,8 +274,8 @@ milliseconds(int64_t us)
 }
 
 /*
- * What is known of a side: "alive", it gave a sign of life lately; "probing", pings or TCP probes are unanswered;
- * "silent", its last sign is too old to tell; "closed", it has sent its FIN; "dead", that is proved, and the flow ends.
+ * What is known about a side: "alive", it gave a sign of life recently; "probing", pings or TCP probes are unanswered;
+ * "silent", its last sign is too old; "closed", it has sent its FIN; "dead", that is certain, and the flow ends.
  */
 static const char *
 verdict(const struct flow_info *f, enum side side)

@@ -2,7 +2,7 @@
  * control_client.c - sends a request to a running stent over its control socket.
  *
  * By default the path comes from the default settings file, else it is the
- * default path. Only a file given with --config must exist and be right; a
+ * default path. Only a file given with --config must exist and be valid; a
  * health check in a container often cannot even read the default one.
  */
 #include "cli/control_client.h"

@@ -1,4 +1,4 @@
-/* figures.h - numbers as one reads them in a terminal. */
+/* figures.h - short numbers for a terminal. */
 #ifndef STENT_CLI_FIGURES_H
 #define STENT_CLI_FIGURES_H
 
@@ -14,7 +14,7 @@ const char *figure_time(char buf[FIGURE_MAX], double seconds);
 /* "0.12ms", "34ms", "1.2s". */
 const char *figure_rtt(char buf[FIGURE_MAX], double ms);
 
-/* Replaces what would steer a terminal by a question mark. Returns text. */
+/* Replaces bytes that could control a terminal with question marks. Returns text. */
 char *figure_harmless(char *text);
 
 #endif

@@ -23,7 +23,7 @@ print_commands(FILE *out)
 	    "settings file, stent --version for the version.\n", out);
 }
 
-/* Words of a text at a column, up to the right margin. */
+/* Wraps a text between a column and the right margin. */
 static void
 print_at(int column, const char *text, FILE *out)
 {

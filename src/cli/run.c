@@ -86,7 +86,7 @@ give_up_root(const char *user)
 	return r;
 }
 
-/* Before there are threads. Relaying works without, on a kernel that lacks them. */
+/* Before there are threads. A failure is only logged: relaying works without. */
 static void
 confine(const char *user)
 {

@@ -25,10 +25,10 @@
 #define PERIOD_MS 1000
 #define LISTING_LIMIT 10000
 
-/* As --sort and the control socket call them. */
+/* The names in --sort and on the control socket. */
 const char *const top_orders[] = { "age", "new", "bytes", "idle", "rtt", NULL };
 
-/* The same, by the keys that choose them. */
+/* The keys that choose them. */
 static const struct order {
 	char key;
 	const char *text;
@@ -43,7 +43,7 @@ struct screen {
 	char *path;		/* of the control socket */
 	size_t order;
 	struct termios before;
-	double bytes, at;	/* at the last look, for the rate */
+	double bytes, at;	/* at the last refresh, for the rate */
 };
 
 static volatile sig_atomic_t ended;

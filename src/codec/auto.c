@@ -2,14 +2,14 @@
  * auto.c - detects the protocol by its first bytes, then hands over to its codec.
  *
  * The side that speaks first decides, by a table of how protocols begin. A row
- * is chosen as soon as it matches and no row above it still may. Passthrough:
- * no row matches, or none in full within LOOK_MAX bytes, or the protocol of the
- * row has no codec.
+ * is chosen as soon as it matches and no row above it can still match. The flow
+ * becomes passthrough when no row matches in full within LOOK_MAX bytes, or the
+ * protocol of the row has no codec.
  *
- * Bytes are forwarded meanwhile, as either side may wait for them. A copy is
- * kept, which the chosen codec reads first, with its output dropped; none holds
+ * Bytes are forwarded meanwhile, as either side may wait for them. The chosen
+ * codec first reads a copy of them, with its output dropped: no codec holds
  * bytes back before it has sent a heartbeat. A row need not be proof: a codec
- * chosen wrongly meets bytes that it does not understand, and goes over to
+ * chosen wrongly meets bytes that it does not understand, and switches to
  * passthrough. Typed commands (`set a 1`) are shared by Redis and memcached,
  * so those rows are guesses, which the first byte of the reply decides.
  */
@@ -30,7 +30,7 @@
  */
 struct beginning {
 	const char *codec;	/* NULL: there is none */
-	const char *why;	/* reason of passthrough: there is no codec, or the guess was wrong */
+	const char *why;	/* reason for passthrough: there is no codec, or the guess was wrong */
 	const char *bytes;
 	const char *shape;
 	bool is_guess;		/* bytes are a word, in upper or lower case, with a blank or a line end after it */
@@ -156,7 +156,7 @@ struct look {			/* until the protocol is known */
 
 struct finder {
 	const struct codec *inner;	/* the codec found; NULL: none yet */
-	const char *guess;		/* reason of passthrough if it is wrong; NULL: it was no guess, or has been confirmed */
+	const char *guess;		/* reason for passthrough if it is wrong; NULL: no guess, or a confirmed one */
 	uint64_t random;		/* for its seed() */
 	union {
 		struct look look;
@@ -220,7 +220,7 @@ match_row(const struct beginning *b, const uint8_t *bytes, size_t n)
 	return n < len ? MATCH_PARTIAL : MATCH_FULL;
 }
 
-/* The row that matches; NULL: none does yet (*is_open), or none ever will. */
+/* The row that matches; NULL: none yet (*is_open), or none can any more. */
 static const struct beginning *
 recognise(enum side first, const uint8_t *bytes, size_t n, bool *is_open)
 {
@@ -236,7 +236,7 @@ recognise(enum side first, const uint8_t *bytes, size_t n, bool *is_open)
 	return NULL;
 }
 
-/* Feeds the codec that was found with what has passed already. False: it cannot go on from here. */
+/* Feeds the bytes that have passed already to the codec that was found. False: it cannot go on from here. */
 static bool
 replay(struct finder *f, const struct look *seen, struct codec_out *out)
 {
@@ -356,7 +356,7 @@ auto_finish(void *state, enum side from, struct codec_out *out)
 	else if (f->look.has_first)
 		out->passthrough = "it ended before its protocol was detected";
 	else
-		f->look.is_finished[from] = true;	/* mostly a health check */
+		f->look.is_finished[from] = true;	/* usually a health check */
 }
 
 /* A guess is not handed over before a reply has confirmed it: auto itself sends no heartbeats. */

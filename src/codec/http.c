@@ -4,14 +4,14 @@
  *
  * Each direction is at the start of a message, in its head, or in its body
  * (http_head.c, http_body.c). At most one request is open, so both directions
- * share one head. A 101 to websocket replaces all this by websocket.c, in place.
+ * share one head. After a 101 to WebSocket, websocket.c takes over the state.
  * Heartbeats before an upgrade (rows `http` and `sse` only) are one-way to the
- * client: a comment into a stream of server-sent events (http_events.c); and
+ * client: a comment in a stream of server-sent events (http_events.c); and
  * early, opt-in: a leading zero of the next chunk's size, or the next byte of
  * "HTTP/1." while a whole request waits for its response.
  *
- * Bytes that are not understood are passed on unread from there on; passthrough
- * follows once the other direction is settled.
+ * From the first byte that is not understood, a direction is passed on unread;
+ * passthrough follows once the other direction is settled.
  */
 #include <assert.h>
 #include <string.h>
@@ -60,7 +60,7 @@ static const char version_prefix[HTTP_EARLY_MAX] = "HTTP/1.";
 static bool
 configure_websocket(void *state, const struct codec_settings *settings)
 {
-	(void)state;	/* zeros are right, and no setting concerns it */
+	(void)state;	/* zeros are right, and no setting applies */
 	(void)settings;
 	return true;
 }
@@ -185,7 +185,7 @@ end_body(struct exchange *x, enum side from)
 		x->is_open = false;
 }
 
-/* The head, less the bytes of it that the client got early. */
+/* The head, without the bytes of it that the client got early. */
 static size_t
 feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct codec_out *out,
     const char **why)
@@ -432,7 +432,7 @@ may_heartbeat(const void *state, enum side to)
 	if (!h->is_websocket)
 		return may_heartbeat_exchange(h, to);
 	if (h->is_finished[to])
-		return 0;	/* it sent its FIN without a Close, and can reply to no ping */
+		return 0;	/* it sent its FIN without a Close, and cannot reply to a ping */
 	return ws_may_heartbeat(&h->ws, to);
 }
 

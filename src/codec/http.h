@@ -3,7 +3,7 @@
  * websocket.c include it.
  *
  * All of it is plain memory inside one codec state, which lives as long as the
- * flow and counts for each idle one: fields are as narrow as they can be.
+ * flow, however idle that is: so fields are as narrow as they can be.
  * Functions that may meet bytes they do not understand set *why, a static
  * string, and consume nothing from the offending byte on.
  */
@@ -41,7 +41,7 @@ struct http_head {
 	uint64_t number;	/* the one being read */
 	uint16_t facts;
 	uint16_t status;	/* of a response */
-	struct words word;	/* the present word: a method, a header, or of a value */
+	struct words word;	/* the current word: a method, a header, or part of a value */
 	uint8_t at;		/* bytes of the version or the status so far; 1 within a number */
 	uint8_t state;
 	uint8_t header;		/* the header whose value is being read */
@@ -61,7 +61,7 @@ bool http_head_is_done(const struct http_head *h);
 #define HTTP_COMMENT_MAX (CODEC_COMMENT_MAX + 4)	/* each line end may have two bytes, and a NUL */
 
 struct http_events {
-	uint8_t line;		/* what the present line is */
+	uint8_t line;		/* what the current line is */
 	uint8_t line_end;	/* how this stream ends its lines */
 	bool is_behind_cr;	/* its LF may still come */
 	bool has_begun;		/* a byte has come */
@@ -78,7 +78,7 @@ enum http_place {
 
 void http_events_feed(struct http_events *e, const uint8_t *buf, size_t len);
 enum http_place http_events_place(const struct http_events *e);
-/* Writes the comment for the present place, which is not in a line. text: as in struct codec_settings. Returns its length. */
+/* Writes the comment for the current place, which is not in a line. text: as in struct codec_settings. Returns its length. */
 size_t http_events_comment(const struct http_events *e, const struct codec_bytes *text, char buf[HTTP_COMMENT_MAX]);
 
 /* ---- bodies ---- */
@@ -90,7 +90,7 @@ struct http_body {
 	uint8_t state;
 	uint8_t digits;		/* of this chunk's size, as they came */
 	uint8_t digits_sent;	/* ... and as they went out, with early zeros */
-	uint8_t early;		/* zeros sent early, less those that have come since */
+	uint8_t early;		/* zeros sent early, minus those that have come since */
 	bool promised;		/* zeros were sent early for a size line that has not been read whole */
 	bool is_events;		/* server-sent events into which comments may go */
 };
@@ -102,8 +102,8 @@ void http_body_none(struct http_body *b);
 bool http_body_is_done(const struct http_body *b);
 
 /*
- * Follows the body to its end and emits it, less the zeros that were sent early. events: of a response, for its
- * text if it is a stream of events; else NULL.
+ * Follows the body to its end and emits it, without the zeros that were sent early. events: of a response,
+ * for its text if it is a stream of events; else NULL.
  */
 size_t http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why);
@@ -144,9 +144,9 @@ struct ws_pings {		/* pings to one side */
 	uint32_t open;		/* bit i: the pong for serial next - 1 - i has not come */
 	uint32_t app_hash;	/* hash of the payload of the application's last ping */
 	uint16_t next;		/* serial of our next ping */
-	uint16_t settled;	/* serials before this one are replied to, or given up */
+	uint16_t settled;	/* serials before this one have their reply, or are given up */
 	uint16_t before_app;	/* serials before this one were sent before the application's last ping */
-	uint8_t app_due;	/* the application's pings less the pongs that were passed on */
+	uint8_t app_due;	/* the application's pings minus the pongs that were passed on */
 	uint8_t app_waits;	/* one-way heartbeats sent while app_open */
 	bool app_open;		/* the application's last ping has had no reply */
 	bool has_pinged;	/* a ping of ours was sent */

@@ -2,14 +2,14 @@
  * http_body.c - follows the body of an HTTP/1.1 message to its end.
  *
  * A body is counted (Content-Length), cut into chunks, or lasts until the
- * connection ends. Payload is counted and not read, but for that of
+ * connection ends. Payload is counted and not read, except that of
  * server-sent events (http_events.c).
  *
  * Early zeros: a chunk's size may have leading zeros, so these can be sent
- * before the size is known. When the size line comes and begins with zeros of
- * its own, as many are left out; else it follows untouched. Several clients
- * refuse more than 16 digits in all. A line that would exceed that, or is no
- * size line, leaves `promised` set: what was sent cannot be taken back, and the
+ * before the size is known. If the size line then begins with zeros of its own,
+ * that many are left out; else it follows untouched. Several clients refuse more
+ * than 16 digits in all. A line that would exceed that, or is not a size line,
+ * leaves `promised` set: what was sent cannot be taken back, and the
  * relay resets the flow.
  */
 #include <assert.h>
@@ -82,7 +82,7 @@ take_size(struct http_body *b, uint8_t c)
 	return KEEP;
 }
 
-/* After a blank some readers go on with the size, others do not: only what all read alike may follow. */
+/* After a blank some readers go on with the size, others do not: only what all of them read alike may follow. */
 static enum taken
 take_size_blank(struct http_body *b, uint8_t c)
 {

@@ -2,16 +2,16 @@
  * http_events.c - where the text of a stream of server-sent events stands, and
  * the comment that may be inserted there (HTML standard, 9.2.6).
  *
- * A LF may still come after a CR, so a CR counts as a line end only in a stream
+ * An LF may still come after a CR, so a CR counts as a line end only in a stream
  * that has shown that it ends its lines with CR alone. The comment's lines end
  * as those of the stream do, for readers that cut it at CR LF CR LF.
  *
  * Between two events an empty line follows the comment: some readers cut the
- * stream at empty lines, look how each piece begins, and would lose an event
+ * stream at empty lines, look at how each piece begins, and would lose an event
  * joined to a comment. To others (httpx-sse and the SDKs made from it) an empty
  * line is one more event, without data, once the stream has named an id: then
- * there is none, unless the settings have the text. Within an event an empty
- * line would end it: never one there.
+ * there is none, unless a text in the settings has one. Within an event there is
+ * never one, since it would end the event.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -24,7 +24,7 @@ static const char *const line_ends[] = {
 	[END_UNKNOWN] = "\n", [END_LF] = "\n", [END_CRLF] = "\r\n", [END_CR] = "\r",
 };
 
-/* What the present line is, by its first bytes so far. */
+/* What the current line is, by its first bytes so far. */
 enum line_kind { LINE_EMPTY, LINE_I, LINE_ID, LINE_COMMENT, LINE_OTHER };
 
 static void

@@ -2,14 +2,14 @@
  * http_head.c - reads the head of an HTTP/1.1 message as it passes.
  *
  * Nothing of a head is stored: it may be a megabyte long, and the relay has
- * forwarded it already. Each byte goes to the reader of the present state,
+ * forwarded it already. Each byte goes to the reader of the current state,
  * which names the next. A few header names and values are matched as they come
  * (words.h); values of other headers are skipped a run at a time.
  *
  * It is stricter than most servers (RFC 9112): no bare CR or LF, no folded
- * lines, no two lengths that differ. Where programs are known to disagree about
- * where a message ends, a proxy that inserts bytes between messages must not
- * add a third opinion.
+ * lines, no two lengths that differ. Programs are known to disagree about where
+ * such messages end, and a proxy that inserts bytes between messages must know
+ * that for certain.
  */
 #include <assert.h>
 #include <string.h>

@@ -9,7 +9,7 @@
  * without LF is the whole line, whether LF or CR LF ends it. The application
  * must not use the same text itself: then replies need not come in order. At
  * most PINGS_DUE_MAX are due, so that a peer that never replies is not pinged
- * for ever. What a peer sends after a one-way heartbeat is passed on, since it
+ * forever. What a peer sends after a one-way heartbeat is passed on, since it
  * looks like any other line. A client's line that begins with the first byte
  * of TLS (STARTTLS) leads to passthrough, once no reply is due.
  */

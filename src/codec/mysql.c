@@ -2,16 +2,16 @@
  * mysql.c - MySQL and MariaDB: the packets, and the heartbeats to the server.
  *
  * Ping: COM_STATISTICS, the only command whose reply leaves the session of a
- * real server unchanged (COM_PING resets ROW_COUNT). It costs a server with
- * thousands of sessions much time: there most heartbeats are one-way. Other
+ * real server unchanged (COM_PING resets ROW_COUNT). It is expensive on a server
+ * with thousands of sessions: there most heartbeats are one-way. Other
  * servers, recognized by their greeting, get COM_PING. One-way: COM_STMT_CLOSE
  * of a statement that does not exist. Other servers may reply to it (Sphinx), so
  * there only if configured.
  *
- * Both only between two commands, by default not to a session in a transaction
- * or with locks (the server's own limit shall free them), nor while a statement
- * runs (MariaDB takes unread bytes for a sign of life; ProxySQL closes). To the
- * client none: no client expects an unsolicited packet.
+ * Both are sent only between two commands; by default not while the session is
+ * in a transaction or has locks (the server's own limit should free them), nor
+ * while a statement runs (MariaDB takes unread bytes for a sign of life;
+ * ProxySQL closes). No client expects an unsolicited packet, so it gets none.
  */
 #include <assert.h>
 #include <stdio.h>

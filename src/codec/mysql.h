@@ -4,7 +4,7 @@
  * mysql.c reads the packets of both sides, and decides on heartbeats;
  * mysql_client.c follows the client's commands and queues them;
  * mysql_statement.c searches the text of its statements; mysql_server.c follows
- * the replies; mysql_reply.c recognises those to our heartbeats.
+ * the replies; mysql_reply.c recognizes those to our heartbeats.
  */
 #ifndef STENT_CODEC_MYSQL_H
 #define STENT_CODEC_MYSQL_H
@@ -100,7 +100,7 @@ struct mysql {
 	uint8_t command;	/* its first byte */
 	uint8_t reply;		/* enum mysql_reply */
 	uint8_t next_seq;	/* of the next packet of the exchange */
-	uint8_t greeting_at;	/* bytes read behind the server's version, plus one */
+	uint8_t greeting_at;	/* bytes read after the server's version, plus one */
 
 	uint8_t runs[MYSQL_QUEUE];	/* a ring: kind << 5 | commands - 1 */
 	uint8_t first_run;

@@ -152,7 +152,7 @@ command_ends(struct mysql *s)
 
 /* --- packets --- */
 
-/* What this packet is. One that continues the last has the role of that. */
+/* What this packet is. One that continues the last has the same role. */
 void
 mysql_client_begins(struct mysql *s)
 {

@@ -28,7 +28,7 @@
 
 /* --- the greeting --- */
 
-/* Behind the version's NUL: thread 4, salt 8, filler 1, capabilities 2, charset 1, status 2, capabilities 2, ... */
+/* After the version's NUL: thread 4, salt 8, filler 1, capabilities 2, charset 1, status 2, capabilities 2, ... */
 static void
 greeting_byte(struct mysql *s, uint8_t c)
 {
@@ -94,8 +94,8 @@ result_ends(struct mysql *s)
 
 /*
  * An error has no status. With autocommit the command cannot have opened a
- * transaction (but for a procedure that fails after its own START TRANSACTION);
- * without, there may be one.
+ * transaction (except a procedure that fails after its own START TRANSACTION);
+ * without autocommit there may be one.
  */
 static void
 error_ends(struct mysql *s)

@@ -2,15 +2,15 @@
  * mysql_statement.c - searches the text of a client's statement for two things
  * that the server does not report.
  *
- * LOAD DATA LOCAL makes the server read on: a heartbeat between the statement
- * and the server's request for the file would end up in the file. So a statement
- * may load a file until it has got its reply if it has the word INFILE, words
- * that may run another statement (EXECUTE, CALL), or is longer than is searched.
+ * LOAD DATA LOCAL makes the server read a file from the client: a heartbeat
+ * between the statement and the server's request would end up in the file. So
+ * until its reply, a statement may load a file if it has the word INFILE or one
+ * that may run another statement (EXECUTE, CALL), or exceeds what is searched.
  *
  * A session at rest may hold locks, which the server's own limits on idle
- * sessions shall free. Their words are found anywhere, in strings and comments
- * too: a lock that is wrongly assumed only costs heartbeats. Not found are locks
- * of procedures and triggers, and those after the part that is searched.
+ * sessions should free. Their words are found anywhere, in strings and comments
+ * too: a lock that is wrongly assumed only costs heartbeats. Locks of procedures
+ * and triggers, and those after the part that is searched, are not found.
  */
 #include <assert.h>
 #include <string.h>
@@ -27,7 +27,7 @@ enum meaning {
 	HANDLER, HANDLER_OF_ROUTINE, HANDLER_OPEN, HANDLER_CLOSE,
 };
 
-/* At most 16 bytes each, as so many are kept; of those with the same end the longer is first. */
+/* At most 16 bytes each, as only 16 are kept; of two with the same end the longer comes first. */
 static const struct phrase {
 	char text[17];
 	uint8_t meaning;

@@ -5,9 +5,9 @@
  * number of requests for encryption, each replied to by one byte); from then on
  * both sides send messages: a type, a length, a body. Heads are gathered,
  * bodies are counted, and the first bytes of a few kinds are read
- * (postgres_messages.c). Nothing is copied or held back, but for the
- * ReadyForQuery that replies to our own Sync, or an error in its place: it is
- * left out as it comes. Should it prove to be none, the bytes left out are
+ * (postgres_messages.c). Nothing is copied or held back, except the
+ * ReadyForQuery that replies to our own Sync, or an error in its place: its
+ * bytes are left out as they arrive. If it turns out not to be ours, they are
  * still in the head, and are sent after all.
  */
 #include <assert.h>
@@ -72,7 +72,7 @@ gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 	return n;
 }
 
-/* An error in place of our reply that is for the client all the same: what was held of it goes first. */
+/* An error in place of our reply goes to the client after all: what was held of it goes first. */
 static void
 give_back_error(struct pg *pg, struct codec_out *out)
 {

@@ -27,7 +27,7 @@
 struct pg_ledger {
 	uint16_t run[PG_RUNS];
 	uint8_t n;
-	bool copying : 1;	/* the server has_sql CopyData: a Sync gets no reply */
+	bool copying : 1;	/* the server reads CopyData: a Sync gets no reply */
 	bool took_sync : 1;	/* the running COPY has read a Sync */
 	bool open : 1;		/* spilled: a batch without its Sync is last */
 	bool unsure : 1;	/* the count may be wrong */
@@ -35,7 +35,7 @@ struct pg_ledger {
 	bool skipping : 1;	/* a batch has failed: the server drops all up to the next Sync */
 	bool worked : 1;	/* a result has come since the last ReadyForQuery */
 	uint16_t done;		/* extended messages that the server has settled since then */
-	uint32_t spilled;	/* too much to be kept in order: so many ReadyForQuery are due */
+	uint32_t spilled;	/* ReadyForQuery that are due, when there is too much to keep in order */
 };
 
 void pg_ledger_query(struct pg_ledger *l);	/* Query, FunctionCall: each gets a ReadyForQuery */
@@ -54,7 +54,7 @@ bool pg_ledger_is_due(const struct pg_ledger *l);
 
 enum pg_phase {
 	PG_FIRST,	/* the client sends a packet without a type: StartupMessage, SSLRequest, ... */
-	PG_ENCRYPTION,	/* the server replies by one byte: SSL or GSS encryption, or not */
+	PG_ENCRYPTION,	/* the server replies with one byte: SSL or GSS encryption, or not */
 	PG_LOGIN,	/* until the first ReadyForQuery */
 	PG_READY,
 	PG_CANCEL,	/* a cancel request: nothing more to follow */
@@ -105,7 +105,7 @@ struct pg {
 	uint8_t status;			/* of the last ReadyForQuery: I, T, E */
 	uint8_t note;			/* enum pg_note */
 	uint8_t strict;			/* enum pg_strict: the client */
-	uint8_t syncs_due;		/* so many of the next ReadyForQuery are replies to our Syncs */
+	uint8_t syncs_due;		/* how many of the next ReadyForQuery are replies to our Syncs */
 	struct words name;		/* the current name of a StartupMessage or of a parameter */
 	struct words sql_word;		/* the current word of a statement */
 	int8_t name_order;		/* in the StartupMessage: the name sorts before (-1) or after the one before it */
@@ -118,7 +118,7 @@ struct pg {
 	/* The names in the StartupMessage: */
 	bool saw_name : 1;
 	bool saw_database : 1;
-	bool as_pgbouncer : 1;		/* in the order of PgBouncer */
+	bool as_pgbouncer : 1;		/* in PgBouncer's order */
 	bool as_pgpool : 1;
 	uint8_t last_key;
 	bool timer_is_off : 1;		/* our Flush stops the server's idle timer */
@@ -128,8 +128,8 @@ struct pg {
 	bool has_standby : 1;
 	bool has_wal : 1;
 	bool client_ended : 1;		/* it has sent Terminate */
-	bool refuses : 1;		/* it has reacted to our Sync by something other than its reply; until that is reported */
-	bool server_ended : 1;		/* ... by an error of its own */
+	bool refuses : 1;		/* the server reacted to our Sync with something other than its reply; until reported */
+	bool server_ended : 1;		/* it has ended the session by an error of its own */
 	bool heartbeats[2];		/* settings: heartbeats to that side are on */
 	bool in_transaction : 1;	/* ... also inside a transaction */
 	bool busy_client : 1;		/* ... to that side also while a statement runs */

@@ -5,7 +5,7 @@
  * driver ignores. To the server at rest: a Sync, a ping; while it works: a
  * Flush, one-way. A server that reads a Flush while it waits for the client
  * stops its idle timers (idle_in_transaction_session_timeout) until the next
- * ReadyForQuery. So none goes to one that waits inside a transaction, unless
+ * ReadyForQuery. So a server that waits inside a transaction gets none, unless
  * configured; if it waits there after a query during which a Flush was sent, the
  * next heartbeat is a Sync, whose ReadyForQuery starts the timer again.
  *
@@ -28,7 +28,7 @@ put32(uint8_t *p, uint32_t v)
 	p[3] = (uint8_t)v;
 }
 
-/* Writes a message's head in front of a body of so many bytes; returns the whole length. */
+/* Writes the head of a message with a body of this length; returns the whole length. */
 static size_t
 put_head(uint8_t *buf, char type, size_t body)
 {
@@ -70,17 +70,17 @@ backend_kinds(const struct pg *pg)
 		return pg->busy_backend && pg->both_from[CLIENT] && pg->has_standby ? HEARTBEAT_ONEWAY : 0;
 	if (pg_ledger_is_idle(&pg->ledger))
 		return kinds_at_rest(pg);
-	/* In a COPY a pooler was seen to wait for ever after a Flush. */
+	/* In a COPY a pooler was seen to wait forever after a Flush. */
 	if (pg->is_walsender || !pg->busy_backend || pg->in_copy || pg->ledger.copying)
 		return 0;
-	/* It works. With an unsure ledger the timer could not be started again afterwards. */
+	/* It is busy. With an unsure ledger the timer could not be started again afterwards. */
 	return pg->ledger.unsure && !pg->in_transaction ? 0 : HEARTBEAT_ONEWAY;
 }
 
 /*
  * While a statement runs the client may have a read timeout. In a COPY many
  * clients accept only messages of the COPY, up to its ReadyForQuery. A
- * half-closed client was mostly killed: it gets none at rest.
+ * half-closed client has usually been killed: it gets none at rest.
  */
 static unsigned
 client_kinds(const struct pg *pg)
@@ -282,7 +282,7 @@ close_message_client(const struct pg *pg, const struct codec_close_info *info, u
 	return put_head(buf, 'E', n - PG_HEAD_TYPED);
 }
 
-/* Terminate; a COPY that waits for rows is failed first, by the message made for that. */
+/* Terminate; a COPY that waits for rows is failed first, by a CopyFail. */
 static size_t
 close_message_backend(const struct pg *pg, const struct codec_close_info *info, uint8_t *buf)
 {

@@ -1,15 +1,15 @@
 /*
  * postgres_ledger.c - which ReadyForQuery are due from the server.
  *
- * Our own Sync may go out only when none is due to the client; and never into a
- * COPY, which reads a Sync without replying. So the ledger keeps, in order, the queries, the batches of the
- * extended protocol and the ends of copies that the client sent; the server's
- * replies settle them from the front. A client need not wait for CopyInResponse
- * (asyncpg): when that comes, all up to the first CopyDone belongs to the copy,
- * and a Sync among it was read by the copy and gets no reply.
+ * Our own Sync may go out only when none is due to the client, and never into a
+ * COPY, which reads a Sync without replying. So the ledger keeps, in order, the
+ * client's queries, batches of the extended protocol and ends of copies; the
+ * server's replies settle them from the front. A client need not wait for
+ * CopyInResponse (asyncpg): when that comes, everything up to the first CopyDone
+ * belongs to the copy, which reads a Sync among it, so that it gets no reply.
  *
  * Equal neighbours are counted together; a mixture too long to be kept is
- * spilled, only counted until it drains. Where the count may be wrong the
+ * spilled: only counted, until it drains. Where the count may be wrong the
  * ledger is unsure and no Sync of ours is sent, until the client sends one
  * message when idle and gets its result.
  */
@@ -234,7 +234,7 @@ pg_ledger_result(struct pg_ledger *l)
 /*
  * The batch at the front has failed: the server drops all up to the next Sync, a
  * Query too, and replies to that. A Query ends a batch as a Sync does; which of
- * both has failed is known by the count of settled extended messages.
+ * the two has failed is known by the count of settled extended messages.
  */
 static void
 skip_to_sync(struct pg_ledger *l)

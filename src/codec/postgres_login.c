@@ -1,5 +1,5 @@
 /*
- * postgres_login.c - what is learned of a PostgreSQL session while it opens:
+ * postgres_login.c - what is learned about a PostgreSQL session as it opens:
  * whether it is encrypted, who is at its two ends, and what a heartbeat to the
  * client can repeat.
  *
@@ -94,11 +94,11 @@ pg_startup_at(struct pg *pg, uint16_t off, uint8_t byte)
 /*
  * A driver names the user first. PgBouncer names the database first, then
  * encoding, date style, time zone and application by its settings, and the user
- * last. Pgpool-II sorts its client's names. By that a pooler in front of us is
- * recognized. With only the two names that everybody sends it may be another
+ * last. Pgpool-II sorts its client's names. So the order reveals a pooler in
+ * front of us. With only the two names that everybody sends it may be another
  * client: Go's pgx sends its names in a random order. It is taken for a pooler,
  * since a heartbeat at rest harms a pooler, and its absence harms nobody. A name
- * that sorts after "user" shows that it is none: both poolers would put it last.
+ * that sorts after "user" rules a pooler out: both poolers would put it last.
  */
 void
 pg_startup_end(struct pg *pg)
@@ -208,8 +208,8 @@ pg_param_begin(struct pg *pg)
 
 /*
  * A name is whole. PgBouncer reports the parameters that it keeps for its
- * clients in an order that no PostgreSQL has: by that it is recognized even
- * when the process number that it invented is a small one.
+ * clients in an order that no PostgreSQL has. This reveals it even when the
+ * process number that it invented is a small one.
  */
 static void
 param_named(struct pg *pg)

@@ -40,10 +40,10 @@ put64(uint8_t *p, uint64_t v)
 /* ---- clients that accept few messages only ---- */
 
 /*
- * While pgjdbc waits for notifications, a ParameterStatus is an error to it that
- * ends the connection. A client that may wait for them has sent a statement with
- * the word LISTEN anywhere (one of several statements, or inside DO), or has got
- * a notification (a function may LISTEN too).
+ * While pgjdbc waits for notifications, it takes a ParameterStatus for an error
+ * and closes the connection. A client that may wait for them has sent a
+ * statement with the word LISTEN anywhere (one of several statements, or inside
+ * DO), or has got a notification (a function may LISTEN too).
  */
 static void
 waits_for_notifications(struct pg *pg)
@@ -194,7 +194,7 @@ ready_end(struct pg *pg)
 	pg_ledger_ready(&pg->ledger);
 	pg->in_copy = false;
 	pg->in_both = false;
-	/* Outside a transaction there is no timer to start. But what is still under way may open one, and our Flush is behind it. */
+	/* Outside a transaction there is no timer to start. But a query under way may open one, with our Flush behind it. */
 	if (pg->status == 'I' && pg_ledger_is_idle(&pg->ledger))
 		pg->timer_is_off = false;
 }

@@ -6,7 +6,7 @@
  * command is known to get one reply (redis_ledger.c). One-way, opt-in: an empty
  * line, which a real server skips, but proxies close at (twemproxy) or reply to
  * (Envoy); a reply while nothing is due, after empty lines, is to one of them.
- * Neither goes after a command that holds for the next one only, nor while a
+ * Neither is sent after a command that affects only the next one, nor while a
  * command runs, unless configured; nor on a replication link, where a master
  * takes any byte for a sign of life (repl-timeout).
  *
@@ -70,10 +70,10 @@ refuse(struct redis *s, enum redis_refusal why)
 }
 
 /*
- * An error is a reply, too, mostly of a temporary state: a code in capitals
+ * An error is a reply, too, usually due to a temporary state: a code in capitals
  * (LOADING, BUSY, MASTERDOWN, MISCONF) before its text. PING itself is refused
- * when this user may not (the server logs each try); or when there is no code
- * other than ERR, at once if the command is unknown, else at the second time.
+ * if this user may not send it (the server logs each try); or if there is no
+ * code but ERR: at once if the command is unknown, else the second time.
  */
 static void
 judge_error(struct redis *s)
@@ -150,7 +150,7 @@ release(struct redis *s, struct codec_out *out)
 		(void)redis_reply_read(s, text, end);
 }
 
-/* The text is no reply to PING: by its place it is one all the same if it is a line. */
+/* Not the text of a reply to PING; but a line in its place is still the reply. */
 static const uint8_t *
 differs(struct redis *s, const uint8_t *p, struct codec_out *out)
 {
@@ -405,7 +405,7 @@ redis_why_none(const void *state, enum side to)
 	return why_nothing(s) != NULL ? why_nothing(s) : why_no_ping(s);
 }
 
-/* A server that rejects a client replies so first, and closes with its command unread, which is a reset. */
+/* A server that rejects a client first sends an error, then closes with its command unread, which is a reset. */
 static bool
 redis_said_goodbye(const void *state, enum side from)
 {

@@ -81,13 +81,13 @@ enum redis_refusal {
 	REFUSED_NOT,
 	REFUSED_PERMISSION,	/* this user may not ping */
 	REFUSED_UNKNOWN,	/* it does not know PING */
-	REFUSED_ODDLY,		/* it replies to PING by something else */
+	REFUSED_ODDLY,		/* it replies to PING with something else */
 	REFUSED_LINE,		/* it replies to an empty line */
 	REFUSED_LATE,		/* it seems to, but the reply was taken for that to a command */
 	REFUSED_COUNT,
 };
 
-/* A flag that holds for the next command only, or empty line. */
+/* Flags that hold only for the next command or empty line. */
 enum redis_one_shot { ONE_SHOT_SKIP = 1, ONE_SHOT_ASKING = 2, ONE_SHOT_CACHING = 4 };
 
 struct redis {
@@ -126,10 +126,10 @@ struct redis {
 	uint32_t confirms;	/* confirmations of subscriptions, still to come */
 	uint32_t exec_at;	/* number of the reply to the last EXEC */
 	uint32_t hello_at;	/* number of the reply to HELLO or RESET */
-	uint32_t leave_at;	/* after so many replies the last of `leaving` went out */
-	uint32_t silence_at;	/* after so many replies comes the error of a refused CLIENT REPLY */
-	uint32_t messages_at;	/* RESP2: after so many replies messages may come */
-	uint32_t ping_at;	/* after so many replies those to PING come */
+	uint32_t leave_at;	/* after this many replies the last of `leaving` went out */
+	uint32_t silence_at;	/* after this many replies comes the error of a refused CLIENT REPLY */
+	uint32_t messages_at;	/* RESP2: after this many replies messages may come */
+	uint32_t ping_at;	/* after this many replies those to PING come */
 
 	uint8_t pings_due;	/* replies to PING that are due */
 	uint8_t held;		/* bytes of such a reply that are held back ... */
@@ -154,7 +154,7 @@ struct redis {
 	bool reset_due : 1;		/* ... by RESET */
 	bool resp3 : 1;
 	bool has_messages : 1;		/* RESP2: subscribed, or about to be; messages_at is set */
-	bool subscribed : 1;		/* at some time */
+	bool subscribed : 1;		/* at any time so far */
 	bool reply_off : 1;		/* CLIENT REPLY OFF */
 	bool silence_is_unconfirmed : 1;	/* CLIENT REPLY OFF or SKIP may have been refused; silence_at is set */
 	bool no_ping : 1;		/* never again */
@@ -163,7 +163,7 @@ struct redis {
 	bool stream : 1;		/* replies are no longer counted: MONITOR, replication, subscriptions that were not followed */
 	bool replica : 1;
 	bool quit : 1;
-	bool rejected : 1;		/* the server's first reply was that it will not serve this client */
+	bool rejected : 1;		/* the server's first reply was that it does not serve this client */
 };
 
 /* Reads up to CR LF. The caller clears the number before the next one. */

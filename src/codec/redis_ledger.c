@@ -1,16 +1,15 @@
 /*
  * redis_ledger.c - which replies are due, and what they will change.
  *
- * A command changes at once what may be sent, and, when its reply comes, what
- * that decides. Only the last EXEC and the last HELLO under way are remembered,
+ * A command changes what may be sent, at once or when its reply comes, as that
+ * reply decides. Only the last EXEC and the last HELLO under way are remembered,
  * as PING goes out only when nothing is due. Where a command may get no reply,
  * several, or one of unknown form, the count is given up (count_is_unsure).
  *
  * A subscriber gets messages, which are not counted. In RESP2 they are arrays,
  * as many replies are, distinguished by their first element only. A reply that
- * looks like a message is not counted, and then no PING goes out any more; the
- * other error would be the harmful one, and no server sends messages of another
- * name.
+ * looks like a message is not counted, which merely stops our PINGs; a message
+ * that is counted would do harm, but no server sends one of another name.
  */
 #include <assert.h>
 #include <string.h>
@@ -223,7 +222,7 @@ static const struct {
 	uint32_t (*sent)(struct redis *s, uint32_t argc);
 	bool is_client;		/* CLIENT ...: keeps the flag of CLIENT CACHING */
 	bool is_reply;		/* CLIENT REPLY ...: inside a transaction it would silence half of EXEC */
-	uint8_t speaks;		/* with so many words it gets a reply even after CLIENT REPLY OFF */
+	uint8_t speaks;		/* with this many words it gets a reply even after CLIENT REPLY OFF */
 } kinds[KIND_COUNT] = {
 	[KIND_PLAIN] = { sent_plain },
 	[KIND_MULTI] = { sent_multi },
@@ -250,7 +249,7 @@ static const struct {
 	[KIND_CLIENT_REPLY_SKIP] = { sent_reply_skip, .is_client = true, .is_reply = true },
 };
 
-/* A command gets no reply which would have shown what it did. */
+/* The reply that would have shown what the command did is not sent. */
 static void
 sent_in_silence(struct redis *s, uint32_t number)
 {

@@ -3,11 +3,11 @@
  *
  * A frame's head is gathered and emitted when it is whole (at most 14 bytes);
  * until then the receiver is still between two frames and may get a heartbeat.
- * Then its payload is counted, and not read but for control frames.
+ * Then its payload is counted, and read only in control frames.
  *
- * A one-way heartbeat is an unsolicited empty pong. None goes to a side that
- * waits for a pong of its own: it would take ours for it, and believe in a peer
- * that may be dead. A ping carries a token, by which its pong is recognized.
+ * A one-way heartbeat is an unsolicited empty pong. A side that waits for the
+ * pong to a ping of its own gets none: it would take ours for that pong, and a
+ * dead peer for alive. A ping carries a token, by which its pong is recognized.
  * Masking keys are zeros: our payloads cannot be chosen by a script (10.3), and
  * a server that forgets to unmask returns them unharmed.
  */
@@ -37,7 +37,7 @@ enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PON
 #define NAME_LEN 6
 #define NONCE_LEN 6	/* random letters of this flow */
 #define FIXED_LEN (NAME_LEN + NONCE_LEN)
-#define SURE_LEN (NAME_LEN + 3)		/* with so many of its first bytes it is ours for certain */
+#define SURE_LEN (NAME_LEN + 3)		/* with this many of its first bytes it is certainly ours */
 #define MOST_REPLACED 3			/* bytes of a token; with more it might be that of another stent */
 #define LETTERS 32u
 #define SERIAL_MASK (LETTERS * LETTERS * LETTERS - 1)	/* three letters */
@@ -100,7 +100,7 @@ bytes_needed(const struct ws *ws, enum side from, const uint8_t *head)
 	return head_size(head) + (may_be_ours(ws, from, head) ? judged_len(head) : 0);
 }
 
-/* Why no frame may begin so; NULL: it may. */
+/* Why a frame may not begin like this; NULL: it may. */
 static const char *
 head_fault(const struct ws_stream *s, enum side from, const uint8_t *head, uint64_t length)
 {
@@ -157,7 +157,7 @@ enum likeness { UNLIKE, MANGLED, CARRIES };
 /*
  * What a pong's payload has of our token: a name, letters drawn at random for
  * this flow (another stent in the chain has others), and a serial; short and
- * printable, so that little can happen to it on the way. A pong that
+ * printable, so that peers seldom change it. A pong that
  *   - carries the token is ours at any time: late, repeated, cut short, with
  *     more after it, whatever its mask;
  *   - may be a mangled token (empty, cut shorter, some bytes replaced) is taken
@@ -274,7 +274,7 @@ note_app_ping(struct ws_pings *a, uint32_t hash)
 	a->app_hash = hash;
 	a->app_waits = 0;
 	a->before_app = a->next;
-	if (a->app_due < UINT8_MAX)	/* from there on it is not known */
+	if (a->app_due < UINT8_MAX)	/* beyond that the count is not known */
 		a->app_due++;
 }
 

@@ -11,7 +11,7 @@ struct demo_client {
 	struct bufferevent *bev;
 	bool upgraded;
 	int requests, responses, pings;
-	int64_t waits_us;		/* since when it waits for a response; 0: for none */
+	int64_t waits_us;		/* since when it waits for a response; 0: it does not */
 	char last[32];
 };
 

@@ -25,7 +25,7 @@
 #define IDLE_LIMIT_MS 6000
 #define HEARTBEAT_MS 2000
 #define TICK_MS 250
-#define MARKS 112		/* one a TICK_MS: 28 s */
+#define MARKS 112		/* one per TICK_MS: 28 s */
 #define LANES 3
 
 /* --- frames.c --- */
@@ -70,7 +70,7 @@ void demo_client_leave(struct demo_client *a);		/* closes its connection */
 int demo_client_requests(const struct demo_client *a);
 int demo_client_responses(const struct demo_client *a);
 int demo_client_pings(const struct demo_client *a);	/* pings received; the clock never sends one */
-int64_t demo_client_waiting_ms(const struct demo_client *a);	/* for a response; -1: for none */
+int64_t demo_client_waiting_ms(const struct demo_client *a);	/* for a response; -1: it does not wait */
 const char *demo_client_last_response(const struct demo_client *a);	/* "" before the first */
 
 /* --- stage.c --- */
@@ -89,7 +89,7 @@ struct lane {
 	uint64_t heartbeats, replies;	/* stent's own, on the client leg */
 	int responses;			/* of the clock, at the last tick */
 	bool alive;			/* not dropped by the middlebox, at the last tick */
-	int64_t waiting_ms;		/* for a response, at the last tick; -1: for none */
+	int64_t waiting_ms;		/* for a response, at the last tick; -1: not waiting */
 	uint8_t marks[MARKS];		/* what happened in each tick */
 };
 

@@ -49,7 +49,7 @@ on_read(struct bufferevent *bev, void *arg)
 	bufferevent_write_buffer(other, in);
 }
 
-/* One end has closed: so does the other, unless the flow was dropped. */
+/* A FIN or an error on one end: the other end gets a FIN, unless the flow was dropped. */
 static void
 on_event(struct bufferevent *bev, short what, void *arg)
 {

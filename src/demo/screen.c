@@ -144,7 +144,7 @@ draw(const struct stage *s)
 	fflush(stdout);
 }
 
-/* One line for each thing that is new. */
+/* A line for each new event. */
 static void
 print_events(const struct stage *s)
 {
