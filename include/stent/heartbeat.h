@@ -37,7 +37,7 @@ enum heartbeat_hold {
 struct heartbeat_leg {
 	int64_t last_us;	/* when the last heartbeat went out, or the flow began */
 	int64_t timeout_from_us;	/* the reply timeout runs from here; 0: it does not run */
-	int64_t oldest_ping_us;	/* when the oldest ping without a reply went out; 0: there is none */
+	int64_t oldest_ping_us;	/* when the oldest unreplied ping was sent; 0: all have their reply */
 	int64_t trial_us;	/* when the first heartbeat of the kind on trial (not ping) went out */
 	uint32_t sent;
 	uint32_t pings;		/* of sent, the pings */

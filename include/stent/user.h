@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* The user to change to. False: there is none: user is NULL, root or unknown, or we are not root. */
+/* The user to change to. False: stay as we are, since user is NULL, root or unknown, or we are not root. */
 bool user_is_to_change(const char *user, uid_t *uid, gid_t *gid);
 
 /*

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Length of the UTF-8 character that s begins with, 0 if it is none (RFC 3629: shortest form, no surrogates). */
+/* Length of the UTF-8 character that s begins with, 0 if it is invalid (RFC 3629: shortest form, no surrogates). */
 static inline size_t
 utf8_read(const char *text, uint32_t *code)
 {
