@@ -82,6 +82,8 @@ bool codec_out_has_room(const struct codec_out *out);
 void codec_emit(struct codec_out *out, const uint8_t *data, size_t len);
 /* Emits a copy, for bytes that do not outlive the call. */
 void codec_emit_copy(struct codec_out *out, const void *data, size_t len);
+/* Bytes emitted so far. */
+size_t codec_emitted(const struct codec_out *out);
 
 /* Settings of a route that a codec may need; see configure(). */
 struct codec_bytes {

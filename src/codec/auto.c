@@ -245,19 +245,17 @@ replay(struct finder *f, const struct look *seen, struct codec_out *out)
 
 	for (size_t i = 0; i < 2; i++) {
 		const uint8_t *bytes = seen->bytes[sides[i]];
-		size_t len = seen->n[sides[i]], emitted = 0;
+		const size_t len = seen->n[sides[i]];
 
 		codec_out_clear(&past);
 		if (len == 0)
 			continue;
 		if (f->inner->feed(f->inner_state, sides[i], bytes, len, &past) != len && past.passthrough == NULL)
 			return false;
-		for (size_t k = 0; k < past.n_spans; k++)
-			emitted += past.spans[k].iov_len;
 		if (past.note != NULL)
 			out->note = past.note;
 		out->passthrough = past.passthrough;
-		if (out->passthrough != NULL || emitted != len)
+		if (out->passthrough != NULL || codec_emitted(&past) != len)
 			return false;
 	}
 	return true;

@@ -49,6 +49,16 @@ codec_out_has_room(const struct codec_out *out)
 	    out->scratch_used + CODEC_STATE_MAX <= CODEC_SCRATCH;
 }
 
+size_t
+codec_emitted(const struct codec_out *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < out->n_spans; i++)
+		n += out->spans[i].iov_len;
+	return n;
+}
+
 void
 codec_emit(struct codec_out *out, const uint8_t *data, size_t len)
 {

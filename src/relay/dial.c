@@ -541,17 +541,28 @@ try_next(struct flow *f)
 	return step(f);
 }
 
-struct verdict
-dial_start(struct flow *f)
+/* Gives the flow its dial, with nothing under way. NULL: out of memory. */
+static struct dial *
+new_dial(struct flow *f)
 {
 	struct dial *d = calloc(1, sizeof(*d));
 
 	if (d == NULL)
-		return VERDICT_CONNECT_FAILED(REASON_MEMORY);
+		return NULL;
 	assert(f->state == FLOW_CONNECTING && f->dial == NULL && f->route->n_backend > 0);
 	f->dial = d;
 	TAILQ_INIT(&d->parallel);
 	STAILQ_INIT(&d->deferred);
+	return d;
+}
+
+struct verdict
+dial_start(struct flow *f)
+{
+	struct dial *d = new_dial(f);
+
+	if (d == NULL)
+		return VERDICT_CONNECT_FAILED(REASON_MEMORY);
 	d->deadline_us = f->began_us + f->route->connect_timeout_ms * US_PER_MS;
 	d->last = REASON_BACKEND_LOOKUP;
 	return step(f);
@@ -560,14 +571,10 @@ dial_start(struct flow *f)
 struct verdict
 dial_deny(struct flow *f)
 {
-	struct dial *d = calloc(1, sizeof(*d));
+	struct dial *d = new_dial(f);
 
 	if (d == NULL)
 		return VERDICT_CONNECT_FAILED(REASON_DENIED);
-	assert(f->state == FLOW_CONNECTING && f->dial == NULL);
-	f->dial = d;
-	TAILQ_INIT(&d->parallel);
-	STAILQ_INIT(&d->deferred);
 	d->backend = f->route->n_backend;	/* none is left to try */
 	d->deadline_us = d->next_us = f->began_us + DENIED_AFTER_US;
 	d->last = REASON_DENIED;

@@ -47,16 +47,6 @@ session_free(struct flow *f)
 	f->session = NULL;
 }
 
-static uint64_t
-emitted(const struct codec_out *out)
-{
-	uint64_t n = 0;
-
-	for (size_t i = 0; i < out->n_spans; i++)
-		n += out->spans[i].iov_len;
-	return n;
-}
-
 static void
 enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 {
@@ -70,7 +60,7 @@ enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 	    LOG_TEXT("protocol", session_codec(f->session)->name),
 	    LOG_TEXT("reason", out->passthrough),
 	    LOG_TEXT("from", side_name(from)),
-	    LOG_INT("offset", f->leg[from].bytes + emitted(out) + out->early),
+	    LOG_INT("offset", f->leg[from].bytes + codec_emitted(out) + out->early),
 	}, 7);
 	f->session->codec = NULL;
 	f->session->passthrough = out->passthrough;
@@ -99,7 +89,7 @@ static struct verdict
 pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now_us)
 {
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
-	const uint64_t n = emitted(out);
+	const uint64_t n = codec_emitted(out);
 	struct verdict v;
 
 	if (out->replies > 0) {
