@@ -115,6 +115,12 @@ struct codec_limits {
 	int64_t silence_ms;	/* and considers the other one dead after this time without a byte of its application */
 };
 
+/* For tls(): where stent ended TLS. */
+struct codec_tls {
+	bool leg[2];
+	bool same_certificate;	/* the client was shown the certificate that the backend has shown */
+};
+
 /* Which settings apply to a protocol. */
 enum codec_trait {
 	CODEC_MAY_BE_ANY = 1,		/* it may turn out to be any other protocol */
@@ -134,6 +140,8 @@ struct codec {
 		uint32_t interval_ms;	/* what `heartbeat = auto` means; 0: off */
 	} leg[2];		/* indexed by the side that receives the heartbeat */
 	bool client_speaks;	/* a client that closes before its first byte wants nothing (a health check) */
+	const struct negotiation *negotiation;	/* how TLS begins; NULL: from the first byte */
+	const char *alpn;	/* names for ALPN, separated by commas; NULL: none */
 
 	/*
 	 * Takes the settings: first when the state is zeroed, and again whenever
@@ -144,6 +152,9 @@ struct codec {
 
 	/* After the first configure(): a random number that marks the heartbeats of this flow. NULL: needs none. */
 	void (*seed)(void *state, uint64_t random);
+
+	/* After the first configure(), only where stent ended TLS on a leg. NULL: it does not matter. */
+	void (*tls)(void *state, const struct codec_tls *tls);
 
 	/*
 	 * Reads the next len > 0 bytes from `from`, cut anywhere, and emits what

@@ -15,6 +15,7 @@
 #include "stent/keepalive.h"
 #include "stent/log.h"
 #include "stent/side.h"
+#include "stent/tls.h"
 
 #define CONFIG_CONTROL_PATH "/run/stent/control.sock"	/* the default of control */
 #define CONFIG_WORKERS_MAX 256
@@ -31,6 +32,8 @@ struct leg_settings {
 	int heartbeat_misses;		/* 0: off; -1: auto: HEARTBEAT_MISSES_AUTO for ping, else off */
 	int64_t heartbeat_limit_ms;
 	int64_t idle_timeout_ms;
+	struct tls_settings tls;
+	struct tls_context *tls_context;	/* made from them; NULL: off */
 };
 
 struct route {

@@ -18,13 +18,13 @@ ALLOWED = {
     "relay": "config heartbeat codec transport log net",
     "transport": "net",
     "heartbeat": "codec",
-    "config": "codec log net",
+    "config": "codec transport log net",
     "net": "log",
     "codec": "",
     "log": "",
 }
 # Headers without a source file of their name. "": types that all may use.
-OWNER = {"side": "", "clock": "", "utf8": "", "keepalive": "net", "demo": "demo"}
+OWNER = {"side": "", "clock": "", "utf8": "", "keepalive": "net", "demo": "demo", "tls": "transport", "negotiation": "codec"}
 
 
 def owner_of(name, root):
