@@ -15,6 +15,7 @@ static const char *const texts[REASON_COUNT] = {
 	[REASON_CLIENT_IDLE] = "client-idle",
 	[REASON_CLIENT_UNREACHABLE] = "client-unreachable",
 	[REASON_CLIENT_ERROR] = "client-error",
+	[REASON_CLIENT_TLS] = "client-tls",
 	[REASON_BACKEND_FIN] = "backend-fin",
 	[REASON_BACKEND_RESET] = "backend-reset",
 	[REASON_BACKEND_KEEPALIVE_TIMEOUT] = "backend-keepalive-timeout",
@@ -23,6 +24,7 @@ static const char *const texts[REASON_COUNT] = {
 	[REASON_BACKEND_IDLE] = "backend-idle",
 	[REASON_BACKEND_UNREACHABLE] = "backend-unreachable",
 	[REASON_BACKEND_ERROR] = "backend-error",
+	[REASON_BACKEND_TLS] = "backend-tls",
 	[REASON_BACKEND_REFUSED] = "backend-refused",
 	[REASON_BACKEND_CONNECT_TIMEOUT] = "backend-connect-timeout",
 	[REASON_BACKEND_LOOKUP] = "backend-lookup",
@@ -42,7 +44,7 @@ reason_text(enum close_reason r)
 enum close_reason
 reason_on_side(enum close_reason client_reason, enum side s)
 {
-	assert(client_reason >= REASON_CLIENT_FIN && client_reason <= REASON_CLIENT_ERROR);
+	assert(client_reason >= REASON_CLIENT_FIN && client_reason <= REASON_CLIENT_TLS);
 	return s == CLIENT ? client_reason
 	    : (enum close_reason)(client_reason + (REASON_BACKEND_FIN - REASON_CLIENT_FIN));
 }
