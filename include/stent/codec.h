@@ -141,7 +141,7 @@ struct codec {
 	} leg[2];		/* indexed by the side that receives the heartbeat */
 	bool client_speaks;	/* a client that closes before its first byte wants nothing (a health check) */
 	const struct negotiation *negotiation;	/* how TLS begins; NULL: from the first byte */
-	const char *alpn;	/* names for ALPN, separated by commas; NULL: none */
+	const char *alpn[2];	/* names for ALPN on that leg, separated by commas; NULL: none */
 
 	/*
 	 * Takes the settings: first when the state is zeroed, and again whenever

@@ -19,6 +19,7 @@
 
 #define NEGOTIATION_STATE_MAX 512
 #define NEGOTIATION_INPUT_MAX (32 * 1024)	/* bytes of one side that may be waited for in one piece */
+#define NEGOTIATION_REFUSAL_MAX 768		/* bytes; room that refusal() may fill */
 
 struct negotiation_settings {
 	enum { CLIENT_PLAIN, CLIENT_MAY_TLS, CLIENT_MUST_TLS } client;	/* client.tls = off | accept | require */
@@ -27,11 +28,11 @@ struct negotiation_settings {
 };
 
 enum negotiation_want {
-	NEGOTIATION_READ,	/* more bytes of `side` than the call had, or its FIN */
+	NEGOTIATION_READ,	/* more bytes of `side` than are left of what the call had, or its FIN */
 	NEGOTIATION_DIAL,	/* the backend is to be connected */
 	NEGOTIATION_TLS,	/* TLS is to begin on `side`, with its next byte */
 	NEGOTIATION_DONE,	/* the relay begins */
-	NEGOTIATION_FAILED,	/* the flow ends: `why`; `side` is whose fault it is */
+	NEGOTIATION_FAILED,	/* the flow ends: `why`; `side` is whose fault it is. What tells the client is in out[CLIENT] */
 };
 
 /* What a step asks for. Before that, out[] is sent, and the first `consumed` bytes that the call had are gone. */
@@ -56,6 +57,12 @@ struct negotiation {
 	 * exchanged before. NULL: nothing was.
 	 */
 	void (*hand_over)(const void *state, void *codec_state);
+	/*
+	 * The flow ends before NEGOTIATION_DONE for a reason of the relay's (the backend is unreachable, its TLS failed):
+	 * writes what tells the client so, `why` in it, in its protocol. Returns the length, 0 if nothing can be said
+	 * now. NULL: never. The client's first message may be unread: a close must not turn into a reset that discards this.
+	 */
+	size_t (*refusal)(const void *state, const char *why, uint8_t buf[NEGOTIATION_REFUSAL_MAX]);
 };
 
 /* TLS from the first byte; a client that may choose is known by its first byte. */

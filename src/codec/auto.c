@@ -402,6 +402,8 @@ const struct codec codec_auto = {
 	.name = "auto",
 	.traits = CODEC_MAY_BE_ANY,
 	.summary = "detected from the first bytes",
+	/* Toward the backend none: what the client speaks is not known then, and a server may refuse names that it does not have. */
+	.alpn = { [CLIENT] = "http/1.1,postgresql" },
 	.state_size = sizeof(struct finder),
 	.leg = {
 		[CLIENT] = { .kinds = ALL_KINDS, .interval_ms = 25000 },

@@ -574,6 +574,7 @@ actual(const void *state)
 	.name = row_name, \
 	.client_speaks = true, \
 	.summary = what, \
+	.alpn = { "http/1.1", "http/1.1" }, \
 	.traits = CODEC_HAS_COMMENTS, \
 	.state_size = sizeof(struct http), \
 	.leg = { \
@@ -606,6 +607,7 @@ const struct codec codec_websocket = {
 	.name = "websocket",
 	.client_speaks = true,
 	.summary = "WebSocket (RFC 6455), from its HTTP/1.1 request on",
+	.alpn = { "http/1.1", "http/1.1" },
 	.state_size = sizeof(struct http),
 	.leg = {
 		[CLIENT] = { HEARTBEAT_ONEWAY | HEARTBEAT_PING, HEARTBEAT_PING, 25000 },

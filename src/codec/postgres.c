@@ -230,6 +230,7 @@ const struct codec codec_postgres = {
 	.traits = CODEC_HAS_TRANSACTIONS,
 	.client_speaks = true,
 	.summary = "PostgreSQL, protocol 3",
+	.alpn = { "postgresql", "postgresql" },
 	.state_size = sizeof(struct pg),
 	.leg = {
 		[CLIENT] = { .kinds = HEARTBEAT_ONEWAY, .kind = HEARTBEAT_ONEWAY, .interval_ms = 60000 },

@@ -1,0 +1,100 @@
+/*
+ * negotiation.c - TLS from the first byte.
+ *
+ * The client's leg comes first, so that a client whose TLS fails costs the
+ * backend nothing. A client that may choose is known by its first byte: 0x16
+ * begins a handshake record, and no protocol that is spoken plainly here. It
+ * stays unread.
+ */
+#include "stent/negotiation.h"
+
+#define HANDSHAKE_RECORD 0x16
+
+enum phase { START, CLIENT_BYTE, DIAL, BACKEND_TLS, DONE };
+
+struct direct {
+	struct negotiation_settings settings;
+	enum phase phase;
+};
+
+static void
+direct_begin(void *state, const struct negotiation_settings *settings)
+{
+	struct direct *d = state;
+
+	d->settings = *settings;
+	d->phase = START;
+}
+
+/* What the client does first, as far as it is known without its first byte. */
+static enum phase
+start(const struct direct *d, struct negotiation_step *ret)
+{
+	ret->side = CLIENT;
+	switch (d->settings.client) {
+	case CLIENT_MUST_TLS:
+		ret->want = NEGOTIATION_TLS;
+		return DIAL;
+	case CLIENT_MAY_TLS:
+		ret->want = NEGOTIATION_READ;
+		return CLIENT_BYTE;
+	case CLIENT_PLAIN:
+		break;
+	}
+	ret->want = NEGOTIATION_DIAL;
+	return BACKEND_TLS;
+}
+
+static enum phase
+choose(const uint8_t *buf, size_t len, bool fin, struct negotiation_step *ret)
+{
+	ret->side = CLIENT;
+	if (len == 0 && !fin) {
+		ret->want = NEGOTIATION_READ;
+		return CLIENT_BYTE;
+	}
+	if (len > 0 && buf[0] == HANDSHAKE_RECORD) {
+		ret->want = NEGOTIATION_TLS;
+		return DIAL;
+	}
+	ret->want = NEGOTIATION_DIAL;
+	return BACKEND_TLS;
+}
+
+static void
+direct_step(void *state, enum side from, const uint8_t *buf, size_t len, bool fin, struct negotiation_step *ret)
+{
+	struct direct *d = state;
+
+	(void)from;
+	ret->consumed = 0;
+	ret->why = NULL;
+	switch (d->phase) {
+	case START:
+		d->phase = start(d, ret);
+		break;
+	case CLIENT_BYTE:
+		d->phase = choose(buf, len, fin, ret);
+		break;
+	case DIAL:
+		ret->want = NEGOTIATION_DIAL;
+		ret->side = BACKEND;
+		d->phase = BACKEND_TLS;
+		break;
+	case BACKEND_TLS:
+		ret->want = d->settings.backend ? NEGOTIATION_TLS : NEGOTIATION_DONE;
+		ret->side = BACKEND;
+		d->phase = DONE;
+		break;
+	case DONE:
+		ret->want = NEGOTIATION_DONE;
+		ret->side = BACKEND;
+		break;
+	}
+}
+
+const struct negotiation negotiation_direct = {
+	.state_size = sizeof(struct direct),
+	.begin = direct_begin,
+	.step = direct_step,
+};
