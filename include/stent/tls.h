@@ -26,6 +26,27 @@ struct tls_settings {
 	char *cert, *key;	/* files; NULL: none */
 };
 
+/* Why TLS failed on a leg, as kinds that can be counted; the cause in words has the details. */
+enum tls_failure {
+	TLS_FAILURE_NONE,
+	TLS_FAILURE_UNKNOWN_CA,		/* also a self-signed certificate */
+	TLS_FAILURE_NAME,		/* the certificate is for another name */
+	TLS_FAILURE_EXPIRED,
+	TLS_FAILURE_NOT_YET_VALID,
+	TLS_FAILURE_CERTIFICATE,	/* it is wrong otherwise */
+	TLS_FAILURE_NO_CERTIFICATE,	/* the client has shown none */
+	TLS_FAILURE_VERSION,		/* no version or cipher in common */
+	TLS_FAILURE_NOT_TLS,		/* the peer does not speak TLS, or refused to begin it */
+	TLS_FAILURE_REFUSED,		/* the peer ended it by an alert */
+	TLS_FAILURE_CLOSED,		/* the peer closed, or reset, within the handshake */
+	TLS_FAILURE_TIMEOUT,		/* handshake_timeout */
+	TLS_FAILURE_OTHER,
+	TLS_FAILURES
+};
+
+/* "unknown-ca", a word for metrics. */
+const char *tls_failure_text(enum tls_failure f);
+
 #define TLS_ERROR_MAX 512
 
 struct tls_context;

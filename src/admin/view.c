@@ -224,6 +224,10 @@ view_sum(const struct server *s, struct relay_counters *ret)
 			ret->bytes[side] += one.bytes[side];
 			ret->heartbeats[side] += one.heartbeats[side];
 			ret->replies[side] += one.replies[side];
+			ret->handshakes[side] += one.handshakes[side];
+			ret->resumed[side] += one.resumed[side];
+			for (size_t f = 0; f < TLS_FAILURES; f++)
+				ret->tls_failures[side][f] += one.tls_failures[side][f];
 		}
 	}
 }
