@@ -35,6 +35,9 @@ enum negotiation_want {
 	NEGOTIATION_FAILED,	/* the flow ends: `why`; `side` is whose fault it is. What tells the client is in out[CLIENT] */
 };
 
+/* How far the bytes of a leg travel: a UNIX socket is taken for secure by clients and servers, loopback is not. */
+enum negotiation_reach { REACH_NETWORK, REACH_LOOPBACK, REACH_UNIX };
+
 /* What a step asks for. Before that, out[] is sent, and the first `consumed` bytes that the call had are gone. */
 struct negotiation_step {
 	enum negotiation_want want;
@@ -42,6 +45,7 @@ struct negotiation_step {
 	size_t consumed;
 	const char *why;	/* a static string, in the operator's words */
 	struct codec_out *out[2];	/* to each side; the caller's, cleared before each step */
+	enum negotiation_reach reach[2];	/* of each leg, the caller's; the backend's once it is connected */
 };
 
 struct negotiation {
