@@ -22,7 +22,8 @@
 #define NEGOTIATION_REFUSAL_MAX 768		/* bytes; room that refusal() may fill */
 
 struct negotiation_settings {
-	enum { CLIENT_PLAIN, CLIENT_MAY_TLS, CLIENT_MUST_TLS } client;	/* client.tls = off | accept | require */
+	/* client.tls = off | accept | require; or there is no client: the relay itself connects, to cancel something */
+	enum { CLIENT_PLAIN, CLIENT_MAY_TLS, CLIENT_MUST_TLS, CLIENT_ABSENT } client;
 	bool backend;			/* backend.tls is on */
 	bool backend_direct;		/* backend.tls_start = direct */
 };
@@ -54,6 +55,7 @@ struct negotiation {
 	/*
 	 * buf: all that is there to read of side `from` (of a plain leg that is only peeked at), cut anywhere; len 0 at
 	 * the first call, after NEGOTIATION_DIAL and after NEGOTIATION_TLS, when that was done. fin: nothing more comes.
+	 * A client whose FIN is its first sign is not for this: see client_speaks in codec.h.
 	 */
 	void (*step)(void *state, enum side from, const uint8_t *buf, size_t len, bool fin, struct negotiation_step *ret);
 	/*
@@ -71,5 +73,7 @@ struct negotiation {
 
 /* TLS from the first byte; a client that may choose is known by its first byte. */
 extern const struct negotiation negotiation_direct;
+/* PostgreSQL's requests; auto: the same where the client speaks PostgreSQL, else TLS from the first byte. */
+extern const struct negotiation negotiation_postgres, negotiation_auto;
 
 #endif

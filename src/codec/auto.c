@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "codec/codecs.h"
+#include "stent/negotiation.h"
 
 #define LOOK_MAX 32	/* bytes of a side; twice what the longest row needs */
 #define INNER_MAX 256	/* bytes; the largest state of a codec that may be found */
@@ -402,6 +403,7 @@ const struct codec codec_auto = {
 	.name = "auto",
 	.traits = CODEC_MAY_BE_ANY,
 	.summary = "detected from the first bytes",
+	.negotiation = &negotiation_auto,
 	/* Toward the backend none: what the client speaks is not known then, and a server may refuse names that it does not have. */
 	.alpn = { [CLIENT] = "http/1.1,postgresql" },
 	.state_size = sizeof(struct finder),

@@ -39,6 +39,7 @@ start(const struct direct *d, struct negotiation_step *ret)
 		ret->want = NEGOTIATION_READ;
 		return CLIENT_BYTE;
 	case CLIENT_PLAIN:
+	case CLIENT_ABSENT:
 		break;
 	}
 	ret->want = NEGOTIATION_DIAL;

@@ -15,6 +15,7 @@
 
 #include "codec/codecs.h"
 #include "codec/postgres.h"
+#include "stent/negotiation.h"
 
 static bool
 pg_configure(void *state, const struct codec_settings *settings)
@@ -230,6 +231,7 @@ const struct codec codec_postgres = {
 	.traits = CODEC_HAS_TRANSACTIONS,
 	.client_speaks = true,
 	.summary = "PostgreSQL, protocol 3",
+	.negotiation = &negotiation_postgres,
 	.alpn = { "postgresql", "postgresql" },
 	.state_size = sizeof(struct pg),
 	.leg = {

@@ -4,9 +4,10 @@
  *   postgres.c            follows both streams: message by message, at any cut
  *   postgres_login.c      who is at the two ends, and whether it can be followed
  *   postgres_messages.c   what each message means to the state
- *   postgres_error.c      how the server ends a session, or refuses our Sync
+ *   postgres_error.c      how the server ends a session, or refuses our Sync; errors of our own
  *   postgres_ledger.c     which ReadyForQuery are due
  *   postgres_heartbeat.c  heartbeats, close messages, the cancel request
+ *   postgres_tls.c        how TLS begins, before there is a session
  */
 #ifndef STENT_CODEC_POSTGRES_H
 #define STENT_CODEC_POSTGRES_H
@@ -181,6 +182,14 @@ const char *pg_param_name(const struct pg *pg);
 void pg_error_begin(struct pg *pg);
 void pg_error_at(struct pg *pg, uint16_t off, uint8_t byte);
 void pg_error_end(struct pg *pg);
+
+/* Writes an ErrorResponse that ends the session; text is cut to what room allows. Returns its length. */
+size_t pg_fatal(uint8_t *buf, size_t room, const char *sqlstate, const char *text, const char *hint);
+
+/* Codes of the packet without a type. */
+#define PG_CODE_CANCEL 80877102u
+#define PG_CODE_SSL 80877103u
+#define PG_CODE_GSSENC 80877104u
 
 /* postgres_messages.c */
 #define PG_HEAD_TYPED 5

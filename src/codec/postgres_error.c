@@ -95,3 +95,39 @@ pg_error_end(struct pg *pg)
 {
 	pg->refuses |= pg->error.severity == PG_ERROR && pg->syncs_due > 0;
 }
+
+/* ---- errors of our own ---- */
+
+static size_t
+put_field(uint8_t *buf, size_t at, char field, const char *text, size_t len)
+{
+	buf[at++] = (uint8_t)field;
+	memcpy(buf + at, text, len);
+	buf[at + len] = '\0';
+	return at + len + 1;
+}
+
+size_t
+pg_fatal(uint8_t *buf, size_t room, const char *sqlstate, const char *text, const char *hint)
+{
+	static const char severity[] = "FATAL";
+	const size_t others = PG_HEAD_TYPED + 2 * (sizeof(severity) + 1) + strlen(sqlstate) + 2 + strlen(hint) + 2 + 1;
+	size_t len = strlen(text), n = PG_HEAD_TYPED;
+
+	assert(others + 2 <= room);
+	if (len > room - others - 2)
+		len = room - others - 2;
+	n = put_field(buf, n, 'S', severity, sizeof(severity) - 1);
+	n = put_field(buf, n, 'V', severity, sizeof(severity) - 1);
+	n = put_field(buf, n, 'C', sqlstate, strlen(sqlstate));
+	n = put_field(buf, n, 'M', text, len);
+	n = put_field(buf, n, 'H', hint, strlen(hint));
+	buf[n++] = '\0';
+	buf[0] = 'E';
+	buf[1] = 0;
+	buf[2] = 0;
+	buf[3] = (uint8_t)((n - 1) >> 8);
+	buf[4] = (uint8_t)(n - 1);
+	assert(n <= room && n <= UINT16_MAX);
+	return n;
+}

@@ -218,19 +218,6 @@ pg_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t *buf)
 /* ---- close messages ---- */
 
 /* Appends a field of an ErrorResponse, or a string with its NUL when type is NUL; what does not fit is cut. */
-static size_t
-put_text(uint8_t *buf, size_t at, char type, const char *text)
-{
-	const size_t room = CODEC_CLOSE_MESSAGE_MAX - 8 - at, len = strlen(text);
-	const size_t n = len < room ? len : room;
-
-	if (type != '\0')
-		buf[at++] = (uint8_t)type;
-	memcpy(buf + at, text, n);
-	buf[at + n] = '\0';
-	return at + n + 1;
-}
-
 /* The flow ends because a peer is dead, not for idleness or by the operator. */
 static bool
 is_death(const struct codec_close_info *info)
@@ -268,18 +255,12 @@ close_message_client(const struct pg *pg, const struct codec_close_info *info, u
 	const struct pg_stream *s = &pg->stream[BACKEND];
 	const char *state;
 	char text[256];
-	size_t n = PG_HEAD_TYPED;
 
 	if ((pg->phase != PG_LOGIN && pg->phase != PG_READY) || !(pg_at_boundary(s) || s->ours))
 		return 0;
 	state = put_cause(info, text, sizeof(text));
-	n = put_text(buf, n, 'S', "FATAL");
-	n = put_text(buf, n, 'V', "FATAL");
-	n = put_text(buf, n, 'C', state);
-	n = put_text(buf, n, 'M', text);
-	n = put_text(buf, n, 'H', "The session is lost, with any open transaction. Connect again.");
-	buf[n++] = '\0';
-	return put_head(buf, 'E', n - PG_HEAD_TYPED);
+	return pg_fatal(buf, CODEC_CLOSE_MESSAGE_MAX, state, text,
+	    "The session is lost, with any open transaction. Connect again.");
 }
 
 /* Terminate; a COPY that waits for rows is failed first, by a CopyFail. */
@@ -294,8 +275,9 @@ close_message_backend(const struct pg *pg, const struct codec_close_info *info, 
 	if (pg->ledger.copying && !pg->in_both) {
 		snprintf(text, sizeof(text), "stent %s (%s)", is_death(info) ? "found the client dead" : "ends the session",
 		    info->reason);
-		n = put_text(buf, PG_HEAD_TYPED, '\0', text);
-		put_head(buf, 'f', n - PG_HEAD_TYPED);
+		n = strlen(text) + 1;
+		memcpy(buf + PG_HEAD_TYPED, text, n);
+		n = put_head(buf, 'f', n);
 	}
 	return n + put_head(buf + n, 'X', 0);
 }
@@ -320,7 +302,7 @@ pg_cancel(const void *state, uint8_t *buf)
 	if (pg->phase != PG_READY || pg->key_len == 0 || pg_ledger_is_idle(&pg->ledger) || pg->client_ended)
 		return 0;
 	put32(buf, (uint32_t)len);
-	put32(buf + 4, 80877102);	/* CancelRequest */
+	put32(buf + 4, PG_CODE_CANCEL);
 	put32(buf + 8, pg->pid);
 	memcpy(buf + 12, pg->key, pg->key_len);
 	return len;

@@ -15,10 +15,6 @@
 
 #define STARTUP_MAX 10000	/* the server's own limit */
 
-#define CODE_CANCEL 80877102u
-#define CODE_SSL 80877103u
-#define CODE_GSSENC 80877104u
-
 #define PID_MAX (1u << 22)	/* of Linux; a pooler's invented ones are spread over 32 bits */
 
 static void
@@ -115,9 +111,9 @@ pg_begin_untyped(struct pg *pg)
 
 	if (s->head[0] == 0x16 && s->head[1] == 3)
 		pg_passthrough(pg, CLIENT, "TLS from the first byte");
-	else if ((code == CODE_SSL || code == CODE_GSSENC) && len == PG_HEAD_UNTYPED)
+	else if ((code == PG_CODE_SSL || code == PG_CODE_GSSENC) && len == PG_HEAD_UNTYPED)
 		pg->phase = PG_ENCRYPTION;
-	else if (code == CODE_CANCEL && len > 12 && len <= PG_CANCEL_MAX)
+	else if (code == PG_CODE_CANCEL && len > 12 && len <= PG_CANCEL_MAX)
 		pg->phase = PG_CANCEL;
 	else if (len < PG_HEAD_UNTYPED || len > STARTUP_MAX)
 		pg_passthrough(pg, CLIENT, "the client's first bytes are not PostgreSQL");

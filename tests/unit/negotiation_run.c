@@ -65,6 +65,8 @@ begin_tls(struct negotiation_run *r, enum side side)
 	check(!r->tls[side], "it begins TLS on a leg twice");
 	check(side == CLIENT || r->dialled, "it begins TLS with a backend that is not connected");
 	r->tls[side] = true;
+	r->hello[side] = r->unread[side].len;	/* what is unread is for TLS to read */
+	r->unread[side].len = 0;
 	r->plain_got[side] = r->got[side].len;
 }
 

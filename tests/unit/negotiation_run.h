@@ -18,6 +18,7 @@ struct negotiation_run {
 	struct bytes got[2];		/* what that side was sent */
 	bool dialled, tls[2];
 	size_t plain_got[2];		/* how much of got came before TLS */
+	size_t hello[2];		/* bytes that were unread when it began: they are TLS's */
 	enum negotiation_want want;	/* the last one: READ, DONE or FAILED */
 	enum side side;
 	const char *why;
