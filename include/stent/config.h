@@ -56,6 +56,7 @@ struct route {
 	bool cancel_on_death;
 	int unix_mode;			/* of the file of a UNIX listener */
 	int line;			/* of its section in the file */
+	unsigned slot;			/* belongs to its name, in all settings that this process has read: see relay_shared_adopt() */
 };
 
 /*

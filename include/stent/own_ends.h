@@ -15,7 +15,7 @@
 
 /* Whose connection it is. */
 struct own_end {
-	uint16_t route;		/* index in the settings, modulo 4096 */
+	uint16_t route;		/* its slot, modulo 4096 */
 	uint8_t hops;		/* how often the flow has come back; OWN_ENDS_HOPS_MAX: that or more */
 };
 

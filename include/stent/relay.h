@@ -119,6 +119,11 @@ struct relay;
 struct relay_shared;
 struct relay_shared *relay_shared_new(const struct config *config);
 void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
+/*
+ * For settings that replace others: gives each route the slot of its name, a new one to a name that was not there yet.
+ * What is kept by route (trials, counters) thus goes on. -ENOMEM; -ENOSPC: too many names since the start. One thread at a time.
+ */
+int relay_shared_adopt(struct relay_shared *s, struct config *config);
 
 /*
  * The relay of worker number `index`. config, shared and counters must outlive it; on_end is

@@ -170,6 +170,7 @@ set_all(struct config *c, const struct parsed *d)
 			continue;
 		assert(c->n_routes < d->n);
 		c->routes[c->n_routes].config = c;
+		c->routes[c->n_routes].slot = (unsigned)c->n_routes;
 		r = set_route(&c->routes[c->n_routes++], d, s);
 	}
 	return r;

@@ -27,19 +27,17 @@ struct bucket {
 struct refusals {
 	struct timer timer;	/* armed while a bucket has unlogged flows */
 	struct relay *relay;
-	struct bucket buckets[];	/* of each route, REASON_COUNT */
+	size_t n_routes;
+	struct bucket *buckets[];	/* by the slot of a route: REASON_COUNT each; NULL: none yet */
 };
 
 static void
-log_count(struct relay *r, size_t i)
+log_count(struct bucket *k, const char *route, enum close_reason reason)
 {
-	const enum close_reason reason = (enum close_reason)(i % REASON_COUNT);
-	struct bucket *k = &r->refusals->buckets[i];
-
 	if (k->unlogged == 0)
 		return;
 	log_event(reason_is_death(reason) ? LEVEL_WARN : LEVEL_INFO, "flows refused", (struct log_field[]){
-	    LOG_TEXT("route", r->config->routes[i / REASON_COUNT].name),
+	    LOG_TEXT("route", route),
 	    LOG_TEXT("reason", reason_text(reason)),
 	    LOG_INT("flows", k->unlogged),
 	}, 3);
@@ -49,8 +47,11 @@ log_count(struct relay *r, size_t i)
 static void
 log_all_counts(struct relay *r)
 {
-	for (size_t i = 0; i < r->config->n_routes * REASON_COUNT; i++)
-		log_count(r, i);
+	const struct refusals *all = r->refusals;
+
+	for (size_t i = 0; i < all->n_routes; i++)
+		for (size_t k = 0; k < REASON_COUNT && all->buckets[i] != NULL; k++)
+			log_count(&all->buckets[i][k], r->shared->routes[i]->name, (enum close_reason)k);
 }
 
 static void
@@ -63,15 +64,13 @@ on_timer(struct timer *t, int64_t now_us)
 int
 refusals_init(struct relay *r)
 {
-	const size_t n = r->config->n_routes * REASON_COUNT;
-	struct refusals *all = calloc(1, sizeof(*all) + n * sizeof(all->buckets[0]));
+	struct refusals *all = calloc(1, sizeof(*all) + r->shared->room * sizeof(all->buckets[0]));
 
 	if (all == NULL)
 		return -ENOMEM;
 	all->relay = r;
 	all->timer.fire = on_timer;
-	for (size_t i = 0; i < n; i++)
-		all->buckets[i].room = WHOLE_LINES;
+	all->n_routes = r->shared->room;
 	r->refusals = all;
 	return 0;
 }
@@ -79,12 +78,31 @@ refusals_init(struct relay *r)
 void
 refusals_free(struct relay *r)
 {
-	if (r->refusals == NULL)
+	struct refusals *all = r->refusals;
+
+	if (all == NULL)
 		return;
 	log_all_counts(r);
-	timer_disarm(r->timers, &r->refusals->timer);
-	free(r->refusals);
+	timer_disarm(r->timers, &all->timer);
+	for (size_t i = 0; i < all->n_routes; i++)
+		free(all->buckets[i]);
+	free(all);
 	r->refusals = NULL;
+}
+
+/* NULL: out of memory. */
+static struct bucket *
+bucket_of(struct relay *r, const struct flow *f)
+{
+	struct bucket **of_route = &r->refusals->buckets[f->route->slot];
+
+	assert(f->route->slot < r->refusals->n_routes);
+	if (*of_route == NULL) {
+		*of_route = calloc(REASON_COUNT, sizeof(**of_route));
+		for (size_t i = 0; i < REASON_COUNT && *of_route != NULL; i++)
+			(*of_route)[i].room = WHOLE_LINES;
+	}
+	return *of_route != NULL ? &(*of_route)[f->reason] : NULL;
 }
 
 static void
@@ -102,10 +120,14 @@ bool
 refusal_log(struct flow *f)
 {
 	struct relay *r = f->relay;
-	struct bucket *k = &r->refusals->buckets[(size_t)(f->route - r->config->routes) * REASON_COUNT + f->reason];
+	struct bucket *k = bucket_of(r, f);
 	const int64_t now_us = clock_us();
 
 	assert(f->reason != REASON_NONE && f->reason < REASON_COUNT);
+	if (k == NULL) {
+		end_log(f);
+		return true;
+	}
 	fill(k, now_us);
 	assert(k->room <= WHOLE_LINES);
 	if (k->room > 0 && k->unlogged == 0) {

@@ -16,60 +16,6 @@
 #include "stent/own_ends.h"
 #include "stent/socket.h"
 
-struct relay_shared *
-relay_shared_new(const struct config *config)
-{
-	struct relay_shared *s = calloc(1, sizeof(*s));
-
-	if (s == NULL)
-		return NULL;
-	s->routes = calloc(config->n_routes, sizeof(*s->routes));
-	if (s->routes != NULL)
-		return s;
-	free(s);
-	return NULL;
-}
-
-void
-relay_shared_free(struct relay_shared *s)
-{
-	if (s == NULL)
-		return;
-	free(s->routes);
-	free(s);
-}
-
-struct route_shared *
-relay_route(const struct flow *f)
-{
-	const ptrdiff_t i = f->route - f->relay->config->routes;
-
-	assert(i >= 0 && (size_t)i < f->relay->config->n_routes);
-	return &f->relay->shared->routes[i];
-}
-
-uint16_t
-relay_route_index(const struct flow *f)
-{
-	return (uint16_t)(f->route - f->relay->config->routes);
-}
-
-bool
-relay_log_once(const struct flow *f, const char *what)
-{
-	const char **logged = relay_route(f)->logged;
-
-	for (size_t i = 0; i < ROUTE_LOGGED; i++) {
-		const char *found = NULL;
-
-		if (__atomic_compare_exchange_n(&logged[i], &found, what, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-			return true;
-		if (found == what)
-			return false;
-	}
-	return false;	/* the set is full; the listing shows the rest */
-}
-
 struct relay *
 relay_new(struct event_base *base, const struct config *config, struct relay_shared *shared,
     struct relay_counters *counters, int index, void (*on_end)(void *arg), void *arg)

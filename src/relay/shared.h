@@ -27,14 +27,17 @@ TAILQ_HEAD(flow_list, flow);
 /* Facts about a route that are logged once, by any worker; a set of static strings. */
 #define ROUTE_LOGGED 24
 
-/* What the workers share of a route. The data path does not use it. */
+/* What the workers share of a route, found by its slot. The data path does not use it. */
 struct route_shared {
+	char *name;
+	const struct codec *codec;	/* of the settings that came last */
 	struct trial trial[2];		/* of heartbeats to that side */
 	const char *logged[ROUTE_LOGGED];
 };
 
 struct relay_shared {
-	struct route_shared *routes;	/* as in the settings */
+	size_t n_routes, room;
+	struct route_shared *routes[];	/* by slot; never removed, as flows may outlive their route */
 };
 
 struct relay {
@@ -71,10 +74,12 @@ struct relay {
 	uint8_t buf[RELAY_BUFFER];
 };
 
-/* relay.c */
+/* shared.c */
 struct route_shared *relay_route(const struct flow *f);
-uint16_t relay_route_index(const struct flow *f);
+uint16_t relay_route_index(const struct flow *f);	/* its slot */
 bool relay_log_once(const struct flow *f, const char *what);	/* true: not logged of this route before; `what` is static */
+
+/* relay.c */
 uint32_t relay_random(struct relay *r);
 struct pipe *relay_take_pipe(struct relay *r);	/* empty; NULL: none available */
 void relay_give_pipe(struct relay *r, struct pipe *p);

@@ -1,0 +1,121 @@
+/*
+ * shared.c - what the relays of all workers share about the routes.
+ *
+ * A route is known by its name: each name has a slot, which it keeps when the
+ * settings are replaced, also while it is missing from them, since flows may
+ * outlive their route. Slots are only added, by the thread that replaces the
+ * settings, before a worker sees a route with a new one.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "relay/shared.h"
+
+#define NAMES_MORE 4096		/* limit of names that later settings may add */
+
+/* 0 or -ENOMEM. */
+static int
+add_name(struct relay_shared *s, const struct route *route)
+{
+	struct route_shared *r = calloc(1, sizeof(*r));
+
+	assert(s->n_routes < s->room);
+	if (r != NULL)
+		r->name = strdup(route->name);
+	if (r == NULL || r->name == NULL) {
+		free(r);
+		return -ENOMEM;
+	}
+	r->codec = route->codec;
+	s->routes[s->n_routes++] = r;
+	return 0;
+}
+
+struct relay_shared *
+relay_shared_new(const struct config *config)
+{
+	const size_t room = config->n_routes + NAMES_MORE;
+	struct relay_shared *s = calloc(1, sizeof(*s) + room * sizeof(s->routes[0]));
+
+	if (s == NULL)
+		return NULL;
+	s->room = room;
+	for (size_t i = 0; i < config->n_routes; i++) {
+		assert(config->routes[i].slot == i);
+		if (add_name(s, &config->routes[i]) != 0) {
+			relay_shared_free(s);
+			return NULL;
+		}
+	}
+	return s;
+}
+
+void
+relay_shared_free(struct relay_shared *s)
+{
+	if (s == NULL)
+		return;
+	for (size_t i = 0; i < s->n_routes; i++) {
+		free(s->routes[i]->name);
+		free(s->routes[i]);
+	}
+	free(s);
+}
+
+/* The slot of a name; n_routes: it has none. */
+static size_t
+find_name(const struct relay_shared *s, const char *name)
+{
+	size_t i = 0;
+
+	while (i < s->n_routes && strcmp(s->routes[i]->name, name) != 0)
+		i++;
+	return i;
+}
+
+int
+relay_shared_adopt(struct relay_shared *s, struct config *config)
+{
+	for (size_t i = 0; i < config->n_routes; i++) {
+		struct route *route = &config->routes[i];
+		const size_t slot = find_name(s, route->name);
+
+		if (slot == s->room)
+			return -ENOSPC;
+		if (slot == s->n_routes && add_name(s, route) != 0)
+			return -ENOMEM;
+		route->slot = (unsigned)slot;
+	}
+	return 0;
+}
+
+struct route_shared *
+relay_route(const struct flow *f)
+{
+	assert(f->route->slot < f->relay->shared->n_routes);
+	return f->relay->shared->routes[f->route->slot];
+}
+
+uint16_t
+relay_route_index(const struct flow *f)
+{
+	return (uint16_t)f->route->slot;
+}
+
+bool
+relay_log_once(const struct flow *f, const char *what)
+{
+	const char **logged = relay_route(f)->logged;
+
+	for (size_t i = 0; i < ROUTE_LOGGED; i++) {
+		const char *found = NULL;
+
+		if (__atomic_compare_exchange_n(&logged[i], &found, what, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return true;
+		if (found == what)
+			return false;
+	}
+	return false;	/* the set is full; the listing shows the rest */
+}
