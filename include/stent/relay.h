@@ -100,7 +100,7 @@ struct relay_counters {
 	struct passthrough_count passthrough[PASSTHROUGH_ROWS];
 	uint64_t cancels;		/* cancel requests under way */
 	uint64_t handshakes[2], resumed[2];	/* of TLS that were completed; of these, without a full one */
-	uint64_t tls_failures[2][TLS_FAILURES];
+	uint64_t tls_failures[2][TLS_CAUSE_COUNT];
 	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
 };
 

@@ -23,29 +23,27 @@ struct tls_settings {
 	int min_version;	/* TLS1_2_VERSION, TLS1_3_VERSION */
 	char *ca;		/* a file; NULL: the system's (backend), no client certificate (client) */
 	char *name;		/* backend: SNI, and verified; NULL: the backend's host */
-	char *cert, *key;	/* files; NULL: none */
+	char *cert, *key;	/* files; NULL: none; a key may be in the file of its certificate */
 };
 
-/* Why TLS failed on a leg, as kinds that can be counted; the cause in words has the details. */
-enum tls_failure {
-	TLS_FAILURE_NONE,
-	TLS_FAILURE_UNKNOWN_CA,		/* also a self-signed certificate */
-	TLS_FAILURE_NAME,		/* the certificate is for another name */
-	TLS_FAILURE_EXPIRED,
-	TLS_FAILURE_NOT_YET_VALID,
-	TLS_FAILURE_CERTIFICATE,	/* it is wrong otherwise */
-	TLS_FAILURE_NO_CERTIFICATE,	/* the client has shown none */
-	TLS_FAILURE_VERSION,		/* no version or cipher in common */
-	TLS_FAILURE_NOT_TLS,		/* the peer does not speak TLS, or refused to begin it */
-	TLS_FAILURE_REFUSED,		/* the peer ended it by an alert */
-	TLS_FAILURE_CLOSED,		/* the peer closed, or reset, within the handshake */
-	TLS_FAILURE_TIMEOUT,		/* handshake_timeout */
-	TLS_FAILURE_OTHER,
-	TLS_FAILURES
+/* Why TLS failed, for counting; transport_tls_cause() has the words. */
+enum tls_cause {
+	TLS_CAUSE_NONE,
+	TLS_CAUSE_NO_TLS,		/* the peer sent something else */
+	TLS_CAUSE_CLOSED, TLS_CAUSE_RESET,	/* in the middle of the handshake */
+	TLS_CAUSE_TIMEOUT,		/* handshake_timeout: for the caller, never of a transport */
+	TLS_CAUSE_UNKNOWN_CA, TLS_CAUSE_SELF_SIGNED, TLS_CAUSE_WRONG_NAME,
+	TLS_CAUSE_EXPIRED, TLS_CAUSE_NOT_YET_VALID,
+	TLS_CAUSE_CERTIFICATE,		/* the peer's certificate is refused for another reason */
+	TLS_CAUSE_CLIENT_CERTIFICATE,	/* of a client: missing, or the server refuses ours */
+	TLS_CAUSE_NO_VERSION, TLS_CAUSE_NO_CIPHER, TLS_CAUSE_NO_ALPN,	/* nothing in common */
+	TLS_CAUSE_ALERT,		/* another alert of the peer */
+	TLS_CAUSE_PROTOCOL,		/* the peer violated TLS, or its bytes were damaged */
+	TLS_CAUSE_MEMORY,
+	TLS_CAUSE_COUNT,
 };
-
-/* "unknown-ca", a word for metrics. */
-const char *tls_failure_text(enum tls_failure f);
+/* "unknown-ca", ...; "" for none. */
+const char *tls_cause_name(enum tls_cause cause);
 
 #define TLS_ERROR_MAX 512
 

@@ -16,7 +16,6 @@
 
 #include "stent/keepalive.h"
 #include "stent/socket.h"
-#include "stent/tls.h"
 
 /* Plain. The descriptor is owned from transport_init() to transport_close(). */
 struct transport {
@@ -67,6 +66,8 @@ void transport_reset_at_close(struct transport *t, bool on);
  * plaintext: a close_notify is read as the end and written by transport_shutdown(), before the FIN. The socket is
  * registered edge-triggered for both directions all the time; TLS may have to write in order to read.
  */
+struct tls_context;		/* tls.h */
+
 /*
  * 0 or -errno. Nothing of the peer's TLS may have been read. As a client, name is sent as SNI and verified (a host name
  * or an IP address); NULL: neither.
@@ -76,8 +77,6 @@ int transport_start_tls(struct transport *t, struct tls_context *context, const 
 int transport_handshake(struct transport *t);
 /* Why TLS failed on this leg, in plain words; "" where it did not. Valid until the transport is closed. */
 const char *transport_tls_cause(const struct transport *t);
-/* The kind of that cause. */
-enum tls_failure transport_tls_failure(const struct transport *t);
 bool transport_is_tls(const struct transport *t);
 /* Both legs are such that splice() can carry their bytes. */
 bool transport_can_splice(const struct transport *t);

@@ -226,7 +226,7 @@ view_sum(const struct server *s, struct relay_counters *ret)
 			ret->replies[side] += one.replies[side];
 			ret->handshakes[side] += one.handshakes[side];
 			ret->resumed[side] += one.resumed[side];
-			for (size_t f = 0; f < TLS_FAILURES; f++)
+			for (size_t f = 0; f < TLS_CAUSE_COUNT; f++)
 				ret->tls_failures[side][f] += one.tls_failures[side][f];
 		}
 	}
