@@ -4,6 +4,14 @@ import pytest
 
 
 @pytest.fixture(scope="session")
+def certificates():
+    from certificates import Certificates
+    made = Certificates()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
 def postgres():
     from servers.postgres import Postgres
     server = Postgres()
