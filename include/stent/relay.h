@@ -46,6 +46,7 @@ enum close_reason {
 };
 
 const char *reason_text(enum close_reason r);
+bool reason_is_death(enum close_reason r);	/* that side was found to be dead, rather than closing or being ended */
 
 /* A flow as a listing shows it; also what the end-of-flow log line is made of. */
 struct flow_info {
@@ -77,35 +78,9 @@ struct flow_info {
 	} leg[2];
 };
 
-#define PASSTHROUGH_ROWS 64	/* the last is for reasons that did not fit: "other" */
-
-/* Flows that became passthrough for one reason. */
-struct passthrough_count {
-	uint64_t reason;		/* the address of a static string; 0: the row is unused */
-	uint64_t flows;
-};
-
-/* NULL: the row is unused. */
-const char *passthrough_reason(const struct passthrough_count *c);
-/* For a single writer; reason is a static string. */
-void passthrough_add(struct passthrough_count counts[PASSTHROUGH_ROWS], const char *reason, uint64_t flows);
-
-/* Counters that one relay alone writes (relaxed) and anyone may read. */
-struct relay_counters {
-	uint64_t flows_open;
-	uint64_t flows_total;
-	uint64_t flows_ended[REASON_COUNT];
-	uint64_t bytes[2];		/* received from that side and forwarded */
-	uint64_t heartbeats[2], replies[2];	/* sent to that side, and its replies */
-	struct passthrough_count passthrough[PASSTHROUGH_ROWS];
-	uint64_t cancels;		/* cancel requests under way */
-	uint64_t handshakes[2], resumed[2];	/* of TLS that were completed; of these, without a full one */
-	uint64_t tls_failures[2][TLS_CAUSE_COUNT];
-	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
-};
-
 struct event_base;
 struct relay;
+struct relay_counters;
 
 #define RELAY_CANCELS 64	/* limit of cancel requests under way in a relay, with a descriptor each */
 
@@ -119,6 +94,9 @@ struct relay;
 struct relay_shared;
 struct relay_shared *relay_shared_new(const struct config *config);
 void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
+size_t relay_shared_room(const struct relay_shared *s);	/* limit of slots */
+size_t relay_shared_slots(const struct relay_shared *s);	/* in use: all names that there have been */
+const char *relay_shared_name(const struct relay_shared *s, size_t slot);
 /*
  * For settings that replace others: gives each route the slot of its name, a new one to a name that was not there yet.
  * What is kept by route (trials, counters) thus goes on. -ENOMEM; -ENOSPC: too many names since the start. One thread at a time.
@@ -126,11 +104,11 @@ void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
 int relay_shared_adopt(struct relay_shared *s, struct config *config);
 
 /*
- * The relay of worker number `index`. config, shared and counters must outlive it; on_end is
- * called once for each flow that is gone. NULL: out of memory.
+ * The relay of worker number `index`. config, shared and counters (of counters_new(), for relay_shared_room()
+ * slots) must outlive it; on_end is called once for each flow that is gone. NULL: out of memory.
  */
 struct relay *relay_new(struct event_base *base, const struct config *config, struct relay_shared *shared,
-    struct relay_counters *counters, int index, void (*on_end)(void *arg), void *arg);
+    struct relay_counters **counters, int index, void (*on_end)(void *arg), void *arg);
 void relay_free(struct relay *r);	/* ends the remaining flows at once, reason drain; NULL is fine */
 
 /* A new flow from an accepted socket, which the relay owns from now on. */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "stent/config.h"
+#include "stent/counters.h"
 #include "stent/relay.h"
 
 struct event_base;
@@ -31,7 +32,13 @@ struct event_base *worker_base(struct worker *w);
 
 /* Flows given and not yet ended. Any thread. */
 int worker_flows(const struct worker *w);
-void worker_read_stats(const struct worker *w, struct relay_counters *ret);
+void worker_read_stats(const struct worker *w, size_t slot, struct relay_counters *ret);
+
+/*
+ * How late the worker's event loop gets to what is due: timers of its own, ten a second, and only for two minutes after
+ * the last call, so that nothing wakes a worker that nobody watches. Any thread.
+ */
+void worker_read_delay(struct worker *w, struct histogram *ret);
 
 /* Calls fn(w, arg) on the worker's thread and waits for it. Any thread but a worker's. */
 void worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);

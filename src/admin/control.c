@@ -28,6 +28,7 @@
 
 #include "admin/serve.h"
 #include "admin/view.h"
+#include "stent/counters.h"
 #include "stent/endpoint.h"
 #include "stent/folder.h"
 #include "stent/server.h"

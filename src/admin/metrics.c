@@ -2,21 +2,43 @@
  * metrics.c - the counters in Prometheus' text format 0.0.4.
  *
  * Only what the workers count anyway: a scrape visits no flow, so its cost does
- * not grow with their number. Every close reason is present from the start with
- * 0, so that a rate over its first increase is right. Reasons for passthrough
- * appear with their first flow: they are the codecs' own texts.
+ * not grow with their number. Labels are names of the settings and words of
+ * the program, so that the number of series is bounded. Every close reason is
+ * present from the start with 0, so that a rate over its first increase is
+ * right. Reasons for passthrough appear with their first flow: they are the
+ * codecs' own texts.
  */
 #include "admin/metrics.h"
 
 #include <event2/buffer.h>
 #include <inttypes.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "admin/view.h"
+#include "stent/clock.h"
+#include "stent/config.h"
+#include "stent/counters.h"
 #include "stent/relay.h"
 #include "stent/server.h"
 #include "stent/side.h"
+#include "stent/utf8.h"
 #include "stent/worker.h"
+
+/* A route and its counters. */
+struct row {
+	const char *route;
+	struct relay_counters sum;
+};
+
+struct rows {
+	struct evbuffer *out;
+	struct row *row;
+	size_t n;
+};
 
 static void
 head(struct evbuffer *out, const char *name, const char *type, const char *help)
@@ -31,68 +53,236 @@ single(struct evbuffer *out, const char *name, const char *type, const char *hel
 	evbuffer_add_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
-static void
-by_side(struct evbuffer *out, const char *name, const char *help, const uint64_t value[2])
-{
-	head(out, name, "counter", help);
-	for (enum side side = CLIENT; side <= BACKEND; side++)
-		evbuffer_add_printf(out, "%s{side=\"%s\"} %" PRIu64 "\n", name, side_name(side), value[side]);
-}
-
-static void
-by_reason(struct evbuffer *out, const uint64_t ended[REASON_COUNT])
-{
-	static const char name[] = "stent_flows_ended_total";
-
-	head(out, name, "counter", "Flows that ended, by close reason.");
-	for (size_t r = REASON_NONE + 1; r < REASON_COUNT; r++)
-		evbuffer_add_printf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", name,
-		    reason_text((enum close_reason)r), ended[r]);
-}
-
-/* A label's value: backslash and quote are escaped. */
+/* A label's value: backslash and quote are escaped; what is not printable becomes a question mark. */
 static void
 add_label(struct evbuffer *out, const char *text)
 {
-	for (; *text != '\0'; text++)
-		evbuffer_add_printf(out, strchr("\\\"", *text) != NULL ? "\\%c" : "%c", *text);
+	for (size_t len; *text != '\0'; text += len > 0 ? len : 1) {
+		len = utf8_fit(text);
+		if (len == 0)
+			evbuffer_add(out, "?", 1);
+		else
+			evbuffer_add_printf(out, strchr("\\\"", *text) != NULL ? "\\%.*s" : "%.*s", (int)len, text);
+	}
+}
+
+/* `name{route="R"`: what follows begins with a comma or closes the brace. */
+static void
+begin(struct rows *r, const char *name, const struct row *row)
+{
+	evbuffer_add_printf(r->out, "%s{route=\"", name);
+	add_label(r->out, row->route);
+	evbuffer_add(r->out, "\"", 1);
+}
+
+/* One number a route; offset: in struct relay_counters. */
+static void
+by_route(struct rows *r, const char *name, const char *type, const char *help, size_t offset)
+{
+	head(r->out, name, type, help);
+	for (size_t i = 0; i < r->n; i++) {
+		begin(r, name, &r->row[i]);
+		evbuffer_add_printf(r->out, "} %" PRIu64 "\n", *(const uint64_t *)(const void *)((const char *)&r->row[i].sum + offset));
+	}
+}
+
+/* Two numbers a route, by side. */
+static void
+by_side(struct rows *r, const char *name, const char *help, size_t offset)
+{
+	head(r->out, name, "counter", help);
+	for (size_t i = 0; i < r->n; i++)
+		for (enum side s = CLIENT; s <= BACKEND; s++) {
+			const uint64_t *value = (const uint64_t *)(const void *)((const char *)&r->row[i].sum + offset);
+
+			begin(r, name, &r->row[i]);
+			evbuffer_add_printf(r->out, ",side=\"%s\"} %" PRIu64 "\n", side_name(s), value[s]);
+		}
 }
 
 static void
-by_passthrough(struct evbuffer *out, const struct passthrough_count counts[PASSTHROUGH_ROWS])
+ends(struct rows *r)
 {
-	static const char name[] = "stent_passthrough_flows_total";
+	static const char name[] = "stent_flows_ended_total";
 
-	head(out, name, "counter", "Flows relayed as plain bytes because their protocol was not understood, by reason.");
-	for (size_t i = 0; i < PASSTHROUGH_ROWS; i++) {
-		const char *reason = passthrough_reason(&counts[i]);
+	head(r->out, name, "counter", "Flows that ended, by close reason.");
+	for (size_t i = 0; i < r->n; i++)
+		for (size_t reason = REASON_NONE + 1; reason < REASON_COUNT; reason++) {
+			begin(r, name, &r->row[i]);
+			evbuffer_add_printf(r->out, ",reason=\"%s\"} %" PRIu64 "\n", reason_text((enum close_reason)reason),
+			    r->row[i].sum.flows_ended[reason]);
+		}
+}
 
-		if (i + 1 == PASSTHROUGH_ROWS && reason == NULL)
-			reason = "other";	/* always present: no family is empty */
-		if (reason == NULL)
-			continue;
-		evbuffer_add_printf(out, "%s{reason=\"", name);
-		add_label(out, reason);
-		evbuffer_add_printf(out, "\"} %" PRIu64 "\n", counts[i].flows);
+/* Of the ends, those by which a side was found to be dead. */
+static void
+deaths(struct rows *r)
+{
+	static const char name[] = "stent_peer_deaths_total";
+
+	head(r->out, name, "counter", "Flows that ended because this side was found to be dead: probes, sent bytes or heartbeats unanswered, or unreachable.");
+	for (size_t i = 0; i < r->n; i++) {
+		uint64_t dead[2] = { 0, 0 };
+
+		for (size_t reason = REASON_NONE + 1; reason < REASON_COUNT; reason++)
+			if (reason_is_death((enum close_reason)reason))
+				dead[reason >= REASON_BACKEND_FIN ? BACKEND : CLIENT] += r->row[i].sum.flows_ended[reason];
+		for (enum side s = CLIENT; s <= BACKEND; s++) {
+			begin(r, name, &r->row[i]);
+			evbuffer_add_printf(r->out, ",side=\"%s\"} %" PRIu64 "\n", side_name(s), dead[s]);
+		}
 	}
 }
 
 static void
-by_worker(struct evbuffer *out, const struct server *s)
+connects(struct rows *r)
 {
-	static const char name[] = "stent_flows_open";
+	static const char name[] = "stent_connects_total";
 
-	head(out, name, "gauge", "Flows that are open, by worker thread.");
+	head(r->out, name, "counter", "Attempts to connect to an address of a backend, by result.");
+	for (size_t i = 0; i < r->n; i++)
+		for (size_t result = 0; result < CONNECT_RESULTS; result++) {
+			begin(r, name, &r->row[i]);
+			evbuffer_add_printf(r->out, ",result=\"%s\"} %" PRIu64 "\n", connect_result_text((enum connect_result)result),
+			    r->row[i].sum.connects[result]);
+		}
+}
+
+static void
+passthrough(struct rows *r)
+{
+	static const char name[] = "stent_passthrough_flows_total";
+
+	head(r->out, name, "counter", "Flows relayed as plain bytes because their protocol was not understood, by reason.");
+	for (size_t i = 0; i < r->n; i++)
+		for (size_t p = 0; p < PASSTHROUGH_ROWS; p++) {
+			const struct passthrough_count *c = &r->row[i].sum.passthrough[p];
+			const char *reason = passthrough_reason(c);
+
+			if (p + 1 == PASSTHROUGH_ROWS && reason == NULL)
+				reason = "other";	/* always present: no family is empty */
+			if (reason == NULL)
+				continue;
+			begin(r, name, &r->row[i]);
+			evbuffer_add_printf(r->out, ",reason=\"");
+			add_label(r->out, reason);
+			evbuffer_add_printf(r->out, "\"} %" PRIu64 "\n", c->flows);
+		}
+}
+
+/* --- histograms --- */
+
+/* A label that goes before `le`, such as `worker="0"`. */
+struct series {
+	const char *name;
+	const struct row *row;		/* NULL: no route */
+	char label[48];
+};
+
+static void
+begin_series(struct rows *r, const struct series *s, const char *suffix)
+{
+	evbuffer_add_printf(r->out, "%s%s{", s->name, suffix);
+	if (s->row != NULL) {
+		evbuffer_add_printf(r->out, "route=\"");
+		add_label(r->out, s->row->route);
+		evbuffer_add_printf(r->out, "\"%s", s->label[0] != '\0' ? "," : "");
+	}
+	evbuffer_add_printf(r->out, "%s", s->label);
+}
+
+static void
+histogram(struct rows *r, const struct series *s, const struct histogram *h)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
+		n += h->bucket[i];
+		begin_series(r, s, "_bucket");
+		evbuffer_add_printf(r->out, ",le=\"%g\"} %" PRIu64 "\n", (double)histogram_limit_us[i] / US_PER_S, n);
+	}
+	n += h->bucket[HISTOGRAM_BUCKETS];
+	begin_series(r, s, "_bucket");
+	evbuffer_add_printf(r->out, ",le=\"+Inf\"} %" PRIu64 "\n", n);
+	begin_series(r, s, "_sum");
+	evbuffer_add_printf(r->out, "} %.6f\n", (double)h->sum_us / US_PER_S);
+	begin_series(r, s, "_count");
+	evbuffer_add_printf(r->out, "} %" PRIu64 "\n", n);
+}
+
+static void
+histograms(struct rows *r)
+{
+	static const char round_trip[] = "stent_heartbeat_round_trip_seconds", connect[] = "stent_connect_seconds";
+
+	head(r->out, round_trip, "histogram", "Time from a heartbeat to its reply.");
+	for (size_t i = 0; i < r->n; i++)
+		for (enum side s = CLIENT; s <= BACKEND; s++) {
+			struct series series = { .name = round_trip, .row = &r->row[i] };
+
+			snprintf(series.label, sizeof(series.label), "side=\"%s\"", side_name(s));
+			histogram(r, &series, &r->row[i].sum.round_trip[s]);
+		}
+	head(r->out, connect, "histogram", "Time from an accepted client to a connected backend, all attempts together.");
+	for (size_t i = 0; i < r->n; i++)
+		histogram(r, &(struct series){ .name = connect, .row = &r->row[i] }, &r->row[i].sum.connect);
+}
+
+static void
+workers(struct rows *r, const struct server *s)
+{
+	static const char flows[] = "stent_worker_flows", delay[] = "stent_worker_loop_delay_seconds";
+
+	head(r->out, flows, "gauge", "Flows that are open, by worker thread.");
 	for (size_t i = 0; i < server_workers(s); i++)
-		evbuffer_add_printf(out, "%s{worker=\"%zu\"} %d\n", name, i, worker_flows(server_worker(s, i)));
+		evbuffer_add_printf(r->out, "%s{worker=\"%zu\"} %d\n", flows, i, worker_flows(server_worker(s, i)));
+	head(r->out, delay, "histogram", "How late a worker's event loop was for a timer, ten a second while somebody scrapes.");
+	for (size_t i = 0; i < server_workers(s); i++) {
+		struct series series = { .name = delay };
+		struct histogram h;
+
+		worker_read_delay(server_worker(s, i), &h);
+		snprintf(series.label, sizeof(series.label), "worker=\"%zu\"", i);
+		histogram(r, &series, &h);
+	}
+}
+
+#define COUNTER(field) offsetof(struct relay_counters, field)
+
+static void
+routes(struct rows *r)
+{
+	by_route(r, "stent_flows_open", "gauge", "Flows that are open.", COUNTER(flows_open));
+	by_route(r, "stent_flows_total", "counter", "Flows that were accepted.", COUNTER(flows_total));
+	ends(r);
+	by_route(r, "stent_flows_unopened_total", "counter", "Of the ended flows, those that never had a connected backend.",
+	    COUNTER(flows_unopened));
+	deaths(r);
+	by_side(r, "stent_bytes_total", "Bytes received from a side and forwarded.", COUNTER(bytes));
+	by_side(r, "stent_heartbeats_total", "Heartbeats sent to a side.", COUNTER(heartbeats));
+	by_side(r, "stent_heartbeat_replies_total", "Heartbeats that a side replied to.", COUNTER(replies));
+	by_side(r, "stent_heartbeat_misses_total", "Replies that did not come within heartbeat_timeout.", COUNTER(misses));
+	by_side(r, "stent_heartbeats_refused_total", "Flows of which this side refused a heartbeat.", COUNTER(refused));
+	connects(r);
+	histograms(r);
+	passthrough(r);
+}
+
+/* A route that was removed from the settings is shown while it has flows. */
+static bool
+is_configured(const struct config *c, size_t slot)
+{
+	for (size_t i = 0; i < c->n_routes; i++)
+		if (c->routes[i].slot == slot)
+			return true;
+	return false;
 }
 
 void
 metrics_write(struct evbuffer *out, struct server *s)
 {
-	struct relay_counters sum;
+	struct rows r = { .out = out, .row = calloc(server_slots(s), sizeof(*r.row)) };
 
-	view_sum(s, &sum);
 	head(out, "stent_build_info", "gauge", "Always 1; the label is the version.");
 	evbuffer_add_printf(out, "stent_build_info{version=\"%s\"} 1\n", STENT_VERSION);
 	head(out, "stent_uptime_seconds", "gauge", "Seconds since the start.");
@@ -101,11 +291,15 @@ metrics_write(struct evbuffer *out, struct server *s)
 	    server_is_draining(s));
 	single(out, "stent_flows_max", "gauge", "Maximum number of open flows.",
 	    (uint64_t)server_max_flows(s));
-	by_worker(out, s);
-	single(out, "stent_flows_total", "counter", "Flows that were accepted.", sum.flows_total);
-	by_reason(out, sum.flows_ended);
-	by_side(out, "stent_bytes_total", "Bytes received from a side and forwarded.", sum.bytes);
-	by_side(out, "stent_heartbeats_total", "Heartbeats sent to a side.", sum.heartbeats);
-	by_side(out, "stent_heartbeat_replies_total", "Heartbeats that a side replied to.", sum.replies);
-	by_passthrough(out, sum.passthrough);
+	workers(&r, s);
+	process_figures(out);
+	if (r.row == NULL)
+		return;
+	for (size_t i = 0; i < server_slots(s); i++) {
+		r.row[r.n].route = server_slot_name(s, i);
+		view_sum_slot(s, i, &r.row[r.n].sum);
+		r.n += is_configured(server_config(s), i) || r.row[r.n].sum.flows_open > 0;
+	}
+	routes(&r);
+	free(r.row);
 }

@@ -7,4 +7,7 @@ struct server;
 
 void metrics_write(struct evbuffer *out, struct server *s);
 
+/* process_figures.c: of this process. */
+void process_figures(struct evbuffer *out);
+
 #endif

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "stent/config.h"
+#include "stent/counters.h"
 #include "stent/endpoint.h"
 #include "stent/relay.h"
 #include "stent/server.h"
@@ -205,30 +206,26 @@ gather(struct gathered *g, const struct server *s, const struct flow_query *q)
 }
 
 void
-view_sum(const struct server *s, struct relay_counters *ret)
+view_sum_slot(const struct server *s, size_t slot, struct relay_counters *ret)
 {
+	struct relay_counters one;
+
 	memset(ret, 0, sizeof(*ret));
 	for (size_t i = 0; i < server_workers(s); i++) {
-		struct relay_counters one;
+		worker_read_stats(server_worker(s, i), slot, &one);
+		relay_counters_add(ret, &one);
+	}
+}
 
-		worker_read_stats(server_worker(s, i), &one);
-		ret->flows_open += one.flows_open;
-		ret->flows_total += one.flows_total;
-		for (size_t p = 0; p < PASSTHROUGH_ROWS; p++)
-			if (passthrough_reason(&one.passthrough[p]) != NULL)
-				passthrough_add(ret->passthrough, passthrough_reason(&one.passthrough[p]),
-				    one.passthrough[p].flows);
-		for (size_t r = 0; r < REASON_COUNT; r++)
-			ret->flows_ended[r] += one.flows_ended[r];
-		for (size_t side = CLIENT; side <= BACKEND; side++) {
-			ret->bytes[side] += one.bytes[side];
-			ret->heartbeats[side] += one.heartbeats[side];
-			ret->replies[side] += one.replies[side];
-			ret->handshakes[side] += one.handshakes[side];
-			ret->resumed[side] += one.resumed[side];
-			for (size_t f = 0; f < TLS_CAUSE_COUNT; f++)
-				ret->tls_failures[side][f] += one.tls_failures[side][f];
-		}
+void
+view_sum(const struct server *s, struct relay_counters *ret)
+{
+	struct relay_counters one;
+
+	memset(ret, 0, sizeof(*ret));
+	for (size_t i = 0; i < server_slots(s); i++) {
+		view_sum_slot(s, i, &one);
+		relay_counters_add(ret, &one);
 	}
 }
 

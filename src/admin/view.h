@@ -20,8 +20,9 @@ struct flow_query {
 /* Reads "limit=50" or "sort=bytes". 0 or -EINVAL. */
 int flow_query_read(struct flow_query *q, const char *word);
 
-/* The counters of all workers together. */
+/* The counters of all workers together: of all routes, or of one slot. */
 void view_sum(const struct server *s, struct relay_counters *ret);
+void view_sum_slot(const struct server *s, size_t slot, struct relay_counters *ret);
 
 /* The caller's (json_decref()); NULL if out of memory. */
 json_t *view_status(struct server *s);

@@ -62,7 +62,7 @@ free_cancel(struct cancel *c)
 		event_del(&c->ev);
 		transport_close(&c->transport, TRANSPORT_FIN);
 		r->cancels.n_running--;
-		counter_add(&r->counters->cancels, (uint64_t)-1);
+		counter_add(&r->counters[c->route->slot]->cancels, (uint64_t)-1);
 		TAILQ_REMOVE(&r->cancels.running, c, link);
 	} else {
 		assert(r->cancels.n_waiting > 0);
@@ -106,7 +106,7 @@ start(struct cancel *c)
 	r->cancels.n_waiting--;
 	TAILQ_INSERT_TAIL(&r->cancels.running, c, link);
 	r->cancels.n_running++;
-	counter_add(&r->counters->cancels, 1);
+	counter_add(&r->counters[c->route->slot]->cancels, 1);
 	c->runs = true;
 	transport_init(&c->transport, fd);
 	event_assign(&c->ev, r->base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event, c);

@@ -132,6 +132,22 @@ reason_of(int err)
 	}
 }
 
+static enum connect_result
+result_of(enum close_reason reason)
+{
+	switch (reason) {
+	case REASON_BACKEND_REFUSED:
+	case REASON_BACKEND_RESET:
+		return CONNECT_REFUSED;
+	case REASON_BACKEND_CONNECT_TIMEOUT:
+		return CONNECT_TIMEOUT;
+	case REASON_BACKEND_LOOKUP:
+		return CONNECT_LOOKUP;
+	default:
+		return CONNECT_ERROR;
+	}
+}
+
 static void
 note_failure(struct flow *f, const struct endpoint *backend, enum close_reason reason, const char *what)
 {
@@ -139,6 +155,7 @@ note_failure(struct flow *f, const struct endpoint *backend, enum close_reason r
 	struct relay *r = f->relay;
 	const int64_t now_us = clock_us();
 
+	counter_add(&counters_of(f)->connects[result_of(reason)], 1);
 	d->last = reason;
 	/* This is for failover; once a second is enough, as the end of each flow is logged anyway. */
 	if (now_us - r->warned_us < US_PER_S)
@@ -595,8 +612,11 @@ static struct verdict
 connected(struct flow *f, const struct target *t)
 {
 	const struct attempt *a;
+	const int64_t now_us = clock_us();
 
-	failed_forget(&f->relay->failed, &t->address, clock_us());
+	counter_add(&counters_of(f)->connects[CONNECT_OK], 1);
+	histogram_add(&counters_of(f)->connect, now_us - f->began_us);
+	failed_forget(&f->relay->failed, &t->address, now_us);
 	TAILQ_FOREACH(a, &f->dial->parallel, link)
 		note_slower(f, a);
 	f->backend = t->address;

@@ -41,6 +41,5 @@ bool refusal_log(struct flow *f);	/* logs a flow that never opened; false: it wa
 enum close_reason reason_on_side(enum close_reason client_reason, enum side s);
 /* t: the socket, for what the kernel still knows about it; NULL: it never connected. */
 enum close_reason reason_from_errno(enum side s, int err, const struct transport *t, bool was_stalled);
-bool reason_is_death(enum close_reason r);
 
 #endif

@@ -148,9 +148,10 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	session_free(f);
 	assert(f->timer.slot == 0 && !transport_is_open(&f->leg[CLIENT].transport) && !transport_is_open(&f->leg[BACKEND].transport));
 	assert(f->leg[CLIENT].backlog == NULL && f->leg[BACKEND].backlog == NULL);
-	assert(r->counters->flows_open > 0);
-	counter_add(&r->counters->flows_ended[f->reason], 1);
-	counter_add(&r->counters->flows_open, (uint64_t)-1);
+	assert(counters_of(f)->flows_open > 0);
+	counter_add(&counters_of(f)->flows_ended[f->reason], 1);
+	counter_add(&counters_of(f)->flows_unopened, !was_open);
+	counter_add(&counters_of(f)->flows_open, (uint64_t)-1);
 	if (r->list_next == f)
 		r->list_next = TAILQ_NEXT(f, link);
 	TAILQ_REMOVE(&r->flows, f, link);

@@ -123,7 +123,7 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 	h->on_trial &= (uint8_t)~kind;
 	withdraw_trial(f, s);
 	heartbeat_refused(h);
-	counter_add(&f->relay->counters->refused[s], 1);
+	counter_add(&counters_of(f)->refused[s], 1);
 	log_event(LEVEL_INFO, "heartbeat refused", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),
@@ -191,7 +191,7 @@ send_heartbeat(struct flow *f, enum side s, enum heartbeat_kind kind, int64_t no
 	assert(n > 0 && n <= sizeof(buf));
 	assert(f->leg[s].backlog == NULL && !f->leg[s].shut);	/* never behind unsent bytes, nor after our FIN */
 	heartbeat_sent(&ss->heartbeat[s], kind, now_us, relay_random(f->relay));
-	counter_add(&f->relay->counters->heartbeats[s], 1);
+	counter_add(&counters_of(f)->heartbeats[s], 1);
 	session_update_reset_at_close(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
 }
@@ -380,6 +380,8 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	gather_facts(f, s, legal, now_us, &facts);
 	o = heartbeat_decide(h, &p, &facts, now_us);
 	*again_us = o.again_us;
+	if (o.missed)
+		counter_add(&counters_of(f)->misses[s], 1);
 	if (o.missed && h->misses == 1)
 		note_miss(f, s, &p);
 	if (o.went_mute)

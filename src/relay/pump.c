@@ -84,7 +84,7 @@ received(struct flow *f, enum side from, uint64_t n)
 	struct leg *l = leg_of(f, from);
 
 	l->bytes += n;
-	counter_add(&f->relay->counters->bytes[from], n);
+	counter_add(&counters_of(f)->bytes[from], n);
 }
 
 /* The side that ended the flow: the first to say goodbye, even if the other closes first. */

@@ -18,7 +18,7 @@
 
 struct relay *
 relay_new(struct event_base *base, const struct config *config, struct relay_shared *shared,
-    struct relay_counters *counters, int index, void (*on_end)(void *arg), void *arg)
+    struct relay_counters **counters, int index, void (*on_end)(void *arg), void *arg)
 {
 	struct relay *r = calloc(1, sizeof(*r));
 
@@ -135,9 +135,10 @@ relay_give_pipe(struct relay *r, struct pipe *p)
 static void
 init_flow(struct flow *f, struct relay *r, int fd, const struct route *route, const struct address *client)
 {
-	counter_add(&r->counters->flows_total, 1);
 	f->relay = r;
 	f->route = route;
+	counters_prepare(r->counters, r->shared->room, route->slot);
+	counter_add(&counters_of(f)->flows_total, 1);
 	f->client = *client;
 	f->id = r->last_id += (uint64_t)r->config->workers;
 	f->began_us = clock_us();
@@ -154,7 +155,8 @@ relay_refuse(struct relay *r, int fd, const struct route *route, const struct ad
 	init_flow(&f, r, fd, route, client);
 	if (refusal_log(&f) && reason == REASON_MEMORY)
 		log_say(LEVEL_ERROR, "out of memory for a new flow of route %s: reset", route->name);
-	counter_add(&r->counters->flows_ended[reason], 1);
+	counter_add(&counters_of(&f)->flows_ended[reason], 1);
+	counter_add(&counters_of(&f)->flows_unopened, 1);
 	socket_reset(fd);
 }
 
@@ -229,7 +231,7 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	}
 	config_hold(route->config);
 	init_flow(f, r, fd, route, client);
-	counter_add(&r->counters->flows_open, 1);
+	counter_add(&counters_of(f)->flows_open, 1);
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
 	if (route->urgent)
 		socket_take_urgent(fd, true, client->family != AF_UNIX);

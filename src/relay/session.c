@@ -52,7 +52,7 @@ enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 {
 	char client[ADDRESS_TEXT_MAX];
 
-	passthrough_add(f->relay->counters->passthrough, out->passthrough, 1);
+	passthrough_add(counters_of(f)->passthrough, out->passthrough, 1);
 	log_event(LEVEL_INFO, "protocol passthrough", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),
@@ -93,11 +93,14 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	struct verdict v;
 
 	if (out->replies > 0) {
+		const bool is_timed = f->session->heartbeat[from].oldest_ping_us != 0;
 		const unsigned accepted = heartbeat_replied(&f->session->heartbeat[from], out->replies, now_us);
 
+		if (is_timed)
+			histogram_add(&counters_of(f)->round_trip[from], f->session->heartbeat[from].rtt_us);
 		if (accepted != 0)
 			trial_accepted(&relay_route(f)->trial[from], accepted);
-		counter_add(&f->relay->counters->replies[from], out->replies);
+		counter_add(&counters_of(f)->replies[from], out->replies);
 	}
 	if (out->refused != NULL)
 		heartbeats_refused(f, from, out->refused);
@@ -106,7 +109,7 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	if (n + out->early == 0)
 		return VERDICT(GO_ON);
 	l->bytes += n + out->early;
-	counter_add(&f->relay->counters->bytes[from], n + out->early);
+	counter_add(&counters_of(f)->bytes[from], n + out->early);
 	f->session->app_us[from] = now_us;
 	v = pump_write(f, side_other(from), out->spans, out->n_spans, now_us);
 	if (v.kind == GO_ON && (!to->reset_at_close || to->backlog == NULL))

@@ -64,6 +64,25 @@ relay_shared_free(struct relay_shared *s)
 	free(s);
 }
 
+size_t
+relay_shared_room(const struct relay_shared *s)
+{
+	return s->room;
+}
+
+size_t
+relay_shared_slots(const struct relay_shared *s)
+{
+	return s->n_routes;
+}
+
+const char *
+relay_shared_name(const struct relay_shared *s, size_t slot)
+{
+	assert(slot < s->n_routes);
+	return s->routes[slot]->name;
+}
+
 /* The slot of a name; n_routes: it has none. */
 static size_t
 find_name(const struct relay_shared *s, const char *name)

@@ -9,6 +9,7 @@
 #include "relay/dial.h"
 #include "relay/flow.h"
 #include "stent/codec.h"
+#include "stent/counters.h"
 #include "stent/resolve.h"
 #include "stent/trial.h"
 
@@ -48,7 +49,7 @@ struct relay {
 	struct timers *timers;
 	struct resolver *resolver;
 	struct refusals *refusals;
-	struct relay_counters *counters;
+	struct relay_counters **counters;	/* by slot of the route: see counters_new() */
 	void (*on_end)(void *arg);	/* a flow is gone */
 	void *on_end_arg;
 	struct flow_list flows, dead;
@@ -83,10 +84,10 @@ bool relay_log_once(const struct flow *f, const char *what);	/* true: not logged
 uint32_t relay_random(struct relay *r);
 struct pipe *relay_take_pipe(struct relay *r);	/* empty; NULL: none available */
 void relay_give_pipe(struct relay *r, struct pipe *p);
-static inline void
-counter_add(uint64_t *c, uint64_t n)
+static inline struct relay_counters *
+counters_of(const struct flow *f)
 {
-	__atomic_store_n(c, *c + n, __ATOMIC_RELAXED);	/* there is one writer: no atomic add is needed */
+	return f->relay->counters[f->route->slot];
 }
 
 #endif

@@ -50,11 +50,12 @@ has_cancels(const struct server *s)
 {
 	struct relay_counters c;
 
-	for (size_t i = 0; i < s->n_workers; i++) {
-		worker_read_stats(s->workers[i], &c);
-		if (c.cancels > 0)
-			return true;
-	}
+	for (size_t i = 0; i < s->n_workers; i++)
+		for (size_t k = 0; k < server_slots(s); k++) {
+			worker_read_stats(s->workers[i], k, &c);
+			if (c.cancels > 0)
+				return true;
+		}
 	return false;
 }
 
@@ -240,6 +241,18 @@ struct worker *
 server_worker(const struct server *s, size_t i)
 {
 	return s->workers[i];
+}
+
+size_t
+server_slots(const struct server *s)
+{
+	return relay_shared_slots(s->shared);
+}
+
+const char *
+server_slot_name(const struct server *s, size_t slot)
+{
+	return relay_shared_name(s->shared, slot);
 }
 
 int

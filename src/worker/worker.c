@@ -23,6 +23,9 @@
 #include "stent/urgent.h"
 #include "stent/worker.h"
 
+#define DELAY_EVERY_US (100 * US_PER_MS)
+#define WATCHED_US (120 * US_PER_S)
+
 struct given {
 	int fd;
 	const struct route *route;	/* held through its settings */
@@ -41,7 +44,12 @@ struct worker {
 	pthread_t thread;
 	struct event_base *base;
 	struct relay *relay;
-	struct relay_counters counters;
+	struct relay_counters **counters;	/* see counters_new() */
+	size_t slots;
+	struct histogram delay;		/* of the loop */
+	struct event delay_timer;
+	int64_t delay_due_us;		/* when that should fire */
+	int64_t watched_us;		/* when the delay was last asked for; atomic */
 	bool stopping;			/* only used by the thread: it has seen stop */
 	int flows;			/* given and not yet ended; atomic */
 
@@ -103,6 +111,43 @@ run_call(struct worker *w)
 }
 
 static void
+arm_delay(struct worker *w, int64_t now_us)
+{
+	w->delay_due_us = now_us + DELAY_EVERY_US;
+	(void)event_add(&w->delay_timer, &(struct timeval){ .tv_usec = DELAY_EVERY_US });
+}
+
+static bool
+is_watched(const struct worker *w, int64_t now_us)
+{
+	const int64_t watched_us = __atomic_load_n(&w->watched_us, __ATOMIC_RELAXED);
+
+	return watched_us != 0 && now_us - watched_us < WATCHED_US;
+}
+
+static void
+on_delay(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	const int64_t now_us = clock_us();
+
+	(void)fd;
+	(void)what;
+	histogram_add(&w->delay, now_us > w->delay_due_us ? now_us - w->delay_due_us : 0);
+	if (is_watched(w, now_us))
+		arm_delay(w, now_us);
+}
+
+static void
+watch_delay(struct worker *w)
+{
+	const int64_t now_us = clock_us();
+
+	if (is_watched(w, now_us) && !event_pending(&w->delay_timer, EV_TIMEOUT, NULL))
+		arm_delay(w, now_us);
+}
+
+static void
 on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
@@ -113,6 +158,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 		return;
 	take_given(w);
 	run_call(w);
+	watch_delay(w);
 }
 
 static void
@@ -150,6 +196,8 @@ free_worker(struct worker *w)
 	if (w->base != NULL) {
 		if (event_initialized(&w->wake))
 			event_del(&w->wake);
+		if (event_initialized(&w->delay_timer))
+			event_del(&w->delay_timer);
 		event_base_free(w->base);
 	}
 	if (w->wake_fd >= 0)
@@ -159,6 +207,7 @@ free_worker(struct worker *w)
 		config_release(w->given[i].route->config);
 	}
 	free(w->given);
+	counters_free(w->counters, w->slots);
 	pthread_mutex_destroy(&w->lock);
 	pthread_cond_destroy(&w->call_done);
 	free(w);
@@ -213,10 +262,13 @@ worker_start(struct worker **ret, const struct config *config, struct relay_shar
 		goto fail;
 	}
 	w->base = new_base();
-	if (w->base == NULL)
+	w->slots = relay_shared_room(shared);
+	w->counters = counters_new(w->slots);
+	if (w->base == NULL || w->counters == NULL)
 		goto fail;
+	event_assign(&w->delay_timer, w->base, -1, 0, on_delay, w);
 	event_assign(&w->wake, w->base, w->wake_fd, EV_READ | EV_PERSIST, on_wake, w);
-	w->relay = relay_new(w->base, config, shared, &w->counters, index, on_flow_end, w);
+	w->relay = relay_new(w->base, config, shared, w->counters, index, on_flow_end, w);
 	if (w->relay == NULL || event_add(&w->wake, NULL) != 0)
 		goto fail;
 	r = start_thread(w);
@@ -288,14 +340,21 @@ worker_flows(const struct worker *w)
 }
 
 void
-worker_read_stats(const struct worker *w, struct relay_counters *ret)
+worker_read_stats(const struct worker *w, size_t slot, struct relay_counters *ret)
 {
-	const uint64_t *from = (const uint64_t *)&w->counters;
-	uint64_t *to = (uint64_t *)ret;
+	counters_read(w->counters, slot, ret);
+}
 
-	_Static_assert(sizeof(*ret) % sizeof(uint64_t) == 0, "counters are all uint64_t");
-	for (size_t i = 0; i < sizeof(*ret) / sizeof(uint64_t); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+void
+worker_read_delay(struct worker *w, struct histogram *ret)
+{
+	const int64_t now_us = clock_us(), before_us = __atomic_exchange_n(&w->watched_us, now_us, __ATOMIC_RELAXED);
+
+	for (size_t i = 0; i <= HISTOGRAM_BUCKETS; i++)
+		ret->bucket[i] = __atomic_load_n(&w->delay.bucket[i], __ATOMIC_RELAXED);
+	ret->sum_us = __atomic_load_n(&w->delay.sum_us, __ATOMIC_RELAXED);
+	if (before_us == 0 || now_us - before_us > WATCHED_US / 2)
+		wake(w);
 }
 
 void

@@ -478,12 +478,13 @@ def test_passthrough_is_counted_by_reason(stent, raw_backend):
         with harness.connect(port) as web:
             web.send_all(b"GET /metrics HTTP/1.0\r\n\r\n")
             return [line for line in web.recv_all().decode().splitlines() if line.startswith("stent_passthrough_flows_total{")]
-    assert counts() == ['stent_passthrough_flows_total{reason="other"} 0']
+    assert counts() == ['stent_passthrough_flows_total{route="t",reason="other"} 0']
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(b"\x16\x03\x01\x02\x00\x01")
     assert backend.recv_exact(6) == b"\x16\x03\x01\x02\x00\x01"
     reason = s.next_event("protocol passthrough")["reason"]
-    assert counts() == [f'stent_passthrough_flows_total{{reason="{reason}"}} 1', 'stent_passthrough_flows_total{reason="other"} 0']
+    assert counts() == [f'stent_passthrough_flows_total{{route="t",reason="{reason}"}} 1',
+                        'stent_passthrough_flows_total{route="t",reason="other"} 0']
 
 
 def test_a_health_check_is_no_doubt(stent, raw_backend):

@@ -22,7 +22,7 @@ static struct route routes[] = {
 		},
 	},
 	{
-		.name = "w\"<i>\xff", .protocol = "auto", .listen = listen_ws, .n_listen = 1,
+		.name = "w\"<i>\xff", .slot = 1, .protocol = "auto", .listen = listen_ws, .n_listen = 1,
 		.backend = backend_ws, .n_backend = 1,
 		.leg = { [CLIENT] = { .heartbeat_is_auto = true }, [BACKEND] = { .idle_timeout_ms = 5000 } },
 	},
@@ -68,7 +68,7 @@ fake_server_init(struct server *s)
 	fake_server_add_flow(s, 1, 2);
 	fake_server_add_flow(s, 0, 3);
 	for (size_t i = 0; i < FAKE_WORKERS; i++) {
-		struct relay_counters *c = &s->workers[i].counters;
+		struct relay_counters *c = &s->workers[i].counters[0];
 		uint64_t n = i == 0 ? 1 : 100;
 
 		*c = (struct relay_counters){
@@ -99,6 +99,18 @@ struct worker *
 server_worker(const struct server *s, size_t i)
 {
 	return (struct worker *)(uintptr_t)&s->workers[i];
+}
+
+size_t
+server_slots(const struct server *s)
+{
+	return s->config.n_routes;
+}
+
+const char *
+server_slot_name(const struct server *s, size_t slot)
+{
+	return s->config.routes[slot].name;
 }
 
 int
@@ -134,9 +146,16 @@ worker_flows(const struct worker *w)
 }
 
 void
-worker_read_stats(const struct worker *w, struct relay_counters *ret)
+worker_read_stats(const struct worker *w, size_t slot, struct relay_counters *ret)
 {
-	*ret = w->counters;
+	*ret = w->counters[slot];
+}
+
+void
+worker_read_delay(struct worker *w, struct histogram *ret)
+{
+	(void)w;
+	memset(ret, 0, sizeof(*ret));
 }
 
 void

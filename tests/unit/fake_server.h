@@ -12,7 +12,7 @@
 struct worker {
 	struct flow_info flows[FAKE_FLOWS];
 	size_t n_flows;
-	struct relay_counters counters;
+	struct relay_counters counters[2];	/* by slot of the route: all are of the first */
 	enum close_reason killed_for;	/* of the last kill */
 };
 

@@ -88,7 +88,7 @@ struct world {
 	struct event_base *base;
 	struct relay *relay;
 	struct relay_shared *shared;
-	struct relay_counters counters;
+	struct relay_counters **counters;
 	int opened, ended;
 	int64_t began_us;
 	struct end client, server;
@@ -279,7 +279,8 @@ run_once(void)
 
 	w.base = new_base();
 	w.shared = relay_shared_new(config);
-	w.relay = w.base != NULL && w.shared != NULL ? relay_new(w.base, config, w.shared, &w.counters, 0, on_end, &w) : NULL;
+	w.counters = w.shared != NULL ? counters_new(relay_shared_room(w.shared)) : NULL;
+	w.relay = w.base != NULL && w.counters != NULL ? relay_new(w.base, config, w.shared, w.counters, 0, on_end, &w) : NULL;
 	w.began_us = clock_us();
 	if (w.relay != NULL) {
 		crowd(&w, CROWD - 1);
@@ -295,12 +296,17 @@ run_once(void)
 	drop(&w.client);
 	drop(&w.server);
 	relay_free(w.relay);
+	if (w.counters != NULL) {
+		const struct relay_counters *c = w.counters[0];
+
+		assert_true(c == NULL || c->flows_open == 0);
+		counters_free(w.counters, relay_shared_room(w.shared));
+	}
 	relay_shared_free(w.shared);
 	if (w.base != NULL)
 		event_base_free(w.base);
 	while ((late = accept(listener, NULL, NULL)) >= 0)
 		close(late);
-	assert_int_equal(w.counters.flows_open, 0);
 	assert_int_equal(count_descriptors(), before);
 	return fault.failed;
 }

@@ -68,7 +68,7 @@ test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused
 
 	r = (struct refusal){ pair[0], &config->routes[0], &nobody };
 	worker_call(w, refuse, &r);
-	worker_read_stats(w, &counters);
+	worker_read_stats(w, 0, &counters);
 	assert_int_equal(counters.flows_total, 1);
 	assert_int_equal(counters.flows_ended[REASON_MEMORY], 1);
 	assert_int_equal(counters.flows_open, 0);
@@ -155,7 +155,7 @@ test_a_listing_continues_where_it_stopped_whatever_comes_and_goes(void **state)
 {
 	char *const words[] = { "--control=off", "--admin=off", "--workers=1", "--log_level=error" };
 	struct event_base *base = new_base();
-	struct relay_counters counters = { 0 };
+	struct relay_counters **counters;
 	struct seen seen = { .n = 0 };
 	int ends[FLOWS + 5], server;
 	struct config *config;
@@ -169,7 +169,9 @@ test_a_listing_continues_where_it_stopped_whatever_comes_and_goes(void **state)
 	assert_int_equal(config_from_args(&config, "127.0.0.1:1", backend, words, 4, stderr), 0);
 	shared = relay_shared_new(config);
 	assert_non_null(shared);
-	r = relay_new(base, config, shared, &counters, 0, on_end, NULL);
+	counters = counters_new(relay_shared_room(shared));
+	assert_non_null(counters);
+	r = relay_new(base, config, shared, counters, 0, on_end, NULL);
 	assert_non_null(r);
 	open_flows(r, &config->routes[0], ends, FLOWS);
 
@@ -192,6 +194,7 @@ test_a_listing_continues_where_it_stopped_whatever_comes_and_goes(void **state)
 	assert_int_equal(seen.n, first);
 
 	relay_free(r);
+	counters_free(counters, relay_shared_room(shared));
 	relay_shared_free(shared);
 	config_release(config);
 	event_base_free(base);
