@@ -16,16 +16,24 @@
 
 #include "stent/keepalive.h"
 #include "stent/socket.h"
+#include "stent/tls.h"
 
-/* Plain. The descriptor is owned from transport_init() to transport_close(). */
+struct tls;
+
+/*
+ * The descriptor is owned from transport_init() to transport_close(). Packed, as a flow has two of them and its size
+ * is counted (docs/architecture.md); nothing takes the address of a field.
+ */
 struct transport {
-	int fd;		/* -1: closed */
-};
+	int fd;			/* -1: closed */
+	struct tls *tls;	/* NULL: plain */
+} __attribute__((packed, aligned(4)));
 
 static inline void
 transport_init(struct transport *t, int fd)
 {
 	t->fd = fd;
+	t->tls = NULL;
 }
 
 static inline bool
@@ -66,8 +74,6 @@ void transport_reset_at_close(struct transport *t, bool on);
  * plaintext: a close_notify is read as the end and written by transport_shutdown(), before the FIN. The socket is
  * registered edge-triggered for both directions all the time; TLS may have to write in order to read.
  */
-struct tls_context;		/* tls.h */
-
 /*
  * 0 or -errno. Nothing of the peer's TLS may have been read. As a client, name is sent as SNI and verified (a host name
  * or an IP address); NULL: neither.
@@ -75,12 +81,24 @@ struct tls_context;		/* tls.h */
 int transport_start_tls(struct transport *t, struct tls_context *context, const char *name);
 /* 0: done; -EAGAIN: call again when the socket is readable or writable; -EPROTO: failed, transport_tls_cause() says why; or another -errno of the socket. */
 int transport_handshake(struct transport *t);
-/* Why TLS failed on this leg, in plain words; "" where it did not. Valid until the transport is closed. */
+/*
+ * Why TLS failed on this leg, in plain words; "" where it did not. Valid until the transport is closed. A read or
+ * write that returns -EPROTO has one, too: the peer of TLS 1.3 may refuse after its handshake is done for us.
+ */
 const char *transport_tls_cause(const struct transport *t);
-bool transport_is_tls(const struct transport *t);
-/* Both legs are such that splice() can carry their bytes. */
-bool transport_can_splice(const struct transport *t);
-/* As transport_read(), but the bytes stay to be read. */
+enum tls_cause transport_tls_cause_kind(const struct transport *t);
+static inline bool
+transport_is_tls(const struct transport *t)
+{
+	return t->tls != NULL;
+}
+/* splice() can carry its bytes. */
+static inline bool
+transport_can_splice(const struct transport *t)
+{
+	return t->tls == NULL;
+}
+/* As transport_read(), but the bytes stay to be read. Of TLS: whole messages may span records, so all that is there. */
 ssize_t transport_peek(struct transport *t, void *buf, size_t len);
 /* True: there is more to read that no edge will tell of (decrypted, or read from the socket already). */
 bool transport_is_pending(const struct transport *t);

@@ -76,7 +76,7 @@ void
 flow_recheck(struct flow *f, enum side s, int64_t now_us)
 {
 	leg_of(f, s)->read_short = true;
-	if (f->recheck_us != 0 || f->state != FLOW_OPEN)
+	if (f->state != FLOW_OPEN || f->recheck_us != 0)
 		return;
 	f->recheck_us = now_us + RECHECK_US;
 	flow_wake_at(f, f->recheck_us);
@@ -131,7 +131,6 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 
 	assert(f->state != FLOW_ENDED);
 	assert(f->reason != REASON_NONE && f->reason < REASON_COUNT);
-	assert(f->state != FLOW_OPEN || f->ending == NULL);
 	if (f->state == FLOW_CONNECTING)
 		dial_free(f->dial);
 	else if (f->state == FLOW_ENDING)
@@ -495,7 +494,7 @@ tick_open(struct flow *f, int64_t now_us)
 	}
 	if (f->watch_us != 0)
 		at = earlier(at, f->watch_us);
-	if (f->recheck_us != 0)
+	if (f->state == FLOW_OPEN && f->recheck_us != 0)
 		at = earlier(at, f->recheck_us);
 	return at;
 }

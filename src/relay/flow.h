@@ -57,12 +57,12 @@ struct flow {
 	struct session *session;	/* NULL: plain */
 	union {
 		struct dial *dial;	/* FLOW_CONNECTING */
+		int64_t recheck_us;	/* FLOW_OPEN: when to check for more after short reads; 0: there were none */
 		struct ending *ending;	/* FLOW_ENDING */
 	};
 	uint64_t id;
 	int64_t began_us;
 	int64_t watch_us;	/* when to check that sent bytes were acknowledged; 0: none were sent */
-	int64_t recheck_us;	/* when to check for more after short reads; 0: there were none */
 	struct address client, backend;
 	uint16_t backend_index;	/* of the route */
 	uint8_t reason;		/* enum close_reason */

@@ -1,10 +1,19 @@
-/* transport.c - plain TCP and UNIX sockets. */
+/*
+ * transport.c - plain TCP and UNIX sockets; tls_engine.c has those with TLS.
+ *
+ * For a plain one the other costs a look at a pointer. The kernel's TLS (kTLS)
+ * would be a third kind here: a descriptor that is read and written as a plain
+ * one, after a handshake by OpenSSL.
+ */
 #include "stent/transport.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "transport/tls_engine.h"
 
 /* The result of a call as this module returns it. */
 static ssize_t
@@ -18,6 +27,8 @@ transport_read(struct transport *t, void *buf, size_t len)
 {
 	ssize_t n;
 
+	if (t->tls != NULL)
+		return tls_read(t->tls, buf, len);
 	do
 		n = recv(t->fd, buf, len, 0);
 	while (n < 0 && errno == EINTR);
@@ -30,6 +41,8 @@ transport_write(struct transport *t, const struct iovec *v, size_t n)
 	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = n };
 	ssize_t r;
 
+	if (t->tls != NULL)
+		return tls_write(t->tls, v, n);
 	do
 		r = n == 1 ? send(t->fd, v[0].iov_base, v[0].iov_len, MSG_NOSIGNAL)
 		    : sendmsg(t->fd, &m, MSG_NOSIGNAL);
@@ -51,12 +64,14 @@ move(int from, int to, size_t len)
 ssize_t
 transport_read_into_pipe(struct transport *t, int pipe, size_t len)
 {
+	assert(transport_can_splice(t));
 	return move(t->fd, pipe, len);
 }
 
 ssize_t
 transport_write_from_pipe(struct transport *t, int pipe, size_t len)
 {
+	assert(transport_can_splice(t));
 	return move(pipe, t->fd, len);
 }
 
@@ -69,19 +84,21 @@ transport_look(const struct transport *t)
 bool
 transport_at_urgent(const struct transport *t)
 {
-	return socket_at_urgent(t->fd);
+	return t->tls == NULL && socket_at_urgent(t->fd);
 }
 
 ssize_t
 transport_write_urgent(struct transport *t, uint8_t byte)
 {
+	if (t->tls != NULL)	/* TLS has no urgent bytes: it is sent as a normal one */
+		return tls_write(t->tls, &(struct iovec){ &byte, 1 }, 1);
 	return result(socket_send_urgent(t->fd, byte));
 }
 
 int
 transport_has_more(const struct transport *t)
 {
-	return socket_has_more(t->fd);
+	return transport_is_pending(t) ? 1 : socket_has_more(t->fd);
 }
 
 int
@@ -93,6 +110,8 @@ transport_take_error(const struct transport *t)
 int
 transport_shutdown(struct transport *t)
 {
+	if (t->tls != NULL)
+		return tls_shutdown(t->tls);
 	return shutdown(t->fd, SHUT_WR) == 0 ? 0 : -errno;
 }
 
@@ -101,6 +120,9 @@ transport_close(struct transport *t, enum transport_end how)
 {
 	if (t->fd < 0)
 		return;
+	if (t->tls != NULL)
+		tls_free(t->tls, how == TRANSPORT_FIN);
+	t->tls = NULL;
 	if (how == TRANSPORT_RESET)
 		socket_reset(t->fd);
 	else
@@ -114,6 +136,96 @@ transport_reset_at_close(struct transport *t, bool on)
 	socket_set_reset_at_close(t->fd, on);
 }
 
+/* --- TLS --- */
+
+int
+transport_start_tls(struct transport *t, struct tls_context *context, const char *name)
+{
+	struct tls *tls;
+	int r;
+
+	assert(t->tls == NULL && t->fd >= 0);
+	r = tls_start(&tls, t->fd, context, name);
+	if (r == 0)
+		t->tls = tls;
+	return r;
+}
+
+int
+transport_handshake(struct transport *t)
+{
+	assert(t->tls != NULL);
+	return tls_handshake(t->tls);
+}
+
+const char *
+transport_tls_cause(const struct transport *t)
+{
+	return t->tls != NULL && t->tls->cause != NULL ? t->tls->cause : "";
+}
+
+enum tls_cause
+transport_tls_cause_kind(const struct transport *t)
+{
+	return t->tls != NULL ? (enum tls_cause)t->tls->kind : TLS_CAUSE_NONE;
+}
+
+ssize_t
+transport_peek(struct transport *t, void *buf, size_t len)
+{
+	ssize_t n;
+
+	if (t->tls != NULL)
+		return tls_peek(t->tls, buf, len);
+	do
+		n = recv(t->fd, buf, len, MSG_PEEK);
+	while (n < 0 && errno == EINTR);
+	return result(n);
+}
+
+bool
+transport_is_pending(const struct transport *t)
+{
+	return t->tls != NULL && tls_is_pending(t->tls);
+}
+
+size_t
+transport_unsent(const struct transport *t)
+{
+	return t->tls != NULL ? tls_bytes_len(&t->tls->unsent) : 0;
+}
+
+int
+transport_flush(struct transport *t)
+{
+	return t->tls != NULL ? tls_flush(t->tls) : 0;
+}
+
+bool
+transport_is_truncated(const struct transport *t)
+{
+	return t->tls != NULL && t->tls->established && t->tls->fin && !t->tls->ended;
+}
+
+void
+transport_tls_facts(const struct transport *t, struct transport_tls *ret)
+{
+	*ret = (struct transport_tls){ 0 };
+	if (t->tls == NULL || !t->tls->established)
+		return;
+	ret->version = SSL_get_version(t->tls->ssl);
+	ret->cipher = SSL_get_cipher_name(t->tls->ssl);
+	ret->resumed = SSL_session_reused(t->tls->ssl) == 1;
+}
+
+bool
+transport_same_certificate(const struct transport *ours, const struct transport *peers)
+{
+	return ours->tls != NULL && peers->tls != NULL && tls_same_certificate(ours->tls, peers->tls);
+}
+
+/* --- what the kernel knows of the peer --- */
+
 void
 transport_facts(const struct transport *t, struct socket_facts *ret)
 {
@@ -123,13 +235,13 @@ transport_facts(const struct transport *t, struct socket_facts *ret)
 size_t
 transport_unread(const struct transport *t)
 {
-	return socket_unread(t->fd);
+	return socket_unread(t->fd) + (t->tls != NULL ? tls_unread(t->tls) : 0);
 }
 
 size_t
 transport_unacked(const struct transport *t)
 {
-	return socket_unacked(t->fd);
+	return socket_unacked(t->fd) + transport_unsent(t);
 }
 
 int

@@ -1,0 +1,186 @@
+/*
+ * tls.c - contexts.
+ *
+ * Protocol versions and security level are those of the system's OpenSSL
+ * configuration, and tls_min. Toward clients only authenticated ciphers with
+ * forward secrecy are offered, in our order: AES-128 first, as it is the
+ * cheapest. Sessions of clients are in tickets, so the server keeps none.
+ */
+#include "stent/tls.h"
+
+#include <assert.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/tls_context.h"
+#include "transport/tls_engine.h"
+
+#define SERVER_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define SERVER_CIPHERS \
+	"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:" \
+	"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+#define ALPN_MAX 255
+
+/* --- what OpenSSL calls --- */
+
+static int
+verify(X509_STORE_CTX *x, void *arg)
+{
+	const struct tls_context *c = arg;
+	SSL *ssl = X509_STORE_CTX_get_ex_data(x, SSL_get_ex_data_X509_STORE_CTX_idx());
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_untrusted(x);
+
+	tls_sessions_share(c->sessions, chain);
+	X509_STORE_CTX_set_cert(x, sk_X509_value(chain, 0));
+	if (!c->verifies)
+		return 1;
+	if (X509_verify_cert(x) == 1)
+		return 1;
+	tls_cause_of_verification(SSL_get_app_data(ssl), x);
+	return 0;
+}
+
+static int
+on_session(SSL *ssl, SSL_SESSION *session)
+{
+	const struct tls *t = SSL_get_app_data(ssl);
+
+	tls_sessions_add(t->context->sessions, t->name, session);
+	return 1;	/* the reference is ours now */
+}
+
+/* The first of our names that the client offers. Without one the handshake fails: RFC 7301, section 3.2. */
+static int
+choose_alpn(SSL *ssl, const unsigned char **ret, unsigned char *len, const unsigned char *offered, unsigned n, void *arg)
+{
+	const struct tls_context *c = arg;
+	unsigned char *chosen;
+
+	(void)ssl;
+	if (SSL_select_next_proto(&chosen, len, c->alpn, c->alpn_len, offered, n) != OPENSSL_NPN_NEGOTIATED)
+		return SSL_TLSEXT_ERR_ALERT_FATAL;
+	*ret = chosen;
+	return SSL_TLSEXT_ERR_OK;
+}
+
+/* --- making one --- */
+
+static int
+set_alpn(struct tls_context *c, const char *names)
+{
+	size_t n;
+
+	c->alpn = malloc(strlen(names) + 1);
+	if (c->alpn == NULL)
+		return -1;
+	for (; *names != '\0'; names += n + (names[n] == ',')) {
+		n = strcspn(names, ",");
+		assert(n > 0 && n <= ALPN_MAX);
+		c->alpn[c->alpn_len++] = (unsigned char)n;
+		memcpy(c->alpn + c->alpn_len, names, n);
+		c->alpn_len += (unsigned)n;
+	}
+	if (c->is_server)
+		SSL_CTX_set_alpn_select_cb(c->ssl, choose_alpn, c);
+	else if (SSL_CTX_set_alpn_protos(c->ssl, c->alpn, c->alpn_len) != 0)
+		return -1;
+	return 0;
+}
+
+static int
+set_server(struct tls_context *c)
+{
+	static const unsigned char id[] = "stent";	/* tickets are bound to the context by its keys */
+
+	SSL_CTX_set_options(c->ssl, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+	SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_OFF);
+	return SSL_CTX_set_ciphersuites(c->ssl, SERVER_SUITES) == 1 && SSL_CTX_set_cipher_list(c->ssl, SERVER_CIPHERS) == 1 &&
+	    SSL_CTX_set_session_id_context(c->ssl, id, sizeof(id) - 1) == 1 ? 0 : -1;
+}
+
+static int
+set_client(struct tls_context *c)
+{
+	SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(c->ssl, on_session);
+	return 0;
+}
+
+static int
+set_up(struct tls_context *c, const struct tls_settings *settings, const char *alpn)
+{
+	SSL_CTX_set_options(c->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_read_ahead(c->ssl, 0);	/* tls_bio.c does that */
+	SSL_CTX_set_cert_verify_callback(c->ssl, verify, c);
+	if (c->verifies)
+		SSL_CTX_set_verify(c->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+	if (settings->min_version != 0 && SSL_CTX_set_min_proto_version(c->ssl, settings->min_version) != 1)
+		return -1;
+	if (alpn != NULL && set_alpn(c, alpn) != 0)
+		return -1;
+	return c->is_server ? set_server(c) : set_client(c);
+}
+
+static int
+load_files(struct tls_context *c, const struct tls_settings *settings, char error[TLS_ERROR_MAX])
+{
+	int r = 0;
+
+	if (settings->cert != NULL)
+		r = tls_load_certificate(c->ssl, settings->cert, settings->key, error);
+	if (r == 0 && settings->ca != NULL)
+		r = tls_load_ca(c->ssl, settings->ca, c->is_server, error);
+	else if (r == 0 && c->verifies)
+		r = tls_load_system_ca(c->ssl, error);
+	return r;
+}
+
+struct tls_context *
+tls_context_new(const struct tls_settings *settings, bool is_server, const char *alpn, char error[TLS_ERROR_MAX])
+{
+	struct tls_context *c = calloc(1, sizeof(*c));
+
+	assert(settings->mode != TLS_OFF);
+	snprintf(error, TLS_ERROR_MAX, "out of memory");
+	if (c == NULL)
+		return NULL;
+	c->held = 1;
+	c->is_server = is_server;
+	c->verifies = is_server ? settings->ca != NULL : settings->mode == TLS_VERIFY;
+	c->has_certificate = settings->cert != NULL;
+	c->sessions = tls_sessions_new();
+	c->ssl = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
+	if (c->sessions == NULL || c->ssl == NULL)
+		goto fail;
+	snprintf(error, TLS_ERROR_MAX, "OpenSSL refuses the settings of TLS (its own configuration is openssl.cnf)");
+	if (set_up(c, settings, alpn) != 0 || load_files(c, settings, error) != 0)
+		goto fail;
+	ERR_clear_error();
+	error[0] = '\0';
+	return c;
+fail:
+	ERR_clear_error();
+	tls_context_release(c);
+	return NULL;
+}
+
+struct tls_context *
+tls_context_hold(struct tls_context *c)
+{
+	atomic_fetch_add_explicit(&c->held, 1, memory_order_relaxed);
+	return c;
+}
+
+void
+tls_context_release(struct tls_context *c)
+{
+	if (c == NULL || atomic_fetch_sub_explicit(&c->held, 1, memory_order_acq_rel) != 1)
+		return;
+	SSL_CTX_free(c->ssl);
+	tls_sessions_free(c->sessions);
+	free(c->alpn);
+	free(c);
+}

@@ -1,0 +1,323 @@
+/*
+ * tls_bio.c - between OpenSSL and the socket.
+ *
+ * OpenSSL asks for five bytes of a record and then for the rest of it; both
+ * are served from what one recv() brought. What it writes is gathered and sent
+ * when the call ends. The buffers are the thread's: a leg has them during one
+ * call only.
+ */
+#include "transport/tls_bio.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define IN_MAX (64 * 1024)
+#define OUT_MAX (72 * 1024)		/* 64 KiB of plain text as records, and an alert */
+#define UNSENT_MAX (512 * 1024)		/* a peer that makes us write while it reads nothing is given up */
+#define DISCARD_MAX 16			/* times IN_MAX */
+
+static struct {
+	BIO_METHOD *method;
+	pthread_key_t key;
+	int error;
+} shared;
+
+static __thread struct buffers {
+	struct tls *user;	/* whose call it is */
+	size_t in_at, in_end;	/* of in[] */
+	size_t out_len;
+	bool received;		/* recv() was called in this call */
+	bool full;		/* ... and filled the buffer */
+	bool got_some;
+	uint8_t in[IN_MAX], out[OUT_MAX], room[SSL3_RT_MAX_PLAIN_LENGTH];
+} *buffers;
+
+/* --- bytes of a leg --- */
+
+bool
+tls_bytes_reserve(struct tls_bytes *b, size_t len)
+{
+	const size_t have = tls_bytes_len(b);
+	uint8_t *data;
+
+	if (b->at > 0) {
+		memmove(b->data, b->data + b->at, have);
+		b->at = 0;
+		b->end = (uint32_t)have;
+	}
+	data = realloc(b->data, have + len);
+	if (data == NULL)
+		return false;
+	b->data = data;
+	return true;
+}
+
+void
+tls_bytes_free(struct tls_bytes *b)
+{
+	free(b->data);
+	*b = (struct tls_bytes){ 0 };
+}
+
+void
+tls_bytes_consume(struct tls_bytes *b, size_t len)
+{
+	assert(len <= tls_bytes_len(b));
+	b->at += (uint32_t)len;
+	if (b->at == b->end)
+		tls_bytes_free(b);
+}
+
+static bool
+add(struct tls_bytes *b, const uint8_t *data, size_t len)
+{
+	if (len == 0)
+		return true;
+	if (!tls_bytes_reserve(b, len))
+		return false;
+	memcpy(b->data + b->end, data, len);
+	b->end += (uint32_t)len;
+	return true;
+}
+
+/* --- the socket --- */
+
+static ssize_t
+send_some(struct tls *t, const uint8_t *data, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = send(t->fd, data, len, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno != EAGAIN)
+		t->write_error = (uint8_t)errno;
+	return n;
+}
+
+int
+tls_bio_flush(struct tls *t)
+{
+	size_t len;
+
+	while (t->write_error == 0 && (len = tls_bytes_len(&t->unsent)) > 0) {
+		const ssize_t n = send_some(t, t->unsent.data + t->unsent.at, len);
+
+		if (n < 0)
+			break;
+		tls_bytes_consume(&t->unsent, (size_t)n);
+	}
+	if (t->write_error != 0) {
+		tls_bytes_free(&t->unsent);
+		return -t->write_error;
+	}
+	return tls_bytes_len(&t->unsent) > 0 ? -EAGAIN : 0;
+}
+
+/* Sends what was gathered, or keeps it. */
+static void
+send_out(struct tls *t)
+{
+	struct buffers *b = buffers;
+	size_t at = 0;
+
+	if (b->out_len > 0 && tls_bio_flush(t) == 0) {
+		const ssize_t n = send_some(t, b->out, b->out_len);
+
+		at = n > 0 ? (size_t)n : 0;
+	}
+	if (t->write_error == 0 && tls_bytes_len(&t->unsent) + b->out_len - at > UNSENT_MAX)
+		t->write_error = ENOBUFS;
+	if (t->write_error == 0 && !add(&t->unsent, b->out + at, b->out_len - at))
+		t->write_error = ENOMEM;
+	b->out_len = 0;
+}
+
+static void
+note_first(struct tls *t, const uint8_t *data, size_t len)
+{
+	const size_t room = sizeof(t->first) - t->n_first, n = len < room ? len : room;
+
+	memcpy(t->first + t->n_first, data, n);
+	t->n_first = (uint8_t)(t->n_first + n);
+}
+
+static void
+receive(struct tls *t)
+{
+	struct buffers *b = buffers;
+	ssize_t n;
+
+	if (t->fin || t->read_error != 0 || (b->received && (!b->full || b->got_some)))
+		return;
+	do
+		n = recv(t->fd, b->in, IN_MAX, 0);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno != EAGAIN)
+		t->read_error = (uint8_t)errno;
+	t->fin = n == 0;
+	b->received = true;
+	b->full = n == IN_MAX;
+	b->in_at = 0;
+	b->in_end = n > 0 ? (size_t)n : 0;
+	if (t->n_first < sizeof(t->first) && !t->established)
+		note_first(t, b->in, b->in_end);
+}
+
+/* --- what OpenSSL calls --- */
+
+static int
+on_read(BIO *bio, char *to, size_t len, size_t *ret)
+{
+	struct tls *t = BIO_get_data(bio);
+	struct buffers *b = buffers;
+
+	assert(b->user == t);
+	BIO_clear_retry_flags(bio);
+	if (tls_bytes_len(&t->rest) > 0) {
+		*ret = len < tls_bytes_len(&t->rest) ? len : tls_bytes_len(&t->rest);
+		memcpy(to, t->rest.data + t->rest.at, *ret);
+		tls_bytes_consume(&t->rest, *ret);
+		return 1;
+	}
+	if (b->in_at == b->in_end)
+		receive(t);
+	if (b->in_at == b->in_end) {
+		BIO_set_retry_read(bio);
+		return 0;
+	}
+	*ret = len < b->in_end - b->in_at ? len : b->in_end - b->in_at;
+	memcpy(to, b->in + b->in_at, *ret);
+	b->in_at += *ret;
+	return 1;
+}
+
+static int
+on_write(BIO *bio, const char *from, size_t len, size_t *ret)
+{
+	struct tls *t = BIO_get_data(bio);
+	struct buffers *b = buffers;
+
+	assert(b->user == t);
+	BIO_clear_retry_flags(bio);
+	for (*ret = 0; *ret < len;) {
+		const size_t room = OUT_MAX - b->out_len, n = len - *ret < room ? len - *ret : room;
+
+		memcpy(b->out + b->out_len, from + *ret, n);
+		b->out_len += n;
+		*ret += n;
+		if (b->out_len == OUT_MAX)
+			send_out(t);
+	}
+	return 1;	/* also after an error of the socket: it is reported when the call ends */
+}
+
+static long
+on_control(BIO *bio, int command, long number, void *pointer)
+{
+	(void)bio;
+	(void)number;
+	(void)pointer;
+	return command == BIO_CTRL_FLUSH;
+}
+
+static void
+set_up(void)
+{
+	shared.error = pthread_key_create(&shared.key, free);
+	shared.method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "stent");
+	if (shared.method == NULL || BIO_meth_set_read_ex(shared.method, on_read) != 1 ||
+	    BIO_meth_set_write_ex(shared.method, on_write) != 1 || BIO_meth_set_ctrl(shared.method, on_control) != 1)
+		shared.error = ENOMEM;
+}
+
+/* The thread's buffers, made when it first needs them, and freed at its end. */
+static int
+need_buffers(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, set_up);
+	if (shared.error != 0)
+		return -ENOMEM;
+	if (buffers != NULL)
+		return 0;
+	buffers = malloc(sizeof(*buffers));
+	if (buffers == NULL || pthread_setspecific(shared.key, buffers) != 0) {
+		free(buffers);
+		buffers = NULL;
+		return -ENOMEM;
+	}
+	memset(buffers, 0, offsetof(struct buffers, in));
+	return 0;
+}
+
+int
+tls_bio_attach(struct tls *t)
+{
+	BIO *bio;
+
+	if (need_buffers() != 0)
+		return -ENOMEM;
+	bio = BIO_new(shared.method);
+	if (bio == NULL)
+		return -ENOMEM;
+	BIO_set_data(bio, t);
+	BIO_set_init(bio, 1);
+	SSL_set_bio(t->ssl, bio, bio);
+	return 0;
+}
+
+/* --- a call --- */
+
+void
+tls_bio_enter(struct tls *t)
+{
+	struct buffers *b = buffers;
+
+	assert(b->user == NULL && b->in_at == b->in_end && b->out_len == 0);
+	b->user = t;
+	b->received = b->full = b->got_some = false;
+	ERR_clear_error();	/* SSL_get_error() looks at the queue */
+}
+
+void
+tls_bio_leave(struct tls *t)
+{
+	struct buffers *b = buffers;
+
+	assert(b->user == t);
+	send_out(t);
+	if (b->received)
+		t->more = b->full;
+	if (!add(&t->rest, b->in + b->in_at, b->in_end - b->in_at))
+		t->read_error = ENOMEM;
+	b->in_at = b->in_end = 0;
+	b->user = NULL;
+	ERR_clear_error();
+}
+
+void
+tls_bio_got_some(void)
+{
+	buffers->got_some = true;
+}
+
+uint8_t *
+tls_bio_room(void)
+{
+	return buffers->room;
+}
+
+void
+tls_bio_discard_input(struct tls *t)
+{
+	for (int i = 0; i < DISCARD_MAX && recv(t->fd, buffers->in, IN_MAX, 0) > 0; i++)
+		;
+}

@@ -1,0 +1,28 @@
+/* tls_bio.h - between OpenSSL and the socket: the buffers that all legs of a thread share. */
+#ifndef STENT_TRANSPORT_TLS_BIO_H
+#define STENT_TRANSPORT_TLS_BIO_H
+
+#include "transport/tls_engine.h"
+
+/* 0 or -ENOMEM. Gives the SSL its BIO, and the thread its buffers. */
+int tls_bio_attach(struct tls *t);
+
+/* Around calls of OpenSSL: in between, one leg has the buffers of this thread. leave() sends, and keeps what is left. */
+void tls_bio_enter(struct tls *t);
+void tls_bio_leave(struct tls *t);
+/* Bytes were decrypted in this call: no further recv() in it. */
+void tls_bio_got_some(void);
+/* Room for a record's plain text, until the end of the call. */
+uint8_t *tls_bio_room(void);
+
+/* Sends what is unsent: 0: all, -EAGAIN, or -errno. */
+int tls_bio_flush(struct tls *t);
+/* Reads and drops what is there, so that closing does not reset the connection before the peer has read our alert. */
+void tls_bio_discard_input(struct tls *t);
+
+/* Room for len more bytes at the end; false: no memory. */
+bool tls_bytes_reserve(struct tls_bytes *b, size_t len);
+void tls_bytes_consume(struct tls_bytes *b, size_t len);
+void tls_bytes_free(struct tls_bytes *b);
+
+#endif

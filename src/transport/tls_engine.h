@@ -1,0 +1,63 @@
+/* tls_engine.h - TLS on the descriptor of a transport: what transport.c calls where one is TLS. Same results. */
+#ifndef STENT_TRANSPORT_TLS_ENGINE_H
+#define STENT_TRANSPORT_TLS_ENGINE_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "stent/tls.h"
+
+/* Bytes in memory of a leg; mostly none. */
+struct tls_bytes {
+	uint8_t *data;		/* NULL: none */
+	uint32_t at, end;	/* of data */
+};
+
+struct tls {
+	SSL *ssl;
+	struct tls_context *context;
+	char *name;		/* of a client: as it was to be verified; NULL: none */
+	char *cause;		/* why it failed, in words */
+	struct tls_bytes unsent;	/* TLS that the socket has not taken */
+	struct tls_bytes rest;		/* TLS that was received and not yet decrypted */
+	struct tls_bytes plain;		/* decrypted by tls_peek() */
+	int fd;
+	uint8_t read_error, write_error;	/* errno; lasting */
+	uint8_t kind;		/* enum tls_cause */
+	uint8_t first[8];	/* what the peer sent first */
+	uint8_t n_first;
+	bool established : 1;
+	bool failed : 1;	/* OpenSSL may not be called any more */
+	bool more : 1;		/* the last recv() filled the buffer: the socket has more */
+	bool fin : 1;		/* the socket's FIN was read */
+	bool ended : 1;		/* close_notify was read */
+	bool reported : 1;	/* the end, or an error, was returned to the reader */
+	bool shut : 1;		/* close_notify was written */
+	bool fin_wanted : 1;	/* shutdown() follows when all is sent */
+};
+
+int tls_start(struct tls **ret, int fd, struct tls_context *context, const char *name);
+int tls_handshake(struct tls *t);
+ssize_t tls_read(struct tls *t, void *buf, size_t len);
+ssize_t tls_peek(struct tls *t, void *buf, size_t len);
+ssize_t tls_write(struct tls *t, const struct iovec *v, size_t n);
+int tls_flush(struct tls *t);
+int tls_shutdown(struct tls *t);
+/* Frees it; is_orderly: after a close_notify. The descriptor stays open. */
+void tls_free(struct tls *t, bool is_orderly);
+
+bool tls_is_pending(const struct tls *t);
+size_t tls_unread(const struct tls *t);
+bool tls_same_certificate(const struct tls *ours, const struct tls *peers);
+
+static inline size_t
+tls_bytes_len(const struct tls_bytes *b)
+{
+	return b->end - b->at;
+}
+
+#endif
