@@ -159,6 +159,7 @@ struct finder {
 	const struct codec *inner;	/* the codec found; NULL: none yet */
 	const char *guess;		/* reason for passthrough if it is wrong; NULL: no guess, or a confirmed one */
 	uint64_t random;		/* for its seed() */
+	struct codec_tls tls;		/* for its tls() */
 	union {
 		struct look look;
 		uint64_t inner_state[INNER_MAX / sizeof(uint64_t)];
@@ -185,6 +186,14 @@ auto_seed(void *state, uint64_t random)
 	struct finder *f = state;
 
 	f->random = random;
+}
+
+static void
+auto_tls(void *state, const struct codec_tls *tls)
+{
+	struct finder *f = state;
+
+	f->tls = *tls;
 }
 
 /* ---- looking ---- */
@@ -272,6 +281,8 @@ hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 	(void)inner->configure(f->inner_state, seen.settings);
 	if (inner->seed != NULL)
 		inner->seed(f->inner_state, f->random);
+	if (inner->tls != NULL && (f->tls.leg[CLIENT] || f->tls.leg[BACKEND]))
+		inner->tls(f->inner_state, &f->tls);
 	if (!replay(f, &seen, out) && out->passthrough == NULL)
 		out->passthrough = UNKNOWN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
@@ -413,6 +424,7 @@ const struct codec codec_auto = {
 	},
 	.configure = auto_configure,
 	.seed = auto_seed,
+	.tls = auto_tls,
 	.feed = auto_feed,
 	.finish = auto_finish,
 	.hand_over = auto_hand_over,

@@ -8,7 +8,8 @@
  * (postgres_messages.c). Nothing is copied or held back, except the
  * ReadyForQuery that replies to our own Sync, or an error in its place: its
  * bytes are left out as they arrive. If it turns out not to be ours, they are
- * still in the head, and are sent after all.
+ * still in the head, and are sent after all. Where stent ends TLS, the list of
+ * login methods is held back too (postgres_scram.c).
  */
 #include <assert.h>
 #include <string.h>
@@ -46,7 +47,7 @@ is_blind(const struct pg *pg, enum side from)
 {
 	if (pg->phase == PG_CANCEL)
 		return true;
-	return pg->passthrough != NULL && (from == CLIENT || pg->syncs_due == 0);
+	return pg->passthrough != NULL && (from == CLIENT || (pg->syncs_due == 0 && !pg->holds_auth));
 }
 
 /* The next head byte of a side. */
@@ -61,8 +62,10 @@ gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 		    "the server spoke before the client");
 		return 0;
 	}
-	if (s->got == 0)
+	if (s->got == 0) {
 		s->ours = from == BACKEND && pg->syncs_due > 0 && (*p == 'Z' || *p == 'E');
+		pg->holds_auth |= from == BACKEND && pg_auth_is_held(pg, *p);
+	}
 	n = size - s->got < len ? size - s->got : len;
 	memcpy(s->head + s->got, p, n);
 	s->got = (uint8_t)(s->got + n);
@@ -144,6 +147,9 @@ report_note(struct pg *pg, struct codec_out *out)
 		[PG_NOTE_NO_KEY] = "the server sent no process number: no heartbeats to the backend",
 		[PG_NOTE_FROM_POOLER] = "the client looks like a connection pooler: heartbeats to it only while a query runs "
 		    "(if it is not one, like Go's pgx, give it a parameter that sorts after \"user\", such as work_mem)",
+		[PG_NOTE_BINDING] = "the server will refuse this SCRAM login: the client supports channel binding, but has other TLS than "
+		    "the server. Use channel_binding=disable at the client, or the server's own certificate as client.tls_cert",
+		[PG_NOTE_LONG_LIST] = "the server's list of login methods is too long to strike SCRAM-SHA-256-PLUS from it",
 	};
 
 	if (pg->note != PG_NOTE_NONE && pg->note != PG_NOTE_REPORTED) {
@@ -167,6 +173,10 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 			codec_emit(out, unsent, (size_t)(p - unsent));
 			unsent = p + n;
 			settle_ours(pg, syncs_before, out);
+		} else if (from == BACKEND && pg->holds_auth) {
+			codec_emit(out, unsent, (size_t)(p - unsent));
+			unsent = p + n;
+			pg_auth_settle(pg, out);
 		}
 		p += n;
 	}
@@ -177,7 +187,7 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 	if (pg->refuses)
 		out->refused = "it replied to a Sync with something other than ReadyForQuery";
 	pg->refuses = false;
-	if (pg->passthrough != NULL && pg->syncs_due == 0)
+	if (pg->passthrough != NULL && pg->syncs_due == 0 && !pg->holds_auth)
 		out->passthrough = pg->passthrough;
 	return (size_t)(p - buf);
 }
@@ -197,6 +207,8 @@ pg_finish(void *state, enum side from, struct codec_out *out)
 		leave_out_error(s, out);
 	else if (s->ours && s->left > 0)
 		codec_emit_copy(out, s->head, PG_HEAD_TYPED);
+	else if (from == BACKEND && pg->holds_auth)
+		pg_auth_give_back(pg, out);
 	s->ours = false;
 	s->fin = true;
 }
@@ -239,6 +251,7 @@ const struct codec codec_postgres = {
 		[BACKEND] = { .kinds = HEARTBEAT_ONEWAY | HEARTBEAT_PING, .kind = HEARTBEAT_PING, .interval_ms = 60000 },
 	},
 	.configure = pg_configure,
+	.tls = pg_tls,
 	.feed = pg_feed,
 	.finish = pg_finish,
 	.skippable = pg_skippable,

@@ -8,6 +8,7 @@
  *   postgres_ledger.c     which ReadyForQuery are due
  *   postgres_heartbeat.c  heartbeats, close messages, the cancel request
  *   postgres_tls.c        how TLS begins, before there is a session
+ *   postgres_scram.c      a login method that cannot work where stent ends TLS
  */
 #ifndef STENT_CODEC_POSTGRES_H
 #define STENT_CODEC_POSTGRES_H
@@ -64,7 +65,7 @@ enum pg_phase {
 /* Why the client may accept only the messages that it waits for. */
 enum pg_strict { PG_NOT_STRICT, PG_WAITS_FOR_NOTIFICATIONS, PG_CALLS_FUNCTIONS };
 
-enum pg_note { PG_NOTE_NONE, PG_NOTE_POOLER, PG_NOTE_NO_KEY, PG_NOTE_FROM_POOLER, PG_NOTE_REPORTED };
+enum pg_note { PG_NOTE_NONE, PG_NOTE_POOLER, PG_NOTE_NO_KEY, PG_NOTE_FROM_POOLER, PG_NOTE_BINDING, PG_NOTE_LONG_LIST, PG_NOTE_REPORTED };
 
 /* One direction: the message that its last byte belongs to. */
 struct pg_stream {
@@ -94,13 +95,13 @@ struct pg_error {
 #define PG_VALUE_MAX 24		/* bytes of a parameter's value, with its NUL */
 #define PG_STANDBY_LEN 32	/* a standby's report: write, flush, apply, time */
 #define PG_WAL_LEN 24		/* of a piece of WAL: where it starts, where WAL ends, the time */
+#define PG_AUTH_MAX 112		/* bytes of an authentication request that are held back: the server's own lists have 46 */
 
 struct pg {
 	struct pg_stream stream[2];	/* indexed by the side that sends */
 	struct pg_ledger ledger;
 	const char *passthrough;	/* reason to become passthrough; NULL: none */
 	uint32_t pid;
-	uint8_t key[PG_KEY_MAX];
 	uint8_t key_len;		/* 0: no key was seen, or one too long */
 	uint8_t phase;			/* enum pg_phase */
 	uint8_t status;			/* of the last ReadyForQuery: I, T, E */
@@ -112,6 +113,9 @@ struct pg {
 	int8_t name_order;		/* in the StartupMessage: the name sorts before (-1) or after the one before it */
 	bool in_value : 1;		/* after the name */
 	bool keeps_value : 1;		/* it may be the parameter to repeat */
+	bool strikes : 1;		/* SCRAM-SHA-256-PLUS, from the list of methods: see postgres_scram.c */
+	bool holds_auth : 1;		/* the server's current message: it is not forwarded yet */
+	bool has_struck : 1;		/* ... and the client has not chosen yet */
 	bool saw_key : 1;
 	bool is_pooler : 1;		/* the server is one */
 	bool from_pooler : 1;		/* the client is one */
@@ -139,15 +143,21 @@ struct pg {
 	uint8_t last_param;		/* index of the last parameter reported, + 1 */
 	uint8_t param;			/* ... of the one to repeat, + 1; 0: none */
 	uint8_t value_len;		/* of its value, with the NUL */
-	char value[PG_VALUE_MAX];
 	union {
-		uint8_t last_name[PG_NAME_MAX];		/* in the StartupMessage */
-		uint8_t standby[PG_STANDBY_LEN];	/* in CopyBoth */
-		uint8_t held[PG_STANDBY_LEN];		/* the first bytes of an error in place of the reply to our Sync */
-	};
-	union {
-		uint8_t wal[PG_WAL_LEN];		/* in CopyBoth; an error ends it */
-		struct pg_error error;
+		uint8_t auth[PG_AUTH_MAX];	/* the body of an authentication request, held back; nothing below is needed then */
+		struct {
+			uint8_t key[PG_KEY_MAX];
+			char value[PG_VALUE_MAX];
+			union {
+				uint8_t last_name[PG_NAME_MAX];		/* in the StartupMessage */
+				uint8_t standby[PG_STANDBY_LEN];	/* in CopyBoth */
+				uint8_t held[PG_STANDBY_LEN];		/* the first bytes of an error in place of the reply to our Sync */
+			};
+			union {
+				uint8_t wal[PG_WAL_LEN];		/* in CopyBoth; an error ends it */
+				struct pg_error error;
+			};
+		};
 	};
 	uint8_t wal_kind;		/* of the current message: w (WAL), k (keepalive), 0 */
 	uint32_t wal_data;		/* bytes of WAL in it */
@@ -177,6 +187,20 @@ void pg_param_at(struct pg *pg, uint16_t off, uint8_t byte);
 void pg_param_end(struct pg *pg);
 /* The parameter to repeat: its name. */
 const char *pg_param_name(const struct pg *pg);
+
+/* postgres_scram.c: as above */
+void pg_auth_begin(struct pg *pg);
+void pg_auth_at(struct pg *pg, uint16_t off, uint8_t byte);
+void pg_choice_begin(struct pg *pg);
+void pg_choice_at(struct pg *pg, uint16_t off, uint8_t byte);
+#define PG_CHOICE_LOOK 19
+void pg_tls(void *state, const struct codec_tls *tls);
+/* The first byte of a message of the server: whether it is held back. */
+bool pg_auth_is_held(const struct pg *pg, uint8_t type);
+/* After each step while a message is held: emits it, once it is known what the client is to get. */
+void pg_auth_settle(struct pg *pg, struct codec_out *out);
+/* What is held goes to the client as it is. */
+void pg_auth_give_back(struct pg *pg, struct codec_out *out);
 
 /* postgres_error.c: as above */
 void pg_error_begin(struct pg *pg);

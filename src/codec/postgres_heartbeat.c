@@ -256,7 +256,7 @@ close_message_client(const struct pg *pg, const struct codec_close_info *info, u
 	const char *state;
 	char text[256];
 
-	if ((pg->phase != PG_LOGIN && pg->phase != PG_READY) || !(pg_at_boundary(s) || s->ours))
+	if ((pg->phase != PG_LOGIN && pg->phase != PG_READY) || !(pg_at_boundary(s) || s->ours || pg->holds_auth))
 		return 0;
 	state = put_cause(info, text, sizeof(text));
 	return pg_fatal(buf, CODEC_CLOSE_MESSAGE_MAX, state, text,

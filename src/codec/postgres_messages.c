@@ -322,10 +322,10 @@ static const struct message messages[2][128] = {
 		['d'] = { DATA(4), .look = 1 + PG_STANDBY_LEN, .begin = client_copy_begin, .at = client_copy_at },
 		['c'] = { FIXED(4), .begin = client_copy_end },
 		['f'] = { DATA(5), .begin = client_copy_end },
-		['p'] = { DATA(4) },
+		['p'] = { DATA(4), .look = PG_CHOICE_LOOK, .begin = pg_choice_begin, .at = pg_choice_at },
 	},
 	[BACKEND] = {
-		['R'] = { SMALL(8) },
+		['R'] = { SMALL(8), .look = PG_AUTH_MAX, .begin = pg_auth_begin, .at = pg_auth_at },
 		['K'] = { .min = 12, .max = PG_CANCEL_MAX, .begin = pg_key_begin, .at = pg_key_at, .end = pg_key_end },
 		['S'] = { SMALL(6), .look = UINT16_MAX, .begin = pg_param_begin, .at = pg_param_at, .end = pg_param_end },
 		['Z'] = { FIXED(5), .look = 1, .at = ready_at, .end = ready_end },

@@ -278,6 +278,8 @@ pg_negotiation_step(void *state, enum side from, const uint8_t *buf, size_t len,
 	struct pg_negotiation *g = state;
 
 	(void)from;
+	if (len == 0)
+		buf = (const uint8_t *)"";	/* it may be NULL */
 	ret->consumed = 0;
 	ret->why = NULL;
 	switch (g->phase) {

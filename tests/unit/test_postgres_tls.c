@@ -160,6 +160,24 @@ test_each_way_to_begin_wherever_it_is_cut(void **state)
 			play(&scenes[i], cut);
 }
 
+/* A client that ends in the middle of what it may ask for asks for nothing: the backend is to see that. */
+static void
+test_a_request_that_does_not_arrive_whole_is_none(void **state)
+{
+	static const struct negotiation_settings may = MAY_OFF;
+	struct negotiation_run r;
+
+	(void)state;
+	for (size_t cut = 0; cut < 8; cut++) {
+		negotiation_run_start(&r, PG, &may);
+		negotiation_run_feed(&r, CLIENT, SSL, cut);
+		negotiation_run_fin(&r, CLIENT);
+		assert_int_equal(r.want, NEGOTIATION_DONE);
+		assert_int_equal(r.unread[CLIENT].len, cut);
+		negotiation_run_end(&r);
+	}
+}
+
 static void
 test_bytes_in_the_clear_behind_the_request_are_refused(void **state)
 {
@@ -276,6 +294,7 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_way_to_begin_wherever_it_is_cut),
+		cmocka_unit_test(test_a_request_that_does_not_arrive_whole_is_none),
 		cmocka_unit_test(test_bytes_in_the_clear_behind_the_request_are_refused),
 		cmocka_unit_test(test_bytes_in_the_clear_behind_the_answer_are_refused),
 		cmocka_unit_test(test_auto_looks_inside_tls),
