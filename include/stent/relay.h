@@ -12,6 +12,7 @@
 #include "stent/config.h"
 #include "stent/endpoint.h"
 #include "stent/side.h"
+#include "stent/transport.h"
 
 /* Close reasons: `LEG-WHAT` says which side ended a flow and why. The texts are in reason.c. */
 enum close_reason {
@@ -73,6 +74,7 @@ struct flow_info {
 		bool reply_awaited;	/* a ping has had no reply yet */
 		bool refused;		/* it refused a heartbeat, and gets no more */
 		const char *why_none;	/* why it gets no heartbeats now; NULL: it gets them */
+		struct transport_tls tls;	/* version NULL: plain */
 		bool fin;		/* half-closed: its FIN was read */
 		bool dead;		/* what it sent before is being delivered */
 	} leg[2];

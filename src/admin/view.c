@@ -298,7 +298,7 @@ flow_leg(const struct flow_info *f, enum side side)
 	const struct address *address = side == CLIENT ? &f->client : &f->backend;
 	char text[ADDRESS_TEXT_MAX];
 
-	return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b}",
+	return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:b}",
 	    "verdict", verdict(f, side),
 	    "last_sign_seconds", seconds(f->leg[side].heard_ms),
 	    "misses", (json_int_t)f->leg[side].misses,
@@ -315,7 +315,10 @@ flow_leg(const struct flow_info *f, enum side side)
 	    "smoothed_rtt_ms", milliseconds(f->leg[side].srtt_us),
 	    "worst_rtt_ms", milliseconds(f->leg[side].worst_us),
 	    "idle_seconds", seconds(f->leg[side].idle_ms),
-	    "fin", (int)f->leg[side].fin);
+	    "fin", (int)f->leg[side].fin,
+	    "tls", text_json(f->leg[side].tls.version),
+	    "cipher", text_json(f->leg[side].tls.cipher),
+	    "resumed", (int)f->leg[side].tls.resumed);
 }
 
 static const char *

@@ -3,7 +3,9 @@
  *
  * It is either bytes in memory (at most one read buffer and what the codec
  * adds, as reading stops while there is a backlog), or a pipe filled by
- * splice(). An urgent byte is alone in it, as it needs a send of its own.
+ * splice(). An urgent byte is alone in it, as it needs a send of its own. Of a
+ * leg with TLS it includes what is encrypted and not sent yet (transport_unsent()),
+ * so that what waits for a backlog waits for that, too; the rest may be empty then.
  */
 #include <assert.h>
 #include <errno.h>
@@ -69,10 +71,16 @@ backlog_add_pipe(struct leg *l, struct pipe *p)
 	return 0;
 }
 
+int
+backlog_hold(struct leg *l)
+{
+	return backlog_of(l) != NULL ? 0 : -ENOMEM;
+}
+
 size_t
 backlog_len(const struct leg *l)
 {
-	size_t n = 0;
+	size_t n = leg_is_tls(l) ? transport_unsent(&l->transport) : 0;
 
 	if (l->backlog != NULL && l->backlog->bytes != NULL)
 		n += evbuffer_get_length(l->backlog->bytes);
@@ -115,6 +123,8 @@ send_some(struct leg *l)
 	struct backlog *b = l->backlog;
 	ssize_t n;
 
+	if (leg_is_tls(l) && transport_unsent(&l->transport) > 0)
+		return transport_flush(&l->transport);
 	if (b->urgent) {
 		uint8_t byte;
 
@@ -146,8 +156,7 @@ backlog_drain(struct flow *f, enum side s)
 			return VERDICT(GO_ON);
 		if (n < 0)
 			return VERDICT_FAILED(s, (int)-n);
-		if (n > 0)
-			pump_sent(f, s, clock_us());
+		pump_sent(f, s, clock_us());
 	}
 	backlog_free(f->relay, l);
 	return VERDICT(GO_ON);

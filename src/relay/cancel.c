@@ -1,6 +1,8 @@
 /*
  * cancel.c - a cancel request for a client that is dead, on a connection of its
  * own. Sends it, waits for the backend to close, and gives up after CANCEL_US.
+ * It goes over TLS if the flow's backend leg did, begun in the same way: the
+ * request is a secret that ends somebody's work.
  *
  * Many clients that die at once must not use up the descriptors: only
  * RELAY_CANCELS requests run at a time; WAITING_MAX more wait, up to CANCEL_US,
@@ -14,8 +16,10 @@
 #include <unistd.h>
 
 #include "relay/ending.h"
+#include "relay/preface.h"
 #include "relay/shared.h"
 #include "stent/log.h"
+#include "stent/negotiation.h"
 #include "stent/own_ends.h"
 #include "stent/socket.h"
 
@@ -34,8 +38,13 @@ struct cancel {
 	socklen_t to_len;
 	bool runs;			/* else it waits */
 	bool sent;
+	const struct negotiation *negotiation;	/* how TLS begins, while it has not; NULL: it has, or there is none */
+	enum negotiation_want want;		/* what that waits for */
+	const char *name;			/* that the certificate must have; NULL: any */
+	char address[ADDRESS_TEXT_MAX];		/* the same, of a backend without a name */
 	size_t len;
 	uint8_t bytes[CODEC_HEARTBEAT_MAX];
+	_Alignas(8) uint8_t state[];		/* the negotiation's */
 };
 
 static void
@@ -144,32 +153,148 @@ on_timeout(struct timer *t, int64_t now_us)
 	finish(c);
 }
 
+/* --- TLS --- */
+
+/* One step of the negotiation: 0 or -errno. */
+static int
+take_step(struct cancel *c, enum side from, const uint8_t *buf, size_t len, bool fin)
+{
+	struct relay *r = c->relay;
+	struct negotiation_step step = { .out = { &r->out, &r->out_backend } };
+	const struct codec_out *out = &r->out_backend;
+	uint8_t used[NEGOTIATION_REFUSAL_MAX];
+
+	codec_out_clear(&r->out);
+	codec_out_clear(&r->out_backend);
+	c->negotiation->step(c->state, from, buf, len, fin, &step);
+	if (out->n_spans > 0 && transport_write(&c->transport, out->spans, out->n_spans) != (ssize_t)codec_emitted(out))
+		return -EPROTO;
+	if (step.consumed > sizeof(used) ||
+	    (step.consumed > 0 && transport_read(&c->transport, used, step.consumed) != (ssize_t)step.consumed))
+		return -EPROTO;
+	c->want = step.want;
+	return 0;
+}
+
+static int
+read_reply(struct cancel *c)
+{
+	uint8_t buf[NEGOTIATION_REFUSAL_MAX];
+	const ssize_t n = transport_peek(&c->transport, buf, sizeof(buf));
+
+	return n < 0 ? (int)n : take_step(c, BACKEND, buf, (size_t)n, n == 0);
+}
+
+static int
+shake_hands(struct cancel *c)
+{
+	int r = 0;
+
+	if (!transport_is_tls(&c->transport))
+		r = transport_start_tls(&c->transport, c->route->leg[BACKEND].tls_context, c->name);
+	if (r == 0)
+		r = transport_handshake(&c->transport);
+	return r == 0 ? take_step(c, BACKEND, NULL, 0, false) : r;
+}
+
+/* 0: the request can be sent; -EAGAIN: at a later event; or -errno. */
+static int
+negotiate(struct cancel *c)
+{
+	int r = 0;
+
+	while (r == 0 && c->negotiation != NULL)
+		switch (c->want) {
+		case NEGOTIATION_DIAL:		/* it is connected */
+			r = take_step(c, BACKEND, NULL, 0, false);
+			break;
+		case NEGOTIATION_READ:
+			r = read_reply(c);
+			break;
+		case NEGOTIATION_TLS:
+			r = shake_hands(c);
+			break;
+		case NEGOTIATION_DONE:
+			c->negotiation = NULL;
+			break;
+		case NEGOTIATION_FAILED:
+			r = -EPROTO;
+			break;
+		}
+	return r;
+}
+
+/* As TLS was begun on the flow's backend leg. */
+static void
+prepare_tls(struct cancel *c, const struct flow *f, const struct negotiation *n)
+{
+	const char *name = preface_backend_name(f, c->address);
+	const struct negotiation_settings settings = {
+		.client = CLIENT_ABSENT,
+		.backend = true,
+		.backend_direct = leg_settings(f, BACKEND)->tls.direct,
+	};
+
+	c->negotiation = n;
+	c->name = name;
+	n->begin(c->state, &settings);
+	(void)take_step(c, CLIENT, NULL, 0, false);	/* nothing is connected yet */
+}
+
+/* --- */
+
+/* 0: sent, or -EAGAIN, or -errno. */
+static int
+send_request(struct cancel *c)
+{
+	const int r = negotiate(c);
+
+	if (r != 0)
+		return r;
+	if (transport_write(&c->transport, &(struct iovec){ c->bytes, c->len }, 1) != (ssize_t)c->len)
+		return -EPIPE;
+	c->sent = true;
+	return 0;
+}
+
+/* Waits for the backend to close. True: it has. */
+static bool
+has_closed(struct cancel *c)
+{
+	uint8_t buf[256];
+	ssize_t n;
+
+	if (transport_unsent(&c->transport) > 0 && transport_flush(&c->transport) == -EAGAIN)
+		return false;
+	do
+		n = transport_read(&c->transport, buf, sizeof(buf));
+	while (n > 0);
+	return n != -EAGAIN;
+}
+
 static void
 on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct cancel *c = arg;
-	uint8_t buf[256];
+	int r = transport_take_error(&c->transport);
 
 	(void)fd;
 	(void)what;
-	if (transport_take_error(&c->transport) != 0) {
-		finish(c);
-		return;
+	if (r == 0 && !c->sent) {
+		r = send_request(c);
+		if (r == -EAGAIN)
+			return;
+		if (r != 0 && transport_is_tls(&c->transport))
+			warn_dropped(c->relay, c->route, transport_tls_cause(&c->transport)[0] != '\0' ? transport_tls_cause(&c->transport) : strerror(-r));
 	}
-	if (!c->sent) {
-		if (transport_write(&c->transport, &(struct iovec){ c->bytes, c->len }, 1) != (ssize_t)c->len)
-			finish(c);
-		else
-			c->sent = true;
-		return;
-	}
-	if (transport_read(&c->transport, buf, sizeof(buf)) == 0)
+	if (r != 0 || has_closed(c))
 		finish(c);
 }
 
 void
 cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 {
+	const struct negotiation *n = leg_is_tls(leg_of(f, BACKEND)) ? preface_negotiation(f->route) : NULL;
 	struct cancel *c;
 
 	assert(len > 0 && len <= sizeof(c->bytes));
@@ -177,7 +302,7 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 		warn_dropped(r, f->route, "too many requests are waiting");
 		return;
 	}
-	c = calloc(1, sizeof(*c));
+	c = calloc(1, sizeof(*c) + (n != NULL ? n->state_size : 0));
 	if (c == NULL) {
 		warn_dropped(r, f->route, strerror(ENOMEM));
 		return;
@@ -195,6 +320,8 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 	c->len = len;
 	memcpy(c->bytes, bytes, len);
 	c->timer.fire = on_timeout;
+	if (n != NULL)
+		prepare_tls(c, f, n);
 	TAILQ_INSERT_TAIL(&r->cancels.waiting, c, link);
 	r->cancels.n_waiting++;
 	if (timer_arm(r->timers, &c->timer, clock_us() + CANCEL_US) != 0) {

@@ -21,6 +21,7 @@
 
 #include "relay/dial.h"
 #include "relay/ending.h"
+#include "relay/preface.h"
 #include "relay/shared.h"
 #include "stent/log.h"
 #include "stent/own_ends.h"
@@ -65,6 +66,7 @@ struct dial {
 	int64_t deadline_us;		/* connect_timeout */
 	int64_t next_us;		/* then continue without the lookup, or with a parallel attempt */
 	enum close_reason last;		/* why the last one failed */
+	struct preface *preface;	/* owned; NULL: none */
 };
 
 static struct verdict step(struct flow *f);
@@ -105,7 +107,23 @@ dial_free(struct dial *d)
 	while (!STAILQ_EMPTY(&d->deferred))
 		free_deferred(d);
 	free(d->found);
+	preface_free(d->preface);
 	free(d);
+}
+
+struct preface *
+dial_preface(const struct dial *d)
+{
+	return d->preface;
+}
+
+struct preface *
+dial_take_preface(struct dial *d)
+{
+	struct preface *p = d->preface;
+
+	d->preface = NULL;
+	return p;
 }
 
 static const struct endpoint *
@@ -574,13 +592,16 @@ new_dial(struct flow *f)
 }
 
 struct verdict
-dial_start(struct flow *f)
+dial_start(struct flow *f, struct preface *preface)
 {
 	struct dial *d = new_dial(f);
 
-	if (d == NULL)
+	if (d == NULL) {
+		preface_free(preface);
 		return VERDICT_CONNECT_FAILED(REASON_MEMORY);
-	d->deadline_us = f->began_us + f->route->connect_timeout_ms * US_PER_MS;
+	}
+	d->preface = preface;
+	d->deadline_us = (preface != NULL ? clock_us() : f->began_us) + f->route->connect_timeout_ms * US_PER_MS;
 	d->last = REASON_BACKEND_LOOKUP;
 	return step(f);
 }

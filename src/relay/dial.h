@@ -5,7 +5,12 @@
 #include "relay/flow.h"
 #include "relay/verdict.h"
 
-struct verdict dial_start(struct flow *f);
+struct preface;
+
+/* preface: what goes on when the backend is connected; owned by the dial, also if this fails. NULL: the relay begins. */
+struct verdict dial_start(struct flow *f, struct preface *preface);
+struct preface *dial_preface(const struct dial *d);
+struct preface *dial_take_preface(struct dial *d);	/* it is the caller's now */
 /* Denies the flow after DENIED_AFTER_US: a client that reconnects at once would keep us busy. */
 struct verdict dial_deny(struct flow *f);
 struct verdict dial_event(struct flow *f, bool may_have_failed);

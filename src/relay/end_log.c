@@ -1,15 +1,66 @@
 /* end_log.c - the log line of a flow that has ended. */
+#include <stdio.h>
+
 #include "relay/ending.h"
+#include "relay/preface.h"
 #include "stent/log.h"
 
 /* Round trips are known in microseconds and logged in milliseconds. */
 #define LOG_RTT(name, us) LOG_MS(name, us)
 
+#define TLS_TEXT_MAX 80
+
+const char *
+flow_tls_cause(const struct flow *f)
+{
+	const struct preface *p = flow_preface(f);
+
+	if (f->reason != REASON_CLIENT_TLS && f->reason != REASON_BACKEND_TLS)
+		return "";
+	if (p != NULL && preface_cause(p)[0] != '\0')
+		return preface_cause(p);
+	return transport_tls_cause(&f->leg[f->reason == REASON_CLIENT_TLS ? CLIENT : BACKEND].transport);
+}
+
+/* "TLSv1.3 TLS_AES_256_GCM_SHA384 resumed" */
+static const char *
+tls_text(const struct flow_info *i, enum side s, char text[TLS_TEXT_MAX])
+{
+	snprintf(text, TLS_TEXT_MAX, "%s %s%s", i->leg[s].tls.version, i->leg[s].tls.cipher, i->leg[s].tls.resumed ? " resumed" : "");
+	return text;
+}
+
+static const char *
+truncated_text(const struct flow *f)
+{
+	if (!f->leg[CLIENT].truncated)
+		return f->leg[BACKEND].truncated ? "backend" : NULL;
+	return f->leg[BACKEND].truncated ? "both" : "client";
+}
+
+/* What TLS adds. */
+static size_t
+add_tls(const struct flow *f, const struct flow_info *i, char client[TLS_TEXT_MAX], char backend[TLS_TEXT_MAX], struct log_field *fields)
+{
+	const char *truncated = truncated_text(f), *cause = flow_tls_cause(f);
+	size_t n = 0;
+
+	if (i->leg[CLIENT].tls.version != NULL)
+		fields[n++] = LOG_TEXT("client_tls", tls_text(i, CLIENT, client));
+	if (i->leg[BACKEND].tls.version != NULL)
+		fields[n++] = LOG_TEXT("backend_tls", tls_text(i, BACKEND, backend));
+	if (truncated != NULL)
+		fields[n++] = LOG_TEXT("truncated", truncated);
+	if (cause[0] != '\0')
+		fields[n++] = LOG_TEXT("cause", cause);
+	return n;
+}
+
 void
 end_log(const struct flow *f)
 {
-	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
-	struct log_field fields[17];
+	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX], client_tls[TLS_TEXT_MAX], backend_tls[TLS_TEXT_MAX];
+	struct log_field fields[21];
 	struct flow_info i;
 	size_t n = 0;
 
@@ -38,5 +89,6 @@ end_log(const struct flow *f)
 		fields[n++] = LOG_RTT("backend_rtt_ms", i.leg[BACKEND].rtt_us);
 	fields[n++] = LOG_MS("client_idle", i.leg[CLIENT].idle_ms);
 	fields[n++] = LOG_MS("backend_idle", i.leg[BACKEND].idle_ms);
+	n += add_tls(f, &i, client_tls, backend_tls, fields + n);
 	log_event(level, "flow end", fields, n);
 }

@@ -69,10 +69,13 @@ ending_notify(struct flow *f, enum side s)
 static bool
 has_closed(struct flow *f, enum side to)
 {
+	struct transport *t = &leg_of(f, to)->transport;
 	ssize_t n = -EAGAIN;
 
+	if (transport_unsent(t) > 0)
+		(void)transport_flush(t);	/* the close message; what fails shows below */
 	for (int i = 0; i < ROUNDS; i++) {
-		n = transport_read(&leg_of(f, to)->transport, f->relay->buf, RELAY_BUFFER);
+		n = transport_read(t, f->relay->buf, RELAY_BUFFER);
 		if (n <= 0)
 			break;
 	}
@@ -171,9 +174,10 @@ static size_t
 undelivered(struct flow *f, const struct ending *e)
 {
 	const struct leg *dead = leg_of(f, e->dead), *survivor = leg_of(f, e->to);
+	/* What is left unread of a record that was cut off is never read. */
+	const bool is_read = dead->fin || (leg_is_tls(dead) && !dead->readable);
 
-	return backlog_len(survivor) + transport_unacked(&survivor->transport) +
-	    (dead->fin ? 0 : transport_unread(&dead->transport));
+	return backlog_len(survivor) + transport_unacked(&survivor->transport) + (is_read ? 0 : transport_unread(&dead->transport));
 }
 
 bool

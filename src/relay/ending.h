@@ -13,6 +13,7 @@ struct ending {
 	bool notified;		/* close message and FIN were sent to `to` */
 	bool waits_for[2];	/* forced: the side was notified and has not closed yet */
 	bool reset[2];		/* how to close the legs at the end */
+	struct preface *preface;	/* of a flow that never opened, for its cause; owned; NULL: it did */
 	size_t left;		/* bytes not delivered at the last check */
 	int64_t progress_us;	/* when that last decreased */
 };
@@ -31,6 +32,7 @@ void cancel_free_all(struct relay *r);
 /* listing.c, end_log.c */
 void flow_describe(const struct flow *f, struct flow_info *info);
 void end_log(const struct flow *f);
+const char *flow_tls_cause(const struct flow *f);	/* why TLS failed on it, in words; "" if it did not */
 
 /* refusals.c */
 int refusals_init(struct relay *r);	/* 0 or -ENOMEM */

@@ -17,6 +17,7 @@
 
 #include "relay/ending.h"
 #include "relay/flow.h"
+#include "relay/preface.h"
 #include "relay/pump.h"
 #include "relay/session.h"
 #include "relay/shared.h"
@@ -122,24 +123,55 @@ close_leg(struct flow *f, enum side s, bool by_reset)
 	transport_close(&l->transport, by_reset ? TRANSPORT_RESET : TRANSPORT_FIN);
 }
 
+struct preface *
+flow_preface(const struct flow *f)
+{
+	switch (f->state) {
+	case FLOW_CONNECTING:
+		return f->dial != NULL ? dial_preface(f->dial) : NULL;
+	case FLOW_PREFACE:
+		return f->preface;
+	case FLOW_ENDING:
+		return f->ending->preface;
+	default:
+		return NULL;
+	}
+}
+
+/* Its relay has begun. */
+static bool
+has_relayed(const struct flow *f)
+{
+	return f->state == FLOW_OPEN || (f->state == FLOW_ENDING && f->ending->preface == NULL);
+}
+
+static void
+free_state(struct flow *f)
+{
+	if (f->state == FLOW_CONNECTING) {
+		dial_free(f->dial);
+	} else if (f->state != FLOW_OPEN) {
+		preface_free(flow_preface(f));
+		if (f->state == FLOW_ENDING)
+			free(f->ending);
+	}
+	f->dial = NULL;
+}
+
 /* Closes the flow. It is freed between two rounds of the loop (relay_work()), as the list of flows may be walked now. */
 static void
 finish(struct flow *f, bool reset_client, bool reset_backend)
 {
 	struct relay *r = f->relay;
-	const bool was_open = f->state != FLOW_CONNECTING;
+	const bool was_open = has_relayed(f);
 
 	assert(f->state != FLOW_ENDED);
 	assert(f->reason != REASON_NONE && f->reason < REASON_COUNT);
-	if (f->state == FLOW_CONNECTING)
-		dial_free(f->dial);
-	else if (f->state == FLOW_ENDING)
-		free(f->ending);
-	f->dial = NULL;
 	if (was_open)
 		end_log(f);
 	else
 		(void)refusal_log(f);
+	free_state(f);
 	f->state = FLOW_ENDED;
 	timer_disarm(r->timers, &f->timer);
 	close_leg(f, CLIENT, reset_client);
@@ -164,7 +196,8 @@ progress_ending(struct flow *f)
 
 	assert(f->state == FLOW_ENDING && e != NULL);
 	if (ending_check(f, e, clock_us()))
-		finish(f, e->reset[CLIENT], e->reset[BACKEND]);
+		/* A reset might overtake the alert that tells why TLS failed. */
+		finish(f, e->reset[CLIENT] && f->reason != REASON_CLIENT_TLS, e->reset[BACKEND] && f->reason != REASON_BACKEND_TLS);
 }
 
 /* Makes the backend stop its work for a client that is dead or was cut off. */
@@ -188,6 +221,34 @@ cancels_work(enum close_reason r)
 	return r == REASON_ADMIN_KILL || r == REASON_CLIENT_IDLE || r == REASON_BACKEND_IDLE;
 }
 
+/*
+ * A flow whose relay has not begun. A client that was told why gets the time to read that: a reset would discard it, and
+ * so would a close with bytes unread. A leg whose TLS failed is closed by a FIN, as its alert is under way.
+ */
+static void
+end_unopened(struct flow *f, enum close_reason reason)
+{
+	struct preface *p = flow_preface(f);
+	struct ending *e = p != NULL && preface_refuse(f, p) ? malloc(sizeof(*e)) : NULL;
+
+	if (e == NULL) {
+		finish(f, reason != REASON_CLIENT_TLS, reason != REASON_BACKEND_TLS);
+		return;
+	}
+	ending_begin_forced(e, (const bool[]){ [CLIENT] = true, [BACKEND] = false });
+	e->preface = p;
+	if (f->state == FLOW_CONNECTING) {
+		(void)dial_take_preface(f->dial);
+		dial_free(f->dial);
+	}
+	f->ending = e;
+	f->state = FLOW_ENDING;
+	(void)transport_shutdown(&leg_of(f, CLIENT)->transport);
+	leg_of(f, CLIENT)->shut = true;
+	close_leg(f, BACKEND, reason != REASON_BACKEND_TLS);
+	progress_ending(f);
+}
+
 void
 flow_end(struct flow *f, enum close_reason reason)
 {
@@ -199,6 +260,10 @@ flow_end(struct flow *f, enum close_reason reason)
 	if (f->state == FLOW_OPEN && cancels_work(reason))
 		cancel_work(f);
 	f->reason = (uint8_t)reason;
+	if (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE) {
+		end_unopened(f, reason);
+		return;
+	}
 	if (f->state != FLOW_OPEN) {
 		finish(f, true, true);
 		return;
@@ -266,15 +331,16 @@ leg_lost(struct flow *f, enum side dead, enum close_reason reason)
 
 /* --- verdicts --- */
 
+/* p: the preface that is done; NULL: there was none. */
 static void
-opened(struct flow *f)
+opened(struct flow *f, struct preface *p)
 {
 	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
 	const int64_t now = clock_us();
+	int r;
 
-	assert(f->state == FLOW_CONNECTING && f->session == NULL);
+	assert((f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE) && f->session == NULL);
 	assert(transport_is_open(&f->leg[CLIENT].transport) && transport_is_open(&f->leg[BACKEND].transport));
-	dial_free(f->dial);
 	f->dial = NULL;
 	f->state = FLOW_OPEN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
@@ -286,7 +352,11 @@ opened(struct flow *f)
 		    LOG_TEXT("client", address_text(&f->client, client)),
 		    LOG_TEXT("backend", address_text(&f->backend, backend)),
 		}, 4);
-	if (f->route->codec != NULL && session_open(f, now) != 0) {
+	if (p != NULL)		/* it has used up their edges */
+		leg_of(f, CLIENT)->readable = leg_of(f, BACKEND)->readable = true;
+	r = f->route->codec != NULL ? session_open(f, p, now) : 0;
+	preface_free(p);
+	if (r != 0) {
 		flow_end(f, REASON_MEMORY);
 		return;
 	}
@@ -295,17 +365,75 @@ opened(struct flow *f)
 	flow_work(f);
 }
 
+/* The backend is connected: goes on with the preface, or opens. */
+static void
+connected(struct flow *f)
+{
+	struct preface *p = dial_take_preface(f->dial);
+
+	dial_free(f->dial);
+	if (p == NULL) {
+		opened(f, NULL);
+		return;
+	}
+	f->preface = p;
+	f->state = FLOW_PREFACE;
+	flow_apply(f, preface_dialled(f));
+}
+
+static void
+dial(struct flow *f)
+{
+	struct preface *p = f->preface;
+
+	assert(f->state == FLOW_PREFACE);
+	f->state = FLOW_CONNECTING;
+	f->dial = NULL;
+	flow_apply(f, dial_start(f, p));
+}
+
+void
+flow_start(struct flow *f)
+{
+	struct preface *p;
+
+	assert(f->state == FLOW_CONNECTING && f->dial == NULL);
+	if (!preface_is_needed(f->route)) {
+		flow_apply(f, dial_start(f, NULL));
+		return;
+	}
+	p = preface_new(f);
+	if (p == NULL) {
+		flow_end(f, REASON_MEMORY);
+		return;
+	}
+	f->preface = p;
+	f->state = FLOW_PREFACE;
+	flow_apply(f, preface_start(f));
+}
+
+/* TLS may fail in the middle of a flow, too: by an alert of the peer, or a record that is none. */
+static enum close_reason
+reason_of_failure(struct flow *f, enum side s, int err)
+{
+	const struct leg *l = leg_of(f, s);
+	const enum tls_cause cause = transport_tls_cause_kind(&l->transport);
+
+	if (cause == TLS_CAUSE_NONE)
+		return reason_from_errno(s, err, &l->transport, l->stalled);
+	counter_add(&counters_of(f)->tls_failures[s][cause], 1);
+	return reason_on_side(REASON_CLIENT_TLS, s);
+}
+
 void
 flow_apply(struct flow *f, struct verdict v)
 {
-	struct leg *l = leg_of(f, v.side);
-
 	switch ((enum verdict_kind)v.kind) {
 	case GO_ON:
 	case NOTHING:
 		break;
 	case LEG_FAILED:
-		leg_lost(f, v.side, reason_from_errno(v.side, v.err, &l->transport, l->stalled));
+		leg_lost(f, v.side, reason_of_failure(f, v.side, v.err));
 		break;
 	case LEG_DEAD:
 		leg_lost(f, v.side, (enum close_reason)v.reason);
@@ -321,8 +449,14 @@ flow_apply(struct flow *f, struct verdict v)
 		f->reason = REASON_CLIENT_FIN;
 		finish(f, false, true);
 		break;
+	case DIAL:
+		dial(f);
+		break;
 	case CONNECTED:
-		opened(f);
+		if (f->state == FLOW_PREFACE)
+			opened(f, f->preface);
+		else
+			connected(f);
 		break;
 	}
 }
@@ -353,8 +487,10 @@ event_while_open(struct flow *f, enum side s, short what)
 {
 	struct leg *l = leg_of(f, s), *to = leg_of(f, side_other(s));
 
-	if ((what & EV_WRITE) && l->backlog != NULL) {
+	/* TLS may have to read in order to write, and the reverse. */
+	if (l->backlog != NULL && ((what & EV_WRITE) || leg_is_tls(l))) {
 		flow_apply(f, backlog_drain(f, s));
+		l->readable |= leg_is_tls(l) && !l->fin;
 		if (l->backlog == NULL)
 			run(f, side_other(s));	/* also passes on a FIN that waited */
 	}
@@ -377,10 +513,12 @@ struct verdict
 flow_check_client(struct flow *f, unsigned bits)
 {
 	struct leg *l = leg_of(f, CLIENT);
-	const bool is_unix = f->client.family == AF_UNIX, speaks = f->route->codec != NULL && f->route->codec->client_speaks;
+	const struct preface *p = flow_preface(f);
+	const bool is_unix = f->client.family == AF_UNIX, spoke = p != NULL && preface_client_spoke(p);
+	const bool speaks = f->route->codec != NULL && f->route->codec->client_speaks && !spoke;
 	const int err = (bits & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
 
-	assert(f->state == FLOW_CONNECTING);
+	assert(f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE);
 	l->urgent |= f->route->urgent && (bits & SOCKET_URGENT);	/* it arrived before the signal was enabled */
 	if (err != 0)
 		return VERDICT_CONNECT_FAILED(reason_from_errno(CLIENT, err, &l->transport, false));
@@ -413,6 +551,8 @@ on_event(evutil_socket_t fd, short what, void *arg)
 		event_while_open(f, l->side, what);
 	else if (f->state == FLOW_CONNECTING)
 		event_while_connecting(f, l->side, what);
+	else if (f->state == FLOW_PREFACE)
+		flow_apply(f, preface_event(f, l->side, what));
 	else if (f->state == FLOW_ENDING)
 		progress_ending(f);
 }
@@ -508,6 +648,9 @@ flow_set_timer(struct flow *f, int64_t now_us)
 	case FLOW_CONNECTING:
 		flow_apply(f, dial_tick(f, now_us, &at));
 		break;
+	case FLOW_PREFACE:
+		flow_apply(f, preface_tick(f, now_us, &at));
+		break;
 	case FLOW_OPEN:
 		at = tick_open(f, now_us);
 		break;
@@ -517,7 +660,7 @@ flow_set_timer(struct flow *f, int64_t now_us)
 	default:
 		assert(false);	/* a flow that has ended has no timer */
 	}
-	if (at != INT64_MAX && (f->state == FLOW_CONNECTING || f->state == FLOW_OPEN))
+	if (at != INT64_MAX && (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE || f->state == FLOW_OPEN))
 		flow_wake_at(f, at > now_us ? at : now_us + US_PER_MS);
 }
 

@@ -18,6 +18,7 @@
 struct backlog;
 struct dial;
 struct ending;
+struct preface;
 struct session;
 
 struct leg {
@@ -36,12 +37,14 @@ struct leg {
 	bool stalled : 1;	/* its window is closed: TCP_USER_TIMEOUT is off meanwhile */
 	bool dead : 1;		/* its socket is only read, for what is left */
 	bool urgent : 1;	/* an urgent byte is among those to be read */
+	bool truncated : 1;	/* its FIN came without a close_notify before it */
 	bool reset_at_close : 1;	/* a FIN would make a truncated message look complete: the kernel resets it if this process is killed */
 	struct transport transport;
 };
 
 enum flow_state {
 	FLOW_CONNECTING,
+	FLOW_PREFACE,		/* TLS begins, perhaps by messages of the protocol: preface.c */
 	FLOW_OPEN,
 	FLOW_ENDING,		/* delivering the last bytes: ending.c */
 	FLOW_ENDED,		/* freed by the next relay_work() */
@@ -56,7 +59,8 @@ struct flow {
 	struct timer timer;
 	struct session *session;	/* NULL: plain */
 	union {
-		struct dial *dial;	/* FLOW_CONNECTING */
+		struct dial *dial;	/* FLOW_CONNECTING; it holds the preface, if there is one */
+		struct preface *preface;	/* FLOW_PREFACE */
 		int64_t recheck_us;	/* FLOW_OPEN: when to check for more after short reads; 0: there were none */
 		struct ending *ending;	/* FLOW_ENDING */
 	};
@@ -81,12 +85,20 @@ leg_of(struct flow *f, enum side s)
 	return &f->leg[s];
 }
 
+/* TLS has begun on it. */
+static inline bool
+leg_is_tls(const struct leg *l)
+{
+	return transport_is_tls(&l->transport);
+}
+
 static inline const struct leg_settings *
 leg_settings(const struct flow *f, enum side s)
 {
 	return &f->route->leg[s];
 }
 
+void flow_start(struct flow *f);			/* the client is accepted */
 void flow_init_leg(struct flow *f, enum side s, int fd);
 int flow_register_leg(struct flow *f, enum side s);	/* 0 or -ENOMEM */
 void flow_apply(struct flow *f, struct verdict v);	/* acts on it; other files call it only from callbacks of their own */
@@ -99,8 +111,8 @@ void flow_requeue(struct flow *f);
 void flow_recheck(struct flow *f, enum side s, int64_t now_us);	/* after RECHECK_US */
 
 /*
- * Judges the client while the backend is not connected yet, by a set of SOCKET_ bits. Most clients that have
- * closed by then are health checks of a load balancer.
+ * Judges the client before the relay begins, by a set of SOCKET_ bits. Most clients that have closed by then are
+ * health checks of a load balancer.
  */
 struct verdict flow_check_client(struct flow *f, unsigned bits);
 

@@ -19,9 +19,9 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		.route = f->route,
 		.client = f->client,
 		.backend = f->backend,
-		.backend_text = f->state == FLOW_CONNECTING ? NULL : f->route->backend[f->backend_index].text,
+		.backend_text = f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE ? NULL : f->route->backend[f->backend_index].text,
 		.protocol = session_protocol(f),
-		.connecting = f->state == FLOW_CONNECTING,
+		.connecting = f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE,
 		.age_ms = (now - f->began_us) / US_PER_MS,
 	};
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
@@ -31,6 +31,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		info->leg[s].bytes = l->bytes;
 		info->leg[s].idle_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
 		info->leg[s].why_none = heartbeats_why_none(f, s);
+		transport_tls_facts(&l->transport, &info->leg[s].tls);
 		info->leg[s].fin = l->fin;
 		info->leg[s].dead = l->dead;
 		info->leg[s].probes_max = (unsigned)leg_settings(f, s)->keepalive.probes;

@@ -8,7 +8,11 @@
  * see flow_recheck().
  *
  * A side with large reads is bulk: its bytes go by splice() through a pooled
- * pipe, without being copied to user space.
+ * pipe, without being copied to user space. Not those of TLS.
+ *
+ * TLS reads records: bytes may be left that no edge will tell of
+ * (transport_is_pending()), and what it writes, also in answer to what it reads,
+ * may not be sent at once (transport_unsent()): that is a backlog.
  */
 #include <assert.h>
 #include <errno.h>
@@ -54,6 +58,13 @@ store_rest(struct leg *l, const struct iovec *v, size_t n, size_t skip)
 	return r;
 }
 
+/* Unsent bytes of TLS are a backlog. False: out of memory. */
+static bool
+holds_unsent(struct leg *l)
+{
+	return !leg_is_tls(l) || l->backlog != NULL || transport_unsent(&l->transport) == 0 || backlog_hold(l) == 0;
+}
+
 struct verdict
 pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_t now_us)
 {
@@ -75,7 +86,7 @@ pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_
 		pump_sent(f, to, now_us);
 	if (r < (ssize_t)total && store_rest(l, v, n, r > 0 ? (size_t)r : 0) != 0)
 		return VERDICT_CUT_OFF(REASON_MEMORY);
-	return VERDICT(GO_ON);
+	return holds_unsent(l) ? VERDICT(GO_ON) : VERDICT_CUT_OFF(REASON_MEMORY);
 }
 
 static void
@@ -104,6 +115,7 @@ read_fin(struct flow *f, enum side from)
 	assert(!l->fin);
 	l->fin = true;
 	l->readable = false;
+	l->truncated = leg_is_tls(l) && f->state == FLOW_OPEN && transport_is_truncated(&l->transport);
 	if (f->reason == REASON_NONE)
 		f->reason = (uint8_t)reason_on_side(REASON_CLIENT_FIN, who_left(f, from));
 	if (f->session == NULL)
@@ -176,7 +188,7 @@ pump_urgent(struct flow *f, enum side from)
 		return VERDICT_FAILED(to->side, (int)-n);
 	else if (backlog_add_urgent(to, byte) != 0)
 		return VERDICT_CUT_OFF(REASON_MEMORY);
-	return VERDICT(GO_ON);
+	return holds_unsent(to) ? VERDICT(GO_ON) : VERDICT_CUT_OFF(REASON_MEMORY);
 }
 
 /* Moves the pipe's contents to side `to`; what it does not take becomes its backlog. */
@@ -221,7 +233,7 @@ pump_splice(struct flow *f, enum side from)
 	struct pipe *p;
 	ssize_t n;
 
-	if (max < SPLICE_MIN)
+	if (max < SPLICE_MIN || !transport_can_splice(&l->transport) || !transport_can_splice(&leg_of(f, side_other(from))->transport))
 		return VERDICT(NOTHING);
 	p = relay_take_pipe(f->relay);
 	if (p == NULL)
@@ -264,12 +276,14 @@ pump_once(struct flow *f, enum side from)
 			return v;
 	}
 	n = transport_read(&l->transport, buf, RELAY_BUFFER);
+	if (!holds_unsent(l))
+		return VERDICT_CUT_OFF(REASON_MEMORY);
 	if (n <= 0)
 		return read_nothing(f, from, n);
 	l->rx_us = clock_us();
 	assert(n <= RELAY_BUFFER);
 	l->bulk = n >= BULK_MIN;
-	if (n < RELAY_BUFFER && !l->hup && !urgent)
+	if (n < RELAY_BUFFER && !l->hup && !urgent && !(leg_is_tls(l) && transport_is_pending(&l->transport)))
 		l->readable = false;
 	if (f->session != NULL) {
 		v = session_forward(f, from, buf, (size_t)n);
@@ -280,6 +294,17 @@ pump_once(struct flow *f, enum side from)
 	if (v.kind == GO_ON && !l->readable)
 		flow_recheck(f, from, l->rx_us);
 	return v;
+}
+
+/* The second FIN, to side `to`: closing sends it, but not TLS's close_notify, nor what TLS has not sent yet. */
+static struct verdict
+close_both(struct flow *f, struct leg *to)
+{
+	const struct leg *from = leg_of(f, side_other(to->side));
+
+	if (leg_is_tls(to) && transport_shutdown(&to->transport) == 0 && !holds_unsent(to))
+		return VERDICT_CUT_OFF(REASON_MEMORY);
+	return VERDICT(from->backlog == NULL && to->backlog == NULL ? BOTH_CLOSED : GO_ON);
 }
 
 /* All that side `from` sent has been passed on, and its FIN was read. */
@@ -295,12 +320,14 @@ pass_fin(struct flow *f, enum side from)
 		return VERDICT_CUT_OFF(f->reason);
 	to->shut = true;
 	if (l->shut)
-		return VERDICT(BOTH_CLOSED);	/* closing sends the FIN */
+		return close_both(f, to);
 	if (f->session != NULL)
 		session_update_reset_at_close(f, to->side);
 	r = transport_shutdown(&to->transport);
 	if (r != 0 && r != -ENOTCONN)
 		return VERDICT_FAILED(to->side, -r);
+	if (!holds_unsent(to))
+		return VERDICT_CUT_OFF(REASON_MEMORY);
 	flow_half_closed(f);
 	return VERDICT(GO_ON);
 }
@@ -325,5 +352,7 @@ pump(struct flow *f, enum side from)
 	}
 	if (l->fin && !to->shut && to->backlog == NULL)
 		return pass_fin(f, from);
+	if (l->fin && to->fin && l->shut && to->shut && l->backlog == NULL && to->backlog == NULL)
+		return VERDICT(BOTH_CLOSED);	/* what TLS had not sent is sent now */
 	return VERDICT(GO_ON);
 }

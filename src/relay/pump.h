@@ -22,6 +22,7 @@ void pump_sent(struct flow *f, enum side to, int64_t now_us);
 /* backlog.c */
 int backlog_add(struct leg *l, const uint8_t *data, size_t len);	/* 0 or -ENOMEM */
 int backlog_add_pipe(struct leg *l, struct pipe *p);			/* takes p; 0 or -ENOMEM */
+int backlog_hold(struct leg *l);	/* TLS: there are unsent bytes in the transport; 0 or -ENOMEM */
 int backlog_add_urgent(struct leg *l, uint8_t byte);			/* 0 or -ENOMEM */
 struct verdict backlog_drain(struct flow *f, enum side s);		/* GO_ON: all was sent if l->backlog is NULL */
 size_t backlog_len(const struct leg *l);

@@ -243,7 +243,7 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	if (f->state != FLOW_CONNECTING)
 		return;
 	if (flow_register_leg(f, CLIENT) == 0)
-		flow_apply(f, dial_start(f));
+		flow_start(f);
 	else
 		flow_end(f, REASON_MEMORY);
 }

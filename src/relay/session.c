@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "relay/ending.h"
+#include "relay/preface.h"
 #include "relay/pump.h"
 #include "relay/session.h"
 #include "relay/shared.h"
@@ -22,7 +23,7 @@ session_codec(const struct session *ss)
 }
 
 int
-session_open(struct flow *f, int64_t now_us)
+session_open(struct flow *f, const struct preface *preface, int64_t now_us)
 {
 	const struct codec *codec = f->route->codec;
 
@@ -34,6 +35,8 @@ session_open(struct flow *f, int64_t now_us)
 	(void)codec->configure(f->session->state, &f->route->codec_settings);
 	if (codec->seed != NULL)
 		codec->seed(f->session->state, (uint64_t)relay_random(f->relay) << 32 | relay_random(f->relay));
+	if (preface != NULL)
+		preface_hand_over(f, preface, codec, f->session->state);
 	heartbeats_open(f, now_us);
 	return 0;
 }

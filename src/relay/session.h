@@ -18,7 +18,9 @@ struct session {
 	_Alignas(8) uint8_t state[];
 };
 
-int session_open(struct flow *f, int64_t now_us);	/* 0 or -ENOMEM */
+struct preface;
+
+int session_open(struct flow *f, const struct preface *preface, int64_t now_us);	/* 0 or -ENOMEM; preface: what came before, NULL: nothing */
 void session_free(struct flow *f);
 struct verdict session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len);
 struct verdict session_finish(struct flow *f, enum side from);	/* its FIN was read, or nothing more will come */

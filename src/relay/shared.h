@@ -62,7 +62,7 @@ struct relay {
 		uint64_t dropped;
 		int64_t warned_us;	/* when that was last logged */
 	} cancels;
-	struct codec_out out;
+	struct codec_out out, out_backend;	/* the second for a preface only, which writes to both sides at once */
 	uint64_t last_id;
 	struct flow *list_next;		/* where a listing continues; NULL: none is in progress */
 	uint64_t list_last_id;		/* the last flow it shows */

@@ -18,8 +18,9 @@ enum verdict_kind {
 	CUT_OFF,		/* the flow must end now: `reason` */
 	BOTH_CLOSED,		/* both directions are closed */
 	CLIENT_ABORT,		/* the client closed by a FIN before the backend was connected */
-	CONNECTED,		/* dial.c: the backend leg is connected */
-	CONNECT_FAILED,		/* dial.c: no backend could be connected: `reason` */
+	DIAL,			/* preface.c: the backend is to be connected */
+	CONNECTED,		/* dial.c: the backend leg is connected; preface.c: the relay begins */
+	CONNECT_FAILED,		/* the relay cannot begin: no backend, or no TLS: `reason` */
 };
 
 struct verdict {
