@@ -75,5 +75,7 @@ struct negotiation {
 extern const struct negotiation negotiation_direct;
 /* PostgreSQL's requests; auto: the same where the client speaks PostgreSQL, else TLS from the first byte. */
 extern const struct negotiation negotiation_postgres, negotiation_auto;
+/* Inside the login, which the server begins by its greeting. */
+extern const struct negotiation negotiation_mysql;
 
 #endif

@@ -19,6 +19,7 @@
 
 #include "codec/codecs.h"
 #include "codec/mysql.h"
+#include "stent/negotiation.h"
 
 #define PINGS_DUE_MAX 100
 #define ER_SERVER_SHUTDOWN 1053
@@ -73,7 +74,7 @@ mysql_queue_drop(struct mysql *s)
 static bool
 is_passthrough(const struct mysql *s)
 {
-	return s->passthrough != NULL && s->pings_due == 0 && !s->holding && !s->swallowing;
+	return s->passthrough != NULL && s->pings_due == 0 && !s->holding && !s->swallowing && !s->watched;
 }
 
 /* What was held back goes out. */
@@ -81,23 +82,57 @@ static void
 release(struct mysql *s, struct codec_out *out)
 {
 	const struct mysql_packet *k = &s->packet[BACKEND];
+	const uint8_t seq = (uint8_t)(k->head[3] + s->shift);
 
-	assert(s->holding && s->body_got <= MYSQL_JUDGED);
-	codec_emit_copy(out, k->head, k->got);
+	assert(s->holding);
+	codec_emit_copy(out, k->head, k->got < MYSQL_HEAD ? k->got : MYSQL_HEAD - 1);
+	if (k->got == MYSQL_HEAD)
+		codec_emit_copy(out, &seq, 1);
 	codec_emit_copy(out, s->body, s->body_got);
 	s->holding = false;
 }
 
-/* Enough of a packet has come to decide whether it is a reply to a heartbeat. */
+/* A packet of a login, unless it may be the reply to a ping. */
+static bool
+is_judged_as_login(const struct mysql *s)
+{
+	return s->watched && s->pings_due == 0;
+}
+
+/* An error in place of what the server has asked for. The client ends the session then. */
+static void
+refuse_login(struct mysql *s, const char *why, struct codec_out *out)
+{
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
+	const uint8_t seq = (uint8_t)(s->packet[BACKEND].head[3] + s->shift);
+
+	codec_emit_copy(out, buf, mysql_error(buf, sizeof(buf), seq, ER_SECURE_TRANSPORT_REQUIRED, "HY000", why));
+	out->note = why;
+	s->holding = false;
+	s->cut_off = s->ended = true;
+}
+
+/* Enough of a packet may have come to decide whether it is a reply to a heartbeat, or passes in a login. */
 static void
 judge(struct mysql *s, struct codec_out *out)
 {
-	if (mysql_reply_is_ours(s, out)) {
+	const char *refused;
+
+	if (!is_judged_as_login(s) && mysql_reply_is_ours(s, out)) {
 		out->replies++;
 		s->holding = false;
 		s->swallowing = true;
 		mysql_reply_read(s, s->body, s->body_got);
 		return;
+	}
+	if (is_judged_as_login(s)) {
+		if (s->packet[BACKEND].left > 0 && s->body_got < MYSQL_BODY_MAX)
+			return;		/* it was taken for a reply at first, and fewer bytes were enough */
+		refused = mysql_login_refuses(s);
+		if (refused != NULL) {
+			refuse_login(s, refused, out);
+			return;
+		}
 	}
 	s->next_seq = (uint8_t)(s->packet[BACKEND].head[3] + 1);
 	release(s, out);
@@ -118,6 +153,7 @@ read_packet(struct mysql *s, enum side from, const uint8_t *p, const uint8_t *en
 {
 	struct mysql_packet *k = &s->packet[from];
 	const bool is_held = from == BACKEND && s->holding;
+	const uint8_t judged = is_judged_as_login(s) ? MYSQL_BODY_MAX : MYSQL_JUDGED;
 	size_t n = 0;
 
 	if (k->got < MYSQL_HEAD) {
@@ -128,15 +164,15 @@ read_packet(struct mysql *s, enum side from, const uint8_t *p, const uint8_t *en
 			return p;
 	} else {
 		n = k->left < (size_t)(end - p) ? k->left : (size_t)(end - p);
-		if (is_held && n > (size_t)(MYSQL_JUDGED - s->body_got))
-			n = (size_t)(MYSQL_JUDGED - s->body_got);
+		if (is_held && n > (size_t)(judged - s->body_got))
+			n = (size_t)(judged - s->body_got);
 		assert(n > 0);
 		on_packet[from].payload(s, p, n);
 		k->left -= (uint32_t)n;
 	}
-	if (is_held && (k->left == 0 || s->body_got == MYSQL_JUDGED))
+	if (is_held && (k->left == 0 || s->body_got == judged))
 		judge(s, out);
-	if (k->left == 0 && (from == BACKEND || s->passthrough == NULL))
+	if (k->left == 0 && !s->cut_off && (from == BACKEND || s->passthrough == NULL || s->watched))
 		on_packet[from].ends(s);
 	return p + n;
 }
@@ -163,12 +199,12 @@ feed_backend(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *
 	const struct mysql_packet *k = &s->packet[BACKEND];
 	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
 
-	while (p < end && !is_passthrough(s) && codec_out_has_room(out)) {
+	while (p < end && !is_passthrough(s) && !s->cut_off && codec_out_has_room(out)) {
 		if (s->reply == REPLY_ROWS && mysql_packet_boundary(k))
 			p = skip_rows(s, p, end);
 		if (p == end)
 			break;
-		if (mysql_packet_boundary(k) && mysql_reply_may_be_ours(s)) {
+		if (mysql_packet_boundary(k) && (mysql_reply_may_be_ours(s) || s->watched)) {
 			s->holding = true;
 			s->body_got = 0;
 		}
@@ -180,6 +216,29 @@ feed_backend(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *
 		}
 	}
 	codec_emit(out, unsent, (size_t)(p - unsent));
+	return s->cut_off ? len : (size_t)(p - buf);
+}
+
+/* The client's packets of a login, renumbered. A number of 0 begins a command, which is early, but not part of it. */
+static size_t
+feed_login(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *out)
+{
+	const struct mysql_packet *k = &s->packet[CLIENT];
+	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
+
+	while (p < end && codec_out_has_room(out)) {
+		const bool was_head = k->got < MYSQL_HEAD;
+		uint8_t seq;
+
+		p = read_packet(s, CLIENT, p, end, out);
+		if (!was_head || (k->got > 0 && k->got < MYSQL_HEAD) || k->head[MYSQL_HEAD - 1] == 0)
+			continue;
+		seq = (uint8_t)(k->head[MYSQL_HEAD - 1] - s->shift);
+		codec_emit(out, unsent, (size_t)(p - 1 - unsent));
+		codec_emit_copy(out, &seq, 1);
+		unsent = p;
+	}
+	codec_emit(out, unsent, (size_t)(p - unsent));
 	return (size_t)(p - buf);
 }
 
@@ -189,8 +248,12 @@ mysql_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct c
 	struct mysql *s = state;
 	size_t n = len;
 
+	if (s->cut_off)
+		return len;
 	if (from == BACKEND) {
 		n = feed_backend(s, buf, len, out);
+	} else if (s->watched && s->shift != 0) {
+		n = feed_login(s, buf, len, out);
 	} else {
 		for (const uint8_t *p = buf; p < buf + len && s->passthrough == NULL;)
 			p = read_packet(s, CLIENT, p, buf + len, out);
@@ -218,7 +281,7 @@ mysql_skippable(const void *state, enum side from)
 	const struct mysql_packet *k = &s->packet[from];
 	bool is_read;
 
-	if (s->passthrough != NULL || k->got < MYSQL_HEAD || k->left <= 1)
+	if (s->passthrough != NULL || s->watched || s->cut_off || k->got < MYSQL_HEAD || k->left <= 1)
 		return 0;
 	if (from == CLIENT)
 		is_read = mysql_client_reads(s);
@@ -403,6 +466,7 @@ mysql_configure(void *state, const struct codec_settings *settings)
 
 const struct codec codec_mysql = {
 	.name = "mysql",
+	.negotiation = &negotiation_mysql,
 	.traits = CODEC_HAS_TRANSACTIONS,
 	.client_speaks = true,
 	.summary = "MySQL, MariaDB: COM_STATISTICS, COM_PING or COM_STMT_CLOSE",

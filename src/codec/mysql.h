@@ -4,7 +4,8 @@
  * mysql.c reads the packets of both sides, and decides on heartbeats;
  * mysql_client.c follows the client's commands and queues them;
  * mysql_statement.c searches the text of its statements; mysql_server.c follows
- * the replies; mysql_reply.c recognizes those to our heartbeats.
+ * the replies; mysql_reply.c recognizes those to our heartbeats. Where stent ends
+ * TLS, mysql_tls.c begins the session and mysql_login.c watches its login.
  */
 #ifndef STENT_CODEC_MYSQL_H
 #define STENT_CODEC_MYSQL_H
@@ -24,10 +25,14 @@
 
 /* Capabilities that change the protocol. */
 #define CAP_MYSQL 0x1u			/* not MariaDB: then there are no extended ones */
+#define CAP_WITH_DB 0x8u
 #define CAP_COMPRESS 0x20u
 #define CAP_LOCAL_FILES 0x80u
 #define CAP_PROTOCOL_41 0x200u
 #define CAP_SSL 0x800u
+#define CAP_SECURE_CONNECTION 0x8000u
+#define CAP_PLUGIN_AUTH 0x80000u
+#define CAP_LENENC_AUTH 0x200000u
 #define CAP_DEPRECATE_EOF 0x1000000u
 #define CAP_OPTIONAL_METADATA 0x2000000u
 #define CAP_ZSTD 0x4000000u
@@ -55,6 +60,20 @@ enum mysql_phase {
 
 /* Where in a reply the next packet belongs. */
 enum mysql_reply { REPLY_FIRST, REPLY_COLUMNS, REPLY_COLUMNS_EOF, REPLY_ROWS, REPLY_PREPARED };
+
+/* How a method of authentication sends the password, by what the client believes of its connection. */
+enum mysql_method {
+	METHOD_HASHED,		/* never itself */
+	METHOD_CACHING_SHA2,	/* in the clear or by RSA, where the server has no hash in its cache */
+	METHOD_SHA256,		/* in the clear or by RSA */
+	METHOD_CLEAR,		/* in the clear, or unknown */
+};
+
+enum mysql_guard {
+	GUARD_CLIENT_PLAIN = 1,	/* the server takes its connection for secure (TLS, a UNIX socket), the client does not */
+	GUARD_SERVER_PLAIN = 2,	/* the client does, the server does not */
+	GUARD_CLEAR = 4,	/* the client has TLS, and the server is reached over a network without it */
+};
 
 /* Locks that a session may hold at rest, by the text of its statements. */
 struct mysql_locks {
@@ -130,6 +149,12 @@ struct mysql {
 	bool prepared_may_load_file;	/* ... or a prepared one */
 	bool ended;		/* QUIT, the first login failed, or the server has ended the session */
 	bool closing[2];	/* that side has sent that it ends the session */
+
+	bool watched;		/* a login that mysql_login.c watches */
+	bool cut_off;		/* ... and has refused: neither side's bytes are passed on */
+	uint8_t shift;		/* the client's packets of the login are numbered so much higher (modulo 256) than the server's */
+	uint8_t guards;		/* a set of enum mysql_guard: where stent ended TLS */
+	uint8_t method;		/* of the login under way */
 };
 
 /* The queue of commands that await their replies. */
@@ -170,6 +195,21 @@ void mysql_reply_read(struct mysql *s, const uint8_t *p, size_t n);
 
 /* The packet is an error by which a server ends a session. */
 bool mysql_is_close_error(const struct mysql *s);
+
+/* A login begins or goes on; a packet of the server has ended. */
+void mysql_login_begins(struct mysql *s);
+void mysql_login_packet_ended(struct mysql *s);
+/* The server's packet (its first MYSQL_BODY_MAX bytes) asks the client for what cannot or must not pass: why; else NULL. */
+const char *mysql_login_refuses(struct mysql *s);
+enum mysql_method mysql_method_of(const uint8_t *name, size_t len);
+/* Why a method cannot be used, in words for the client; NULL: it can. */
+const char *mysql_method_refused(enum mysql_method method, unsigned guards);
+
+/* Errors that stent sends itself. */
+#define ER_HANDSHAKE_ERROR 1043u		/* with 08S01: pools try again */
+#define ER_SECURE_TRANSPORT_REQUIRED 3159u	/* with HY000: something is to be configured */
+/* Writes one; without a state before the greeting, when the client cannot know of states. Returns its length. */
+size_t mysql_error(uint8_t *buf, size_t room, uint8_t seq, unsigned number, const char *state, const char *text);
 
 /* The server's bytes are not understood: passthrough, at once. */
 void mysql_server_passthrough(struct mysql *s, const char *why);

@@ -146,8 +146,11 @@ command_ends(struct mysql *s)
 		return;
 	s->oneway_before_command |= s->oneways_sent > 0;
 	mysql_queue_add(s, known & ~REPLY_KNOWN);
-	if ((known & ~REPLY_KNOWN) == KIND_AUTH)
-		s->auth = true;
+	if ((known & ~REPLY_KNOWN) != KIND_AUTH)
+		return;
+	s->auth = true;
+	s->method = METHOD_CACHING_SHA2;	/* so it may be: the server names its method only if the client guessed another */
+	mysql_login_begins(s);
 }
 
 /* --- packets --- */

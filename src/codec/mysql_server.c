@@ -314,6 +314,8 @@ packet_came(struct mysql *s)
 		s->ended = s->closing[BACKEND] = true;	/* killed, idle for too long, shut down */
 	} else if (mysql_is_idle(s)) {
 		mysql_server_passthrough(s, "a packet without a command");
+	} else if (s->body_got == 0 && !s->infile && mysql_queue_first(s) == KIND_AUTH) {
+		return;		/* of the method's own exchange */
 	} else if (s->infile || s->body_got == 0) {
 		mysql_server_passthrough(s, "an unexpected reply");
 	} else if (s->body[0] != MYSQL_ERR) {
@@ -366,6 +368,8 @@ mysql_server_ends(struct mysql *s)
 	if (!s->swallowing && !k->continued)
 		packet_came(s);
 	s->swallowing = false;
+	if (s->watched)
+		mysql_login_packet_ended(s);
 }
 
 void

@@ -74,7 +74,8 @@ begin_tls(struct negotiation_run *r, enum side side)
 static void
 step(struct negotiation_run *r, enum side from, size_t n)
 {
-	struct negotiation_step s = { .out = { r->out[CLIENT], r->out[BACKEND] } };
+	struct negotiation_step s = { .out = { r->out[CLIENT], r->out[BACKEND] },
+	    .reach = { r->reach[CLIENT], r->reach[BACKEND] } };
 	uint8_t *buf = n > 0 ? block_of(r->unread[from].data, n) : NULL;
 	const bool had_all = n == r->unread[from].len;
 

@@ -15,6 +15,7 @@ struct negotiation_run {
 	struct codec_out *out[2];
 	struct bytes unread[2];		/* sent by that side, and not consumed */
 	bool fin[2];
+	enum negotiation_reach reach[2];	/* set by the test, after the start */
 	struct bytes got[2];		/* what that side was sent */
 	bool dialled, tls[2];
 	size_t plain_got[2];		/* how much of got came before TLS */
