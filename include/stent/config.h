@@ -72,6 +72,7 @@ struct config {
 	bool control_is_default;	/* not configured: failing to open it is a warning */
 	char *admin;			/* HOST:PORT; NULL: off */
 	bool admin_is_default;
+	char *admin_token;		/* needed by readers of the page; NULL: off */
 	char *admin_hosts;		/* more accepted host names, separated by commas; NULL: none */
 	char *user;			/* switched to when started as root; NULL: stay root */
 	int max_flows;			/* 0: auto, from the limits on descriptors and watches */

@@ -10,13 +10,13 @@
 #include <string.h>
 
 #include "admin/control.h"
-#include "admin/http_server.h"
+#include "admin/web.h"
 #include "stent/log.h"
 #include "stent/server.h"
 
 struct admin {
 	struct control *control;
-	struct http *http;
+	struct web *web;
 };
 
 /* 0: continue without; else r. */
@@ -50,7 +50,7 @@ open_control(struct admin *a, struct server *s, struct event_base *base)
 }
 
 static int
-open_http(struct admin *a, struct server *s, struct event_base *base)
+open_web(struct admin *a, struct server *s, struct event_base *base)
 {
 	const struct config *c = server_config(s);
 	const char *why;
@@ -58,7 +58,7 @@ open_http(struct admin *a, struct server *s, struct event_base *base)
 
 	if (c->admin == NULL)
 		return 0;
-	r = http_start(&a->http, s, base, c->admin, &why);
+	r = web_start(&a->web, s, base, c->admin, &why);
 	if (r == 0) {
 		log_say(LEVEL_INFO, "status page on http://%s%s/", c->admin[0] == ':' ? "localhost" : "", c->admin);
 		return 0;
@@ -77,7 +77,7 @@ admin_start(struct admin **ret, struct server *s, struct event_base *base)
 		return -ENOMEM;
 	r = open_control(a, s, base);
 	if (r == 0)
-		r = open_http(a, s, base);
+		r = open_web(a, s, base);
 	if (r < 0) {
 		admin_free(a);
 		return r;
@@ -91,7 +91,7 @@ admin_free(struct admin *a)
 {
 	if (a == NULL)
 		return;
-	http_free(a->http);
+	web_free(a->web);
 	control_free(a->control);
 	free(a);
 }

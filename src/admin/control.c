@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "admin/listing.h"
 #include "admin/serve.h"
 #include "admin/view.h"
 #include "stent/counters.h"
@@ -67,10 +68,15 @@ do_flows(struct control *c, char *const words[])
 {
 	struct flow_query q = FLOW_QUERY_DEFAULT;
 
-	for (size_t i = 1; words[i] != NULL; i++)
-		if (flow_query_read(&q, words[i]) < 0)
+	for (size_t i = 1; words[i] != NULL; i++) {
+		char *value = strchr(words[i], '=');
+
+		if (value != NULL)
+			*value++ = '\0';
+		if (value == NULL || flow_query_read(&q, words[i], value) < 0)
 			return error_json("flows takes limit=N and sort=age|new|bytes|idle|rtt");
-	return view_flows(c->server, &q);
+	}
+	return listing_json(c->server, &q);
 }
 
 struct kill {

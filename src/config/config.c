@@ -46,6 +46,7 @@ config_free(struct config *c)
 	free(c->log.path);
 	free(c->control);
 	free(c->admin);
+	free(c->admin_token);
 	free(c->admin_hosts);
 	free(c->user);
 	free(c->path);

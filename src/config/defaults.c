@@ -161,6 +161,37 @@ check_own(struct parsed *d, const char *key, const char *address, const char *pr
 	endpoint_clear(&own);
 }
 
+static bool
+is_loopback(const struct endpoint *ep)
+{
+	const struct sockaddr_in *sin = (const struct sockaddr_in *)&ep->addr;
+	const struct sockaddr_in6 *sin6 = (const struct sockaddr_in6 *)&ep->addr;
+
+	if (ep->kind != ENDPOINT_ADDRESS)
+		return false;
+	if (ep->addr.ss_family == AF_INET)
+		return ntohl(sin->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return IN6_IS_ADDR_LOOPBACK(&sin6->sin6_addr) || (IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr) && sin6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET);
+}
+
+/* An admin address that other hosts may reach needs a token. */
+static void
+check_admin_token(const struct config *c, struct parsed *d)
+{
+	const struct entry *e = parsed_decides_process(d, key_find("admin")), *token = parsed_decides_process(d, key_find("admin_token"));
+	struct endpoint ep;
+	const char *why;
+
+	if (c->admin == NULL || c->admin_token != NULL || e == NULL || !e->is_good || (token != NULL && !token->is_good))
+		return;
+	if (endpoint_parse(&ep, c->admin, ENDPOINT_LISTEN, &why) < 0)
+		return;
+	if (!is_loopback(&ep))
+		errors_add(&d->errors, e->line, "admin: other hosts may reach \"%s\", and there is no admin_token; write admin_token = SECRET, or "
+		    "an address of this host alone, such as 127.0.0.1:9464", c->admin);
+	endpoint_clear(&ep);
+}
+
 void
 resolve_listeners(const struct config *c, struct parsed *d)
 {
@@ -175,5 +206,6 @@ resolve_listeners(const struct config *c, struct parsed *d)
 		check_place(d, places, i);
 	check_own(d, "admin", c->admin, "", places, n);
 	check_own(d, "control", c->control, "unix:", places, n);
+	check_admin_token(c, d);
 	free(places);
 }

@@ -56,7 +56,11 @@ const struct key keys[] = {
 	{ PROCESS("control", path, control), .words = off, .def = CONFIG_CONTROL_PATH,
 	  .help = "Socket for stent status, top, kill, drain and healthcheck" },
 	{ PROCESS("admin", admin, admin), .words = off, .def = "127.0.0.1:9464",
-	  .help = "Where the status page, /metrics, /healthz and /flows are served, without a password" },
+	  .help = "Where the status page, /metrics, /flows, /healthz and /readyz are served; an address that other "
+	    "hosts reach needs admin_token" },
+	{ PROCESS("admin_token", token, admin_token), .words = off, .def = "off",
+	  .help = "The secret for reading what admin serves, except /healthz and /readyz: Authorization: Bearer TOKEN; in a "
+	    "browser, a form asks for it" },
 	{ PROCESS("admin_hosts", hosts, admin_hosts), .words = off, .def = "off",
 	  .help = "Host names accepted in the Host header of requests to admin, besides addresses, the "
 	    "machine's own names, and names without a dot" },

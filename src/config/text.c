@@ -2,6 +2,7 @@
  * text.c - the types of values that are texts: places, paths, users,
  * protocols, bytes. Their fields own memory, freed with the settings.
  */
+
 #include <ctype.h>
 #include <errno.h>
 #include <pwd.h>
@@ -12,6 +13,9 @@
 #include "config/keys.h"
 #include "config/quote.h"
 #include "stent/utf8.h"
+
+#define TOKEN_MIN 16
+#define TOKEN_MAX 128
 
 static int
 set_text(char **field, const char *text)
@@ -151,6 +155,25 @@ parse_admin(const struct key *k, void *field, const char *text, const struct spo
 }
 
 const struct type type_admin = { .form = "ADDRESS:PORT", .parse = parse_admin, .print = print_text };
+
+static int
+parse_token(const struct key *k, void *field, const char *text, const struct spot *spot)
+{
+	const size_t len = strlen(text);
+
+	(void)k;
+	if (strcmp(text, "off") == 0)
+		return 0;
+	if (len < TOKEN_MIN || len > TOKEN_MAX)
+		return spot_error(spot, "has %zu characters; write %d to %d, such as the output of openssl rand -hex 16", len,
+		    TOKEN_MIN, TOKEN_MAX);
+	for (const char *c = text; *c != '\0'; c++)
+		if (!isalnum((unsigned char)*c) && strchr("-._~+/=", *c) == NULL)
+			return spot_error(spot, "contains a character that a Bearer token must not have; use letters, digits and - . _ ~ + / =");
+	return set_text(field, text);
+}
+
+const struct type type_token = { .form = "TOKEN", .parse = parse_token, .print = print_text };
 
 static int
 check_host(const char *name, const struct spot *spot)

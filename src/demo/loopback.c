@@ -1,5 +1,6 @@
 /* loopback.c - see loopback.h. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -65,4 +66,22 @@ loopback_free_port(void)
 		port = port_of(fd);
 	close(fd);
 	return port;
+}
+
+int
+loopback_listen_plain(uint16_t *port)
+{
+	struct sockaddr_in sin = loopback(0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 || listen(fd, SOMAXCONN) < 0) {
+		const int r = -errno;
+
+		close(fd);
+		return r;
+	}
+	*port = port_of(fd);
+	return fd;
 }

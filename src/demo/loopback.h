@@ -8,6 +8,8 @@
 
 /* Listens; *port is where. NULL: cannot. */
 struct evconnlistener *loopback_listen(struct event_base *base, evconnlistener_cb on_accept, void *arg, uint16_t *port);
+/* The same as a descriptor, or -errno. */
+int loopback_listen_plain(uint16_t *port);
 /* Starts to connect; NULL: cannot. */
 struct bufferevent *loopback_connect(struct event_base *base, uint16_t port);
 /* A port that is free now, for somebody else to listen on; 0: none. */

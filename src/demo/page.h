@@ -7,6 +7,5 @@
 extern const unsigned char demo_page_html[];
 extern const size_t demo_page_html_len;
 extern const char demo_page_policy[];	/* Content-Security-Policy: only its own style and script */
-extern const char demo_page_headers[];	/* HTTP header lines, that among them */
 
 #endif

@@ -3,19 +3,20 @@
  * times a second. On loopback only.
  */
 #include <errno.h>
-#include <arpa/inet.h>
-#include <event2/http.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "demo/demo.h"
+#include "demo/loopback.h"
 #include "demo/page.h"
+#include "stent/http_server.h"
 
 struct web {
 	struct stage *stage;
-	struct evhttp *http;
+	struct http_server *http;
 	char address[64];
 };
 
@@ -32,62 +33,72 @@ lane_json(const struct lane *l)
 	    "heartbeats", (json_int_t)l->heartbeats, "replies", (json_int_t)l->replies, "marks", marks);
 }
 
-static void
-send_state(struct evhttp_request *req, void *arg)
+static json_t *
+state_json(const struct stage *s)
 {
-	const struct stage *s = ((struct web *)arg)->stage;
-	json_t *lanes = json_array(), *all;
-	struct evbuffer *body = evbuffer_new();
-	char *text;
+	json_t *lanes = json_array();
 
 	for (size_t i = 0; i < LANES; i++)
 		json_array_append_new(lanes, lane_json(&s->lane[i]));
-	all = json_pack("{si si sb sb sI so}", "tick", (int)s->tick, "ticks", MARKS, "over", s->over,
+	return json_pack("{si si sb sb sI so}", "tick", (int)s->tick, "ticks", MARKS, "over", s->over,
 	    "as_expected", stage_went_as_expected(s), "idle_limit_ms", (json_int_t)IDLE_LIMIT_MS, "lanes", lanes);
-	text = json_dumps(all, JSON_COMPACT);
-	json_decref(all);
-	evbuffer_add(body, text, strlen(text));
-	free(text);
-	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", "application/json");
-	evhttp_add_header(evhttp_request_get_output_headers(req), "Cache-Control", "no-store");
-	evhttp_send_reply(req, HTTP_OK, "OK", body);
-	evbuffer_free(body);
 }
 
 static void
-send_page(struct evhttp_request *req, void *arg)
+reply_state(struct http_exchange *x, const struct stage *s)
 {
+	json_t *state = state_json(s);
+	char *text = json_dumps(state, JSON_COMPACT);
 	struct evbuffer *body = evbuffer_new();
 
-	(void)arg;
-	evbuffer_add(body, demo_page_html, demo_page_html_len);
-	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", "text/html; charset=utf-8");
-	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Security-Policy", demo_page_policy);
-	evhttp_send_reply(req, HTTP_OK, "OK", body);
-	evbuffer_free(body);
+	json_decref(state);
+	if (text != NULL && body != NULL && evbuffer_add(body, text, strlen(text)) == 0)
+		http_reply(x, 200, HTTP_TYPE_JSON, body);
+	else
+		http_reply_text(x, 503, "out of memory");
+	free(text);
+	if (body != NULL)
+		evbuffer_free(body);
+}
+
+static void
+on_request(void *arg, struct http_exchange *x)
+{
+	const struct web *w = arg;
+	const bool reads = strcmp(http_method(x), "GET") == 0 || strcmp(http_method(x), "HEAD") == 0;
+
+	if (!reads) {
+		http_add_header(x, "Allow", "GET, HEAD");
+		http_reply_text(x, 405, "only GET and HEAD are allowed");
+	} else if (strcmp(http_path(x), "/") == 0) {
+		http_add_header(x, "Content-Security-Policy", demo_page_policy);
+		http_reply_static(x, 200, HTTP_TYPE_HTML, demo_page_html, demo_page_html_len);
+	} else if (strcmp(http_path(x), "/state") == 0) {
+		reply_state(x, w->stage);
+	} else {
+		http_reply_text(x, 404, "not found; use / or /state");
+	}
 }
 
 int
 web_open(struct web **ret, struct stage *s)
 {
 	struct web *w = calloc(1, sizeof(*w));
-	struct evhttp_bound_socket *bound;
-	struct sockaddr_in sin = { 0 };
-	socklen_t len = sizeof(sin);
+	uint16_t port;
+	int fd, r;
 
 	if (w == NULL)
 		return -ENOMEM;
 	w->stage = s;
-	w->http = evhttp_new(s->base);
-	bound = w->http != NULL ? evhttp_bind_socket_with_handle(w->http, "127.0.0.1", 0) : NULL;
-	if (bound == NULL || getsockname(evhttp_bound_socket_get_fd(bound), (struct sockaddr *)&sin, &len) != 0) {
-		web_close(w);
-		return -EADDRINUSE;
+	fd = loopback_listen_plain(&port);
+	r = fd >= 0 ? http_server_start(&w->http, s->base, fd, on_request, w) : fd;
+	if (r < 0) {
+		if (fd >= 0)
+			close(fd);
+		free(w);
+		return r;
 	}
-	evhttp_set_allowed_methods(w->http, EVHTTP_REQ_GET);
-	evhttp_set_cb(w->http, "/", send_page, w);
-	evhttp_set_cb(w->http, "/state", send_state, w);
-	snprintf(w->address, sizeof(w->address), "http://127.0.0.1:%u/", ntohs(sin.sin_port));
+	snprintf(w->address, sizeof(w->address), "http://127.0.0.1:%u/", port);
 	*ret = w;
 	return 0;
 }
@@ -103,7 +114,6 @@ web_close(struct web *w)
 {
 	if (w == NULL)
 		return;
-	if (w->http != NULL)
-		evhttp_free(w->http);
+	http_server_free(w->http);
 	free(w);
 }

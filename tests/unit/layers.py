@@ -12,8 +12,9 @@ from pathlib import Path
 ALLOWED = {
     "main": "cli",
     "cli": "config admin worker relay demo log net",
-    "demo": "config worker log net",
-    "admin": "config worker relay log net",
+    "demo": "config worker http log net",
+    "admin": "config worker relay http log net",
+    "http": "net",
     "worker": "config relay log net",
     "relay": "config heartbeat codec transport log net",
     "transport": "net",

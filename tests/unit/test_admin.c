@@ -128,12 +128,15 @@ assert_error(const char *request, const char *expected)
 	json_decref(j);
 }
 
+/* The connection ends with the reply. */
 static const char *
 ask_http(const char *request)
 {
-	int fd = connect_http();
+	static char text[32 * 1024];
+	const int line = (int)strcspn(request, "\r\n"), fd = connect_http();
 
-	assert_int_equal(send(fd, request, strlen(request), 0), strlen(request));
+	snprintf(text, sizeof(text), "%.*s\r\nConnection: close%s", line, request, request + line);
+	assert_int_equal(send(fd, text, strlen(text), 0), strlen(text));
 	return receive(fd);
 }
 
@@ -142,7 +145,7 @@ get(const char *path)
 {
 	char request[256];
 
-	snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, http);
+	snprintf(request, sizeof(request), "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n", path, http);
 	return ask_http(request);
 }
 
@@ -753,14 +756,19 @@ test_head_has_no_body(void **state)
 static void
 test_what_is_no_http(void **state)
 {
+	static const char *const wrong[] = {
+		"\r\n\r\n", "GET\r\n\r\n", "GET /\r\n\r\n", "GET / HTTP/2\r\n\r\n", "GET / HTTQ/1.1\r\nHost: localhost\r\n\r\n",
+		"GET http://127.0.0.1/ HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	};
 	static char large[20000];
 
 	(void)state;
-	assert_status(ask_http("\r\n\r\n"), 400);
-	assert_status(ask_http("GET\r\n\r\n"), 400);
-	assert_status(ask_http("GET /\r\n\r\n"), 400);
-	assert_status(ask_http("GET / HTTP/2\r\n\r\n"), 400);
-	assert_status(ask_http("GET http://127.0.0.1/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		const char *response = ask_http(wrong[i]);
+
+		if (response[0] != '\0' && atoi(response + 9) < 400)
+			fail_msg("%s: %s", wrong[i], response);
+	}
 	assert_status(ask_http("GET /healthz HTTP/1.1\nHost: localhost\n\n"), 200);
 	memset(large, 'x', sizeof(large) - 1);
 	memcpy(large, "GET / HTTP/1.1\r\nX: ", 19);

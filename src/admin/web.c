@@ -1,0 +1,281 @@
+/*
+ * web.c - HTTP for a browser, a scraper and a health check: what is at which
+ * path. All of it only reads, but for the form that logs a browser in.
+ *
+ * /healthz and /readyz need no token: they are for probes, and say nothing of
+ * the flows.
+ */
+#include "admin/web.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "admin/access.h"
+#include "admin/history.h"
+#include "admin/listing.h"
+#include "admin/metrics.h"
+#include "admin/page.h"
+#include "admin/serve.h"
+#include "admin/view.h"
+#include "stent/endpoint.h"
+#include "stent/http_server.h"
+#include "stent/server.h"
+
+#define PIECE 8192	/* bytes of a listing made at once */
+
+struct web {
+	struct server *server;
+	struct http_server *http;
+	struct access access;
+	struct history *history;
+};
+
+/* Takes body. */
+static void
+reply_body(struct http_exchange *x, const char *type, struct evbuffer *body, bool is_whole)
+{
+	if (body != NULL && is_whole)
+		http_reply(x, 200, type, body);
+	else
+		http_reply_text(x, 503, "out of memory");
+	if (body != NULL)
+		evbuffer_free(body);
+}
+
+static void
+reply_json(struct http_exchange *x, json_t *j)
+{
+	struct evbuffer *body = evbuffer_new();
+	const bool is_whole = body != NULL && view_write(body, j) == 0;
+
+	reply_body(x, HTTP_TYPE_JSON, body, is_whole);
+}
+
+/* --- the paths --- */
+
+static void
+get_page(struct web *w, struct http_exchange *x)
+{
+	(void)w;
+	http_add_header(x, "Content-Security-Policy", page_policy);
+	http_reply_static(x, 200, HTTP_TYPE_HTML, page_html, page_html_len);
+}
+
+static void
+get_status(struct web *w, struct http_exchange *x)
+{
+	reply_json(x, view_status(w->server));
+}
+
+struct flows_reply {
+	struct listing *listing;
+	bool is_begun;
+};
+
+static bool
+flows_next(void *state, struct evbuffer *out)
+{
+	struct flows_reply *f = state;
+
+	while (listing_has_more(f->listing) && evbuffer_get_length(out) < PIECE) {
+		evbuffer_add_printf(out, f->is_begun ? "," : "[");
+		f->is_begun = true;
+		if (view_write(out, listing_next(f->listing)) < 0)
+			return false;
+	}
+	if (listing_has_more(f->listing))
+		return true;
+	evbuffer_add_printf(out, f->is_begun ? "]\n" : "[]\n");
+	return false;
+}
+
+static void
+flows_free(void *state)
+{
+	struct flows_reply *f = state;
+
+	listing_free(f->listing);
+	free(f);
+}
+
+static bool
+read_flow_query(void *arg, const char *name, const char *value)
+{
+	return flow_query_read(arg, name, value) == 0;
+}
+
+static void
+get_flows(struct web *w, struct http_exchange *x)
+{
+	static const struct http_source source = { flows_next, flows_free };
+	struct flow_query q = FLOW_QUERY_DEFAULT;
+	struct flows_reply *f;
+
+	if (!http_each_parameter(x, read_flow_query, &q)) {
+		http_reply_text(x, 400, "/flows takes limit=N and sort=age|new|bytes|idle|rtt");
+		return;
+	}
+	f = calloc(1, sizeof(*f));
+	if (f != NULL)
+		f->listing = listing_open(w->server, &q);
+	if (f != NULL && f->listing != NULL) {
+		http_reply_pieces(x, HTTP_TYPE_JSON, &source, f);
+		return;
+	}
+	free(f);
+	http_reply_text(x, 503, "out of memory");
+}
+
+static void
+get_metrics(struct web *w, struct http_exchange *x)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	if (body != NULL)
+		metrics_write(body, w->server);
+	reply_body(x, "text/plain; version=0.0.4; charset=utf-8", body, true);
+}
+
+static void
+get_health(struct web *w, struct http_exchange *x)
+{
+	if (server_is_draining(w->server))
+		http_reply_text(x, 503, "draining");
+	else
+		http_reply_text(x, 200, "ok");
+}
+
+static void
+get_ready(struct web *w, struct http_exchange *x)
+{
+	if (server_is_draining(w->server))
+		http_reply_text(x, 503, "draining");
+	else if (!history_backends_answer(w->history))
+		http_reply_text(x, 503, "no backend answers");
+	else
+		http_reply_text(x, 200, "ok");
+}
+
+static const struct page {
+	const char *path;
+	bool is_open;		/* needs no token */
+	void (*get)(struct web *w, struct http_exchange *x);
+} pages[] = {
+	{ "/", false, get_page },
+	{ "/status", false, get_status },
+	{ "/flows", false, get_flows },
+	{ "/metrics", false, get_metrics },
+	{ "/healthz", true, get_health },
+	{ "/readyz", true, get_ready },
+};
+
+/* --- requests --- */
+
+static const struct page *
+find_page(const char *path)
+{
+	for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
+		if (strcmp(path, pages[i].path) == 0)
+			return &pages[i];
+	return NULL;
+}
+
+static void
+on_request(void *arg, struct http_exchange *x)
+{
+	struct web *w = arg;
+	const struct config *c = server_config(w->server);
+	const char *method = http_method(x), *path = http_path(x);
+	const struct page *page = find_page(path);
+
+	if (!access_check_host(c, x))
+		return;
+	if (strcmp(method, "POST") == 0 && strcmp(path, "/login") == 0) {
+		access_log_in(&w->access, c, x);
+		return;
+	}
+	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
+		http_add_header(x, "Allow", "GET, HEAD");
+		http_reply_text(x, 405, "only GET and HEAD are allowed");
+	} else if (page != NULL && page->is_open) {
+		page->get(w, x);
+	} else if (strcmp(path, "/") == 0 && http_parameter(x, "token") != NULL) {
+		access_log_in_by_link(&w->access, c, x);
+	} else if (!access_is_granted(&w->access, c, x)) {
+		access_refuse(x);
+	} else if (page != NULL) {
+		page->get(w, x);
+	} else {
+		http_reply_text(x, 404, "not found; use one of /, /status, /flows, /metrics, /healthz and /readyz");
+	}
+}
+
+static void
+on_sample(void *arg)
+{
+	const struct web *w = arg;
+
+	http_server_push(w->http);
+}
+
+/* --- the listener --- */
+
+/* Returns a descriptor, or -errno and why. */
+static int
+open_socket(const char *where, uint16_t *port, const char **why)
+{
+	struct endpoint ep;
+	int fd = -EINVAL;
+
+	if (endpoint_parse(&ep, where, ENDPOINT_LISTEN, why) < 0)
+		return -EINVAL;
+	*why = "not a HOST:PORT";
+	if (ep.kind == ENDPOINT_ADDRESS || ep.kind == ENDPOINT_ANY)
+		fd = serve_listen(&ep, why);
+	*port = ep.port;
+	endpoint_clear(&ep);
+	return fd;
+}
+
+int
+web_start(struct web **ret, struct server *s, struct event_base *base, const char *where, const char **why)
+{
+	struct web *w = calloc(1, sizeof(*w));
+	uint16_t port;
+	int r, fd;
+
+	*why = NULL;
+	if (w == NULL)
+		return -ENOMEM;
+	w->server = s;
+	fd = open_socket(where, &port, why);
+	if (fd < 0) {
+		free(w);
+		return fd;
+	}
+	access_open(&w->access, port);
+	r = history_start(&w->history, s, base, on_sample, w);
+	if (r == 0)
+		r = http_server_start(&w->http, base, fd, on_request, w);
+	if (r < 0) {
+		close(fd);
+		web_free(w);
+		return r;
+	}
+	*ret = w;
+	return 0;
+}
+
+void
+web_free(struct web *w)
+{
+	if (w == NULL)
+		return;
+	http_server_free(w->http);
+	history_free(w->history);
+	free(w);
+}
