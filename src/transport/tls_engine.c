@@ -297,7 +297,7 @@ ssize_t
 tls_write(struct tls *t, const struct iovec *v, size_t n)
 {
 	struct spans s = { .v = v, .n = n };
-	size_t total;
+	size_t total = 0;
 	int r;
 
 	assert(t->established && !t->shut);
@@ -306,9 +306,11 @@ tls_write(struct tls *t, const struct iovec *v, size_t n)
 		r = -EPROTO;
 	if (r != 0)
 		return r;
-	tls_bio_enter(t);
-	total = encrypt(t, &s);
-	tls_bio_leave(t);
+	do {	/* a part only is taken when the socket is full: an edge follows */
+		tls_bio_enter(t);
+		total += encrypt(t, &s);
+		tls_bio_leave(t);
+	} while (s.n > 0 && !t->failed && t->write_error == 0 && tls_bytes_len(&t->unsent) == 0);
 	if (t->write_error != 0)
 		return -t->write_error;
 	return t->failed ? -EPROTO : (ssize_t)total;
