@@ -20,7 +20,7 @@ enum tls_mode {
 struct tls_settings {
 	enum tls_mode mode;
 	bool direct;		/* backend.tls_start = direct */
-	int min_version;	/* TLS1_2_VERSION, TLS1_3_VERSION */
+	int min_version;	/* TLS1_2_VERSION, TLS1_3_VERSION; 0: 1.2 */
 	char *ca;		/* a file; NULL: the system's (backend), no client certificate (client) */
 	char *name;		/* backend: SNI, and verified; NULL: the backend's host */
 	char *cert, *key;	/* files; NULL: none; a key may be in the file of its certificate */

@@ -1,8 +1,7 @@
 /*
  * tls.c - contexts.
  *
- * Protocol versions and security level are those of the system's OpenSSL
- * configuration, and tls_min. Toward clients only authenticated ciphers with
+ * The security level is that of the system's OpenSSL configuration. Toward clients only authenticated ciphers with
  * forward secrecy are offered, in our order: AES-128 first, as it is the
  * cheapest. Sessions of clients are in tickets, so the server keeps none.
  */
@@ -117,7 +116,7 @@ set_up(struct tls_context *c, const struct tls_settings *settings, const char *a
 	SSL_CTX_set_cert_verify_callback(c->ssl, verify, c);
 	if (c->verifies)
 		SSL_CTX_set_verify(c->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-	if (settings->min_version != 0 && SSL_CTX_set_min_proto_version(c->ssl, settings->min_version) != 1)
+	if (SSL_CTX_set_min_proto_version(c->ssl, settings->min_version != 0 ? settings->min_version : TLS1_2_VERSION) != 1)
 		return -1;
 	if (alpn != NULL && set_alpn(c, alpn) != 0)
 		return -1;

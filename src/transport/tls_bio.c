@@ -35,6 +35,7 @@ static __thread struct buffers {
 	bool received;		/* recv() was called in this call */
 	bool full;		/* ... and filled the buffer */
 	bool got_some;
+	bool eager;		/* recv() again until there is nothing: see tls_bio_read_all() */
 	uint8_t in[IN_MAX], out[OUT_MAX], room[SSL3_RT_MAX_PLAIN_LENGTH];
 } *buffers;
 
@@ -154,7 +155,7 @@ receive(struct tls *t)
 	struct buffers *b = buffers;
 	ssize_t n;
 
-	if (t->fin || t->read_error != 0 || (b->received && (!b->full || b->got_some)))
+	if (t->fin || t->read_error != 0 || (b->received && !b->eager && (!b->full || b->got_some)))
 		return;
 	do
 		n = recv(t->fd, b->in, IN_MAX, 0);
@@ -283,7 +284,7 @@ tls_bio_enter(struct tls *t)
 
 	assert(b->user == NULL && b->in_at == b->in_end && b->out_len == 0);
 	b->user = t;
-	b->received = b->full = b->got_some = false;
+	b->received = b->full = b->got_some = b->eager = false;
 	ERR_clear_error();	/* SSL_get_error() looks at the queue */
 }
 
@@ -307,6 +308,12 @@ void
 tls_bio_got_some(void)
 {
 	buffers->got_some = true;
+}
+
+void
+tls_bio_read_all(void)
+{
+	buffers->eager = true;
 }
 
 uint8_t *

@@ -12,6 +12,8 @@ void tls_bio_enter(struct tls *t);
 void tls_bio_leave(struct tls *t);
 /* Bytes were decrypted in this call: no further recv() in it. */
 void tls_bio_got_some(void);
+/* In this call recv() goes on until there is nothing, or the end: one edge may stand for bytes and a FIN. */
+void tls_bio_read_all(void);
 /* Room for a record's plain text, until the end of the call. */
 uint8_t *tls_bio_room(void);
 

@@ -139,8 +139,10 @@ tls_handshake(struct tls *t)
 	if (t->established)
 		return r;
 	tls_bio_enter(t);
+	tls_bio_read_all();
 	t->established = succeeded(t, SSL_do_handshake(t->ssl));
 	tls_bio_leave(t);
+	t->more = true;		/* there may be bytes, or a FIN, whose edge this call has used up */
 	if (t->failed)
 		return -EPROTO;
 	if (!t->established)
@@ -180,6 +182,7 @@ decrypt(struct tls *t, uint8_t *buf, size_t len)
 		tls_bio_got_some();
 	}
 	tls_bio_leave(t);
+	(void)SSL_free_buffers(t->ssl);	/* a ticket makes OpenSSL allocate one for writing that it does not release */
 	return got > 0 ? (ssize_t)got : nothing(t);
 }
 

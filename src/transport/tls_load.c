@@ -59,43 +59,32 @@ fail_to_read(const char *file, char error[TLS_ERROR_MAX])
 	return fail(error, "%s: cannot be read: %s", file, strerror(errno));
 }
 
-/* There is no `what` in PEM in the file; mostly as it is something else. */
+/* Nothing could be parsed of a file, in which `label` ("CERTIFICATE") was sought. */
 static int
-fail_to_find(BIO *bio, const char *file, const char *what, char error[TLS_ERROR_MAX])
+fail_to_parse(const char *file, const char *label, char error[TLS_ERROR_MAX])
 {
-	char *data;
-	const long n = BIO_get_mem_data(bio, &data);
+	const bool is_key = strcmp(label, "PRIVATE KEY") == 0;
+	const char *what = is_key ? "private key" : "certificate";
+	const char *why = ERR_reason_error_string(ERR_peek_last_error());
+	BIO *bio = read_file(file);	/* again: what was read of the other is gone */
+	char *data = NULL, begin[64];
+	long len;
 
-	if (n == 0)
-		return fail(error, "%s: holds no %s: it is empty", file, what);
-	if (data[0] == 0x30)
-		return fail(error, "%s: is in DER, not in PEM: convert it with `openssl %s -inform der -in %s -out FILE`", file,
-		    strcmp(what, "private key") == 0 ? "pkey" : "x509", file);
-	return fail(error, "%s: holds no %s in PEM (\"-----BEGIN %s-----\")", file, what,
-	    strcmp(what, "private key") == 0 ? "PRIVATE KEY" : "CERTIFICATE");
-}
-
-/* A file is looked at again: BIO_s_mem() forgets what was read. */
-static int
-fail_to_parse(const char *file, const char *what, char error[TLS_ERROR_MAX])
-{
-	BIO *bio = read_file(file);
-	int r;
-
-	if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE && ERR_peek_last_error() != 0 && bio != NULL) {
-		const char *why = ERR_reason_error_string(ERR_peek_last_error());
-		char *data;
-
-		if (BIO_get_mem_data(bio, &data) > 0 && data[0] != 0x30) {
-			BIO_free(bio);
-			return fail(error, "%s: the %s is damaged: %s", file, what, why != NULL ? why : "unknown error");
-		}
-	}
 	if (bio == NULL)
 		return fail_to_read(file, error);
-	r = fail_to_find(bio, file, what, error);
+	len = BIO_get_mem_data(bio, &data);
+	snprintf(begin, sizeof(begin), "%s-----", label);
+	if (len == 0)
+		fail(error, "%s: holds no %s: it is empty", file, what);
+	else if (data[0] == 0x30)
+		fail(error, "%s: is in DER, not in PEM: convert it with `openssl %s -inform der -in %s -out FILE`", file,
+		    is_key ? "pkey" : "x509", file);
+	else if (memmem(data, (size_t)len, begin, strlen(begin)) != NULL)
+		fail(error, "%s: the %s is damaged: %s", file, what, why != NULL ? why : "unknown error");
+	else
+		fail(error, "%s: holds no %s in PEM (\"-----BEGIN %s-----\")", file, what, label);
 	BIO_free(bio);
-	return r;
+	return -1;
 }
 
 static bool
@@ -114,7 +103,7 @@ load_chain(SSL_CTX *ssl, BIO *bio, const char *file, char error[TLS_ERROR_MAX])
 	int r;
 
 	if (x == NULL)
-		return fail_to_parse(file, "certificate", error);
+		return fail_to_parse(file, "CERTIFICATE", error);
 	r = SSL_CTX_use_certificate(ssl, x);
 	X509_free(x);
 	while (r == 1 && (x = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
@@ -156,7 +145,7 @@ load_key(SSL_CTX *ssl, const char *file, const char *cert, char error[TLS_ERROR_
 	if (key == NULL && has_passphrase)
 		return fail(error, "%s: the key has a passphrase, and stent cannot ask for it: remove it with `openssl pkey -in %s -out FILE`", file, file);
 	if (key == NULL)
-		return fail_to_parse(file, "private key", error);
+		return fail_to_parse(file, "PRIVATE KEY", error);
 	r = X509_check_private_key(SSL_CTX_get0_certificate(ssl), key);
 	if (r != 1)
 		fail(error, "%s: the key does not belong to the first certificate of %s", file, cert);
@@ -200,7 +189,7 @@ tls_load_ca(SSL_CTX *ssl, const char *ca, bool is_server, char error[TLS_ERROR_M
 	if (r != 1)
 		return fail(error, "%s: OpenSSL refuses a certificate: %s", ca, ERR_reason_error_string(ERR_peek_error()));
 	if (n == 0 || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-		return fail_to_parse(ca, "certificate of a CA", error);
+		return fail_to_parse(ca, "CERTIFICATE", error);
 	/* What the operator names is trusted, be it a root, an intermediate CA, or the server's certificate itself. */
 	X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
 	return 0;

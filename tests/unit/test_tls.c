@@ -117,6 +117,388 @@ test_bulk_arrives_unchanged_through_small_buffers(void **state)
 	free(data);
 }
 
+/* --- calls of the system --- */
+
+static struct {
+	int fd[2];		/* whose calls are counted */
+	int receives, sends;
+} calls = { .fd = { -1, -1 } };
+
+ssize_t __real_recv(int fd, void *buf, size_t len, int flags);
+ssize_t __real_send(int fd, const void *buf, size_t len, int flags);
+ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags);
+ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
+
+ssize_t
+__wrap_recv(int fd, void *buf, size_t len, int flags)
+{
+	calls.receives += fd == calls.fd[0] || fd == calls.fd[1];
+	return __real_recv(fd, buf, len, flags);
+}
+
+ssize_t
+__wrap_send(int fd, const void *buf, size_t len, int flags)
+{
+	calls.sends += fd == calls.fd[0] || fd == calls.fd[1];
+	return __real_send(fd, buf, len, flags);
+}
+
+static void
+test_a_round_trip_costs_one_receive_and_one_send_each_way(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		uint8_t buf[128 * 1024] = { 0 };
+		struct pair p;
+
+		pair_open(&p, versions[i], 0);
+		pair_handshake(&p, SIZE_MAX);
+		link_send(&p.link, AT_SERVER, buf, 1, SIZE_MAX);	/* and the tickets */
+		calls.fd[0] = p.link.end[0].fd;
+		calls.fd[1] = p.link.end[1].fd;
+		calls.receives = calls.sends = 0;
+		for (int from = 0; from < 2; from++) {
+			struct transport *to = &p.link.end[!from];
+
+			assert_int_equal(transport_write(&p.link.end[from], &(struct iovec){ buf, 64 }, 1), 64);
+			link_carry(&p.link, from, SIZE_MAX);
+			assert_int_equal(transport_read(to, buf, sizeof(buf)), 64);
+			assert_false(transport_is_pending(to));
+		}
+		assert_int_equal(calls.receives, 2);
+		assert_int_equal(calls.sends, 2);
+		/* Four records are one send, and one read. */
+		assert_int_equal(transport_write(&p.link.end[0], &(struct iovec){ buf, 60000 }, 1), 60000);
+		link_carry(&p.link, 0, SIZE_MAX);
+		assert_int_equal(transport_read(&p.link.end[1], buf, sizeof(buf)), 60000);
+		assert_int_equal(calls.receives, 3);
+		assert_int_equal(calls.sends, 3);
+		pair_close(&p);
+		calls.fd[0] = calls.fd[1] = -1;
+	}
+}
+
+/* --- what is pending --- */
+
+static void
+say(struct pair *p, int from, const char *text)
+{
+	const size_t len = strlen(text);
+
+	assert_int_equal(transport_write(&p->link.end[from], &(struct iovec){ (void *)(uintptr_t)text, len }, 1), len);
+	link_carry(&p->link, from, SIZE_MAX);
+}
+
+static void
+expect(struct pair *p, int at, const char *text)
+{
+	char buf[256];
+	const ssize_t n = transport_read(&p->link.end[at], buf, strlen(text));
+
+	assert_int_equal(n, strlen(text));
+	assert_memory_equal(buf, text, strlen(text));
+}
+
+static void
+test_what_no_edge_will_tell_of_is_pending(void **state)
+{
+	struct pair p;
+	struct transport *t = &p.link.end[AT_SERVER];
+	char buf[64];
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 0);
+	pair_handshake(&p, SIZE_MAX);
+	assert_true(transport_is_pending(t));	/* the handshake has used up the last edge */
+	assert_int_equal(transport_read(t, buf, sizeof(buf)), -EAGAIN);
+	assert_false(transport_is_pending(t));
+	say(&p, AT_CLIENT, "one record");
+	say(&p, AT_CLIENT, "another");
+	assert_false(transport_is_pending(t));	/* the socket tells of these */
+	expect(&p, AT_SERVER, "one");
+	assert_true(transport_is_pending(t));	/* decrypted, and received */
+	assert_true(transport_unread(t) > 0);
+	assert_int_equal(transport_has_more(t), 1);
+	expect(&p, AT_SERVER, " recordano");
+	assert_true(transport_is_pending(t));
+	assert_int_equal(transport_shutdown(&p.link.end[AT_CLIENT]), 0);
+	link_carry(&p.link, AT_CLIENT, SIZE_MAX);
+	expect(&p, AT_SERVER, "ther");
+	assert_int_equal(transport_read(t, buf, sizeof(buf)), 0);
+	assert_false(transport_is_pending(t));	/* the end is known */
+	pair_close(&p);
+}
+
+static void
+test_peeked_bytes_stay_to_be_read(void **state)
+{
+	struct pair p;
+	struct transport *t = &p.link.end[AT_SERVER];
+	char buf[64];
+
+	(void)state;
+	pair_open(&p, TLS1_2_VERSION, 0);
+	pair_handshake(&p, SIZE_MAX);
+	assert_int_equal(transport_peek(t, buf, sizeof(buf)), -EAGAIN);
+	say(&p, AT_CLIENT, "half a message, ");
+	assert_int_equal(transport_peek(t, buf, 4), 4);
+	assert_int_equal(transport_peek(t, buf, sizeof(buf)), 16);
+	say(&p, AT_CLIENT, "and the other half");
+	assert_int_equal(transport_peek(t, buf, sizeof(buf)), 34);
+	assert_memory_equal(buf, "half a message, and the other half", 34);
+	assert_true(transport_is_pending(t));
+	assert_int_equal(transport_unread(t), 34);
+	assert_int_equal(transport_shutdown(&p.link.end[AT_CLIENT]), 0);
+	link_carry(&p.link, AT_CLIENT, SIZE_MAX);
+	assert_int_equal(transport_peek(t, buf, sizeof(buf)), 34);
+	expect(&p, AT_SERVER, "half a message, and the other half");
+	assert_true(transport_is_pending(t));	/* peeking has read the end: no edge tells of it again */
+	assert_int_equal(transport_peek(t, buf, sizeof(buf)), 0);
+	assert_int_equal(transport_read(t, buf, sizeof(buf)), 0);
+	pair_close(&p);
+}
+
+/* Several spans are one record, so a codec's small pieces do not cost one each. */
+static void
+test_spans_are_joined(void **state)
+{
+	char parts[3][8] = { "one", "", "three" };
+	const struct iovec v[] = { { parts[0], 3 }, { parts[1], 0 }, { parts[2], 5 } };
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 0);
+	pair_handshake(&p, SIZE_MAX);
+	p.link.carried[AT_CLIENT] = 0;
+	assert_int_equal(transport_write(&p.link.end[AT_CLIENT], v, 3), 8);
+	assert_int_equal(link_carry(&p.link, AT_CLIENT, SIZE_MAX), 5 + 8 + 1 + 16);
+	expect(&p, AT_SERVER, "onethree");
+	pair_close(&p);
+}
+
+/* --- keys --- */
+
+static void
+test_key_updates_are_followed(void **state)
+{
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 0);
+	pair_handshake(&p, SIZE_MAX);
+	for (int i = 0; i < 20; i++) {
+		const int from = i % 2;
+
+		assert_int_equal(SSL_key_update(p.link.end[from].tls->ssl, i % 3 == 0 ? SSL_KEY_UPDATE_NOT_REQUESTED : SSL_KEY_UPDATE_REQUESTED), 1);
+		say(&p, from, "with the new key");
+		expect(&p, !from, "with the new key");
+		say(&p, !from, "and back");
+		expect(&p, from, "and back");
+	}
+	pair_close(&p);
+}
+
+static void
+test_renegotiation_is_refused(void **state)
+{
+	struct pair p;
+	char buf[64];
+
+	(void)state;
+	for (int from = 0; from < 2; from++) {
+		SSL *ssl;
+
+		pair_open(&p, TLS1_2_VERSION, 0);
+		pair_handshake(&p, SIZE_MAX);
+		ssl = p.link.end[from].tls->ssl;
+		SSL_clear_options(ssl, SSL_OP_NO_RENEGOTIATION);
+		assert_int_equal(SSL_renegotiate(ssl), 1);
+		(void)transport_write(&p.link.end[from], &(struct iovec){ buf, 1 }, 1);
+		for (int i = 0; i < 10; i++) {
+			const ssize_t n = transport_read(&p.link.end[i % 2], buf, sizeof(buf));
+
+			assert_true(n == -EAGAIN || n == -EPROTO || n == 1);
+			link_carry(&p.link, 0, SIZE_MAX);
+			link_carry(&p.link, 1, SIZE_MAX);
+		}
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(SSL_num_renegotiations(p.link.end[i].tls->ssl), i == from);	/* who asked counts its own attempt */
+		pair_close(&p);
+	}
+}
+
+/* --- the end --- */
+
+static void
+test_a_close_notify_is_a_fin_and_the_other_way_stays_open(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct pair p;
+		char buf[64];
+
+		pair_open(&p, versions[i], 0);
+		pair_handshake(&p, SIZE_MAX);
+		say(&p, AT_CLIENT, "last");
+		assert_int_equal(transport_shutdown(&p.link.end[AT_CLIENT]), 0);
+		link_carry(&p.link, AT_CLIENT, SIZE_MAX);
+		assert_true(p.link.fin[AT_CLIENT]);
+		expect(&p, AT_SERVER, "last");
+		assert_int_equal(transport_read(&p.link.end[AT_SERVER], buf, sizeof(buf)), 0);
+		assert_false(transport_is_truncated(&p.link.end[AT_SERVER]));
+		say(&p, AT_SERVER, "much later");
+		expect(&p, AT_CLIENT, "much later");
+		assert_int_equal(transport_shutdown(&p.link.end[AT_SERVER]), 0);
+		link_carry(&p.link, AT_SERVER, SIZE_MAX);
+		assert_int_equal(transport_read(&p.link.end[AT_CLIENT], buf, sizeof(buf)), 0);
+		pair_close(&p);
+	}
+}
+
+static void
+test_a_fin_without_close_notify_is_an_end_that_is_truncated(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct pair p;
+		char buf[64];
+
+		pair_open(&p, versions[i], 0);
+		pair_handshake(&p, SIZE_MAX);
+		say(&p, AT_CLIENT, "last");
+		assert_int_equal(shutdown(p.link.end[AT_CLIENT].fd, SHUT_WR), 0);
+		link_carry(&p.link, AT_CLIENT, SIZE_MAX);
+		expect(&p, AT_SERVER, "last");
+		assert_int_equal(transport_read(&p.link.end[AT_SERVER], buf, sizeof(buf)), 0);
+		assert_true(transport_is_truncated(&p.link.end[AT_SERVER]));
+		say(&p, AT_SERVER, "still open");
+		expect(&p, AT_CLIENT, "still open");
+		assert_false(transport_is_truncated(&p.link.end[AT_CLIENT]));
+		pair_close(&p);
+	}
+}
+
+/* What the socket has not taken goes out before the close_notify, and that before the FIN. */
+static void
+test_a_shutdown_waits_for_what_is_unsent(void **state)
+{
+	uint8_t *data = calloc(1, 64 * 1024);
+	struct pair p;
+	size_t total = 0, got = 0;
+	ssize_t n;
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 4096);
+	pair_handshake(&p, SIZE_MAX);
+	while ((n = transport_write(&p.link.end[AT_CLIENT], &(struct iovec){ data, 64 * 1024 }, 1)) > 0)
+		total += (size_t)n;
+	assert_int_equal(n, -EAGAIN);
+	assert_true(transport_unsent(&p.link.end[AT_CLIENT]) > 0);
+	assert_true(transport_unacked(&p.link.end[AT_CLIENT]) > transport_unsent(&p.link.end[AT_CLIENT]));
+	assert_int_equal(transport_shutdown(&p.link.end[AT_CLIENT]), 0);
+	do {
+		link_carry(&p.link, AT_CLIENT, SIZE_MAX);
+		n = transport_read(&p.link.end[AT_SERVER], data, 64 * 1024);
+		got += n > 0 ? (size_t)n : 0;
+		(void)transport_flush(&p.link.end[AT_CLIENT]);
+	} while (n > 0 || n == -EAGAIN);
+	assert_int_equal(n, 0);
+	assert_int_equal(got, total);
+	assert_false(transport_is_truncated(&p.link.end[AT_SERVER]));
+	pair_close(&p);
+	free(data);
+}
+
+static void
+test_a_reset_stays_a_reset(void **state)
+{
+	struct pair p;
+	char buf[64];
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 0);
+	link_use_tcp(&p.link);
+	pair_handshake(&p, SIZE_MAX);
+	say(&p, AT_CLIENT, "x");
+	transport_close(&p.link.end[AT_CLIENT], TRANSPORT_RESET);
+	expect(&p, AT_SERVER, "x");	/* what came before it is not lost */
+	assert_int_equal(transport_read(&p.link.end[AT_SERVER], buf, 1), -ECONNRESET);
+	assert_false(transport_is_truncated(&p.link.end[AT_SERVER]));
+	pair_close(&p);
+}
+
+/* --- sessions --- */
+
+/* Opens one more connection between the same contexts; was it resumed? */
+static bool
+is_next_resumed(struct pair *p, const char *name, int version, bool breaks)
+{
+	struct transport_tls facts;
+	uint8_t byte = 0;
+
+	link_close(&p->link);
+	link_open(&p->link, 0);
+	link_start(&p->link, p->client, p->server, name);
+	SSL_set_max_proto_version(p->link.end[AT_SERVER].tls->ssl, version);
+	pair_handshake(p, SIZE_MAX);
+	link_send(&p->link, AT_SERVER, &byte, 1, SIZE_MAX);	/* brings the tickets */
+	if (breaks)
+		transport_close(&p->link.end[AT_CLIENT], TRANSPORT_RESET);
+	else
+		transport_tls_facts(&p->link.end[AT_CLIENT], &facts);
+	transport_tls_facts(&p->link.end[AT_SERVER], &facts);
+	return facts.resumed;
+}
+
+static void
+test_sessions_are_resumed_by_name_also_after_a_break(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct pair p;
+
+		pair_open(&p, versions[i], 0);
+		assert_false(is_next_resumed(&p, "localhost", versions[i], true));
+		assert_true(is_next_resumed(&p, "localhost", versions[i], true));
+		assert_true(is_next_resumed(&p, "localhost", versions[i], false));
+		assert_false(is_next_resumed(&p, "127.0.0.1", versions[i], false));
+		assert_true(is_next_resumed(&p, "127.0.0.1", versions[i], false));
+		assert_true(is_next_resumed(&p, "localhost", versions[i], false));
+		assert_true(transport_same_certificate(&p.link.end[AT_SERVER], &p.link.end[AT_CLIENT]));
+		pair_close(&p);
+	}
+}
+
+/* Two tickets come with each full handshake. */
+static void
+test_a_ticket_is_used_once(void **state)
+{
+	struct link links[4];
+	struct pair p;
+	int resumed = 0;
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 0);
+	(void)is_next_resumed(&p, "localhost", TLS1_3_VERSION, false);
+	for (int i = 0; i < 4; i++) {
+		link_open(&links[i], 0);
+		link_start(&links[i], p.client, p.server, "localhost");
+	}
+	for (int i = 0; i < 4; i++) {
+		struct transport_tls facts;
+		int r[2];
+
+		link_handshake(&links[i], SIZE_MAX, r);
+		assert_int_equal(r[0], 0);
+		transport_tls_facts(&links[i].end[AT_SERVER], &facts);
+		resumed += facts.resumed;
+	}
+	for (int i = 0; i < 4; i++)
+		link_close(&links[i]);
+	assert_int_equal(resumed, 2);
+	pair_close(&p);
+}
+
 static int
 set_up(void **state)
 {
@@ -143,6 +525,18 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_handshake_may_be_cut_anywhere),
 		cmocka_unit_test(test_bulk_arrives_unchanged_through_small_buffers),
+		cmocka_unit_test(test_a_round_trip_costs_one_receive_and_one_send_each_way),
+		cmocka_unit_test(test_what_no_edge_will_tell_of_is_pending),
+		cmocka_unit_test(test_peeked_bytes_stay_to_be_read),
+		cmocka_unit_test(test_spans_are_joined),
+		cmocka_unit_test(test_key_updates_are_followed),
+		cmocka_unit_test(test_renegotiation_is_refused),
+		cmocka_unit_test(test_a_close_notify_is_a_fin_and_the_other_way_stays_open),
+		cmocka_unit_test(test_a_fin_without_close_notify_is_an_end_that_is_truncated),
+		cmocka_unit_test(test_a_shutdown_waits_for_what_is_unsent),
+		cmocka_unit_test(test_a_reset_stays_a_reset),
+		cmocka_unit_test(test_sessions_are_resumed_by_name_also_after_a_break),
+		cmocka_unit_test(test_a_ticket_is_used_once),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

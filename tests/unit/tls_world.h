@@ -44,6 +44,8 @@ struct link {
 
 /* Plain transports on socket pairs. buffer: of each socket in bytes; 0: the default. */
 void link_open(struct link *l, int buffer);
+/* The same two ends directly on one TCP connection: nothing is carried. After link_start(). */
+void link_use_tcp(struct link *l);
 void link_start(struct link *l, struct tls_context *client, struct tls_context *server, const char *name);
 /* Carries at most max bytes from one end to the other; what was carried. A FIN is passed on when nothing is left. */
 size_t link_carry(struct link *l, int from, size_t max);
