@@ -224,6 +224,8 @@ take_step(struct flow *f, struct preface *p, enum side from, const uint8_t *buf,
 	};
 	struct verdict v;
 
+	if (len == 0)
+		p->seen[CLIENT] = p->seen[BACKEND] = 0;		/* it may want again what an earlier step has left */
 	codec_out_clear(&r->out);
 	codec_out_clear(&r->out_backend);
 	p->negotiation->step(p->state, from, buf, len, p->fin[from], &step);
