@@ -11,7 +11,7 @@
  * protocol = auto does the same for a client that speaks PostgreSQL. Any other
  * has TLS from the first byte on both legs.
  */
-#include <string.h>
+#include <stdio.h>
 
 #include "codec/codecs.h"
 #include "codec/postgres.h"
@@ -35,8 +35,6 @@ struct pg_negotiation {
 	bool asked_ssl, asked_gss;
 	bool cancels;		/* it expects no message */
 };
-
-#define HINT_SERVER "The connection comes through stent: see backend.tls of its route, and its log."
 
 /* ---- what the client sends first ---- */
 
@@ -75,6 +73,26 @@ first_of(const uint8_t *p, size_t n, bool fin)
 	return code >> 16 == 3 ? FIRST_STARTUP : FIRST_OTHER;
 }
 
+/* ---- what the client is told ---- */
+
+/* That the server cannot be had. */
+static size_t
+put_failure(uint8_t *buf, size_t room, const char *why)
+{
+	char text[NEGOTIATION_REFUSAL_MAX];
+
+	snprintf(text, sizeof(text), "stent cannot connect to the database server: %s", why);
+	return pg_fatal(buf, room, "08006", text, "The cause is in the log of stent too. See backend.tls in the settings of this route.");
+}
+
+static void
+tell(struct negotiation_step *ret, const char *sqlstate, const char *text, const char *hint)
+{
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
+
+	codec_emit_copy(ret->out[CLIENT], buf, pg_fatal(buf, sizeof(buf), sqlstate, text, hint));
+}
+
 /* ---- what a step asks for ---- */
 
 static void
@@ -90,14 +108,6 @@ fail(struct pg_negotiation *g, struct negotiation_step *ret, enum side side, con
 {
 	ret->why = why;
 	want(g, DONE, ret, NEGOTIATION_FAILED, side);
-}
-
-static void
-tell(struct negotiation_step *ret, const char *sqlstate, const char *text, const char *hint)
-{
-	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
-
-	codec_emit_copy(ret->out[CLIENT], buf, pg_fatal(buf, sizeof(buf), sqlstate, text, hint));
 }
 
 /* ---- the client's leg ---- */
@@ -229,8 +239,10 @@ refusal_of(uint8_t answer)
 static void
 refuse(struct pg_negotiation *g, struct negotiation_step *ret, const char *why)
 {
+	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
+
 	if (g->settings.client != CLIENT_ABSENT && !g->cancels)
-		tell(ret, "08006", why, HINT_SERVER);
+		codec_emit_copy(ret->out[CLIENT], buf, put_failure(buf, sizeof(buf), why));
 	fail(g, ret, BACKEND, why);
 }
 
@@ -317,7 +329,7 @@ pg_negotiation_refusal(const void *state, const char *why, uint8_t buf[NEGOTIATI
 
 	if (g->phase < CONNECTED || !g->is_postgres || g->cancels || g->settings.client == CLIENT_ABSENT)
 		return 0;
-	return pg_fatal(buf, NEGOTIATION_REFUSAL_MAX, "08006", why, HINT_SERVER);
+	return put_failure(buf, NEGOTIATION_REFUSAL_MAX, why);
 }
 
 const struct negotiation negotiation_postgres = {
