@@ -248,9 +248,9 @@ take_step(struct flow *f, struct preface *p, enum side from, const uint8_t *buf,
 
 /* A client that closes without a byte wants nothing: most likely it is a health check. */
 static bool
-client_must_speak(const struct flow *f, const struct preface *p)
+client_must_speak(const struct flow *f)
 {
-	return (p->want == NEGOTIATION_TLS && p->side == CLIENT) || (f->route->codec != NULL && f->route->codec->client_speaks);
+	return f->route->codec != NULL && f->route->codec->client_speaks;
 }
 
 static struct verdict
@@ -266,7 +266,7 @@ read_more(struct flow *f, struct preface *p)
 		return leg_failed(f, p, s, (int)-n);
 	p->fin[s] = n == 0 || l->hup;
 	p->client_spoke |= s == CLIENT && len > 0;
-	if (s == CLIENT && !p->client_spoke && p->fin[CLIENT] && client_must_speak(f, p))
+	if (s == CLIENT && !p->client_spoke && p->fin[CLIENT] && client_must_speak(f))
 		return VERDICT(CLIENT_ABORT);
 	if (len <= p->seen[s] && p->fin[s] == had_fin)
 		return len >= NEGOTIATION_INPUT_MAX ? failed(f, p, s, TLS_CAUSE_PROTOCOL, "a message before TLS is too long") : wait_for(f, p, s);
@@ -298,6 +298,23 @@ start_tls(struct flow *f, struct preface *p, enum side s)
 	return r == 0 ? VERDICT(GO_ON) : leg_failed(f, p, s, -r);
 }
 
+/* A client that has not begun its handshake: is it still there? NOTHING: it is to be waited for. */
+static struct verdict
+check_silent_client(struct flow *f, struct preface *p)
+{
+	const struct transport *t = &leg_of(f, CLIENT)->transport;
+	const unsigned bits = transport_look(t);
+	int err;
+
+	p->client_spoke = transport_unread(t) > 0;
+	if (p->client_spoke)
+		return VERDICT(GO_ON);
+	if ((bits & (SOCKET_FIN | SOCKET_DEAD)) == 0)
+		return wait_for(f, p, CLIENT);
+	err = transport_take_error(t);
+	return err != 0 ? leg_failed(f, p, CLIENT, err) : VERDICT(CLIENT_ABORT);
+}
+
 static struct verdict
 shake_hands(struct flow *f, struct preface *p)
 {
@@ -307,6 +324,8 @@ shake_hands(struct flow *f, struct preface *p)
 	struct transport_tls facts;
 	int r;
 
+	if (v.kind == GO_ON && s == CLIENT && !p->client_spoke)
+		v = check_silent_client(f, p);
 	if (v.kind != GO_ON)
 		return v;
 	r = transport_handshake(&l->transport);
@@ -314,7 +333,6 @@ shake_hands(struct flow *f, struct preface *p)
 		return wait_for(f, p, s);
 	if (r != 0)
 		return leg_failed(f, p, s, -r);
-	p->client_spoke |= s == CLIENT;
 	transport_tls_facts(&l->transport, &facts);
 	counter_add(&counters_of(f)->handshakes[s], 1);
 	counter_add(&counters_of(f)->resumed[s], facts.resumed);
@@ -386,20 +404,6 @@ preface_dialled(struct flow *f)
 	return v.kind == GO_ON ? advance(f, p) : v;
 }
 
-/* A client that has not sent a byte so far. */
-static struct verdict
-check_silent_client(struct flow *f, struct preface *p)
-{
-	struct leg *l = leg_of(f, CLIENT);
-	int err;
-
-	p->client_spoke = transport_unread(&l->transport) > 0;
-	if (p->client_spoke || !l->hup || !client_must_speak(f, p))
-		return VERDICT(GO_ON);
-	err = transport_take_error(&l->transport);
-	return err != 0 ? leg_failed(f, p, CLIENT, err) : VERDICT(CLIENT_ABORT);
-}
-
 /* Something happened on a side that is not waited for: has it died? */
 static struct verdict
 check_other(struct flow *f, struct preface *p, enum side s)
@@ -420,10 +424,6 @@ preface_event(struct flow *f, enum side s, short what)
 	struct leg *l = leg_of(f, s);
 	struct verdict v = VERDICT(GO_ON);
 
-	if (s == CLIENT && !p->client_spoke)
-		v = check_silent_client(f, p);
-	if (v.kind != GO_ON)
-		return v;
 	if (l->backlog != NULL)
 		v = backlog_drain(f, s);
 	else if (s != p->side && (what & EV_READ))
