@@ -20,7 +20,7 @@ enum cli_status {
 
 /* The options of a call; its other words are in argv. */
 struct cli_values {
-	const char *config, *control, *sort, *format;	/* NULL: not given */
+	const char *config, *control, *sort, *format, *route, *kind;	/* NULL: not given */
 	bool json, now, once, web;
 };
 
@@ -79,6 +79,7 @@ int cli_relay(int argc, char **argv);
 int cli_demo(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_drain(int argc, char **argv);
+int cli_events(int argc, char **argv);
 int cli_healthcheck(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_kill(int argc, char **argv);

@@ -99,6 +99,7 @@ void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
 size_t relay_shared_room(const struct relay_shared *s);	/* limit of slots */
 size_t relay_shared_slots(const struct relay_shared *s);	/* in use: all names that there have been */
 const char *relay_shared_name(const struct relay_shared *s, size_t slot);
+bool relay_backend_is_down(const struct relay_shared *s, size_t slot, size_t backend);	/* the last flow could not connect to it */
 /*
  * For settings that replace others: gives each route the slot of its name, a new one to a name that was not there yet.
  * What is kept by route (trials, counters) thus goes on. -ENOMEM; -ENOSPC: too many names since the start. One thread at a time.
@@ -119,6 +120,9 @@ void relay_open(struct relay *r, int fd, const struct route *route, const struct
 /* Resets an accepted socket, and counts and logs it as a flow that ended. on_end is not called. */
 void relay_refuse(struct relay *r, int fd, const struct route *route, const struct address *client,
     enum close_reason reason);
+
+/* To be called when others events are wanted than before (events_set_wanted()). */
+void relay_watch(struct relay *r);
 
 /* Between two rounds of the loop: resumes flows with more to pump, frees those that have ended. */
 void relay_work(struct relay *r);

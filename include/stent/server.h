@@ -30,6 +30,7 @@ struct worker *server_worker(const struct server *s, size_t i);
 /* Slots of routes: of all names that the settings have had since the start. */
 size_t server_slots(const struct server *s);
 const char *server_slot_name(const struct server *s, size_t slot);
+bool server_backend_is_down(const struct server *s, size_t slot, size_t backend);
 int server_max_flows(const struct server *s);
 int64_t server_uptime_ms(const struct server *s);
 bool server_is_draining(const struct server *s);

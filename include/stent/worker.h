@@ -54,6 +54,9 @@ bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);
 /* For fn of worker_call(): ends them all. Returns how many. */
 size_t worker_kill_all(struct worker *w, enum close_reason reason);
 
+/* Other events are wanted than before (events_set_wanted()): wakes the worker to see to it. Any thread. */
+void worker_watch(struct worker *w);
+
 /* Makes it end the remaining flows (reason drain), send close messages, and stop; does not wait. */
 void worker_end(struct worker *w);
 /* The same, then joins the thread and frees everything. */

@@ -10,11 +10,13 @@
 #include <string.h>
 
 #include "admin/control.h"
+#include "admin/stream.h"
 #include "admin/web.h"
 #include "stent/log.h"
 #include "stent/server.h"
 
 struct admin {
+	struct stream *events;
 	struct control *control;
 	struct web *web;
 };
@@ -42,7 +44,7 @@ open_control(struct admin *a, struct server *s, struct event_base *base)
 
 	if (c->control == NULL)
 		return 0;
-	r = control_start(&a->control, s, base, c->control, &why);
+	r = control_start(&a->control, s, a->events, base, c->control, &why);
 	if (r == 0)
 		return 0;
 	return report_failure("control", c->control, r == -EADDRINUSE ? "another stent listens there; name another path" : why, r,
@@ -58,7 +60,7 @@ open_web(struct admin *a, struct server *s, struct event_base *base)
 
 	if (c->admin == NULL)
 		return 0;
-	r = web_start(&a->web, s, base, c->admin, &why);
+	r = web_start(&a->web, s, a->events, base, c->admin, &why);
 	if (r == 0) {
 		log_say(LEVEL_INFO, "status page on http://%s%s/", c->admin[0] == ':' ? "localhost" : "", c->admin);
 		return 0;
@@ -75,7 +77,9 @@ admin_start(struct admin **ret, struct server *s, struct event_base *base)
 
 	if (a == NULL)
 		return -ENOMEM;
-	r = open_control(a, s, base);
+	r = stream_start(&a->events, s, base);
+	if (r == 0)
+		r = open_control(a, s, base);
 	if (r == 0)
 		r = open_web(a, s, base);
 	if (r < 0) {
@@ -93,5 +97,6 @@ admin_free(struct admin *a)
 		return;
 	web_free(a->web);
 	control_free(a->control);
+	stream_free(a->events);
 	free(a);
 }

@@ -7,6 +7,7 @@
  *	kill ID				ends a flow with the reason admin-kill
  *	drain [now]			as SIGTERM does; now: without waiting for flows
  *	health				{"healthy": true}, or false and why
+ *	events [route=R] [kind=K,...]	events, a line each, until the client closes
  *
  * Errors are {"error": "..."}.
  *
@@ -28,6 +29,7 @@
 
 #include "admin/listing.h"
 #include "admin/serve.h"
+#include "admin/stream.h"
 #include "admin/view.h"
 #include "stent/counters.h"
 #include "stent/endpoint.h"
@@ -39,6 +41,8 @@
 
 struct control {
 	struct server *server;
+	struct stream *events;
+	char events_why[STREAM_WHY_MAX];	/* the last request for events was refused */
 	struct serve *serve;
 	struct event *drain;	/* runs after the response was sent */
 	bool drain_now;
@@ -150,6 +154,14 @@ do_health(struct control *c, char *const words[])
 	return json_pack("{s:b}", "healthy", 1);
 }
 
+/* Only when take() did not: says why not. */
+static json_t *
+do_events(struct control *c, char *const words[])
+{
+	(void)words;
+	return error_json(c->events_why);
+}
+
 static const struct command {
 	const char *name;
 	int most_words;		/* after it */
@@ -160,6 +172,7 @@ static const struct command {
 	{ "kill", 1, do_kill },
 	{ "drain", 1, do_drain },
 	{ "health", 0, do_health },
+	{ "events", 2, do_events },
 };
 
 static json_t *
@@ -197,6 +210,15 @@ measure(const char *data, size_t len)
 	return end == NULL ? 0 : (size_t)(end - data) + 1;
 }
 
+static bool
+take(void *arg, const char *request, int fd)
+{
+	struct control *c = arg;
+	const size_t word = strcspn(request, " \t\r\n");
+
+	return word == 6 && strncmp(request, "events", 6) == 0 && stream_add_reader(c->events, request, fd, c->events_why) == 0;
+}
+
 static void
 on_request(void *arg, char *request, struct evbuffer *out)
 {
@@ -207,7 +229,8 @@ on_request(void *arg, char *request, struct evbuffer *out)
 }
 
 static const struct serve_protocol protocol = {
-	.max_request = 512, .request_ms = 2000, .response_ms = 10000, .measure = measure, .respond = on_request,
+	.max_request = 512, .request_ms = 2000, .response_ms = 10000, .measure = measure, .take = take,
+	.respond = on_request,
 };
 
 /* --- the socket --- */
@@ -248,7 +271,8 @@ open_socket(const char *path, const char **why)
 }
 
 int
-control_start(struct control **ret, struct server *s, struct event_base *base, const char *path, const char **why)
+control_start(struct control **ret, struct server *s, struct stream *events, struct event_base *base,
+    const char *path, const char **why)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	int r, fd;
@@ -257,6 +281,7 @@ control_start(struct control **ret, struct server *s, struct event_base *base, c
 	if (c == NULL)
 		return -ENOMEM;
 	c->server = s;
+	c->events = events;
 	fd = open_socket(path, why);
 	if (fd < 0) {
 		free(c);

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/stream.h"
 #include "admin/view.h"
 #include "stent/clock.h"
 #include "stent/config.h"
@@ -268,6 +269,42 @@ routes(struct rows *r)
 	passthrough(r);
 }
 
+/* Who is told of events. */
+static void
+told(struct evbuffer *out, const struct stream *events)
+{
+	static const char runs[] = "stent_on_event_total";
+	static const char *const results[HOOK_RESULTS] = {
+		[HOOK_OK] = "ok", [HOOK_FAILED] = "failed", [HOOK_TIMEOUT] = "timeout", [HOOK_LOST] = "lost",
+	};
+	struct stream_figures f;
+
+	stream_read_figures(events, &f);
+	single(out, "stent_event_readers", "gauge", "Connections of stent events.", f.readers);
+	single(out, "stent_events_lost_total", "counter", "Events that readers were too slow for.", f.lost);
+	head(out, runs, "counter", "Events for the program of on_event, by result.");
+	for (size_t i = 0; i < HOOK_RESULTS; i++)
+		evbuffer_add_printf(out, "%s{result=\"%s\"} %" PRIu64 "\n", runs, results[i], f.hooks[i]);
+}
+
+static void
+backends(struct rows *r, const struct server *s)
+{
+	static const char name[] = "stent_backend_up";
+	const struct config *c = server_config(s);
+
+	head(r->out, name, "gauge", "0: the last flow that tried this backend could connect to none of its addresses; else 1.");
+	for (size_t i = 0; i < c->n_routes; i++)
+		for (size_t b = 0; b < c->routes[i].n_backend; b++) {
+			const struct row row = { .route = c->routes[i].name };
+
+			begin(r, name, &row);
+			evbuffer_add_printf(r->out, ",backend=\"");
+			add_label(r->out, c->routes[i].backend[b].text);
+			evbuffer_add_printf(r->out, "\"} %d\n", !server_backend_is_down(s, c->routes[i].slot, b));
+		}
+}
+
 /* A route that was removed from the settings is shown while it has flows. */
 static bool
 is_configured(const struct config *c, size_t slot)
@@ -279,7 +316,7 @@ is_configured(const struct config *c, size_t slot)
 }
 
 void
-metrics_write(struct evbuffer *out, struct server *s)
+metrics_write(struct evbuffer *out, struct server *s, const struct stream *events)
 {
 	struct rows r = { .out = out, .row = calloc(server_slots(s), sizeof(*r.row)) };
 
@@ -293,6 +330,7 @@ metrics_write(struct evbuffer *out, struct server *s)
 	    (uint64_t)server_max_flows(s));
 	workers(&r, s);
 	process_figures(out);
+	told(out, events);
 	if (r.row == NULL)
 		return;
 	for (size_t i = 0; i < server_slots(s); i++) {
@@ -300,6 +338,7 @@ metrics_write(struct evbuffer *out, struct server *s)
 		view_sum_slot(s, i, &r.row[r.n].sum);
 		r.n += is_configured(server_config(s), i) || r.row[r.n].sum.flows_open > 0;
 	}
+	backends(&r, s);
 	routes(&r);
 	free(r.row);
 }

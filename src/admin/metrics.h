@@ -4,8 +4,9 @@
 
 struct evbuffer;
 struct server;
+struct stream;
 
-void metrics_write(struct evbuffer *out, struct server *s);
+void metrics_write(struct evbuffer *out, struct server *s, const struct stream *events);
 
 /* process_figures.c: of this process. */
 void process_figures(struct evbuffer *out);

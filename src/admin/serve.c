@@ -86,7 +86,8 @@ client_free(struct client *c)
 		event_free(c->end);
 	if (c->out != NULL)
 		evbuffer_free(c->out);
-	close(c->fd);
+	if (c->fd >= 0)
+		close(c->fd);
 	free(c);
 	hold_reserve(s);
 }
@@ -153,6 +154,10 @@ static bool
 respond(struct client *c, char *request)
 {
 	assert(c->state == READING);	/* one request per connection */
+	if (request != NULL && c->serve->protocol->take != NULL && c->serve->protocol->take(c->serve->arg, request, c->fd)) {
+		c->fd = -1;
+		return false;
+	}
 	c->state = WRITING;
 	set_deadline(c, c->serve->protocol->response_ms);
 	c->serve->protocol->respond(c->serve->arg, request, c->out);

@@ -5,6 +5,7 @@
 #ifndef STENT_ADMIN_SERVE_H
 #define STENT_ADMIN_SERVE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct endpoint;
@@ -19,6 +20,12 @@ struct serve_protocol {
 
 	/* Length of the request that data begins with, 0 when it is not complete yet. data ends with a NUL. */
 	size_t (*measure)(const char *data, size_t len);
+
+	/*
+	 * Takes the connection over, with the request already read: true, and fd belongs to it. False: the request gets a
+	 * response instead. NULL: never.
+	 */
+	bool (*take)(void *arg, const char *request, int fd);
 
 	/*
 	 * Writes the response to one request, a NUL-terminated string that may be

@@ -29,6 +29,7 @@
 
 struct web {
 	struct server *server;
+	const struct stream *events;
 	struct http_server *http;
 	struct access access;
 	struct history *history;
@@ -136,7 +137,7 @@ get_metrics(struct web *w, struct http_exchange *x)
 	struct evbuffer *body = evbuffer_new();
 
 	if (body != NULL)
-		metrics_write(body, w->server);
+		metrics_write(body, w->server, w->events);
 	reply_body(x, "text/plain; version=0.0.4; charset=utf-8", body, true);
 }
 
@@ -242,7 +243,8 @@ open_socket(const char *where, uint16_t *port, const char **why)
 }
 
 int
-web_start(struct web **ret, struct server *s, struct event_base *base, const char *where, const char **why)
+web_start(struct web **ret, struct server *s, const struct stream *events, struct event_base *base, const char *where,
+    const char **why)
 {
 	struct web *w = calloc(1, sizeof(*w));
 	uint16_t port;
@@ -252,6 +254,7 @@ web_start(struct web **ret, struct server *s, struct event_base *base, const cha
 	if (w == NULL)
 		return -ENOMEM;
 	w->server = s;
+	w->events = events;
 	fd = open_socket(where, &port, why);
 	if (fd < 0) {
 		free(w);

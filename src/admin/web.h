@@ -4,13 +4,15 @@
 
 struct event_base;
 struct server;
+struct stream;
 struct web;
 
 /*
  * where: HOST:PORT, [V6]:PORT or :PORT. 0, or -errno (-EINVAL: where is none of them) and why says what that means
  * (static; NULL: what errno says).
  */
-int web_start(struct web **ret, struct server *s, struct event_base *base, const char *where, const char **why);
+int web_start(struct web **ret, struct server *s, const struct stream *events, struct event_base *base, const char *where,
+    const char **why);
 void web_free(struct web *w);		/* NULL is fine */
 
 #endif

@@ -48,6 +48,16 @@ const struct command commands[] = {
 	  "output is not a terminal, it prints one listing.\n",
 	  OPTIONS({ .name = "--sort", .value = "KEY", .words = top_orders, .offset = offsetof(struct cli_values, sort),
 	    .help = "order of the flows" }, FLAG("--once", once, "print one listing, also on a terminal"), WHERE), cli_top },
+	{ "events", "", "what happens, a line of JSON each, as it happens",
+	  "Runs until stent ends. The kinds: flow-begin, flow-end (all that its log line\n"
+	  "has), heartbeat-missed, suspect (half of the time to a side's death is over),\n"
+	  "recovered, passthrough, backend-down, backend-up, limit, reload. A reader that\n"
+	  "is too slow loses events: {\"event\":\"lost\",\"count\":N}.\n"
+	  "\n"
+	  "  stent events --kind suspect,flow-end --route pg\n",
+	  OPTIONS({ .name = "--route", .value = "NAME", .offset = offsetof(struct cli_values, route),
+	    .help = "only of this route" }, { .name = "--kind", .value = "KINDS", .offset = offsetof(struct cli_values, kind),
+	    .help = "only of these kinds, separated by commas" }, WHERE), cli_events },
 	{ "kill", "ID", "end one flow",
 	  "Ends the flow with this id (see stent top): both sides get the protocol's close\n"
 	  "message where it has one, else a reset; the log has reason=admin-kill.\n",

@@ -239,6 +239,55 @@ control_client_try(const char *path, const char *request, char why[CONTROL_WHY_M
 	return NULL;
 }
 
+bool
+control_client_error(const char *data, size_t len, char why[CONTROL_WHY_MAX])
+{
+	json_t *j = json_loadb(data, len, JSON_DISABLE_EOF_CHECK, NULL);
+	const char *error = json_string_value(json_object_get(j, "error"));
+
+	if (error != NULL)
+		snprintf(why, CONTROL_WHY_MAX, "%s", error);
+	json_decref(j);
+	return error != NULL;
+}
+
+static int
+hand_on(int fd, bool (*each)(const char *data, size_t len, void *arg), void *arg)
+{
+	char data[16384];
+
+	for (;;) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		ssize_t n;
+
+		if (poll(&p, 1, -1) < 0 && errno != EINTR)
+			return -errno;
+		n = recv(fd, data, sizeof(data), 0);
+		if (n == 0 || (n > 0 && !each(data, (size_t)n, arg)))
+			return 0;
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return -errno;
+	}
+}
+
+void
+control_client_stream(const char *path, const char *request, bool (*each)(const char *data, size_t len, void *arg), void *arg,
+    char why[CONTROL_WHY_MAX])
+{
+	const int64_t until_ms = now_ms() + TIMEOUT_MS;
+	const int fd = connect_to(path, until_ms);
+	int r = fd;
+
+	if (fd >= 0) {
+		r = send_request(fd, request, until_ms);
+		if (r == 0)
+			r = hand_on(fd, each, arg);
+		close(fd);
+	}
+	if (r < 0)
+		snprintf(why, CONTROL_WHY_MAX, "%s: %s", path, explain(r));
+}
+
 json_t *
 control_client_request(const char *command, const struct cli_values *where, const char *request, int *status)
 {

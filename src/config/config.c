@@ -49,6 +49,7 @@ config_free(struct config *c)
 	free(c->admin_token);
 	free(c->admin_hosts);
 	free(c->user);
+	free(c->on_event);
 	free(c->path);
 	free(c);
 }
@@ -194,6 +195,7 @@ config_make(struct config **ret, struct parsed *d, FILE *errors)
 		resolve_routes(c, d);
 		resolve_listeners(c, d);
 		resolve_loops(c, d);
+		resolve_on_event(c, d);
 	}
 	printed = errors_print(&d->errors, errors);
 	if (r == 0)

@@ -70,6 +70,14 @@ const struct key keys[] = {
 	  .help = "Maximum number of open flows; auto: what the limits on descriptors and epoll watches allow" },
 	{ PROCESS("drain_timeout", duration, drain_timeout_ms), .max = DAYS(7), .def = "30s",
 	  .help = "How long stent waits for open flows to end when it is stopped" },
+	{ PROCESS("on_event", exec, on_event), .words = off, .def = "off",
+	  .help = "exec:PATH: a program that is run for each of the events, with the event as a line of JSON on its standard input: one at a "
+	    "time, as the user that stent runs as" },
+	{ PROCESS("events", events, events), .def = "flow-end, suspect, backend-down, backend-up",
+	  .help = "What on_event is run for: of flow-begin, flow-end, heartbeat-missed, suspect, recovered, passthrough, "
+	    "backend-down, backend-up, limit, reload" },
+	{ PROCESS("event_timeout", duration, event_timeout_ms), .min = 1, .max = HOURS(1), .def = "10s",
+	  .help = "How long the program of on_event may run before it is killed, with what it has started" },
 
 	{ ROUTE("listen", listen, listen),
 	  .help = "Where clients connect; several separated by commas. 0.0.0.0:PORT is IPv4, [::]:PORT IPv6, "

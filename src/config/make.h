@@ -18,6 +18,8 @@ int parsed_read(struct parsed *d, const char *path);
 void resolve_routes(struct config *c, struct parsed *d);
 /* Checks for listeners that clash. */
 void resolve_listeners(const struct config *c, struct parsed *d);
+/* Checks that on_event can be run. */
+void resolve_on_event(const struct config *c, struct parsed *d);
 /* Checks for routes that lead back to themselves. */
 void resolve_loops(const struct config *c, struct parsed *d);
 /* Checks and resolves the heartbeats of one route. */

@@ -199,8 +199,8 @@ begin(struct log_line *l, const struct log_line_head *h)
 	l->len = 0;
 	l->cut = false;
 	if (h->format == FORMAT_JSON)
-		snprintf(head, sizeof(head), "{\"time\":\"%s.%03uZ\",\"level\":\"%s\"",
-		    second_text(h->time.tv_sec), ms, level_names[h->level]);
+		snprintf(head, sizeof(head), "{\"time\":\"%s.%03uZ\"%s%s%s", second_text(h->time.tv_sec), ms,
+		    h->unleveled ? "" : ",\"level\":\"", h->unleveled ? "" : level_names[h->level], h->unleveled ? "" : "\"");
 	else if (h->untimed)
 		snprintf(head, sizeof(head), "%s ", level_names[h->level]);
 	else

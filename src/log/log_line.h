@@ -22,6 +22,7 @@ struct log_line_head {
 	enum log_level level;
 	struct timespec time;
 	bool untimed;	/* text without its time: syslog adds its own */
+	bool unleveled;	/* JSON without its level */
 };
 
 void log_line_sentence(struct log_line *l, const struct log_line_head *h, const char *sentence);

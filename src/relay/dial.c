@@ -62,6 +62,7 @@ struct dial {
 	struct attempt own;		/* on the flow's own leg; under way while that has a socket */
 	TAILQ_HEAD(, attempt) parallel;
 	size_t n_parallel;
+	uint64_t failed;		/* a set of backends, by index, of which an address failed */
 	bool is_last_of_backend;	/* of the newest attempt: the next one is to another backend */
 	int64_t deadline_us;		/* connect_timeout */
 	int64_t next_us;		/* then continue without the lookup, or with a parallel attempt */
@@ -70,6 +71,7 @@ struct dial {
 };
 
 static struct verdict step(struct flow *f);
+static struct verdict all_failed(struct flow *f);
 
 static void
 free_parallel(struct dial *d, struct attempt *a)
@@ -150,6 +152,12 @@ reason_of(int err)
 	}
 }
 
+static uint64_t
+bit_of(size_t backend)
+{
+	return backend < 64 ? UINT64_C(1) << backend : 0;
+}
+
 static enum connect_result
 result_of(enum close_reason reason)
 {
@@ -175,6 +183,8 @@ note_failure(struct flow *f, const struct endpoint *backend, enum close_reason r
 
 	counter_add(&counters_of(f)->connects[result_of(reason)], 1);
 	d->last = reason;
+	if (reason != REASON_LIMIT && reason != REASON_MEMORY)
+		d->failed |= bit_of((size_t)(backend - f->route->backend));
 	/* This is for failover; once a second is enough, as the end of each flow is logged anyway. */
 	if (now_us - r->warned_us < US_PER_S)
 		return;
@@ -557,7 +567,7 @@ step(struct flow *f)
 			return VERDICT(GO_ON);
 		case HAVE_NONE:
 			if (!is_any_under_way(f))
-				return VERDICT_CONNECT_FAILED(d->last);
+				return all_failed(f);
 			d->next_us = d->deadline_us;
 			flow_wake_at(f, d->next_us);
 			return VERDICT(GO_ON);
@@ -628,6 +638,41 @@ note_slower(struct flow *f, const struct attempt *a)
 		attempt_failed(f, a, ETIMEDOUT);
 }
 
+static bool
+is_tried(const struct flow *f, size_t backend)
+{
+	const struct attempt *a;
+
+	if (transport_is_open(&f->leg[BACKEND].transport) && f->dial->own.target.backend == backend)
+		return true;
+	TAILQ_FOREACH(a, &f->dial->parallel, link)
+		if (a->target.backend == backend)
+			return true;
+	return false;
+}
+
+/* All addresses of a backend before that of t (NULL: of any) have failed. */
+static void
+judge_backends(struct flow *f, const struct target *t)
+{
+	struct dial *d = f->dial;
+	const size_t n = t != NULL ? t->backend : f->route->n_backend;
+
+	for (size_t i = 0; i < n; i++)
+		if ((d->failed & bit_of(i)) != 0 && (t == NULL || !is_tried(f, i)))
+			backend_failed(f, i, d->last);
+	if (t != NULL)
+		backend_answered(f, t->backend);
+}
+
+/* No attempt is left. */
+static struct verdict
+all_failed(struct flow *f)
+{
+	judge_backends(f, NULL);
+	return VERDICT_CONNECT_FAILED(f->dial->last);
+}
+
 /* An attempt has connected, and its socket is the flow's leg. */
 static struct verdict
 connected(struct flow *f, const struct target *t)
@@ -638,6 +683,7 @@ connected(struct flow *f, const struct target *t)
 	counter_add(&counters_of(f)->connects[CONNECT_OK], 1);
 	histogram_add(&counters_of(f)->connect, now_us - f->began_us);
 	failed_forget(&f->relay->failed, &t->address, now_us);
+	judge_backends(f, t);
 	TAILQ_FOREACH(a, &f->dial->parallel, link)
 		note_slower(f, a);
 	f->backend = t->address;
@@ -722,7 +768,7 @@ dial_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 		    "no reply from the resolver in time");
 	} else if (now_us >= d->deadline_us) {
 		time_out_attempts(f);
-		v = VERDICT_CONNECT_FAILED(d->last);
+		v = all_failed(f);
 	} else if (now_us >= d->next_us) {
 		if (d->is_last_of_backend && f->route->failover_after_ms == 0)
 			time_out_attempts(f);

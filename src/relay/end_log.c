@@ -3,6 +3,7 @@
 
 #include "relay/ending.h"
 #include "relay/preface.h"
+#include "stent/events.h"
 #include "stent/log.h"
 
 /* Round trips are known in microseconds and logged in milliseconds. */
@@ -66,7 +67,7 @@ end_log(const struct flow *f)
 
 	const enum log_level level = reason_is_death((enum close_reason)f->reason) ? LEVEL_WARN : LEVEL_INFO;
 
-	if (!log_wants(level))
+	if (!log_wants(level) && !events_want(EVENT_FLOW_END))
 		return;
 	flow_describe(f, &i);
 	flow_info_add_kernel(&i);
@@ -91,4 +92,5 @@ end_log(const struct flow *f)
 	fields[n++] = LOG_MS("backend_idle", i.leg[BACKEND].idle_ms);
 	n += add_tls(f, &i, client_tls, backend_tls, fields + n);
 	log_event(level, "flow end", fields, n);
+	events_say(EVENT_FLOW_END, fields, n);
 }

@@ -29,6 +29,13 @@ bool ending_check(struct flow *f, struct ending *e, int64_t now_us);
 void cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len);
 void cancel_free_all(struct relay *r);
 
+/* suspect.c */
+void suspect_forget(struct relay *r, const struct flow *f);	/* it is gone from the list of flows */
+
+/* backends.c */
+void backend_failed(struct flow *f, size_t backend, enum close_reason reason);	/* at none of its addresses an answer */
+void backend_answered(struct flow *f, size_t backend);
+
 /* listing.c, end_log.c */
 void flow_describe(const struct flow *f, struct flow_info *info);
 void end_log(const struct flow *f);

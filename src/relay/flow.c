@@ -21,6 +21,7 @@
 #include "relay/pump.h"
 #include "relay/session.h"
 #include "relay/shared.h"
+#include "stent/events.h"
 #include "stent/log.h"
 
 #define HALF_CLOSED_IDLE_S 25	/* limit before the first probe; the same as the default of keepalive */
@@ -185,6 +186,7 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	counter_add(&counters_of(f)->flows_open, (uint64_t)-1);
 	if (r->list_next == f)
 		r->list_next = TAILQ_NEXT(f, link);
+	suspect_forget(r, f);
 	TAILQ_REMOVE(&r->flows, f, link);
 	TAILQ_INSERT_TAIL(&r->dead, f, link);
 }
@@ -352,6 +354,14 @@ opened(struct flow *f, struct preface *p)
 		    LOG_TEXT("client", address_text(&f->client, client)),
 		    LOG_TEXT("backend", address_text(&f->backend, backend)),
 		}, 4);
+	if (events_want(EVENT_FLOW_BEGIN))
+		events_say(EVENT_FLOW_BEGIN, (struct log_field[]){
+		    LOG_INT("id", f->id),
+		    LOG_TEXT("route", f->route->name),
+		    LOG_TEXT("protocol", session_protocol(f)),
+		    LOG_TEXT("client", address_text(&f->client, client)),
+		    LOG_TEXT("backend", address_text(&f->backend, backend)),
+		}, 5);
 	if (p != NULL)		/* it has used up their edges */
 		leg_of(f, CLIENT)->readable = leg_of(f, BACKEND)->readable = true;
 	r = f->route->codec != NULL ? session_open(f, p, now) : 0;

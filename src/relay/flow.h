@@ -36,6 +36,7 @@ struct leg {
 	bool bulk : 1;		/* reads are large: use splice() */
 	bool stalled : 1;	/* its window is closed: TCP_USER_TIMEOUT is off meanwhile */
 	bool dead : 1;		/* its socket is only read, for what is left */
+	bool suspect : 1;	/* half of the time until it is dead is over, and that was told: suspect.c */
 	bool urgent : 1;	/* an urgent byte is among those to be read */
 	bool truncated : 1;	/* its FIN came without a close_notify before it */
 	bool reset_at_close : 1;	/* a FIN would make a truncated message look complete: the kernel resets it if this process is killed */

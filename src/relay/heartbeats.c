@@ -11,6 +11,7 @@
 #include "relay/pump.h"
 #include "relay/session.h"
 #include "relay/shared.h"
+#include "stent/events.h"
 #include "stent/log.h"
 
 /* The kind that `auto` means. `line` pings where its settings name a reply. */
@@ -277,15 +278,31 @@ static void
 note_miss(const struct flow *f, enum side s, const struct heartbeat_policy *p)
 {
 	char client[ADDRESS_TEXT_MAX];
+	const struct log_field fields[] = {
+		LOG_INT("id", f->id),
+		LOG_TEXT("route", f->route->name),
+		LOG_TEXT("client", address_text(&f->client, client)),
+		LOG_TEXT("side", side_name(s)),
+		LOG_INT("misses", f->session->heartbeat[s].misses),
+		LOG_INT("of", p->misses),
+	};
 
-	log_event(LEVEL_INFO, "heartbeat missed", (struct log_field[]){
-	    LOG_INT("id", f->id),
-	    LOG_TEXT("route", f->route->name),
-	    LOG_TEXT("client", address_text(&f->client, client)),
-	    LOG_TEXT("side", side_name(s)),
-	    LOG_INT("misses", f->session->heartbeat[s].misses),
-	    LOG_INT("of", p->misses),
-	}, 6);
+	counter_add(&counters_of(f)->misses[s], 1);
+	if (f->session->heartbeat[s].misses == 1)	/* the others follow from it */
+		log_event(LEVEL_INFO, "heartbeat missed", fields, 6);
+	events_say(EVENT_HEARTBEAT_MISSED, fields, 6);
+}
+
+bool
+heartbeats_are_half_missed(const struct flow *f, enum side s, int64_t now_us)
+{
+	const struct heartbeat_leg *h = f->session != NULL ? &f->session->heartbeat[s] : NULL;
+	struct heartbeat_policy p;
+
+	if (h == NULL || f->session->codec == NULL || h->timeout_from_us == 0 || h->replied == 0 || h->mute)
+		return false;
+	p = policy_of(f, s);
+	return 2 * (h->misses * p.timeout_us + now_us - h->timeout_from_us) >= p.misses * p.timeout_us && p.misses > 0;
 }
 
 static void
@@ -381,8 +398,6 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	o = heartbeat_decide(h, &p, &facts, now_us);
 	*again_us = o.again_us;
 	if (o.missed)
-		counter_add(&counters_of(f)->misses[s], 1);
-	if (o.missed && h->misses == 1)
 		note_miss(f, s, &p);
 	if (o.went_mute)
 		note_mute(f, s);

@@ -74,6 +74,7 @@ relay_free(struct relay *r)
 		free_pipe(r, p);
 	}
 	assert(r->n_pipes == 0);	/* no backlog holds one */
+	timer_disarm(r->timers, &r->watch.timer);
 	refusals_free(r);
 	resolver_free(r->resolver);
 	timers_free(r->timers);

@@ -11,6 +11,7 @@
 #include "relay/pump.h"
 #include "relay/session.h"
 #include "relay/shared.h"
+#include "stent/events.h"
 #include "stent/log.h"
 
 const struct codec *
@@ -55,16 +56,19 @@ enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 {
 	char client[ADDRESS_TEXT_MAX];
 
+	const struct log_field fields[] = {
+		LOG_INT("id", f->id),
+		LOG_TEXT("route", f->route->name),
+		LOG_TEXT("client", address_text(&f->client, client)),
+		LOG_TEXT("protocol", session_codec(f->session)->name),
+		LOG_TEXT("reason", out->passthrough),
+		LOG_TEXT("from", side_name(from)),
+		LOG_INT("offset", f->leg[from].bytes + codec_emitted(out) + out->early),
+	};
+
 	passthrough_add(counters_of(f)->passthrough, out->passthrough, 1);
-	log_event(LEVEL_INFO, "protocol passthrough", (struct log_field[]){
-	    LOG_INT("id", f->id),
-	    LOG_TEXT("route", f->route->name),
-	    LOG_TEXT("client", address_text(&f->client, client)),
-	    LOG_TEXT("protocol", session_codec(f->session)->name),
-	    LOG_TEXT("reason", out->passthrough),
-	    LOG_TEXT("from", side_name(from)),
-	    LOG_INT("offset", f->leg[from].bytes + codec_emitted(out) + out->early),
-	}, 7);
+	log_event(LEVEL_INFO, "protocol passthrough", fields, 7);
+	events_say(EVENT_PASSTHROUGH, fields, 7);
 	f->session->codec = NULL;
 	f->session->passthrough = out->passthrough;
 }

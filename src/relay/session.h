@@ -45,6 +45,7 @@ int64_t heartbeats_gap_us(const struct flow *f, enum side s);	/* how long side s
 bool heartbeats_are_fresh(const struct flow *f, enum side s, int64_t now_us);
 /* Side s has closed, by a FIN or a reset: judges whether a heartbeat was the cause. */
 void heartbeats_judge_end(struct flow *f, enum side s, int64_t now_us);
+bool heartbeats_are_half_missed(const struct flow *f, enum side s, int64_t now_us);	/* half of the time to its death is over */
 void heartbeats_withdraw_trials(struct flow *f);	/* ends them undecided */
 const char *heartbeats_why_none(const struct flow *f, enum side s);	/* why side s gets none now; NULL: it gets them */
 

@@ -15,6 +15,31 @@
 
 #define NAMES_MORE 4096		/* limit of names that later settings may add */
 
+static uint64_t
+hash_backends(const struct route *route)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);	/* FNV-1a */
+
+	for (size_t i = 0; i < route->n_backend; i++)
+		for (const char *s = route->backend[i].text;; s++) {
+			hash = (hash ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
+			if (*s == '\0')
+				break;
+		}
+	return hash;
+}
+
+/* Of other backends nothing is known yet. */
+static void
+adopt_backends(struct route_shared *r, const struct route *route)
+{
+	const uint64_t hash = hash_backends(route);
+
+	if (hash != r->backends_hash)
+		__atomic_store_n(&r->backends_down, 0, __ATOMIC_RELAXED);
+	r->backends_hash = hash;
+}
+
 /* 0 or -ENOMEM. */
 static int
 add_name(struct relay_shared *s, const struct route *route)
@@ -29,6 +54,7 @@ add_name(struct relay_shared *s, const struct route *route)
 		return -ENOMEM;
 	}
 	r->codec = route->codec;
+	r->backends_hash = hash_backends(route);
 	s->routes[s->n_routes++] = r;
 	return 0;
 }
@@ -106,6 +132,7 @@ relay_shared_adopt(struct relay_shared *s, struct config *config)
 		if (slot == s->n_routes && add_name(s, route) != 0)
 			return -ENOMEM;
 		route->slot = (unsigned)slot;
+		adopt_backends(s->routes[slot], route);
 	}
 	return 0;
 }

@@ -34,6 +34,8 @@ struct route_shared {
 	const struct codec *codec;	/* of the settings that came last */
 	struct trial trial[2];		/* of heartbeats to that side */
 	const char *logged[ROUTE_LOGGED];
+	uint64_t backends_down;		/* a set, by index: see backends.c; atomic */
+	uint64_t backends_hash;		/* of their texts, in the settings that came last */
 };
 
 struct relay_shared {
@@ -64,6 +66,11 @@ struct relay {
 	} cancels;
 	struct codec_out out, out_backend;	/* the second for a preface only, which writes to both sides at once */
 	uint64_t last_id;
+	struct {
+		struct timer timer;	/* armed while somebody wants to know: see suspect.c */
+		struct flow *next;	/* that is looked at */
+		int64_t began_us;	/* of this round */
+	} watch;
 	struct flow *list_next;		/* where a listing continues; NULL: none is in progress */
 	uint64_t list_last_id;		/* the last flow it shows */
 	uint32_t random;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "stent/clock.h"
+#include "stent/events.h"
 #include "stent/log.h"
 #include "stent/socket.h"
 #include "stent/spare.h"
@@ -104,6 +105,11 @@ refuse(struct listener *l, int fd, const struct address *client)
 	if (now_us - a->limit_warned_us < US_PER_S)
 		return;
 	a->limit_warned_us = now_us;
+	events_say(EVENT_LIMIT, (struct log_field[]){
+	    LOG_TEXT("route", l->route->name),
+	    LOG_INT("max_flows", a->max_flows),
+	    LOG_INT("refused", a->refused),
+	}, 3);
 	log_say(LEVEL_WARN, "max_flows = %d reached: new clients are reset (%llu since the start)", a->max_flows,
 	    (unsigned long long)a->refused);
 }

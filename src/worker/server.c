@@ -255,6 +255,12 @@ server_slot_name(const struct server *s, size_t slot)
 	return relay_shared_name(s->shared, slot);
 }
 
+bool
+server_backend_is_down(const struct server *s, size_t slot, size_t backend)
+{
+	return relay_backend_is_down(s->shared, slot, backend);
+}
+
 int
 server_max_flows(const struct server *s)
 {

@@ -159,6 +159,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 	take_given(w);
 	run_call(w);
 	watch_delay(w);
+	relay_watch(w->relay);
 }
 
 static void
@@ -369,6 +370,12 @@ worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg
 	while (!c.done)
 		pthread_cond_wait(&w->call_done, &w->lock);
 	pthread_mutex_unlock(&w->lock);
+}
+
+void
+worker_watch(struct worker *w)
+{
+	wake(w);
 }
 
 struct listing {

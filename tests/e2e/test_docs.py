@@ -12,6 +12,7 @@ DOCS = sorted(path for pattern in ("*.md", "docs/*.md", "docker/*.md", "tests/be
               for path in harness.ROOT.glob(pattern))
 README = harness.ROOT / "README.md"
 OPERATIONS = harness.ROOT / "docs" / "operations.md"
+EVENTS_DOC = harness.ROOT / "docs" / "events.md"
 PROTOCOLS = harness.ROOT / "docs" / "protocols.md"
 ARCHITECTURE = harness.ROOT / "docs" / "architecture.md"
 SAMPLE = harness.ROOT / "etc" / "stent.ini"
@@ -54,6 +55,12 @@ def test_every_metric_is_told_once(stent, echo):
     for name, inside in re.findall(r"^(\w+)(?:\{(.*)\})? ", text, re.MULTILINE):
         family = name if name in labels else re.sub("_(bucket|sum|count)$", "", name)
         assert set(re.findall(r'(\w+)="', inside)) - {"le"} == labels[family], name
+
+
+def test_every_event_is_told_once():
+    told = [name.strip("`") for name, _, _ in rows(EVENTS_DOC, "events")]
+    known = re.findall(r'^\tX\(\w+, "([a-z-]+)"\)', (harness.ROOT / "include/stent/events.h").read_text(), re.MULTILINE)
+    assert told == known and len(told) > 8
 
 
 def test_every_protocol_is_told():

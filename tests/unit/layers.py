@@ -25,7 +25,8 @@ ALLOWED = {
     "log": "",
 }
 # Headers without a source file of their name. "": types that all may use.
-OWNER = {"side": "", "clock": "", "utf8": "", "keepalive": "net", "demo": "demo", "tls": "transport", "negotiation": "codec"}
+OWNER = {"side": "", "clock": "", "utf8": "", "keepalive": "net", "demo": "demo", "tls": "transport", "negotiation": "codec",
+    "events": "log"}
 
 
 def owner_of(name, root):

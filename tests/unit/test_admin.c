@@ -670,6 +670,8 @@ test_metrics(void **state)
 	assert_non_null(strstr(text, "\nstent_passthrough_flows_total{route=\"pg\",reason=\"bad \\\"length\\\"\"} 1\n"));
 	assert_non_null(strstr(text, "\nstent_passthrough_flows_total{route=\"pg\",reason=\"other\"} 0\n"));
 	assert_non_null(strstr(text, "\nstent_flows_total{route=\"w\\\"<i>?\"} 0\n"));
+	assert_non_null(strstr(text, "\nstent_backend_up{route=\"pg\",backend=\"db1:5432\"} 1\n"));
+	assert_non_null(strstr(text, "\nstent_backend_up{route=\"pg\",backend=\"db2:5432\"} 0\n"));
 	assert_non_null(strstr(text, "\nstent_uptime_seconds 12.345\n"));
 	for (char *save, *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
 		char name[64], type[16];
