@@ -127,6 +127,7 @@ enum codec_trait {
 	CODEC_TAKES_TEXTS = 2,		/* heartbeat_send and heartbeat_expect */
 	CODEC_HAS_TRANSACTIONS = 4,	/* heartbeat_in_transaction */
 	CODEC_HAS_COMMENTS = 8,		/* heartbeat_text */
+	CODEC_HAS_DIRECT_TLS = 16,	/* backend.tls_start: its servers take TLS in two ways */
 };
 
 struct codec {

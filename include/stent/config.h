@@ -34,6 +34,10 @@ struct leg_settings {
 	int64_t idle_timeout_ms;
 	struct tls_settings tls;
 	struct tls_context *tls_context;	/* made from them; NULL: off */
+	struct {
+		int64_t cert_s;		/* when tls_cert expires: the certificate of its chain that is first to */
+		int64_t ca_s;		/* when tls_ca does: the last of its certificates */
+	} tls_expiry;			/* seconds since 1970; 0: none */
 };
 
 struct route {
@@ -103,6 +107,8 @@ int config_from_args(struct config **ret, const char *listen, const char *backen
 
 /* Prints the settings as a file with every default filled in (`stent check`). */
 void config_print(const struct config *c, FILE *out);
+/* Prints what TLS verifies and the certificates that it uses, as comments of such a file. */
+void config_print_certificates(const struct config *c, FILE *out);
 
 /* For people; for the documentation; for programs, as an object of "keys" and "protocols". */
 enum keys_format { KEYS_TEXT, KEYS_MARKDOWN, KEYS_JSON };

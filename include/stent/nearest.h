@@ -18,7 +18,7 @@ void nearest_offer(struct nearest *n, const char *right);
 /* NULL: none is near enough. Belongs to n. */
 const char *nearest_best(const struct nearest *n);
 
-/* What a key or value of an earlier version is called now; NULL: it never was one. */
+/* What a key of an earlier version or of another program is called here; NULL: it is none. */
 const char *nearest_successor(const char *word);
 
 #endif

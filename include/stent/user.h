@@ -10,6 +10,9 @@
 /* The user to change to. False: stay as we are, since user is NULL, root or unknown, or we are not root. */
 bool user_is_to_change(const char *user, uid_t *uid, gid_t *gid);
 
+/* Whether that user, without supplementary groups, may read a file: 0 or -errno. Only for root; from any thread. */
+int user_access(uid_t uid, gid_t gid, const char *path);
+
 /*
  * Sets no_new_privs. With give_up_root, also empties the capability sets that
  * survive a change of the user (bounding, inheritable, ambient). Each thread has

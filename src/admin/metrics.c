@@ -29,20 +29,8 @@
 #include "stent/utf8.h"
 #include "stent/worker.h"
 
-/* A route and its counters. */
-struct row {
-	const char *route;
-	struct relay_counters sum;
-};
-
-struct rows {
-	struct evbuffer *out;
-	struct row *row;
-	size_t n;
-};
-
-static void
-head(struct evbuffer *out, const char *name, const char *type, const char *help)
+void
+metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
 {
 	evbuffer_add_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
@@ -50,13 +38,12 @@ head(struct evbuffer *out, const char *name, const char *type, const char *help)
 static void
 single(struct evbuffer *out, const char *name, const char *type, const char *help, uint64_t value)
 {
-	head(out, name, type, help);
+	metrics_head(out, name, type, help);
 	evbuffer_add_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
-/* A label's value: backslash and quote are escaped; what is not printable becomes a question mark. */
-static void
-add_label(struct evbuffer *out, const char *text)
+void
+metrics_label(struct evbuffer *out, const char *text)
 {
 	for (size_t len; *text != '\0'; text += len > 0 ? len : 1) {
 		len = utf8_fit(text);
@@ -67,12 +54,11 @@ add_label(struct evbuffer *out, const char *text)
 	}
 }
 
-/* `name{route="R"`: what follows begins with a comma or closes the brace. */
-static void
-begin(struct rows *r, const char *name, const struct row *row)
+void
+metrics_begin(struct rows *r, const char *name, const struct row *row)
 {
 	evbuffer_add_printf(r->out, "%s{route=\"", name);
-	add_label(r->out, row->route);
+	metrics_label(r->out, row->route);
 	evbuffer_add(r->out, "\"", 1);
 }
 
@@ -80,9 +66,9 @@ begin(struct rows *r, const char *name, const struct row *row)
 static void
 by_route(struct rows *r, const char *name, const char *type, const char *help, size_t offset)
 {
-	head(r->out, name, type, help);
+	metrics_head(r->out, name, type, help);
 	for (size_t i = 0; i < r->n; i++) {
-		begin(r, name, &r->row[i]);
+		metrics_begin(r, name, &r->row[i]);
 		evbuffer_add_printf(r->out, "} %" PRIu64 "\n", *(const uint64_t *)(const void *)((const char *)&r->row[i].sum + offset));
 	}
 }
@@ -91,12 +77,12 @@ by_route(struct rows *r, const char *name, const char *type, const char *help, s
 static void
 by_side(struct rows *r, const char *name, const char *help, size_t offset)
 {
-	head(r->out, name, "counter", help);
+	metrics_head(r->out, name, "counter", help);
 	for (size_t i = 0; i < r->n; i++)
 		for (enum side s = CLIENT; s <= BACKEND; s++) {
 			const uint64_t *value = (const uint64_t *)(const void *)((const char *)&r->row[i].sum + offset);
 
-			begin(r, name, &r->row[i]);
+			metrics_begin(r, name, &r->row[i]);
 			evbuffer_add_printf(r->out, ",side=\"%s\"} %" PRIu64 "\n", side_name(s), value[s]);
 		}
 }
@@ -106,10 +92,10 @@ ends(struct rows *r)
 {
 	static const char name[] = "stent_flows_ended_total";
 
-	head(r->out, name, "counter", "Flows that ended, by close reason.");
+	metrics_head(r->out, name, "counter", "Flows that ended, by close reason.");
 	for (size_t i = 0; i < r->n; i++)
 		for (size_t reason = REASON_NONE + 1; reason < REASON_COUNT; reason++) {
-			begin(r, name, &r->row[i]);
+			metrics_begin(r, name, &r->row[i]);
 			evbuffer_add_printf(r->out, ",reason=\"%s\"} %" PRIu64 "\n", reason_text((enum close_reason)reason),
 			    r->row[i].sum.flows_ended[reason]);
 		}
@@ -121,7 +107,7 @@ deaths(struct rows *r)
 {
 	static const char name[] = "stent_peer_deaths_total";
 
-	head(r->out, name, "counter", "Flows that ended because this side was found to be dead: probes, sent bytes or heartbeats unanswered, or unreachable.");
+	metrics_head(r->out, name, "counter", "Flows that ended because this side was found to be dead: probes, sent bytes or heartbeats unanswered, or unreachable.");
 	for (size_t i = 0; i < r->n; i++) {
 		uint64_t dead[2] = { 0, 0 };
 
@@ -129,7 +115,7 @@ deaths(struct rows *r)
 			if (reason_is_death((enum close_reason)reason))
 				dead[reason >= REASON_BACKEND_FIN ? BACKEND : CLIENT] += r->row[i].sum.flows_ended[reason];
 		for (enum side s = CLIENT; s <= BACKEND; s++) {
-			begin(r, name, &r->row[i]);
+			metrics_begin(r, name, &r->row[i]);
 			evbuffer_add_printf(r->out, ",side=\"%s\"} %" PRIu64 "\n", side_name(s), dead[s]);
 		}
 	}
@@ -140,10 +126,10 @@ connects(struct rows *r)
 {
 	static const char name[] = "stent_connects_total";
 
-	head(r->out, name, "counter", "Attempts to connect to an address of a backend, by result.");
+	metrics_head(r->out, name, "counter", "Attempts to connect to an address of a backend, by result.");
 	for (size_t i = 0; i < r->n; i++)
 		for (size_t result = 0; result < CONNECT_RESULTS; result++) {
-			begin(r, name, &r->row[i]);
+			metrics_begin(r, name, &r->row[i]);
 			evbuffer_add_printf(r->out, ",result=\"%s\"} %" PRIu64 "\n", connect_result_text((enum connect_result)result),
 			    r->row[i].sum.connects[result]);
 		}
@@ -154,7 +140,7 @@ passthrough(struct rows *r)
 {
 	static const char name[] = "stent_passthrough_flows_total";
 
-	head(r->out, name, "counter", "Flows relayed as plain bytes because their protocol was not understood, by reason.");
+	metrics_head(r->out, name, "counter", "Flows relayed as plain bytes because their protocol was not understood, by reason.");
 	for (size_t i = 0; i < r->n; i++)
 		for (size_t p = 0; p < PASSTHROUGH_ROWS; p++) {
 			const struct passthrough_count *c = &r->row[i].sum.passthrough[p];
@@ -164,9 +150,9 @@ passthrough(struct rows *r)
 				reason = "other";	/* always present: no family is empty */
 			if (reason == NULL)
 				continue;
-			begin(r, name, &r->row[i]);
+			metrics_begin(r, name, &r->row[i]);
 			evbuffer_add_printf(r->out, ",reason=\"");
-			add_label(r->out, reason);
+			metrics_label(r->out, reason);
 			evbuffer_add_printf(r->out, "\"} %" PRIu64 "\n", c->flows);
 		}
 }
@@ -186,7 +172,7 @@ begin_series(struct rows *r, const struct series *s, const char *suffix)
 	evbuffer_add_printf(r->out, "%s%s{", s->name, suffix);
 	if (s->row != NULL) {
 		evbuffer_add_printf(r->out, "route=\"");
-		add_label(r->out, s->row->route);
+		metrics_label(r->out, s->row->route);
 		evbuffer_add_printf(r->out, "\"%s", s->label[0] != '\0' ? "," : "");
 	}
 	evbuffer_add_printf(r->out, "%s", s->label);
@@ -216,7 +202,7 @@ histograms(struct rows *r)
 {
 	static const char round_trip[] = "stent_heartbeat_round_trip_seconds", connect[] = "stent_connect_seconds";
 
-	head(r->out, round_trip, "histogram", "Time from a heartbeat to its reply.");
+	metrics_head(r->out, round_trip, "histogram", "Time from a heartbeat to its reply.");
 	for (size_t i = 0; i < r->n; i++)
 		for (enum side s = CLIENT; s <= BACKEND; s++) {
 			struct series series = { .name = round_trip, .row = &r->row[i] };
@@ -224,7 +210,7 @@ histograms(struct rows *r)
 			snprintf(series.label, sizeof(series.label), "side=\"%s\"", side_name(s));
 			histogram(r, &series, &r->row[i].sum.round_trip[s]);
 		}
-	head(r->out, connect, "histogram", "Time from an accepted client to a connected backend, all attempts together.");
+	metrics_head(r->out, connect, "histogram", "Time from an accepted client to a connected backend, all attempts together.");
 	for (size_t i = 0; i < r->n; i++)
 		histogram(r, &(struct series){ .name = connect, .row = &r->row[i] }, &r->row[i].sum.connect);
 }
@@ -234,10 +220,10 @@ workers(struct rows *r, const struct server *s)
 {
 	static const char flows[] = "stent_worker_flows", delay[] = "stent_worker_loop_delay_seconds";
 
-	head(r->out, flows, "gauge", "Flows that are open, by worker thread.");
+	metrics_head(r->out, flows, "gauge", "Flows that are open, by worker thread.");
 	for (size_t i = 0; i < server_workers(s); i++)
 		evbuffer_add_printf(r->out, "%s{worker=\"%zu\"} %d\n", flows, i, worker_flows(server_worker(s, i)));
-	head(r->out, delay, "histogram", "How late a worker's event loop was for a timer, ten a second while somebody scrapes.");
+	metrics_head(r->out, delay, "histogram", "How late a worker's event loop was for a timer, ten a second while somebody scrapes.");
 	for (size_t i = 0; i < server_workers(s); i++) {
 		struct series series = { .name = delay };
 		struct histogram h;
@@ -267,6 +253,7 @@ routes(struct rows *r)
 	connects(r);
 	histograms(r);
 	passthrough(r);
+	metrics_tls(r);
 }
 
 /* Who is told of events. */
@@ -282,7 +269,7 @@ told(struct evbuffer *out, const struct stream *events)
 	stream_read_figures(events, &f);
 	single(out, "stent_event_readers", "gauge", "Connections of stent events.", f.readers);
 	single(out, "stent_events_lost_total", "counter", "Events that readers were too slow for.", f.lost);
-	head(out, runs, "counter", "Events for the program of on_event, by result.");
+	metrics_head(out, runs, "counter", "Events for the program of on_event, by result.");
 	for (size_t i = 0; i < HOOK_RESULTS; i++)
 		evbuffer_add_printf(out, "%s{result=\"%s\"} %" PRIu64 "\n", runs, results[i], f.hooks[i]);
 }
@@ -293,26 +280,26 @@ backends(struct rows *r, const struct server *s)
 	static const char name[] = "stent_backend_up";
 	const struct config *c = server_config(s);
 
-	head(r->out, name, "gauge", "0: the last flow that tried this backend could connect to none of its addresses; else 1.");
+	metrics_head(r->out, name, "gauge", "0: the last flow that tried this backend could connect to none of its addresses; else 1.");
 	for (size_t i = 0; i < c->n_routes; i++)
 		for (size_t b = 0; b < c->routes[i].n_backend; b++) {
 			const struct row row = { .route = c->routes[i].name };
 
-			begin(r, name, &row);
+			metrics_begin(r, name, &row);
 			evbuffer_add_printf(r->out, ",backend=\"");
-			add_label(r->out, c->routes[i].backend[b].text);
+			metrics_label(r->out, c->routes[i].backend[b].text);
 			evbuffer_add_printf(r->out, "\"} %d\n", !server_backend_is_down(s, c->routes[i].slot, b));
 		}
 }
 
-/* A route that was removed from the settings is shown while it has flows. */
-static bool
-is_configured(const struct config *c, size_t slot)
+/* NULL: a route that was removed from the settings; it is shown while it has flows. */
+static const struct route *
+find_settings(const struct config *c, size_t slot)
 {
 	for (size_t i = 0; i < c->n_routes; i++)
 		if (c->routes[i].slot == slot)
-			return true;
-	return false;
+			return &c->routes[i];
+	return NULL;
 }
 
 void
@@ -320,9 +307,9 @@ metrics_write(struct evbuffer *out, struct server *s, const struct stream *event
 {
 	struct rows r = { .out = out, .row = calloc(server_slots(s), sizeof(*r.row)) };
 
-	head(out, "stent_build_info", "gauge", "Always 1; the label is the version.");
+	metrics_head(out, "stent_build_info", "gauge", "Always 1; the label is the version.");
 	evbuffer_add_printf(out, "stent_build_info{version=\"%s\"} 1\n", STENT_VERSION);
-	head(out, "stent_uptime_seconds", "gauge", "Seconds since the start.");
+	metrics_head(out, "stent_uptime_seconds", "gauge", "Seconds since the start.");
 	evbuffer_add_printf(out, "stent_uptime_seconds %.3f\n", (double)server_uptime_ms(s) / 1000);
 	single(out, "stent_draining", "gauge", "1 while draining: no new flows are accepted, open ones may end.",
 	    server_is_draining(s));
@@ -336,7 +323,8 @@ metrics_write(struct evbuffer *out, struct server *s, const struct stream *event
 	for (size_t i = 0; i < server_slots(s); i++) {
 		r.row[r.n].route = server_slot_name(s, i);
 		view_sum_slot(s, i, &r.row[r.n].sum);
-		r.n += is_configured(server_config(s), i) || r.row[r.n].sum.flows_open > 0;
+		r.row[r.n].settings = find_settings(server_config(s), i);
+		r.n += r.row[r.n].settings != NULL || r.row[r.n].sum.flows_open > 0;
 	}
 	backends(&r, s);
 	routes(&r);

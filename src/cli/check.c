@@ -15,6 +15,7 @@ cli_check(int argc, char **argv)
 	for (size_t i = 0; i < config->n_warnings; i++)
 		cli_error("%s", config->warnings[i]);
 	config_print(config, stdout);
+	config_print_certificates(config, stdout);
 	config_release(config);
 	return CLI_DONE;
 }

@@ -240,7 +240,7 @@ pg_skipped(void *state, enum side from, uint64_t n)
 
 const struct codec codec_postgres = {
 	.name = "postgres",
-	.traits = CODEC_HAS_TRANSACTIONS,
+	.traits = CODEC_HAS_TRANSACTIONS | CODEC_HAS_DIRECT_TLS,
 	.client_speaks = true,
 	.summary = "PostgreSQL, protocol 3",
 	.negotiation = &negotiation_postgres,

@@ -26,6 +26,11 @@ route_clear(struct route *r)
 	for (int side = CLIENT; side <= BACKEND; side++) {
 		free(r->codec_settings.heartbeat_send[side].data);
 		free(r->codec_settings.heartbeat_expect[side].data);
+		tls_context_release(r->leg[side].tls_context);
+		free(r->leg[side].tls.ca);
+		free(r->leg[side].tls.name);
+		free(r->leg[side].tls.cert);
+		free(r->leg[side].tls.key);
 	}
 	free(r->codec_settings.comment.data);
 	free(r->listen);

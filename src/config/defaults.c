@@ -64,7 +64,8 @@ resolve_routes(struct config *c, struct parsed *d)
 		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
 		for (int side = CLIENT; side <= BACKEND; side++)
 			resolve_user_timeout(&c->routes[routes].leg[side]);
-		resolve_heartbeats(&c->routes[routes++], d, s);
+		resolve_heartbeats(&c->routes[routes], d, s);
+		resolve_tls(&c->routes[routes++], d, s);
 	}
 	if (heads == 0 && !d->is_spoiled)
 		errors_add(&d->errors, d->last_line > 0 ? d->last_line : 1,

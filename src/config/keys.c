@@ -8,6 +8,7 @@
  * A key of a leg without the leg's name means both legs.
  */
 #include <assert.h>
+#include <openssl/prov_ssl.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -34,11 +35,20 @@ static const struct word on_dead[] = {
 	{ "notify", ON_DEAD_NOTIFY }, { "reset", ON_DEAD_RESET }, { "close", ON_DEAD_CLOSE }, { 0 },
 };
 
+static const struct word backend_tls[] = { { "off", TLS_OFF }, { "verify", TLS_VERIFY }, { "insecure", TLS_INSECURE }, { 0 } };
+static const struct word client_tls[] = { { "off", TLS_OFF }, { "accept", TLS_ACCEPT }, { "require", TLS_REQUIRE }, { 0 } };
+static const struct word tls_versions[] = { { "1.2", TLS1_2_VERSION }, { "1.3", TLS1_3_VERSION }, { 0 } };
+static const struct word tls_starts[] = { { "negotiate", false }, { "direct", true }, { 0 } };
+static const struct word system_ca[] = { { "system", 0 }, { 0 } };
+
 #define PROCESS(k, t, field) .name = k, .scope = SCOPE_PROCESS, .type = &type_##t, \
 	.offset = offsetof(struct config, field)
 #define ROUTE(k, t, field) .name = k, .scope = SCOPE_ROUTE, .type = &type_##t, \
 	.offset = offsetof(struct route, field)
 #define LEG(k, t, field) .name = k, .scope = SCOPE_LEG, .legs = BOTH_LEGS, .type = &type_##t, \
+	.offset = offsetof(struct route, leg) + offsetof(struct leg_settings, field), \
+	.stride = sizeof(struct leg_settings)
+#define ONE_LEG(side, k, t, field) .name = k, .scope = SCOPE_LEG, .legs = side##_LEG, .type = &type_##t, \
 	.offset = offsetof(struct route, leg) + offsetof(struct leg_settings, field), \
 	.stride = sizeof(struct leg_settings)
 #define LEG_BYTES(k, t, field) .name = k, .scope = SCOPE_LEG, .legs = BOTH_LEGS, .type = &type_##t, \
@@ -98,6 +108,9 @@ const struct key keys[] = {
 	{ ROUTE("dns_ttl", duration, dns_ttl_ms), .max = DAYS(1), .def = "10s",
 	  .help = "How long a resolved address is used before the name is looked up again; it stays "
 	    "in use while no name server replies" },
+	{ ROUTE("handshake_timeout", duration, handshake_timeout_ms), .min = 1, .max = HOURS(1), .def = "10s",
+	  .help = "Maximum time for the TLS handshake with each side, from its connection on, including what a protocol exchanges "
+	    "before it" },
 	{ ROUTE("urgent", flag, urgent), .def = "on",
 	  .help = "Relay TCP's urgent bytes (Oracle's break, Telnet, rlogin, old FTP); off: they are dropped, as for a "
 	    "program that does not request them" },
@@ -106,6 +119,29 @@ const struct key keys[] = {
 	    "one, else a reset; close: a FIN (a reset where a FIN would make a partial response look complete)" },
 	{ ROUTE("cancel_on_death", flag, cancel_on_death), .def = "on",
 	  .help = "Cancel the running query of a client that is dead or was cut off (kill, idle_timeout), where the protocol can" },
+
+	{ ONE_LEG(CLIENT, "tls", word, tls.mode), .words = client_tls, .def = "off",
+	  .help = "TLS toward clients, with tls_cert and tls_key. require: every client must use it; accept: those that ask for "
+	    "it get it, in a protocol where clients speak first or can ask" },
+	{ ONE_LEG(BACKEND, "tls", word, tls.mode), .words = backend_tls, .def = "off",
+	  .help = "TLS toward the backend. verify: its certificate must be of a trusted CA and for its name; insecure: encrypted, but "
+	    "anyone on the path can pose as the backend" },
+	{ ONE_LEG(CLIENT, "tls_ca", file, tls.ca), .words = off, .def = "off",
+	  .help = "CA certificates (PEM). Clients must show a certificate of one of them" },
+	{ ONE_LEG(BACKEND, "tls_ca", file, tls.ca), .words = system_ca, .def = "system",
+	  .help = "CA certificates (PEM) that are trusted to sign the backend's; system: those of the operating system" },
+	{ ONE_LEG(BACKEND, "tls_name", server_name, tls.name), .words = automatic, .def = "auto",
+	  .help = "The name sent to the backend (SNI) and looked for in its certificate; auto: the host written in backend, "
+	    "which may be an IP address; with backend = original the address" },
+	{ LEG("tls_cert", file, tls.cert), .words = off, .def = "off",
+	  .help = "The certificate (PEM) shown to this side, followed by the intermediate ones. Toward the backend: a client "
+	    "certificate" },
+	{ LEG("tls_key", file, tls.key), .words = off, .def = "off",
+	  .help = "The private key (PEM) of tls_cert, without a passphrase; it may be in the same file" },
+	{ LEG("tls_min", word, tls.min_version), .words = tls_versions, .def = "1.2",
+	  .help = "The oldest version of TLS that is accepted" },
+	{ ONE_LEG(BACKEND, "tls_start", choice, tls.direct), .words = tls_starts, .def = "negotiate",
+	  .help = "How TLS begins with protocol = postgres. negotiate: by SSLRequest; direct: at once (PostgreSQL 17 and later)" },
 
 	{ LEG("keepalive", keepalive, keepalive), .words = off, .def = "25s/10s/6",
 	  .help = "TCP keepalive probes: idle time before the first, interval, and how many unanswered before the "
@@ -166,6 +202,34 @@ key_find(const char *name)
 }
 
 const struct key *
+key_find_leg(const char *name, enum side side)
+{
+	for (const struct key *k = keys; k->name != NULL; k++)
+		if (k->scope == SCOPE_LEG && key_has_leg(k, side) && strcmp(k->name, name) == 0)
+			return k;
+	return NULL;
+}
+
+/* The legs that have a key of this name. */
+static unsigned
+legs_of(const char *name)
+{
+	unsigned legs = 0;
+
+	for (const struct key *k = keys; k->name != NULL; k++)
+		if (k->scope == SCOPE_LEG && strcmp(k->name, name) == 0)
+			legs |= k->legs;
+	return legs;
+}
+
+/* A key of its own for each leg, with other values: without the leg's name it would have none in common. */
+bool
+key_needs_leg(const struct key *k)
+{
+	return k->scope == SCOPE_LEG && k->legs != legs_of(k->name);
+}
+
+const struct key *
 key_read(const char *written, int *side)
 {
 	const struct key *k;
@@ -177,10 +241,10 @@ key_read(const char *written, int *side)
 		if (strncmp(written, side_name((enum side)s), len) != 0 || written[len] != '.')
 			continue;
 		*side = s;
-		k = key_find(written + len + 1);
-		return k != NULL && k->scope == SCOPE_LEG && key_has_leg(k, (enum side)s) ? k : NULL;
+		return key_find_leg(written + len + 1, (enum side)s);
 	}
-	return key_find(written);
+	k = key_find(written);
+	return k != NULL && !key_needs_leg(k) ? k : NULL;
 }
 
 const char *
@@ -215,6 +279,8 @@ find_former(const char *name)
 	return key_find(now != NULL ? now : name);
 }
 
+#define EITHER_LEG "client.%s\" or \"backend.%s"
+
 /* A right or former key after a wrong leg, or a leg's name before a key that has none. */
 static const char *
 meant_leg(const char *wrong, char buf[MEANT_MAX])
@@ -223,22 +289,24 @@ meant_leg(const char *wrong, char buf[MEANT_MAX])
 	const struct key *k = dot != NULL ? find_former(dot + 1) : NULL;
 	char prefix[NEAREST_MAX];
 	struct nearest n;
+	unsigned legs;
 
 	if (k == NULL || k->scope == SCOPE_PROCESS)
 		return NULL;
+	legs = legs_of(k->name);
 	snprintf(prefix, sizeof(prefix), "%.*s", (int)(dot - wrong), wrong);
 	nearest_start(&n, prefix);
 	for (int s = CLIENT; s <= BACKEND; s++)
-		if (k->scope == SCOPE_LEG && key_has_leg(k, (enum side)s))
+		if ((legs & 1U << s) != 0)
 			nearest_offer(&n, side_name((enum side)s));
 	if (k->scope != SCOPE_LEG)
 		snprintf(buf, MEANT_MAX, "%s", k->name);
 	else if (nearest_best(&n) != NULL)
 		snprintf(buf, MEANT_MAX, "%s.%s", nearest_best(&n), k->name);
-	else if (k->legs == BOTH_LEGS)
-		snprintf(buf, MEANT_MAX, "client.%s\" or \"backend.%s", k->name, k->name);
+	else if (legs == BOTH_LEGS)
+		snprintf(buf, MEANT_MAX, EITHER_LEG, k->name, k->name);
 	else
-		snprintf(buf, MEANT_MAX, "%s.%s", side_name(k->legs == CLIENT_LEG ? CLIENT : BACKEND), k->name);
+		snprintf(buf, MEANT_MAX, "%s.%s", side_name(legs == CLIENT_LEG ? CLIENT : BACKEND), k->name);
 	return buf;
 }
 
@@ -260,7 +328,10 @@ key_meant(const char *wrong, bool of_process, bool of_route, char buf[MEANT_MAX]
 	}
 	if (nearest_best(&n) == NULL)
 		return NULL;
-	snprintf(buf, MEANT_MAX, "%s", nearest_best(&n));
+	if (key_find(nearest_best(&n)) != NULL && key_needs_leg(key_find(nearest_best(&n))))
+		snprintf(buf, MEANT_MAX, EITHER_LEG, nearest_best(&n), nearest_best(&n));
+	else
+		snprintf(buf, MEANT_MAX, "%s", nearest_best(&n));
 	return buf;
 }
 

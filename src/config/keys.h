@@ -80,6 +80,10 @@ key_has_leg(const struct key *k, enum side side)
 #define KEY_FORM_MAX 96
 
 const struct key *key_find(const char *name);
+/* The key of that leg. */
+const struct key *key_find_leg(const char *name, enum side side);
+/* True: it is always written with a leg's name before it, as the other leg's key of that name is another one. */
+bool key_needs_leg(const struct key *k);
 
 /*
  * Reads a name as it may stand in a section: with a leg's name before it or
@@ -106,5 +110,7 @@ extern const struct type type_duration, type_heartbeat, type_count, type_word, t
 extern const struct type type_log, type_path, type_admin, type_token, type_hosts, type_user, type_listen, type_backend;
 extern const struct type type_exec, type_events;	/* on_event.c */
 extern const struct type type_protocol, type_bytes, type_line, type_comment;
+/* In tls_values.c. */
+extern const struct type type_file, type_server_name, type_choice;
 
 #endif

@@ -24,6 +24,13 @@ void resolve_on_event(const struct config *c, struct parsed *d);
 void resolve_loops(const struct config *c, struct parsed *d);
 /* Checks and resolves the heartbeats of one route. */
 void resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s);
+/* Checks the TLS of one route, and makes its contexts. */
+void resolve_tls(struct route *r, struct parsed *d, const struct section *s);
+/* Reads the files of a leg, and makes its context if its keys are good together. */
+void resolve_certificates(struct route *r, struct parsed *d, const struct section *s, enum side side, bool is_good);
+/* "2027-02-01 12:00 UTC", of seconds since 1970. Returns buf. */
+#define DATE_MAX 32
+const char *date_text(int64_t at_s, char buf[DATE_MAX]);
 
 /*
  * Makes a config from complete parsed settings, and prints every error to errors.

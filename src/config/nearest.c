@@ -6,7 +6,7 @@
  * further off may still be an abbreviation ("pg" has its letters in "postgres"
  * in that order, and begins as it does), or the right word with more after it
  * ("warning" for "warn"), but that is a weaker hint. The strongest is a name
- * that was renamed: its successor always wins.
+ * that was renamed, or is one of another program: its successor always wins.
  */
 #include <assert.h>
 #include <ctype.h>
@@ -18,7 +18,7 @@
 
 #include "stent/nearest.h"
 
-/* Keys and values of earlier versions. */
+/* Keys and values of earlier versions, and what libpq and others call those of TLS. */
 static const struct {
 	const char *former, *now;
 } renamed[] = {
@@ -29,6 +29,16 @@ static const struct {
 	{ "ask", "ping" },
 	{ "ahead", "early" },
 	{ "farewell", "notify" },
+	{ "sslmode", "tls" }, { "ssl", "tls" },
+	{ "sslrootcert", "tls_ca" }, { "ssl_ca", "tls_ca" }, { "cafile", "tls_ca" }, { "tls_cafile", "tls_ca" },
+	{ "sslcert", "tls_cert" }, { "ssl_cert", "tls_cert" }, { "crt", "tls_cert" }, { "tls_certificate", "tls_cert" },
+	{ "sslkey", "tls_key" }, { "ssl_key", "tls_key" }, { "ssl_certificate_key", "tls_key" }, { "tls_private_key", "tls_key" },
+	{ "sni", "tls_name" }, { "tls_sni", "tls_name" }, { "servername", "tls_name" }, { "tls_servername", "tls_name" },
+	{ "tls_version", "tls_min" }, { "ssl_min_protocol_version", "tls_min" }, { "sslnegotiation", "tls_start" },
+	{ "on", "verify" }, { "on", "require" }, { "yes", "verify" }, { "yes", "require" }, { "true", "verify" }, { "true", "require" },
+	{ "verify", "require" }, { "require", "verify" }, { "required", "verify" }, { "prefer", "verify" }, { "prefer", "accept" }, { "allow", "accept" },
+	{ "optional", "accept" }, { "noverify", "insecure" }, { "no-verify", "insecure" }, { "skip-verify", "insecure" },
+	{ "disable", "off" }, { "none", "off" }, { "tlsv1.2", "1.2" }, { "TLSv1.2", "1.2" }, { "tlsv1.3", "1.3" }, { "TLSv1.3", "1.3" },
 };
 
 static unsigned
@@ -102,13 +112,15 @@ nearest_successor(const char *word)
 static bool
 is_successor(const char *word, const char *right)
 {
-	const char *dot = strchr(word, '.'), *now;
-	const size_t prefix = dot != NULL ? (size_t)(dot - word) + 1 : 0;
+	const char *dot = strchr(word, '.');
+	const size_t prefixes[] = { 0, dot != NULL ? (size_t)(dot - word) + 1 : 0 };
 
-	if (strncmp(word, right, prefix) != 0)
-		return false;
-	now = nearest_successor(word + prefix);
-	return now != NULL && strcmp(now, right + prefix) == 0;
+	for (size_t p = 0; p < 2; p++)
+		for (size_t i = 0; i < sizeof(renamed) / sizeof(renamed[0]); i++)
+			if (strncmp(word, right, prefixes[p]) == 0 && strcmp(renamed[i].former, word + prefixes[p]) == 0 &&
+			    strcmp(renamed[i].now, right + prefixes[p]) == 0)
+				return true;
+	return false;
 }
 
 void

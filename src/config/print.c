@@ -175,11 +175,11 @@ print_key_object(const struct key *k, FILE *out)
 {
 	static const char *const sections[] = { [SCOPE_PROCESS] = "stent", [SCOPE_ROUTE] = "route", [SCOPE_LEG] = "leg" };
 	char form[KEY_FORM_MAX], name[KEY_NAME_MAX], names[3 * KEY_NAME_MAX];
-	int len = snprintf(names, sizeof(names), "%s", k->name);
+	int len = key_needs_leg(k) ? 0 : snprintf(names, sizeof(names), "%s", k->name);
 
 	for (int side = CLIENT; k->scope == SCOPE_LEG && side <= BACKEND; side++)
 		if (key_has_leg(k, (enum side)side))
-			len += snprintf(names + len, sizeof(names) - (size_t)len, " %s", key_text(k, side, name));
+			len += snprintf(names + len, sizeof(names) - (size_t)len, "%s%s", len > 0 ? " " : "", key_text(k, side, name));
 	print_object(out, (const char *const[]){ "name", key_title(k, name), "names", names, "section", sections[k->scope],
 	    "value", key_form(k, form), "help", k->help, k->def != NULL ? "default" : NULL, k->def, NULL });
 }

@@ -12,6 +12,7 @@ intermediate authority. Every name that tests connect to is in `good`; the other
 import collections
 import datetime
 import ipaddress
+import os
 import pathlib
 import shutil
 import tempfile
@@ -74,6 +75,9 @@ class Certificates:
         self.ca = self._write("ca.pem", _pem(root.certificate))
         self.other_ca = self._write("other_ca.pem", _pem(other.certificate))
         self.good = self.make("good", *NAMES)
+        self.readable = self.make("readable", *NAMES)		# also by the user that stent becomes
+        if os.geteuid() == 0:
+            shutil.chown(self.readable.key, "nobody")
         self.name_only = self.make("name_only", "localhost")
         self.ip_only = self.make("ip_only", "127.0.0.1")
         self.wrong_name = self.make("wrong_name", "other.test")
