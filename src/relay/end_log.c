@@ -57,6 +57,12 @@ add_tls(const struct flow *f, const struct flow_info *i, char client[TLS_TEXT_MA
 	return n;
 }
 
+enum log_level
+end_log_level(enum close_reason r)
+{
+	return reason_is_death(r) || r == REASON_BACKEND_TLS ? LEVEL_WARN : LEVEL_INFO;
+}
+
 void
 end_log(const struct flow *f)
 {
@@ -65,7 +71,7 @@ end_log(const struct flow *f)
 	struct flow_info i;
 	size_t n = 0;
 
-	const enum log_level level = reason_is_death((enum close_reason)f->reason) ? LEVEL_WARN : LEVEL_INFO;
+	const enum log_level level = end_log_level((enum close_reason)f->reason);
 
 	if (!log_wants(level) && !events_want(EVENT_FLOW_END))
 		return;

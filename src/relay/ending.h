@@ -4,6 +4,7 @@
 
 #include "relay/flow.h"
 #include "stent/config.h"
+#include "stent/log.h"
 
 /* ending.c */
 struct ending {
@@ -39,6 +40,7 @@ void backend_answered(struct flow *f, size_t backend);
 /* listing.c, end_log.c */
 void flow_describe(const struct flow *f, struct flow_info *info);
 void end_log(const struct flow *f);
+enum log_level end_log_level(enum close_reason r);
 const char *flow_tls_cause(const struct flow *f);	/* why TLS failed on it, in words; "" if it did not */
 
 /* refusals.c */

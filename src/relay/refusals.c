@@ -36,7 +36,7 @@ log_count(struct bucket *k, const char *route, enum close_reason reason)
 {
 	if (k->unlogged == 0)
 		return;
-	log_event(reason_is_death(reason) ? LEVEL_WARN : LEVEL_INFO, "flows refused", (struct log_field[]){
+	log_event(end_log_level(reason), "flows refused", (struct log_field[]){
 	    LOG_TEXT("route", route),
 	    LOG_TEXT("reason", reason_text(reason)),
 	    LOG_INT("flows", k->unlogged),
