@@ -301,6 +301,94 @@ class RedisBenchmark(Queries):
     goal = Goal(1.15, ("stent tcp",))
 
 
+class TLS:
+    """A bench with TLS on some legs. The ends of the load that face them speak TLS as well."""
+    contestants = PEERS[1:]
+    goal = Goal(1.0, ("haproxy", "nginx"))
+    legs = ("client",)
+
+    def tls(self, bench, contestant):
+        """The contestant with these legs, and the words for the load."""
+        pem = measure.certificate(bench.work)
+        words = ["--tls", pem, *("--tls-" + leg for leg in self.legs)]
+        return Contestant(contestant.label, contestant.relay, dict(contestant.settings, tls=self.legs, pem=pem)), words
+
+    def load(self, bench, contestant, mode, *words):
+        contestant, more = self.tls(bench, contestant)
+        return super().load(bench, contestant, mode, *words, *more)
+
+
+class RoundTripsTLS(TLS, RoundTrips):
+    goal = TLS.goal
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.what += ", TLS toward the client"
+
+
+class ConnectionsTLS(TLS, Connections):
+    contestants, goal = TLS.contestants, Goal(1.05, ("haproxy", "nginx"))
+
+    def __init__(self, resumes):
+        self.resumes = resumes
+        self.name = "conn-tls-resumed" if resumes else "conn-tls"
+        self.what = "connections with TLS toward the client, %s (TLS 1.3, P-256), one 64-byte round trip" % (
+            "resumed" if resumes else "full handshakes")
+
+    def load(self, bench, contestant, mode, *words):
+        return super().load(bench, contestant, mode, *words, *(["--resume"] if self.resumes else []))
+
+
+class BulkTLS(TLS, Bulk):
+    contestants, goal = TLS.contestants, TLS.goal
+
+    def __init__(self, reverse):
+        self.reverse = reverse
+        self.name = "bulk-tls-down" if reverse else "bulk-tls"
+        self.what = "one-way bulk over 16 connections with TLS toward the client, %s" % (
+            "to the client" if reverse else "from the client")
+
+    def load(self, bench, contestant, mode, *words):
+        return super().load(bench, contestant, mode, *words, *(["--reverse"] if self.reverse else []))
+
+
+class IdleTLS(TLS, Idle):
+    contestants = TLS.contestants
+
+    def __init__(self, name, legs, limit):
+        self.name, self.legs, self.goal = name, legs, Goal(limit)
+        self.what = "%d flows with TLS on %s that have carried a message each way and stand" % (
+            MACHINE_FLOWS, "both legs" if len(legs) == 2 else "the client leg")
+
+    def once(self, bench, contestant):
+        contestant, words = self.tls(bench, contestant)
+        listen, backend = bench.ports()
+        with bench.relay(contestant.relay).start(listen, backend, **contestant.settings) as running:
+            load = measure.Load(bench.work, "idle", listen, backend, running.pids, "--conns", MACHINE_FLOWS, *words)
+            before = measure.private_bytes(running.pids)
+            with load.holding() as held:
+                time.sleep(SETTLE_S)
+                after = measure.private_bytes(running.pids)
+        return {"units": held.flows, "cost": (after - before) / held.flows}
+
+
+class HeartbeatsTLS(TLS, Heartbeats):
+    """Plain and TLS beside each other."""
+    name, what = "heartbeats-tls", "2000 WebSocket flows, both legs pinged every second, plain and with TLS on both legs"
+    contestants = [Contestant("stent plain", "stent", Heartbeats.contestants[0].settings),
+                   Contestant("stent tls", "stent", Heartbeats.contestants[0].settings)]
+    subject, goal = "stent tls", None
+    rounds, quick_rounds = 3, 1
+
+    def once(self, bench, contestant):
+        self.legs = ("client", "backend") if contestant.label == "stent tls" else ()
+        seconds = 4 if bench.quick else 6
+        return self.load(bench, contestant, "heartbeats", "--ws", "--conns", 2000, "--settle", 2, "--seconds", seconds)
+
+
 ALL = [RoundTrips("rtt-64", 64, 200000, 60000), RoundTrips("rtt-16k", 16384, 80000, 30000), Connections(), Bulk(),
        Idle(), IdleWebSocket(), IdleMachine(), WebSocketBulk(), Heartbeats(),
-       HeartbeatCPU(), HeartbeatLatency(), Pgbench(), RedisBenchmark()]
+       HeartbeatCPU(), HeartbeatLatency(), Pgbench(), RedisBenchmark(),
+       RoundTripsTLS("rtt-64-tls", 64, 100000, 40000), RoundTripsTLS("rtt-16k-tls", 16384, 40000, 20000),
+       ConnectionsTLS(False), ConnectionsTLS(True), BulkTLS(False), BulkTLS(True),
+       IdleTLS("idle-tls", ("client",), 12288), IdleTLS("idle-tls-both", ("client", "backend"), 24576), HeartbeatsTLS()]

@@ -4,7 +4,7 @@
  *
  * usage: load MODE --relay PORT --backend PORT [--pids P,P...] [--conns N]
  *             [--size BYTES] [--count N] [--seconds S] [--settle S] [--rate N]
- *             [--ws] [--raw-heartbeats]
+ *             [--ws] [--raw-heartbeats] [--tls PEM [--tls-client] [--tls-backend] [--resume]] [--reverse]
  *
  * The load listens on the backend's port itself: start it before the relay is used.
  */
@@ -41,6 +41,11 @@ static const struct option long_options[] = {
 	{ "rate", required_argument, NULL, 'f' },
 	{ "ws", no_argument, NULL, 'w' },
 	{ "raw-heartbeats", no_argument, NULL, 'e' },
+	{ "tls", required_argument, NULL, 'T' },
+	{ "tls-client", no_argument, NULL, 'C' },
+	{ "tls-backend", no_argument, NULL, 'B' },
+	{ "resume", no_argument, NULL, 'R' },
+	{ "reverse", no_argument, NULL, 'v' },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -49,7 +54,7 @@ usage(void)
 {
 	fprintf(stderr, "usage: load rtt|paced|conn|bulk|idle|heartbeats --relay PORT --backend PORT [--pids P,P...]\n"
 	    "            [--conns N] [--size BYTES] [--count N] [--seconds S] [--settle S] [--rate N]\n"
-	    "            [--ws] [--raw-heartbeats]\n");
+	    "            [--ws] [--raw-heartbeats] [--tls PEM [--tls-client] [--tls-backend] [--resume]] [--reverse]\n");
 	exit(2);
 }
 
@@ -78,6 +83,11 @@ set_option(struct options *o, int c, char *value)
 	case 'f': o->rate = atof(value); break;
 	case 'w': o->ws = true; break;
 	case 'e': o->raw_heartbeats = true; break;
+	case 'T': o->tls = value; break;
+	case 'C': o->tls_client = true; break;
+	case 'B': o->tls_backend = true; break;
+	case 'R': o->resume = true; break;
+	case 'v': o->reverse = true; break;
 	default: usage();
 	}
 }
@@ -104,6 +114,8 @@ main(int argc, char **argv)
 	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &files);
+	if (o.tls != NULL)
+		tls_setup(o.tls, o.resume);
 	modes[i].run(&o);
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define MAX_PIDS 16
 
@@ -22,6 +23,10 @@ struct options {
 	double settle;		/* heartbeats: how long before that, once all flows stand */
 	double rate;		/* paced: round trips a second */
 	bool ws;		/* a WebSocket upgrade first, messages in frames */
+	const char *tls;	/* a file with certificate and key; NULL: no TLS */
+	bool tls_client, tls_backend;	/* whose ends are inside TLS */
+	bool resume;		/* clients resume a session */
+	bool reverse;		/* bulk: from the backend to the clients */
 	bool raw_heartbeats;		/* heartbeats are any 8 bytes, answered by 8 bytes */
 	int pids[MAX_PIDS];	/* the relay's processes */
 	int n_pids;
@@ -41,6 +46,15 @@ int net_accept(int listen_fd);		/* -1: nobody waits */
 int net_connect(int port, unsigned n);	/* n chooses the source address: ports are few */
 void net_watch(int epoll_fd, int fd, uint32_t events, void *who);
 void net_send_all(int fd, const void *data, size_t n);	/* a few bytes into an empty socket */
+
+/* load_tls.c: the ends, plain or inside TLS after tls_begin(). As recv(), send(), shutdown() and close(). */
+void tls_setup(const char *pem, bool resumes);
+void tls_begin(int fd, bool client);
+uint64_t tls_resumed(void);		/* connections that have resumed a session and are closed */
+ssize_t end_recv(int fd, void *buf, size_t len);
+ssize_t end_send_some(int fd, const void *buf, size_t len);
+void end_fin(int fd);
+void end_gone(int fd);
 
 /* load_measure.c: the clock, the relay's CPU, the figures */
 int64_t now_ns(void);

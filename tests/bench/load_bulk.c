@@ -1,7 +1,7 @@
 /*
  * load_bulk.c - bulk: bytes as fast as they go, over `conns` connections.
  *
- * Plain: each client writes `size` bytes a call, the backend reads. With --ws
+ * Plain: each client writes `size` bytes a call, the backend reads (--reverse: the other way). With --ws
  * each connection is upgraded first, then both sides write frames of `size` payload
  * bytes at once, masked toward the backend, unmasked toward the client.
  *
@@ -63,7 +63,7 @@ end_send(struct end *e)
 
 	if (len > e->to_send)
 		len = (size_t)e->to_send;
-	n = send(e->fd, l.frame[e->client] + e->frame_at, len, MSG_NOSIGNAL);
+	n = end_send_some(e->fd, l.frame[e->client] + e->frame_at, len);
 	if (n < 0 && errno != EAGAIN)
 		die("send");
 	if (n > 0) {
@@ -74,13 +74,16 @@ end_send(struct end *e)
 		end_watch(e, false);
 }
 
-static void
+/* True: more may be decrypted already, of which no event tells. */
+static bool
 end_receive(struct end *e)
 {
-	ssize_t n = recv(e->fd, NULL, READ_MAX, MSG_TRUNC);
+	static uint8_t buf[READ_MAX];
+	const bool tls = e->client ? l.o->tls_client : l.o->tls_backend;
+	ssize_t n = tls ? end_recv(e->fd, buf, READ_MAX) : recv(e->fd, NULL, READ_MAX, MSG_TRUNC);
 
 	if (n < 0 && errno == EAGAIN)
-		return;
+		return false;
 	if (n <= 0)
 		fail("a connection ended in the middle");
 	if ((uint64_t)n > e->to_receive)
@@ -88,6 +91,7 @@ end_receive(struct end *e)
 	e->to_receive -= (uint64_t)n;
 	if (e->to_receive == 0)
 		l.busy--;
+	return tls && e->to_receive > 0;
 }
 
 static void
@@ -104,7 +108,8 @@ run(void)
 			if (events[i].events & EPOLLOUT)
 				end_send(e);
 			if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-				end_receive(e);
+				while (end_receive(e))
+					;
 		}
 	}
 }
@@ -118,7 +123,7 @@ transfer(uint64_t bytes)
 
 	for (int i = 0; i < l.n_ends; i++) {
 		struct end *e = &l.ends[i];
-		bool sends = e->client || l.o->ws, receives = !e->client || l.o->ws;
+		bool sends = e->client != l.o->reverse || l.o->ws, receives = e->client == l.o->reverse || l.o->ws;
 
 		e->to_send = sends ? frames * l.frame_len[e->client] : 0;
 		e->to_receive = receives ? frames * l.frame_len[!e->client] : 0;
@@ -138,7 +143,7 @@ expect(int fd, const char *text)
 	char buf[512];
 
 	while (got < len) {
-		ssize_t n = recv(fd, buf + got, len - got, 0);
+		ssize_t n = end_recv(fd, buf + got, len - got);
 
 		if (n < 0 && errno == EAGAIN)
 			continue;
@@ -167,11 +172,15 @@ open_pairs(void)
 	for (int i = 0; i < l.o->conns; i++) {
 		int client = net_connect(l.o->relay_port, (unsigned)i), backend;
 
-		while (send(client, ws_request, strlen(ws_request), MSG_NOSIGNAL) < 0)
+		if (l.o->tls_client)
+			tls_begin(client, true);
+		while (end_send_some(client, ws_request, strlen(ws_request)) < 0)
 			if (errno != EAGAIN)
 				die("send");
 		while ((backend = net_accept(l.listen_fd)) < 0)
 			usleep(200);
+		if (l.o->tls_backend)
+			tls_begin(backend, false);
 		expect(backend, ws_request);
 		net_send_all(backend, ws_response, strlen(ws_response));
 		expect(client, ws_response);

@@ -32,6 +32,7 @@ struct end {
 	int fd;
 	bool client;
 	bool begun;		/* client: it has said its first */
+	bool unsaid;		/* TLS: its handshake is under way */
 	enum step step;
 	size_t got;
 };
@@ -56,6 +57,8 @@ end_add(int fd, bool client)
 	e->fd = fd;
 	e->client = client;
 	e->step = l.o->ws ? UPGRADING : TALKING;
+	if (client ? l.o->tls_client : l.o->tls_backend)
+		tls_begin(fd, client);
 	net_watch(l.epoll_fd, fd, EPOLLIN | (client ? EPOLLOUT : 0) | EPOLLRDHUP | EPOLLET, e);
 	return e;
 }
@@ -72,11 +75,14 @@ client_open_next(void)
 static void
 end_say(struct end *e)
 {
-	if (e->step == TALKING)
-		net_send_all(e->fd, l.frame[e->client], l.frame_len[e->client]);
-	else
-		net_send_all(e->fd, e->client ? ws_request : ws_response,
-		    strlen(e->client ? ws_request : ws_response));
+	const char *upgrade = e->client ? ws_request : ws_response;
+	const bool talks = e->step == TALKING;
+	const size_t len = talks ? l.frame_len[e->client] : strlen(upgrade);
+	const ssize_t n = end_send_some(e->fd, talks ? (const char *)l.frame[e->client] : upgrade, len);
+
+	e->unsaid = n < 0 && errno == EAGAIN && l.o->tls != NULL;
+	if (!e->unsaid && n != (ssize_t)len)
+		fail("a small message was not taken whole");
 }
 
 /* What the end waits for has come whole. */
@@ -130,18 +136,20 @@ on_end(struct end *e, uint32_t events)
 		fail("the relay closed a flow that should stand");
 	if ((events & EPOLLOUT) && e->client && !e->begun) {	/* just connected */
 		e->begun = true;
-		end_say(e);
+		e->unsaid = true;
 	}
+	if (e->unsaid)
+		end_say(e);
 	while (events & EPOLLIN) {
 		room = e->step == STANDING ? sizeof(buf) : end_expects(e) - e->got;
-		n = recv(e->fd, buf, room, 0);
+		n = end_recv(e->fd, buf, room);
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n <= 0)
 			die("recv");
 		if (e->step == STANDING) {
 			end_answer(e, buf, (size_t)n);
-			if ((size_t)n < room)
+			if ((size_t)n < room && l.o->tls == NULL)
 				return;
 			continue;
 		}

@@ -86,7 +86,7 @@ net_watch(int epoll_fd, int fd, uint32_t events, void *who)
 void
 net_send_all(int fd, const void *data, size_t n)
 {
-	ssize_t sent = send(fd, data, n, MSG_NOSIGNAL);
+	ssize_t sent = end_send_some(fd, data, n);
 
 	if (sent < 0)
 		die("send");

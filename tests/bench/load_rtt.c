@@ -66,6 +66,8 @@ end_open(int fd, bool client)
 		die("calloc");
 	e->fd = fd;
 	e->client = client;
+	if (client ? l.o->tls_client : l.o->tls_backend)
+		tls_begin(fd, client);
 	net_watch(l.epoll_fd, fd, WATCH, e);
 	return e;
 }
@@ -73,7 +75,7 @@ end_open(int fd, bool client)
 static void
 end_close(struct end *e)
 {
-	close(e->fd);
+	end_gone(e->fd);
 	e->fd = -1;
 	e->next_dead = l.dead;
 	l.dead = e;
@@ -87,7 +89,7 @@ end_send(struct end *e)
 		ssize_t n;
 
 		memcpy(l.out, &e->stamp_out, sizeof(e->stamp_out));
-		n = send(e->fd, l.out + at, e->unsent, MSG_NOSIGNAL);
+		n = end_send_some(e->fd, l.out + at, e->unsent);
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n < 0)
@@ -151,7 +153,7 @@ conn_on_answer(struct end *e)
 {
 	e->left = 0;
 	e->closing = true;
-	shutdown(e->fd, SHUT_WR);
+	end_fin(e->fd);
 }
 
 static void
@@ -209,7 +211,7 @@ static bool
 end_read(struct end *e)
 {
 	size_t room = l.o->size - e->got;
-	ssize_t n = recv(e->fd, l.in, room, 0);
+	ssize_t n = end_recv(e->fd, l.in, room);
 
 	if (n < 0 && errno == EAGAIN)
 		return false;
@@ -224,7 +226,8 @@ end_read(struct end *e)
 	e->got += (size_t)n;
 	if (e->got == l.o->size)
 		end_got_message(e);
-	return (size_t)n == room;
+	/* more of a message may be decrypted already: no event will tell of it */
+	return (size_t)n == room || l.o->tls != NULL;
 }
 
 static void
@@ -242,8 +245,12 @@ on_end(struct end *e, uint32_t events)
 		while (end_read(e))
 			;
 	} else if (events & EPOLLIN) {
-		end_read(e);
+		while (end_read(e) && l.o->tls != NULL)
+			;
 	}
+	/* the handshake may have been waited for */
+	if (l.o->tls != NULL && e->fd >= 0)
+		end_send(e);
 }
 
 static void
@@ -383,13 +390,18 @@ conn_loop(uint64_t count)
 void
 mode_conn(const struct options *o)
 {
+	uint64_t before;
+
 	setup(o, o->count);
 	l.on_answer = conn_on_answer;
 	conn_loop(o->count / 10);
+	before = tls_resumed();
 
 	l.measuring = true;
 	measure_start(&l.m, o);
 	conn_loop(o->count);
 	measure_end(&l.m, o);
+	if (o->resume && tls_resumed() - before < o->count)
+		fail("not all connections resumed a session");
 	measure_print(&l.m, (double)o->count);
 }

@@ -8,7 +8,7 @@ import subprocess
 from relays import BenchError, LOAD_CORE, pin
 
 LOAD_TIMEOUT_S = 120
-SOURCES = ("load.c", "load_net.c", "load_measure.c", "load_ws.c", "load_rtt.c", "load_bulk.c", "load_idle.c")
+SOURCES = ("load.c", "load_net.c", "load_tls.c", "load_measure.c", "load_ws.c", "load_rtt.c", "load_bulk.c", "load_idle.c")
 CFLAGS = ("-O2 -g -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes "
           "-Wmissing-prototypes -Wvla -Wno-sign-conversion -Werror").split()
 
@@ -18,10 +18,26 @@ def build(work):
     here = os.path.dirname(os.path.abspath(__file__))
     cc = os.environ.get("CC", "cc")
     for name, sources in (("floor", ("floor.c",)), ("load", SOURCES)):
-        argv = [cc, *CFLAGS, "-o", os.path.join(work, name), *(os.path.join(here, s) for s in sources)]
+        argv = [cc, *CFLAGS, "-o", os.path.join(work, name), *(os.path.join(here, s) for s in sources),
+                *(("-lssl", "-lcrypto") if name == "load" else ())]
         done = subprocess.run(argv, capture_output=True, text=True)
         if done.returncode != 0:
             raise BenchError("%s cannot be built:\n%s" % (name, done.stderr))
+
+
+def certificate(work):
+    """A file with a self-signed certificate of 127.0.0.1 and its key (ECDSA P-256)."""
+    pem = os.path.join(work, "tls.pem")
+    if not os.path.exists(pem):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9",
+                        "-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", pem + ".key",
+                        "-out", pem + ".crt"], check=True, capture_output=True)
+        with open(pem, "w") as out:
+            for part in (".crt", ".key"):
+                with open(pem + part) as text:
+                    out.write(text.read())
+        os.chmod(pem, 0o644)
+    return pem
 
 
 def cpu_us(pids):

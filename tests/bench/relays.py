@@ -65,7 +65,8 @@ def children_of(pid):
 
 class Relay:
     """A relay under test. `settings` are what a bench asks for: splice, protocol, keys, heartbeat_rate; and `beside`, a
-    list with a second pair of ports, for stent with a protocol and keys of its own (beside_protocol, beside_keys)."""
+    list with a second pair of ports, for stent with a protocol and keys of its own (beside_protocol, beside_keys); and `tls`, the
+    legs that are TLS ("client", "backend"), with `pem`, certificate and key."""
     name = None
     program = None
 
@@ -176,8 +177,8 @@ defaults
 """
     route = """
 listen relay%(listen)d
-    bind 127.0.0.1:%(listen)d backlog 4096
-    server backend 127.0.0.1:%(backend)d
+    bind 127.0.0.1:%(listen)d backlog 4096 %(bind)s
+    server backend 127.0.0.1:%(backend)d %(server)s
 """
 
     def version(self):
@@ -187,8 +188,11 @@ listen relay%(listen)d
     def command(self, listen, backend, settings):
         tune, options = self.splicing[settings.get("splice")]
         text = self.config % {"options": options, "tune": tune}
+        tls = settings.get("tls", ())
+        legs = {"bind": "ssl crt %s" % settings["pem"] if "client" in tls else "",
+                "server": "ssl verify none" if "backend" in tls else ""}
         for ports in pairs(listen, backend, settings):
-            text += self.route % ports
+            text += self.route % dict(ports, **legs)
         return ["haproxy", "-db", "-f", self.write("haproxy.cfg", text)]
 
 
@@ -218,8 +222,9 @@ stream {
     route = """
     upstream backend%(backend)d { server 127.0.0.1:%(backend)d max_fails=0; }
     server {
-        listen 127.0.0.1:%(listen)d backlog=4096 so_keepalive=off;
+        listen 127.0.0.1:%(listen)d backlog=4096 so_keepalive=off %(ssl)s;
         proxy_pass backend%(backend)d;
+        %(more)s
     }
 """
     module = "/usr/lib/nginx/modules/ngx_stream_module.so"
@@ -235,11 +240,15 @@ stream {
 
     def command(self, listen, backend, settings):
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        tls, pem = settings.get("tls", ()), settings.get("pem")
+        more = "ssl_certificate %s; ssl_certificate_key %s; ssl_session_cache shared:tls:10m; ssl_protocols TLSv1.2 TLSv1.3;" % (
+            pem, pem) if "client" in tls else ""
+        more += " proxy_ssl on; proxy_ssl_protocols TLSv1.2 TLSv1.3;" if "backend" in tls else ""
         text = self.config % {
             "load": "load_module %s;" % self.module, "work": self.work,
             "user": "user root root;" if os.getuid() == 0 else "",
             "files": files, "connections": min(files, 18000),
-            "routes": "".join(self.route % ports for ports in pairs(listen, backend, settings)),
+            "routes": "".join(self.route % dict(ports, ssl="ssl" if "client" in tls else "", more=more) for ports in pairs(listen, backend, settings)),
             "buffer": "256k" if settings.get("splice") else "16k"}
         return ["nginx", "-p", self.work, "-e", os.path.join(self.work, "nginx-error.log"),
                 "-c", self.write("nginx.conf", text)]
@@ -274,7 +283,12 @@ protocol = %(protocol)s
 
     def command(self, listen, backend, settings):
         text = self.config % {"user": getpass.getuser()}
-        routes = [settings, {"protocol": settings.get("beside_protocol"), "keys": settings.get("beside_keys", {})}]
+        tls, keys = settings.get("tls", ()), dict(settings.get("keys", {}))
+        if "client" in tls:
+            keys.update({"client.tls": "require", "client.tls_cert": settings["pem"], "client.tls_key": settings["pem"]})
+        if "backend" in tls:
+            keys["backend.tls"] = "insecure"
+        routes = [dict(settings, keys=keys), {"protocol": settings.get("beside_protocol"), "keys": settings.get("beside_keys", {})}]
         for ports, route in zip(pairs(listen, backend, settings), routes):
             more = "".join("%s = %s\n" % item for item in route.get("keys", {}).items())
             text += self.route % dict(ports, protocol=route.get("protocol", "tcp"), more=more)
