@@ -94,7 +94,7 @@ def test_examples_of_settings_are_good(path, tmp_path):
 
 
 @every_document
-def test_settings_in_the_text_are_good(path, tmp_path, known_keys):
+def test_settings_in_the_text_are_good(path, tmp_path, known_keys, certificates):
     """`KEY = VALUE`, and `client.KEY` or `backend.KEY`; the words of a change log may be old ones."""
     if path.name == "CHANGELOG.md":
         return
@@ -110,7 +110,9 @@ def test_settings_in_the_text_are_good(path, tmp_path, known_keys):
             in_stent = f"[stent]\n{code}\n{ROUTE}"
             in_route = [f"{ROUTE}protocol = {p}\n{code}\n" for p in ("http", "tcp", "postgres")]
             own = "\n".join(line for line in (ROUTE + code).splitlines() if not line.startswith(f"{key} = ")) + f"\n{code}\n"
-            found = [good(text, tmp_path) for text in (in_stent, *in_route, own, own + "heartbeat = off\n")]
+            shown = f"client.tls_cert = {certificates.good.cert}\nclient.tls_key = {certificates.good.key}\n"
+            with_tls = (f"{ROUTE}protocol = postgres\n{code}\n{more}" for more in (shown, "backend.tls = verify\n"))
+            found = [good(text, tmp_path) for text in (in_stent, *in_route, own, own + "heartbeat = off\n", *with_tls)]
             assert True in found, f"`{code}`: {found}"
         tried += 1
     assert tried > 3 or path not in (README, PROTOCOLS, OPERATIONS)

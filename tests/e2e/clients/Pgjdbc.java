@@ -71,8 +71,8 @@ public class Pgjdbc {
 	}
 
 	static Connection connect(String port, String more) throws Exception {
-		return DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + port +
-		    "/postgres?user=postgres&sslmode=disable&gssEncMode=disable" + more);
+		return DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + port + "/postgres?gssEncMode=disable&" +
+		    System.getProperty("with", "user=postgres&sslmode=disable") + more);
 	}
 
 	/* Waits for one notification that is sent a while later; timeout: as getNotifications() takes it, -1: polled. */

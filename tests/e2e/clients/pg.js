@@ -3,7 +3,9 @@ const { Client, Pool } = require('pg');
 const { to, from } = require('pg-copy-streams');
 
 const [port, mode, number] = process.argv.slice(2).map((word, i) => (i === 1 ? word : Number(word)));
-const where = { host: '127.0.0.1', port, user: 'postgres', database: 'postgres' };
+const ca = process.env.TEST_TLS_CA;	// TLS, verified against this file
+const where = { host: '127.0.0.1', port, user: process.env.PGUSER || 'postgres', database: 'postgres',
+  ssl: ca ? { ca: require('fs').readFileSync(ca) } : false };
 const odd = [];
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const watch = (client) => ['notice', 'error', 'end'].forEach((event) =>

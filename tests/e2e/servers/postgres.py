@@ -55,6 +55,10 @@ class Owned:
         path.chmod(0o600)
         return path
 
+    def readable(self, value):
+        """A setting; of a file, a copy that the program may read."""
+        return self.write(value.name, value.read_text()) if isinstance(value, pathlib.Path) else value
+
     def spawn(self, *command):
         user = self.user
         if self.lab:		# only root may enter it
@@ -158,11 +162,25 @@ class Postgres(Owned):
         harness.wait_for(lambda: self.value("show ssl") == "on", what="TLS")
 
 
+    def use_certificate(self, pair):
+        """TLS with that certificate, and a role `app` (password pw) that gets in by TLS and SCRAM only."""
+        for path, name in ((pair.cert, "server.crt"), (pair.key, "server.key")):
+            (self.data / name).unlink(missing_ok=True)
+            self.write(f"data/{name}", path.read_text())
+        hba = self.data / "pg_hba.conf"
+        if "hostssl all app" not in hba.read_text():
+            hba.write_text("hostssl all app all scram-sha-256\nhostnossl all app all reject\n" + hba.read_text())
+            self.sql("set password_encryption = 'scram-sha-256'", "create role app login superuser password 'pw'")
+        self.sql("alter system set ssl = on", "select pg_reload_conf()")
+        harness.wait_for(lambda: self.value("show ssl") == "on", what="TLS")
+
+
 class PgBouncer(Owned):
     """In front of the server behind a port: one connection to it for all clients, lent a transaction at a time."""
 
-    def __init__(self, port):
+    def __init__(self, port, **keys):
         super().__init__("pgbouncer")
+        more = "".join(f"{key} = {self.readable(value)}\n" for key, value in keys.items())
         self.port = harness.free_port()
         users = self.write("users", f'"{OWNER}" ""\n')
         ini = self.write("ini", f"""
@@ -177,7 +195,7 @@ auth_file = {users}
 pool_mode = transaction
 default_pool_size = 1
 query_wait_timeout = 1
-""")
+{more}""")
         self.spawn("pgbouncer", ini)
         self.wait_ready()
 
@@ -188,14 +206,15 @@ query_wait_timeout = 1
 class PgPool(Owned):
     """A Pgpool-II in front of the server behind a port: each of its processes has one client and keeps a connection for it."""
 
-    def __init__(self, port):
+    def __init__(self, port, **keys):
         super().__init__("pgpool")
+        more = {key: self.readable(value) for key, value in keys.items()}
         self.port = harness.free_port()
         keys = {"listen_addresses": harness.HOST, "port": self.port, "socket_dir": self.directory, "pcp_socket_dir": self.directory,
                 "pcp_listen_addresses": harness.HOST, "pcp_port": harness.free_port(), "backend_hostname0": harness.HOST,
                 "backend_port0": port, "backend_clustering_mode": "raw", "num_init_children": 4, "max_pool": 1,
                 "connection_cache": "on", "sr_check_period": 0, "health_check_period": 0, "memory_cache_enabled": "off",
-                "pid_file_name": self.directory / "pid", "logdir": self.directory, "work_dir": self.directory}
+                "pid_file_name": self.directory / "pid", "logdir": self.directory, "work_dir": self.directory, **more}
         conf = self.write("pgpool.conf", "".join(f"{key} = '{value}'\n" for key, value in keys.items()))
         others = [self.write(name, "") for name in ("pcp.conf", "pool_hba.conf")]
         self.write("pool_passwd", "")
