@@ -30,7 +30,9 @@ written(void (*fn)(BIO *out, const X509 *x), const X509 *x)
 	fn(out, x);
 	len = BIO_get_mem_data(out, &data);
 	if (len >= 0)
-		text = strndup(len > 0 ? data : "", (size_t)len);
+		text = calloc((size_t)len + 1, 1);	/* data has no NUL */
+	if (text != NULL && len > 0)
+		memcpy(text, data, (size_t)len);
 	BIO_free(out);
 	return text;
 }
