@@ -44,9 +44,10 @@ def test_every_close_reason_is_told_once():
     assert sorted(told) == sorted(known)
 
 
-def test_every_metric_is_told_once(stent, echo):
+def test_every_metric_is_told_once(stent, echo, certificates):
     port = harness.free_port()
-    stent.route(echo.text, settings={"admin": f"127.0.0.1:{port}"})
+    stent.route(echo.text, settings={"admin": f"127.0.0.1:{port}"}, client__tls="require", client__tls_cert=certificates.good.cert,
+                client__tls_key=certificates.good.key)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5 * harness.SLOW) as answer:
         text = answer.read().decode()
     told = {(name.strip("`"), kind) for name, kind, _, _ in rows(OPERATIONS, "metrics")}
