@@ -20,8 +20,8 @@ enum cli_status {
 
 /* The options of a call; its other words are in argv. */
 struct cli_values {
-	const char *config, *control, *sort, *format, *route, *kind;	/* NULL: not given */
-	bool json, now, once, web;
+	const char *config, *control, *sort, *format, *route, *kind, *duration;	/* NULL: not given */
+	bool json, now, once, web, dry_run;
 };
 
 /* An option of a command: how it is read, and what help, man page and completion show. */
@@ -80,6 +80,9 @@ int cli_demo(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_drain(int argc, char **argv);
 int cli_events(int argc, char **argv);
+int cli_pause(int argc, char **argv);
+int cli_reload(int argc, char **argv);
+int cli_resume(int argc, char **argv);
 int cli_healthcheck(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_kill(int argc, char **argv);

@@ -105,6 +105,22 @@ int config_read(struct config **ret, const char *path, FILE *errors);
 int config_from_args(struct config **ret, const char *listen, const char *backend,
     char *const options[], size_t n_options, FILE *errors);
 
+/* A key whose value is another in settings that replace others. */
+struct config_change {
+	const char *route;		/* NULL: of the process */
+	const char *key;		/* NULL: the route is new (from is NULL), or removed (to is NULL) */
+	const char *from, *to;		/* values as in a file; NULL: not set */
+	bool needs_restart;		/* it stays as it is until then */
+};
+/* Calls visit for each, in the order of the table of keys. 0 or -ENOMEM. */
+int config_compare(const struct config *from, const struct config *to,
+    void (*visit)(const struct config_change *change, void *arg), void *arg);
+/* Gives settings the values of those that run, where a change needs a restart. 0 or -ENOMEM. */
+int config_keep(struct config *next, const struct config *running);
+
+/* Reads a duration as in a file: "90s". 0 or -EINVAL. */
+int config_read_duration(const char *text, int64_t *ms);
+
 /* Prints the settings as a file with every default filled in (`stent check`). */
 void config_print(const struct config *c, FILE *out);
 /* Prints what TLS verifies and the certificates that it uses, as comments of such a file. */

@@ -40,6 +40,8 @@ int endpoint_parse(struct endpoint *ep, const char *text, enum endpoint_use use,
 void endpoint_clear(struct endpoint *ep);
 /* A host's name: letters, digits, - and _ in labels of 1 to 63 characters; a dot may end it. */
 bool endpoint_is_name(const char *name);
+/* True when they are the same address, however it was written. */
+bool endpoint_same(const struct endpoint *a, const struct endpoint *b);
 /* True when two listeners cannot both be bound (a wildcard clashes with any address of its port). */
 bool endpoint_clash(const struct endpoint *a, const struct endpoint *b);
 

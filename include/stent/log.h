@@ -31,6 +31,14 @@ int log_give(uid_t user, gid_t group);
  * for lines that are left. Call it after root is given up. 0 or -errno.
  */
 int log_start_thread(void);
+/*
+ * Settings that replace others. The new file or daemon is opened by log_prepare(), which may fail: 0 or -errno, nothing
+ * has changed. log_commit() uses it from the next lines on, level and format at once, and frees c, as log_abandon() does.
+ */
+struct log_change;
+int log_prepare(struct log_change **ret, const struct log_settings *s);
+void log_commit(struct log_change *c);
+void log_abandon(struct log_change *c);	/* NULL is fine */
 /* Reopens the file by its name, after a rotation. On failure keeps the old one and logs that. */
 void log_reopen(void);
 void log_close(void);

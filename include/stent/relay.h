@@ -55,7 +55,7 @@ struct flow_info {
 	uint64_t id;
 	const struct route *route;
 	struct address client, backend;	/* peers */
-	const char *backend_text;	/* the backend as written in the settings; NULL while connecting */
+	const char *backend_text;	/* the backend as written in the settings; NULL while connecting, and when they do not name it any more */
 	const char *protocol;		/* the codec at work; "tcp" for none, also after passthrough */
 	bool connecting;
 	int64_t age_ms;
@@ -105,6 +105,8 @@ bool relay_backend_is_down(const struct relay_shared *s, size_t slot, size_t bac
  * What is kept by route (trials, counters) thus goes on. -ENOMEM; -ENOSPC: too many names since the start. One thread at a time.
  */
 int relay_shared_adopt(struct relay_shared *s, struct config *config);
+/* They are in use now: what is known of a route's peers is forgotten where its protocol has changed. */
+void relay_shared_use(struct relay_shared *s, const struct config *config);
 
 /*
  * The relay of worker number `index`. config, shared and counters (of counters_new(), for relay_shared_room()
@@ -124,8 +126,14 @@ void relay_refuse(struct relay *r, int fd, const struct route *route, const stru
 /* To be called when others events are wanted than before (events_set_wanted()). */
 void relay_watch(struct relay *r);
 
-/* Between two rounds of the loop: resumes flows with more to pump, frees those that have ended. */
+/* Between two rounds of the loop: resumes flows with more to pump, gives some the newest settings, frees those that have ended. */
 void relay_work(struct relay *r);
+/*
+ * These settings replace the ones before, for new flows and, in slices of relay_work(), for those that are open. The
+ * routes have slots by relay_shared_adopt(), and workers is the same.
+ */
+void relay_adopt(struct relay *r, const struct config *config);
+bool relay_is_adopting(const struct relay *r);	/* flows are left to be moved */
 bool relay_has_work(const struct relay *r);	/* relay_work() should be called without waiting */
 
 /*

@@ -56,6 +56,10 @@ int socket_connect(const struct sockaddr *sa, socklen_t len, unsigned how, struc
 bool socket_is_own_peer(int fd);
 /* Sets a leg's keepalive and TCP_USER_TIMEOUT on a connected socket. 0 or -errno. */
 int socket_keep_alive(int fd, const struct keepalive *keepalive);
+/* The same on a socket or listener that has others: what is off now is turned off. 0 or -errno. */
+int socket_change_keepalive(int fd, const struct keepalive *keepalive);
+/* How many clients wait to be accepted, and how many can; -1: not known. */
+int socket_waiting(int listener, int *limit);
 
 /* Changes the idle time before the first probe, of a socket that sends probes. */
 void socket_set_keepalive_idle(int fd, int seconds);

@@ -126,6 +126,8 @@ size_t transport_unacked(const struct transport *t);	/* bytes written and not ac
 /* --- how the kernel detects that the peer is gone --- */
 
 int transport_set_keepalive(struct transport *t, const struct keepalive *keepalive);	/* 0 or -errno */
+/* Replaces what it had, turned off where it is off now; without TCP_USER_TIMEOUT if not asked for. */
+void transport_change_keepalive(struct transport *t, const struct keepalive *keepalive, bool user_timeout_too);
 void transport_set_keepalive_idle(struct transport *t, int seconds);
 void transport_set_user_timeout(struct transport *t, int64_t ms);
 

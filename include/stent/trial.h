@@ -36,6 +36,9 @@ void trial_undecided(struct trial *t, unsigned kind);	/* it ended for another re
 /* True: with this flow the kind is off. */
 bool trial_refused(struct trial *t, unsigned kind);
 
+/* Forgets the results, not the trials under way. */
+void trial_forget(struct trial *t);
+
 /* A refusal by a flow that had accepted the kind before. Returns as trial_refused() does. */
 bool trial_refused_after_accepted(struct trial *t, unsigned kind);
 

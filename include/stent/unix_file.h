@@ -35,6 +35,8 @@ struct unix_file {
 	ino_t ino;
 };
 void unix_file_remember(struct unix_file *f, const char *path);	/* right after it was bound */
+/* Changes its mode, if it is still ours. 0 or -errno. */
+int unix_file_set_mode(const struct unix_file *f, const char *path, mode_t mode);
 void unix_file_remove(const struct unix_file *f, const char *path);
 
 #endif

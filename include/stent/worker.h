@@ -49,6 +49,15 @@ void worker_call(struct worker *w, void (*fn)(struct worker *w, void *arg), void
  */
 void worker_each_flow(struct worker *w, void (*visit)(struct flow_info *info, void *arg), void *arg);
 
+/* Asks it to answer, between two rounds of its loop; has it answered the last time? Any thread. */
+void worker_ask(struct worker *w);
+bool worker_has_answered(const struct worker *w);
+
+/* For fn of worker_call(): see relay_adopt(). */
+void worker_adopt(struct worker *w, const struct config *config);
+/* Open flows are still being moved to the newest settings. Any thread. */
+bool worker_is_adopting(const struct worker *w);
+
 /* For fn of worker_call(): ends one flow (the reason says why). False: no such flow here. */
 bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);
 /* For fn of worker_call(): ends them all. Returns how many. */

@@ -16,9 +16,13 @@
 #include "stent/server.h"
 
 struct admin {
+	struct server *server;
+	struct event_base *base;
 	struct stream *events;
 	struct control *control;
 	struct web *web;
+	struct web *next;	/* at its new address, while the settings are replaced */
+	bool moves;
 };
 
 /* 0: continue without; else r. */
@@ -69,6 +73,56 @@ open_web(struct admin *a, struct server *s, struct event_base *base)
 	    why, r, c->admin_is_default);
 }
 
+/* --- settings that replace others --- */
+
+static bool
+is_same_address(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static int
+prepare(void *arg, const struct config *next, FILE *errors)
+{
+	struct admin *a = arg;
+	const char *why;
+	int r;
+
+	a->moves = !is_same_address(server_config(a->server)->admin, next->admin);
+	if (!a->moves || next->admin == NULL)
+		return 0;
+	r = web_start(&a->next, a->server, a->events, a->base, next->admin, &why);
+	if (r != 0 && !next->admin_is_default)
+		fprintf(errors, "admin = %s: %s\n", next->admin, why != NULL ? why : strerror(-r));
+	return next->admin_is_default ? 0 : r;
+}
+
+static void
+commit(void *arg)
+{
+	struct admin *a = arg;
+
+	if (a->moves) {
+		web_free(a->web);
+		a->web = a->next;
+		a->next = NULL;
+	}
+	a->moves = false;
+	stream_configure(a->events);
+}
+
+static void
+abandon(void *arg)
+{
+	struct admin *a = arg;
+
+	web_free(a->next);
+	a->next = NULL;
+	a->moves = false;
+}
+
+static const struct server_follower follower = { prepare, commit, abandon };
+
 int
 admin_start(struct admin **ret, struct server *s, struct event_base *base)
 {
@@ -77,6 +131,8 @@ admin_start(struct admin **ret, struct server *s, struct event_base *base)
 
 	if (a == NULL)
 		return -ENOMEM;
+	a->server = s;
+	a->base = base;
 	r = stream_start(&a->events, s, base);
 	if (r == 0)
 		r = open_control(a, s, base);
@@ -86,6 +142,7 @@ admin_start(struct admin **ret, struct server *s, struct event_base *base)
 		admin_free(a);
 		return r;
 	}
+	server_follow(s, &follower, a);
 	*ret = a;
 	return 0;
 }

@@ -5,6 +5,9 @@
  *	status				counters, routes and their settings
  *	flows [limit=N] [sort=KEY]	a list
  *	kill ID				ends a flow with the reason admin-kill
+ *	reload [dry-run]		reads the settings again, or says what that would change
+ *	pause [for=MS] ROUTE		new clients of a route wait
+ *	resume ROUTE
  *	drain [now]			as SIGTERM does; now: without waiting for flows
  *	health				{"healthy": true}, or false and why
  *	events [route=R] [kind=K,...]	events, a line each, until the client closes
@@ -27,6 +30,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "admin/control_settings.h"
 #include "admin/listing.h"
 #include "admin/serve.h"
 #include "admin/stream.h"
@@ -37,7 +41,7 @@
 #include "stent/server.h"
 #include "stent/unix_file.h"
 
-#define MAX_WORDS 4
+#define MAX_WORDS 16
 
 struct control {
 	struct server *server;
@@ -162,6 +166,24 @@ do_events(struct control *c, char *const words[])
 	return error_json(c->events_why);
 }
 
+static json_t *
+do_reload(struct control *c, char *const words[])
+{
+	return control_reload(c->server, words);
+}
+
+static json_t *
+do_pause(struct control *c, char *const words[])
+{
+	return control_pause(c->server, words);
+}
+
+static json_t *
+do_resume(struct control *c, char *const words[])
+{
+	return control_resume(c->server, words);
+}
+
 static const struct command {
 	const char *name;
 	int most_words;		/* after it */
@@ -170,6 +192,9 @@ static const struct command {
 	{ "status", 0, do_status },
 	{ "flows", 2, do_flows },
 	{ "kill", 1, do_kill },
+	{ "reload", 1, do_reload },
+	{ "pause", MAX_WORDS, do_pause },
+	{ "resume", MAX_WORDS, do_resume },
 	{ "drain", 1, do_drain },
 	{ "health", 0, do_health },
 	{ "events", 2, do_events },

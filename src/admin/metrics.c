@@ -315,6 +315,10 @@ metrics_write(struct evbuffer *out, struct server *s, const struct stream *event
 	    server_is_draining(s));
 	single(out, "stent_flows_max", "gauge", "Maximum number of open flows.",
 	    (uint64_t)server_max_flows(s));
+	single(out, "stent_config_last_reload_successful", "gauge", "1 unless the last reload of the settings failed.",
+	    !server_last_load(s)->failed);
+	single(out, "stent_config_last_reload_timestamp_seconds", "gauge", "When the settings in use were read, in seconds since 1970.",
+	    (uint64_t)server_last_load(s)->at);
 	workers(&r, s);
 	process_figures(out);
 	told(out, events);

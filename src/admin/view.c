@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "admin/control_settings.h"
 #include "stent/config.h"
 #include "stent/counters.h"
 #include "stent/endpoint.h"
@@ -111,15 +112,17 @@ leg_json(const struct leg_settings *l)
 }
 
 static json_t *
-route_list(const struct config *c)
+route_list(const struct server *s)
 {
+	const struct config *c = server_config(s);
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < c->n_routes; i++) {
 		const struct route *r = &c->routes[i];
 
-		json_array_append_new(list, json_pack("{s:o, s:s, s:o, s:o, s:o, s:o}",
+		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}",
 		    "name", view_text(r->name),
+		    "paused", control_pause_json(s, r),
 		    "protocol", r->protocol,
 		    "listen", endpoint_list(r->listen, r->n_listen),
 		    "backends", endpoint_list(r->backend, r->n_backend),
@@ -178,10 +181,11 @@ view_status(struct server *s)
 	struct relay_counters sum;
 
 	view_sum(s, &sum);
-	return json_pack("{s:s, s:i, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:i, s:o, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "version", STENT_VERSION,
 	    "pid", (int)getpid(),
 	    "settings", view_text(c->path),
+	    "load", control_load_json(s),
 	    "uptime_seconds", view_seconds(server_uptime_ms(s)),
 	    "draining", (int)server_is_draining(s),
 	    "max_flows", server_max_flows(s),
@@ -193,7 +197,7 @@ view_status(struct server *s)
 	    "replies", both_sides(sum.replies),
 	    "passthrough", passthrough_json(&sum),
 	    "ended", ended_json(&sum),
-	    "routes", route_list(c));
+	    "routes", route_list(s));
 }
 
 static int

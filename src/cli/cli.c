@@ -24,7 +24,7 @@ const struct command commands[] = {
 	{ "run", "", "relay in the foreground",
 	  "Relays until a signal: SIGTERM or SIGINT accepts no new flows, waits up to\n"
 	  "drain_timeout for the open ones, and stops (at once on a second signal).\n"
-	  "SIGUSR1 reopens the log file.\n",
+	  "SIGHUP reads the settings again (stent reload), SIGUSR1 reopens the log file.\n",
 	  OPTIONS(CONFIG("the settings file")), cli_run },
 	{ "relay", "LISTEN BACKEND [--KEY=VALUE ...]", "one route without a settings file",
 	  "Relays from LISTEN to BACKEND as `stent run` does. Any key of the settings can\n"
@@ -62,6 +62,20 @@ const struct command commands[] = {
 	  "Ends the flow with this id (see stent top): both sides get the protocol's close\n"
 	  "message where it has one, else a reset; the log has reason=admin-kill.\n",
 	  OPTIONS(WHERE), cli_kill },
+	{ "reload", "", "read the settings again, for open flows too",
+	  "New settings are used by new flows at once, and by open ones within a second,\n"
+	  "on their sockets: no flow ends, no client is refused. Prints what has changed,\n"
+	  "and what needs a restart. When anything is wrong, every error is printed,\n"
+	  "nothing changes, and the exit status is 2. SIGHUP does the same.\n",
+	  OPTIONS(FLAG("--dry-run", dry_run, "only print what would change"), FLAG("--json", json, "print JSON"), WHERE), cli_reload },
+	{ "pause", "ROUTE", "new clients of a route wait; open flows continue",
+	  "For the time that a database takes to fail over. New clients wait in the queue\n"
+	  "of the listener, at most net.core.somaxconn of them, and are let through in\n"
+	  "their order by stent resume. stent status shows how many wait.\n",
+	  OPTIONS({ .name = "--for", .value = "DURATION", .offset = offsetof(struct cli_values, duration),
+	    .help = "resume by itself after this time, such as 60s" }, FLAG("--json", json, "print JSON"), WHERE), cli_pause },
+	{ "resume", "ROUTE", "let the clients of a paused route through", NULL,
+	  OPTIONS(FLAG("--json", json, "print JSON"), WHERE), cli_resume },
 	{ "drain", "", "accept no new flows, let the open ones end, stop",
 	  "The same as SIGTERM, and returns at once.\n",
 	  OPTIONS(FLAG("--now", now, "do not wait for the open flows"), WHERE), cli_drain },

@@ -25,12 +25,36 @@
 
 /* --- which socket --- */
 
+/* The path in a file, or the default one where the file is missing, wrong, or not readable. */
+static char *
+path_in(const char *file)
+{
+	char *errors = NULL, *path = NULL;
+	size_t size;
+	FILE *unread = open_memstream(&errors, &size);
+	struct config *config;
+
+	if (unread == NULL)
+		return NULL;
+	if (config_read(&config, file, unread) == 0) {
+		if (config->control != NULL)
+			path = strdup(config->control);
+		config_release(config);
+	}
+	fclose(unread);
+	free(errors);
+	return path != NULL ? path : strdup(CONFIG_CONTROL_PATH);
+}
+
 static char *
 from_named_file(const char *command, const char *file)
 {
 	struct config *config;
 	char *path;
 
+	/* A running stent tells the errors of the file, and remembers that it was wrong. */
+	if (strcmp(command, "reload") == 0 && access(CONFIG_CONTROL_PATH, F_OK) == 0)
+		return path_in(file);
 	if (config_read(&config, file, stderr) < 0)
 		return NULL;
 	path = config->control != NULL ? strdup(config->control) : NULL;
@@ -40,38 +64,12 @@ from_named_file(const char *command, const char *file)
 	return path;
 }
 
-/* NULL when the default file is missing, wrong, or not readable. */
-static char *
-from_default_file(void)
-{
-	char *errors = NULL, *path = NULL;
-	size_t size;
-	FILE *unread = open_memstream(&errors, &size);
-	struct config *config;
-
-	if (unread == NULL)
-		return NULL;
-	if (config_read(&config, CLI_CONFIG_PATH, unread) == 0) {
-		if (config->control != NULL)
-			path = strdup(config->control);
-		config_release(config);
-	}
-	fclose(unread);
-	free(errors);
-	return path;
-}
-
 char *
 control_client_path(const char *command, const struct cli_values *where)
 {
-	char *path;
-
 	if (where->control != NULL)
 		return strdup(where->control);
-	if (where->config != NULL)
-		return from_named_file(command, where->config);
-	path = from_default_file();
-	return path != NULL ? path : strdup(CONFIG_CONTROL_PATH);
+	return where->config != NULL ? from_named_file(command, where->config) : path_in(CLI_CONFIG_PATH);
 }
 
 /* --- the exchange --- */

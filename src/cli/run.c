@@ -1,8 +1,8 @@
 /*
  * run.c - `stent run` and `stent relay`: relay in the foreground until a signal.
  *
- * SIGTERM and SIGINT drain, a second one stops at once; SIGUSR1 reopens the log
- * file. The order of the start matters: everything that may need root (ports,
+ * SIGTERM and SIGINT drain, a second one stops at once; SIGHUP reads the settings
+ * again, SIGUSR1 reopens the log file. The order of the start matters: everything that may need root (ports,
  * sockets, log file) is opened before root is given up; what a thread inherits
  * (no_new_privs, its capability sets) is set before there is one.
  */
@@ -47,6 +47,27 @@ on_reopen(evutil_socket_t sig, short what, void *arg)
 	log_reopen();
 }
 
+/* Errors go to the log, as nobody waits for an answer. */
+static void
+on_reload(evutil_socket_t sig, short what, void *arg)
+{
+	struct process *p = arg;
+	char *text = NULL, *save = NULL;
+	size_t size;
+	FILE *errors = open_memstream(&text, &size);
+
+	(void)sig;
+	(void)what;
+	log_say(LEVEL_INFO, "SIGHUP received");
+	if (errors == NULL)
+		return;
+	(void)server_reload(p->server, errors, NULL, NULL);
+	if (fclose(errors) == 0)
+		for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save))
+			log_say(LEVEL_ERROR, "reload: %s", line);
+	free(text);
+}
+
 static int
 add_signals(struct process *p)
 {
@@ -54,7 +75,7 @@ add_signals(struct process *p)
 		int number;
 		event_callback_fn fn;
 	} wanted[] = {
-		{ SIGTERM, on_stop }, { SIGINT, on_stop }, { SIGUSR1, on_reopen }, { SIGHUP, on_reopen },
+		{ SIGTERM, on_stop }, { SIGINT, on_stop }, { SIGUSR1, on_reopen }, { SIGHUP, on_reload },
 	};
 
 	signal(SIGPIPE, SIG_IGN);

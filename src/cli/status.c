@@ -1,5 +1,6 @@
 /* status.c - `stent status`: version, counters and routes of a running stent. */
 #include <stdio.h>
+#include <time.h>
 
 #include "cli/control_client.h"
 #include "cli/figures.h"
@@ -19,6 +20,27 @@ string(const json_t *j, const char *name)
 	return text != NULL ? text : "-";
 }
 
+/* "12m" since a time in seconds since 1970. */
+static const char *
+ago(char buf[FIGURE_MAX], uint64_t at)
+{
+	const double passed = difftime(time(NULL), (time_t)at);
+
+	return figure_time(buf, passed > 0 ? passed : 0);
+}
+
+static void
+print_load(const json_t *j)
+{
+	const json_t *load = json_object_get(j, "load");
+	char at[FIGURE_MAX], failed[FIGURE_MAX];
+
+	printf("settings     %s, read %s ago", string(j, "settings"), ago(at, number(load, "loaded_at")));
+	if (json_is_true(json_object_get(load, "last_failed")))
+		printf("; the last reload failed %s ago, see the log", ago(failed, number(load, "failed_at")));
+	printf("\n");
+}
+
 static void
 print_head(const json_t *j)
 {
@@ -29,7 +51,7 @@ print_head(const json_t *j)
 	    json_array_size(json_object_get(j, "flows_by_worker")),
 	    json_array_size(json_object_get(j, "flows_by_worker")) == 1 ? "" : "s",
 	    json_is_true(json_object_get(j, "draining")) ? ", draining" : "");
-	printf("settings     %s\n", string(j, "settings"));
+	print_load(j);
 }
 
 static void
@@ -70,6 +92,22 @@ print_list(const char *before, const json_t *list)
 }
 
 static void
+print_pause(const json_t *pause)
+{
+	const json_t *left = json_object_get(pause, "seconds_left"), *waiting = json_object_get(pause, "clients_waiting");
+	char time[FIGURE_MAX];
+
+	if (!json_is_object(pause))
+		return;
+	printf(", paused");
+	if (json_is_number(left))
+		printf(" for %s", figure_time(time, json_number_value(left)));
+	if (json_is_integer(waiting))
+		printf(", %lld of at most %lld clients wait", (long long)json_integer_value(waiting),
+		    (long long)json_integer_value(json_object_get(pause, "clients_limit")));
+}
+
+static void
 print_routes(const json_t *routes)
 {
 	for (size_t i = 0; i < json_array_size(routes); i++) {
@@ -78,6 +116,7 @@ print_routes(const json_t *routes)
 		printf("route        %s (%s)", string(route, "name"), string(route, "protocol"));
 		print_list(" from ", json_object_get(route, "listen"));
 		print_list(" to ", json_object_get(route, "backends"));
+		print_pause(json_object_get(route, "paused"));
 		printf("\n");
 	}
 }

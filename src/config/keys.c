@@ -55,7 +55,8 @@ static const struct word system_ca[] = { { "system", 0 }, { 0 } };
 	.offset = offsetof(struct route, codec_settings.field), .stride = sizeof(struct codec_bytes)
 
 const struct key keys[] = {
-	{ PROCESS("workers", count, workers), .min = 1, .max = CONFIG_WORKERS_MAX, .words = automatic, .def = "auto",
+	{ PROCESS("workers", count, workers), .needs_restart = true, .min = 1, .max = CONFIG_WORKERS_MAX, .words = automatic,
+	  .def = "auto",
 	  .help = "Number of relaying threads; auto: one per core" },
 	{ PROCESS("log", log, log), .def = "stderr",
 	  .help = "Where the log goes; a file is reopened on SIGUSR1" },
@@ -63,8 +64,8 @@ const struct key keys[] = {
 	  .help = "How a log line is written" },
 	{ PROCESS("log_level", word, log.level), .words = levels, .def = "info",
 	  .help = "Minimum severity of logged lines; the end of a flow is info, its start debug" },
-	{ PROCESS("control", path, control), .words = off, .def = CONFIG_CONTROL_PATH,
-	  .help = "Socket for stent status, top, kill, drain and healthcheck" },
+	{ PROCESS("control", path, control), .needs_restart = true, .words = off, .def = CONFIG_CONTROL_PATH,
+	  .help = "Socket for stent status, top, kill, reload, pause, drain and healthcheck" },
 	{ PROCESS("admin", admin, admin), .words = off, .def = "127.0.0.1:9464",
 	  .help = "Where the status page, /metrics, /flows, /healthz and /readyz are served; an address that other "
 	    "hosts reach needs admin_token" },
@@ -74,7 +75,7 @@ const struct key keys[] = {
 	{ PROCESS("admin_hosts", hosts, admin_hosts), .words = off, .def = "off",
 	  .help = "Host names accepted in the Host header of requests to admin, besides addresses, the "
 	    "machine's own names, and names without a dot" },
-	{ PROCESS("user", user, user), .words = off, .def = "nobody",
+	{ PROCESS("user", user, user), .needs_restart = true, .words = off, .def = "nobody",
 	  .help = "The user that stent switches to when started as root; off: it stays root" },
 	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",
 	  .help = "Maximum number of open flows; auto: what the limits on descriptors and epoll watches allow" },

@@ -57,6 +57,7 @@ struct key {
 	size_t offset, stride;		/* of the field in struct config or struct route; times the side */
 	int64_t min, max;		/* of a number */
 	const struct word *words;	/* words that stand for numbers, ended by one without name; or NULL */
+	bool needs_restart;		/* a reload does not change it */
 	const char *def;		/* as written; NULL: none */
 	const char *help;		/* a sentence or two, without its full stop */
 };

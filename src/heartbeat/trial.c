@@ -98,3 +98,12 @@ trial_refused_after_accepted(struct trial *t, unsigned kind)
 	add(&t->kind[row(kind)].refused, 1);
 	return !was_off && is_off(t, kind);
 }
+
+void
+trial_forget(struct trial *t)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		__atomic_store_n(&t->kind[i].accepted, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&t->kind[i].refused, 0, __ATOMIC_RELAXED);
+	}
+}

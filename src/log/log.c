@@ -33,6 +33,15 @@
 #define GATHER_MS 2	/* lines that come within this time cost the thread one wake-up */
 #define CLOSE_MS 1000	/* limit for the thread to write what is left */
 
+struct log_change {
+	struct sink_next next;
+	bool is_new;		/* next is to be used; else the sink stays */
+	enum log_target target;
+	char *path;		/* a copy */
+	enum log_level level;
+	enum log_format format;
+};
+
 /* Read without the lock by every caller. */
 static atomic_int wanted = LEVEL_INFO;
 static atomic_int format = FORMAT_TEXT;
@@ -56,10 +65,16 @@ static struct {
 	pthread_cond_t wake;
 	bool runs;		/* it owns the sink, and lines go through the buffers */
 	atomic_bool stop, reopen;	/* requested */
+	struct log_change *_Atomic change;	/* the sink to use from now on; NULL: the one in use */
 	struct buffer *fill, *written;
 } writer;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* for the writer's fields; for the sink, while no writer runs */
+/* What the settings named, with the lock held; the sink may be changed a moment later. */
+static struct {
+	enum log_target target;
+	char *path;		/* NULL: none, or the default */
+} named;
 static uint64_t lost;		/* lines not written and not reported yet; used by the owner of the sink */
 
 /* --- opening --- */
@@ -101,6 +116,29 @@ set_style(enum log_level level, enum log_format f, enum log_target target)
 	atomic_store_explicit(&untimed, target == TARGET_SYSLOG, memory_order_relaxed);
 }
 
+static bool
+is_named(const struct log_settings *s)
+{
+	if (s->target != named.target || (s->path == NULL) != (named.path == NULL))
+		return false;
+	return s->path == NULL || strcmp(s->path, named.path) == 0;
+}
+
+/* With the lock held. path is taken over. */
+static void
+set_named(enum log_target target, char *path)
+{
+	free(named.path);
+	named.target = target;
+	named.path = path;
+}
+
+static char *
+copy_of(const char *text)
+{
+	return text != NULL ? strdup(text) : NULL;
+}
+
 int
 log_open(const struct log_settings *s)
 {
@@ -112,6 +150,8 @@ log_open(const struct log_settings *s)
 	pthread_mutex_lock(&lock);
 	assert(!writer.runs);
 	r = sink_open(s);
+	if (r == 0)
+		set_named(s->target, copy_of(s->path));
 	pthread_mutex_unlock(&lock);
 	if (r == 0)
 		set_style(s->level, s->format, s->target);
@@ -203,7 +243,20 @@ log_reopen_failed(const char *path, int err)
 static bool
 may_wait(void)
 {
-	return !atomic_load(&writer.stop) && !atomic_load(&writer.reopen);
+	return !atomic_load(&writer.stop) && !atomic_load(&writer.reopen) && atomic_load(&writer.change) == NULL;
+}
+
+/* Called by the owner of the sink. */
+static void
+change_if_wanted(void)
+{
+	struct log_change *c = atomic_exchange(&writer.change, NULL);
+
+	if (c == NULL)
+		return;
+	sink_use(&c->next);
+	free(c->path);
+	free(c);
 }
 
 static void
@@ -211,6 +264,7 @@ reopen_if_wanted(void)
 {
 	int r;
 
+	change_if_wanted();
 	if (!atomic_exchange(&writer.reopen, false))
 		return;
 	r = sink_reopen();
@@ -372,6 +426,7 @@ stop_thread(void)
 	if (pthread_timedjoin_np(writer.id, NULL, &until) != 0)
 		return false;
 	atomic_store(&writer.reopen, false);	/* reporting a failure would take the lock */
+	change_if_wanted();
 	pthread_mutex_lock(&lock);
 	write_buffer(writer.fill);	/* lines that came after its last round */
 	writer.runs = false;
@@ -387,9 +442,69 @@ log_close(void)
 		return;
 	pthread_mutex_lock(&lock);
 	sink_close();
+	set_named(TARGET_STDERR, NULL);
 	lost = 0;
 	pthread_mutex_unlock(&lock);
 	set_style(LEVEL_INFO, FORMAT_TEXT, TARGET_STDERR);
+}
+
+int
+log_prepare(struct log_change **ret, const struct log_settings *s)
+{
+	struct log_change *c = calloc(1, sizeof(*c));
+	int r = -ENOMEM;
+
+	if (c == NULL)
+		return r;
+	c->level = s->level;
+	c->format = s->format;
+	c->target = s->target;
+	pthread_mutex_lock(&lock);
+	c->is_new = !is_named(s);
+	pthread_mutex_unlock(&lock);
+	c->path = copy_of(s->path);
+	if (c->path != NULL || s->path == NULL)
+		r = c->is_new ? sink_prepare(s, &c->next) : 0;
+	if (r != 0) {
+		free(c->path);
+		free(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+void
+log_commit(struct log_change *c)
+{
+	struct log_change *before = NULL;
+
+	set_style(c->level, c->format, c->target);
+	if (!c->is_new) {
+		log_abandon(c);
+		return;
+	}
+	pthread_mutex_lock(&lock);
+	set_named(c->target, c->path);
+	c->path = NULL;
+	before = atomic_exchange(&writer.change, c);
+	if (writer.runs)
+		pthread_cond_signal(&writer.wake);
+	else
+		change_if_wanted();
+	pthread_mutex_unlock(&lock);
+	log_abandon(before);
+}
+
+void
+log_abandon(struct log_change *c)
+{
+	if (c == NULL)
+		return;
+	if (c->is_new)
+		sink_abandon(&c->next);
+	free(c->path);
+	free(c);
 }
 
 void

@@ -162,29 +162,55 @@ use(int fd)
 	sink.torn = false;
 }
 
+void
+sink_abandon(struct sink_next *next)
+{
+	if (next->fd >= 0 && next->fd != STDERR_FILENO)
+		close(next->fd);
+	free(next->path);
+}
+
 int
-sink_open(const struct log_settings *s)
+sink_prepare(const struct log_settings *s, struct sink_next *ret)
 {
 	const char *path = s->target == TARGET_SYSLOG && s->path == NULL ? SYSLOG_PATH : s->path;
 	struct file file = { 0 };
-	char *copy = NULL;
-	int fd;
 
+	*ret = (struct sink_next){ .target = s->target, .fd = -1 };
 	if (s->target == TARGET_FILE && path == NULL)
 		return -EINVAL;
-	if (s->target != TARGET_STDERR && (copy = strdup(path)) == NULL)
+	if (s->target != TARGET_STDERR && (ret->path = strdup(path)) == NULL)
 		return -ENOMEM;
-	fd = open_target(s->target, path, &file);
-	if (fd < 0) {
-		free(copy);
-		return fd;
-	}
-	use(fd);
+	ret->fd = open_target(s->target, path, &file);
+	ret->is_made = file.is_made;
+	ret->is_kept = file.is_kept;
+	if (ret->fd >= 0)
+		return 0;
+	sink_abandon(ret);
+	return ret->fd;
+}
+
+void
+sink_use(struct sink_next *next)
+{
+	use(next->fd);
 	free(sink.path);
-	sink.path = copy;
-	sink.target = s->target;
-	sink.file = file;
-	return 0;
+	sink.path = next->path;
+	sink.target = next->target;
+	sink.file = (struct file){ next->is_made, next->is_kept };
+	next->path = NULL;
+	next->fd = -1;
+}
+
+int
+sink_open(const struct log_settings *s)
+{
+	struct sink_next next;
+	const int r = sink_prepare(s, &next);
+
+	if (r == 0)
+		sink_use(&next);
+	return r;
 }
 
 int

@@ -10,6 +10,16 @@
 
 /* 0, or -errno: then the previous one stays in use. Copies what it needs. */
 int sink_open(const struct log_settings *s);
+/* The same in two steps, the first from any thread: opens what s names, and uses it. */
+struct sink_next {
+	enum log_target target;
+	char *path;
+	int fd;
+	bool is_made, is_kept;
+};
+int sink_prepare(const struct log_settings *s, struct sink_next *ret);
+void sink_use(struct sink_next *next);		/* takes what it owns */
+void sink_abandon(struct sink_next *next);
 /* Opens the file again by its name. Returns the same; 0 where there is no file. */
 int sink_reopen(void);
 const char *sink_path(void);	/* of the file; NULL: there is none */

@@ -314,6 +314,16 @@ endpoint_clash(const struct endpoint *a, const struct endpoint *b)
 	return a->host != NULL && strcmp(a->host, b->host) == 0;	/* unix:, fd: */
 }
 
+bool
+endpoint_same(const struct endpoint *a, const struct endpoint *b)
+{
+	if (a->kind != b->kind || a->port != b->port)
+		return false;
+	if (a->host != NULL || b->host != NULL)		/* a name, unix:, fd: */
+		return a->host != NULL && b->host != NULL && strcmp(a->host, b->host) == 0;
+	return a->addr_len == b->addr_len && memcmp(&a->addr, &b->addr, a->addr_len) == 0;	/* original: 0 bytes */
+}
+
 struct address
 address_from_sockaddr(const struct sockaddr *sa)
 {

@@ -26,6 +26,7 @@
 #include "stent/spare.h"
 #include "stent/urgent.h"
 
+#define STATE_LISTEN 10		/* TCP_LISTEN of <netinet/tcp.h>, which excludes <linux/tcp.h> */
 #define SD_FIRST_FD 3		/* sd_listen_fds(3): SD_LISTEN_FDS_START */
 #define ORIGINAL_DST 80		/* SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST */
 
@@ -90,6 +91,27 @@ socket_keep_alive(int fd, const struct keepalive *keepalive)
 	};
 
 	return set_options(fd, options, sizeof(options) / sizeof(options[0]));
+}
+
+int
+socket_change_keepalive(int fd, const struct keepalive *keepalive)
+{
+	const int r = socket_keep_alive(fd, keepalive);
+
+	return r == 0 ? set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)keepalive->user_timeout_ms) : r;
+}
+
+int
+socket_waiting(int listener, int *limit)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	if (getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_state != STATE_LISTEN)
+		return -1;
+	/* Of a listener these two are its queue (tcp_get_info() of Linux). */
+	*limit = (int)info.tcpi_sacked;
+	return (int)info.tcpi_unacked;
 }
 
 static int

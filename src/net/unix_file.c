@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -157,4 +158,25 @@ unix_file_remove(const struct unix_file *f, const char *path)
 	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == f->dev && st.st_ino == f->ino)
 		(void)unlinkat(folder, name, 0);
 	close(folder);
+}
+
+int
+unix_file_set_mode(const struct unix_file *f, const char *path, mode_t mode)
+{
+	char name[NAME_MAX + 1], link[64];
+	const int folder = folder_open(path, FOLDER_NO_LINK, name);
+	int fd, r = -ENOENT;
+	struct stat st;
+
+	if (folder < 0)
+		return folder;
+	fd = openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == f->dev && st.st_ino == f->ino) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);	/* fchmod() refuses O_PATH */
+		r = chmod(link, mode) == 0 ? 0 : -errno;
+	}
+	if (fd >= 0)
+		close(fd);
+	close(folder);
+	return r;
 }

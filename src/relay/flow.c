@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "relay/adopt.h"
 #include "relay/ending.h"
 #include "relay/flow.h"
 #include "relay/preface.h"
@@ -186,6 +187,8 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	counter_add(&counters_of(f)->flows_open, (uint64_t)-1);
 	if (r->list_next == f)
 		r->list_next = TAILQ_NEXT(f, link);
+	if (r->adopt_next == f)
+		r->adopt_next = TAILQ_NEXT(f, link);
 	suspect_forget(r, f);
 	TAILQ_REMOVE(&r->flows, f, link);
 	TAILQ_INSERT_TAIL(&r->dead, f, link);
@@ -370,6 +373,8 @@ opened(struct flow *f, struct preface *p)
 		flow_end(f, REASON_MEMORY);
 		return;
 	}
+	if (f->route->config != f->relay->config)
+		adopt_flow(f);		/* they were replaced while it connected */
 	f->recheck_us = now + RECHECK_US;	/* the backend's keepalive is set then, which saves the calls on short flows */
 	flow_set_timer(f, now);
 	flow_work(f);

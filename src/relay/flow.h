@@ -51,6 +51,8 @@ enum flow_state {
 	FLOW_ENDED,		/* freed by the next relay_work() */
 };
 
+#define FLOW_BACKEND_GONE UINT16_MAX
+
 struct flow {
 	struct leg leg[2];
 	struct relay *relay;
@@ -69,7 +71,7 @@ struct flow {
 	int64_t began_us;
 	int64_t watch_us;	/* when to check that sent bytes were acknowledged; 0: none were sent */
 	struct address client, backend;
-	uint16_t backend_index;	/* of the route */
+	uint16_t backend_index;	/* of the route; FLOW_BACKEND_GONE: the settings do not name it any more */
 	uint8_t reason;		/* enum close_reason */
 	uint8_t state;		/* enum flow_state */
 	uint8_t urgent_seen;	/* the worker's count of urgent signals (low bits) when its legs were last checked */
@@ -78,6 +80,7 @@ struct flow {
 	bool again : 1;		/* on the relay's list of flows with more to pump */
 	uint8_t first_goodbye : 2;	/* 1 + the side that said goodbye in its protocol before the other; 0: neither did */
 	bool out_of_memory : 1;	/* no memory for its timer: it ends between two rounds of the loop */
+	bool has_old_settings : 1;	/* its codec has others than its route: see adopt.c */
 };
 
 static inline struct leg *

@@ -7,6 +7,7 @@
  */
 #include <assert.h>
 
+#include "relay/adopt.h"
 #include "relay/ending.h"
 #include "relay/pump.h"
 #include "relay/session.h"
@@ -20,7 +21,7 @@ preferred_kind(const struct flow *f, enum side s, const struct codec *codec)
 {
 	if (codec->leg[s].kind != 0)
 		return codec->leg[s].kind;
-	return f->route->codec_settings.heartbeat_expect[s].len > 0 ? HEARTBEAT_PING : HEARTBEAT_ONEWAY;
+	return adopt_codec_route(f)->codec_settings.heartbeat_expect[s].len > 0 ? HEARTBEAT_PING : HEARTBEAT_ONEWAY;
 }
 
 static struct heartbeat_policy
@@ -425,6 +426,8 @@ heartbeats_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 	struct verdict v = VERDICT(GO_ON);
 
 	*again_us = INT64_MAX;
+	if (f->session->codec != NULL)
+		adopt_retry(f);
 	for (enum side s = CLIENT; s <= BACKEND && v.kind == GO_ON && f->session->codec != NULL; s++) {
 		int64_t at;
 

@@ -7,6 +7,15 @@
 
 #define SLICE_US 200	/* limit per call: no bytes are relayed meanwhile */
 
+/* NULL: none yet, or the settings do not name it any more. */
+static const char *
+backend_text(const struct flow *f)
+{
+	if (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE || f->backend_index == FLOW_BACKEND_GONE)
+		return NULL;
+	return f->route->backend[f->backend_index].text;
+}
+
 void
 flow_describe(const struct flow *f, struct flow_info *info)
 {
@@ -19,7 +28,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		.route = f->route,
 		.client = f->client,
 		.backend = f->backend,
-		.backend_text = f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE ? NULL : f->route->backend[f->backend_index].text,
+		.backend_text = backend_text(f),
 		.protocol = session_protocol(f),
 		.connecting = f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE,
 		.age_ms = (now - f->began_us) / US_PER_MS,

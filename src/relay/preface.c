@@ -277,12 +277,12 @@ read_more(struct flow *f, struct preface *p)
 const char *
 preface_backend_name(const struct flow *f, char text[ADDRESS_TEXT_MAX])
 {
-	const struct endpoint *to = &f->route->backend[f->backend_index];
+	const struct endpoint *to = f->backend_index != FLOW_BACKEND_GONE ? &f->route->backend[f->backend_index] : NULL;
 	const char *name = leg_settings(f, BACKEND)->tls.name;
 
 	if (name != NULL)
 		return name;
-	if (to->kind == ENDPOINT_NAME)
+	if (to != NULL && to->kind == ENDPOINT_NAME)
 		return to->host;
 	return f->backend.family != AF_UNIX ? inet_ntop(f->backend.family, f->backend.ip, text, ADDRESS_TEXT_MAX) : NULL;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "relay/adopt.h"
 #include "relay/ending.h"
 #include "relay/shared.h"
 #include "stent/log.h"
@@ -252,7 +253,7 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 bool
 relay_has_work(const struct relay *r)
 {
-	return !STAILQ_EMPTY(&r->again) || !TAILQ_EMPTY(&r->dead);
+	return !STAILQ_EMPTY(&r->again) || !TAILQ_EMPTY(&r->dead) || relay_is_adopting(r);
 }
 
 void
@@ -270,6 +271,7 @@ relay_work(struct relay *r)
 		f->again = false;
 		flow_work(f);
 	}
+	adopt_some(r);
 	while ((f = TAILQ_FIRST(&r->dead)) != NULL && !f->again) {
 		TAILQ_REMOVE(&r->dead, f, link);
 		assert(f->state == FLOW_ENDED && f->timer.slot == 0);

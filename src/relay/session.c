@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "relay/adopt.h"
 #include "relay/ending.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
@@ -47,6 +48,7 @@ session_free(struct flow *f)
 {
 	if (f->session != NULL)
 		heartbeats_withdraw_trials(f);
+	adopt_forget(f);
 	free(f->session);
 	f->session = NULL;
 }
@@ -70,6 +72,7 @@ enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 	log_event(LEVEL_INFO, "protocol passthrough", fields, 7);
 	events_say(EVENT_PASSTHROUGH, fields, 7);
 	f->session->codec = NULL;
+	adopt_forget(f);
 	f->session->passthrough = out->passthrough;
 }
 

@@ -55,7 +55,8 @@ add_name(struct relay_shared *s, const struct route *route)
 	}
 	r->codec = route->codec;
 	r->backends_hash = hash_backends(route);
-	s->routes[s->n_routes++] = r;
+	s->routes[s->n_routes] = r;
+	__atomic_store_n(&s->n_routes, s->n_routes + 1, __ATOMIC_RELEASE);	/* workers look at it in assertions */
 	return 0;
 }
 
@@ -132,15 +133,32 @@ relay_shared_adopt(struct relay_shared *s, struct config *config)
 		if (slot == s->n_routes && add_name(s, route) != 0)
 			return -ENOMEM;
 		route->slot = (unsigned)slot;
-		adopt_backends(s->routes[slot], route);
 	}
 	return 0;
+}
+
+void
+relay_shared_use(struct relay_shared *s, const struct config *config)
+{
+	for (size_t i = 0; i < config->n_routes; i++) {
+		const struct route *route = &config->routes[i];
+		struct route_shared *r = s->routes[route->slot];
+
+		adopt_backends(r, route);
+		if (r->codec == route->codec)
+			continue;
+		r->codec = route->codec;
+		for (enum side side = CLIENT; side <= BACKEND; side++)
+			trial_forget(&r->trial[side]);
+		for (size_t k = 0; k < ROUTE_LOGGED; k++)
+			__atomic_store_n(&r->logged[k], NULL, __ATOMIC_RELAXED);
+	}
 }
 
 struct route_shared *
 relay_route(const struct flow *f)
 {
-	assert(f->route->slot < f->relay->shared->n_routes);
+	assert(f->route->slot < __atomic_load_n(&f->relay->shared->n_routes, __ATOMIC_ACQUIRE));
 	return f->relay->shared->routes[f->route->slot];
 }
 

@@ -73,6 +73,9 @@ struct relay {
 	} watch;
 	struct flow *list_next;		/* where a listing continues; NULL: none is in progress */
 	uint64_t list_last_id;		/* the last flow it shows */
+	struct flow *adopt_next;	/* the next flow that gets the settings; NULL: none is left: see adopt.c */
+	uint64_t adopt_last_id;
+	void *old_settings;		/* a tree of flows whose codec has others */
 	uint32_t random;
 	int64_t warned_us;		/* the last warning about a backend */
 	unsigned urgent_signals;	/* seen so far */

@@ -251,6 +251,13 @@ transport_set_keepalive(struct transport *t, const struct keepalive *keepalive)
 }
 
 void
+transport_change_keepalive(struct transport *t, const struct keepalive *keepalive, bool user_timeout_too)
+{
+	(void)socket_keep_alive(t->fd, keepalive);
+	socket_set_user_timeout(t->fd, user_timeout_too ? keepalive->user_timeout_ms : 0);
+}
+
+void
 transport_set_keepalive_idle(struct transport *t, int seconds)
 {
 	socket_set_keepalive_idle(t->fd, seconds);

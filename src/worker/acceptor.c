@@ -10,8 +10,6 @@
  * second. Open flows continue, accepted clients get their backend (spare.h),
  * and one line is logged until the queue is empty. Above max_flows a client is
  * reset at once.
- * The file of a UNIX listener belongs to the user of the settings, with the
- * mode of its route (unix_file.c).
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -26,42 +24,17 @@
 #include "stent/socket.h"
 #include "stent/spare.h"
 #include "stent/user.h"
-#include "worker/acceptor.h"
+#include "worker/listener.h"
 
 #define ACCEPTS_A_ROUND 64
 #define PAUSE_MS 100
 
-struct listener {
-	struct acceptor *acceptor;
-	const struct route *route;
-	const struct endpoint *endpoint;
-	struct event *ev;
-	struct unix_file file;	/* of a path */
-	int fd;
-};
-
-struct acceptor {
-	struct listener *listeners;
-	size_t n_listeners;
-	struct unix_access access;	/* of UNIX listeners, except for the mode */
-	struct worker **workers;
-	size_t n_workers;		/* 0: not started */
-	int max_flows;
-	struct event *resume;		/* after a pause */
-	int64_t limit_warned_us;
-	uint64_t refused;		/* by max_flows */
-	bool out_of_descriptors;
-};
-
 static void
 set_accepting(struct acceptor *a, bool on)
 {
-	for (size_t i = 0; i < a->n_listeners; i++) {
-		if (on)
-			event_add(a->listeners[i].ev, NULL);
-		else
-			event_del(a->listeners[i].ev);
-	}
+	a->is_accepting = on;
+	for (size_t i = 0; i < a->n_listeners; i++)
+		listener_accept_on(a->listeners[i], on);
 }
 
 static void
@@ -145,8 +118,19 @@ is_passing_error(int err)
 	    err == EHOSTDOWN || err == ENONET || err == EHOSTUNREACH || err == EOPNOTSUPP || err == ENETUNREACH;
 }
 
+/* The options of the client leg come from the listener, as it was when the kernel accepted the client. */
 static void
-on_accept(evutil_socket_t fd, short what, void *arg)
+update_options(const struct listener *l, int fd, const struct address *client)
+{
+	if (!l->has_older)
+		return;
+	if (client->family != AF_UNIX)
+		(void)socket_change_keepalive(fd, &l->route->leg[CLIENT].keepalive);
+	socket_take_urgent(fd, l->route->urgent, false);
+}
+
+void
+acceptor_on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct listener *l = arg;
 	struct acceptor *a = l->acceptor;
@@ -159,6 +143,7 @@ on_accept(evutil_socket_t fd, short what, void *arg)
 		if (r == 0)
 			r = socket_accept(fd, &client);
 		if (r == -EAGAIN) {
+			l->has_older = false;
 			resumed(a);
 			return;
 		}
@@ -168,110 +153,23 @@ on_accept(evutil_socket_t fd, short what, void *arg)
 			pause_accepting(a, -r);
 			return;
 		}
+		update_options(l, r, &client);
 		hand_over(l, r, &client);
 	}
-}
-
-/* False: not a UNIX socket, or an abstract one. */
-static bool
-has_path(const struct listener *l)
-{
-	return l->endpoint->kind == ENDPOINT_UNIX && l->endpoint->host[0] != '@';
-}
-
-/* Who owns the file of a UNIX listener. */
-static struct unix_access
-access_of(const struct acceptor *a, const struct route *route)
-{
-	struct unix_access access = a->access;
-
-	access.mode = (mode_t)route->unix_mode;
-	return access;
-}
-
-static int
-open_listener(struct listener *l, const char **why)
-{
-	const struct unix_access access = access_of(l->acceptor, l->route);
-
-	l->fd = socket_listen(l->endpoint, &l->route->leg[CLIENT].keepalive, &access, why);
-	if (l->fd < 0)
-		return l->fd;
-	socket_take_urgent(l->fd, l->route->urgent, false);
-	if (has_path(l))
-		unix_file_remember(&l->file, l->endpoint->host);
-	return 0;
-}
-
-/* Room for one more. NULL: out of memory. */
-static struct listener *
-new_listener(struct acceptor *a, const struct route *route, const struct endpoint *ep)
-{
-	struct listener *list = reallocarray(a->listeners, a->n_listeners + 1, sizeof(*list));
-
-	if (list == NULL)
-		return NULL;
-	a->listeners = list;
-	list += a->n_listeners++;
-	*list = (struct listener){ .acceptor = a, .route = route, .endpoint = ep, .fd = -1 };
-	config_hold(route->config);
-	return list;
-}
-
-/* All sockets from systemd with this name: a unit with two addresses has two. */
-static int
-adopt_listeners(struct acceptor *a, const struct route *route, const struct endpoint *ep)
-{
-	char name[SYSTEMD_NAME_MAX];
-	int fd, r = -ENOENT;
-
-	for (int i = 0; (fd = socket_from_systemd(i, name)) >= 0; i++) {
-		struct listener *l;
-
-		if (strcmp(name, ep->host) != 0)
-			continue;
-		l = new_listener(a, route, ep);
-		r = l != NULL ? socket_adopt(fd, &route->leg[CLIENT].keepalive) : -ENOMEM;
-		if (r != 0)
-			break;
-		socket_take_urgent(fd, route->urgent, false);
-		l->fd = fd;
-	}
-	return r;
-}
-
-static int
-add_listener(struct acceptor *a, const struct route *route, const struct endpoint *ep)
-{
-	const char *why = strerror(ENOMEM);
-	struct listener *l;
-	int r;
-
-	if (ep->kind == ENDPOINT_FD) {
-		r = adopt_listeners(a, route, ep);
-		why = r == -ENOENT ? "systemd passed no socket of this name (FileDescriptorName=)"
-		    : "the descriptor from systemd is not a listening stream socket";
-	} else {
-		l = new_listener(a, route, ep);
-		r = l != NULL ? open_listener(l, &why) : -ENOMEM;
-	}
-	if (r != 0)
-		log_say(LEVEL_ERROR, "route %s: cannot listen on %s: %s", route->name, ep->text, why);
-	return r;
 }
 
 static bool
 is_listening_on(const struct acceptor *a, int fd)
 {
 	for (size_t i = 0; i < a->n_listeners; i++)
-		if (a->listeners[i].fd == fd)
+		if (a->listeners[i]->fd == fd)
 			return true;
 	return false;
 }
 
 /* Warns about sockets from systemd that no route uses: their clients would wait forever. */
-static void
-warn_of_unclaimed(const struct acceptor *a)
+void
+acceptor_warn_of_unclaimed(const struct acceptor *a)
 {
 	char name[SYSTEMD_NAME_MAX];
 	int fd;
@@ -290,7 +188,7 @@ warn_of_backlog(const struct acceptor *a)
 	bool is_ours = false;
 
 	for (size_t i = 0; i < a->n_listeners; i++)
-		is_ours |= a->listeners[i].endpoint->kind != ENDPOINT_FD;	/* systemd sets its own Backlog= */
+		is_ours |= a->listeners[i]->endpoint->kind != ENDPOINT_FD;	/* systemd sets its own Backlog= */
 	if (is_ours && limit >= 0 && limit < SOCKET_BACKLOG)
 		log_say(LEVEL_WARN, "net.core.somaxconn = %d limits how many clients can wait to be accepted; in a burst "
 		    "others are delayed by a second or fail. Set it to %d (sysctl, or --sysctl of a container)", limit,
@@ -301,6 +199,7 @@ int
 acceptor_open(struct acceptor **ret, const struct config *c)
 {
 	struct acceptor *a = calloc(1, sizeof(*a));
+	struct listener_list list = { NULL };
 	int r = 0;
 
 	if (a == NULL)
@@ -308,12 +207,14 @@ acceptor_open(struct acceptor **ret, const struct config *c)
 	a->access.is_given = user_is_to_change(c->user, &a->access.uid, &a->access.gid);
 	for (size_t i = 0; i < c->n_routes && r == 0; i++)
 		for (size_t k = 0; k < c->routes[i].n_listen && r == 0; k++)
-			r = add_listener(a, &c->routes[i], &c->routes[i].listen[k]);
+			r = listener_add(&list, a, &c->routes[i], &c->routes[i].listen[k], NULL);
+	a->listeners = list.all;
+	a->n_listeners = list.n;
 	if (r != 0) {
 		acceptor_free(a);
 		return r;
 	}
-	warn_of_unclaimed(a);
+	acceptor_warn_of_unclaimed(a);
 	warn_of_backlog(a);
 	*ret = a;
 	return 0;
@@ -331,18 +232,11 @@ start(struct worker *w, void *arg)
 	struct order *o = arg;
 	struct acceptor *a = o->acceptor;
 
-	o->result = -ENOMEM;
 	a->resume = evtimer_new(worker_base(w), on_resume, a);
-	if (a->resume == NULL)
-		return;
-	for (size_t i = 0; i < a->n_listeners; i++) {
-		struct listener *l = &a->listeners[i];
-
-		l->ev = event_new(worker_base(w), l->fd, EV_READ | EV_PERSIST, on_accept, l);
-		if (l->ev == NULL || event_add(l->ev, NULL) != 0)
-			return;
-	}
-	o->result = 0;
+	o->result = a->resume != NULL ? 0 : -ENOMEM;
+	a->is_accepting = true;
+	for (size_t i = 0; i < a->n_listeners && o->result == 0; i++)
+		o->result = listener_start(a->listeners[i], worker_base(w));
 }
 
 static void
@@ -355,7 +249,7 @@ stop(struct worker *w, void *arg)
 		event_free(a->resume);
 	a->resume = NULL;
 	for (size_t i = 0; i < a->n_listeners; i++) {
-		struct listener *l = &a->listeners[i];
+		struct listener *l = a->listeners[i];
 
 		if (l->ev != NULL)
 			event_free(l->ev);
@@ -393,17 +287,8 @@ acceptor_free(struct acceptor *a)
 {
 	if (a == NULL)
 		return;
-	for (size_t i = 0; i < a->n_listeners; i++) {
-		const struct listener *l = &a->listeners[i];
-
-		config_release(l->route->config);
-		if (l->fd < 0)
-			continue;	/* it could not be opened */
-		/* While it is open, no other file can have its inode number. */
-		if (has_path(l))
-			unix_file_remove(&l->file, l->endpoint->host);
-		close(l->fd);
-	}
+	for (size_t i = 0; i < a->n_listeners; i++)
+		listener_free(a->listeners[i]);
 	free(a->listeners);
 	free(a);
 }

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "stent/config.h"
 #include "stent/worker.h"
@@ -27,5 +28,23 @@ int acceptor_start(struct acceptor *a, struct worker **workers, size_t n, int ma
 void acceptor_stop(struct acceptor *a);
 /* Closes all. Call acceptor_stop() first if it was started. NULL is fine. */
 void acceptor_free(struct acceptor *a);
+/* Logs the sockets from systemd that no route listens on. */
+void acceptor_warn_of_unclaimed(const struct acceptor *a);
+
+/* Clients of a route (by its slot) wait in the kernel's queue, or are accepted again, in their order. */
+void acceptor_pause(struct acceptor *a, unsigned slot, bool on);
+/* How many wait there now, and how many can; -1: not known (UNIX sockets). */
+int acceptor_waiting(const struct acceptor *a, unsigned slot, int *limit);
+
+/*
+ * --- relisten.c: the listeners of settings that replace others; the main thread, while it accepts ---
+ * Opens those that are new. 0, or -errno: every error is written to errors, and nothing has changed.
+ */
+struct relisten;
+int relisten_prepare(struct relisten **ret, struct acceptor *a, const struct config *config,
+    bool (*is_paused)(const struct route *route, const void *arg), const void *arg, FILE *errors);
+/* From now on these listen, and are given to the routes of those settings. 0, or -ENOMEM: nothing has changed, abandon it. */
+int relisten_commit(struct relisten *c, int max_flows);
+void relisten_abandon(struct relisten *c);
 
 #endif

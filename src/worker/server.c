@@ -8,13 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "stent/clock.h"
 #include "stent/event_log.h"
 #include "stent/log.h"
 #include "stent/server.h"
 #include "stent/spare.h"
-#include "worker/acceptor.h"
+#include "worker/running.h"
 
 #define DRAIN_LOOK_MS 20
 #define MAX_FLOWS 10000000
@@ -22,21 +23,8 @@
 #define WORKERS_OWN (16 + 2 * RELAY_PIPES + RELAY_CANCELS)	/* per worker: event loop, DNS, pipes, cancel requests */
 #define SPARE_SHARE 16			/* with few descriptors, one in this many is spare */
 
-struct server {
-	const struct config *config;
-	struct event_base *base;
-	struct acceptor *acceptor;
-	struct relay_shared *shared;
-	struct worker **workers;
-	size_t n_workers;
-	struct event *drained;		/* checks whether the drain is done */
-	int max_flows;
-	int64_t began_us;
-	int64_t drain_until_us;		/* 0: not draining */
-};
-
-static int
-open_flows(const struct server *s)
+int
+server_open_flows(const struct server *s)
 {
 	int n = 0;
 
@@ -118,8 +106,8 @@ flows_of(int n, int workers)
 	return n - reserved > 2 ? (n - reserved) / 2 : 1;
 }
 
-static int
-find_max_flows(const struct config *c, int descriptors)
+int
+server_find_max_flows(const struct config *c, int descriptors)
 {
 	const int watches = watch_limit();
 	const int n = descriptors < watches ? descriptors : watches;
@@ -139,7 +127,7 @@ on_check_drained(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if ((open_flows(s) == 0 && !has_cancels(s)) || clock_us() >= s->drain_until_us)
+	if ((server_open_flows(s) == 0 && !has_cancels(s)) || clock_us() >= s->drain_until_us)
 		event_base_loopbreak(s->base);
 	else
 		event_add(s->drained, &tv);
@@ -159,7 +147,9 @@ server_start(struct server **ret, const struct config *config, struct event_base
 	s->config = config_hold(config);
 	s->base = base;
 	s->began_us = clock_us();
-	s->max_flows = find_max_flows(config, descriptors);
+	s->descriptors = descriptors;
+	s->max_flows = server_find_max_flows(config, descriptors);
+	s->load.at = time(NULL);
 	s->drained = evtimer_new(base, on_check_drained, s);
 	r = s->drained != NULL ? acceptor_open(&s->acceptor, config) : -ENOMEM;
 	if (r == 0)
@@ -202,6 +192,9 @@ server_run(struct server *s)
 
 	if (r != 0)
 		return r;
+	state_ready(s);
+	if (state_watch(s) != 0)
+		return -ENOMEM;
 	return event_base_dispatch(s->base) < 0 ? -EIO : 0;
 }
 
@@ -221,6 +214,9 @@ server_free(struct server *s)
 	acceptor_free(s->acceptor);
 	if (s->drained != NULL)
 		event_free(s->drained);
+	if (s->watchdog != NULL)
+		event_free(s->watchdog);
+	pause_free(s);
 	config_release(s->config);
 	free(s);
 }
@@ -287,11 +283,12 @@ server_drain(struct server *s)
 
 	s->drain_until_us = again ? now_us : now_us + s->config->drain_timeout_ms * US_PER_MS;
 	if (again) {
-		log_say(LEVEL_INFO, "drain cut short: closing %d flows", open_flows(s));
+		log_say(LEVEL_INFO, "drain cut short: closing %d flows", server_open_flows(s));
 	} else {
-		log_say(LEVEL_INFO, "draining: no new clients; %d flows have %lld ms to end", open_flows(s),
+		log_say(LEVEL_INFO, "draining: no new clients; %d flows have %lld ms to end", server_open_flows(s),
 		    (long long)s->config->drain_timeout_ms);
 		acceptor_stop(s->acceptor);
 	}
+	state_stopping(s);
 	on_check_drained(-1, 0, s);
 }

@@ -39,7 +39,6 @@ struct call {
 };
 
 struct worker {
-	const struct config *config;
 	int index;
 	pthread_t thread;
 	struct event_base *base;
@@ -52,6 +51,8 @@ struct worker {
 	int64_t watched_us;		/* when the delay was last asked for; atomic */
 	bool stopping;			/* only used by the thread: it has seen stop */
 	int flows;			/* given and not yet ended; atomic */
+	bool adopting;			/* relay_is_adopting(); atomic */
+	bool asked;			/* by worker_ask(), and not answered yet; atomic */
 
 	int wake_fd;
 	struct event wake;
@@ -156,6 +157,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (read(fd, &n, sizeof(n)) < 0)
 		return;
+	__atomic_store_n(&w->asked, false, __ATOMIC_RELAXED);
 	take_given(w);
 	run_call(w);
 	watch_delay(w);
@@ -182,6 +184,8 @@ run(void *arg)
 	while (!w->stopping || relay_has_flows(w->relay)) {
 		event_base_loop(w->base, EVLOOP_ONCE | (relay_has_work(w->relay) ? EVLOOP_NONBLOCK : 0));
 		relay_work(w->relay);
+		if (w->adopting && !relay_is_adopting(w->relay))
+			__atomic_store_n(&w->adopting, false, __ATOMIC_RELAXED);
 		if (w->stopping)
 			relay_kill_all(w->relay, REASON_DRAIN);
 	}
@@ -253,7 +257,6 @@ worker_start(struct worker **ret, const struct config *config, struct relay_shar
 
 	if (w == NULL)
 		return -ENOMEM;
-	w->config = config;
 	w->index = index;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->call_done, NULL);
@@ -401,6 +404,32 @@ worker_each_flow(struct worker *w, void (*visit)(struct flow_info *info, void *a
 	do
 		worker_call(w, list_slice, &l);
 	while (l.more);
+}
+
+void
+worker_ask(struct worker *w)
+{
+	__atomic_store_n(&w->asked, true, __ATOMIC_RELAXED);
+	wake(w);
+}
+
+bool
+worker_has_answered(const struct worker *w)
+{
+	return !__atomic_load_n(&w->asked, __ATOMIC_RELAXED);
+}
+
+void
+worker_adopt(struct worker *w, const struct config *config)
+{
+	relay_adopt(w->relay, config);
+	__atomic_store_n(&w->adopting, relay_is_adopting(w->relay), __ATOMIC_RELAXED);
+}
+
+bool
+worker_is_adopting(const struct worker *w)
+{
+	return __atomic_load_n(&w->adopting, __ATOMIC_RELAXED);
 }
 
 bool

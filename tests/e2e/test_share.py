@@ -56,7 +56,7 @@ def test_json_of_the_keys_is_that_of_the_whole(tables):
 def test_help_tells_every_option_of_the_table(tables):
     for command in tables["commands"]:
         text = harness.run_stent(command["name"], "--help").stdout
-        told = set(re.findall(r"^  (?:(-\w), )?(--[a-z]+)", text, re.MULTILINE))
+        told = set(re.findall(r"^  (?:(-\w), )?(--[a-z-]+)", text, re.MULTILINE))
         assert told == {(o.get("alias", ""), o["name"]) for o in command["options"]}
 
 

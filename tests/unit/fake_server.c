@@ -2,6 +2,7 @@
 #include "fake_server.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <string.h>
 
 unsigned fake_server_asked;
@@ -144,6 +145,75 @@ server_drain(struct server *s)
 {
 	s->draining = true;
 	s->drains++;
+}
+
+const struct server_load *
+server_last_load(const struct server *s)
+{
+	static const struct server_load load = { .at = 1000 };
+
+	(void)s;
+	return &load;
+}
+
+bool
+server_is_adopting(const struct server *s)
+{
+	(void)s;
+	return false;
+}
+
+void
+server_follow(struct server *s, const struct server_follower *f, void *arg)
+{
+	(void)s;
+	(void)f;
+	(void)arg;
+}
+
+int
+server_reload(struct server *s, FILE *errors, void (*visit)(const struct config_change *change, void *arg), void *arg)
+{
+	const struct config_change change = { .route = "pg", .key = "client.heartbeat", .from = "1m", .to = "2m" };
+
+	if (s->reload_fails) {
+		fputs("/etc/stent.ini:3: no such key\n/etc/stent.ini:7: no such value\n", errors);
+		return -EINVAL;
+	}
+	visit(&change, arg);
+	return 0;
+}
+
+int
+server_reload_dry(struct server *s, FILE *errors, void (*visit)(const struct config_change *change, void *arg), void *arg)
+{
+	return server_reload(s, errors, visit, arg);
+}
+
+int
+server_pause(struct server *s, const char *route, int64_t for_ms)
+{
+	s->paused_ms = for_ms;
+	s->is_paused = strcmp(route, "pg") == 0;
+	return s->is_paused ? 0 : -ENOENT;
+}
+
+int
+server_resume(struct server *s, const char *route)
+{
+	if (strcmp(route, "pg") != 0)
+		return -ENOENT;
+	if (!s->is_paused)
+		return -EALREADY;
+	s->is_paused = false;
+	return 0;
+}
+
+bool
+server_pause_of(const struct server *s, const struct route *route, struct server_pause *ret)
+{
+	*ret = (struct server_pause){ .left_ms = 5000, .waiting = 3, .limit = 4096 };
+	return s->is_paused && route == &routes[0];
 }
 
 int

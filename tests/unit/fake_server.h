@@ -19,7 +19,8 @@ struct worker {
 struct server {
 	struct config config;
 	struct worker workers[FAKE_WORKERS];
-	bool draining;
+	bool draining, reload_fails, is_paused;
+	int64_t paused_ms;
 	int drains;		/* calls of server_drain() */
 };
 

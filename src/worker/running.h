@@ -1,0 +1,50 @@
+/* running.h - what a running stent is made of, for the files of src/worker that are about all of it. */
+#ifndef STENT_WORKER_RUNNING_H
+#define STENT_WORKER_RUNNING_H
+
+#include "stent/server.h"
+#include "worker/acceptor.h"
+
+/* A route whose new clients wait. */
+struct route_pause {
+	unsigned slot;
+	int64_t until_us;	/* 0: until it is resumed */
+};
+
+struct server {
+	const struct config *config;
+	struct event_base *base;
+	struct acceptor *acceptor;
+	struct relay_shared *shared;
+	struct worker **workers;
+	size_t n_workers;
+	struct event *drained;		/* checks whether the drain is done */
+	struct event *watchdog;		/* NULL: systemd does not watch */
+	struct event *resume;		/* ends pauses whose time is over */
+	struct route_pause *pauses;
+	size_t n_pauses;
+	struct server_load load;
+	const struct server_follower *follower;	/* NULL: nobody */
+	void *follower_arg;
+	int descriptors;		/* limit */
+	int max_flows;
+	int64_t began_us;
+	int64_t drain_until_us;		/* 0: not draining */
+};
+
+/* server.c */
+int server_find_max_flows(const struct config *c, int descriptors);
+int server_open_flows(const struct server *s);
+
+/* pause.c */
+bool pause_is_on(const struct route *route, const void *server);	/* for relisten_prepare() */
+void pause_forget_removed(struct server *s);	/* the settings were replaced */
+void pause_free(struct server *s);
+
+/* state.c: what systemd is told */
+void state_ready(struct server *s);		/* after the start, and after a reload */
+void state_reloading(void);
+void state_stopping(const struct server *s);
+int state_watch(struct server *s);		/* 0 or -ENOMEM */
+
+#endif
