@@ -18,7 +18,15 @@ from test_exact import (  # noqa: F401
     test_last_bytes_before_a_close_arrive, test_many_flows_at_once_on_many_workers, test_the_server_may_speak_first)
 
 
-@pytest.fixture(params=tls_ends.LEGS)
+SLOW = ("outlives", "pause", "stalled", "many_flows", "bulk_is_equal")		# these run with TLS on both legs only
+
+
+def pytest_generate_tests(metafunc):
+    slow = any(word in metafunc.function.__name__ for word in SLOW)
+    metafunc.parametrize("legs", ["both"] if slow else tls_ends.LEGS, indirect=True)
+
+
+@pytest.fixture
 def legs(request):
     return request.param
 

@@ -304,6 +304,38 @@ def test_the_log_and_the_listing_tell_version_and_cipher(make_flow, certificates
             assert end[f"{side}_tls"] == f"{version} {peer.sock.ssl.cipher()[0]}"
 
 
+def test_a_session_with_the_backend_is_resumed(make_flow, tls_backend, route):
+    s = route("backend", tls_backend.text)
+    found = []
+    for _ in range(2):
+        client, server = s.connect(), tls_backend.accept()
+        server.send_all(b"its ticket comes before this")
+        client.recv_exact(28)
+        client.half_close()
+        server.expect_fin()
+        server.close()
+        found.append(s.flow_end()["backend_tls"].endswith(" resumed"))
+    assert found == [False, True]
+
+
+@pytest.mark.parametrize("legs", ["client", "backend"])
+def test_a_flow_can_be_killed_in_its_handshake(route, raw_backend, legs):
+    s = route(legs, raw_backend.text)
+    client = s.connect() if legs == "backend" else s.plain_connect()
+    client.send_all(HELLO)
+    if legs == "backend":
+        raw_backend.accept()
+    flow = harness.wait_for(lambda: s.ask("flows"))[0]
+    assert flow["state"] == "connecting"
+    s.ask(f"kill {flow['id']}")
+    client.expect_reset()
+    assert s.flow_end()["reason"] == "admin-kill"
+    with s.connect() if legs == "backend" else s.plain_connect() as client:	# and one is there when it stops
+        client.send_all(HELLO)
+        harness.wait_for(lambda: s.ask("flows"))
+        s.stop()
+
+
 # --- cancel requests ---
 
 def test_a_cancel_request_goes_over_tls(route, certificates):
