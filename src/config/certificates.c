@@ -84,6 +84,18 @@ read_expiry(const struct named_file *f, bool is_chain)
 	return until_s;
 }
 
+/* False, after adding the error: reading it might never end. */
+static bool
+check_kind(const struct named_file *f)
+{
+	struct stat st;
+
+	if (f->path == NULL || stat(f->path, &st) != 0 || S_ISREG(st.st_mode))
+		return true;
+	errors_add(&f->parsed->errors, f->entry->line, "%s: \"%s\" is not a regular file; write the path of a PEM file", f->entry->name, f->path);
+	return false;
+}
+
 /* What is read now by root has to be read again by its user when the settings are loaded anew. */
 static void
 warn_of_rights(const struct config *c, const struct named_file *f)
@@ -142,6 +154,8 @@ resolve_certificates(struct route *r, struct parsed *d, const struct section *s,
 
 	for (size_t i = 0; i < 3; i++) {
 		files[i] = (struct named_file){ d, parsed_decides(d, s, key_find_leg(keys_of_files[i], side), side), paths[i] };
+		if (!check_kind(&files[i]))
+			return;
 		warn_of_rights(r->config, &files[i]);
 	}
 	warn_of_openness(&files[1]);

@@ -102,7 +102,7 @@ check_client(struct leg_tls *l)
 	if (l->tls->mode != TLS_ACCEPT)
 		return;
 	if (codec == NULL || !codec->client_speaks)
-		wrong(l, NULL, "\"accept\": with protocol = %s a client may wait for the server to speak, and cannot ask for TLS; write "
+		wrong(l, NULL, "accept is for protocols whose clients speak first; with protocol = %s one may wait for the server; write "
 		    "client.tls = require", l->route->protocol);
 	else if (l->tls->ca != NULL)
 		errors_warn(&l->parsed->errors, line_of(l, decides(l, "tls_ca")), "%s: with client.tls = accept a client without TLS "

@@ -79,7 +79,7 @@ WRONG = {
     ROUTE + "backend.tls = verify\nurgent = on\n": "5: urgent: TLS carries no urgent bytes; remove this",
     # keys and protocols
     **{ROUTE + CLIENT_TLS.replace("require", "accept") + f"protocol = {name}\n{more}":
-       f'4: client.tls: "accept": with protocol = {name} a client may wait for the server to speak, and cannot ask for TLS; '
+       f"4: client.tls: accept is for protocols whose clients speak first; with protocol = {name} one may wait for the server; "
        "write client.tls = require" for name, more in (("tcp", ""), ("auto", ""), ("line", "heartbeat_send = x\\n\n"))},
     **{ROUTE + f"backend.tls = verify\nbackend.tls_start = direct\nprotocol = {name}\n":
        f"5: backend.tls_start: with protocol = {name} there is one way to begin TLS; remove this" for name in ("tcp", "mysql", "auto")},
@@ -89,6 +89,10 @@ WRONG = {
     ROUTE + CLIENT_TLS.replace("GOOD.key", "GOOD.kye"): "6: client.tls_key: DIR/good.kye: cannot be read: No such file or directory",
     ROUTE + CLIENT_TLS.replace("GOOD.pem", "GOOD.key"):
         '5: client.tls_cert: DIR/good.key: holds no certificate in PEM ("-----BEGIN CERTIFICATE-----")',
+    ROUTE + "backend.tls = verify\nbackend.tls_ca = /dev/zero\n":
+        '5: backend.tls_ca: "/dev/zero" is not a regular file; write the path of a PEM file',
+    ROUTE + "backend.tls = verify\nbackend.tls_ca = /etc/ssl\n":
+        '5: backend.tls_ca: "/etc/ssl" is not a regular file; write the path of a PEM file',
     ROUTE + "backend.tls = verify\nbackend.tls_ca = GOOD.key\n":
         '5: backend.tls_ca: DIR/good.key: holds no certificate in PEM ("-----BEGIN CERTIFICATE-----")',
 }
