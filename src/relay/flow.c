@@ -290,12 +290,15 @@ flow_end(struct flow *f, enum close_reason reason)
 
 /*
  * A reset after the protocol's close message is an orderly end: the kernel
- * resets a connection closed with unread bytes, and those may be our heartbeats.
+ * resets a connection closed with unread bytes, and those may be our heartbeats,
+ * or the close_notify that came behind the close message of the other side.
  */
 static bool
 is_reset_behind_goodbye(const struct flow *f, enum side s, enum close_reason reason)
 {
-	return reason == reason_on_side(REASON_CLIENT_RESET, s) && session_said_goodbye(f, s);
+	const bool is_answer = f->leg[s].shut && f->first_goodbye != 0 && flow_who_left(f, s) != s;
+
+	return reason == reason_on_side(REASON_CLIENT_RESET, s) && (is_answer || session_said_goodbye(f, s));
 }
 
 static enum on_dead
@@ -317,7 +320,7 @@ leg_lost(struct flow *f, enum side dead, enum close_reason reason)
 	if (!reason_is_death(reason))
 		heartbeats_judge_end(f, dead, clock_us());
 	if (is_reset_behind_goodbye(f, dead, reason))
-		reason = reason_on_side(REASON_CLIENT_FIN, dead);
+		reason = reason_on_side(REASON_CLIENT_FIN, flow_who_left(f, dead));
 	f->reason = (uint8_t)reason;
 	if (dead == CLIENT)
 		cancel_work(f);		/* also after a reset: nobody waits for the result */

@@ -96,6 +96,15 @@ leg_is_tls(const struct leg *l)
 	return transport_is_tls(&l->transport);
 }
 
+/* The side that ended the flow, whose end was found on side `from`: the first to say goodbye, even if the other closes first. */
+static inline enum side
+flow_who_left(const struct flow *f, enum side from)
+{
+	if (f->first_goodbye == 0)
+		return from;
+	return f->first_goodbye == 1 ? CLIENT : BACKEND;
+}
+
 static inline const struct leg_settings *
 leg_settings(const struct flow *f, enum side s)
 {

@@ -98,15 +98,6 @@ received(struct flow *f, enum side from, uint64_t n)
 	counter_add(&counters_of(f)->bytes[from], n);
 }
 
-/* The side that ended the flow: the first to say goodbye, even if the other closes first. */
-static enum side
-who_left(const struct flow *f, enum side from)
-{
-	if (f->first_goodbye == 0)
-		return from;
-	return f->first_goodbye == 1 ? CLIENT : BACKEND;
-}
-
 static struct verdict
 read_fin(struct flow *f, enum side from)
 {
@@ -115,9 +106,10 @@ read_fin(struct flow *f, enum side from)
 	assert(!l->fin);
 	l->fin = true;
 	l->readable = false;
-	l->truncated = leg_is_tls(l) && f->state == FLOW_OPEN && transport_is_truncated(&l->transport);
+	/* Behind a close message nothing can be missing. Few servers send a close_notify then. */
+	l->truncated = leg_is_tls(l) && f->state == FLOW_OPEN && f->first_goodbye == 0 && transport_is_truncated(&l->transport);
 	if (f->reason == REASON_NONE)
-		f->reason = (uint8_t)reason_on_side(REASON_CLIENT_FIN, who_left(f, from));
+		f->reason = (uint8_t)reason_on_side(REASON_CLIENT_FIN, flow_who_left(f, from));
 	if (f->session == NULL)
 		return VERDICT(NOTHING);
 	if (f->state == FLOW_OPEN)
