@@ -54,6 +54,8 @@ struct codec_out {
 	const char *refused;	/* this peer does not accept our heartbeats: why. See feed() */
 	const char *complaint;	/* `from` ended the session because of what it was sent: why. Right after a heartbeat this is evidence against heartbeats */
 	const char *passthrough;	/* set once, when the codec becomes passthrough: why */
+	const char *ends;	/* set once: the flow must end now, as a leg (ends_on) lacks TLS: why. close_message() then tells the client */
+	enum side ends_on;
 	const char *note;	/* set once: what the operator should know of this flow ("no heartbeats to a pooler"); logged at info */
 	uint8_t scratch[CODEC_SCRATCH];
 };
@@ -69,6 +71,7 @@ codec_out_clear(struct codec_out *out)
 	out->refused = NULL;
 	out->complaint = NULL;
 	out->passthrough = NULL;
+	out->ends = NULL;
 	out->note = NULL;
 }
 

@@ -99,25 +99,10 @@ is_judged_as_login(const struct mysql *s)
 	return s->watched && s->pings_due == 0;
 }
 
-/* An error in place of what the server has asked for. The client ends the session then. */
-static void
-refuse_login(struct mysql *s, const char *why, struct codec_out *out)
-{
-	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
-	const uint8_t seq = (uint8_t)(s->packet[BACKEND].head[3] + s->shift);
-
-	codec_emit_copy(out, buf, mysql_error(buf, sizeof(buf), seq, ER_SECURE_TRANSPORT_REQUIRED, "HY000", why));
-	out->note = why;
-	s->holding = false;
-	s->cut_off = s->ended = true;
-}
-
 /* Enough of a packet may have come to decide whether it is a reply to a heartbeat, or passes in a login. */
 static void
 judge(struct mysql *s, struct codec_out *out)
 {
-	const char *refused;
-
 	if (!is_judged_as_login(s) && mysql_reply_is_ours(s, out)) {
 		out->replies++;
 		s->holding = false;
@@ -128,9 +113,8 @@ judge(struct mysql *s, struct codec_out *out)
 	if (is_judged_as_login(s)) {
 		if (s->packet[BACKEND].left > 0 && s->body_got < MYSQL_BODY_MAX)
 			return;		/* it was taken for a reply at first, and fewer bytes were enough */
-		refused = mysql_login_refuses(s);
-		if (refused != NULL) {
-			refuse_login(s, refused, out);
+		if (mysql_login_refuses(s, out)) {
+			s->holding = false;
 			return;
 		}
 	}
@@ -434,6 +418,8 @@ mysql_close_message(void *state, enum side to, const struct codec_close_info *in
 	bool between = s->holding || s->swallowing || mysql_packet_boundary(k);
 	int n;
 
+	if (s->cut_off)
+		return to == CLIENT ? mysql_login_error(s, buf) : 0;
 	if (to == BACKEND)
 		return quit(s, buf);
 	if (s->passthrough != NULL || s->phase != PHASE_COMMANDS || s->auth || s->infile ||

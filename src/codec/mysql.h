@@ -199,8 +199,10 @@ bool mysql_is_close_error(const struct mysql *s);
 /* A login begins or goes on; a packet of the server has ended. */
 void mysql_login_begins(struct mysql *s);
 void mysql_login_packet_ended(struct mysql *s);
-/* The server's packet (its first MYSQL_BODY_MAX bytes) asks the client for what cannot or must not pass: why; else NULL. */
-const char *mysql_login_refuses(struct mysql *s);
+/* The server's packet (its first MYSQL_BODY_MAX bytes) asks the client for what cannot or must not pass: the flow ends. */
+bool mysql_login_refuses(struct mysql *s, struct codec_out *out);
+/* Then the error that the client gets in its place. Returns its length. */
+size_t mysql_login_error(const struct mysql *s, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX]);
 enum mysql_method mysql_method_of(const uint8_t *name, size_t len);
 /* Why a method cannot be used, in words for the client; NULL: it can. */
 const char *mysql_method_refused(enum mysql_method method, unsigned guards);

@@ -8,8 +8,8 @@
  * its connection for secure (TLS, a UNIX socket), and the server expects what
  * suits its own: RSA where it has neither. Where the two differ, the server would
  * wait for what the client cannot send, or the password would cross a network in
- * the clear though the client sent it inside TLS. So the server's request for it
- * is replaced by an error that says what to do. Changes of the user are watched too.
+ * the clear though the client sent it inside TLS. So the flow ends at the server's
+ * request, by an error that says what to do. Changes of the user are watched too.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -98,8 +98,9 @@ mysql_login_packet_ended(struct mysql *s)
 	s->shift = 0;
 }
 
-const char *
-mysql_login_refuses(struct mysql *s)
+/* Why what the server asks for by this packet cannot or must not pass; NULL: it passes. */
+static const char *
+why_not(struct mysql *s)
 {
 	const uint8_t *name = s->body + 1, *nul;
 	const uint8_t first = s->body[0];
@@ -114,6 +115,29 @@ mysql_login_refuses(struct mysql *s)
 	nul = memchr(name, '\0', s->body_got - 1u);
 	s->method = (uint8_t)mysql_method_of(name, nul != NULL ? (size_t)(nul - name) : s->body_got - 1u);
 	return s->method == METHOD_CACHING_SHA2 ? NULL : mysql_method_refused((enum mysql_method)s->method, s->guards);
+}
+
+bool
+mysql_login_refuses(struct mysql *s, struct codec_out *out)
+{
+	const char *why = why_not(s);
+
+	if (why == NULL)
+		return false;
+	out->ends = out->note = why;
+	out->ends_on = (s->guards & GUARD_CLIENT_PLAIN) != 0 ? CLIENT : BACKEND;
+	s->cut_off = s->ended = true;
+	return true;
+}
+
+size_t
+mysql_login_error(const struct mysql *s, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
+{
+	const uint8_t seq = (uint8_t)(s->packet[BACKEND].head[3] + s->shift);
+
+	assert(s->cut_off);
+	return mysql_error(buf, CODEC_CLOSE_MESSAGE_MAX, seq, ER_SECURE_TRANSPORT_REQUIRED, "HY000",
+	    mysql_method_refused((enum mysql_method)s->method, s->guards));
 }
 
 size_t

@@ -177,7 +177,11 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	if (f->first_goodbye == 0 && session_said_goodbye(f, from))
 		f->first_goodbye = from == CLIENT ? 1 : 2;
 	v = check_passthrough(f, from, out);
-	return v.kind == GO_ON ? pass_on(f, from, out, now_us) : v;
+	if (v.kind == GO_ON)
+		v = pass_on(f, from, out, now_us);
+	if (v.kind == GO_ON && out->ends != NULL)
+		v = VERDICT_CUT_OFF(reason_on_side(REASON_CLIENT_TLS, out->ends_on));
+	return v;
 }
 
 /* Side `from` has sent bytes: heartbeats to the other side that heartbeat_limit had stopped resume. That leg has no timer. */

@@ -184,13 +184,14 @@ static const struct {
 };
 #define N_GUARDED (sizeof(guarded) / sizeof(guarded[0]))
 
-/* The server's request is replaced by an error, and what comes then goes nowhere. */
+/* The flow ends at the server's request; the client gets an error, and what comes then goes nowhere. */
 static void
 expect_refused(struct run *run, uint8_t seq, uint8_t as, const void *payload, size_t len, size_t cut, const char *words)
 {
 	struct bytes b = { 0 };
 	const size_t client = run->got[CLIENT].len, server = run->got[BACKEND].len;
-	size_t after;
+	uint8_t text[CODEC_CLOSE_MESSAGE_MAX];
+	struct bytes error = { .data = text };
 
 	add(&b, seq, payload, len);
 	if (cut > b.len)
@@ -198,12 +199,13 @@ expect_refused(struct run *run, uint8_t seq, uint8_t as, const void *payload, si
 	if (cut > 0)
 		run_feed(run, BACKEND, b.data, cut);
 	run_feed(run, BACKEND, b.data + cut, b.len - cut);
-	expect_error(&run->got[CLIENT], client, as, ER_SECURE_TRANSPORT_REQUIRED, words);
-	after = run->got[CLIENT].len;
+	error.len = codec_mysql.close_message(run->state, CLIENT, NULL, text);
+	expect_error(&error, 0, as, ER_SECURE_TRANSPORT_REQUIRED, words);
+	assert_int_equal(codec_mysql.close_message(run->state, BACKEND, NULL, text), 0);
 	run_feed(run, CLIENT, "\7\0\0\5secret", 11);
 	run_feed(run, BACKEND, "\7\0\0\6" OK, 11);
 	assert_int_equal(run->got[BACKEND].len, server);
-	assert_int_equal(run->got[CLIENT].len, after);
+	assert_int_equal(run->got[CLIENT].len, client);
 	assert_int_equal(run_may_heartbeat(run, BACKEND), 0);
 	assert_int_equal(run_may_heartbeat(run, CLIENT), 0);
 	assert_null(run->passthrough);
