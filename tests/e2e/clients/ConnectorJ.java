@@ -1,4 +1,4 @@
-/* ConnectorJ.java - MariaDB Connector/J through stent: PORT ROUNDS [MS]. Idle for a while (so long), then all sorts of work. */
+/* ConnectorJ.java - MariaDB Connector/J through stent: PORT ROUNDS [MS [OPTIONS]]. Idle for a while (so long), then all sorts of work. */
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
@@ -61,7 +61,7 @@ public class ConnectorJ {
 	public static void main(String[] words) throws Exception {
 		int rounds = Integer.parseInt(words[1]);
 		try (Connection c = DriverManager.getConnection("jdbc:mariadb://127.0.0.1:" + words[0] +
-		    "/hb?user=hb&password=pw&useServerPrepStmts=true&sslMode=disable")) {
+		    "/hb?user=hb&password=pw&useServerPrepStmts=true&" + (words.length > 3 ? words[3] : "sslMode=disable"))) {
 			int id = number(c, "select connection_id()");
 			Thread.sleep(words.length > 2 ? Integer.parseInt(words[2]) : 400);
 			try (Statement s = c.createStatement(); ResultSet r = s.executeQuery("show warnings")) {

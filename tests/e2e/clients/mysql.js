@@ -1,4 +1,5 @@
 // mysql.js DRIVER PORT ROUNDS [MS]: idle for a while (so long), then all sorts of work; a mismatch, an error event or a warning fails it.
+// TLS_CA in the environment: by TLS, with this CA. DB_USER: another user.
 // mysql.js DRIVER PORT 0: says "up"; when told to, asks once more and says what the error was.
 const [driver, port, rounds, idle] = [process.argv[2], +process.argv[3], +process.argv[4], +(process.argv[5] || 400)];
 const sleep = ms => new Promise(done => setTimeout(done, ms));
@@ -6,7 +7,9 @@ const fail = e => { console.log('FAIL ' + e.message); process.exit(1); };
 const check = (got, wanted) => { if (JSON.stringify(got) !== JSON.stringify(wanted)) throw Error(JSON.stringify(got) + ' is not ' + JSON.stringify(wanted)); };
 process.on('uncaughtException', fail);
 process.on('warning', fail);
-const where = { host: '127.0.0.1', port, user: 'hb', password: 'pw', database: 'hb' };
+const where = { host: '127.0.0.1', port, user: process.env.DB_USER || 'hb', password: 'pw', database: 'hb' };
+if (process.env.TLS_CA)
+	where.ssl = { ca: require('fs').readFileSync(process.env.TLS_CA) };
 
 async function mysql2Round(c, i) {
 	const [bound] = await c.execute('select ? as a, ? as b', [i, 'x' + i]);

@@ -24,7 +24,8 @@ SETUP = (
 
 
 class Mariadb:
-    def __init__(self, *options):
+    def __init__(self, *options, certificate=None):
+        """certificate: a pair of certificates.py; else one is made for this server."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="stent-mariadb-"))
         self.port = harness.free_port()
         self.socket = self.directory / "socket"
@@ -36,7 +37,7 @@ class Mariadb:
             os.chown(self.directory, owner.pw_uid, owner.pw_gid)
             self.as_user = [f"--user={OWNER}"]
         self._install()
-        self._make_certificate()
+        self._make_certificate(certificate)
         with open(self.directory / "log", "wb") as log:
             self.process = subprocess.Popen(
                 ["mariadbd", "--no-defaults", *self.as_user, f"--datadir={self.directory}/data", f"--port={self.port}",
@@ -53,12 +54,20 @@ class Mariadb:
                         "--auth-root-authentication-method=normal", "--skip-test-db"],
                        check=True, timeout=120 * harness.SLOW, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.env)
 
-    def _make_certificate(self):
+    def _make_certificate(self, pair):
         key, cert = self.directory / "key", self.directory / "cert"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-keyout", key, "-out", cert], check=True, timeout=60, stderr=subprocess.DEVNULL)
+        if pair:
+            shutil.copy(pair.key, key)
+            shutil.copy(pair.cert, cert)
+        else:
+            self._sign_own(key, cert)
         if self.as_user:
             shutil.chown(key, OWNER)
+
+    @staticmethod
+    def _sign_own(key, cert):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                        "-keyout", key, "-out", cert], check=True, timeout=60, stderr=subprocess.DEVNULL)
 
     def _ready(self):
         assert self.process.poll() is None, (self.directory / "log").read_text()

@@ -24,14 +24,14 @@ UNKNOWN = error(1047, b"Unknown command")
 class MysqlLike:
     """
     does: by command what it does: bytes to reply with, "close", or nothing; commands that are not named close the
-    connection. delay: seconds before a reply to a ping.
+    connection. delay: seconds before a reply to a ping. sock: what it listens on, else a port.
     """
 
-    def __init__(self, does, capabilities=PROTOCOL, delay=0):
+    def __init__(self, does, capabilities=PROTOCOL, delay=0, sock=None):
         self.does, self.capabilities, self.delay = does, capabilities, delay
         self.seen = set()
         self.port = harness.free_port()
-        self.sock = socket.create_server((harness.HOST, self.port))
+        self.sock = sock or socket.create_server((harness.HOST, self.port))
         self.peers = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -43,7 +43,8 @@ class MysqlLike:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with sock, contextlib.suppress(OSError, EOFError), sock.makefile("rb") as stream:
             self._session(sock, stream)
 
@@ -53,6 +54,9 @@ class MysqlLike:
                    + bytes(10) + b"123456789012\0")
         self._read(stream)
         self._send(sock, 2, OK)
+        self._commands(sock, stream)
+
+    def _commands(self, sock, stream):
         number = 0
         while True:
             command = self._read(stream)
