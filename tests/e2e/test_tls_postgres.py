@@ -35,7 +35,7 @@ SSL_REQUEST = struct.pack(">II", 8, 80877103)
 def server(certificates):
     from servers.postgres import Postgres
     server = Postgres()
-    server.use_certificate(certificates.good)
+    server.use_certificate(certificates.good, certificates.ca)
     yield server
     server.close()
 
@@ -136,6 +136,27 @@ def test_where_a_client_asks_for_gssapi_first(routes, certificates):
         login = message(b"", struct.pack(">I", 196608) + b"user\0app\0\0")
         sock.sendall(login)
         assert sock.recv(9)[:1] == b"R"
+
+
+def test_a_certificate_of_the_client(routes, certificates):
+    """It is asked for with client.tls_ca; libpq shows one."""
+    def with_certificate(pair):
+        return {"sslcert": pair.cert, "sslkey": pair.key}
+    s = routes("both", client__tls_ca=certificates.ca)
+    session(s, certificates, "both", **with_certificate(certificates.client)).close()
+    for more in ({"sslcert": "/nonexistent"}, with_certificate(certificates.other_client)):
+        failure(session, s, certificates, "both", **more)
+        assert s.next_event("flow end", reason="client-tls")
+
+
+def test_a_certificate_toward_the_server(routes, certificates):
+    """The server lets `app` in by stent's certificate, without a password."""
+    mine = certificates.make("app", "app.test")
+    s = routes("backend", backend__tls_cert=mine.cert, backend__tls_key=mine.key)
+    with session(s, certificates, "backend", dbname="certified", password="") as c:
+        assert c.execute("select client_dn from pg_stat_ssl where pid = pg_backend_pid()").fetchone() == ("/O=stent test/CN=app",)
+    s = routes("backend")
+    assert "client certificate" in failure(session, s, certificates, "backend", dbname="certified")
 
 
 # --- SCRAM and its channel binding ---
@@ -401,6 +422,25 @@ def test_direct_tls_toward_the_backend(stent, routes, certificates):
     behind = routes("both")
     s = stent.route(behind.port, protocol="postgres", backend__tls="verify", backend__tls_ca=certificates.ca, backend__tls_start="direct")
     idle_psycopg(s, certificates, "backend")
+
+
+@pytest.mark.parametrize("start", ["negotiate", "direct"])
+def test_the_backend_is_told_what_is_spoken(stent, raw_backend, certificates, start):
+    """ALPN, without which PostgreSQL 17 refuses TLS from the first byte."""
+    serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serves.load_cert_chain(certificates.good.cert, certificates.good.key)
+    serves.set_alpn_protocols(["http/1.1", "postgresql"])
+    s = stent.route(raw_backend.text, protocol="postgres", backend__tls="verify", backend__tls_ca=certificates.ca, backend__tls_start=start)
+    login = message(b"", struct.pack(">I", 196608) + b"user\0app\0\0")
+    with s.connect() as c:
+        c.send_all(login)
+        with raw_backend.accept() as peer:
+            if start == "negotiate":
+                assert peer.recv_exact(8) == SSL_REQUEST
+                peer.send_all(b"S")
+            with serves.wrap_socket(peer.sock, server_side=True) as b:
+                assert b.selected_alpn_protocol() == "postgresql"
+                assert b.recv(100) == login
 
 
 @pytest.mark.parametrize("way", ["client", "backend", "both"])

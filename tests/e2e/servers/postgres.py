@@ -162,15 +162,20 @@ class Postgres(Owned):
         harness.wait_for(lambda: self.value("show ssl") == "on", what="TLS")
 
 
-    def use_certificate(self, pair):
-        """TLS with that certificate, and a role `app` (password pw) that gets in by TLS and SCRAM only."""
+    def use_certificate(self, pair, ca):
+        """
+        TLS with that certificate, and a role `app` (password pw) that gets in by TLS and SCRAM only; into
+        database `certified` by a certificate of that authority.
+        """
         for path, name in ((pair.cert, "server.crt"), (pair.key, "server.key")):
             (self.data / name).unlink(missing_ok=True)
             self.write(f"data/{name}", path.read_text())
         hba = self.data / "pg_hba.conf"
         if "hostssl all app" not in hba.read_text():
-            hba.write_text("hostssl all app all scram-sha-256\nhostnossl all app all reject\n" + hba.read_text())
-            self.sql("set password_encryption = 'scram-sha-256'", "create role app login superuser password 'pw'")
+            self.write("data/ca.crt", ca.read_text())
+            hba.write_text("hostssl certified app all cert\nhostssl all app all scram-sha-256\nhostnossl all app all reject\n" + hba.read_text())
+            self.sql("set password_encryption = 'scram-sha-256'", "create role app login superuser password 'pw'",
+                     "create database certified", "alter system set ssl_ca_file = 'ca.crt'")
         self.sql("alter system set ssl = on", "select pg_reload_conf()")
         harness.wait_for(lambda: self.value("show ssl") == "on", what="TLS")
 
