@@ -53,8 +53,9 @@ struct negotiation {
 	size_t state_size;	/* at most NEGOTIATION_STATE_MAX; comes zeroed */
 	void (*begin)(void *state, const struct negotiation_settings *settings);
 	/*
-	 * buf: all that is there to read of side `from` (of a plain leg that is only peeked at), cut anywhere; len 0 at
-	 * the first call, after NEGOTIATION_DIAL and after NEGOTIATION_TLS, when that was done. fin: nothing more comes.
+	 * buf: all that is there to read of side `from` (of a plain leg that is only peeked at), cut anywhere; len 0, and
+	 * buf perhaps NULL, at the first call, after NEGOTIATION_DIAL and after NEGOTIATION_TLS, when that was done, and
+	 * with a FIN. fin: nothing more comes.
 	 * A client whose FIN is its first sign is not for this: see client_speaks in codec.h.
 	 */
 	void (*step)(void *state, enum side from, const uint8_t *buf, size_t len, bool fin, struct negotiation_step *ret);

@@ -297,7 +297,7 @@ closed_early(struct my_negotiation *g, enum side from, size_t len, struct negoti
 static void
 read_packet(struct my_negotiation *g, enum side from, const uint8_t *buf, size_t len, bool fin, struct negotiation_step *ret)
 {
-	struct packet p = { .payload = buf + MYSQL_HEAD };
+	struct packet p = { .payload = len >= MYSQL_HEAD ? buf + MYSQL_HEAD : NULL };
 
 	if (len >= MYSQL_HEAD) {
 		p.len = (size_t)buf[0] | (size_t)buf[1] << 8 | (size_t)buf[2] << 16;
