@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "transport/tls_context.h"
-#include "transport/tls_engine.h"
+#include "transport/tls_takeover.h"
 
 #define SERVER_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define SERVER_CIPHERS \
@@ -114,6 +114,7 @@ set_up(struct tls_context *c, const struct tls_settings *settings, const char *a
 	SSL_CTX_set_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(c->ssl, 0);	/* tls_bio.c does that */
 	SSL_CTX_set_cert_verify_callback(c->ssl, verify, c);
+	tls_watch_context(c->ssl);
 	if (c->verifies)
 		SSL_CTX_set_verify(c->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	if (SSL_CTX_set_min_proto_version(c->ssl, settings->min_version != 0 ? settings->min_version : TLS1_2_VERSION) != 1)

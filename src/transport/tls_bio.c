@@ -7,6 +7,7 @@
  * call only.
  */
 #include "transport/tls_bio.h"
+#include "transport/tls_takeover.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -36,7 +37,7 @@ static __thread struct buffers {
 	bool full;		/* ... and filled the buffer */
 	bool got_some;
 	bool eager;		/* recv() again until there is nothing: see tls_bio_read_all() */
-	uint8_t in[IN_MAX], out[OUT_MAX], room[SSL3_RT_MAX_PLAIN_LENGTH];
+	uint8_t in[IN_MAX + TLS_RECORD_HEADER + TLS_RECORD_MAX], out[OUT_MAX], room[TLS_RECORD_MAX];
 } *buffers;
 
 /* --- bytes of a leg --- */
@@ -75,8 +76,8 @@ tls_bytes_consume(struct tls_bytes *b, size_t len)
 		tls_bytes_free(b);
 }
 
-static bool
-add(struct tls_bytes *b, const uint8_t *data, size_t len)
+bool
+tls_bytes_add(struct tls_bytes *b, const uint8_t *data, size_t len)
 {
 	if (len == 0)
 		return true;
@@ -135,7 +136,7 @@ send_out(struct tls *t)
 	}
 	if (t->write_error == 0 && tls_bytes_len(&t->unsent) + b->out_len - at > UNSENT_MAX)
 		t->write_error = ENOBUFS;
-	if (t->write_error == 0 && !add(&t->unsent, b->out + at, b->out_len - at))
+	if (t->write_error == 0 && !tls_bytes_add(&t->unsent, b->out + at, b->out_len - at))
 		t->write_error = ENOMEM;
 	b->out_len = 0;
 }
@@ -157,18 +158,23 @@ receive(struct tls *t)
 
 	if (t->fin || t->read_error != 0 || (b->received && !b->eager && (!b->full || b->got_some)))
 		return;
+	b->in_end -= b->in_at;
+	memmove(b->in, b->in + b->in_at, b->in_end);	/* the beginning of a record */
+	b->in_at = 0;
+	assert(b->in_end + IN_MAX <= sizeof(b->in));
 	do
-		n = recv(t->fd, b->in, IN_MAX, 0);
+		n = recv(t->fd, b->in + b->in_end, IN_MAX, 0);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno != EAGAIN)
 		t->read_error = (uint8_t)errno;
 	t->fin = n == 0;
 	b->received = true;
 	b->full = n == IN_MAX;
-	b->in_at = 0;
-	b->in_end = n > 0 ? (size_t)n : 0;
+	if (n <= 0)
+		return;
 	if (t->n_first < sizeof(t->first) && !t->established)
-		note_first(t, b->in, b->in_end);
+		note_first(t, b->in, (size_t)n);
+	b->in_end += (size_t)n;
 }
 
 /* --- what OpenSSL calls --- */
@@ -184,6 +190,7 @@ on_read(BIO *bio, char *to, size_t len, size_t *ret)
 	if (tls_bytes_len(&t->rest) > 0) {
 		*ret = len < tls_bytes_len(&t->rest) ? len : tls_bytes_len(&t->rest);
 		memcpy(to, t->rest.data + t->rest.at, *ret);
+		tls_watch_bytes(t, TLS_IN, (const uint8_t *)to, *ret);
 		tls_bytes_consume(&t->rest, *ret);
 		return 1;
 	}
@@ -195,6 +202,7 @@ on_read(BIO *bio, char *to, size_t len, size_t *ret)
 	}
 	*ret = len < b->in_end - b->in_at ? len : b->in_end - b->in_at;
 	memcpy(to, b->in + b->in_at, *ret);
+	tls_watch_bytes(t, TLS_IN, (const uint8_t *)to, *ret);
 	b->in_at += *ret;
 	return 1;
 }
@@ -207,6 +215,7 @@ on_write(BIO *bio, const char *from, size_t len, size_t *ret)
 
 	assert(b->user == t);
 	BIO_clear_retry_flags(bio);
+	tls_watch_bytes(t, TLS_OUT, (const uint8_t *)from, len);
 	for (*ret = 0; *ret < len;) {
 		const size_t room = OUT_MAX - b->out_len, n = len - *ret < room ? len - *ret : room;
 
@@ -297,7 +306,7 @@ tls_bio_leave(struct tls *t)
 	send_out(t);
 	if (b->received)
 		t->more = b->full;
-	if (!add(&t->rest, b->in + b->in_at, b->in_end - b->in_at))
+	if (!tls_bytes_add(&t->rest, b->in + b->in_at, b->in_end - b->in_at))
 		t->read_error = ENOMEM;
 	b->in_at = b->in_end = 0;
 	b->user = NULL;
@@ -320,6 +329,49 @@ uint8_t *
 tls_bio_room(void)
 {
 	return buffers->room;
+}
+
+const uint8_t *
+tls_bio_input(struct tls *t, size_t need, size_t *have)
+{
+	struct buffers *b = buffers;
+	const size_t kept = tls_bytes_len(&t->rest);
+
+	assert(b->user == t);
+	if (kept > 0) {		/* put in front of what comes; nothing came yet */
+		assert(b->in_at == b->in_end && kept <= sizeof(b->in));
+		memcpy(b->in, t->rest.data + t->rest.at, kept);
+		b->in_at = 0;
+		b->in_end = kept;
+		tls_bytes_free(&t->rest);
+	}
+	if (b->in_end - b->in_at < need)
+		receive(t);
+	*have = b->in_end - b->in_at;
+	return b->in + b->in_at;
+}
+
+void
+tls_bio_consume(size_t len)
+{
+	assert(len <= buffers->in_end - buffers->in_at);
+	buffers->in_at += len;
+}
+
+uint8_t *
+tls_bio_output(struct tls *t, size_t len)
+{
+	assert(len <= OUT_MAX);
+	if (len > OUT_MAX - buffers->out_len)
+		send_out(t);
+	return buffers->out + buffers->out_len;
+}
+
+void
+tls_bio_output_add(size_t len)
+{
+	assert(len <= OUT_MAX - buffers->out_len);
+	buffers->out_len += len;
 }
 
 void

@@ -17,6 +17,13 @@ void tls_bio_read_all(void);
 /* Room for a record's plain text, until the end of the call. */
 uint8_t *tls_bio_room(void);
 
+/* At least `need` bytes of what was received, if they are there; *have: how many there are. Then some of them are consumed. */
+const uint8_t *tls_bio_input(struct tls *t, size_t need, size_t *have);
+void tls_bio_consume(size_t len);
+/* Room for len bytes of output; then some are added. */
+uint8_t *tls_bio_output(struct tls *t, size_t len);
+void tls_bio_output_add(size_t len);
+
 /* Sends what is unsent: 0: all, -EAGAIN, or -errno. */
 int tls_bio_flush(struct tls *t);
 /* Reads and drops what is there, so that closing does not reset the connection before the peer has read our alert. */
@@ -24,6 +31,7 @@ void tls_bio_discard_input(struct tls *t);
 
 /* Room for len more bytes at the end; false: no memory. */
 bool tls_bytes_reserve(struct tls_bytes *b, size_t len);
+bool tls_bytes_add(struct tls_bytes *b, const uint8_t *data, size_t len);
 void tls_bytes_consume(struct tls_bytes *b, size_t len);
 void tls_bytes_free(struct tls_bytes *b);
 

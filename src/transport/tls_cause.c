@@ -242,8 +242,8 @@ static const struct alert {
 	{ 120, TLS_CAUSE_NO_ALPN, TLS_CAUSE_NO_ALPN, "no_application_protocol", "it does not speak our protocol by TLS", "" },
 };
 
-static void
-alert_received(struct tls *t, int number)
+void
+tls_cause_of_alert(struct tls *t, int number)
 {
 	const bool is_server = t->context->is_server;
 
@@ -373,9 +373,15 @@ tls_cause_of_failure(struct tls *t)
 	else if (!begins_as_tls(t))
 		no_tls(t);
 	else if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason > SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + UINT8_MAX)
-		alert_received(t, reason - SSL_AD_REASON_OFFSET);
+		tls_cause_of_alert(t, reason - SSL_AD_REASON_OFFSET);
 	else
 		reason_of(t, ERR_GET_LIB(error) == ERR_LIB_SSL ? reason : 0);
+}
+
+void
+tls_cause_of_violation(struct tls *t, const char *words)
+{
+	set(t, TLS_CAUSE_PROTOCOL, "TLS failed: the %s sent %s", peer(t), words);
 }
 
 void

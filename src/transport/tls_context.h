@@ -40,6 +40,9 @@ void tls_sessions_share(struct tls_sessions *s, STACK_OF(X509) *chain);
 void tls_cause_of_verification(struct tls *t, X509_STORE_CTX *x);
 /* The same of a failure of OpenSSL, whose errors lie in the queue of this thread. */
 void tls_cause_of_failure(struct tls *t);
+void tls_cause_of_alert(struct tls *t, int number);
+/* The peer sent what TLS does not allow. */
+void tls_cause_of_violation(struct tls *t, const char *words);
 /* The peer closed (err 0) or reset in the middle of the handshake. */
 void tls_cause_of_end(struct tls *t, int err);
 

@@ -24,6 +24,8 @@
 
 #include "transport/tls_bio.h"
 #include "transport/tls_context.h"
+#include "transport/tls_takeover.h"
+#include "stent/transport.h"
 
 #define RECORD_MAX SSL3_RT_MAX_PLAIN_LENGTH
 #define WRITE_MAX (64 * 1024)		/* of plain text in one send() */
@@ -102,7 +104,7 @@ tls_start(struct tls **ret, int fd, struct tls_context *context, const char *nam
 	t->fd = fd;
 	t->context = tls_context_hold(context);
 	t->ssl = SSL_new(context->ssl);
-	if (t->ssl == NULL || tls_bio_attach(t) != 0)
+	if (t->ssl == NULL || tls_bio_attach(t) != 0 || tls_watch_begin(t) != 0)
 		goto fail;
 	SSL_set_app_data(t->ssl, t);
 	if (context->is_server)
@@ -140,9 +142,12 @@ tls_handshake(struct tls *t)
 		return r;
 	tls_bio_enter(t);
 	tls_bio_read_all();
+	tls_watch_handshake(t);
 	t->established = succeeded(t, SSL_do_handshake(t->ssl));
 	tls_bio_leave(t);
 	t->more = true;		/* there may be bytes, or a FIN, whose edge this call has used up */
+	if (t->established)
+		tls_watch_established(t);
 	if (t->failed)
 		return -EPROTO;
 	if (!t->established)
@@ -174,8 +179,12 @@ decrypt(struct tls *t, uint8_t *buf, size_t len)
 	size_t got = 0, n;
 
 	assert(t->established);
-	if (t->ended || t->failed)
+	if ((t->ended || t->failed) && tls_bytes_len(&t->over) == 0)
 		return nothing(t);
+	if (t->records != NULL) {
+		got = tls_stream_read(t, buf, len);
+		return got > 0 ? (ssize_t)got : nothing(t);
+	}
 	tls_bio_enter(t);
 	while (got < len && succeeded(t, SSL_read_ex(t->ssl, buf + got, len - got, &n))) {
 		got += n;
@@ -183,6 +192,8 @@ decrypt(struct tls *t, uint8_t *buf, size_t len)
 	}
 	tls_bio_leave(t);
 	(void)SSL_free_buffers(t->ssl);	/* a ticket makes OpenSSL allocate one for writing that it does not release */
+	if (got > 0)
+		tls_watch_read(t);
 	return got > 0 ? (ssize_t)got : nothing(t);
 }
 
@@ -235,26 +246,22 @@ tls_is_pending(const struct tls *t)
 		return true;
 	if (t->reported)
 		return false;
-	return tls_bytes_len(&t->rest) > 0 || t->more || t->ended || t->failed || t->fin || t->read_error != 0 || SSL_pending(t->ssl) > 0;
+	return tls_bytes_len(&t->rest) > 0 || tls_bytes_len(&t->over) > 0 || t->more || t->ended || t->failed || t->fin ||
+	    t->read_error != 0 || (t->ssl != NULL && SSL_pending(t->ssl) > 0);
 }
 
 size_t
 tls_unread(const struct tls *t)
 {
-	return tls_bytes_len(&t->plain) + tls_bytes_len(&t->rest) + (t->failed ? 0 : (size_t)SSL_pending(t->ssl));
+	return tls_bytes_len(&t->plain) + tls_bytes_len(&t->over) + tls_bytes_len(&t->rest) +
+	    (t->failed || t->ssl == NULL ? 0 : (size_t)SSL_pending(t->ssl));
 }
 
 /* --- writing --- */
 
-/* Where the next byte to write is. */
-struct spans {
-	const struct iovec *v;
-	size_t n, at;		/* at: of the first */
-};
-
 /* The next piece, at most len bytes: where it lies, or, of several spans, copied together as one record. */
 static const uint8_t *
-next_piece(struct spans *s, uint8_t *room, size_t *len)
+next_piece(struct tls_spans *s, uint8_t *room, size_t *len)
 {
 	const size_t max = *len;
 
@@ -281,7 +288,7 @@ next_piece(struct spans *s, uint8_t *room, size_t *len)
 }
 
 static size_t
-encrypt(struct tls *t, struct spans *s)
+encrypt(struct tls *t, struct tls_spans *s)
 {
 	size_t total = 0;
 
@@ -299,7 +306,7 @@ encrypt(struct tls *t, struct spans *s)
 ssize_t
 tls_write(struct tls *t, const struct iovec *v, size_t n)
 {
-	struct spans s = { .v = v, .n = n };
+	struct tls_spans s = { .v = v, .n = n };
 	size_t total = 0;
 	int r;
 
@@ -311,7 +318,7 @@ tls_write(struct tls *t, const struct iovec *v, size_t n)
 		return r;
 	do {	/* a part only is taken when the socket is full: an edge follows */
 		tls_bio_enter(t);
-		total += encrypt(t, &s);
+		total += t->records != NULL ? tls_stream_write(t, &s, WRITE_MAX) : encrypt(t, &s);
 		tls_bio_leave(t);
 	} while (s.n > 0 && !t->failed && t->write_error == 0 && tls_bytes_len(&t->unsent) == 0);
 	if (t->write_error != 0)
@@ -341,7 +348,10 @@ send_close_notify(struct tls *t)
 	if (!t->established || t->failed || t->shut || t->write_error != 0)
 		return;
 	tls_bio_enter(t);
-	(void)SSL_shutdown(t->ssl);	/* 0: the peer's has not come; that is read like any byte */
+	if (t->records != NULL)
+		tls_stream_close_notify(t);
+	else
+		(void)SSL_shutdown(t->ssl);	/* 0: the peer's has not come; that is read like any byte */
 	tls_bio_leave(t);
 	t->shut = true;
 }
@@ -367,10 +377,14 @@ tls_free(struct tls *t, bool is_orderly)
 	if (t->ssl != NULL && !t->failed)
 		SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 	SSL_free(t->ssl);
+	tls_watch_end(t);
+	tls_records_free(t->records);
+	X509_free(t->peer);
 	ERR_clear_error();
 	tls_context_release(t->context);
 	tls_bytes_free(&t->unsent);
 	tls_bytes_free(&t->rest);
+	tls_bytes_free(&t->over);
 	tls_bytes_free(&t->plain);
 	free(t->name);
 	free(t->cause);
@@ -380,7 +394,17 @@ tls_free(struct tls *t, bool is_orderly)
 bool
 tls_same_certificate(const struct tls *ours, const struct tls *peers)
 {
-	const X509 *a = SSL_get_certificate(ours->ssl), *b = SSL_get0_peer_certificate(peers->ssl);
+	const X509 *a = SSL_CTX_get0_certificate(ours->context->ssl);
+	const X509 *b = peers->ssl != NULL ? SSL_get0_peer_certificate(peers->ssl) : peers->peer;
 
 	return a != NULL && b != NULL && X509_cmp(a, b) == 0;
+}
+
+void
+tls_facts(const struct tls *t, struct transport_tls *ret)
+{
+	if (t->ssl == NULL)
+		*ret = (struct transport_tls){ t->version, t->cipher, t->resumed };
+	else
+		*ret = (struct transport_tls){ SSL_get_version(t->ssl), SSL_get_cipher_name(t->ssl), SSL_session_reused(t->ssl) == 1 };
 }

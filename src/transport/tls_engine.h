@@ -18,12 +18,17 @@ struct tls_bytes {
 };
 
 struct tls {
-	SSL *ssl;
+	SSL *ssl;		/* NULL: taken over by `records` */
+	struct tls_watch *watch;	/* of the SSL, for that; NULL with it */
+	struct tls_records *records;
 	struct tls_context *context;
+	X509 *peer;		/* after that: the server's certificate; */
+	const char *version, *cipher;	/* and the facts */
 	char *name;		/* of a client: as it was to be verified; NULL: none */
 	char *cause;		/* why it failed, in words */
 	struct tls_bytes unsent;	/* TLS that the socket has not taken */
 	struct tls_bytes rest;		/* TLS that was received and not yet decrypted */
+	struct tls_bytes over;		/* decrypted, and more than the reader had room for */
 	struct tls_bytes plain;		/* decrypted by tls_peek() */
 	int fd;
 	uint8_t read_error, write_error;	/* errno; lasting */
@@ -37,7 +42,14 @@ struct tls {
 	bool ended : 1;		/* close_notify was read */
 	bool reported : 1;	/* the end, or an error, was returned to the reader */
 	bool shut : 1;		/* close_notify was written */
+	bool resumed : 1;
 	bool fin_wanted : 1;	/* shutdown() follows when all is sent */
+};
+
+/* Where the next byte to write is. */
+struct tls_spans {
+	const struct iovec *v;
+	size_t n, at;		/* at: of the first */
 };
 
 int tls_start(struct tls **ret, int fd, struct tls_context *context, const char *name);
@@ -50,6 +62,8 @@ int tls_shutdown(struct tls *t);
 /* Frees it; is_orderly: after a close_notify. The descriptor stays open. */
 void tls_free(struct tls *t, bool is_orderly);
 
+struct transport_tls;
+void tls_facts(const struct tls *t, struct transport_tls *ret);
 bool tls_is_pending(const struct tls *t);
 size_t tls_unread(const struct tls *t);
 bool tls_same_certificate(const struct tls *ours, const struct tls *peers);

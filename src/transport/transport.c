@@ -213,9 +213,7 @@ transport_tls_facts(const struct transport *t, struct transport_tls *ret)
 	*ret = (struct transport_tls){ 0 };
 	if (t->tls == NULL || !t->tls->established)
 		return;
-	ret->version = SSL_get_version(t->tls->ssl);
-	ret->cipher = SSL_get_cipher_name(t->tls->ssl);
-	ret->resumed = SSL_session_reused(t->tls->ssl) == 1;
+	tls_facts(t->tls, ret);
 }
 
 bool

@@ -16,7 +16,7 @@
 #include "stent/tls.h"
 #include "stent/transport.h"
 #include "tls_world.h"
-#include "transport/tls_engine.h"
+#include "transport/tls_takeover.h"
 
 static struct identity ca, server;
 
@@ -30,6 +30,10 @@ context(const struct tls_settings *settings, bool is_server, const char *alpn)
 		fail_msg("%s", error);
 	return c;
 }
+
+/* Which ends stay with OpenSSL's SSL after the handshake: a set of bits. */
+enum { SSL_NOWHERE, SSL_AT_CLIENT = 1, SSL_AT_SERVER = 2, SSL_EVERYWHERE };
+static unsigned with_ssl = SSL_NOWHERE;
 
 /* Contexts that fit each other, and a link between them. */
 struct pair {
@@ -49,6 +53,8 @@ pair_open(struct pair *p, int version, int buffer)
 	link_start(&p->link, p->client, p->server, "localhost");
 	if (version == TLS1_2_VERSION)
 		SSL_set_max_proto_version(p->link.end[AT_SERVER].tls->ssl, TLS1_2_VERSION);
+	for (int i = 0; i < 2; i++)
+		p->link.end[i].tls->watch->keeps = (with_ssl >> i & 1) != 0;
 }
 
 static void
@@ -76,24 +82,28 @@ static void
 test_a_handshake_may_be_cut_anywhere(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 8; i++) {
 		for (size_t step = 1; step < 10000; step = step * 3 + 1) {
 			struct transport_tls facts;
 			struct pair p;
 
-			pair_open(&p, versions[i], 0);
+			with_ssl = (unsigned)i / 2;
+			pair_open(&p, versions[i % 2], 0);
 			pair_handshake(&p, step);
 			transport_tls_facts(&p.link.end[AT_CLIENT], &facts);
-			assert_string_equal(facts.version, i == 0 ? "TLSv1.2" : "TLSv1.3");
-			assert_string_equal(facts.cipher, i == 0 ? "ECDHE-ECDSA-AES128-GCM-SHA256" : "TLS_AES_128_GCM_SHA256");
+			assert_string_equal(facts.version, i % 2 == 0 ? "TLSv1.2" : "TLSv1.3");
+			assert_string_equal(facts.cipher, i % 2 == 0 ? "ECDHE-ECDSA-AES128-GCM-SHA256" : "TLS_AES_128_GCM_SHA256");
 			assert_false(facts.resumed);
 			link_send(&p.link, AT_CLIENT, (const uint8_t *)"ping", 4, step);
 			link_send(&p.link, AT_SERVER, (const uint8_t *)"pong!", 5, step);
 			assert_false(transport_is_pending(&p.link.end[AT_CLIENT]));
 			assert_int_equal(transport_unsent(&p.link.end[AT_CLIENT]), 0);
+			for (int k = 0; k < 2; k++)
+				assert_int_equal(p.link.end[k].tls->ssl != NULL, with_ssl >> k & 1);
 			pair_close(&p);
 		}
 	}
+	with_ssl = SSL_NOWHERE;
 }
 
 static void
@@ -105,15 +115,17 @@ test_bulk_arrives_unchanged_through_small_buffers(void **state)
 	(void)state;
 	for (size_t i = 0; i < len; i++)
 		data[i] = (uint8_t)(i * 7 + i / 251);
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 8; i++) {
 		struct pair p;
 
-		pair_open(&p, versions[i], 4096);
+		with_ssl = (unsigned)i / 2;
+		pair_open(&p, versions[i % 2], 4096);
 		pair_handshake(&p, SIZE_MAX);
 		link_send(&p.link, AT_SERVER, data, len, 7000);
 		link_send(&p.link, AT_CLIENT, data, len, SIZE_MAX);
 		pair_close(&p);
 	}
+	with_ssl = SSL_NOWHERE;
 	free(data);
 }
 
@@ -276,6 +288,97 @@ test_spans_are_joined(void **state)
 	pair_close(&p);
 }
 
+/* Each cipher of ours, between records of ours and OpenSSL's; one that is not ours stays with OpenSSL. */
+static void
+test_ciphers_agree_with_openssl(void **state)
+{
+	static const struct {
+		const char *name;
+		int version;
+		bool is_ours;
+	} ciphers[] = {
+		{ "TLS_AES_128_GCM_SHA256", TLS1_3_VERSION, true },
+		{ "TLS_AES_256_GCM_SHA384", TLS1_3_VERSION, true },
+		{ "TLS_CHACHA20_POLY1305_SHA256", TLS1_3_VERSION, true },
+		{ "ECDHE-ECDSA-AES128-GCM-SHA256", TLS1_2_VERSION, true },
+		{ "ECDHE-ECDSA-AES256-GCM-SHA384", TLS1_2_VERSION, true },
+		{ "ECDHE-ECDSA-CHACHA20-POLY1305", TLS1_2_VERSION, true },
+		{ "ECDHE-ECDSA-AES128-SHA", TLS1_2_VERSION, false },
+	};
+	uint8_t *data = malloc(100000);
+
+	(void)state;
+	for (size_t i = 0; i < 100000; i++)
+		data[i] = (uint8_t)(i * i);
+	for (size_t i = 0; i < 2 * sizeof(ciphers) / sizeof(ciphers[0]); i++) {
+		const int end = (int)(i % 2);	/* which has the SSL */
+		struct transport_tls facts;
+		struct pair p;
+
+		with_ssl = 1U << end;
+		pair_open(&p, ciphers[i / 2].version, 0);
+		for (int k = 0; k < 2; k++) {
+			SSL *ssl = p.link.end[k].tls->ssl;
+
+			assert_int_equal(ciphers[i / 2].version == TLS1_3_VERSION ? SSL_set_ciphersuites(ssl, ciphers[i / 2].name) :
+			    SSL_set_cipher_list(ssl, ciphers[i / 2].name), 1);
+		}
+		pair_handshake(&p, SIZE_MAX);
+		for (size_t len = 1; len <= 100000; len = len * 10 + 1)
+			for (int from = 0; from < 2; from++)
+				link_send(&p.link, from, data, len <= 100000 ? len : 100000, 5000);
+		assert_int_equal(p.link.end[!end].tls->ssl == NULL, ciphers[i / 2].is_ours);
+		transport_tls_facts(&p.link.end[!end], &facts);
+		assert_string_equal(facts.cipher, ciphers[i / 2].name);
+		pair_close(&p);
+	}
+	with_ssl = SSL_NOWHERE;
+	free(data);
+}
+
+/* A byte of a record is changed on the way, or a record comes twice or out of order: nothing of it is passed on. */
+static void
+test_damaged_records_are_refused(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t at = 0; at < 50; at++) {
+			uint8_t record[128], buf[128];
+			ssize_t n, r;
+			struct pair p;
+			struct transport *to = &p.link.end[AT_SERVER];
+
+			pair_open(&p, versions[i], 0);
+			pair_handshake(&p, SIZE_MAX);
+			assert_null(to->tls->ssl);
+			assert_int_equal(transport_write(&p.link.end[AT_CLIENT], &(struct iovec){ "a message of 20 bytes", 20 }, 1), 20);
+			n = recv(p.link.far[AT_CLIENT], record, sizeof(record), 0);
+			assert_true(n > 40);
+			if (at >= 49) {		/* twice */
+				assert_int_equal(send(p.link.far[AT_SERVER], record, (size_t)n, 0), n);
+				expect(&p, AT_SERVER, "a message of 20 byte");
+			} else if (at < (size_t)n) {
+				record[at] ^= 1;
+			} else {
+				record[0] = SSL3_RT_HANDSHAKE;
+			}
+			assert_int_equal(send(p.link.far[AT_SERVER], record, (size_t)n, 0), n);
+			r = transport_read(to, buf, sizeof(buf));
+			if (r == -EAGAIN) {	/* it seems to be longer now */
+				assert_true(at == 3 || at == 4);
+				assert_int_equal(shutdown(p.link.far[AT_SERVER], SHUT_WR), 0);
+				assert_int_equal(transport_read(to, buf, sizeof(buf)), 0);
+				assert_true(transport_is_truncated(to));
+			} else {
+				assert_int_equal(r, -EPROTO);
+				assert_int_equal(transport_tls_cause_kind(to), TLS_CAUSE_PROTOCOL);
+				assert_true(recv(p.link.far[AT_SERVER], buf, sizeof(buf), 0) > 7);	/* an alert says so */
+			}
+			pair_close(&p);
+		}
+	}
+}
+
 /* --- keys --- */
 
 static void
@@ -284,18 +387,24 @@ test_key_updates_are_followed(void **state)
 	struct pair p;
 
 	(void)state;
-	pair_open(&p, TLS1_3_VERSION, 0);
-	pair_handshake(&p, SIZE_MAX);
-	for (int i = 0; i < 20; i++) {
-		const int from = i % 2;
-
-		assert_int_equal(SSL_key_update(p.link.end[from].tls->ssl, i % 3 == 0 ? SSL_KEY_UPDATE_NOT_REQUESTED : SSL_KEY_UPDATE_REQUESTED), 1);
-		say(&p, from, "with the new key");
-		expect(&p, !from, "with the new key");
-		say(&p, !from, "and back");
-		expect(&p, from, "and back");
+	for (int end = 0; end < 2; end++) {	/* which has the SSL that updates them */
+		with_ssl = 1U << end;
+		pair_open(&p, TLS1_3_VERSION, 0);
+		pair_handshake(&p, SIZE_MAX);
+		say(&p, AT_SERVER, "the tickets, too");
+		expect(&p, AT_CLIENT, "the tickets, too");
+		assert_null(p.link.end[!end].tls->ssl);
+		for (int i = 0; i < 20; i++) {
+			assert_int_equal(SSL_key_update(p.link.end[end].tls->ssl, i % 3 == 0 ? SSL_KEY_UPDATE_NOT_REQUESTED :
+			    SSL_KEY_UPDATE_REQUESTED), 1);
+			say(&p, end, "with the new key");
+			expect(&p, !end, "with the new key");
+			say(&p, !end, "and back");
+			expect(&p, end, "and back");
+		}
+		pair_close(&p);
 	}
-	pair_close(&p);
+	with_ssl = SSL_NOWHERE;
 }
 
 static void
@@ -305,26 +414,33 @@ test_renegotiation_is_refused(void **state)
 	char buf[64];
 
 	(void)state;
-	for (int from = 0; from < 2; from++) {
+	for (int i = 0; i < 4; i++) {
+		const int from = i % 2;
 		SSL *ssl;
 
+		with_ssl = i < 2 ? SSL_EVERYWHERE : 1U << from;
 		pair_open(&p, TLS1_2_VERSION, 0);
 		pair_handshake(&p, SIZE_MAX);
 		ssl = p.link.end[from].tls->ssl;
 		SSL_clear_options(ssl, SSL_OP_NO_RENEGOTIATION);
 		assert_int_equal(SSL_renegotiate(ssl), 1);
 		(void)transport_write(&p.link.end[from], &(struct iovec){ buf, 1 }, 1);
-		for (int i = 0; i < 10; i++) {
-			const ssize_t n = transport_read(&p.link.end[i % 2], buf, sizeof(buf));
+		for (int k = 0; k < 10; k++) {
+			const ssize_t n = transport_read(&p.link.end[k % 2], buf, sizeof(buf));
 
 			assert_true(n == -EAGAIN || n == -EPROTO || n == 1);
 			link_carry(&p.link, 0, SIZE_MAX);
 			link_carry(&p.link, 1, SIZE_MAX);
 		}
-		for (int i = 0; i < 2; i++)
-			assert_int_equal(SSL_num_renegotiations(p.link.end[i].tls->ssl), i == from);	/* who asked counts its own attempt */
+		if (with_ssl == SSL_EVERYWHERE)
+			assert_int_equal(SSL_num_renegotiations(p.link.end[!from].tls->ssl), 0);
+		else
+			assert_true(!p.link.end[!from].tls->failed || p.link.end[!from].tls->kind == TLS_CAUSE_ALERT);
+		if (from == AT_CLIENT)
+			assert_true(p.link.end[from].tls->failed);	/* by the alert that refuses */
 		pair_close(&p);
 	}
+	with_ssl = SSL_NOWHERE;
 }
 
 /* --- the end --- */
@@ -529,6 +645,8 @@ main(void)
 		cmocka_unit_test(test_what_no_edge_will_tell_of_is_pending),
 		cmocka_unit_test(test_peeked_bytes_stay_to_be_read),
 		cmocka_unit_test(test_spans_are_joined),
+		cmocka_unit_test(test_ciphers_agree_with_openssl),
+		cmocka_unit_test(test_damaged_records_are_refused),
 		cmocka_unit_test(test_key_updates_are_followed),
 		cmocka_unit_test(test_renegotiation_is_refused),
 		cmocka_unit_test(test_a_close_notify_is_a_fin_and_the_other_way_stays_open),
