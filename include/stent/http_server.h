@@ -59,7 +59,7 @@ struct http_source {
 };
 /* Both own state from now on, also when they fail. */
 void http_reply_pieces(struct http_exchange *x, const char *type, const struct http_source *source, void *state);
-/* Server-sent events. 503 if there are too many; a client that does not read for 20 s is dropped. */
+/* Server-sent events. 503 if there are too many; a client that does not read for 10 s is dropped. */
 void http_reply_events(struct http_exchange *x, const struct http_source *source, void *state);
 
 /* Asks the source of every event stream for more, one a round of the loop. */

@@ -58,7 +58,7 @@ struct flow_info {
 	const char *backend_text;	/* the backend as written in the settings; NULL while connecting, and when they do not name it any more */
 	const char *protocol;		/* the codec at work; "tcp" for none, also after passthrough */
 	bool connecting;
-	int64_t age_ms;
+	int64_t began_us, age_ms;
 	struct {
 		uint64_t bytes;		/* received from this side and forwarded */
 		uint64_t heartbeats, replies;	/* sent to this side, and its replies */

@@ -86,6 +86,8 @@ void socket_reset(int fd);
 /* From now on a close sends a reset, also when the kernel closes at the end of this process. */
 void socket_set_reset_at_close(int fd, bool on);
 
+/* Limits what the kernel holds unsent. */
+void socket_set_send_buffer(int fd, int bytes);
 void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's default */
 
 /*

@@ -25,9 +25,8 @@
 #include "stent/http_server.h"
 
 void
-access_open(struct access *a, uint16_t port)
+access_name(struct access *a, uint16_t port)
 {
-	memset(a, 0, sizeof(*a));
 	snprintf(a->cookie, sizeof(a->cookie), "stent%u", port);
 }
 

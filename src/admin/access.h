@@ -17,7 +17,8 @@ struct access {
 	unsigned next;
 };
 
-void access_open(struct access *a, uint16_t port);
+/* Of a port. */
+void access_name(struct access *a, uint16_t port);
 
 /* False: it was replied to. */
 bool access_check_host(const struct config *c, struct http_exchange *x);

@@ -103,6 +103,8 @@ commit(void *arg)
 	struct admin *a = arg;
 
 	if (a->moves) {
+		if (a->web != NULL && a->next != NULL)
+			web_inherit(a->next, a->web);
 		web_free(a->web);
 		a->web = a->next;
 		a->next = NULL;

@@ -158,6 +158,13 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	h->on_sample(h->arg);
 }
 
+void
+history_attach(struct history *h, void (*on_sample)(void *arg), void *arg)
+{
+	h->on_sample = on_sample;
+	h->arg = arg;
+}
+
 int
 history_start(struct history **ret, struct server *s, struct event_base *base, void (*on_sample)(void *arg), void *arg)
 {
@@ -167,8 +174,7 @@ history_start(struct history **ret, struct server *s, struct event_base *base, v
 	if (h == NULL)
 		return -ENOMEM;
 	h->server = s;
-	h->on_sample = on_sample;
-	h->arg = arg;
+	history_attach(h, on_sample, arg);
 	h->began_us = clock_us();
 	h->timer = event_new(base, -1, EV_PERSIST, on_timer, h);
 	if (h->timer == NULL || event_add(h->timer, &second) < 0) {

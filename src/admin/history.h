@@ -16,6 +16,7 @@ struct server;
 
 /* on_sample is called after each sample. 0 or -errno. */
 int history_start(struct history **ret, struct server *s, struct event_base *base, void (*on_sample)(void *arg), void *arg);
+void history_attach(struct history *h, void (*on_sample)(void *arg), void *arg);
 void history_free(struct history *h);	/* NULL is fine */
 
 /* False: of the routes that tried to connect in the last minute, none got an answer. */

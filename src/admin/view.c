@@ -111,8 +111,8 @@ leg_json(const struct leg_settings *l)
 	    "idle_timeout_seconds", seconds_or_off(l->idle_timeout_ms));
 }
 
-static json_t *
-route_list(const struct server *s)
+json_t *
+view_routes(const struct server *s)
 {
 	const struct config *c = server_config(s);
 	json_t *list = json_array();
@@ -175,13 +175,13 @@ worker_list(const struct server *s)
 }
 
 json_t *
-view_status(struct server *s)
+view_summary(struct server *s)
 {
 	const struct config *c = server_config(s);
 	struct relay_counters sum;
 
 	view_sum(s, &sum);
-	return json_pack("{s:s, s:i, s:o, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:i, s:o, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "version", STENT_VERSION,
 	    "pid", (int)getpid(),
 	    "settings", view_text(c->path),
@@ -196,8 +196,17 @@ view_status(struct server *s)
 	    "heartbeats", both_sides(sum.heartbeats),
 	    "replies", both_sides(sum.replies),
 	    "passthrough", passthrough_json(&sum),
-	    "ended", ended_json(&sum),
-	    "routes", route_list(s));
+	    "ended", ended_json(&sum));
+}
+
+json_t *
+view_status(struct server *s)
+{
+	json_t *j = view_summary(s);
+
+	if (j != NULL)
+		json_object_set_new(j, "routes", view_routes(s));
+	return j;
 }
 
 static int

@@ -16,6 +16,8 @@ void view_sum_slot(const struct server *s, size_t slot, struct relay_counters *r
 
 /* The caller's (json_decref()); NULL if out of memory. */
 json_t *view_status(struct server *s);
+json_t *view_summary(struct server *s);			/* the same without its routes */
+json_t *view_routes(const struct server *s);
 /*
  * Texts of the settings file may contain any bytes: what is not printable becomes a question mark. NULL becomes null.
  */

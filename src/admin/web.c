@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "admin/access.h"
+#include "admin/census.h"
+#include "admin/feed.h"
 #include "admin/history.h"
 #include "admin/listing.h"
 #include "admin/metrics.h"
@@ -29,10 +31,12 @@
 
 struct web {
 	struct server *server;
+	struct event_base *base;
 	const struct stream *events;
 	struct http_server *http;
 	struct access access;
 	struct history *history;
+	struct census *census;
 };
 
 /* Takes body. */
@@ -161,6 +165,18 @@ get_ready(struct web *w, struct http_exchange *x)
 		http_reply_text(x, 200, "ok");
 }
 
+static void
+get_events(struct web *w, struct http_exchange *x)
+{
+	feed_overview(x, w->server, w->history, w->census);
+}
+
+static void
+get_flow_events(struct web *w, struct http_exchange *x)
+{
+	feed_flows(x, w->server);
+}
+
 static const struct page {
 	const char *path;
 	bool is_open;		/* needs no token */
@@ -169,6 +185,8 @@ static const struct page {
 	{ "/", false, get_page },
 	{ "/status", false, get_status },
 	{ "/flows", false, get_flows },
+	{ "/events", false, get_events },
+	{ "/events/flows", false, get_flow_events },
 	{ "/metrics", false, get_metrics },
 	{ "/healthz", true, get_health },
 	{ "/readyz", true, get_ready },
@@ -211,7 +229,7 @@ on_request(void *arg, struct http_exchange *x)
 	} else if (page != NULL) {
 		page->get(w, x);
 	} else {
-		http_reply_text(x, 404, "not found; use one of /, /status, /flows, /metrics, /healthz and /readyz");
+		http_reply_text(x, 404, "not found; use one of /, /status, /flows, /events, /events/flows, /metrics, /healthz and /readyz");
 	}
 }
 
@@ -242,35 +260,61 @@ open_socket(const char *where, uint16_t *port, const char **why)
 	return fd;
 }
 
+/* Opens a listener. 0, or -errno and why. */
+static int
+listen_on(struct web *w, const char *where, struct http_server **ret, const char **why)
+{
+	uint16_t port;
+	int r, fd;
+
+	*why = NULL;
+	fd = open_socket(where, &port, why);
+	if (fd < 0)
+		return fd;
+	r = http_server_start(ret, w->base, fd, on_request, w);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	access_name(&w->access, port);
+	return 0;
+}
+
 int
 web_start(struct web **ret, struct server *s, const struct stream *events, struct event_base *base, const char *where,
     const char **why)
 {
 	struct web *w = calloc(1, sizeof(*w));
-	uint16_t port;
-	int r, fd;
+	int r = -ENOMEM;
 
 	*why = NULL;
 	if (w == NULL)
 		return -ENOMEM;
 	w->server = s;
+	w->base = base;
 	w->events = events;
-	fd = open_socket(where, &port, why);
-	if (fd < 0) {
-		free(w);
-		return fd;
-	}
-	access_open(&w->access, port);
-	r = history_start(&w->history, s, base, on_sample, w);
+	w->census = census_new();
+	if (w->census != NULL)
+		r = history_start(&w->history, s, base, on_sample, w);
 	if (r == 0)
-		r = http_server_start(&w->http, base, fd, on_request, w);
+		r = listen_on(w, where, &w->http, why);
 	if (r < 0) {
-		close(fd);
 		web_free(w);
 		return r;
 	}
 	*ret = w;
 	return 0;
+}
+
+void
+web_inherit(struct web *w, struct web *from)
+{
+	struct history *const history = w->history;
+
+	w->history = from->history;
+	from->history = history;
+	history_attach(w->history, on_sample, w);
+	history_attach(from->history, on_sample, from);
 }
 
 void
@@ -280,5 +324,6 @@ web_free(struct web *w)
 		return;
 	http_server_free(w->http);
 	history_free(w->history);
+	census_free(w->census);
 	free(w);
 }

@@ -13,6 +13,8 @@ struct web;
  */
 int web_start(struct web **ret, struct server *s, const struct stream *events, struct event_base *base, const char *where,
     const char **why);
+/* w goes on with the history of one that ends. */
+void web_inherit(struct web *w, struct web *from);
 void web_free(struct web *w);		/* NULL is fine */
 
 #endif

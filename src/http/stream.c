@@ -13,11 +13,13 @@
 
 #include "http/connection.h"
 #include "stent/clock.h"
+#include "stent/socket.h"
 
 #define BLOCK (16 * 1024)
 #define MOST_EVENTS 16		/* event streams; a page has two */
 #define MOST_PIECES 8
-#define STALLED_US (INT64_C(20) * US_PER_S)
+#define SEND_BUFFER (64 * 1024)		/* of an event stream: what is under way would be old when it is read */
+#define STALLED_US (INT64_C(10) * US_PER_S)
 
 struct stream {
 	TAILQ_ENTRY(stream) link;
@@ -163,6 +165,7 @@ http_reply_events(struct http_exchange *x, const struct http_source *source, voi
 	c->stream = st;
 	c->state = CONNECTION_STREAMING;
 	connection_set_deadline(c, 0);
+	socket_set_send_buffer(c->fd, SEND_BUFFER);
 	send_stream(x, "text/event-stream", st);
 }
 

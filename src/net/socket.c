@@ -414,6 +414,12 @@ socket_reset(int fd)
 }
 
 void
+socket_set_send_buffer(int fd, int bytes)
+{
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
+void
 socket_set_user_timeout(int fd, int64_t ms)
 {
 	(void)set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)ms);

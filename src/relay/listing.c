@@ -31,6 +31,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		.backend_text = backend_text(f),
 		.protocol = session_protocol(f),
 		.connecting = f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE,
+		.began_us = f->began_us,
 		.age_ms = (now - f->began_us) / US_PER_MS,
 	};
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
