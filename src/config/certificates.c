@@ -108,8 +108,8 @@ warn_of_rights(const struct config *c, const struct named_file *f)
 		return;
 	r = user_access(uid, gid, f->path);
 	if (r < 0)
-		errors_warn(&f->parsed->errors, f->entry->line, "%s: \"%s\" cannot be read by user %s: %s; new settings or certificates "
-		    "cannot be loaded without a restart; give that user the right to read it", f->entry->name, f->path, c->user,
+		errors_warn(&f->parsed->errors, f->entry->line, "%s: \"%s\" cannot be read by user %s: %s; a reload "
+		    "would fail, so give that user the right to read it", f->entry->name, f->path, c->user,
 		    strerror(-r));
 }
 

@@ -430,3 +430,38 @@ def test_stunnel_on_both_sides(route, raw_backend, certificates, to_clients, stu
     client.expect_fin()
     harness.wait_for(lambda: s.logged(r"^flow end$") and any(r.get("client_bytes") == 256000 for r in s.logged("^flow end$")),
                      what="the end")
+
+
+# --- renewal ---
+
+def test_a_renewed_certificate_is_loaded_by_a_reload(route, raw_backend, certificates, to_clients, tmp_path):
+    """The settings are the same, only the files are others. An open flow goes on; a wrong file changes nothing."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    renewed = certificates.make("renewed", "localhost", valid=(-1, 99))
+
+    def install(pair):
+        cert.write_bytes(pair.cert.read_bytes())
+        key.write_bytes(pair.key.read_bytes())
+        key.chmod(0o600)
+
+    install(certificates.good)
+    s = route(raw_backend.port, **{**to_clients, "client__tls_cert": cert, "client__tls_key": key})
+
+    def shown():
+        client = begin(s.connect(), client_context(certificates.ca), server_hostname="localhost")
+        return client, dict(pair[0] for pair in client.sock.getpeercert()["subject"])["commonName"]
+
+    client, name = shown()
+    backend = raw_backend.accept()
+    talk(client, backend)
+    assert name == "good"
+    cert.write_bytes(renewed.cert.read_bytes())
+    (error,) = s.ask("reload")["errors"]
+    assert "the key does not belong to the first certificate" in error
+    assert shown()[1] == "good"
+    install(renewed)
+    assert "errors" not in s.ask("reload") or s.ask("reload")["errors"] == []
+    assert shown()[1] == "renewed"
+    talk(client, backend)
+    at = metric(s, "stent_tls_certificate_expiry_seconds", side="client", key="tls_cert")
+    assert abs(at - time.time() - 99 * 86400) < 3600
