@@ -72,6 +72,7 @@ def test_ready_reloading_and_stopping(stent, notify, echo):
     s.flow_end()
     s.process.terminate()
     assert notify.next() == {"STOPPING": "1", "STATUS": "draining: 0 flows left"}
+    assert s.wait() == 0
 
 
 def test_no_watchdog_unless_asked_for_or_for_another_process(stent, notify, echo):
