@@ -70,9 +70,9 @@ struct server_pause {
 	int64_t left_ms;	/* -1: until it is resumed */
 	int waiting, limit;	/* clients that wait, and can; waiting -1: not known */
 };
-/* for_ms 0: until it is resumed; again: for so long from now on. 0, -ENOENT: no such route, -ESHUTDOWN: stopping, -ENOMEM. */
-int server_pause(struct server *s, const char *route, int64_t for_ms);
-int server_resume(struct server *s, const char *route);	/* 0; -ENOENT: no such route; -EALREADY: it is not paused */
+/* name: of the route. for_ms 0: until it is resumed; again: for so long from now on. 0, -ENOENT: no such route, -ESHUTDOWN: stopping, -ENOMEM. */
+int server_pause(struct server *s, const char *name, int64_t for_ms);
+int server_resume(struct server *s, const char *name);	/* 0; -ENOENT: no such route; -EALREADY: it is not paused */
 bool server_pause_of(const struct server *s, const struct route *route, struct server_pause *ret);	/* false: it is not paused */
 
 /* Stops accepting, waits drain_timeout for flows to end, then ends them and returns from server_run(). A second call ends them at once. */

@@ -18,6 +18,7 @@ import time
 
 import harness
 import pytest
+from test_legs import handed_over, listening
 from reloading import LineServer, Talker, line, probes, redis, reload, settle, sections, tcp, websocket, write
 
 
@@ -141,6 +142,21 @@ def test_listeners_are_kept_opened_closed_and_moved(stent, echo):
     assert s.flow_end(route="b")["reason"] == "client-fin"
     for port in ports[:2]:
         flows[port].close()
+
+
+def test_a_socket_from_systemd_is_left_and_taken_again(stent, echo):
+    with listening() as web:
+        s = handed_over(stent, f"[route t]\nlisten = fd:web\nbackend = {echo.text}\n", web=[web])
+        here = {"listen": f"{harness.HOST}:{harness.free_port()}", "backend": echo.text}
+        for _ in range(2):
+            reload(s, {"t": here})
+            s.wait_logged("no route listens on.*fd:web")
+            with harness.connect(web.getsockname()) as waits:	# until a route takes it again
+                waits.send_all(b"x")
+                reload(s, {"u": {**here, "listen": "fd:web"}})
+                assert waits.recv_exact(1) == b"x"
+        write(s, {"t": {**here, "listen": "fd:other"}})
+        assert "systemd passed no socket of this name" in s.ask("reload")["errors"][0]
 
 
 def test_a_listener_hands_its_changed_options_down(stent, raw_backend):

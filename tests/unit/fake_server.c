@@ -191,17 +191,17 @@ server_reload_dry(struct server *s, FILE *errors, void (*visit)(const struct con
 }
 
 int
-server_pause(struct server *s, const char *route, int64_t for_ms)
+server_pause(struct server *s, const char *name, int64_t for_ms)
 {
 	s->paused_ms = for_ms;
-	s->is_paused = strcmp(route, "pg") == 0;
+	s->is_paused = strcmp(name, "pg") == 0;
 	return s->is_paused ? 0 : -ENOENT;
 }
 
 int
-server_resume(struct server *s, const char *route)
+server_resume(struct server *s, const char *name)
 {
-	if (strcmp(route, "pg") != 0)
+	if (strcmp(name, "pg") != 0)
 		return -ENOENT;
 	if (!s->is_paused)
 		return -EALREADY;
