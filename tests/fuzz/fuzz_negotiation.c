@@ -5,6 +5,8 @@
  * An input is a byte of settings, then records: 0x01: of the backend, 0x02: its FIN; else a byte of length - 1 and
  * the bytes that this side sends, 0x04: one at a time. TLS and the dial succeed at once. When the relay would fail
  * instead, refusal() is called: at every step.
+ *
+ * Where the negotiation hands over to a codec, that gets the rest of the records.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -53,6 +55,38 @@ play(struct negotiation_run *r, const uint8_t *p, const uint8_t *end)
 	return p + n;
 }
 
+/* The codec goes on from the negotiation's state; its own checks are those of codec_run.c. */
+static void
+go_on(const struct negotiation_run *r, const struct codec *codec, const uint8_t *p, const uint8_t *end)
+{
+	struct run run;
+
+	run_start(&run, codec, NULL);
+	r->negotiation->hand_over(r->state, run.state);
+	while (p < end) {
+		const uint8_t how = *p++;
+		const enum side from = (how & 1) != 0 ? BACKEND : CLIENT;
+		size_t n = p < end ? (size_t)*p + 1 : 0;
+
+		if (run.fin[from] || (how & 2) != 0 || n == 0) {
+			if (!run.fin[from])
+				run_fin(&run, from);
+			continue;
+		}
+		p++;
+		if (n > (size_t)(end - p))
+			n = (size_t)(end - p);
+		for (size_t i = 0; i < n && (how & 4) != 0; i++)
+			run_feed(&run, from, p + i, 1);
+		if ((how & 4) == 0)
+			run_feed(&run, from, p, n);
+		if (run_may_heartbeat(&run, BACKEND) & HEARTBEAT_PING)
+			run_heartbeat(&run, BACKEND, HEARTBEAT_PING);
+		p += n;
+	}
+	run_end(&run);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -72,6 +106,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (r.got[CLIENT].len + r.got[BACKEND].len > OUTPUT_MAX + 2 * size)
 		abort();
+	for (size_t i = 0; r.want == NEGOTIATION_DONE && r.negotiation->hand_over != NULL && codec_at(i) != NULL; i++)
+		if (codec_at(i)->negotiation == r.negotiation)
+			go_on(&r, codec_at(i), p, end);
 	negotiation_run_end(&r);
 	return 0;
 }
