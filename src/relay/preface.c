@@ -25,6 +25,7 @@
 #include "stent/negotiation.h"
 
 #define CAUSE_MAX 384
+#define HANDSHAKE_ROUNDS 100	/* recv() calls per event */
 
 struct preface {
 	const struct negotiation *negotiation;
@@ -253,6 +254,14 @@ client_must_speak(const struct flow *f)
 	return f->route->codec != NULL && f->route->codec->client_speaks;
 }
 
+/* One edge may stand for bytes and a reset behind them. */
+static bool
+is_reset(const struct leg *l, int *err)
+{
+	*err = (transport_look(&l->transport) & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
+	return *err != 0;
+}
+
 static struct verdict
 read_more(struct flow *f, struct preface *p)
 {
@@ -261,6 +270,7 @@ read_more(struct flow *f, struct preface *p)
 	struct leg *l = leg_of(f, s);
 	const ssize_t n = transport_peek(&l->transport, f->relay->buf, NEGOTIATION_INPUT_MAX);
 	const size_t len = n > 0 ? (size_t)n : 0;
+	int err;
 
 	if (n < 0 && n != -EAGAIN)
 		return leg_failed(f, p, s, (int)-n);
@@ -268,6 +278,8 @@ read_more(struct flow *f, struct preface *p)
 	p->client_spoke |= s == CLIENT && len > 0;
 	if (s == CLIENT && !p->client_spoke && p->fin[CLIENT] && client_must_speak(f))
 		return VERDICT(CLIENT_ABORT);
+	if (len <= p->seen[s] && p->fin[s] == had_fin && is_reset(l, &err))
+		return leg_failed(f, p, s, err);
 	if (len <= p->seen[s] && p->fin[s] == had_fin)
 		return len >= NEGOTIATION_INPUT_MAX ? failed(f, p, s, TLS_CAUSE_PROTOCOL, "a message before TLS is too long") : wait_for(f, p, s);
 	p->seen[s] = len;
@@ -315,6 +327,21 @@ check_silent_client(struct flow *f, struct preface *p)
 	return err != 0 ? leg_failed(f, p, CLIENT, err) : VERDICT(CLIENT_ABORT);
 }
 
+/* As transport_handshake(), but nothing is left that no further edge tells of: a FIN or a reset behind the last bytes. */
+static int
+handshake(struct leg *l)
+{
+	struct transport *t = &l->transport;
+	int r = transport_handshake(t);
+
+	for (int i = 0; i < HANDSHAKE_ROUNDS && r == -EAGAIN && transport_unsent(t) == 0; i++) {
+		if ((transport_look(t) & (SOCKET_FIN | SOCKET_DEAD)) == 0)
+			return r;
+		r = transport_handshake(t);
+	}
+	return r;
+}
+
 static struct verdict
 shake_hands(struct flow *f, struct preface *p)
 {
@@ -328,7 +355,7 @@ shake_hands(struct flow *f, struct preface *p)
 		v = check_silent_client(f, p);
 	if (v.kind != GO_ON)
 		return v;
-	r = transport_handshake(&l->transport);
+	r = handshake(l);
 	if (r == -EAGAIN)
 		return wait_for(f, p, s);
 	if (r != 0)

@@ -129,6 +129,8 @@ read_nothing(struct flow *f, enum side from, ssize_t n)
 	if (n != -EAGAIN)
 		return VERDICT_FAILED(from, (int)-n);
 	l->readable = false;
+	if (leg_is_tls(l))	/* a part of a record may have come, by an edge that stands for a reset, too */
+		flow_recheck(f, from, clock_us());
 	return VERDICT(NOTHING);
 }
 

@@ -5,6 +5,7 @@ come in pieces; what is said inside TLS at the end; what the log and the listing
 
 import contextlib
 import re
+import signal
 import socket
 import ssl
 import struct
@@ -135,6 +136,20 @@ def test_a_client_that_stops_in_its_handshake(route, raw_backend, sent):
     end = s.flow_end()
     assert (end["reason"], end["cause"]) == ("client-tls", "no complete handshake within 300 ms")
     raw_backend.expect_no_connection()
+
+
+@pytest.mark.parametrize("how, word", [("half_close", "closed"), ("reset", "reset")])
+def test_a_client_that_leaves_within_its_handshake_is_not_waited_for(route, raw_backend, how, word):
+    """Its first bytes and its end are one edge."""
+    s = route("client", raw_backend.text)
+    s.signal(signal.SIGSTOP)
+    with s.plain_connect() as client:
+        client.send_all(HELLO)
+        getattr(client, how)()
+        s.signal(signal.SIGCONT)
+        end = s.flow_end()
+    assert end["reason"] in ("client-tls", "client-reset") and end["seconds"] < 1 * harness.SLOW
+    assert end["reason"] == "client-reset" or word in end["cause"], end
 
 
 def test_a_backend_that_stops_in_its_handshake(route, raw_backend):

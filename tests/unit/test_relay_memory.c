@@ -26,6 +26,7 @@
 
 #include "relay/ending.h"
 #include "relay/shared.h"
+#include "tls_world.h"
 
 #define DATA (1024 * 1024)	/* more than the kernel's buffers of our sockets take */
 #define BUFFERS (16 * 1024)
@@ -97,8 +98,8 @@ struct world {
 };
 
 static struct config *config;
-static int listener;
-static char backend[32], behind_hole[64];
+static int listener, tls_listener;
+static char backend[32], behind_hole[64], tls_backend[32];
 static uint8_t data[2][DATA];
 
 static int
@@ -215,6 +216,22 @@ open_flow(struct world *w)
 	relay_open(w->relay, fd, &config->routes[0], &nobody);
 }
 
+/* The second route, where there is one, is the backend of the first. */
+static void
+accept_inner(struct world *w)
+{
+	const struct address nobody = { .family = AF_UNIX };
+	int fd;
+
+	if (config->n_routes < 2)
+		return;
+	fd = accept4(tls_listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return;
+	w->opened++;
+	relay_open(w->relay, fd, &config->routes[1], &nobody);
+}
+
 /* Fills the heap of timers, without a fault, so that it must grow at the first timer that is set while bytes flow. */
 static void
 crowd(struct world *w, size_t n)
@@ -233,6 +250,7 @@ converse(struct world *w)
 	while (w->ended < w->opened && clock_us() - w->began_us < LONGEST_US) {
 		event_base_loop(w->base, EVLOOP_NONBLOCK);
 		relay_work(w->relay);
+		accept_inner(w);
 		if (w->server.fd < 0 && !w->server.reset)
 			w->server.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (clock_us() - w->began_us > QUIET_US) {
@@ -305,10 +323,24 @@ run_once(void)
 	relay_shared_free(w.shared);
 	if (w.base != NULL)
 		event_base_free(w.base);
-	while ((late = accept(listener, NULL, NULL)) >= 0)
+	while ((late = accept(listener, NULL, NULL)) >= 0 || (late = accept(tls_listener, NULL, NULL)) >= 0)
 		close(late);
 	assert_int_equal(count_descriptors(), before);
 	return fault.failed;
+}
+
+/* Each allocation in turn, with the settings that were read. */
+static void
+fail_each_of(bool for_good)
+{
+	long n = 0;
+
+	do {
+		fault.failed = false;
+		fault.for_good = for_good;
+		fault.left = n++;
+	} while (run_once());
+	assert_true(n > 20);
 }
 
 static void
@@ -319,16 +351,10 @@ fail_each(const char *to, char *protocol, char *heartbeat, bool for_good)
 	    "--failover_after=1ms",
 	    "--heartbeat_send=!\\n" };
 	const size_t n_options = strcmp(protocol, "--protocol=line") == 0 ? 6 : 5;
-	long n = 0;
 
 	assert_int_equal(config_from_args(&config, "127.0.0.1:1", to, options, n_options, stderr), 0);
-	do {
-		fault.failed = false;
-		fault.for_good = for_good;
-		fault.left = n++;
-	} while (run_once());
+	fail_each_of(for_good);
 	config_release(config);
-	assert_true(n > 20);
 }
 
 static void
@@ -365,6 +391,28 @@ test_flows_that_fail_over(void **state)
 	fail_each(behind_hole, "--protocol=tcp", "--client.idle_timeout=1h", true);
 }
 
+/* One route begins TLS and another, its backend, ends it. What OpenSSL itself allocates does not fail. */
+static void
+test_flows_with_tls(void **state)
+{
+	struct identity own;
+	char text[1024];
+
+	(void)state;
+	tls_world_begin();
+	identity_make(&own, &(struct identity_spec){ .name = "own", .names = "DNS:localhost" });
+	snprintf(text, sizeof(text), "[defaults]\nuser_timeout = 20ms\nprotocol = tcp\n[route outer]\nlisten = 127.0.0.1:1\n"
+	    "backend = %s\nbackend.tls = verify\nbackend.tls_ca = %s\nbackend.tls_name = localhost\n[route inner]\n"
+	    "listen = 127.0.0.1:2\nbackend = %s\nclient.tls = require\nclient.tls_cert = %s\nclient.tls_key = %s\n",
+	    tls_backend, own.cert, backend, own.cert, own.key);
+	assert_int_equal(config_read(&config, tls_world_file("stent.ini", text, strlen(text)), stderr), 0);
+	fail_each_of(false);
+	fail_each_of(true);
+	config_release(config);
+	identity_free(&own);
+	tls_world_end();
+}
+
 /* Its queue holds one, and is full: a SYN to it is dropped. */
 static void
 dig_hole(struct sockaddr_in *at)
@@ -396,6 +444,7 @@ main(void)
 		cmocka_unit_test(test_flows_with_heartbeats),
 		cmocka_unit_test(test_flows_with_a_codec_alone),
 		cmocka_unit_test(test_flows_that_fail_over),
+		cmocka_unit_test(test_flows_with_tls),
 	};
 	struct sockaddr_in at, hole;
 
@@ -404,6 +453,8 @@ main(void)
 	fill_data();
 	listener = listen_somewhere(&at);
 	snprintf(backend, sizeof(backend), "127.0.0.1:%d", ntohs(at.sin_port));
+	tls_listener = listen_somewhere(&at);
+	snprintf(tls_backend, sizeof(tls_backend), "127.0.0.1:%d", ntohs(at.sin_port));
 	dig_hole(&hole);
 	snprintf(behind_hole, sizeof(behind_hole), "127.0.0.1:%d, %s", ntohs(hole.sin_port), backend);
 	return cmocka_run_group_tests(tests, NULL, NULL);
