@@ -16,6 +16,7 @@
 #define TLS_RECORD_MAX (SSL3_RT_MAX_PLAIN_LENGTH + 256)	/* after the header: RFC 8446, section 5.2 */
 #define TLS_RECORD_EXTRA 64	/* at most so much more than the plain text is a record */
 #define TLS_SECRET_MAX 48
+#define TLS_RECORDS_PER_KEY (UINT64_C(1) << 23)	/* AES-GCM's limit is 2^24.5: RFC 8446, section 5.5 */
 
 enum { TLS_IN, TLS_OUT };
 

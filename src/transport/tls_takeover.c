@@ -204,11 +204,20 @@ on_alert(struct tls *t, const uint8_t *data, size_t len)
 	}
 }
 
+/* Tells the peer that the next record has new keys. */
+static void
+renew_keys(struct tls *t)
+{
+	static const uint8_t update[] = { SSL3_MT_KEY_UPDATE, 0, 0, 1, 0 };
+
+	send_record(t, SSL3_RT_HANDSHAKE, update, sizeof(update));
+	if (!tls_records_update(t->records, TLS_OUT))
+		t->failed = true;
+}
+
 static void
 on_key_update(struct tls *t, uint8_t is_requested)
 {
-	static const uint8_t reply[] = { SSL3_MT_KEY_UPDATE, 0, 0, 1, 0 };
-
 	if (is_requested > 1) {
 		fail(t, SSL_AD_ILLEGAL_PARAMETER, "a wrong key update");
 		return;
@@ -217,9 +226,7 @@ on_key_update(struct tls *t, uint8_t is_requested)
 		t->failed = true;
 	if (is_requested == 0 || t->failed)
 		return;
-	send_record(t, SSL3_RT_HANDSHAKE, reply, sizeof(reply));
-	if (!tls_records_update(t->records, TLS_OUT))
-		t->failed = true;
+	renew_keys(t);
 }
 
 /* Messages of TLS 1.3 after the handshake: tickets are not used any more. A message may be cut over records. */
@@ -386,6 +393,8 @@ tls_stream_write(struct tls *t, struct tls_spans *s, size_t max)
 	while (left > 0 && !t->failed && t->write_error == 0) {
 		const size_t len = left < SSL3_RT_MAX_PLAIN_LENGTH ? left : SSL3_RT_MAX_PLAIN_LENGTH;
 
+		if (t->records->is_13 && t->records->keys[TLS_OUT].seq >= TLS_RECORDS_PER_KEY)
+			renew_keys(t);
 		total += write_record(t, s, len);
 		left -= len;
 	}

@@ -408,6 +408,26 @@ test_key_updates_are_followed(void **state)
 }
 
 static void
+test_keys_are_renewed_before_they_are_used_too_often(void **state)
+{
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 0);
+	pair_handshake(&p, SIZE_MAX);
+	say(&p, AT_SERVER, "the tickets, too");
+	expect(&p, AT_CLIENT, "the tickets, too");
+	p.link.end[AT_SERVER].tls->records->keys[TLS_OUT].seq = TLS_RECORDS_PER_KEY - 2;
+	p.link.end[AT_CLIENT].tls->records->keys[TLS_IN].seq = TLS_RECORDS_PER_KEY - 2;
+	for (int i = 0; i < 5; i++) {
+		say(&p, AT_SERVER, "goes on");
+		expect(&p, AT_CLIENT, "goes on");
+	}
+	assert_int_equal(p.link.end[AT_SERVER].tls->records->keys[TLS_OUT].seq, 3);
+	pair_close(&p);
+}
+
+static void
 test_renegotiation_is_refused(void **state)
 {
 	struct pair p;
@@ -648,6 +668,7 @@ main(void)
 		cmocka_unit_test(test_ciphers_agree_with_openssl),
 		cmocka_unit_test(test_damaged_records_are_refused),
 		cmocka_unit_test(test_key_updates_are_followed),
+		cmocka_unit_test(test_keys_are_renewed_before_they_are_used_too_often),
 		cmocka_unit_test(test_renegotiation_is_refused),
 		cmocka_unit_test(test_a_close_notify_is_a_fin_and_the_other_way_stays_open),
 		cmocka_unit_test(test_a_fin_without_close_notify_is_an_end_that_is_truncated),
