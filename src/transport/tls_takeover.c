@@ -389,6 +389,7 @@ tls_stream_write(struct tls *t, struct tls_spans *s, size_t max)
 
 	for (size_t i = 0; i < s->n; i++)
 		left += s->v[i].iov_len;
+	left -= s->n > 0 ? s->at : 0;	/* of the first one that much is gone already */
 	left = left < max ? left : max;
 	while (left > 0 && !t->failed && t->write_error == 0) {
 		const size_t len = left < SSL3_RT_MAX_PLAIN_LENGTH ? left : SSL3_RT_MAX_PLAIN_LENGTH;
@@ -397,6 +398,10 @@ tls_stream_write(struct tls *t, struct tls_spans *s, size_t max)
 			renew_keys(t);
 		total += write_record(t, s, len);
 		left -= len;
+	}
+	for (; s->n > 0 && s->at == s->v->iov_len; s->at = 0) {	/* empty ones at the end */
+		s->v++;
+		s->n--;
 	}
 	return total;
 }

@@ -190,6 +190,44 @@ test_a_round_trip_costs_one_receive_and_one_send_each_way(void **state)
 	}
 }
 
+/* A write of more than goes out with one send(), in spans of any length: the second send begins inside a span. */
+static void
+test_large_writes_arrive_unchanged(void **state)
+{
+	static const size_t lens[][4] = { { 65546 }, { 131072 }, { 1, 70000, 3, 60000 }, { 65535, 2, 16384, 49151 }, { 100000, 0, 31072 } };
+	static uint8_t out[128 * 1024 + 16], in[sizeof(out)];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(out); i++)
+		out[i] = (uint8_t)(i * 31 + i / 251);
+	for (size_t k = 0; k < 2 * sizeof(lens) / sizeof(lens[0]); k++) {
+		struct iovec v[4];
+		size_t total = 0, got = 0, n_spans = 0;
+		struct pair p;
+		ssize_t n;
+
+		pair_open(&p, versions[k % 2], 1024 * 1024);
+		pair_handshake(&p, SIZE_MAX);
+		for (; n_spans < 4 && (n_spans == 0 || lens[k / 2][n_spans - 1] + lens[k / 2][n_spans] > 0); n_spans++) {
+			v[n_spans] = (struct iovec){ out + total, lens[k / 2][n_spans] };
+			total += v[n_spans].iov_len;
+		}
+		n = transport_write(&p.link.end[AT_CLIENT], v, n_spans);
+		assert_true(n > 0 && (size_t)n <= total);
+		for (int turn = 0; turn < 1000 && got < (size_t)n; turn++) {
+			ssize_t r;
+
+			(void)transport_flush(&p.link.end[AT_CLIENT]);
+			link_carry(&p.link, AT_CLIENT, SIZE_MAX);
+			r = transport_read(&p.link.end[AT_SERVER], in + got, sizeof(in) - got);
+			got += r > 0 ? (size_t)r : 0;
+		}
+		assert_int_equal(got, n);
+		assert_memory_equal(in, out, got);
+		pair_close(&p);
+	}
+}
+
 /* --- what is pending --- */
 
 static void
@@ -662,6 +700,7 @@ main(void)
 		cmocka_unit_test(test_a_handshake_may_be_cut_anywhere),
 		cmocka_unit_test(test_bulk_arrives_unchanged_through_small_buffers),
 		cmocka_unit_test(test_a_round_trip_costs_one_receive_and_one_send_each_way),
+		cmocka_unit_test(test_large_writes_arrive_unchanged),
 		cmocka_unit_test(test_what_no_edge_will_tell_of_is_pending),
 		cmocka_unit_test(test_peeked_bytes_stay_to_be_read),
 		cmocka_unit_test(test_spans_are_joined),
