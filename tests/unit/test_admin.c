@@ -387,6 +387,52 @@ test_kill_finds_the_worker(void **state)
 	assert_int_equal(server.workers[0].n_flows, 2);
 }
 
+static void
+test_reload_answers_with_the_changes_or_with_every_error(void **state)
+{
+	json_t *j = ask("reload\n"), *change = json_array_get(json_object_get(j, "changes"), 0);
+
+	(void)state;
+	assert_true(json_is_true(json_object_get(j, "reloaded")));
+	assert_string_equal(string(change, "key"), "client.heartbeat");
+	assert_string_equal(string(change, "to"), "2m");
+	assert_true(json_is_false(json_object_get(change, "needs_restart")));
+	json_decref(j);
+	j = ask("reload dry-run\n");
+	assert_true(json_is_false(json_object_get(j, "reloaded")));
+	assert_int_equal(json_array_size(json_object_get(j, "changes")), 1);
+	json_decref(j);
+	server.reload_fails = true;
+	j = ask("reload\n");
+	assert_int_equal(json_array_size(json_object_get(j, "errors")), 2);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(j, "errors"), 1)), "/etc/stent.ini:7: no such value");
+	assert_null(json_object_get(j, "changes"));
+	json_decref(j);
+	assert_error("reload later\n", "reload takes");
+}
+
+static void
+test_pause_and_resume(void **state)
+{
+	json_t *j = ask("pause for=2500 pg\n"), *pause;
+
+	(void)state;
+	assert_true(json_real_value(json_object_get(j, "for_seconds")) == 2.5);
+	assert_int_equal(server.paused_ms, 2500);
+	json_decref(j);
+	j = ask("status\n");
+	pause = json_object_get(json_array_get(json_object_get(j, "routes"), 0), "paused");
+	assert_int_equal(number(pause, "clients_waiting"), 3);
+	assert_true(json_is_null(json_object_get(json_array_get(json_object_get(j, "routes"), 1), "paused")));
+	json_decref(j);
+	j = ask("resume pg\n");
+	assert_int_equal(number(j, "waited"), 3);
+	json_decref(j);
+	assert_error("resume pg\n", "not paused");
+	assert_error("resume a route\n", "there is no route \"a route\"");
+	assert_error("pause\n", "pause takes");
+}
+
 /* A second `drain` must not end the flows at once, as a second SIGTERM would. */
 static void
 test_drain_once_and_now(void **state)
@@ -914,6 +960,8 @@ main(void)
 		FACT(test_kernel_facts_are_read_only_for_shown_flows),
 		FACT(test_many_flows_pass_whole),
 		FACT(test_kill_finds_the_worker),
+		FACT(test_reload_answers_with_the_changes_or_with_every_error),
+		FACT(test_pause_and_resume),
 		FACT(test_drain_once_and_now),
 		FACT(test_health),
 		FACT(test_an_invalid_request_gets_an_error),

@@ -852,6 +852,38 @@ remove_file(void **state)
 	return unlink(path);
 }
 
+static void
+add_change(const struct config_change *c, void *arg)
+{
+	fprintf(arg, "%s/%s: %s > %s%s\n", c->route != NULL ? c->route : "-", c->key != NULL ? c->key : "-",
+	    c->from != NULL ? c->from : "-", c->to != NULL ? c->to : "-", c->needs_restart ? " (restart)" : "");
+}
+
+static void
+test_changes_are_told_key_by_key(void **state)
+{
+	struct config *a = read_text("[stent]\nworkers = 2\nlog_level = warn\n[route r]\nlisten = :1\nbackend = h:2\nprotocol = both\n"
+	    "[route gone]\nlisten = :3\nbackend = h:4\n");
+	struct config *b = read_text("[stent]\nworkers = 3\nlog_level = warn\n[route new]\nlisten = :3\nbackend = h:4\n"
+	    "[route r]\nlisten = :1\nbackend = h:2\nprotocol = both\nbackend.heartbeat = 7s\n");
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	(void)state;
+	assert_non_null(a);
+	assert_non_null(b);
+	assert_int_equal(config_compare(a, b, add_change, out), 0);
+	assert_int_equal(config_compare(b, b, add_change, out), 0);
+	fclose(out);
+	assert_string_equal(text, "-/workers: 2 > 3 (restart)\ngone/-: tcp > -\nnew/-: - > tcp\nr/backend.heartbeat: 50s > 7s\n");
+	free(text);
+	assert_int_equal(config_keep(b, a), 0);
+	assert_int_equal(b->workers, 2);
+	config_release(a);
+	config_release(b);
+}
+
 int
 main(void)
 {
@@ -877,6 +909,7 @@ main(void)
 		cmocka_unit_test(test_lines_end_as_they_like),
 		cmocka_unit_test(test_nothing_is_cut),
 		cmocka_unit_test(test_long_lines_are_refused),
+		cmocka_unit_test(test_changes_are_told_key_by_key),
 	};
 
 	return cmocka_run_group_tests(tests, make_file, remove_file);
