@@ -20,7 +20,8 @@ enum cli_status {
 
 /* The options of a call; its other words are in argv. */
 struct cli_values {
-	const char *config, *control, *sort, *format, *route, *kind, *duration;	/* NULL: not given */
+	/* NULL: not given */
+	const char *config, *control, *sort, *format, *route, *kind, *duration, *client, *backend, *protocol, *quiet_over, *reason;
 	bool json, now, once, web, dry_run;
 };
 
@@ -80,12 +81,14 @@ int cli_demo(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_drain(int argc, char **argv);
 int cli_events(int argc, char **argv);
+int cli_flows(int argc, char **argv);
 int cli_pause(int argc, char **argv);
 int cli_reload(int argc, char **argv);
 int cli_resume(int argc, char **argv);
 int cli_healthcheck(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_kill(int argc, char **argv);
+int cli_log(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_top(int argc, char **argv);
 

@@ -44,6 +44,7 @@ void log_reopen(void);
 void log_close(void);
 
 bool log_wants(enum log_level level);
+void log_set_level(enum log_level level);	/* from now on */
 
 /* A sentence. */
 void log_say(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

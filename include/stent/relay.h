@@ -143,6 +143,8 @@ bool relay_has_work(const struct relay *r);	/* relay_work() should be called wit
 bool relay_list_flows(struct relay *r, bool restart, void (*visit)(struct flow_info *info, void *arg), void *arg);
 /* For visit: adds what the kernel knows: round trips without replies, acknowledgements, probes. A few microseconds. */
 void flow_info_add_kernel(struct flow_info *info);
+/* For visit: ends the flow. False: it is ending already. */
+bool flow_info_kill(struct flow_info *info, enum close_reason reason);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
 bool relay_has_flows(const struct relay *r);	/* after a kill a flow may take two seconds to close */

@@ -3,8 +3,9 @@
  * open. A client sends one line, gets one line of JSON and EOF:
  *
  *	status				counters, routes and their settings
- *	flows [limit=N] [sort=KEY]	a list
- *	kill ID				ends a flow with the reason admin-kill
+ *	flows [limit=N] [sort=KEY] [FILTER...]	a list
+ *	kill ID | FILTER...		ends flows with the reason admin-kill
+ *	log LEVEL			from now on
  *	reload [dry-run]		reads the settings again, or says what that would change
  *	pause [for=MS] ROUTE		new clients of a route wait
  *	resume ROUTE
@@ -38,6 +39,7 @@
 #include "stent/counters.h"
 #include "stent/endpoint.h"
 #include "stent/folder.h"
+#include "stent/log.h"
 #include "stent/server.h"
 #include "stent/unix_file.h"
 
@@ -82,14 +84,15 @@ do_flows(struct control *c, char *const words[])
 		if (value != NULL)
 			*value++ = '\0';
 		if (value == NULL || flow_query_read(&q, words[i], value) < 0)
-			return error_json("flows takes limit=N and sort=age|new|bytes|idle|rtt");
+			return error_json("flows takes limit=N, sort=age|new|bytes|idle|rtt, " FILTER_NAMES);
 	}
 	return listing_json(c->server, &q);
 }
 
 struct kill {
-	uint64_t id;
-	bool done;
+	uint64_t id;			/* 0: by the filter */
+	struct flow_filter filter;
+	uint64_t n;
 };
 
 static void
@@ -97,28 +100,80 @@ kill_there(struct worker *w, void *arg)
 {
 	struct kill *k = arg;
 
-	k->done = worker_kill(w, k->id, REASON_ADMIN_KILL);
+	k->n += worker_kill(w, k->id, REASON_ADMIN_KILL);
+}
+
+/* On the worker's thread. */
+static void
+kill_matching(struct flow_info *info, void *arg)
+{
+	struct kill *k = arg;
+
+	if (flow_filter_matches(&k->filter, info) && flow_info_kill(info, REASON_ADMIN_KILL))
+		k->n++;
+}
+
+/* False: the words are wrong. */
+static bool
+read_kill(struct kill *k, char *const words[])
+{
+	char *end;
+
+	if (words[1] == NULL)
+		return false;
+	if (words[1][0] >= '0' && words[1][0] <= '9') {
+		errno = 0;
+		k->id = strtoull(words[1], &end, 10);
+		return errno == 0 && *end == '\0' && words[2] == NULL;
+	}
+	for (size_t i = 1; words[i] != NULL; i++) {
+		char *value = strchr(words[i], '=');
+
+		if (value == NULL)
+			return false;
+		*value++ = '\0';
+		if (!flow_filter_read(&k->filter, words[i], value))
+			return false;
+	}
+	return true;
 }
 
 static json_t *
 do_kill(struct control *c, char *const words[])
 {
 	struct kill k = { 0 };
-	char text[64], *end;
+	const bool is_id = words[1] != NULL && words[1][0] >= '0' && words[1][0] <= '9';
+	char text[64];
 
-	errno = 0;
-	if (words[1] != NULL && words[1][0] >= '0' && words[1][0] <= '9')
-		k.id = strtoull(words[1], &end, 10);
-	else
-		return error_json("kill takes the id of a flow");
-	if (errno != 0 || *end != '\0')
-		return error_json("kill takes the id of a flow");
-	for (size_t i = 0; i < server_workers(c->server) && !k.done; i++)
-		worker_call(server_worker(c->server, i), kill_there, &k);
-	if (k.done)
-		return json_pack("{s:I}", "killed", (json_int_t)k.id);
+	if (!read_kill(&k, words))
+		return error_json("kill takes the id of a flow, or " FILTER_NAMES);
+	for (size_t i = 0; i < server_workers(c->server) && (!is_id || k.n == 0); i++)
+		if (is_id)
+			worker_call(server_worker(c->server, i), kill_there, &k);
+		else
+			worker_each_flow(server_worker(c->server, i), kill_matching, &k);
+	if (!is_id)
+		return json_pack("{s:I}", "flows", (json_int_t)k.n);
+	if (k.n > 0)
+		return json_pack("{s:I, s:I}", "flows", (json_int_t)1, "killed", (json_int_t)k.id);
 	snprintf(text, sizeof(text), "no flow with id %" PRIu64, k.id);
 	return error_json(text);
+}
+
+static json_t *
+do_log(struct control *c, char *const words[])
+{
+	static const char *const levels[] = {
+		[LEVEL_ERROR] = "error", [LEVEL_WARN] = "warn", [LEVEL_INFO] = "info", [LEVEL_DEBUG] = "debug",
+	};
+
+	(void)c;
+	for (size_t i = 0; words[1] != NULL && i < sizeof(levels) / sizeof(levels[0]); i++)
+		if (strcmp(words[1], levels[i]) == 0) {
+			log_set_level((enum log_level)i);
+			return json_pack("{s:s}", "log_level", levels[i]);
+		}
+	return error_json("log takes error, warn, info or debug");
 }
 
 static void
@@ -190,13 +245,14 @@ static const struct command {
 	json_t *(*run)(struct control *c, char *const words[]);
 } commands[] = {
 	{ "status", 0, do_status },
-	{ "flows", 2, do_flows },
-	{ "kill", 1, do_kill },
+	{ "flows", 8, do_flows },
+	{ "kill", 6, do_kill },
 	{ "reload", 1, do_reload },
 	{ "pause", MAX_WORDS, do_pause },
 	{ "resume", MAX_WORDS, do_resume },
 	{ "drain", 1, do_drain },
 	{ "health", 0, do_health },
+	{ "log", 1, do_log },
 	{ "events", 2, do_events },
 };
 

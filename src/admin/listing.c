@@ -24,6 +24,7 @@
 #include "stent/worker.h"
 
 struct gathered {
+	const struct flow_filter *filter;
 	struct flow_info *flows;
 	size_t n, room;
 	bool with_facts;	/* of the kernel, for each */
@@ -112,7 +113,7 @@ flow_query_read(struct flow_query *q, const char *name, const char *value)
 				q->sort = i;
 				return 0;
 			}
-	return -EINVAL;
+	return flow_filter_read(&q->filter, name, value) ? 0 : -EINVAL;
 }
 
 /* --- gathering --- */
@@ -123,7 +124,7 @@ copy_flow(struct flow_info *info, void *arg)
 {
 	struct gathered *g = arg;
 
-	if (g->failed)
+	if (g->failed || !flow_filter_matches(g->filter, info))
 		return;
 	if (g->n == g->room) {
 		size_t room = g->room > 0 ? g->room * 2 : 64;
@@ -188,6 +189,7 @@ gather(struct gathered *g, const struct server *s, const struct flow_query *q)
 	void *order = (void *)(uintptr_t)&orders[q->sort];
 
 	assert(q->sort < sizeof(orders) / sizeof(orders[0]) && q->limit <= FLOW_LIMIT_MAX);
+	g->filter = &q->filter;
 	g->with_facts = orders[q->sort].of == rtt_of;
 	each_flow(s, copy_flow, g);
 	if (g->n == 0)

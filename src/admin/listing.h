@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "admin/filter.h"
+
 struct flow_info;
 struct listing;
 struct server;
@@ -13,12 +15,13 @@ struct server;
 struct flow_query {
 	size_t limit;
 	size_t sort;	/* a row of the table of orders in listing.c */
+	struct flow_filter filter;
 };
 
 #define FLOW_QUERY_DEFAULT { .limit = 100, .sort = 0 }
 #define FLOW_LIMIT_MAX 10000
 
-/* Reads "limit", "50" or "sort", "bytes". 0 or -EINVAL. */
+/* Reads "limit", "50" or "sort", "bytes", or a word of a filter. 0 or -EINVAL. */
 int flow_query_read(struct flow_query *q, const char *name, const char *value);
 
 /* The first q->limit flows in the order asked for; NULL if out of memory. */

@@ -18,6 +18,15 @@
 #define WHERE CONFIG("read the path of the control socket from this settings file"), \
 	{ .name = "--control", .value = "PATH", .offset = offsetof(struct cli_values, control), \
 	  .help = "path of the control socket" }
+#define JSON FLAG("--json", json, "print JSON")
+#define TEXT(n, v, field, text) { .name = n, .value = v, .offset = offsetof(struct cli_values, field), .help = text }
+#define SORT { .name = "--sort", .value = "KEY", .words = top_orders, .offset = offsetof(struct cli_values, sort), \
+	.help = "order of the flows" }
+/* Which flows are meant. */
+#define FILTERS TEXT("--route", "NAME", route, "of this route"), TEXT("--client", "ADDRESS", client, "of this client"), \
+	TEXT("--backend", "ADDRESS", backend, "to this backend"), TEXT("--protocol", "NAME", protocol, "of this protocol"), \
+	TEXT("--quiet-over", "TIME", quiet_over, "silent on both sides for so long"), \
+	TEXT("--reason", "TEXT", reason, "a leg gets no heartbeats, for a reason that contains this")
 #define OPTIONS(...) (const struct cli_option[]){ __VA_ARGS__, { 0 } }
 
 const struct command commands[] = {
@@ -58,10 +67,22 @@ const struct command commands[] = {
 	  OPTIONS({ .name = "--route", .value = "NAME", .offset = offsetof(struct cli_values, route),
 	    .help = "only of this route" }, { .name = "--kind", .value = "KINDS", .offset = offsetof(struct cli_values, kind),
 	    .help = "only of these kinds, separated by commas" }, WHERE), cli_events },
-	{ "kill", "ID", "end one flow",
-	  "Ends the flow with this id (see stent top): both sides get the protocol's close\n"
-	  "message where it has one, else a reset; the log has reason=admin-kill.\n",
-	  OPTIONS(WHERE), cli_kill },
+	{ "flows", "", "the open flows, filtered",
+	  "All that is given must apply. An address is an IP with its port or without, or\n"
+	  "its beginning that ends in a dot or colon.\n"
+	  "\n"
+	  "  stent flows --route pg --quiet-over 5m --sort idle\n",
+	  OPTIONS(SORT, FILTERS, JSON, WHERE), cli_flows },
+	{ "kill", "[ID]", "end flows",
+	  "Ends the flow with this id (see stent top), or all that the options choose, and\n"
+	  "says how many: both sides get the protocol's close message where it has one,\n"
+	  "else a reset; the log has reason=admin-kill.\n"
+	  "\n"
+	  "  stent kill --route pg --quiet-over 1h\n",
+	  OPTIONS(FILTERS, JSON, WHERE), cli_kill },
+	{ "log", "LEVEL", "log more or less, from now on",
+	  "LEVEL is error, warn, info or debug, as log_level in the settings.\n",
+	  OPTIONS(JSON, WHERE), cli_log },
 	{ "reload", "", "read the settings again, for open flows too",
 	  "New settings are used by new flows at once, and by open ones within a second,\n"
 	  "on their sockets: no flow ends, no client is refused. Prints what has changed,\n"

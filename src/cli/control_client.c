@@ -129,7 +129,7 @@ connect_to(const char *path, int64_t until_ms)
 static int
 send_request(int fd, const char *request, int64_t until_ms)
 {
-	char line[256];
+	char line[CONTROL_REQUEST_MAX + 1];
 	int len = snprintf(line, sizeof(line), "%s\n", request), r;
 
 	if (len < 0 || (size_t)len >= sizeof(line))

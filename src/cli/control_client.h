@@ -9,6 +9,7 @@
 #include "stent/cli.h"
 
 #define CONTROL_WHY_MAX 256
+#define CONTROL_REQUEST_MAX 500	/* bytes of a request */
 
 /*
  * Finds the control socket's path by --control, by the settings file of

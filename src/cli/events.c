@@ -28,7 +28,7 @@ cli_events(int argc, char **argv)
 {
 	struct cli_values values = { 0 };
 	struct reading reading = { 0 };
-	char request[512], why[CONTROL_WHY_MAX] = "";
+	char request[CONTROL_REQUEST_MAX], why[CONTROL_WHY_MAX] = "";
 	char *path;
 	int len;
 
@@ -36,7 +36,7 @@ cli_events(int argc, char **argv)
 		return CLI_WRONG;
 	len = snprintf(request, sizeof(request), "events%s%s%s%s", values.route != NULL ? " route=" : "",
 	    values.route != NULL ? values.route : "", values.kind != NULL ? " kind=" : "", values.kind != NULL ? values.kind : "");
-	if (len < 0 || (size_t)len >= 250) {
+	if (len < 0 || (size_t)len >= sizeof(request)) {
 		cli_error("stent events: too long");
 		return CLI_WRONG;
 	}

@@ -19,8 +19,7 @@ print_commands(FILE *out)
 	for (const struct command *c = commands; c->name != NULL; c++)
 		fprintf(out, "  %-12s %s\n", c->name, c->summary);
 	fputs("\n"
-	    "See stent COMMAND --help for one command, stent help keys for every key of the\n"
-	    "settings file, stent --version for the version.\n", out);
+	    "More: stent COMMAND --help, stent help keys (the settings), stent --version.\n", out);
 }
 
 /* Wraps a text between a column and the right margin. */
@@ -61,10 +60,17 @@ print_option(const struct cli_option *o, FILE *out)
 static void
 print_usage(const struct command *c, FILE *out)
 {
-	fprintf(out, "Usage: stent %s%s%s", c->name, *c->words != '\0' ? " " : "", c->words);
-	for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++)
-		fprintf(out, " [%s%s%s]", o->alias != NULL ? o->alias : o->name, o->value != NULL ? " " : "",
-		    o->value != NULL ? o->value : "");
+	int column = fprintf(out, "Usage: stent %s%s%s", c->name, *c->words != '\0' ? " " : "", c->words);
+
+	for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++) {
+		char text[64];
+		const int len = snprintf(text, sizeof(text), " [%s%s%s]", o->alias != NULL ? o->alias : o->name,
+		    o->value != NULL ? " " : "", o->value != NULL ? o->value : "");
+
+		if (column + len > 79)
+			column = fprintf(out, "\n     ") - 1;
+		column += fprintf(out, "%s", text);
+	}
 	fprintf(out, "\n\n%s\n", c->summary);
 }
 

@@ -529,6 +529,12 @@ log_reopen(void)
 
 /* --- the callers' side --- */
 
+void
+log_set_level(enum log_level level)
+{
+	atomic_store_explicit(&wanted, (int)level, memory_order_relaxed);
+}
+
 bool
 log_wants(enum log_level level)
 {

@@ -294,6 +294,17 @@ relay_kill(struct relay *r, uint64_t id, enum close_reason reason)
 	return false;
 }
 
+bool
+flow_info_kill(struct flow_info *info, enum close_reason reason)
+{
+	struct flow *f = (struct flow *)(uintptr_t)info->flow;
+
+	if (f->state == FLOW_ENDING && f->ending->forced)
+		return false;
+	flow_end(f, reason);
+	return true;
+}
+
 size_t
 relay_kill_all(struct relay *r, enum close_reason reason)
 {

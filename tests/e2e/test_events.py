@@ -10,8 +10,11 @@ import subprocess
 import time
 
 import harness
+import jsonschema
 import pytest
 from harness import HOST, SLOW, connect, free_port, run_stent, stent_bin, wait_for
+
+SCHEMA = json.loads((harness.ROOT / "docs" / "schemas" / "events.json").read_text())
 
 
 class Reader:
@@ -34,6 +37,7 @@ class Reader:
         while True:
             while self.lines:
                 event = json.loads(self.lines.popleft())
+                jsonschema.validate(event, SCHEMA)
                 if kind in (None, event["event"]):
                     return event
             left = deadline - time.monotonic()

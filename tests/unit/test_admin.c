@@ -476,7 +476,7 @@ test_an_invalid_request_gets_an_error(void **state)
 	assert_error("\n", "empty");
 	assert_error("explode\n", "unknown command \"explode\"");
 	assert_error("status now\n", "too many arguments");
-	assert_error("flows a b c d e f g\n", "too many arguments");
+	assert_error("flows a b c d e f g h i\n", "too many arguments");
 	assert_error("\xff\xfe\n", "not UTF-8");
 	memset(nonsense, 'x', sizeof(nonsense));
 	nonsense[512] = '\0';
