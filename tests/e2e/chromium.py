@@ -64,14 +64,24 @@ def serving(page):
         server.server_close()
 
 
-def visit(page, query, timeout=40):
-    """Opens the page with ?query; returns what it reported, and its console's lines."""
+def trust(home, ca):
+    """Makes a CA known to a browser with this home: in the database of NSS, where an administrator would put it."""
+    database = pathlib.Path(home, ".pki", "nssdb")
+    database.mkdir(parents=True)
+    for words in (["-N", "--empty-password"], ["-A", "-t", "C,,", "-n", "test", "-i", str(ca)]):
+        subprocess.run(["certutil", "-d", f"sql:{database}", *words], check=True, timeout=20 * harness.SLOW, stdin=subprocess.DEVNULL)
+
+
+def visit(page, query, timeout=40, ca=None):
+    """Opens the page with ?query; returns what it reported, and its console's lines. ca: a file with a CA that it trusts."""
     with serving(page) as server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        if ca:
+            trust(profile, ca)
         browser = subprocess.Popen(
             [shutil.which("chromium") or "chromium-browser", *FLAGS, f"--user-data-dir={profile}",
              f"http://{harness.HOST}:{server.server_port}/?{query}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-            start_new_session=True)
+            start_new_session=True, env={**os.environ, **({"HOME": profile} if ca else {})})
         said = []
         reader = threading.Thread(target=lambda: said.extend(browser.stderr))
         reader.start()

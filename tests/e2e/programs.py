@@ -6,6 +6,7 @@ programs.py - the servers and clients of other people that tests put at both end
 """
 
 import json
+import os
 import pathlib
 import re
 import signal
@@ -19,15 +20,18 @@ PYTHON = "/usr/bin/python3"
 
 
 class Program:
-    """A process started in this folder; what it prints is kept, line by line. Ended at the latest with the block."""
+    """
+    A process started in this folder; what it prints is kept, line by line. Ended at the latest with the block.
+    env: variables besides those that are there.
+    """
 
-    def __init__(self, *command):
+    def __init__(self, *command, env=None):
         self.lines = []
         self._heard = threading.Condition()
         self._taken = 0
         self.process = subprocess.Popen(
             [*map(str, command)], cwd=HERE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace")
+            stderr=subprocess.STDOUT, text=True, errors="replace", env={**os.environ, **(env or {})})
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

@@ -86,9 +86,9 @@ def events(stent, server):
     return stent.route(server, protocol="http", client__heartbeat="50ms")
 
 
-def check_heartbeats(s, least=10):
+def check_heartbeats(s, least=10, protocol="http"):
     end = s.flow_end()
-    assert end["protocol"] == "http", "the protocol passthrough"
+    assert end["protocol"] == protocol, "the protocol passthrough"
     assert end["client_heartbeats"] >= least
     return end
 

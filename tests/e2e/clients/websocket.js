@@ -1,11 +1,12 @@
 // websocket.js PORT: all sizes there and back, pings of its own, pings of the server; prints what it saw as JSON.
 // websocket.js PORT wait: one message, then it waits until it is closed, and prints how.
+// SCHEME in the environment: wss for TLS; NODE_EXTRA_CA_CERTS is node's own word for a CA.
 const WebSocket = require('ws');
 const { randomBytes } = require('crypto');
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const sizes = [0, 1, 125, 126, 65535, 65536, 1 << 20];
 const seen = { wrong: [], messages: 0, pings: 0, pongs: {}, server: null };
-const ws = new WebSocket('ws://127.0.0.1:' + process.argv[2] + '/', { perMessageDeflate: { threshold: 0 }, maxPayload: 1 << 26 });
+const ws = new WebSocket((process.env.SCHEME || 'ws') + '://127.0.0.1:' + process.argv[2] + '/', { perMessageDeflate: { threshold: 0 }, maxPayload: 1 << 26 });
 const waiting = [];
 
 const next = () => new Promise(done => waiting.push(done));

@@ -1,4 +1,4 @@
-"""websocket_python.py PORT [wait]: what websocket.js is, by python's websockets."""
+"""websocket_python.py PORT [wait]: what websocket.js is, by python's websockets. SCHEME in the environment: wss for TLS; SSL_CERT_FILE is OpenSSL's own word for a CA."""
 
 import asyncio
 import collections
@@ -41,7 +41,7 @@ async def converse(ws):
 
 
 async def main():
-    async with websockets.connect(f"ws://127.0.0.1:{sys.argv[1]}/", max_size=1 << 26, ping_interval=None) as ws:
+    async with websockets.connect(f"{os.environ.get('SCHEME', 'ws')}://127.0.0.1:{sys.argv[1]}/", max_size=1 << 26, ping_interval=None) as ws:
         seen["extensions"] = ", ".join(e.name for e in ws.extensions)
         if sys.argv[2:] == ["wait"]:
             await ws.send("hello")

@@ -5,11 +5,15 @@ streams.py PORT: an HTTP server (aiohttp) that answers in pieces, with pauses in
 /chunks      noise in chunks             /late            silent first, then a short answer
 /hang        one chunk, then silence     /never           silence
 /upload      tells the hash of what was sent
+
+With TLS_CERT and TLS_KEY in the environment: with TLS.
 """
 
 import asyncio
 import hashlib
+import os
 import random
+import ssl
 import sys
 
 from aiohttp import web
@@ -85,7 +89,11 @@ async def main():
                     web.get("/never", never), web.post("/upload", upload)])
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", int(sys.argv[1])).start()
+    tls = None
+    if "TLS_CERT" in os.environ:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(os.environ["TLS_CERT"], os.environ["TLS_KEY"])
+    await web.TCPSite(runner, "127.0.0.1", int(sys.argv[1]), ssl_context=tls).start()
     print("ready", flush=True)
     await asyncio.Future()
 

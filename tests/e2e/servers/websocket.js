@@ -1,6 +1,9 @@
 // websocket.js PORT yes|no: a WebSocket server (ws) that sends back each message, cut into fragments; yes: compressed.
+// With TLS_CERT and TLS_KEY in the environment: with TLS.
 // "pings N": it pings N times and tells what came back. "close CODE REASON": it closes so.
 const { WebSocketServer } = require('ws');
+const { TLS_CERT, TLS_KEY } = process.env;
+const read = require('fs').readFileSync;
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 
 // All but the last fragment is sent at once, the last after a pause full of heartbeats.
@@ -22,10 +25,12 @@ async function pings(ws, n) {
 	ws.send(JSON.stringify(came));
 }
 
+const listener = TLS_CERT ? require('https').createServer({ cert: read(TLS_CERT), key: read(TLS_KEY) }) : require('http').createServer();
 const server = new WebSocketServer({
-	host: '127.0.0.1', port: +process.argv[2], maxPayload: 1 << 26,
+	server: listener, maxPayload: 1 << 26,
 	perMessageDeflate: process.argv[3] === 'yes' ? { threshold: 0 } : false,
-}, () => console.log('ready'));
+});
+listener.listen(+process.argv[2], '127.0.0.1', () => console.log('ready'));
 server.on('connection', ws => {
 	let chain = Promise.resolve();
 	ws.on('message', (data, binary) => {

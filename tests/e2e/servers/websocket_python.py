@@ -3,6 +3,8 @@
 import asyncio
 import collections
 import json
+import os
+import ssl
 import sys
 
 import websockets
@@ -44,9 +46,13 @@ async def serve(ws):
 
 
 async def main():
+    tls = None
+    if "TLS_CERT" in os.environ:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(os.environ["TLS_CERT"], os.environ["TLS_KEY"])
     compression = "deflate" if sys.argv[2] == "yes" else None
     async with websockets.serve(serve, "127.0.0.1", int(sys.argv[1]), compression=compression, max_size=1 << 26,
-                                ping_interval=None):
+                                ping_interval=None, ssl=tls):
         print("ready", flush=True)
         await asyncio.Future()
 
