@@ -307,7 +307,7 @@ def test_page_comes_back_with_its_stent(page, world):
     world.start()
     world.connect(world.plain, 1)
     page.wait("document.getElementById('trouble').hidden && document.querySelectorAll('#body tr').length === 1", 15)
-    assert page.text("#state") == "running" and page.text("#ended").startswith("0 ended")
+    page.wait("document.getElementById('state').innerText === 'running' && document.getElementById('ended').innerText.startsWith('0 ended')")
 
 
 def test_a_page_that_is_not_seen_costs_nothing(page, world):
