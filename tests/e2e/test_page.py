@@ -398,7 +398,8 @@ def test_a_reader_that_does_not_read_is_dropped(world):
         memory.append(resident(world.stent.pid))
         return world.stent.fds() <= before
     wait_for(are_gone, timeout=30, what="them to be dropped", step=0.5)
-    assert max(memory) - memory[0] < 8 << 20, memory
+    limit = 8 << 20 if SLOW == 1 else 64 << 20	# a sanitizer keeps what was freed
+    assert max(memory) - memory[0] < limit, memory
     for reader in readers:
         reader.close()
 
