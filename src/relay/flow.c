@@ -194,13 +194,32 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	TAILQ_INSERT_TAIL(&r->dead, f, link);
 }
 
+/*
+ * The reset of a peer that refused us may be found by a write, before the alert in front of it is read: what TLS 1.3
+ * refuses after our handshake, a client certificate for one.
+ */
+static void
+take_late_cause(struct flow *f, enum side dead)
+{
+	const enum tls_cause cause = transport_tls_cause_kind(&f->leg[dead].transport);
+
+	if (cause == TLS_CAUSE_NONE || f->reason != reason_on_side(REASON_CLIENT_RESET, dead))
+		return;
+	f->reason = (uint8_t)reason_on_side(REASON_CLIENT_TLS, dead);
+	counter_add(&counters_of(f)->tls_failures[dead][cause], 1);
+}
+
 static void
 progress_ending(struct flow *f)
 {
 	struct ending *e = f->ending;
+	bool is_over;
 
 	assert(f->state == FLOW_ENDING && e != NULL);
-	if (ending_check(f, e, clock_us()))
+	is_over = ending_check(f, e, clock_us());
+	if (!e->forced)
+		take_late_cause(f, e->dead);
+	if (is_over)
 		/* A reset might overtake the alert that tells why TLS failed. */
 		finish(f, e->reset[CLIENT] && f->reason != REASON_CLIENT_TLS, e->reset[BACKEND] && f->reason != REASON_BACKEND_TLS);
 }

@@ -21,6 +21,7 @@ KINDS = {"ping": {}, "busy": {"backend__heartbeat_while_busy": "on"}, "oneway": 
 NODE_DRIVERS = ["node-redis2", "node-redis3", "ioredis2", "ioredis3"]	# with their protocol
 IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 heartbeats, at one each 2 ms
 PAUSE = 0.15	# seconds in which many heartbeats go out
+NODE_SAYS = ["idle v1", 'multi ["OK","v2"]', "blpop null", "get v2", "messages m1,m2", "pipeline 0..99", "end"]
 PUSH = b">2\r\n$2\r\nhb\r\n$1\r\n1\r\n"
 HELLO3 = command("HELLO", 3)
 
@@ -45,8 +46,9 @@ def told(stent, redis):
 class Session(harness.Peer):
     """A client by hand: each reply is compared to the byte, and nothing else may come."""
 
-    def __init__(self, port):
-        super().__init__(harness.connect(port).sock)
+    def __init__(self, where):
+        """where: a stent, or a server."""
+        super().__init__((where.connect() if isinstance(where, harness.Stent) else harness.connect(where.port)).sock)
 
     def expect(self, reply, *words):
         """Sends a command (if any); exactly this is answered."""
@@ -71,7 +73,7 @@ class Session(harness.Peer):
 
 @pytest.fixture
 def session(through):
-    with Session(through.port) as s:
+    with Session(through) as s:
         yield s
 
 
@@ -99,7 +101,7 @@ def test_an_idle_session_sees_nothing(through, session):
 
 
 def test_nothing_before_the_first_command(told):
-    with Session(told.port) as s:
+    with Session(told) as s:
         s.rest()
     assert heartbeats_of(told) == 0
 
@@ -188,7 +190,7 @@ def test_a_subscription_that_goes_back_to_resp2(through, session):
 
 
 def test_a_monitor_sees_no_tell_and_gets_none(told, redis):
-    with Session(told.port) as watcher, Session(told.port) as other:
+    with Session(told) as watcher, Session(told) as other:
         other.expect(b"+OK\r\n", "SET", "k", "v")
         watcher.expect(b"+OK\r\n", "MONITOR")
         watcher.rest()
@@ -279,7 +281,7 @@ def test_before_a_password_nothing_is_asked(stent):
     try:
         for kind in KINDS:
             s = route(stent, server, **KINDS[kind])
-            with Session(s.port) as c:
+            with Session(s) as c:
                 c.expect(b"-NOAUTH Authentication required.\r\n", "GET", "k")
                 c.rest()
                 c.expect(b"+OK\r\n", "AUTH", "pw")
@@ -287,7 +289,7 @@ def test_before_a_password_nothing_is_asked(stent):
                 c.expect(b"$-1\r\n", "GET", "k")
                 c.end()
             assert heartbeats_of(s) > 3
-        with Session(server.port) as c:
+        with Session(server) as c:
             c.expect(b"+OK\r\n", "AUTH", "pw")
             c.send_all(command("INFO", "errorstats"))
             assert b"NOAUTH:count=%d\r\n" % (len(KINDS) + 1) in c.recv_some(), "a PING drew an error"
@@ -299,7 +301,7 @@ def test_a_user_who_may_not_ping_is_asked_once(stent, redis):
     redis.ask("ACL", "SETUSER", "limited", "on", ">pw", "~*", "+get")
     redis.ask("ACL", "LOG", "RESET")
     s = route(stent, redis, backend__heartbeat_kind="ping")
-    with Session(s.port) as c:
+    with Session(s) as c:
         c.expect(b"+OK\r\n", "AUTH", "limited", "pw")
         c.rest()
         c.expect(b"$-1\r\n", "GET", "none")
@@ -327,7 +329,7 @@ def test_behind_blocking_commands(through, session, redis):
 @pytest.mark.parametrize("kind, heartbeats", [("ping", False), ("oneway", False), ("busy", True)])
 def test_none_while_a_command_runs_unless_wanted(stent, redis, kind, heartbeats):
     s = route(stent, redis, **KINDS[kind])
-    with Session(s.port) as c:
+    with Session(s) as c:
         c.expect(b"$-1\r\n", "GET", "none")
         c.send_all(command("BLPOP", "empty", 0))
         time.sleep(0.02)
@@ -398,7 +400,7 @@ def test_a_server_that_is_busy_with_a_script_says_so_and_lives(stent):
     server = Redis("--lua-time-limit", 20)
     try:
         s = route(stent, server, heartbeat="20ms", backend__heartbeat_timeout="300ms", backend__heartbeat_misses=1)
-        with Session(s.port) as c, harness.connect(server.port) as busy:
+        with Session(s) as c, harness.connect(server.port) as busy:
             c.expect(b"+OK\r\n", "SET", "k", "v")
             busy.send_all(command("EVAL", "while true do end", 0))
             harness.wait_for(lambda: server.ask("GET", "k").startswith(b"-BUSY"), what="the script to be called slow")
@@ -422,7 +424,7 @@ def test_a_replica_without_its_master_lives(stent):
     server = Redis("--replica-serve-stale-data", "no")
     try:
         s = route(stent, server, heartbeat="20ms", backend__heartbeat_timeout="300ms", backend__heartbeat_misses=1)
-        with Session(s.port) as c:
+        with Session(s) as c:
             c.expect(b"+OK\r\n", "SET", "k", "v")
             server.ask("REPLICAOF", "127.0.0.1", harness.free_port())
             before = listed(s)["replies"]
@@ -551,7 +553,7 @@ def test_twemproxy_is_asked(stent, redis, twemproxy):
     """It closes at an empty line, as at every inline command."""
     redis.ask("MSET", "a", 1, "b", 2)
     s = stent.route(twemproxy, protocol="redis", backend__heartbeat="2ms")
-    with Session(s.port) as c:
+    with Session(s) as c:
         for _ in range(2):
             c.expect(b"$1\r\n1\r\n", "GET", "a")
             c.rest()
@@ -564,7 +566,7 @@ def test_twemproxy_is_asked(stent, redis, twemproxy):
 def test_an_error_to_an_empty_line_shifts_no_reply(stent, raw_backend):
     """Envoy and rcproxy reply by one: taken for the reply to the next command, all later ones would be off by one."""
     s = stent.route(raw_backend.text, protocol="redis", backend__heartbeat="50ms", backend__heartbeat_kind="oneway")
-    with Session(s.port) as c, raw_backend.accept() as backend:
+    with Session(s) as c, raw_backend.accept() as backend:
         for n in range(3):
             c.send_all(command("GET", "k"))
             assert backend.recv_exact(len(command("GET", "k"))) == command("GET", "k")
@@ -586,7 +588,7 @@ def test_an_error_to_an_empty_line_shifts_no_reply(stent, raw_backend):
 ])
 def test_a_stopped_server_is_found(stent, redis, words, reply):
     s = route(stent, redis, heartbeat="50ms", backend__heartbeat_timeout="100ms")
-    with Session(s.port) as c:
+    with Session(s) as c:
         c.expect(reply, *words)
         harness.wait_for(lambda: listed(s)["replies"] > 1, 5, "it to have been asked")
         redis.process.send_signal(signal.SIGSTOP)
@@ -600,7 +602,7 @@ def test_a_stopped_server_is_found(stent, redis, words, reply):
 
 def test_pushes_go_to_a_client_in_resp3_alone(stent, redis):
     s = route(stent, redis, client__heartbeat="5ms", client__heartbeat_kind="oneway")
-    with Session(s.port) as c:
+    with Session(s) as c:
         c.expect(b"$-1\r\n", "GET", "none")
         c.rest()
         c.send_all(HELLO3)
@@ -617,7 +619,7 @@ def test_pushes_go_to_a_client_in_resp3_alone(stent, redis):
 
 def test_no_push_unless_told_so(stent, redis):
     s = route(stent, redis)
-    with Session(s.port) as c:
+    with Session(s) as c:
         c.hello3()
         c.rest()
     assert s.flow_end()["client_heartbeats"] == 0
@@ -628,7 +630,7 @@ def test_no_push_unless_told_so(stent, redis):
 def test_a_dead_server_is_told_to_an_open_command(stent, redis):
     s = route(stent, redis, heartbeat="50ms", backend__heartbeat_kind="ping", backend__heartbeat_timeout="500ms",
               backend__heartbeat_misses=1)
-    with Session(s.port) as c:
+    with Session(s) as c:
         c.expect(b"$-1\r\n", "GET", "none")
         time.sleep(0.1)
         redis.process.send_signal(signal.SIGSTOP)
@@ -714,7 +716,7 @@ def test_asking_is_not_used_up(stent):
         harness.wait_for(lambda: importer.ask("GET", "k").startswith(b"-MOVED"), 20)
         assert importer.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", name) == b"+OK\r\n"
         s = route(stent, importer)
-        with Session(s.port) as c:
+        with Session(s) as c:
             c.expect(b"+OK\r\n", "ASKING")
             c.rest()
             c.expect(b"$-1\r\n", "GET", "k")
@@ -735,7 +737,7 @@ def test_the_server_s_timeout_is_defeated(stent):
     try:
         for heartbeat, words, reply, lives in (("off", ["GET", "k"], b"$-1\r\n", False), ("20ms", ["GET", "k"], b"$-1\r\n", True),
                                                ("20ms", ["MULTI"], b"+OK\r\n", False)):
-            with Session(route(stent, server, heartbeat=heartbeat).port) as c:
+            with Session(route(stent, server, heartbeat=heartbeat)) as c:
                 c.expect(reply, *words)
                 if lives:
                     c.rest(4)
@@ -755,9 +757,9 @@ def run(*words, timeout=60, **more):
     return result.stdout
 
 
-def run_all(commands, timeout=60):
+def run_all(commands, timeout=60, **more):
     """Several programs at a time; what each said."""
-    processes = [subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    processes = [subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
                  for words in commands]
     said = []
     for process in processes:
@@ -788,9 +790,9 @@ def test_redis_benchmark_at_length(through, depth):
     benchmark(through, 100000, depth)
 
 
-def test_redis_cli(through):
+def converse_by_redis_cli(port, *options):
     for more in ([], ["-3"]):
-        process = subprocess.Popen(["redis-cli", "-h", harness.HOST, "-p", str(through.port), *more], stdin=subprocess.PIPE,
+        process = subprocess.Popen(["redis-cli", "-h", harness.HOST, "-p", str(port), *options, *more], stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for line in ("set k v1", "get k", "multi", "incr n", "exec", "del n k"):
             process.stdin.write(line + "\n")
@@ -801,9 +803,13 @@ def test_redis_cli(through):
             ["OK", "v1", "OK", "QUEUED", "1", "2"]
 
 
-def test_redis_py(through):
+def test_redis_cli(through):
+    converse_by_redis_cli(through.port)
+
+
+def converse_by_redis_py(port, **options):
     import redis as driver
-    c = driver.Redis(port=through.port)
+    c = driver.Redis(port=port, **options)
     for n in range(20):
         c.set("k", n)
         assert c.get("k") == b"%d" % n
@@ -822,6 +828,10 @@ def test_redis_py(through):
     listener.close()
     c.close()
     c.connection_pool.disconnect()
+
+
+def test_redis_py(through):
+    converse_by_redis_py(through.port)
 
 
 # --- drivers at rest for a hundred heartbeats ---
@@ -860,7 +870,7 @@ def test_node_drivers(stent, redis, kind):
     s = route(stent, redis, **keys)
     said = run_all([["node", HERE / "clients" / "redis.js", driver, s.port] for driver in NODE_DRIVERS])
     for out in said:
-        assert out.splitlines() == ["idle v1", 'multi ["OK","v2"]', "blpop null", "get v2", "messages m1,m2", "pipeline 0..99", "end"]
+        assert out.splitlines() == NODE_SAYS
     ends = [s.flow_end() for _ in range(2 * len(NODE_DRIVERS))]
     assert all(end["protocol"] == "redis" for end in ends)
     assert sum(end["backend_heartbeats"] for end in ends) > 50

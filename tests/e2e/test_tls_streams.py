@@ -96,7 +96,7 @@ def test_a_page_in_chromium_converses(through, certificates, legs, server, compr
 
 
 def test_protocol_auto_finds_websocket_inside(through, certificates):
-    s = through("both", "ws", protocol="auto", heartbeat="20ms")
+    s = through("both", "ws", protocol="auto", heartbeat="50ms")
     with Program(*test_websocket.CLIENTS["websockets"], s.port, env=trusting(certificates, "both", "wss")) as program:
         test_websocket.check_conversation(program.result(), False)
     test_websocket.check_heartbeats(s.flow_end(), "ping")

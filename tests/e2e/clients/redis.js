@@ -1,5 +1,6 @@
 // redis.js DRIVER PORT MS: a session that is quiet for so long, then used: it must be the same one.
 // redis.js DRIVER PORT: a session that is idle for a while, a transaction, a blocking command, a subscription, a pipeline.
+// TLS in the environment: by TLS; NODE_EXTRA_CA_CERTS is node's own word for a CA.
 const [driver, port] = [process.argv[2], +process.argv[3]];
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const say = text => console.log(text);
@@ -24,7 +25,7 @@ async function rest(c, id) {
 
 async function nodeRedis() {
 	const { createClient } = require('redis');
-	const c = createClient({ url: 'redis://127.0.0.1:' + port, RESP: protocol, socket: { reconnectStrategy: false } });
+	const c = createClient({ url: (process.env.TLS ? 'rediss' : 'redis') + '://127.0.0.1:' + port, RESP: protocol, socket: { reconnectStrategy: false } });
 	c.on('error', fail);
 	await c.connect();
 	if (idle) { await rest(c, () => c.sendCommand(['CLIENT', 'ID'])); c.destroy(); return; }
@@ -44,7 +45,7 @@ async function nodeRedis() {
 
 async function ioRedis() {
 	const Redis = require('ioredis');
-	const c = new Redis({ host: '127.0.0.1', port, retryStrategy: null, protocol });
+	const c = new Redis({ host: '127.0.0.1', port, retryStrategy: null, protocol, tls: process.env.TLS && {} });
 	c.on('error', fail);
 	if (idle) { await rest(c, () => c.client('ID')); c.disconnect(); return; }
 	await c.set(own('k'), 'v1'); await sleep(400); say('idle ' + await c.get(own('k')));

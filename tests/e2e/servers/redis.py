@@ -15,19 +15,25 @@ def command(*words):
 
 
 class Redis:
-    def __init__(self, *options):
+    def __init__(self, *options, certificates=None, demands_certificate=False):
+        """With certificates its port has TLS; it may demand one of its client, too. ask() is always without."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="stent-redis-"))
-        self.port = harness.free_port()
+        self.port = self.plain_port = harness.free_port()
+        if certificates:
+            self.port = harness.free_port()
+            good = certificates.good
+            options = ("--tls-port", self.port, "--tls-cert-file", good.cert, "--tls-key-file", good.key,
+                       "--tls-ca-cert-file", certificates.ca, "--tls-auth-clients", "yes" if demands_certificate else "no", *options)
         with open(self.directory / "log", "wb") as log:
             self.process = subprocess.Popen(
-                ["redis-server", "--port", str(self.port), "--bind", harness.HOST, "--dir", str(self.directory),
+                ["redis-server", "--port", str(self.plain_port), "--bind", harness.HOST, "--dir", str(self.directory),
                  "--save", "", *map(str, options)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         harness.wait_for(self._ready, 20, "redis-server to answer")
 
     def _ready(self):
         assert self.process.poll() is None, (self.directory / "log").read_text()
         try:
-            with harness.connect(self.port) as c:
+            with harness.connect(self.plain_port) as c:
                 c.send_all(b"PING\r\n")
                 return c.recv_some()
         except OSError:
@@ -35,7 +41,7 @@ class Redis:
 
     def ask(self, *words):
         """A command on a connection of its own, past stent; its reply as it comes."""
-        with harness.connect(self.port) as c:
+        with harness.connect(self.plain_port) as c:
             c.send_all(command(*words))
             return c.recv_some()
 
