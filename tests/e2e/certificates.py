@@ -97,9 +97,12 @@ class Certificates:
         path.chmod(mode)
         return path
 
-    def make(self, common, *names, by=True, valid=(-10, 300)):
-        """A certificate for these names, signed by the intermediate authority, by another one, or (by=None) by itself."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def make(self, common, *names, by=True, valid=(-10, 300), key=None):
+        """
+        A certificate for these names, signed by the intermediate authority, by another one, or (by=None) by itself. key:
+        a private key of another kind.
+        """
+        key = key or ec.generate_private_key(ec.SECP256R1())
         signer = self._intermediate if by is True else by or _Authority(_name(common), key, None)
         certificate = (_builder(_name(common), signer.name, key.public_key(), valid)
                        .add_extension(x509.BasicConstraints(False, None), True)
@@ -111,6 +114,15 @@ class Certificates:
         secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         return Pair(self._write(f"{common}.pem", chain), self._write(f"{common}.key", secret, 0o600),
                     self._write(f"{common}.both.pem", chain + secret, 0o600))
+
+    def make_chain(self, common, n, *names):
+        """The same with n authorities more between it and the root; all are in .cert."""
+        authorities = [self._intermediate]
+        for i in range(n):
+            authorities.append(_authority(f"Test CA {i}", authorities[-1]))
+        pair = self.make(common, *names, by=authorities[-1])
+        pair.cert.write_bytes(pair.cert.read_bytes() + b"".join(_pem(a.certificate) for a in reversed(authorities)))
+        return pair
 
     def encrypted_key(self, pair):
         """The key of a pair, behind a passphrase."""
