@@ -116,6 +116,12 @@ census_take(struct census *c, struct server *s)
 	c->next_us = began_us + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
 }
 
+size_t
+census_of(const struct census *c, size_t slot, enum protection p)
+{
+	return slot < c->n_routes ? c->route[slot][p] : 0;
+}
+
 static json_t *
 counts_json(const size_t n[PROTECTIONS])
 {

@@ -18,6 +18,7 @@ struct census *census_new(void);		/* NULL: out of memory */
 void census_free(struct census *c);	/* NULL is fine */
 /* Counts the flows, unless that was done lately: at most one part in fifty of the time goes into it. */
 void census_take(struct census *c, struct server *s);
+size_t census_of(const struct census *c, size_t slot, enum protection p);	/* flows of that route, at that time */
 /* The caller's; NULL if out of memory. */
 json_t *census_json(const struct census *c, struct server *s);
 

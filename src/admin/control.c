@@ -31,9 +31,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "admin/census.h"
 #include "admin/control_settings.h"
 #include "admin/listing.h"
 #include "admin/serve.h"
+#include "admin/status.h"
 #include "admin/stream.h"
 #include "admin/view.h"
 #include "stent/counters.h"
@@ -48,6 +50,7 @@
 struct control {
 	struct server *server;
 	struct stream *events;
+	struct census *census;
 	char events_why[STREAM_WHY_MAX];	/* the last request for events was refused */
 	struct serve *serve;
 	struct event *drain;	/* runs after the response was sent */
@@ -70,7 +73,7 @@ static json_t *
 do_status(struct control *c, char *const words[])
 {
 	(void)words;
-	return view_status(c->server);
+	return status_json(c->server, c->census);
 }
 
 static json_t *
@@ -372,7 +375,8 @@ control_start(struct control **ret, struct server *s, struct stream *events, str
 	unix_file_remember(&c->file, path);
 	c->path = strdup(path);
 	c->drain = event_new(base, -1, 0, on_drain, c);
-	if (c->path != NULL && c->drain != NULL)
+	c->census = census_new();
+	if (c->path != NULL && c->drain != NULL && c->census != NULL)
 		r = serve_start(&c->serve, base, fd, &protocol, c);
 	if (r < 0) {
 		close(fd);
@@ -393,6 +397,7 @@ control_free(struct control *c)
 	serve_free(c->serve);
 	if (c->drain != NULL)
 		event_free(c->drain);
+	census_free(c->census);
 	free(c->path);
 	free(c);
 }

@@ -1,8 +1,8 @@
 /*
  * metrics.c - the counters in Prometheus' text format 0.0.4.
  *
- * Only what the workers count anyway: a scrape visits no flow, so its cost does
- * not grow with their number. Labels are names of the settings and words of
+ * Mostly what the workers count anyway. How flows are protected is found by
+ * visiting them (census.c), which is bounded in time. Labels are names of the settings and words of
  * the program, so that the number of series is bounded. Every close reason is
  * present from the start with 0, so that a rate over its first increase is
  * right. Reasons for passthrough appear with their first flow: they are the
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/census.h"
 #include "admin/stream.h"
 #include "admin/view.h"
 #include "stent/clock.h"
@@ -109,11 +110,9 @@ deaths(struct rows *r)
 
 	metrics_head(r->out, name, "counter", "Flows that ended because this side was found to be dead: probes, sent bytes or heartbeats unanswered, or unreachable.");
 	for (size_t i = 0; i < r->n; i++) {
-		uint64_t dead[2] = { 0, 0 };
+		uint64_t dead[2];
 
-		for (size_t reason = REASON_NONE + 1; reason < REASON_COUNT; reason++)
-			if (reason_is_death((enum close_reason)reason))
-				dead[reason >= REASON_BACKEND_FIN ? BACKEND : CLIENT] += r->row[i].sum.flows_ended[reason];
+		view_deaths(&r->row[i].sum, dead);
 		for (enum side s = CLIENT; s <= BACKEND; s++) {
 			metrics_begin(r, name, &r->row[i]);
 			evbuffer_add_printf(r->out, ",side=\"%s\"} %" PRIu64 "\n", side_name(s), dead[s]);
@@ -292,6 +291,20 @@ backends(struct rows *r, const struct server *s)
 		}
 }
 
+static void
+protection(struct rows *r, const struct census *c)
+{
+	static const char name[] = "stent_flows_protected";
+
+	metrics_head(r->out, name, "gauge", "Flows that are open, by protection: heartbeats on both legs, on one, or TCP probes alone; a few seconds old.");
+	for (size_t i = 0; i < r->n; i++)
+		for (size_t p = 0; p < PROTECTIONS; p++) {
+			metrics_begin(r, name, &r->row[i]);
+			evbuffer_add_printf(r->out, ",protection=\"%s\"} %zu\n", protection_name((enum protection)p),
+			    census_of(c, r->row[i].slot, (enum protection)p));
+		}
+}
+
 /* NULL: a route that was removed from the settings; it is shown while it has flows. */
 static const struct route *
 find_settings(const struct config *c, size_t slot)
@@ -303,7 +316,7 @@ find_settings(const struct config *c, size_t slot)
 }
 
 void
-metrics_write(struct evbuffer *out, struct server *s, const struct stream *events)
+metrics_write(struct evbuffer *out, struct server *s, const struct stream *events, struct census *c)
 {
 	struct rows r = { .out = out, .row = calloc(server_slots(s), sizeof(*r.row)) };
 
@@ -326,11 +339,14 @@ metrics_write(struct evbuffer *out, struct server *s, const struct stream *event
 		return;
 	for (size_t i = 0; i < server_slots(s); i++) {
 		r.row[r.n].route = server_slot_name(s, i);
+		r.row[r.n].slot = i;
 		view_sum_slot(s, i, &r.row[r.n].sum);
 		r.row[r.n].settings = find_settings(server_config(s), i);
 		r.n += r.row[r.n].settings != NULL || r.row[r.n].sum.flows_open > 0;
 	}
 	backends(&r, s);
 	routes(&r);
+	census_take(c, s);
+	protection(&r, c);
 	free(r.row);
 }

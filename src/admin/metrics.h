@@ -6,6 +6,7 @@
 
 #include "stent/counters.h"
 
+struct census;
 struct evbuffer;
 struct route;
 struct server;
@@ -14,6 +15,7 @@ struct stream;
 /* A route and its counters. */
 struct row {
 	const char *route;
+	size_t slot;
 	const struct route *settings;	/* NULL: it is not configured any more */
 	struct relay_counters sum;
 };
@@ -24,7 +26,7 @@ struct rows {
 	size_t n;
 };
 
-void metrics_write(struct evbuffer *out, struct server *s, const struct stream *events);
+void metrics_write(struct evbuffer *out, struct server *s, const struct stream *events, struct census *c);
 
 /* The lines before a metric. */
 void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help);

@@ -1,7 +1,6 @@
 /*
- * view.c - the state of a running stent, as sums and as JSON: what /status and
- * `stent status` show. Counters are read where the workers write them. The flows
- * are in listing.c.
+ * view.c - the state of a running stent, as sums and as JSON. Counters are read
+ * where the workers write them. The flows are in listing.c.
  */
 #include "admin/view.h"
 
@@ -42,6 +41,15 @@ view_sum(const struct server *s, struct relay_counters *ret)
 		view_sum_slot(s, i, &one);
 		relay_counters_add(ret, &one);
 	}
+}
+
+void
+view_deaths(const struct relay_counters *sum, uint64_t ret[2])
+{
+	ret[CLIENT] = ret[BACKEND] = 0;
+	for (size_t reason = REASON_NONE + 1; reason < REASON_COUNT; reason++)
+		if (reason_is_death((enum close_reason)reason))
+			ret[reason >= REASON_BACKEND_FIN ? BACKEND : CLIENT] += sum->flows_ended[reason];
 }
 
 /* --- as JSON --- */
@@ -111,6 +119,18 @@ leg_json(const struct leg_settings *l)
 	    "idle_timeout_seconds", seconds_or_off(l->idle_timeout_ms));
 }
 
+/* Those to which the last flow could not connect. */
+static json_t *
+backends_down(const struct server *s, const struct route *r)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < r->n_backend; i++)
+		if (server_backend_is_down(s, r->slot, i))
+			json_array_append_new(list, view_text(r->backend[i].text));
+	return list;
+}
+
 json_t *
 view_routes(const struct server *s)
 {
@@ -120,20 +140,21 @@ view_routes(const struct server *s)
 	for (size_t i = 0; i < c->n_routes; i++) {
 		const struct route *r = &c->routes[i];
 
-		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}",
+		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}",
 		    "name", view_text(r->name),
 		    "paused", control_pause_json(s, r),
 		    "protocol", r->protocol,
 		    "listen", endpoint_list(r->listen, r->n_listen),
 		    "backends", endpoint_list(r->backend, r->n_backend),
+		    "backends_down", backends_down(s, r),
 		    "client", leg_json(&r->leg[CLIENT]),
 		    "backend", leg_json(&r->leg[BACKEND])));
 	}
 	return list;
 }
 
-static json_t *
-both_sides(const uint64_t count[2])
+json_t *
+view_both_sides(const uint64_t count[2])
 {
 	return json_pack("{s:I, s:I}", side_name(CLIENT), (json_int_t)count[CLIENT],
 	    side_name(BACKEND), (json_int_t)count[BACKEND]);
@@ -181,7 +202,7 @@ view_summary(struct server *s)
 	struct relay_counters sum;
 
 	view_sum(s, &sum);
-	return json_pack("{s:s, s:i, s:o, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:i, s:o, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "version", STENT_VERSION,
 	    "pid", (int)getpid(),
 	    "settings", view_text(c->path),
@@ -192,21 +213,12 @@ view_summary(struct server *s)
 	    "flows_open", (json_int_t)sum.flows_open,
 	    "flows_total", (json_int_t)sum.flows_total,
 	    "flows_by_worker", worker_list(s),
-	    "bytes", both_sides(sum.bytes),
-	    "heartbeats", both_sides(sum.heartbeats),
-	    "replies", both_sides(sum.replies),
+	    "bytes", view_both_sides(sum.bytes),
+	    "heartbeats", view_both_sides(sum.heartbeats),
+	    "replies", view_both_sides(sum.replies),
+	    "misses", view_both_sides(sum.misses),
 	    "passthrough", passthrough_json(&sum),
 	    "ended", ended_json(&sum));
-}
-
-json_t *
-view_status(struct server *s)
-{
-	json_t *j = view_summary(s);
-
-	if (j != NULL)
-		json_object_set_new(j, "routes", view_routes(s));
-	return j;
 }
 
 static int

@@ -13,16 +13,18 @@ struct relay_counters;
 /* The counters of all workers together: of all routes, or of one slot. */
 void view_sum(const struct server *s, struct relay_counters *ret);
 void view_sum_slot(const struct server *s, size_t slot, struct relay_counters *ret);
+/* Flows that ended because that side was found to be dead. */
+void view_deaths(const struct relay_counters *sum, uint64_t ret[2]);
 
 /* The caller's (json_decref()); NULL if out of memory. */
-json_t *view_status(struct server *s);
-json_t *view_summary(struct server *s);			/* the same without its routes */
+json_t *view_summary(struct server *s);			/* without the routes */
 json_t *view_routes(const struct server *s);
 /*
  * Texts of the settings file may contain any bytes: what is not printable becomes a question mark. NULL becomes null.
  */
 json_t *view_text(const char *text);
 json_t *view_seconds(int64_t ms);
+json_t *view_both_sides(const uint64_t count[2]);
 
 /* Appends j and a newline, and takes it; nothing when it is NULL. 0 or -ENOMEM. */
 int view_write(struct evbuffer *out, json_t *j);

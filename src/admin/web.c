@@ -22,6 +22,7 @@
 #include "admin/metrics.h"
 #include "admin/page.h"
 #include "admin/serve.h"
+#include "admin/status.h"
 #include "admin/view.h"
 #include "stent/endpoint.h"
 #include "stent/http_server.h"
@@ -73,7 +74,7 @@ get_page(struct web *w, struct http_exchange *x)
 static void
 get_status(struct web *w, struct http_exchange *x)
 {
-	reply_json(x, view_status(w->server));
+	reply_json(x, status_json(w->server, w->census));
 }
 
 struct flows_reply {
@@ -141,7 +142,7 @@ get_metrics(struct web *w, struct http_exchange *x)
 	struct evbuffer *body = evbuffer_new();
 
 	if (body != NULL)
-		metrics_write(body, w->server, w->events);
+		metrics_write(body, w->server, w->events, w->census);
 	reply_body(x, "text/plain; version=0.0.4; charset=utf-8", body, true);
 }
 

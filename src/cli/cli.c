@@ -50,8 +50,12 @@ const struct command commands[] = {
 	  "Prints the settings as a file with every default filled in. Exit status 2 when\n"
 	  "the file is wrong; then every error is printed with its line.\n",
 	  OPTIONS(CONFIG("the settings file")), cli_check },
-	{ "status", "", "version, counters and routes of a running stent", NULL,
-	  OPTIONS(FLAG("--json", json, "print JSON"), WHERE), cli_status },
+	{ "status", "", "a running stent on one screen, by route",
+	  "Of the whole and of each route: flows, how many are protected by heartbeats on\n"
+	  "both legs, on one, or by TCP probes alone, bytes, heartbeats, replies, missed\n"
+	  "replies, and sides found dead; backends that are down, routes that are paused,\n"
+	  "and whether the last reload failed.\n",
+	  OPTIONS(JSON, WHERE), cli_status },
 	{ "top", "", "the open flows, live",
 	  "Lists the open flows with both legs, refreshed every second; q quits. When the\n"
 	  "output is not a terminal, it prints one listing.\n",
@@ -88,22 +92,22 @@ const struct command commands[] = {
 	  "on their sockets: no flow ends, no client is refused. Prints what has changed,\n"
 	  "and what needs a restart. When anything is wrong, every error is printed,\n"
 	  "nothing changes, and the exit status is 2. SIGHUP does the same.\n",
-	  OPTIONS(FLAG("--dry-run", dry_run, "only print what would change"), FLAG("--json", json, "print JSON"), WHERE), cli_reload },
+	  OPTIONS(FLAG("--dry-run", dry_run, "only print what would change"), JSON, WHERE), cli_reload },
 	{ "pause", "ROUTE", "new clients of a route wait; open flows continue",
 	  "For the time that a database takes to fail over. New clients wait in the queue\n"
 	  "of the listener, at most net.core.somaxconn of them, and are let through in\n"
 	  "their order by stent resume. stent status shows how many wait.\n",
 	  OPTIONS({ .name = "--for", .value = "DURATION", .offset = offsetof(struct cli_values, duration),
-	    .help = "resume by itself after this time, such as 60s" }, FLAG("--json", json, "print JSON"), WHERE), cli_pause },
+	    .help = "resume by itself after this time, such as 60s" }, JSON, WHERE), cli_pause },
 	{ "resume", "ROUTE", "let the clients of a paused route through", NULL,
-	  OPTIONS(FLAG("--json", json, "print JSON"), WHERE), cli_resume },
+	  OPTIONS(JSON, WHERE), cli_resume },
 	{ "drain", "", "accept no new flows, let the open ones end, stop",
 	  "The same as SIGTERM, and returns at once.\n",
-	  OPTIONS(FLAG("--now", now, "do not wait for the open flows"), WHERE), cli_drain },
+	  OPTIONS(FLAG("--now", now, "do not wait for the open flows"), JSON, WHERE), cli_drain },
 	{ "healthcheck", "", "exit status 0 when stent runs and is not draining, else 1",
 	  "For Docker's HEALTHCHECK and for scripts. A stent at its limit (max_flows or\n"
 	  "descriptors) is healthy: a restart would end its flows.\n",
-	  OPTIONS(WHERE), cli_healthcheck },
+	  OPTIONS(JSON, WHERE), cli_healthcheck },
 	{ "help", "[COMMAND | keys]", "help on a command, or on every key of the settings",
 	  "On a command, the same as `stent COMMAND --help`. JSON without a topic is the\n"
 	  "whole reference: commands, options, keys and protocols.\n",

@@ -304,3 +304,10 @@ control_client_request(const char *command, const struct cli_values *where, cons
 	free(path);
 	return j;
 }
+
+void
+control_client_print(const json_t *j)
+{
+	json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+	printf("\n");
+}

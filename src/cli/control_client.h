@@ -37,4 +37,7 @@ bool control_client_error(const char *data, size_t len, char why[CONTROL_WHY_MAX
 /* Both in one; errors go to stderr. *status: the exit status. */
 json_t *control_client_request(const char *command, const struct cli_values *where, const char *request, int *status);
 
+/* An answer as JSON, on stdout. */
+void control_client_print(const json_t *j);
+
 #endif

@@ -20,7 +20,9 @@ cli_drain(int argc, char **argv)
 	if (j == NULL)
 		return status;
 	open = json_integer_value(json_object_get(j, "flows_open"));
-	if (values.now || open == 0)
+	if (values.json)
+		control_client_print(j);
+	else if (values.now || open == 0)
 		printf("draining: %lld flow%s open, ends now\n", open, open == 1 ? "" : "s");
 	else
 		printf("draining: %lld flow%s open, ends within %s\n", open, open == 1 ? "" : "s",

@@ -26,8 +26,7 @@ cli_flows(int argc, char **argv)
 	if (flows == NULL)
 		return status;
 	if (values.json) {
-		json_dumpf(flows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-		printf("\n");
+		control_client_print(flows);
 	} else {
 		top_print_table(stdout, flows, LISTING_LIMIT, 0, "\n");
 	}

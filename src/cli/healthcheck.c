@@ -26,7 +26,9 @@ cli_healthcheck(int argc, char **argv)
 	if (j == NULL)
 		return CLI_FAILED;
 	healthy = json_is_true(json_object_get(j, "healthy"));
-	if (!healthy)
+	if (values.json)
+		control_client_print(j);
+	else if (!healthy)
 		cli_error("stent healthcheck: %s",
 		    json_is_string(json_object_get(j, "why")) ?
 		    json_string_value(json_object_get(j, "why")) : "not healthy");

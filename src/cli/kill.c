@@ -18,8 +18,7 @@ print_killed(const json_t *j, const struct cli_values *values)
 	const json_int_t n = json_integer_value(json_object_get(j, "flows"));
 
 	if (values->json) {
-		json_dumpf(j, stdout, JSON_INDENT(2));
-		printf("\n");
+		control_client_print(j);
 	} else {
 		printf("%lld flow%s ended\n", (long long)n, n == 1 ? "" : "s");
 	}

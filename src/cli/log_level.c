@@ -23,10 +23,8 @@ cli_log(int argc, char **argv)
 	}
 	snprintf(request, sizeof(request), "log %s", argv[1]);
 	j = control_client_request("log", &values, request, &status);
-	if (j != NULL && values.json) {
-		json_dumpf(j, stdout, JSON_INDENT(2));
-		printf("\n");
-	}
+	if (j != NULL && values.json)
+		control_client_print(j);
 	json_decref(j);
 	return status;
 }

@@ -33,8 +33,7 @@ ask(const char *command, const struct cli_values *values, const char *request, v
 	if (j == NULL)
 		return status;
 	if (values->json) {
-		json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-		printf("\n");
+		control_client_print(j);
 	} else {
 		print(j);
 	}

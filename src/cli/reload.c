@@ -54,8 +54,7 @@ cli_reload(int argc, char **argv)
 		return status;
 	errors = json_object_get(j, "errors");
 	if (values.json) {
-		json_dumpf(j, stdout, JSON_INDENT(2));
-		printf("\n");
+		control_client_print(j);
 	} else if (errors == NULL) {
 		print_result(j, values.dry_run);
 	}

@@ -1,10 +1,22 @@
-/* status.c - `stent status`: version, counters and routes of a running stent. */
+/*
+ * status.c - `stent status`: a running stent on one screen of 80 columns, by route.
+ *
+ * Lists are broken at 80 columns, behind a comma.
+ */
+#include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "cli/control_client.h"
 #include "cli/figures.h"
 #include "stent/cli.h"
+#include "stent/side.h"
+
+#define WIDTH 80
+#define LABEL 13	/* columns before what a label is for */
+#define NAME_WIDTH 16
+#define ITEM_MAX 512
 
 static uint64_t
 number(const json_t *j, const char *name)
@@ -29,66 +41,119 @@ ago(char buf[FIGURE_MAX], uint64_t at)
 	return figure_time(buf, passed > 0 ? passed : 0);
 }
 
-static void
-print_load(const json_t *j)
-{
-	const json_t *load = json_object_get(j, "load");
-	char at[FIGURE_MAX], failed[FIGURE_MAX];
+/* --- lines --- */
 
-	printf("settings     %s, read %s ago", string(j, "settings"), ago(at, number(load, "loaded_at")));
-	if (json_is_true(json_object_get(load, "last_failed")))
-		printf("; the last reload failed %s ago, see the log", ago(failed, number(load, "failed_at")));
-	printf("\n");
+struct line {
+	size_t column;
+};
+
+static void
+begin_line(struct line *l, const char *label)
+{
+	printf("%-*s", LABEL, label);
+	l->column = LABEL;
 }
 
-static void
-print_head(const json_t *j)
+/* An item of a list, after a comma, on the next line where it does not fit. */
+static void __attribute__((format(printf, 2, 3)))
+add_item(struct line *l, const char *fmt, ...)
 {
-	char up[FIGURE_MAX];
+	char text[ITEM_MAX];
+	size_t len;
+	va_list ap;
 
-	printf("stent %s, pid %d, up for %s, %zu worker%s%s\n", string(j, "version"), (int)number(j, "pid"),
-	    figure_time(up, json_number_value(json_object_get(j, "uptime_seconds"))),
-	    json_array_size(json_object_get(j, "flows_by_worker")),
-	    json_array_size(json_object_get(j, "flows_by_worker")) == 1 ? "" : "s",
-	    json_is_true(json_object_get(j, "draining")) ? ", draining" : "");
-	print_load(j);
-}
-
-static void
-print_counters(const json_t *j)
-{
-	const json_t *bytes = json_object_get(j, "bytes"), *heartbeats = json_object_get(j, "heartbeats");
-	const json_t *replies = json_object_get(j, "replies");
-	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX], d[FIGURE_MAX];
-
-	printf("flows        %s open (limit %s), %s total\n", figure_count(a, number(j, "flows_open")),
-	    figure_count(b, number(j, "max_flows")), figure_count(c, number(j, "flows_total")));
-	printf("bytes        %s from clients, %s from backends\n", figure_count(a, number(bytes, "client")),
-	    figure_count(b, number(bytes, "backend")));
-	printf("heartbeats   %s to clients (%s replies), %s to backends (%s replies)\n",
-	    figure_count(a, number(heartbeats, "client")), figure_count(b, number(replies, "client")),
-	    figure_count(c, number(heartbeats, "backend")), figure_count(d, number(replies, "backend")));
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	len = strlen(figure_harmless(text));
+	if (l->column > LABEL && l->column + 2 + len + 1 > WIDTH) {
+		printf(",\n%*s", LABEL, "");
+		l->column = LABEL;
+	} else if (l->column > LABEL) {
+		printf(", ");
+		l->column += 2;
+	}
+	printf("%s", text);
+	l->column += len;
 }
 
 static void
 print_reasons(const char *label, json_t *counts)
 {
-	const char *before = label;
+	struct line l;
 
-	for (void *i = json_object_iter(counts); i != NULL; i = json_object_iter_next(counts, i)) {
-		printf("%s%s %lld", before, json_object_iter_key(i),
-		    (long long)json_integer_value(json_object_iter_value(i)));
-		before = ", ";
-	}
-	if (json_object_size(counts) > 0)
-		printf("\n");
+	if (json_object_size(counts) == 0)
+		return;
+	begin_line(&l, label);
+	for (void *i = json_object_iter(counts); i != NULL; i = json_object_iter_next(counts, i))
+		add_item(&l, "%s %lld", json_object_iter_key(i), (long long)json_integer_value(json_object_iter_value(i)));
+	printf("\n");
+}
+
+/* --- the whole --- */
+
+static void
+print_head(const json_t *j)
+{
+	const json_t *load = json_object_get(j, "load");
+	const size_t workers = json_array_size(json_object_get(j, "flows_by_worker"));
+	char text[FIGURE_MAX];
+	struct line l;
+
+	printf("stent %s, pid %d, up for %s, %zu worker%s%s\n", string(j, "version"), (int)number(j, "pid"),
+	    figure_time(text, json_number_value(json_object_get(j, "uptime_seconds"))), workers, workers == 1 ? "" : "s",
+	    json_is_true(json_object_get(j, "draining")) ? ", draining" : "");
+	begin_line(&l, "settings");
+	add_item(&l, "%s", string(j, "settings"));
+	add_item(&l, "read %s ago", ago(text, number(load, "loaded_at")));
+	if (json_is_true(json_object_get(load, "last_failed")))
+		add_item(&l, "the last reload failed %s ago: see the log", ago(text, number(load, "failed_at")));
+	else if (json_is_true(json_object_get(load, "moving_flows")))
+		add_item(&l, "flows are being moved to them");
+	printf("\n");
 }
 
 static void
-print_list(const char *before, const json_t *list)
+print_protection(const json_t *p)
+{
+	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX];
+
+	printf("protected    %s by heartbeats on both legs, %s on one, %s by TCP probes alone\n", figure_count(a, number(p, "both")),
+	    figure_count(b, number(p, "one")), figure_count(c, number(p, "probes")));
+}
+
+static void
+print_counters(const json_t *j)
+{
+	const json_t *bytes = json_object_get(j, "bytes");
+	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX];
+	struct line l;
+
+	printf("flows        %s open (limit %s), %s total\n", figure_count(a, number(j, "flows_open")),
+	    figure_count(b, number(j, "max_flows")), figure_count(c, number(j, "flows_total")));
+	print_protection(json_object_get(j, "protection"));
+	print_reasons("none because", json_object_get(j, "why_none"));
+	printf("bytes        %s from clients, %s from backends\n", figure_count(a, number(bytes, "client")),
+	    figure_count(b, number(bytes, "backend")));
+	begin_line(&l, "heartbeats");
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		add_item(&l, "%s to %ss (%s replies, %s missed)", figure_count(a, number(json_object_get(j, "heartbeats"), side_name(s))),
+		    side_name(s), figure_count(b, number(json_object_get(j, "replies"), side_name(s))),
+		    figure_count(c, number(json_object_get(j, "misses"), side_name(s))));
+	printf("\n");
+	print_reasons("passthrough", json_object_get(j, "passthrough"));
+	print_reasons("ended", json_object_get(j, "ended"));
+}
+
+/* --- routes --- */
+
+static bool
+has(const json_t *list, const char *text)
 {
 	for (size_t i = 0; i < json_array_size(list); i++)
-		printf("%s%s", i == 0 ? before : ", ", json_string_value(json_array_get(list, i)));
+		if (strcmp(json_string_value(json_array_get(list, i)), text) == 0)
+			return true;
+	return false;
 }
 
 static void
@@ -99,26 +164,97 @@ print_pause(const json_t *pause)
 
 	if (!json_is_object(pause))
 		return;
-	printf(", paused");
+	printf("  paused");
 	if (json_is_number(left))
 		printf(" for %s", figure_time(time, json_number_value(left)));
 	if (json_is_integer(waiting))
 		printf(", %lld of at most %lld clients wait", (long long)json_integer_value(waiting),
 		    (long long)json_integer_value(json_object_get(pause, "clients_limit")));
+	printf("\n");
+}
+
+/* Where it listens and where it goes; nothing for a route that was removed. */
+static void
+print_way(const json_t *route)
+{
+	const json_t *listen = json_object_get(route, "listen"), *backends = json_object_get(route, "backends");
+	const json_t *down = json_object_get(route, "backends_down");
+	char protocol[LABEL];
+	struct line l;
+
+	if (listen == NULL) {
+		printf("  removed from the settings; its open flows continue\n");
+		return;
+	}
+	snprintf(protocol, sizeof(protocol), "  %s", string(route, "protocol"));
+	begin_line(&l, protocol);
+	for (size_t i = 0; i < json_array_size(listen); i++)
+		add_item(&l, "%s%s", i == 0 ? "from " : "", json_string_value(json_array_get(listen, i)));
+	for (size_t i = 0; i < json_array_size(backends); i++) {
+		const char *text = json_string_value(json_array_get(backends, i));
+
+		add_item(&l, "%s%s%s", i == 0 ? "to " : "", text, has(down, text) ? " (down)" : " (up)");
+	}
+	printf("\n");
+	print_pause(json_object_get(route, "paused"));
+}
+
+static uint64_t
+both(const json_t *route, const char *name)
+{
+	const json_t *j = json_object_get(route, name);
+
+	return number(j, side_name(CLIENT)) + number(j, side_name(BACKEND));
+}
+
+/* A route's name, of which no more is shown than has room. */
+static void
+print_name(const json_t *route)
+{
+	char name[NAME_WIDTH + 1];
+
+	snprintf(name, sizeof(name), "%s", string(route, "name"));
+	printf("%-*s", NAME_WIDTH, figure_harmless(name));
+}
+
+static void
+print_row(const json_t *route)
+{
+	const json_t *p = json_object_get(route, "protection");
+	const struct {
+		uint64_t n;
+		int width;
+	} cells[] = {
+		{ number(route, "flows_open"), 6 }, { number(p, "both"), 6 }, { number(p, "one"), 6 }, { number(p, "probes"), 7 },
+		{ both(route, "bytes"), 7 }, { both(route, "heartbeats"), 11 }, { both(route, "replies"), 8 },
+		{ both(route, "misses"), 7 }, { both(route, "deaths"), 6 },
+	};
+	char text[FIGURE_MAX];
+
+	print_name(route);
+	for (size_t i = 0; i < sizeof(cells) / sizeof(cells[0]); i++)
+		printf("%*s", cells[i].width, figure_count(text, cells[i].n));
+	printf("\n");
 }
 
 static void
 print_routes(const json_t *routes)
 {
 	for (size_t i = 0; i < json_array_size(routes); i++) {
-		const json_t *route = json_array_get(routes, i);
-
-		printf("route        %s (%s)", string(route, "name"), string(route, "protocol"));
-		print_list(" from ", json_object_get(route, "listen"));
-		print_list(" to ", json_object_get(route, "backends"));
-		print_pause(json_object_get(route, "paused"));
-		printf("\n");
+		print_row(json_array_get(routes, i));
+		print_way(json_array_get(routes, i));
 	}
+}
+
+static void
+print_screen(const json_t *j)
+{
+	print_head(j);
+	print_counters(j);
+	printf("\n%-*s%6s%6s%6s%7s%7s%11s%8s%7s%6s\n", NAME_WIDTH, "ROUTE", "FLOWS", "BOTH", "ONE", "PROBES", "BYTES", "HEARTBEATS",
+	    "REPLIES", "MISSED", "DEAD");
+	print_routes(json_object_get(j, "routes"));
+	print_routes(json_object_get(j, "removed_routes"));
 }
 
 int
@@ -133,16 +269,10 @@ cli_status(int argc, char **argv)
 	j = control_client_request("status", &values, "status", &status);
 	if (j == NULL)
 		return status;
-	if (values.json) {
-		json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-		printf("\n");
-	} else {
-		print_head(j);
-		print_counters(j);
-		print_reasons("passthrough  ", json_object_get(j, "passthrough"));
-		print_reasons("ended        ", json_object_get(j, "ended"));
-		print_routes(json_object_get(j, "routes"));
-	}
+	if (values.json)
+		control_client_print(j);
+	else
+		print_screen(j);
 	json_decref(j);
 	return status;
 }

@@ -92,7 +92,7 @@ def test_status_and_listing_cover_every_worker(stent, echo):
     assert all(flow["state"] == "open" and flow["client"]["rtt_ms"] is not None for flow in listed)
 
     text = ask(s, "status")
-    assert "7 open (limit " in text and f"route        echo (tcp) from {s.listen[0]} to {echo.text}" in text
+    assert "7 open (limit " in text and f"  tcp        from {s.listen[0]}, to {echo.text} (up)\n" in text
     for client in clients[:3]:
         client.half_close()
         client.expect_fin()

@@ -1,6 +1,7 @@
 """Control of a running stent: which flows are listed and ended, what is logged, and the schemas of the answers."""
 
 import json
+import re
 
 import harness
 import jsonschema
@@ -138,3 +139,82 @@ def test_a_schema_refuses_what_is_wrong(two):
     del told[0]["client"]["why_none"]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(told, SCHEMAS["flows"])
+
+
+def test_every_answer_has_its_json_and_schema(two):
+    s, _ = two
+    answer(s, "reload", "reload", "--dry-run")
+    answer(s, "reload", "reload")
+    answer(s, "pause", "pause", "one", "--for", "60s")
+    route = answer(s, "status", "status")["routes"][0]
+    assert route["name"] == "one" and route["paused"]["seconds_left"] > 0
+    assert answer(s, "resume", "resume", "one")["resumed"] == "one"
+    assert answer(s, "health", "healthcheck") == {"healthy": True}
+    s.ini_path.write_text(s.ini_path.read_text() + "\nno_such_key = 1\n")
+    done = run_stent("reload", "--json", "--control", s.control)
+    assert done.returncode == 2
+    jsonschema.validate(json.loads(done.stdout), SCHEMAS["reload"])
+    done = run_stent("drain", "--json", "--control", s.control)
+    assert json.loads(done.stdout)["flows_open"] == 4
+    jsonschema.validate(json.loads(done.stdout), SCHEMAS["drain"])
+    done = run_stent("healthcheck", "--json", "--control", s.control)
+    assert done.returncode == 1 and json.loads(done.stdout) == {"healthy": False, "why": "draining"}
+
+
+# --- stent status ---
+
+def test_status_counts_flows_by_protection_and_route(two):
+    s, _ = two
+    none = {"both": 0, "one": 0, "probes": 2}
+
+    def told():
+        j = answer(s, "status", "status")
+        routes = {route["name"]: route for route in j["routes"]}
+        return j["protection"]["probes"] == 4 and routes["one"]["protection"] == routes["other"]["protection"] == none and j
+    j = wait_for(told, what="the flows to be counted")
+    assert j["why_none"]["protocol = tcp"] == 4 and sum(j["why_none"].values()) == 8
+    assert [route["flows_open"] for route in j["routes"]] == [2, 2]
+    text = ask(s, "status")
+    assert "protected    0 by heartbeats on both legs, 0 on one, 4 by TCP probes alone\n" in text and "protocol = tcp 4" in text
+    assert re.search(r"^one +2 +0 +0 +2 +0 +0 +0 +0 +0$", text, re.MULTILINE)
+
+
+def test_flows_protected_on_both_legs(stent, echo):
+    s = stent.route(echo.text, protocol="line", heartbeat="50ms", heartbeat_send=r"# here\n")
+    with s.connect() as client:
+        client.send_all(b"x\n")
+        client.recv_exact(2)
+        wait_for(lambda: [r for r in answer(s, "status", "status")["routes"] if r["protection"]["both"] == 1 and
+                          r["heartbeats"]["client"] > 0 and r["heartbeats"]["backend"] > 0], what="heartbeats on both legs")
+
+
+def test_status_says_what_is_wrong_within_80_columns(stent, echo):
+    ports = [free_port() for _ in range(14)]
+    dead = ", ".join(f"{HOST}:{port}" for port in ports[2:])
+    name = "a-route-whose-name-is-long"
+    s = stent(f"[route one]\nlisten = {HOST}:{ports[0]}\nbackend = {echo.text}\n"
+              f"[route {name}]\nlisten = {HOST}:{ports[1]}\nbackend = {dead}\n")
+    with pytest.raises(ConnectionError), connect(ports[1]) as client:
+        client.recv_exact(1)
+    wait_for(lambda: len(answer(s, "status", "status")["routes"][1]["backends_down"]) == 12, what="the backends to be down")
+    ask(s, "pause", "one")
+    good = s.ini_path.read_text()
+    s.ini_path.write_text(good + "\nno_such_key = 1\n")
+    run_stent("reload", "--control", s.control)
+    s.ini_path.write_text(good)
+    text = ask(s, "status")
+    assert all(len(line) <= 80 for line in text.replace(str(s.ini_path), "/etc/stent.ini").splitlines()), text
+    assert "the last reload failed" in text and re.search(r"^  paused, 0 of at most", text, re.MULTILINE)
+    assert text.count(" (down)") == 12 and text.count(" (up)") == 1 and name[:16] in text
+
+
+def test_a_removed_route_is_shown_while_it_has_flows(two):
+    s, clients = two
+    s.ini_path.write_text("[stent]" + s.ini_path.read_text().partition("[stent]")[2].partition("[route other]")[0])
+    ask(s, "reload")
+    (route,) = answer(s, "status", "status")["removed_routes"]
+    assert (route["name"], route["flows_open"]) == ("other", 2)
+    assert "removed from the settings" in ask(s, "status")
+    for source in (HOST, "127.0.0.12"):
+        clients["other", source].close()
+    wait_for(lambda: answer(s, "status", "status")["removed_routes"] == [], what="its flows to end")
