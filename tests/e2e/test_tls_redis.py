@@ -69,6 +69,7 @@ def test_redis_py(through, certificates, legs):
     assert sum(test_redis.heartbeats_of(through) for _ in range(2)) > 20
 
 
+@pytest.mark.plain
 def test_node_drivers(through, certificates, legs):
     env = {"TLS": "yes", "NODE_EXTRA_CA_CERTS": str(certificates.ca)} if legs != "backend" else {}
     said = test_redis.run_all([["node", HERE / "clients" / "redis.js", driver, through.port] for driver in NODE_DRIVERS],

@@ -83,6 +83,7 @@ def test_libraries_converse(through, certificates, legs, client, server, compres
     check_tls(end, legs)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("legs, server, compressed", [("client", "websockets", True), ("both", "ws", False)])
 def test_a_page_in_chromium_converses(through, certificates, legs, server, compressed):
     s = through(legs, server, compressed, heartbeat="20ms", heartbeat_kind="ping")
@@ -126,6 +127,7 @@ def test_curl_sees_events_and_comments(through, certificates, legs, protocol):
     check_tls(end, legs)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("legs", ["client", "both"])
 def test_a_page_in_chromium_sees_the_events_alone(through, certificates, legs):
     s = through(legs, "events", protocol="http", client__heartbeat="20ms")
@@ -135,6 +137,7 @@ def test_a_page_in_chromium_sees_the_events_alone(through, certificates, legs):
     check_tls(test_http_streams.check_heartbeats(s), legs)
 
 
+@pytest.mark.plain
 def test_node_sees_the_events_alone(through, certificates):
     s = through("both", "events", protocol="http", client__heartbeat="20ms")
     with Program("node", "clients/http.js", "events", f"https://127.0.0.1:{s.port}/events",
@@ -143,6 +146,7 @@ def test_node_sees_the_events_alone(through, certificates):
     test_http_streams.check_heartbeats(s)
 
 
+@pytest.mark.plain
 def test_a_browser_that_does_not_know_the_ca_is_told_by_the_log(through, certificates):
     """So the browser of the other tests did look at the certificate."""
     s = through("client", "events", protocol="http", client__heartbeat="20ms")
