@@ -239,6 +239,21 @@ tls_peek(struct tls *t, void *buf, size_t len)
 	return (ssize_t)len;
 }
 
+/*
+ * What was received is more than the part of a record. Records: the rest of that comes by an edge of its own, and a flow
+ * that took it for pending would look for it for ever. OpenSSL takes parts, too.
+ */
+static bool
+rest_is_pending(const struct tls *t)
+{
+	const size_t len = tls_bytes_len(&t->rest);
+	const uint8_t *header = t->rest.data + t->rest.at;
+
+	if (t->records == NULL || len < TLS_RECORD_HEADER)
+		return t->records == NULL && len > 0;
+	return len >= TLS_RECORD_HEADER + ((size_t)header[3] << 8 | header[4]);
+}
+
 bool
 tls_is_pending(const struct tls *t)
 {
@@ -246,7 +261,7 @@ tls_is_pending(const struct tls *t)
 		return true;
 	if (t->reported)
 		return false;
-	return tls_bytes_len(&t->rest) > 0 || tls_bytes_len(&t->over) > 0 || t->more || t->ended || t->failed || t->fin ||
+	return rest_is_pending(t) || tls_bytes_len(&t->over) > 0 || t->more || t->ended || t->failed || t->fin ||
 	    t->read_error != 0 || (t->ssl != NULL && SSL_pending(t->ssl) > 0);
 }
 

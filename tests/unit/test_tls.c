@@ -279,6 +279,34 @@ test_what_no_edge_will_tell_of_is_pending(void **state)
 	pair_close(&p);
 }
 
+/* Its rest comes by an edge of its own. Were it pending, an idle flow would look for it for ever. */
+static void
+test_a_part_of_a_record_is_not_pending(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct pair p;
+		struct transport *t = &p.link.end[AT_SERVER];
+		char buf[64];
+
+		with_ssl = i < 2 ? SSL_NOWHERE : SSL_AT_SERVER;
+		pair_open(&p, versions[i % 2], 0);
+		pair_handshake(&p, SIZE_MAX);
+		assert_int_equal(transport_read(t, buf, sizeof(buf)), -EAGAIN);
+		assert_int_equal(transport_write(&p.link.end[AT_CLIENT], &(struct iovec){ "one", 3 }, 1), 3);
+		for (int k = 0; k < 20; k++) {
+			link_carry(&p.link, AT_CLIENT, 1);
+			assert_int_equal(transport_read(t, buf, sizeof(buf)), -EAGAIN);
+			assert_false(transport_is_pending(t));
+			assert_int_equal(transport_has_more(t), 0);
+		}
+		link_carry(&p.link, AT_CLIENT, SIZE_MAX);
+		expect(&p, AT_SERVER, "one");
+		pair_close(&p);
+	}
+	with_ssl = SSL_NOWHERE;
+}
+
 static void
 test_peeked_bytes_stay_to_be_read(void **state)
 {
@@ -702,6 +730,7 @@ main(void)
 		cmocka_unit_test(test_a_round_trip_costs_one_receive_and_one_send_each_way),
 		cmocka_unit_test(test_large_writes_arrive_unchanged),
 		cmocka_unit_test(test_what_no_edge_will_tell_of_is_pending),
+		cmocka_unit_test(test_a_part_of_a_record_is_not_pending),
 		cmocka_unit_test(test_peeked_bytes_stay_to_be_read),
 		cmocka_unit_test(test_spans_are_joined),
 		cmocka_unit_test(test_ciphers_agree_with_openssl),
