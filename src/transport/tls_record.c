@@ -151,6 +151,16 @@ set_keys(struct tls_records *r, SSL *ssl, const struct tls_takeover *from)
 	return true;
 }
 
+/* What one record may hold: RFC 6066, section 4. Only a client asks for it, and ours does not. */
+static uint16_t
+plain_max_of(SSL *ssl)
+{
+	const uint8_t mode = SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl));
+
+	return mode >= TLSEXT_max_fragment_length_512 && mode <= TLSEXT_max_fragment_length_4096 ?
+	    (uint16_t)(256U << mode) : SSL3_RT_MAX_PLAIN_LENGTH;
+}
+
 struct tls_records *
 tls_records_new(SSL *ssl, const struct tls_takeover *from)
 {
@@ -162,6 +172,7 @@ tls_records_new(SSL *ssl, const struct tls_takeover *from)
 		return NULL;
 	r->algorithm = algorithm;
 	r->hash = SSL_CIPHER_get_handshake_digest(c);
+	r->plain_max = plain_max_of(ssl);
 	r->is_13 = SSL_version(ssl) == TLS1_3_VERSION;
 	r->has_nonce = !r->is_13 && SSL_CIPHER_get_cipher_nid(c) != NID_chacha20_poly1305;
 	for (int way = TLS_IN; way <= TLS_OUT; way++)

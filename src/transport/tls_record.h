@@ -39,6 +39,7 @@ struct tls_records {
 	struct tls_keys keys[2];
 	const EVP_MD *hash;
 	const EVP_CIPHER *algorithm;
+	uint16_t plain_max;	/* of what is written: a client may have asked for less than 16 KiB */
 	uint8_t secret_len;
 	bool is_13;
 	bool has_nonce;		/* TLS 1.2 with AES-GCM: a part of the nonce is in the record */

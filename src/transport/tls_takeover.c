@@ -392,7 +392,7 @@ tls_stream_write(struct tls *t, struct tls_spans *s, size_t max)
 	left -= s->n > 0 ? s->at : 0;	/* of the first one that much is gone already */
 	left = left < max ? left : max;
 	while (left > 0 && !t->failed && t->write_error == 0) {
-		const size_t len = left < SSL3_RT_MAX_PLAIN_LENGTH ? left : SSL3_RT_MAX_PLAIN_LENGTH;
+		const size_t len = left < t->records->plain_max ? left : t->records->plain_max;
 
 		if (t->records->is_13 && t->records->keys[TLS_OUT].seq >= TLS_RECORDS_PER_KEY)
 			renew_keys(t);

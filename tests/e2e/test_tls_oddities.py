@@ -221,3 +221,22 @@ def test_500_clients_resume_at_once(route, echo, certificates):
     for client in [first, *clients]:
         client.close()
     assert metric(s, "stent_tls_handshakes_total", side="client", kind="resumed") == MANY
+
+
+# --- records ---
+
+@pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
+@pytest.mark.parametrize("size", [512, 4096])
+def test_a_client_that_takes_small_records_only(route, raw_backend, certificates, size, version):
+    """As small devices do: max_fragment_length, RFC 6066, section 4. OpenSSL's client refuses a larger record."""
+    s = route(raw_backend.port, "client")
+    with Openssl("s_client", "-connect", f"127.0.0.1:{s.port}", "-CAfile", certificates.ca, "-verify_return_error", f"-{version}",
+                 "-maxfraglen", size) as client:
+        backend = raw_backend.accept()
+        for line in b"first", b"second":
+            backend.send_all(b"x" * 100_000 + line + b"\n")
+            client.expect(b"x" + line)
+        client.say(b"y" * 5000 + b"third")
+        assert backend.recv_exact(5006) == b"y" * 5000 + b"third\n"
+        backend.close()
+        assert s.flow_end()["reason"] == "backend-fin"
