@@ -22,6 +22,13 @@
 #include "transport/tls_bio.h"
 #include "transport/tls_context.h"
 
+/*
+ * Records without a byte of the application (empty ones, alerts, key updates, tickets) that are borne one after the other in
+ * one call. As many empty ones OpenSSL bears; without a limit a peer that sends them without a pause would be all that a
+ * thread works for.
+ */
+#define EMPTY_MAX 32
+
 /* --- what is watched --- */
 
 int
@@ -332,6 +339,7 @@ size_t
 tls_stream_read(struct tls *t, uint8_t *buf, size_t len)
 {
 	size_t got = tls_bytes_len(&t->over), body;
+	unsigned empty = 0;
 	const uint8_t *record;
 
 	if (got > 0) {
@@ -347,8 +355,11 @@ tls_stream_read(struct tls *t, uint8_t *buf, size_t len)
 		const size_t n = read_record(t, record, body, buf + got, len - got);
 
 		got += n;
+		empty = n > 0 ? 0 : empty + 1;
 		if (n > 0)
 			tls_bio_got_some();
+		else if (empty > EMPTY_MAX && !t->failed && !t->ended)
+			fail(t, SSL_AD_UNEXPECTED_MESSAGE, "too many records without a byte of the application");
 	}
 	tls_bio_leave(t);
 	return got;

@@ -493,6 +493,69 @@ test_keys_are_renewed_before_they_are_used_too_often(void **state)
 	pair_close(&p);
 }
 
+/* Sends n records with the keys of that end. */
+static void
+put_records(struct pair *p, int from, uint8_t type, const char *data, size_t len, int n)
+{
+	struct tls_records *r = p->link.end[from].tls->records;
+
+	for (; n > 0; n--) {
+		uint8_t record[128], *at = record + TLS_RECORD_HEADER + (r->has_nonce ? 8 : 0);
+		const size_t size = tls_records_size(r, len);
+
+		assert_true(size <= sizeof(record) && tls_records_begin(r, type, len, record));
+		assert_true(tls_records_add(r, (const uint8_t *)data, len, &at) && tls_records_end(r, type, at));
+		assert_int_equal(send(p->link.far[!from], record, size, MSG_NOSIGNAL), size);
+		if (type == SSL3_RT_HANDSHAKE && data[0] == SSL3_MT_KEY_UPDATE)
+			assert_true(tls_records_update(r, TLS_OUT));
+	}
+}
+
+static const struct {
+	int version, from;
+	uint8_t type;
+	const char *data;
+	size_t len;
+} without_data[] = {
+	{ TLS1_2_VERSION, AT_CLIENT, SSL3_RT_APPLICATION_DATA, "", 0 },
+	{ TLS1_3_VERSION, AT_CLIENT, SSL3_RT_APPLICATION_DATA, "", 0 },
+	{ TLS1_2_VERSION, AT_CLIENT, SSL3_RT_ALERT, "\1\x64", 2 },		/* a warning: no_renegotiation */
+	{ TLS1_2_VERSION, AT_SERVER, SSL3_RT_HANDSHAKE, "\0\0\0", 4 },	/* HelloRequest */
+	{ TLS1_3_VERSION, AT_CLIENT, SSL3_RT_HANDSHAKE, "\x18\0\0\1\1", 5 },	/* a key update that wants one back */
+	{ TLS1_3_VERSION, AT_SERVER, SSL3_RT_HANDSHAKE, "\4\0\0\1\0", 5 },	/* a ticket */
+};
+
+/* A peer that sends nothing but these would have a thread for itself, and one that does not read would grow its memory. */
+static void
+test_a_flood_of_records_without_data_is_ended(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(without_data) / sizeof(without_data[0]); i++) {
+		const int from = without_data[i].from;
+		struct pair p;
+		struct transport *t = &p.link.end[!from];
+		char buf[64];
+
+		pair_open(&p, without_data[i].version, 0);
+		pair_handshake(&p, SIZE_MAX);
+		say(&p, AT_SERVER, "the tickets, too");
+		expect(&p, AT_CLIENT, "the tickets, too");
+		for (int k = 0; k < 3; k++) {	/* some are borne */
+			put_records(&p, from, without_data[i].type, without_data[i].data, without_data[i].len, 32);
+			assert_int_equal(transport_read(t, buf, sizeof(buf)), -EAGAIN);
+			put_records(&p, from, without_data[i].type, without_data[i].data, without_data[i].len, 20);
+			put_records(&p, from, SSL3_RT_APPLICATION_DATA, "data", 4, 1);
+			put_records(&p, from, without_data[i].type, without_data[i].data, without_data[i].len, 20);
+			expect(&p, !from, "data");
+			assert_int_equal(transport_read(t, buf, sizeof(buf)), -EAGAIN);
+		}
+		put_records(&p, from, without_data[i].type, without_data[i].data, without_data[i].len, 33);
+		assert_int_equal(transport_read(t, buf, sizeof(buf)), -EPROTO);
+		assert_int_equal(transport_tls_cause_kind(t), TLS_CAUSE_PROTOCOL);
+		pair_close(&p);
+	}
+}
+
 static void
 test_renegotiation_is_refused(void **state)
 {
@@ -737,6 +800,7 @@ main(void)
 		cmocka_unit_test(test_damaged_records_are_refused),
 		cmocka_unit_test(test_key_updates_are_followed),
 		cmocka_unit_test(test_keys_are_renewed_before_they_are_used_too_often),
+		cmocka_unit_test(test_a_flood_of_records_without_data_is_ended),
 		cmocka_unit_test(test_renegotiation_is_refused),
 		cmocka_unit_test(test_a_close_notify_is_a_fin_and_the_other_way_stays_open),
 		cmocka_unit_test(test_a_fin_without_close_notify_is_an_end_that_is_truncated),
