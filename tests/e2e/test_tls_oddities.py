@@ -1,6 +1,7 @@
 """Peers that use TLS as few do: keys renewed all the time, tickets that come late, certificates of every kind, and 500 at once."""
 
 import concurrent.futures
+import ctypes
 import ssl
 import subprocess
 import time
@@ -58,6 +59,27 @@ def test_certificates_of_every_kind_on_both_legs(route, certificates, kind, vers
         server.close()
     end = s.flow_end()
     assert end["reason"] == "client-fin" and "truncated" not in end
+
+
+# --- ciphers ---
+
+@pytest.mark.parametrize("cipher", ["ECDHE-RSA-AES256-SHA384", "AES128-SHA", "AES256-SHA256", "ECDHE-RSA-CHACHA20-POLY1305"])
+def test_an_old_server(route, certificates, cipher):
+    """That knows TLS 1.2 and one cipher, perhaps of a kind that stent leaves to OpenSSL. Bulk, small messages and a half-close."""
+    with tls_ends.TlsEcho(certificates) as echo:
+        pair = rsa_2048(certificates)
+        echo.context.load_cert_chain(pair.cert, pair.key)
+        echo.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        echo.context.set_ciphers(cipher)
+        s = route(f"localhost:{echo.port}", "backend", backend__tls_name="localhost")
+        with s.connect() as client:
+            for size in 1, 100, 16384, 16385, 300_000:
+                client.send_all(b"z" * size)
+                assert client.recv_exact(size) == b"z" * size
+            client.half_close()
+            assert client.recv_all() == b""
+        end = s.flow_end()
+    assert end["backend_tls"] == f"TLSv1.2 {cipher}" and end["reason"] == "client-fin" and "truncated" not in end
 
 
 # --- keys that are renewed ---
@@ -240,3 +262,56 @@ def test_a_client_that_takes_small_records_only(route, raw_backend, certificates
         assert backend.recv_exact(5006) == b"y" * 5000 + b"third\n"
         backend.close()
         assert s.flow_end()["reason"] == "backend-fin"
+
+
+class LibsslServer:
+    """A server by OpenSSL's own functions, for what Python's do not give."""
+
+    def __init__(self, peer, pair):
+        self.lib = lib = ctypes.CDLL("libssl.so.3")
+        lib.TLS_server_method.restype = lib.SSL_CTX_new.restype = lib.SSL_new.restype = ctypes.c_void_p
+        lib.SSL_CTX_new.argtypes = lib.SSL_new.argtypes = lib.SSL_accept.argtypes = lib.SSL_new_session_ticket.argtypes = [ctypes.c_void_p]
+        lib.SSL_CTX_use_certificate_chain_file.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        lib.SSL_CTX_use_PrivateKey_file.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+        lib.SSL_set_fd.argtypes = lib.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        lib.SSL_write.argtypes = lib.SSL_read.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+        context = lib.SSL_CTX_new(lib.TLS_server_method())
+        assert lib.SSL_CTX_use_certificate_chain_file(context, str(pair.cert).encode()) == 1
+        assert lib.SSL_CTX_use_PrivateKey_file(context, str(pair.key).encode(), 1) == 1
+        self.ssl = lib.SSL_new(context)
+        peer.sock.setblocking(True)
+        lib.SSL_set_fd(self.ssl, peer.sock.fileno())
+        assert lib.SSL_accept(self.ssl) == 1
+
+    def send(self, data):
+        assert self.lib.SSL_write(self.ssl, data, len(data)) == len(data)
+
+    def receive(self, n):
+        room = ctypes.create_string_buffer(n)
+        assert self.lib.SSL_read(self.ssl, room, n) == n
+        return room.raw
+
+
+def test_a_server_that_sends_tickets_and_key_updates_at_any_time(route, raw_backend, certificates):
+    """Behind the first bytes nobody reads tickets any more; they harm nothing there."""
+    s = route(f"localhost:{raw_backend.port}", "backend")
+    client = s.connect()
+    peer = raw_backend.accept()
+    server = LibsslServer(peer, certificates.good)
+    for i in range(20):
+        line = b"line %02d" % i
+        if i % 2:
+            assert server.lib.SSL_new_session_ticket(server.ssl) == 1
+        else:		# every second one asks for the like
+            assert server.lib.SSL_key_update(server.ssl, i // 2 % 2) == 1
+        server.send(line)
+        assert client.recv_exact(len(line)) == line
+        client.send_all(line * 1000)
+        got = b""
+        while len(got) < 1000 * len(line):
+            got += server.receive(len(line))
+        assert got == line * 1000
+    client.close()
+    peer.recv_all()		# as bytes: a close_notify and the FIN
+    peer.close()
+    assert s.flow_end()["reason"] == "client-fin"
