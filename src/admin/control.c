@@ -87,7 +87,7 @@ do_flows(struct control *c, char *const words[])
 		if (value != NULL)
 			*value++ = '\0';
 		if (value == NULL || flow_query_read(&q, words[i], value) < 0)
-			return error_json("flows takes limit=N, sort=age|new|bytes|idle|rtt, " FILTER_NAMES);
+			return error_json("flows takes limit=N, sort=age|new|bytes|idle|rtt|heartbeats|protection|route, " FILTER_NAMES);
 	}
 	return listing_json(c->server, &q);
 }

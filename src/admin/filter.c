@@ -1,6 +1,7 @@
 /* filter.c - which flows are meant, in listings and by kill: all that is given must apply. */
 #include "admin/filter.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +31,16 @@ flow_filter_read(struct flow_filter *f, const char *name, const char *value)
 {
 	const struct { const char *name; char *to; } texts[] = {
 		{ "route", f->route }, { "protocol", f->protocol }, { "client", f->client }, { "backend", f->backend }, { "reason", f->reason },
+		{ "text", f->text },
 	};
 
 	if (strcmp(name, "quiet-over") == 0) {
 		f->quiet_over_ms = read_duration_ms(value);
 		return f->quiet_over_ms > 0;
+	}
+	if (strcmp(name, "id") == 0) {
+		f->id = value[0] >= '0' && value[0] <= '9' ? strtoull(value, NULL, 10) : 0;
+		return f->id > 0 && strspn(value, "0123456789") == strlen(value);
 	}
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		if (strcmp(name, texts[i].name) != 0)
@@ -42,7 +48,7 @@ flow_filter_read(struct flow_filter *f, const char *name, const char *value)
 		if (*value == '\0' || strlen(value) >= FILTER_TEXT_MAX)
 			return false;
 		snprintf(texts[i].to, FILTER_TEXT_MAX, "%s", value);
-		for (char *s = texts[i].to; texts[i].to == f->reason && *s != '\0'; s++)
+		for (char *s = texts[i].to; (texts[i].to == f->reason || texts[i].to == f->text) && *s != '\0'; s++)
 			*s = *s == '+' ? ' ' : *s;
 		return true;
 	}
@@ -71,12 +77,37 @@ has_reason(const struct flow_info *info, const char *reason)
 	return false;
 }
 
+static bool
+contains(const char *text, const char *part)
+{
+	return text != NULL && strcasestr(text, part) != NULL;
+}
+
+bool
+flow_has_text(const struct flow_info *f, const char *part)
+{
+	char text[ADDRESS_TEXT_MAX], id[24];
+
+	if (contains(f->route->name, part) || contains(f->protocol, part) || contains(f->backend_text, part))
+		return true;
+	if (contains(address_text(&f->client, text), part) || contains(address_text(&f->backend, text), part))
+		return true;
+	if (contains(f->leg[CLIENT].why_none, part) || contains(f->leg[BACKEND].why_none, part))
+		return true;
+	snprintf(id, sizeof(id), "%" PRIu64, f->id);
+	return strcmp(id, part) == 0;
+}
+
 bool
 flow_filter_matches(const struct flow_filter *f, const struct flow_info *info)
 {
 	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
 
 	if (f->quiet_over_ms > 0 && (info->leg[CLIENT].idle_ms < f->quiet_over_ms || info->leg[BACKEND].idle_ms < f->quiet_over_ms))
+		return false;
+	if (f->id != 0 && f->id != info->id)
+		return false;
+	if (f->text[0] != '\0' && !flow_has_text(info, f->text))
 		return false;
 	if (f->route[0] != '\0' && strcmp(f->route, info->route->name) != 0)
 		return false;

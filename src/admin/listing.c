@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/census.h"
 #include "admin/view.h"
 #include "stent/config.h"
 #include "stent/relay.h"
@@ -69,15 +70,31 @@ rtt_of(const struct flow_info *f)
 	return (uint64_t)((c > b ? c : b) + 1);
 }
 
+static uint64_t
+heartbeats_of(const struct flow_info *f)
+{
+	return f->leg[CLIENT].heartbeats + f->leg[BACKEND].heartbeats;
+}
+
+/* Those that have probes alone come first. */
+static uint64_t
+lack_of(const struct flow_info *f)
+{
+	return (uint64_t)(PROTECTION_BOTH - protection_of(f));
+}
+
 static const struct order {
 	const char *name;
-	uint64_t (*of)(const struct flow_info *f);
+	uint64_t (*of)(const struct flow_info *f);	/* NULL: by the name of the route, ascending */
 } orders[] = {
 	{ "age", age_of },
 	{ "new", newness_of },
 	{ "bytes", bytes_of },
 	{ "idle", idle_of },
 	{ "rtt", rtt_of },
+	{ "heartbeats", heartbeats_of },
+	{ "protection", lack_of },
+	{ "route", NULL },
 };
 
 static int
@@ -85,8 +102,11 @@ compare(const void *a, const void *b, void *arg)
 {
 	const struct flow_info *f = a, *g = b;
 	const struct order *order = arg;
-	uint64_t x = order->of(f), y = order->of(g);
+	const uint64_t x = order->of != NULL ? order->of(f) : 0, y = order->of != NULL ? order->of(g) : 0;
+	const int by_name = order->of == NULL ? strcmp(f->route->name, g->route->name) : 0;
 
+	if (by_name != 0)
+		return by_name;
 	if (x != y)
 		return x < y ? 1 : -1;
 	return f->id < g->id ? -1 : f->id > g->id;

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "admin/census.h"
+#include "admin/filter.h"
 #include "admin/listing.h"
 #include "stent/config.h"
 #include "stent/relay.h"
@@ -198,31 +199,10 @@ struct finding {
 };
 
 static bool
-contains(const char *text, const char *part)
-{
-	return text != NULL && strcasestr(text, part) != NULL;
-}
-
-static bool
-has_text(const struct flow_info *f, const char *part)
-{
-	char text[ADDRESS_TEXT_MAX], id[24];
-
-	if (contains(f->route->name, part) || contains(f->protocol, part) || contains(f->backend_text, part))
-		return true;
-	if (contains(address_text(&f->client, text), part) || contains(address_text(&f->backend, text), part))
-		return true;
-	if (contains(f->leg[CLIENT].why_none, part) || contains(f->leg[BACKEND].why_none, part))
-		return true;
-	snprintf(id, sizeof(id), "%" PRIu64, f->id);
-	return strcmp(id, part) == 0;
-}
-
-static bool
 matches(const struct flow_info *f, const struct search *q)
 {
 	return (q->route[0] == '\0' || strcmp(f->route->name, q->route) == 0) &&
-	    (q->protection < 0 || (int)protection_of(f) == q->protection) && (q->text[0] == '\0' || has_text(f, q->text));
+	    (q->protection < 0 || (int)protection_of(f) == q->protection) && (q->text[0] == '\0' || flow_has_text(f, q->text));
 }
 
 /* Does a stand before b in the order asked for? */

@@ -57,10 +57,11 @@ const struct command commands[] = {
 	  "and whether the last reload failed.\n",
 	  OPTIONS(JSON, WHERE), cli_status },
 	{ "top", "", "the open flows, live",
-	  "Lists the open flows with both legs, refreshed every second; q quits. When the\n"
-	  "output is not a terminal, it prints one listing.\n",
-	  OPTIONS({ .name = "--sort", .value = "KEY", .words = top_orders, .offset = offsetof(struct cli_values, sort),
-	    .help = "order of the flows" }, FLAG("--once", once, "print one listing, also on a terminal"), WHERE), cli_top },
+	  "Lists the open flows with both legs, refreshed every second. Its keys order,\n"
+	  "filter and follow flows, and end one after a question; they are shown below the\n"
+	  "list, with what is known of the selected flow. It waits for a stent that goes\n"
+	  "away. When the output is not a terminal, it prints one listing.\n",
+	  OPTIONS(SORT, FLAG("--once", once, "print one listing, also on a terminal"), WHERE), cli_top },
 	{ "events", "", "what happens, a line of JSON each, as it happens",
 	  "Runs until stent ends. The kinds: flow-begin, flow-end (all that its log line\n"
 	  "has), heartbeat-missed, suspect (half of the time to a side's death is over),\n"

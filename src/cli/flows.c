@@ -28,7 +28,7 @@ cli_flows(int argc, char **argv)
 	if (values.json) {
 		control_client_print(flows);
 	} else {
-		top_print_table(stdout, flows, LISTING_LIMIT, 0, "\n");
+		top_print_table(stdout, flows, &(struct top_view){ .rows = LISTING_LIMIT, .line_end = "\n" });
 	}
 	json_decref(flows);
 	return status;

@@ -14,8 +14,10 @@
 #include "cli/figures.h"
 #include "stent/side.h"
 
-#define CELL_MAX 64
-#define RANK_MAX 12
+#define CELL_MAX 96
+#define RANK_MAX 13
+#define REVERSE "\033[7m"
+#define NORMAL "\033[0m"
 
 static double
 real(const json_t *j, const char *name)
@@ -146,30 +148,72 @@ put_heartbeats(const json_t *flow, const json_t *leg, char *buf)
 		snprintf(buf, CELL_MAX, "%s", figure_count(a, heartbeats));
 }
 
+static bool
+has_heartbeats(const json_t *flow, enum side side)
+{
+	return json_is_null(json_object_get(json_object_get(flow, side_name(side)), "why_none"));
+}
+
+const char *
+top_protection(const json_t *flow)
+{
+	if (has_heartbeats(flow, CLIENT))
+		return has_heartbeats(flow, BACKEND) ? "both legs" : "client";
+	return has_heartbeats(flow, BACKEND) ? "backend" : "probes";
+}
+
+static void
+put_protection(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)leg;
+	strcpy(buf, top_protection(flow));
+}
+
+/* Why no heartbeats are sent to this side. */
+static void
+put_why(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)flow;
+	put_string(leg, "why_none", buf);
+}
+
+static void
+put_tls(const json_t *flow, const json_t *leg, char *buf)
+{
+	(void)flow;
+	put_string(leg, "tls", buf);
+}
+
 static const struct column {
 	const char *name;
 	enum side side;
 	void (*put)(const json_t *flow, const json_t *leg, char *buf);
 	int rank;		/* the lowest is left out first */
 	bool left;
+	const char *order;	/* that is by this column; NULL: none */
 } columns[] = {
-	{ "ID", CLIENT, put_id, 12, false },
-	{ "ROUTE", CLIENT, put_route, 8, true },
-	{ "PROTOCOL", CLIENT, put_protocol, 3, true },
-	{ "STATE", CLIENT, put_state, 4, true },
-	{ "AGE", CLIENT, put_age, 7, false },
-	{ "CLIENT", CLIENT, put_address, 11, true },
-	{ "IDLE", CLIENT, put_idle, 1, false },
-	{ "LIVENESS", CLIENT, put_verdict, 9, true },
-	{ "RTT", CLIENT, put_rtt, 2, false },
-	{ "BYTES", CLIENT, put_bytes, 5, false },
-	{ "HEARTBEATS", CLIENT, put_heartbeats, 6, false },
-	{ "BACKEND", BACKEND, put_address, 10, true },
-	{ "IDLE", BACKEND, put_idle, 1, false },
-	{ "LIVENESS", BACKEND, put_verdict, 9, true },
-	{ "RTT", BACKEND, put_rtt, 2, false },
-	{ "BYTES", BACKEND, put_bytes, 5, false },
-	{ "HEARTBEATS", BACKEND, put_heartbeats, 6, false },
+	{ "ID", CLIENT, put_id, 13, false, NULL },
+	{ "ROUTE", CLIENT, put_route, 8, true, "route" },
+	{ "PROTOCOL", CLIENT, put_protocol, 4, true, NULL },
+	{ "STATE", CLIENT, put_state, 3, true, NULL },
+	{ "AGE", CLIENT, put_age, 7, false, "age new" },
+	{ "CLIENT", CLIENT, put_address, 12, true, NULL },
+	{ "IDLE", CLIENT, put_idle, 2, false, "idle" },
+	{ "LIVENESS", CLIENT, put_verdict, 10, true, NULL },
+	{ "RTT", CLIENT, put_rtt, 2, false, "rtt" },
+	{ "BYTES", CLIENT, put_bytes, 5, false, "bytes" },
+	{ "HEARTBEATS", CLIENT, put_heartbeats, 6, false, "heartbeats" },
+	{ "BACKEND", BACKEND, put_address, 11, true, NULL },
+	{ "IDLE", BACKEND, put_idle, 2, false, "idle" },
+	{ "LIVENESS", BACKEND, put_verdict, 10, true, NULL },
+	{ "RTT", BACKEND, put_rtt, 2, false, "rtt" },
+	{ "BYTES", BACKEND, put_bytes, 5, false, "bytes" },
+	{ "HEARTBEATS", BACKEND, put_heartbeats, 6, false, "heartbeats" },
+	{ "PROTECTED", CLIENT, put_protection, 9, true, "protection" },
+	{ "NONE TO CLIENT", CLIENT, put_why, 0, true, NULL },
+	{ "NONE TO BACKEND", BACKEND, put_why, 0, true, NULL },
+	{ "CLIENT TLS", CLIENT, put_tls, 1, true, NULL },
+	{ "BACKEND TLS", BACKEND, put_tls, 1, true, NULL },
 };
 
 #define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))
@@ -214,40 +258,59 @@ narrow(size_t width[N_COLUMNS], size_t most)
 }
 
 static void
-print_cells(FILE *out, const size_t width[N_COLUMNS], const char *const cell[N_COLUMNS], const char *line_end)
+print_heads(FILE *out, const size_t width[N_COLUMNS], const struct top_view *view)
+{
+	const char *between = "";
+
+	for (size_t c = 0; c < N_COLUMNS; c++) {
+		const bool is_order = view->order != NULL && columns[c].order != NULL && strstr(columns[c].order, view->order) != NULL;
+
+		if (width[c] == 0)
+			continue;
+		fprintf(out, columns[c].left ? "%s%s%-*s%s" : "%s%s%*s%s", between, is_order ? REVERSE : "", (int)width[c],
+		    columns[c].name, is_order ? NORMAL : "");
+		between = "  ";
+	}
+	fputs(view->line_end, out);
+}
+
+static void
+print_row(FILE *out, const size_t width[N_COLUMNS], const struct row *row, const char *line_end)
 {
 	const char *between = "";
 
 	for (size_t c = 0; c < N_COLUMNS; c++) {
 		if (width[c] == 0)
 			continue;
-		fprintf(out, columns[c].left ? "%s%-*s" : "%s%*s", between, (int)width[c], cell[c]);
+		fprintf(out, columns[c].left ? "%s%-*s" : "%s%*s", between, (int)width[c], row->cell[c]);
 		between = "  ";
 	}
 	fputs(line_end, out);
 }
 
 void
-top_print_table(FILE *out, const json_t *flows, size_t rows, int width, const char *line_end)
+top_print_table(FILE *out, const json_t *flows, const struct top_view *view)
 {
-	size_t n = json_array_size(flows) < rows ? json_array_size(flows) : rows, widths[N_COLUMNS];
+	const size_t all = json_array_size(flows), left = all > view->first ? all - view->first : 0;
+	const size_t n = left < view->rows ? left : view->rows;
 	struct row *filled = calloc(n + 1, sizeof(*filled));
-	const char *cell[N_COLUMNS];
+	size_t widths[N_COLUMNS];
 
 	if (filled == NULL)
 		return;
 	for (size_t i = 0; i < n; i++)
-		fill(&filled[i], json_array_get(flows, i));
+		fill(&filled[i], json_array_get(flows, view->first + i));
 	measure(widths, filled, n);
-	if (width > 0)
-		narrow(widths, (size_t)width);
-	for (size_t c = 0; c < N_COLUMNS; c++)
-		cell[c] = columns[c].name;
-	print_cells(out, widths, cell, line_end);
+	if (view->width > 0)
+		narrow(widths, (size_t)view->width);
+	print_heads(out, widths, view);
 	for (size_t i = 0; i < n; i++) {
-		for (size_t c = 0; c < N_COLUMNS; c++)
-			cell[c] = filled[i].cell[c];
-		print_cells(out, widths, cell, line_end);
+		const json_t *id = json_object_get(json_array_get(flows, view->first + i), "id");
+		const bool is_selected = view->selected != 0 && json_integer_value(id) == view->selected;
+
+		fputs(is_selected ? REVERSE : "", out);
+		print_row(out, widths, &filled[i], is_selected ? NORMAL : "");
+		fputs(view->line_end, out);
 	}
 	free(filled);
 }

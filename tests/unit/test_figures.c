@@ -73,7 +73,7 @@ table(int width)
 	FILE *out = fmemopen(text, sizeof(text), "w");
 
 	assert_non_null(flows);
-	top_print_table(out, flows, 10, width, "\n");
+	top_print_table(out, flows, &(struct top_view){ .rows = 10, .width = width, .line_end = "\n" });
 	fclose(out);
 	json_decref(flows);
 	return text;
@@ -87,7 +87,7 @@ test_table_shows_both_legs(void **state)
 	(void)state;
 	assert_non_null(strstr(text, "ID  ROUTE"));
 	assert_non_null(strstr(text, " 7  p?[2Jg  postgres  open   75s  192.0.2.1:5000  3.0s  alive 2.0s  1.50ms   1.2k  "
-	    "20 (19 replies)  10.0.0.7:5432  4.0s  pinging 2 of 3    -      5  3 (0 replies)\n"));
+	    "20 (19 replies)  10.0.0.7:5432  4.0s  pinging 2 of 3    -      5  3 (0 replies)  probes"));
 }
 
 /* When narrow it leaves out columns, but never the id and the client, and every line fits. */
