@@ -165,7 +165,7 @@ enum verdict { PASSES, REFUSED, REFUSED_AT_FIRST };	/* by the server's packet, b
 #define TLS_BOTH { { CLIENT_MUST_TLS, true, false }, true }
 #define TLS_NONE { { CLIENT_MAY_TLS, false, false }, false }
 
-static const struct {
+static const struct guarded {
 	const char *name;
 	struct legs legs;
 	enum negotiation_reach client, backend;
@@ -237,11 +237,11 @@ test_what_a_server_asks_for_is_refused_where_it_cannot_pass(void **state)
 		const char *words;
 	} asks[] = {
 		{ DATA("\376caching_sha2_password\0salt"), 0, NULL },
-		{ DATA("\376sha256_password\0salt"), offsetof(typeof(guarded[0]), sha256), "sha256_password works" },
-		{ DATA("\2sha256_password\0salt"), offsetof(typeof(guarded[0]), sha256), "sha256_password works" },
-		{ DATA("\376mysql_clear_password\0"), offsetof(typeof(guarded[0]), clear), "in the clear" },
-		{ DATA("\376dialog\0\4Password: "), offsetof(typeof(guarded[0]), clear), "in the clear" },
-		{ DATA("\2some_method_that_nobody_here_knows\0"), offsetof(typeof(guarded[0]), clear), "in the clear" },
+		{ DATA("\376sha256_password\0salt"), offsetof(struct guarded, sha256), "sha256_password works" },
+		{ DATA("\2sha256_password\0salt"), offsetof(struct guarded, sha256), "sha256_password works" },
+		{ DATA("\376mysql_clear_password\0"), offsetof(struct guarded, clear), "in the clear" },
+		{ DATA("\376dialog\0\4Password: "), offsetof(struct guarded, clear), "in the clear" },
+		{ DATA("\2some_method_that_nobody_here_knows\0"), offsetof(struct guarded, clear), "in the clear" },
 		{ DATA("\376client_ed25519\0salt"), 0, NULL },
 		{ DATA("\376authentication_kerberos_client\0salt"), 0, NULL },
 		{ DATA("\376"), 0, NULL },
@@ -307,13 +307,13 @@ test_a_password_in_the_login_itself(void **state)
 		const char *login;
 		size_t len, verdict;
 	} logins[] = {
-		{ DATA(LOGIN("\202", "mysql_clear_password")), offsetof(typeof(guarded[0]), clear) },
-		{ DATA(LOGIN("\202", "dialog")), offsetof(typeof(guarded[0]), clear) },
-		{ DATA(LOGIN("\202", "sha256_password")), offsetof(typeof(guarded[0]), sha256) },
-		{ DATA(CAPS("\202", "\50") REST "hb\0\4hashdialog\0"), offsetof(typeof(guarded[0]), clear) },	/* lenenc */
-		{ DATA("\15\202\10\0" REST "hb\0\4hashdb\0dialog\0"), offsetof(typeof(guarded[0]), clear) },
-		{ DATA("\15\2\10\0" REST "hb\0hash\0db\0dialog\0"), offsetof(typeof(guarded[0]), clear) },
-		{ DATA(CAPS("\202", "\10") REST "hb\0\377hash"), offsetof(typeof(guarded[0]), clear) },		/* not understood */
+		{ DATA(LOGIN("\202", "mysql_clear_password")), offsetof(struct guarded, clear) },
+		{ DATA(LOGIN("\202", "dialog")), offsetof(struct guarded, clear) },
+		{ DATA(LOGIN("\202", "sha256_password")), offsetof(struct guarded, sha256) },
+		{ DATA(CAPS("\202", "\50") REST "hb\0\4hashdialog\0"), offsetof(struct guarded, clear) },	/* lenenc */
+		{ DATA("\15\202\10\0" REST "hb\0\4hashdb\0dialog\0"), offsetof(struct guarded, clear) },
+		{ DATA("\15\2\10\0" REST "hb\0hash\0db\0dialog\0"), offsetof(struct guarded, clear) },
+		{ DATA(CAPS("\202", "\10") REST "hb\0\377hash"), offsetof(struct guarded, clear) },		/* not understood */
 		{ DATA(CAPS("\202", "\10") REST "hb\0\1\0sha256_password\0"), 0 },	/* no password */
 		{ DATA(CAPS("\202", "\10") REST "hb\0\0dialog\0"), 0 },
 		{ DATA(LOGIN("\202", "client_ed25519")), 0 },
