@@ -247,10 +247,11 @@ static bool
 rest_is_pending(const struct tls *t)
 {
 	const size_t len = tls_bytes_len(&t->rest);
-	const uint8_t *header = t->rest.data + t->rest.at;
+	const uint8_t *header;
 
 	if (t->records == NULL || len < TLS_RECORD_HEADER)
 		return t->records == NULL && len > 0;
+	header = t->rest.data + t->rest.at;
 	return len >= TLS_RECORD_HEADER + ((size_t)header[3] << 8 | header[4]);
 }
 
