@@ -86,6 +86,8 @@ def visit(page, query, timeout=40, ca=None):
         reader = threading.Thread(target=lambda: said.extend(browser.stderr))
         reader.start()
         came = server.came.wait(timeout * harness.SLOW)
+        with contextlib.suppress(TimeoutError, AssertionError):	# what a page wrote last may come after what it posted
+            harness.wait_for(lambda: CONSOLE.search("".join(said)), 3)
         os.killpg(browser.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             browser.wait(5)

@@ -492,7 +492,8 @@ def test_page_shows_the_flows_and_complains_of_nothing(stent, web):
         s.flow_end()
         with devtools.browser() as page:
             page.open(f"http://{HOST}:{web.port}/")
-            page.wait("document.title === '1 flows · stent' && document.querySelectorAll('#body tr').length === 1")
+            page.wait("document.title === '1 flows · stent' && document.querySelectorAll('#body tr').length === 1"
+                      " && document.body.innerText.includes('client-fin')")
             text, console = page.text("body"), page.console
             page.wait("document.getElementById('trouble').hidden")
     assert console == []

@@ -391,7 +391,7 @@ def test_a_reader_that_does_not_read_is_dropped(world):
     before = world.stent.fds()
     readers = [stream(world.port, "/events/flows?limit=200", rcvbuf=2048) for _ in range(10)]
     assert readers[0].recv_some().startswith(b"HTTP/1.1 200")
-    wait_for(lambda: world.stent.fds() >= before + 10)
+    wait_for(lambda: world.stent.fds() >= before + 10, timeout=20)
     memory = []
 
     def are_gone():
