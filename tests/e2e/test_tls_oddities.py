@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import ctypes
+import functools
 import ssl
 import subprocess
 import time
@@ -27,6 +28,7 @@ def route(stent, certificates):
 
 # --- certificates ---
 
+@functools.lru_cache
 def rsa_2048(certificates):
     return certificates.make("rsa2048", "localhost", key=rsa.generate_private_key(65537, 2048))
 
@@ -315,3 +317,43 @@ def test_a_server_that_sends_tickets_and_key_updates_at_any_time(route, raw_back
     peer.recv_all()		# as bytes: a close_notify and the FIN
     peer.close()
     assert s.flow_end()["reason"] == "client-fin"
+
+
+RECORDS = {
+    "padded to 16 KiB": ["-record_padding", 16384], "of 600 bytes": ["-max_send_frag", 600],
+    "after a HelloRetryRequest": ["-groups", "P-384"], "TLS 1.2 of 600 bytes": ["-tls1_2", "-max_send_frag", 600],
+}
+
+
+def exchange(openssl, peer):
+    for i in range(3):
+        peer.send_all(b"x" * 20_000 + b"number %d\n" % i)
+        openssl.expect(b"xnumber %d" % i)
+        openssl.say(b"y" * 20_000)
+        assert peer.recv_exact(20_001) == b"y" * 20_000 + b"\n"
+
+
+@pytest.mark.parametrize("how", RECORDS)
+def test_records_of_a_server(route, certificates, how):
+    """Two flows, the second with a session of the first."""
+    port = harness.free_port()
+    with Openssl("s_server", "-accept", f"127.0.0.1:{port}", "-cert", certificates.good.cert, "-key", certificates.good.key,
+                 "-cert_chain", certificates.good.cert, *RECORDS[how]) as server:
+        harness.wait_for(lambda: is_listened_on(port), what="s_server")
+        s = route(f"localhost:{port}", "backend")
+        for resumed in (False, True):
+            client = s.connect()
+            exchange(server, client)
+            client.close()
+            end = s.flow_end()
+            assert end["reason"] == "client-fin" and end["backend_tls"].endswith(" resumed") == resumed
+
+
+@pytest.mark.parametrize("how", RECORDS)
+def test_records_of_a_client(route, raw_backend, certificates, how):
+    s = route(raw_backend.port, "client")
+    with Openssl("s_client", "-connect", f"127.0.0.1:{s.port}", "-CAfile", certificates.ca, "-verify_return_error", *RECORDS[how]) as client:
+        backend = raw_backend.accept()
+        exchange(client, backend)
+        backend.close()
+        assert s.flow_end()["reason"] == "backend-fin"
