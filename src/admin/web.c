@@ -122,7 +122,7 @@ get_flows(struct web *w, struct http_exchange *x)
 	struct flows_reply *f;
 
 	if (!http_each_parameter(x, read_flow_query, &q)) {
-		http_reply_text(x, 400, "/flows takes limit=N and sort=age|new|bytes|idle|rtt");
+		http_reply_text(x, 400, "/flows takes limit=N, sort=age|new|bytes|idle|rtt|heartbeats|protection|route, " FILTER_NAMES);
 		return;
 	}
 	f = calloc(1, sizeof(*f));

@@ -310,6 +310,47 @@ def test_page_comes_back_with_its_stent(page, world):
     page.wait("document.getElementById('state').innerText === 'running' && document.getElementById('ended').innerText.startsWith('0 ended')")
 
 
+def test_pause_reload_and_drain_are_shown(page, stent, backend, tmp_path):
+    world = World(stent, backend, drain_timeout="30s")
+
+    def ask(*words):
+        return harness.run_stent(*words, "--control", world.stent.control)
+    world.connect(world.plain)
+    page.open(world.url)
+    page.wait("document.getElementById('load').innerText.startsWith('settings read 20')")
+    assert ask("pause", "plain", "--for", "90s").returncode == 0
+    waiting = connect(world.plain)
+    page.wait("/paused for [78]\\d s, 1 client of at most [\\d,]+ waiting/.test(document.querySelector('.route:last-child .head').innerText)")
+    assert "paused" not in page.text(".route:first-child .head")
+    good = world.stent.ini_path.read_text()
+    world.stent.ini_path.write_text(good + "\nno_such_key = 1\n")
+    assert ask("reload").returncode == 2
+    page.wait("document.getElementById('load').innerText.startsWith('the last reload failed 20')")
+    page.screenshot(tmp_path / "failed.png")
+    axe(page)
+    world.stent.ini_path.write_text(good)
+    assert ask("reload").returncode == 0
+    page.wait("document.getElementById('load').innerText.startsWith('settings read 20')")
+    assert ask("resume", "plain").returncode == 0
+    page.wait("!document.querySelector('.route:last-child .head').innerText.includes('paused')")
+    waiting.close()
+    assert ask("drain").returncode == 0
+    page.wait("document.getElementById('state').innerText === 'draining'")
+    assert all("heartbeat after 1 s" in text for text in page.js("[...document.querySelectorAll('.route:first-child .leg')].map(l => l.innerText)"))
+    page.expected = "ERR_|Failed to load"
+    world.close()
+
+
+def test_a_backend_that_is_down_is_named(page, stent):
+    admin = f"{HOST}:{free_port()}"
+    s = stent.route(f"{HOST}:{free_port()}", settings={"admin": admin})
+    page.open(f"http://{admin}/")
+    page.wait("document.title.includes('flows')")
+    assert "(down)" not in page.text(".route .way")
+    s.expect_refusal()
+    page.wait("document.querySelector('.route .way').innerText.endsWith('(down)')")
+
+
 def test_a_page_that_is_not_seen_costs_nothing(page, world):
     page.open(world.url)
     page.wait("document.title.includes('flows')")

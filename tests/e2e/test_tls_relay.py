@@ -405,3 +405,13 @@ def test_many_flows_at_once(route, certificates, legs):
             server.close()
         for _ in pairs:
             assert s.flow_end(timeout=10)["reason"] == "client-fin"
+
+
+@LEGS
+def test_the_listings_for_people_show_tls(make_flow, legs):
+    s, client, server = make_flow(legs)
+    for words in (["flows"], ["top", "--once"]):
+        head, row = harness.run_stent(*words, "--control", s.control).stdout.splitlines()
+        for side in ("client", "backend"):
+            column = head.index(f"{side.upper()} TLS")
+            assert row[column:].startswith("TLSv1.3" if legs in (side, "both") else "-")

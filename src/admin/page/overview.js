@@ -154,14 +154,19 @@ function legOfRoute(r, side) {
 		strip(steps, `${side} leg, last 5 minutes: ${text}`), el("div", { class: "dim small" }, legText(r[side])));
 }
 
+function pauseText(p) {
+	const left = p.seconds_left === null ? "" : " for " + time(p.seconds_left);
+	return "paused" + left + (p.clients_waiting === null ? "" : `, ${plural(p.clients_waiting, "client")} of at most ${count(p.clients_limit)} waiting`);
+}
+
 function drawRoutes(protection) {
 	show(at("routes"), routes.map(r => {
 		const p = protection.routes[r.name] || { both: 0, one: 0, probes: 0 }, all = sum(Object.values(p));
 		return el("li", { class: "card route" },
 			el("div", { class: "head" }, el("h3", {}, r.name), el("span", { class: "tag" }, r.protocol),
-				r.paused ? el("span", { class: "tag wait" }, "paused") : "", el("span", { class: "dim" }, plural(all, "flow") +
+				r.paused ? el("span", { class: "tag wait" }, pauseText(r.paused)) : "", el("span", { class: "dim" }, plural(all, "flow") +
 				(all ? `: ${count(p.both)} both legs, ${count(p.one)} one, ${count(p.probes)} probes alone` : ""))),
-			el("div", { class: "way" }, r.listen.join(", ") + " → " + r.backends.join(", ")),
+			el("div", { class: "way" }, r.listen.join(", ") + " → " + r.backends.map(b => b + (r.backends_down.includes(b) ? " (down)" : "")).join(", ")),
 			SIDES.map(side => legOfRoute(r, side)));
 	}));
 }
@@ -170,6 +175,14 @@ function offerRoutes() {
 	const chosen = at("route").value;
 	at("route").replaceChildren(new Option("all", ""), ...routes.map(r => el("option", { value: r.name }, r.name)));
 	at("route").value = routes.some(r => r.name === chosen) ? chosen : "";
+}
+
+// The result of the last reload: only one that failed asks for attention.
+function drawLoad(load) {
+	const when = s => new Date(s * 1000).toLocaleString("sv-SE");
+	show(at("load"), load.last_failed ? [el("span", { class: "tag wait" }, "the last reload failed"), el("span", { class: "dim" },
+		` ${when(load.failed_at)}: see the log; the settings of ${when(load.loaded_at)} are in use`)] :
+		el("span", { class: "dim" }, `settings read ${when(load.loaded_at)}` + (load.moving_flows ? ", open flows are being moved to them" : "")));
 }
 
 function drawOverview(o) {
@@ -187,6 +200,7 @@ function drawOverview(o) {
 	at("state").className = s.draining ? "pill wait" : "pill";
 	at("about").textContent = `version ${s.version} · up ${time(s.uptime_seconds)} · ` + plural(s.flows_by_worker.length, "worker") +
 		(s.settings ? " · " + s.settings : "");
+	drawLoad(s.load);
 	at("open").textContent = plural(s.flows_open, "open flow");
 	drawProtection(o.protection);
 	drawTiles(s);
