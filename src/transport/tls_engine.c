@@ -208,6 +208,7 @@ tls_read(struct tls *t, void *buf, size_t len)
 		len = had;
 	memcpy(buf, t->plain.data + t->plain.at, len);
 	tls_bytes_consume(&t->plain, len);
+	t->more |= len == had;	/* what came since then: its edge may be used up by this call, which has not asked the socket */
 	return (ssize_t)len;
 }
 

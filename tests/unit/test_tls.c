@@ -337,6 +337,28 @@ test_peeked_bytes_stay_to_be_read(void **state)
 }
 
 /* Several spans are one record, so a codec's small pieces do not cost one each. */
+/* The edge of those is used up by a read that is given what was peeked at, and not all that it has room for. */
+static void
+test_bytes_that_come_behind_peeked_ones_are_pending(void **state)
+{
+	struct pair p;
+	struct transport *t = &p.link.end[AT_SERVER];
+	char buf[64];
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 0);
+	pair_handshake(&p, SIZE_MAX);
+	say(&p, AT_CLIENT, "peeked");
+	assert_int_equal(transport_peek(t, buf, sizeof(buf)), 6);
+	say(&p, AT_CLIENT, "behind");
+	assert_int_equal(transport_read(t, buf, sizeof(buf)), 6);
+	assert_true(transport_is_pending(t));
+	assert_int_equal(transport_read(t, buf, sizeof(buf)), 6);
+	assert_memory_equal(buf, "behind", 6);
+	assert_false(transport_is_pending(t));
+	pair_close(&p);
+}
+
 static void
 test_spans_are_joined(void **state)
 {
@@ -795,6 +817,7 @@ main(void)
 		cmocka_unit_test(test_what_no_edge_will_tell_of_is_pending),
 		cmocka_unit_test(test_a_part_of_a_record_is_not_pending),
 		cmocka_unit_test(test_peeked_bytes_stay_to_be_read),
+		cmocka_unit_test(test_bytes_that_come_behind_peeked_ones_are_pending),
 		cmocka_unit_test(test_spans_are_joined),
 		cmocka_unit_test(test_ciphers_agree_with_openssl),
 		cmocka_unit_test(test_damaged_records_are_refused),
