@@ -222,7 +222,7 @@ workers(struct rows *r, const struct server *s)
 	metrics_head(r->out, flows, "gauge", "Flows that are open, by worker thread.");
 	for (size_t i = 0; i < server_workers(s); i++)
 		evbuffer_add_printf(r->out, "%s{worker=\"%zu\"} %d\n", flows, i, worker_flows(server_worker(s, i)));
-	metrics_head(r->out, delay, "histogram", "How late a worker's event loop was for a timer, ten a second while somebody scrapes.");
+	metrics_head(r->out, delay, "histogram", "How late a worker's event loop was for a timer, ten times a second while the metrics are scraped.");
 	for (size_t i = 0; i < server_workers(s); i++) {
 		struct series series = { .name = delay };
 		struct histogram h;

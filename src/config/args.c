@@ -16,12 +16,18 @@ enum { WORD_LISTEN, WORD_BACKEND, WORD_OPTIONS };
 static int
 add_unknown(struct parsed *d, const char *name, int word)
 {
+	static const char between[] = "\" or \"";	/* the two names that key_meant() may give */
 	char meant[MEANT_MAX];
+	const char *second;
 
-	if (key_meant(name, true, true, meant) != NULL)
-		errors_add(&d->errors, word, "unknown option \"--%s\"; did you mean \"--%s\"?", name, meant);
-	else
+	if (key_meant(name, true, true, meant) != NULL) {
+		second = strstr(meant, between);
+		errors_add(&d->errors, word, "unknown option \"--%s\"; did you mean \"--%.*s%s%s\"?", name,
+		    second != NULL ? (int)(second - meant) : (int)strlen(meant), meant, second != NULL ? "\" or \"--" : "",
+		    second != NULL ? second + strlen(between) : "");
+	} else {
 		errors_add(&d->errors, word, "unknown option \"--%s\"; `stent help keys` lists them all", name);
+	}
 	return 0;
 }
 

@@ -18,7 +18,7 @@
 
 #include "stent/nearest.h"
 
-/* Keys and values of earlier versions, and what libpq and others call those of TLS. */
+/* Keys and values of earlier versions, what libpq and others call those of TLS, and schemes of URLs. */
 static const struct {
 	const char *former, *now;
 } renamed[] = {
@@ -39,6 +39,7 @@ static const struct {
 	{ "verify", "require" }, { "require", "verify" }, { "required", "verify" }, { "prefer", "verify" }, { "prefer", "accept" }, { "allow", "accept" },
 	{ "optional", "accept" }, { "noverify", "insecure" }, { "no-verify", "insecure" }, { "skip-verify", "insecure" },
 	{ "disable", "off" }, { "none", "off" }, { "tlsv1.2", "1.2" }, { "TLSv1.2", "1.2" }, { "tlsv1.3", "1.3" }, { "TLSv1.3", "1.3" },
+	{ "ws", "websocket" }, { "wss", "websocket" }, { "https", "http" }, { "mariadb", "mysql" }, { "valkey", "redis" }, { "rediss", "redis" },
 };
 
 static unsigned

@@ -32,7 +32,8 @@ parse_exec(const struct key *k, void *field, const char *text, const struct spot
 	if (r == 0 && path[0] != '/')
 		r = spot_error(spot, "\"%s\" is not an absolute path; write one such as exec:/usr/local/bin/flow-event", path);
 	else if (r == 0 && stat(path, &st) != 0)
-		r = spot_error(spot, "%s: %s; name a program that is there", path, strerror(errno));
+		r = spot_error(spot, "%s: %s; name a program that is there%s", path, strerror(errno),
+		    strchr(path, ' ') != NULL ? ", without arguments" : "");
 	else if (r == 0 && !S_ISREG(st.st_mode))
 		r = spot_error(spot, "%s is not a file; name a program", path);
 	if (r == 0)

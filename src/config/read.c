@@ -69,6 +69,15 @@ first_mark(const char *text)
 	return p;
 }
 
+/* A key has no blank in it: what stands before the : of "listen 127.0.0.1:80" is none. */
+static bool
+is_one_word(const char *text, const char *end)
+{
+	while (end > text && isblank((unsigned char)end[-1]))
+		end--;
+	return end > text && (size_t)(end - text) <= strcspn(text, " \t");
+}
+
 static bool
 is_comment(const char *text)
 {
@@ -120,7 +129,7 @@ take_pair(struct source *s, const char *text)
 		return true;
 	if (*mark == '=')
 		errors_add(errors, s->line, "no key before the =; write KEY = VALUE");
-	else if (*mark == ':' && mark > text)
+	else if (*mark == ':' && is_one_word(text, mark))
 		errors_add(errors, s->line, "\"%.60s\" has : instead of =; write KEY = VALUE", text);
 	else
 		errors_add(errors, s->line, "\"%.60s\" has no =; write KEY = VALUE", text);

@@ -163,6 +163,8 @@ parse_host_port(struct endpoint *ep, char *text, enum endpoint_use use, const ch
 	struct in_addr ip;
 	int r;
 
+	if (colon == NULL && *text != '\0' && text[strspn(text, "0123456789")] == '\0')
+		return wrong(why, "is a port without a host; write HOST:PORT");
 	if (colon == NULL)
 		return wrong(why, "has no port; write HOST:PORT, [V6]:PORT or unix:PATH");
 	if (strchr(text, ':') != colon)

@@ -127,7 +127,7 @@ names_of(const X509 *x, char text[NAMES_MAX])
 	make_printable(text);
 }
 
-/* "CN = a, O = b" */
+/* "CN=a,O=b", as `stent check` prints it */
 static void
 name_text(const X509_NAME *name, char text[NAMES_MAX])
 {
@@ -135,7 +135,7 @@ name_text(const X509_NAME *name, char text[NAMES_MAX])
 	char *data;
 	long n = 0;
 
-	if (bio != NULL && X509_NAME_print_ex(bio, name, 0, XN_FLAG_ONELINE & ~ASN1_STRFLGS_ESC_MSB) >= 0)
+	if (bio != NULL && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0)
 		n = BIO_get_mem_data(bio, &data);
 	snprintf(text, NAMES_MAX, "%.*s", (int)n, n > 0 ? data : "");
 	BIO_free(bio);

@@ -376,6 +376,7 @@ def test_the_program_runs_as_the_user_of_stent(stent, echo, tmp_path):
 @pytest.mark.parametrize("value, said", [
     ("exec:relative", '"relative" is not an absolute path'),
     ("exec:/nonexistent", "/nonexistent: No such file or directory"),
+    ("exec:/bin/echo hi", "/bin/echo hi: No such file or directory; name a program that is there, without arguments"),
     ("exec:/etc", "/etc is not a file"),
     ("/bin/true", '"/bin/true" is not a program; write exec:PATH'),
     ("exec:/etc/passwd", "/etc/passwd may not be run"),

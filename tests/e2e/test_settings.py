@@ -119,13 +119,16 @@ WRONG = {
     "[route r]\nlistne = :1\nbackend = a:1\n": '2: unknown key "listne"; did you mean "listen"?',
     # lines with a syntax error
     ROUTE + "urgent\n": '4: "urgent" has no =; write KEY = VALUE',
+    "[route r]\nbackend = 127.0.0.1:2\nlisten 127.0.0.1:1\n": '3: "listen 127.0.0.1:1" has no =; write KEY = VALUE',
+    ROUTE + "protocol = wss\n": '4: protocol: unknown protocol "wss"; did you mean "websocket"?',
+    ROUTE + "protocol = mariadb\n": '4: protocol: unknown protocol "mariadb"; did you mean "mysql"?',
     ROUTE + "urgent: on\n": '4: "urgent: on" has : instead of =; write KEY = VALUE',
     ROUTE + "backend.host:80 = on\n": '4: "backend.host:80 = on" has : instead of =; write KEY = VALUE',
     ROUTE + "= on\n": "4: no key before the =; write KEY = VALUE",
     ROUTE + "urgent ; = on\n": '4: "urgent ; = on" has no =; write KEY = VALUE',
     ROUTE + "urgent = on # yes\n":
         '4: urgent: a comment after a value begins with " ;", not with " #"; write ; there',
-    ROUTE + "    , 127.0.0.1:3\n": '4: ", 127.0.0.1:3" has : instead of =; write KEY = VALUE',
+    ROUTE + "    , 127.0.0.1:3\n": '4: ", 127.0.0.1:3" has no =; write KEY = VALUE',
     ROUTE + "urgent = o\0n\n": "4: NUL byte in the line; save the file as plain UTF-8 text",
     "[route r]\rlisten = :1\rbackend = a:1\r": "1: control byte 0x0d in the line; remove it",
     ROUTE + "urgent = \x1b[31mon\n": "4: control byte 0x1b in the line; remove it",
@@ -175,7 +178,7 @@ WRONG = {
     f"[stent]\ncontrol = /{'x' * 107}\n" + ROUTE:
         f'2: control: "/{"x" * 107}" is too long; a socket\'s path has at most 107 bytes',
     "[stent]\nadmin = 9464\n" + ROUTE:
-        '2: admin: "9464" has no port; write HOST:PORT, [V6]:PORT or unix:PATH',
+        '2: admin: "9464" is a port without a host; write HOST:PORT',
     "[stent]\nadmin = unix:/x\n" + ROUTE:
         '2: admin: "unix:/x" is not a TCP address; write one such as 127.0.0.1:9464, or off',
     # places
@@ -502,14 +505,15 @@ def test_one_line_is_warned_of_once(tmp_path):
 
 def test_relay_reports_all_errors_of_its_arguments():
     done = harness.run_stent("relay", ":0", "db:5432", "--keepalve=off", "--client.heartbeat=25", "--workers=2",
-                             "--workers=3", "--urgent")
+                             "--workers=3", "--urgent", "--tls=verify")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         'stent relay: LISTEN: ":0" has a port out of range; write one from 1 to 65535',
         'stent relay: unknown option "--keepalve"; did you mean "--keepalive"?',
         'stent relay: --client.heartbeat: "25" has no unit; write 25ms, 25s, 25m, 25h or 25d',
         "stent relay: duplicate option --workers (first at --workers); remove one of them",
-        'stent relay: unexpected argument "--urgent"; write --KEY=VALUE']
+        'stent relay: unexpected argument "--urgent"; write --KEY=VALUE',
+        'stent relay: unknown option "--tls"; did you mean "--client.tls" or "--backend.tls"?']
 
 
 def commands():

@@ -44,7 +44,7 @@ static const struct {
 	unsigned uses;
 	const char *word;		/* in what is said of it */
 } bad[] = {
-	{ "", BOTH, "empty" }, { "db", BOTH, "no port" }, { "80", BOTH, "no port" }, { "/run/x.sock", BOTH, "unix:PATH" },
+	{ "", BOTH, "empty" }, { "db", BOTH, "no port" }, { "80", BOTH, "port without a host" }, { "/run/x.sock", BOTH, "unix:PATH" },
 	{ "db:", BOTH, "no port" }, { "db:pg", BOTH, "not a number" }, { "db:-1", BOTH, "not a number" },
 	{ "db:+1", BOTH, "not a number" }, { "db:0x50", BOTH, "not a number" }, { "db:100000", BOTH, "not a number" },
 	{ "db:0", BOTH, "range" }, { "db:65536", BOTH, "range" }, { "127.0.0.1:0", BOTH, "range" },
