@@ -21,7 +21,7 @@ enum cli_status {
 /* The options of a call; its other words are in argv. */
 struct cli_values {
 	/* NULL: not given */
-	const char *config, *control, *sort, *format, *route, *kind, *duration, *client, *backend, *protocol, *quiet_over, *reason;
+	const char *config, *control, *sort, *format, *route, *kind, *duration, *client, *backend, *protocol, *idle_over, *reason;
 	bool json, now, once, web, dry_run;
 };
 

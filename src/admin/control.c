@@ -76,6 +76,17 @@ do_status(struct control *c, char *const words[])
 	return status_json(c->server, c->census);
 }
 
+/* value: NULL, or what followed the = of the word. */
+static json_t *
+wrong_word(const char *word, const char *value, const char *takes)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text), "\"%.128s%s%.128s\" is unknown or has a wrong value; write some of %s", word, value != NULL ? "=" : "",
+	    value != NULL ? value : "", takes);
+	return error_json(text);
+}
+
 static json_t *
 do_flows(struct control *c, char *const words[])
 {
@@ -87,7 +98,7 @@ do_flows(struct control *c, char *const words[])
 		if (value != NULL)
 			*value++ = '\0';
 		if (value == NULL || flow_query_read(&q, words[i], value) < 0)
-			return error_json("flows takes limit=N, sort=age|new|bytes|idle|rtt|heartbeats|protection|route, " FILTER_NAMES);
+			return wrong_word(words[i], value, "limit=N, sort=age|new|bytes|idle|rtt|heartbeats|protection|route, " FILTER_NAMES);
 	}
 	return listing_json(c->server, &q);
 }
@@ -116,29 +127,29 @@ kill_matching(struct flow_info *info, void *arg)
 		k->n++;
 }
 
-/* False: the words are wrong. */
-static bool
+/* NULL, or what is wrong with the words. */
+static json_t *
 read_kill(struct kill *k, char *const words[])
 {
+	static const char takes[] = "kill takes the id of a flow, or " FILTER_NAMES;
 	char *end;
 
 	if (words[1] == NULL)
-		return false;
+		return error_json(takes);
 	if (words[1][0] >= '0' && words[1][0] <= '9') {
 		errno = 0;
 		k->id = strtoull(words[1], &end, 10);
-		return errno == 0 && *end == '\0' && words[2] == NULL;
+		return errno == 0 && *end == '\0' && words[2] == NULL ? NULL : error_json(takes);
 	}
 	for (size_t i = 1; words[i] != NULL; i++) {
 		char *value = strchr(words[i], '=');
 
-		if (value == NULL)
-			return false;
-		*value++ = '\0';
-		if (!flow_filter_read(&k->filter, words[i], value))
-			return false;
+		if (value != NULL)
+			*value++ = '\0';
+		if (value == NULL || !flow_filter_read(&k->filter, words[i], value))
+			return wrong_word(words[i], value, FILTER_NAMES);
 	}
-	return true;
+	return NULL;
 }
 
 static json_t *
@@ -146,10 +157,11 @@ do_kill(struct control *c, char *const words[])
 {
 	struct kill k = { 0 };
 	const bool is_id = words[1] != NULL && words[1][0] >= '0' && words[1][0] <= '9';
+	json_t *wrong = read_kill(&k, words);
 	char text[64];
 
-	if (!read_kill(&k, words))
-		return error_json("kill takes the id of a flow, or " FILTER_NAMES);
+	if (wrong != NULL)
+		return wrong;
 	for (size_t i = 0; i < server_workers(c->server) && (!is_id || k.n == 0); i++)
 		if (is_id)
 			worker_call(server_worker(c->server, i), kill_there, &k);

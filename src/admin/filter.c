@@ -34,9 +34,9 @@ flow_filter_read(struct flow_filter *f, const char *name, const char *value)
 		{ "text", f->text },
 	};
 
-	if (strcmp(name, "quiet-over") == 0) {
-		f->quiet_over_ms = read_duration_ms(value);
-		return f->quiet_over_ms > 0;
+	if (strcmp(name, "idle-over") == 0) {
+		f->idle_over_ms = read_duration_ms(value);
+		return f->idle_over_ms > 0;
 	}
 	if (strcmp(name, "id") == 0) {
 		f->id = value[0] >= '0' && value[0] <= '9' ? strtoull(value, NULL, 10) : 0;
@@ -103,7 +103,7 @@ flow_filter_matches(const struct flow_filter *f, const struct flow_info *info)
 {
 	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
 
-	if (f->quiet_over_ms > 0 && (info->leg[CLIENT].idle_ms < f->quiet_over_ms || info->leg[BACKEND].idle_ms < f->quiet_over_ms))
+	if (f->idle_over_ms > 0 && (info->leg[CLIENT].idle_ms < f->idle_over_ms || info->leg[BACKEND].idle_ms < f->idle_over_ms))
 		return false;
 	if (f->id != 0 && f->id != info->id)
 		return false;

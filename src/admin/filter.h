@@ -8,7 +8,7 @@
 struct flow_info;
 
 #define FILTER_TEXT_MAX 128
-#define FILTER_NAMES "route=NAME, client=ADDRESS, backend=ADDRESS, protocol=NAME, id=N, text=TEXT, quiet-over=DURATION, reason=TEXT"
+#define FILTER_NAMES "route=NAME, client=ADDRESS, backend=ADDRESS, protocol=NAME, id=N, text=TEXT, idle-over=DURATION, reason=TEXT"
 
 /* "" and 0: any. */
 struct flow_filter {
@@ -17,7 +17,7 @@ struct flow_filter {
 	char reason[FILTER_TEXT_MAX];	/* part of why a leg gets no heartbeats now; + stands for a blank */
 	char text[FILTER_TEXT_MAX];	/* part of any name, address or reason, or a whole id; + stands for a blank */
 	uint64_t id;
-	int64_t quiet_over_ms;		/* both sides have been silent for so long */
+	int64_t idle_over_ms;		/* both sides have been silent for so long */
 };
 
 /* Reads one of FILTER_NAMES. False: it is none, or its value is wrong. */

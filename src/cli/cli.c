@@ -25,7 +25,7 @@
 /* Which flows are meant. */
 #define FILTERS TEXT("--route", "NAME", route, "of this route"), TEXT("--client", "ADDRESS", client, "of this client"), \
 	TEXT("--backend", "ADDRESS", backend, "to this backend"), TEXT("--protocol", "NAME", protocol, "of this protocol"), \
-	TEXT("--quiet-over", "TIME", quiet_over, "silent on both sides for so long"), \
+	TEXT("--idle-over", "TIME", idle_over, "silent on both sides for so long"), \
 	TEXT("--reason", "TEXT", reason, "a leg gets no heartbeats, for a reason that contains this")
 #define OPTIONS(...) (const struct cli_option[]){ __VA_ARGS__, { 0 } }
 
@@ -76,14 +76,14 @@ const struct command commands[] = {
 	  "All that is given must apply. An address is an IP with its port or without, or\n"
 	  "its beginning that ends in a dot or colon.\n"
 	  "\n"
-	  "  stent flows --route pg --quiet-over 5m --sort idle\n",
+	  "  stent flows --route pg --idle-over 5m --sort idle\n",
 	  OPTIONS(SORT, FILTERS, JSON, WHERE), cli_flows },
 	{ "kill", "[ID]", "end flows",
 	  "Ends the flow with this id (see stent top), or all that the options choose, and\n"
 	  "says how many: both sides get the protocol's close message where it has one,\n"
 	  "else a reset; the log has reason=admin-kill.\n"
 	  "\n"
-	  "  stent kill --route pg --quiet-over 1h\n",
+	  "  stent kill --route pg --idle-over 1h\n",
 	  OPTIONS(FILTERS, JSON, WHERE), cli_kill },
 	{ "log", "LEVEL", "log more or less, from now on",
 	  "LEVEL is error, warn, info or debug, as log_level in the settings.\n",

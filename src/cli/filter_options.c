@@ -17,7 +17,7 @@ gather(const struct cli_values *v, struct option ret[6])
 {
 	const struct option all[] = {
 		{ "route", v->route }, { "client", v->client }, { "backend", v->backend }, { "protocol", v->protocol },
-		{ "quiet-over", v->quiet_over }, { "reason", v->reason },
+		{ "idle-over", v->idle_over }, { "reason", v->reason },
 	};
 
 	memcpy(ret, all, sizeof(all));

@@ -52,17 +52,17 @@ def test_flows_by_what_they_are(two, echo):
     assert listed(s, "--client", "127.0.0.12", "--protocol", "tcp") == [("other", "127.0.0.12")]
     assert listed(s, "--backend", "10.0.0.1") == listed(s, "--route", "none") == []
     assert listed(s, "--reason", "protocol = tcp") == everything[2:]
-    assert listed(s, "--quiet-over", "1h") == []
-    wait_for(lambda: listed(s, "--quiet-over", "300ms") == everything, what="all to be quiet")
+    assert listed(s, "--idle-over", "1h") == []
+    wait_for(lambda: listed(s, "--idle-over", "300ms") == everything, what="all to be quiet")
 
 
 def test_quiet_flows(two):
     s, clients = two
     busy = clients["other", HOST]
-    wait_for(lambda: len(listed(s, "--quiet-over", "1s")) == 4, what="all to be quiet")
+    wait_for(lambda: len(listed(s, "--idle-over", "1s")) == 4, what="all to be quiet")
     busy.send_all(b"x")
     busy.recv_exact(1)
-    assert listed(s, "--quiet-over", "1s") == [("one", HOST), ("one", "127.0.0.12"), ("other", "127.0.0.12")]
+    assert listed(s, "--idle-over", "1s") == [("one", HOST), ("one", "127.0.0.12"), ("other", "127.0.0.12")]
 
 
 def test_flows_are_a_table_for_people(two):
@@ -76,7 +76,7 @@ def test_kill_says_how_many(two):
     clients["other", HOST].expect_reset()
     assert s.flow_end()["reason"] == "admin-kill"
     assert answer(s, "kill", "kill", "--route", "one") == {"flows": 2}
-    assert ask(s, "kill", "--quiet-over", "1h") == "0 flows ended\n"
+    assert ask(s, "kill", "--idle-over", "1h") == "0 flows ended\n"
     (flow,) = answer(s, "flows", "flows")
     assert flow["route"] == "other"
     assert answer(s, "kill", "kill", str(flow["id"])) == {"flows": 1, "killed": flow["id"]}
@@ -95,8 +95,8 @@ def test_many_flows_are_ended(stent, echo):
 @pytest.mark.parametrize("words, said, status", [
     (["kill"], "needs the id of a flow", 2),
     (["kill", "1", "--route", "t"], "needs the id of a flow", 2),
-    (["kill", "--quiet-over", "5"], "takes the id of a flow, or route=NAME", 1),
-    (["flows", "--quiet-over", "soon"], "quiet-over=DURATION", 1),
+    (["kill", "--idle-over", "5"], '"idle-over=5" is unknown or has a wrong value; write some of route=NAME', 1),
+    (["flows", "--idle-over", "soon"], '"idle-over=soon" is unknown or has a wrong value; write some of limit=N', 1),
     (["flows", "--reason", "x" * 600], "--reason is too long", 2),
     (["log", "loud"], "needs a level", 2),
     (["log"], "needs a level", 2),

@@ -323,10 +323,10 @@ test_flows_have_the_requested_order_and_limit(void **state)
 		assert_string_equal(ids, cases[i].ids);
 		json_decref(list);
 	}
-	assert_error("flows sort=color\n", "flows takes");
-	assert_error("flows limit=-1\n", "flows takes");
-	assert_error("flows limit=\n", "flows takes");
-	assert_error("flows limit=1x\n", "flows takes");
+	assert_error("flows sort=color\n", "\"sort=color\" is unknown");
+	assert_error("flows limit=-1\n", "\"limit=-1\" is unknown");
+	assert_error("flows limit=\n", "\"limit=\" is unknown");
+	assert_error("flows limit=1x\n", "\"limit=1x\" is unknown");
 }
 
 static void
@@ -381,7 +381,7 @@ test_kill_finds_the_worker(void **state)
 	assert_int_equal(server.workers[0].n_flows, 2);
 	assert_error("kill 2\n", "no flow with id 2");
 	assert_error("kill\n", "kill takes the id");
-	assert_error("kill -1\n", "kill takes the id");
+	assert_error("kill -1\n", "\"-1\" is unknown");
 	assert_error("kill 1x\n", "kill takes the id");
 	assert_error("kill 99999999999999999999\n", "kill takes the id");
 	assert_int_equal(server.workers[0].n_flows, 2);
