@@ -107,6 +107,14 @@ def lines(stent, raw_backend, metrics, **keys):
     return s, client, backend
 
 
+def test_flows_by_protection(stent, raw_backend, metrics):
+    _, client, _ = lines(stent, raw_backend, metrics)
+    name = 'stent_flows_protected{route="t",protection="%s"}'
+    wait_for(lambda: [metrics[name % p] for p in ("both", "one", "probes")] == [0, 1, 0], what="a flow with heartbeats on one leg")
+    client.close()
+    wait_for(lambda: metrics[name % "one"] == 0, what="no flow")
+
+
 def test_round_trips_and_misses(stent, raw_backend, metrics):
     s, client, backend = lines(stent, raw_backend, metrics, backend__heartbeat_timeout="100ms", backend__heartbeat_misses=3)
     for _ in range(3):
