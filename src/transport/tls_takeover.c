@@ -231,7 +231,7 @@ on_key_update(struct tls *t, uint8_t is_requested)
 	}
 	if (!tls_records_update(t->records, TLS_IN))
 		t->failed = true;
-	if (is_requested == 0 || t->failed)
+	if (is_requested == 0 || t->failed || t->shut)	/* nothing is written behind a close_notify: its FIN may be gone */
 		return;
 	renew_keys(t);
 }

@@ -616,6 +616,28 @@ test_renegotiation_is_refused(void **state)
 
 /* --- the end --- */
 
+/* The socket would refuse it, which ended the other way, too. */
+static void
+test_nothing_is_written_behind_a_close_notify(void **state)
+{
+	struct pair p;
+	struct transport *t = &p.link.end[AT_SERVER];
+	char buf[64];
+
+	(void)state;
+	pair_open(&p, TLS1_3_VERSION, 0);
+	pair_handshake(&p, SIZE_MAX);
+	say(&p, AT_SERVER, "the tickets, too");
+	expect(&p, AT_CLIENT, "the tickets, too");
+	assert_int_equal(transport_shutdown(t), 0);
+	put_records(&p, AT_CLIENT, SSL3_RT_HANDSHAKE, "\x18\0\0\1\1", 5, 1);
+	put_records(&p, AT_CLIENT, SSL3_RT_APPLICATION_DATA, "data", 4, 1);
+	expect(&p, AT_SERVER, "data");
+	assert_int_equal(transport_read(t, buf, sizeof(buf)), -EAGAIN);
+	assert_int_equal(transport_flush(t), 0);
+	pair_close(&p);
+}
+
 static void
 test_a_close_notify_is_a_fin_and_the_other_way_stays_open(void **state)
 {
@@ -825,6 +847,7 @@ main(void)
 		cmocka_unit_test(test_keys_are_renewed_before_they_are_used_too_often),
 		cmocka_unit_test(test_a_flood_of_records_without_data_is_ended),
 		cmocka_unit_test(test_renegotiation_is_refused),
+		cmocka_unit_test(test_nothing_is_written_behind_a_close_notify),
 		cmocka_unit_test(test_a_close_notify_is_a_fin_and_the_other_way_stays_open),
 		cmocka_unit_test(test_a_fin_without_close_notify_is_an_end_that_is_truncated),
 		cmocka_unit_test(test_a_shutdown_waits_for_what_is_unsent),
