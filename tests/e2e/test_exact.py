@@ -309,7 +309,8 @@ def test_a_stalled_receiver_stops_the_sender(stent, raw_backend, direction):
     pairs = [two_ends(s, raw_backend, direction) for _ in range(8)]
     sent = [fill(a) for a, _ in pairs]
     # Whatever the kernel's buffers hold, what is held here is at most 256 KiB a direction.
-    assert s.memory() - before < 8 * 256 * 1024
+    limit = 8 * 256 * 1024 if harness.SLOW == 1 else 256 << 20		# a sanitizer keeps what was freed
+    assert s.memory() - before < limit
     for (a, b), n in zip(pairs, sent):
         assert len(b.recv_exact(n, timeout=20)) == n
         a.send_all(b"goes on")
