@@ -40,7 +40,7 @@ check() {
 
 # shellcheck disable=SC2317
 shell() {
-	git ls-files | xargs grep -lE '^#! ?/(usr/bin/env |bin/)(ba)?sh|^# shellcheck shell=' | xargs shellcheck -x
+	git ls-files -- ':!*.md' | xargs grep -lE '^#! ?/(usr/bin/env |bin/)(ba)?sh|^# shellcheck shell=' | xargs shellcheck -x
 }
 
 # What is made of templates: bash's completion, and the man pages.

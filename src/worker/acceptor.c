@@ -11,6 +11,7 @@
  * and one line is logged until the queue is empty. Above max_flows a client is
  * reset at once.
  */
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
@@ -140,6 +141,7 @@ acceptor_on_event(evutil_socket_t fd, short what, void *arg)
 		struct address client;
 		int r = spare_fill();
 
+		assert(r <= 0);		/* 0 or -errno: the client's address is set whenever r is a descriptor */
 		if (r == 0)
 			r = socket_accept(fd, &client);
 		if (r == -EAGAIN) {
