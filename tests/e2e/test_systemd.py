@@ -15,6 +15,8 @@ import time
 import harness
 import pytest
 
+pytestmark = pytest.mark.plain
+
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
 
 

@@ -23,7 +23,9 @@ SLOW = ("outlives", "pause", "stalled", "many_flows", "bulk_is_equal")		# these 
 
 def pytest_generate_tests(metafunc):
     slow = any(word in metafunc.function.__name__ for word in SLOW)
-    metafunc.parametrize("legs", ["both"] if slow else tls_ends.LEGS, indirect=True)
+    # One leg is the same code as both: without a sanitizer only.
+    one_leg = [pytest.param(legs, marks=pytest.mark.plain) for legs in tls_ends.LEGS if legs != "both"]
+    metafunc.parametrize("legs", ["both"] if slow else ["both", *one_leg], indirect=True)
 
 
 @pytest.fixture

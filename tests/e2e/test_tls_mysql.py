@@ -17,6 +17,8 @@ from programs import PYTHON
 from servers.mariadb import PASSWORD, USER, Mariadb
 from servers.mysql_like import MysqlLike
 
+pytestmark = pytest.mark.plain
+
 HERE = pathlib.Path(__file__).resolve().parent
 ED25519 = "ed"		# a user
 BOTH = {"heartbeat": "5ms", "backend__heartbeat_in_transaction": "on"}

@@ -16,6 +16,8 @@ import pymysql
 import pytest
 from servers.mysql_sha2 import PASSWORD, MysqlSha2
 
+pytestmark = pytest.mark.plain
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 
