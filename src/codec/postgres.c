@@ -8,7 +8,7 @@
  * (postgres_messages.c). Nothing is copied or held back, except the
  * ReadyForQuery that replies to our own Sync, or an error in its place: its
  * bytes are left out as they arrive. If it turns out not to be ours, they are
- * still in the head, and are sent after all. Where stent ends TLS, the list of
+ * still in the head, and are sent after all. Where stent terminates TLS, the list of
  * login methods is held back too (postgres_scram.c).
  */
 #include <assert.h>

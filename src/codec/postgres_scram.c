@@ -1,5 +1,5 @@
 /*
- * postgres_scram.c - SCRAM with channel binding, where stent ends TLS.
+ * postgres_scram.c - SCRAM with channel binding, where stent terminates TLS.
  *
  * In SCRAM-SHA-256-PLUS the client proves that the certificate it was shown is
  * the server's. So it works through stent only where both legs have TLS and
@@ -113,7 +113,7 @@ emit_refusal(struct pg *pg, struct codec_out *out)
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 
 	codec_emit_copy(out, buf, pg_fatal(buf, sizeof(buf), "28000",
-	    "the server accepts only logins with channel binding (SCRAM-SHA-256-PLUS), and stent ends TLS in between",
+	    "the server accepts only logins with channel binding (SCRAM-SHA-256-PLUS), and stent terminates TLS in between",
 	    "Let the server accept SCRAM-SHA-256 too, or use TLS to stent with the server's own certificate as client.tls_cert."));
 	pg_passthrough(pg, BACKEND, "the client was told that it cannot log in");
 }

@@ -2,7 +2,7 @@
  * postgres_tls.c - how PostgreSQL begins TLS.
  *
  * A client asks by SSLRequest, which is replied to by one byte: S, and TLS
- * begins, or N, and it goes on plainly or asks for something else. It may also
+ * begins, or N, and it goes on without TLS or asks for something else. It may also
  * begin TLS with the first byte ("direct"). GSSENCRequest is refused: stent
  * does not have it. Each is replied to once, as the server does; a second one
  * is the backend's to refuse. What comes then stays unread until the backend,
