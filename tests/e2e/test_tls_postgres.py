@@ -372,9 +372,21 @@ def test_a_wrong_server_is_told_to_the_client(routes, certificates, what, way):
     assert "stent cannot connect to the database server" in text and re.search(cause, text), text
 
 
+@pytest.fixture
+def plain_postgres(postgres):
+    """The server that all tests share; some of them turn its TLS on."""
+    def turn(ssl):
+        postgres.sql(f"alter system set ssl = {ssl}", "select pg_reload_conf()")
+        harness.wait_for(lambda: postgres.value("show ssl") == ssl, what=f"ssl = {ssl}")
+    before = postgres.value("show ssl")
+    turn("off")
+    yield postgres
+    turn(before)
+
+
 @pytest.mark.parametrize("way", ["backend", "both"])
-def test_a_server_without_tls_is_told_to_the_client(stent, postgres, certificates, way):
-    s = Routes(stent, postgres, certificates)(way)
+def test_a_server_without_tls_is_told_to_the_client(stent, plain_postgres, certificates, way):
+    s = Routes(stent, plain_postgres, certificates)(way)
     assert "the server offers no TLS" in failure(session, s, certificates, way)
     assert s.flow_end()["reason"] == "backend-tls"
 

@@ -115,7 +115,7 @@ def test_keys_choose_the_order(three):
                                 ("a", "a age", [1, 2, 3]), (">", "n newest", [3, 2, 1]), ("<", "a age", [1, 2, 3]), ("<", "o route", [2, 3, 1])):
             top.press(key)
             top.wait(re.escape(f"[[{order}]]"))
-            assert top.ids() == ids, key
+            wait_for(lambda ids=ids: top.ids() == ids, what=f"the flows in their order after {key}")
 
 
 def test_a_filter_is_typed_and_cleared(three):
