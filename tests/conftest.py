@@ -4,12 +4,18 @@ import harness
 import pytest
 
 
+# The files that take longest. They begin first: a file runs in one process, and one that began last would be waited for.
+LONGEST = ("test_websocket", "test_redis", "test_rhythm", "test_mysql", "test_http_streams", "test_tls_exact", "test_exact",
+           "test_tls_postgres", "test_page", "test_postgres", "test_tls_streams", "test_demo", "test_testssl")
+
+
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without --long the long tests are left out: not run, not counted, not called skipped."""
+    """The longest files first. Without --long the long tests are left out: not run, not counted, not called skipped."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if config.getoption("--long"):
         return
     long = [item for item in items if item.get_closest_marker("long")]

@@ -10,7 +10,7 @@
 all_stages="unit e2e asan tsan fuzz lab docker"
 results=$PWD/build-results
 pytest_args=()
-at_once=5	# tests mostly wait, for timers and for other programs
+at_once=6	# tests mostly wait, for timers and for other programs
 
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
