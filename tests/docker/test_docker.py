@@ -82,7 +82,7 @@ def health(engine, name):
 
 
 def test_image_is_small_and_bare(engine):
-    assert int(engine.inspect(IMAGE, "{{.Size}}")) < 4 * MEBIBYTE
+    assert int(engine.inspect(IMAGE, "{{.Size}}")) < 8 * MEBIBYTE	# OpenSSL and the CA certificates are most of it
     config = json.loads(engine.inspect(IMAGE, "{{json .Config}}"))
     assert config["User"] == "65534:65534"
     assert config["Entrypoint"] == ["/stent"] and config["Cmd"] == ["run"]
