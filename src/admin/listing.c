@@ -104,12 +104,14 @@ compare(const void *a, const void *b, void *arg)
 	const struct order *order = arg;
 	const uint64_t x = order->of != NULL ? order->of(f) : 0, y = order->of != NULL ? order->of(g) : 0;
 	const int by_name = order->of == NULL ? strcmp(f->route->name, g->route->name) : 0;
+	int by_id;
 
 	if (by_name != 0)
 		return by_name;
 	if (x != y)
 		return x < y ? 1 : -1;
-	return f->id < g->id ? -1 : f->id > g->id;
+	by_id = f->id < g->id ? -1 : f->id > g->id;
+	return order->of == newness_of ? -by_id : by_id;	/* of the same millisecond: the later one is the newer */
 }
 
 int
