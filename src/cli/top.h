@@ -29,8 +29,8 @@ struct top {
 	char selected_text[128];
 	bool is_stale;		/* keys have changed what is selected, and the screen has not found it yet */
 	bool follows;		/* the flow stays selected, wherever it goes */
-	json_int_t doomed;	/* the flow that the question is about */
-	char doomed_text[128];
+	json_int_t asked;	/* the flow that the question is about */
+	char asked_text[128];
 	char message[CONTROL_WHY_MAX];	/* until the next key */
 	json_int_t pid;		/* of the stent that answered last; 0: none yet */
 	bool is_gone;		/* it does not answer */

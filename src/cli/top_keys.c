@@ -91,10 +91,10 @@ kill_flow(struct top *t)
 	char request[64], why[CONTROL_WHY_MAX];
 	json_t *j;
 
-	snprintf(request, sizeof(request), "kill %lld", (long long)t->doomed);
+	snprintf(request, sizeof(request), "kill %lld", (long long)t->asked);
 	j = control_client_try(t->path, request, why);
 	if (j != NULL)
-		snprintf(t->message, sizeof(t->message), "flow %lld is ended", (long long)t->doomed);
+		snprintf(t->message, sizeof(t->message), "flow %lld is ended", (long long)t->asked);
 	else
 		snprintf(t->message, sizeof(t->message), "%s", figure_harmless(why));
 	json_decref(j);
@@ -128,8 +128,8 @@ choose(struct top *t, char key)
 	} else if ((key == 'f' || key == 'F') && t->selected != 0) {
 		t->follows = !t->follows;
 	} else if (key == 'k' && t->selected != 0) {
-		t->doomed = t->selected;
-		memcpy(t->doomed_text, t->selected_text, sizeof(t->doomed_text));
+		t->asked = t->selected;
+		memcpy(t->asked_text, t->selected_text, sizeof(t->asked_text));
 		t->mode = TOP_KILL;
 	} else if (key == ESCAPE) {
 		t->filter[0] = '\0';

@@ -203,7 +203,7 @@ print_bottom(const struct top *t, FILE *out)
 {
 	switch (t->mode) {
 	case TOP_KILL:
-		fprintf(out, "\033[7mend flow %lld (%s)? y/n\033[0m", (long long)t->doomed, t->doomed_text);
+		fprintf(out, "\033[7mend flow %lld (%s)? y/n\033[0m", (long long)t->asked, t->asked_text);
 		break;
 	case TOP_FILTER:
 		fprintf(out, "filter: %s\033[7m \033[0m  Enter keeps it, Esc clears it", t->filter);
