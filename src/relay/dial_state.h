@@ -1,0 +1,87 @@
+/* dial_state.h - what connecting a flow consists of, for the files of the dial: dial.c, attempts.c, targets.c. */
+#ifndef STENT_RELAY_DIAL_STATE_H
+#define STENT_RELAY_DIAL_STATE_H
+
+#include <event2/event_struct.h>
+#include <sys/queue.h>
+
+#include "relay/dial.h"
+#include "relay/shared.h"
+#include "stent/resolve.h"
+
+#define NEXT_ADDRESS_US (250 * US_PER_MS)	/* RFC 8305's Connection Attempt Delay */
+
+/* An address of a backend. */
+struct target {
+	struct sockaddr_storage at;
+	struct address address;
+	size_t backend;			/* of the route's list */
+};
+
+struct deferred {
+	STAILQ_ENTRY(deferred) link;
+	struct target target;
+};
+
+/* A connection under way. */
+struct attempt {
+	TAILQ_ENTRY(attempt) link;	/* of the parallel ones */
+	struct event ev;
+	struct flow *flow;
+	struct target target;
+	int64_t began_us;
+};
+
+struct dial {
+	size_t backend;			/* whose addresses are tried */
+	struct host_addresses *found;	/* its addresses; NULL: not known yet */
+	size_t next;			/* index into found */
+	STAILQ_HEAD(, deferred) deferred;	/* failed recently: tried after all others */
+	size_t n_deferred;
+	struct lookup *lookup;		/* under way; NULL: none */
+	struct attempt own;		/* on the flow's own leg; under way while that has a socket */
+	TAILQ_HEAD(, attempt) parallel;
+	size_t n_parallel;
+	uint64_t failed;		/* a set of backends, by index, of which an address failed */
+	bool is_last_of_backend;	/* of the newest attempt: the next one is to another backend */
+	int64_t deadline_us;		/* connect_timeout */
+	int64_t next_us;		/* then continue without the lookup, or with a parallel attempt */
+	enum close_reason last;		/* why the last one failed */
+	struct preface *preface;	/* owned; NULL: none */
+};
+
+inline uint64_t
+backend_bit(size_t backend)
+{
+	return backend < 64 ? UINT64_C(1) << backend : 0;
+}
+
+inline const struct endpoint *
+dial_backend(const struct flow *f)
+{
+	return &f->route->backend[f->dial->backend];
+}
+
+/* dial.c */
+void dial_on_parallel(evutil_socket_t fd, short what, void *arg);
+void dial_on_looked_up(void *arg, const struct host_addresses *list);
+
+/* attempts.c */
+bool attempt_start(struct flow *f, struct target *t);	/* false: it failed immediately */
+void attempt_failed(struct flow *f, const struct attempt *a, int err);	/* err: an errno */
+void attempt_free(struct dial *d, struct attempt *a);	/* of the parallel ones */
+void attempts_drop_own(struct flow *f);
+bool attempts_have_own(struct flow *f);
+bool attempts_have_any(struct flow *f);
+void attempts_time_out(struct flow *f);		/* ends all */
+void dial_note_failure(struct flow *f, const struct endpoint *backend, enum close_reason reason, const char *what);
+
+/* targets.c */
+enum have { HAVE_ADDRESSES, HAVE_TO_WAIT, HAVE_NONE, HAVE_DENIED };
+
+enum have targets_next(struct flow *f, struct target *t);	/* the address to try next */
+int targets_set_found(struct dial *d, const struct sockaddr_storage *at, size_t n);	/* 0 or -ENOMEM */
+void targets_free_deferred(struct dial *d);	/* the first one */
+void dial_set_next(struct flow *f);		/* when the next is tried if the one that begins now has not failed by then */
+
+#endif

@@ -1,0 +1,219 @@
+/*
+ * targets.c - which address a dial tries next, and when.
+ *
+ * The backends of a route are tried in order, and all addresses of each, with
+ * families alternating (RFC 8305). One that timed out lately is deferred.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "relay/dial_state.h"
+#include "stent/log.h"
+#include "stent/socket.h"
+
+void
+targets_free_deferred(struct dial *d)
+{
+	struct deferred *p = STAILQ_FIRST(&d->deferred);
+
+	STAILQ_REMOVE_HEAD(&d->deferred, link);
+	d->n_deferred--;
+	free(p);
+}
+/* An even share of the time that is left, for the current attempt. */
+static int64_t
+share_us(const struct flow *f, int64_t now_us)
+{
+	const struct dial *d = f->dial;
+	size_t others = d->n_deferred;
+
+	assert(d->found == NULL || d->next <= d->found->n);
+
+	if (d->backend < f->route->n_backend)
+		others += f->route->n_backend - d->backend - 1;
+	if (d->found != NULL)
+		others += d->found->n - d->next;	/* next is past the one being tried */
+	return (d->deadline_us - now_us) / (int64_t)(others + 1);
+}
+
+/* Sets when the next is tried if the one that begins now has not failed by then. */
+void
+dial_set_next(struct flow *f)
+{
+	struct dial *d = f->dial;
+	const int64_t now_us = clock_us(), share = share_us(f, now_us);
+	int64_t wait = share;
+
+	d->is_last_of_backend = d->lookup == NULL && (d->found == NULL || d->next == d->found->n);
+	if (d->lookup == NULL && !d->is_last_of_backend)
+		wait = NEXT_ADDRESS_US;
+	else if (d->lookup == NULL && f->route->failover_after_ms > 0)
+		wait = f->route->failover_after_ms * US_PER_MS;
+	if (d->backend >= f->route->n_backend - 1 && d->is_last_of_backend && d->n_deferred == 0)
+		wait = share;		/* nothing else is left to try */
+	d->next_us = now_us + (wait < share ? wait : share);
+	flow_wake_at(f, d->next_us);
+}
+
+/* Alternates the families, beginning with that of the first address; within each the order is kept (RFC 8305, 4). */
+static void
+alternate_families(struct sockaddr_storage *to, const struct sockaddr_storage *from, size_t n)
+{
+	sa_family_t family = n > 0 ? from[0].ss_family : 0;
+	size_t at[2] = { 0, 0 };
+
+	for (size_t k = 0; k < n; k++) {
+		const size_t turn = k % 2;
+		size_t *i = &at[turn];
+
+		while (*i < n && (from[*i].ss_family == family) != (turn == 0))
+			++*i;
+		if (*i == n) {		/* none of that family is left */
+			i = &at[!turn];
+			while ((from[*i].ss_family == family) != (turn != 0))
+				++*i;
+		}
+		to[k] = from[(*i)++];
+	}
+}
+
+int
+targets_set_found(struct dial *d, const struct sockaddr_storage *at, size_t n)
+{
+	free(d->found);
+	d->found = malloc(sizeof(*d->found) + n * sizeof(*at));
+	if (d->found == NULL) {
+		d->last = REASON_MEMORY;
+		return -ENOMEM;
+	}
+	d->found->n = n;
+	alternate_families(d->found->at, at, n);
+	d->next = 0;
+	return 0;
+}
+
+static void
+set_port(struct sockaddr_storage *ss, uint16_t port)
+{
+	if (ss->ss_family == AF_INET6)
+		((struct sockaddr_in6 *)ss)->sin6_port = htons(port);
+	else if (ss->ss_family == AF_INET)
+		((struct sockaddr_in *)ss)->sin_port = htons(port);
+}
+
+/* A redirected flow's original destination. -ELOOP: it is our own listener, to which the flow would return forever. */
+static int
+find_original(struct flow *f, struct sockaddr_storage *ret)
+{
+	const int fd = leg_of(f, CLIENT)->transport.fd;
+	struct sockaddr_storage own;
+	struct address a, b;
+	socklen_t len = sizeof(own);
+	int r = socket_original_destination(fd, ret, &len);
+
+	if (r != 0)
+		return r;
+	len = sizeof(own);
+	if (getsockname(fd, (struct sockaddr *)&own, &len) != 0)
+		return -errno;
+	a = address_from_sockaddr((struct sockaddr *)ret);
+	b = address_from_sockaddr((struct sockaddr *)&own);
+	return memcmp(&a, &b, sizeof(a)) == 0 ? -ELOOP : 0;
+}
+
+static void
+note_denied(const struct flow *f, const char *why)
+{
+	if (relay_log_once(f, why))
+		log_say(LEVEL_WARN, "route %s: %s (logged once per route)", f->route->name, why);
+}
+
+/* Finds the addresses of the backend being tried. */
+static enum have
+find_addresses(struct flow *f)
+{
+	struct dial *d = f->dial;
+	const struct endpoint *ep = dial_backend(f);
+	const struct host_addresses *known;
+	struct sockaddr_storage one;
+	int r = 0;
+
+	if (ep->kind == ENDPOINT_NAME) {
+		known = resolver_known(f->relay->resolver, ep->host, f->route->dns_ttl_ms);
+		if (known != NULL)
+			return targets_set_found(d, known->at, known->n) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
+		assert(d->lookup == NULL);
+		d->lookup = resolver_lookup(f->relay->resolver, ep->host, dial_on_looked_up, f);
+		if (d->lookup == NULL)
+			d->last = REASON_MEMORY;
+		return d->lookup != NULL ? HAVE_TO_WAIT : HAVE_NONE;
+	}
+	if (ep->kind == ENDPOINT_ORIGINAL)
+		r = find_original(f, &one);
+	else
+		one = ep->addr;
+	if (r != 0) {
+		note_denied(f, r == -ELOOP
+		    ? "a client connected to the listener itself: backend = original takes redirected flows only"
+		    : "the client's flow was not redirected: no original destination");
+		return HAVE_DENIED;
+	}
+	return targets_set_found(d, &one, 1) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
+}
+
+static bool
+deferred(struct dial *d, const struct target *t)
+{
+	struct deferred *p = malloc(sizeof(*p));
+
+	if (p == NULL)
+		return false;		/* the caller tries it now instead */
+	p->target = *t;
+	STAILQ_INSERT_TAIL(&d->deferred, p, link);
+	d->n_deferred++;
+	return true;
+}
+
+static void
+take_address(struct flow *f, struct target *t)
+{
+	struct dial *d = f->dial;
+	const struct endpoint *ep = dial_backend(f);
+
+	assert(d->next < d->found->n);
+	t->at = d->found->at[d->next++];
+	if (ep->kind == ENDPOINT_NAME)
+		set_port(&t->at, ep->port);
+	t->address = address_from_sockaddr((struct sockaddr *)&t->at);
+	t->backend = d->backend;
+}
+
+/* The address to try next. */
+enum have
+targets_next(struct flow *f, struct target *t)
+{
+	struct dial *d = f->dial;
+
+	while (d->backend < f->route->n_backend) {
+		const enum have have = d->found == NULL ? find_addresses(f) : HAVE_ADDRESSES;
+
+		if (have == HAVE_TO_WAIT || have == HAVE_DENIED)
+			return have;
+		while (have == HAVE_ADDRESSES && d->next < d->found->n) {
+			take_address(f, t);
+			if (!failed_lately(&f->relay->failed, &t->address, clock_us()) || !deferred(d, t))
+				return HAVE_ADDRESSES;
+		}
+		free(d->found);
+		d->found = NULL;
+		d->backend++;
+	}
+	if (d->n_deferred == 0)
+		return HAVE_NONE;
+	*t = STAILQ_FIRST(&d->deferred)->target;
+	targets_free_deferred(d);
+	return HAVE_ADDRESSES;
+}
