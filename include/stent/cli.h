@@ -9,8 +9,6 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define CLI_CONFIG_PATH "/etc/stent.ini"	/* where -c is not given */
-
 /* What a command returns: its exit status. */
 enum cli_status {
 	CLI_DONE = 0,

@@ -17,6 +17,8 @@
 #include "stent/side.h"
 #include "stent/tls.h"
 
+#define CONFIG_PATH "/etc/stent.ini"	/* where no file is named */
+#define CONFIG_ENV "STENT_CONFIG"	/* the environment variable that may hold the text of the file */
 #define CONFIG_CONTROL_PATH "/run/stent/control.sock"	/* the default of control */
 #define CONFIG_WORKERS_MAX 256
 
@@ -69,7 +71,8 @@ struct route {
  */
 struct config {
 	unsigned holders;
-	char *path;			/* NULL: not from a file */
+	char *path;			/* of the file; CONFIG_ENV; NULL: neither */
+	bool is_environment;		/* they are the text of CONFIG_ENV */
 	int workers;			/* threads that relay, >= 1 */
 	struct log_settings log;
 	char *control;			/* path; NULL: off */
@@ -91,7 +94,7 @@ struct config {
 };
 
 /*
- * Reads a file. On success returns 0 and *ret is held by the caller (config_release()).
+ * Reads a file. path NULL: the text in CONFIG_ENV if that is set, else CONFIG_PATH. On success returns 0 and *ret is held by the caller (config_release()).
  * Otherwise every error has been written to `errors` as "FILE:LINE: what", one per
  * line, and -EINVAL (the file is wrong) or -errno (cannot be read) is returned.
  */

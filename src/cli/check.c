@@ -5,7 +5,7 @@
 int
 cli_check(int argc, char **argv)
 {
-	struct cli_values values = { .config = CLI_CONFIG_PATH };
+	struct cli_values values = { 0 };
 	struct config *config;
 
 	if (cli_options(argc, argv, 0, &values) < 0)

@@ -9,11 +9,12 @@
 #include <string.h>
 
 #include "stent/cli.h"
+#include "stent/config.h"
 #include "stent/nearest.h"
 
 #define FLAG(n, field, text) { .name = n, .offset = offsetof(struct cli_values, field), .help = text }
 #define CONFIG(text) { .name = "--config", .alias = "-c", .value = "FILE", \
-	.offset = offsetof(struct cli_values, config), .help = text " (default " CLI_CONFIG_PATH ")" }
+	.offset = offsetof(struct cli_values, config), .help = text " (default $" CONFIG_ENV " or " CONFIG_PATH ")" }
 /* Of the commands that talk to a running stent. */
 #define WHERE CONFIG("read the path of the control socket from this settings file"), \
 	{ .name = "--control", .value = "PATH", .offset = offsetof(struct cli_values, control), \

@@ -69,7 +69,7 @@ control_client_path(const char *command, const struct cli_values *where)
 {
 	if (where->control != NULL)
 		return strdup(where->control);
-	return where->config != NULL ? from_named_file(command, where->config) : path_in(CLI_CONFIG_PATH);
+	return where->config != NULL ? from_named_file(command, where->config) : path_in(NULL);
 }
 
 /* --- the exchange --- */

@@ -199,7 +199,7 @@ relay_until_stopped(struct config *config)
 int
 cli_run(int argc, char **argv)
 {
-	struct cli_values values = { .config = CLI_CONFIG_PATH };
+	struct cli_values values = { 0 };
 	struct config *config;
 
 	if (cli_options(argc, argv, 0, &values) < 0 || config_read(&config, values.config, stderr) != 0)

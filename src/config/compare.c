@@ -38,6 +38,12 @@ is_same(const char *a, const char *b)
 	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
+static const char *
+secret_of(const struct key *k, const void *base)
+{
+	return *(char **)key_field(k, (void *)(uintptr_t)base, CLIENT);
+}
+
 static int
 compare_key(const struct comparison *c, const char *route, const struct key *k, int side, const void *from, const void *to)
 {
@@ -47,7 +53,7 @@ compare_key(const struct comparison *c, const char *route, const struct key *k, 
 
 	if (r == 0)
 		r = value_text(k, to, s, &b);
-	if (r == 0 && !is_same(a, b))
+	if (r == 0 && (k->type->is_secret ? !is_same(secret_of(k, from), secret_of(k, to)) : !is_same(a, b)))
 		c->visit(&(struct config_change){ route, key_text(k, side, name), a, b, k->needs_restart }, c->arg);
 	free(a);
 	free(b);

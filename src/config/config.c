@@ -165,6 +165,7 @@ set_all(struct config *c, const struct parsed *d)
 
 	if (d->errors.words == NULL && r == 0) {
 		c->path = strdup(d->errors.path);
+		c->is_environment = d->is_environment;
 		r = c->path != NULL ? 0 : -ENOMEM;
 	}
 	c->routes = calloc(d->n + 1, sizeof(*c->routes));
@@ -219,18 +220,56 @@ config_make(struct config **ret, struct parsed *d, FILE *errors)
 	return 0;
 }
 
+/* A path in STENT_CONFIG is a mistake that is easily made. */
+static bool
+is_path(const char *text)
+{
+	return strpbrk(text, "\n[=") == NULL;
+}
+
+static int
+open_source(FILE **ret, struct parsed *d, const char *path, FILE *errors)
+{
+	const char *text = path == NULL ? getenv(CONFIG_ENV) : NULL;
+	char why[160];
+	int err;
+
+	if (text != NULL && *text != '\0') {
+		d->is_environment = true;
+		d->errors.path = CONFIG_ENV;
+		if (is_path(text)) {
+			print_of_file(CONFIG_ENV, "holds no settings; it is the text of a settings file, not its path: name a file with -c", errors);
+			return -EINVAL;
+		}
+		*ret = fmemopen((char *)(uintptr_t)text, strlen(text), "r");
+		return *ret != NULL ? 0 : -ENOMEM;
+	}
+	d->errors.path = path != NULL ? path : CONFIG_PATH;
+	*ret = fopen(d->errors.path, "re");
+	if (*ret != NULL)
+		return 0;
+	err = errno;
+	snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(err));
+	print_of_file(d->errors.path, why, errors);
+	return -err;
+}
+
 int
 config_read(struct config **ret, const char *path, FILE *errors)
 {
-	struct parsed d = { .errors.path = path };
-	int r = parsed_read(&d, path);
+	struct parsed d = { 0 };
+	FILE *file;
 	char why[160];
+	int r = open_source(&file, &d, path, errors);
 
-	if (r < 0) {
-		snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(-r));
-		print_of_file(path, why, errors);
-		parsed_clear(&d);
+	if (r < 0)
 		return r;
-	}
-	return config_make(ret, &d, errors);
+	r = parsed_read(&d, file);
+	fclose(file);
+	if (r == 0)
+		return config_make(ret, &d, errors);
+	snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(-r));
+	print_of_file(d.errors.path, why, errors);
+	parsed_clear(&d);
+	return r;
 }

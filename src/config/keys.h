@@ -42,6 +42,7 @@ struct type {
 	int (*parse)(const struct key *k, void *field, const char *text, const struct spot *spot);
 	void (*print)(const struct key *k, const void *field, FILE *out);
 	bool (*is_unset)(const void *field);	/* NULL: it always has a value */
+	bool is_secret;		/* a char *: never printed, and @FILE is read; see expand.h */
 };
 
 struct word {

@@ -11,8 +11,8 @@
 /* Reads a value and discards it: 0, -EINVAL (the spot has the error) or -ENOMEM. */
 int value_check(const struct key *k, const char *text, const struct spot *spot);
 
-/* Reads a file. 0, -errno when it cannot be read, -ENOMEM. */
-int parsed_read(struct parsed *d, const char *path);
+/* Reads a file, which is the caller's. 0, -errno when it cannot be read, -ENOMEM. */
+int parsed_read(struct parsed *d, FILE *file);
 
 /* Resolves every auto and checks what needs the whole file. Errors go to d->errors. */
 void resolve_routes(struct config *c, struct parsed *d);

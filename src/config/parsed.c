@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/expand.h"
 #include "config/parsed.h"
 #include "config/make.h"
 #include "stent/nearest.h"
@@ -181,7 +182,7 @@ parsed_put(struct parsed *d, struct section *s, const struct key *k, int side, c
 {
 	const struct spot spot = { .errors = &d->errors, .line = line, .name = name };
 	const struct entry *first = find_entry(s, k, side);
-	char place[PLACE_MAX];
+	char place[PLACE_MAX], *expanded = NULL;
 	int r;
 
 	assert(side == -1 || (k->scope == SCOPE_LEG && key_has_leg(k, (enum side)side)));
@@ -189,10 +190,14 @@ parsed_put(struct parsed *d, struct section *s, const struct key *k, int side, c
 	if (first != NULL && !first->is_guess)
 		errors_add(&d->errors, line, "duplicate %s %s (first at %s); remove one of them",
 		    d->errors.words != NULL ? "option" : "key", name, errors_place(&d->errors, first->line, place));
-	r = check_value(k, text, &spot);
-	return r == -ENOMEM ? r : keep(s, (struct entry){
-		.key = k, .side = side, .line = line, .is_good = r == 0,
-	}, name, text);
+	r = expand_value(&expanded, k, text, &spot);
+	if (r == 0)
+		r = check_value(k, expanded, &spot);
+	if (r != -ENOMEM)
+		r = keep(s, (struct entry){ .key = k, .side = side, .line = line, .is_good = r == 0 }, name,
+		    expanded != NULL ? expanded : text);
+	free(expanded);
+	return r;
 }
 
 /* A key that is unknown here: one of another section, or near to one of this. */

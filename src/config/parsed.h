@@ -40,6 +40,7 @@ struct parsed {
 	size_t single[2];	/* index + 1 of [stent] and of [defaults]; 0: not there */
 	int last_line;
 	bool is_spoiled;	/* a line before any section could not be read */
+	bool is_environment;	/* they are the text of CONFIG_ENV */
 };
 
 /*

@@ -20,6 +20,8 @@ print_value(const struct key *k, void *base, int side, FILE *out)
 
 	if (k->type->is_unset != NULL && k->type->is_unset(field))
 		return;
+	if (k->type->is_secret && *(char *const *)field != NULL)
+		putc(';', out);		/* so that what is printed reads back */
 	fprintf(out, "%s = ", key_text(k, side, name));
 	k->type->print(k, field, out);
 	putc('\n', out);
@@ -67,7 +69,10 @@ static const struct chapter {
 #define N_CHAPTERS (sizeof(chapters) / sizeof(chapters[0]))
 
 static const char syntax_text[] = "A DURATION is a number and a unit: ms, s, m, h or d (500ms, 25s, 1.5h); 0 needs none. A comment "
-    "begins with ; or #, after a value with a space and ;. A path may be quoted, with the escapes of heartbeat_send.";
+    "begins with ; or #, after a value with a space and ;. A path may be quoted, with the escapes of heartbeat_send. In every value, ${NAME} is replaced by "
+    "that environment variable, ${NAME:-DEFAULT} by DEFAULT if it is unset or empty; $${ stands for ${. A secret (TOKEN) may be written as @FILE: "
+    "the one line in that file. Without a file named by -c, the settings are the text in the environment variable STENT_CONFIG, if it is set, else those in "
+    "/etc/stent.ini.";
 
 /* Words of a text, broken at WIDTH. */
 static void

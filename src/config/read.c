@@ -217,19 +217,16 @@ on_pair(void *user, const char *section, const char *name, const char *value)
 }
 
 int
-parsed_read(struct parsed *d, const char *path)
+parsed_read(struct parsed *d, FILE *file)
 {
-	struct source s = { .file = fopen(path, "re"), .parsed = d };
+	struct source s = { .file = file, .parsed = d };
 	int line;
 
-	if (s.file == NULL)
-		return -errno;
 #ifdef HAVE_INI_MAX_LINE
 	ini_max_line = LINE_MAX_WANTED;
 #endif
 	errno = 0;
 	line = ini_parse_stream(next_line, &s, on_pair, &s);
-	fclose(s.file);
 	if (s.failed != 0)
 		return s.failed;
 	if (line != 0)

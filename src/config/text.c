@@ -173,7 +173,15 @@ parse_token(const struct key *k, void *field, const char *text, const struct spo
 	return set_text(field, text);
 }
 
-const struct type type_token = { .form = "TOKEN", .parse = parse_token, .print = print_text };
+/* What is printed may end up in a log. */
+static void
+print_secret(const struct key *k, const void *field, FILE *out)
+{
+	(void)k;
+	fputs(*(char *const *)field != NULL ? "(set, not shown)" : "off", out);
+}
+
+const struct type type_token = { .form = "TOKEN | @FILE", .parse = parse_token, .print = print_secret, .is_secret = true };
 
 static int
 check_host(const char *name, const struct spot *spot)

@@ -40,7 +40,7 @@ read_again(const struct server *s, struct config **ret, FILE *errors)
 		fputs("this stent was started by `stent relay`: there is no settings file to read again\n", errors);
 		return -ENOENT;
 	}
-	r = config_read(ret, path, errors);
+	r = config_read(ret, s->config->is_environment ? NULL : path, errors);
 	if (r == -EACCES)
 		fprintf(errors, "stent runs as user %u now, which must be able to read its settings and the directories above them\n",
 		    (unsigned)geteuid());

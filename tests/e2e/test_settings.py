@@ -365,7 +365,7 @@ GOOD = {
         "heartbeat_in_transaction = on\n" + ROUTE + "[route s]\nlisten = 127.0.0.1:3\nbackend = a:1\nheartbeat = off\n"
         "client.heartbeat_timeout = 3s\n[route t]\nlisten = 127.0.0.1:4\nbackend = a:1\nprotocol = redis\n",
     "process": "[stent]\nworkers = 256\nlog = file:/tmp/a b.log\nlog_format = json\nlog_level = error\ncontrol = off\n"
-        "admin = :1\nadmin_token = 0123456789abcdef\nuser = root\nmax_flows = 10\ndrain_timeout = 0\n[route r]\nlisten = :2\nbackend = a:2\n",
+        "admin = 127.0.0.1:1\nuser = root\nmax_flows = 10\ndrain_timeout = 0\n[route r]\nlisten = :2\nbackend = a:2\n",
     "defaults": "[route a]\nlisten = :1\n[defaults]\nbackend = a:1\nheartbeat = 3s\nheartbeat_kind = ping\n"
         "heartbeat_send = x\\n\nheartbeat_in_transaction = on\nheartbeat_text = :x\\n\nheartbeat_at_start = on\n[route b]\nlisten = :2\nurgent = on\n",
 }
