@@ -110,6 +110,7 @@ struct codec_close_info {
 	enum side dead;
 	const char *reason;	/* the close reason: "backend-user-timeout" */
 	int64_t idle_ms;	/* since the last bytes from that side */
+	bool at_rest;		/* nobody is dead, and rest() says that the flow may end here: an orderly end */
 };
 
 /* What the two sides have agreed on in their protocol, such as MQTT's keep-alive. Milliseconds; 0: nothing. */
@@ -122,6 +123,13 @@ struct codec_limits {
 struct codec_tls {
 	bool leg[2];
 	bool same_certificate;	/* the client was shown the certificate that the backend has shown */
+};
+
+/* For rest(): may the flow end here without anything being cut or lost? */
+enum codec_rest {
+	REST_NONE,	/* inside a message, or a reply, statement or transaction is outstanding */
+	REST_UNSURE,	/* between messages as far as is known: only after some silence */
+	REST_SURE,	/* yes */
 };
 
 /* Which settings apply to a protocol. */
@@ -253,6 +261,9 @@ struct codec {
 	 * send would make a partial message look complete. NULL: never.
 	 */
 	bool (*ends_at_fin)(const void *state, enum side to);
+
+	/* May the flow end here? NULL: not known, as REST_UNSURE. */
+	enum codec_rest (*rest)(const void *state);
 
 	/*
 	 * Writes the protocol's close message to side `to`, the surviving peer.

@@ -540,14 +540,57 @@ heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC
 	return 1;
 }
 
+/* A stream of events stands between two of them; its request has been sent whole. */
+static bool
+is_between_events(const struct http *h)
+{
+	const struct exchange *x = &h->exchange;
+	const struct http_body *b = &x->body[BACKEND];
+	const enum http_place place = http_events_place(&x->events);
+
+	return is_in_events(h) && x->part[CLIENT] == PART_START && (place == PLACE_START || place == PLACE_BETWEEN_EVENTS) &&
+	    (http_body_ends_at_fin(b) || (http_body_at_chunk(b) && !b->promised));
+}
+
+static enum codec_rest
+rest(const void *state)
+{
+	const struct http *h = state;
+	const struct exchange *x = &h->exchange;
+
+	if (h->passthrough != NULL || h->is_blind[CLIENT] || h->is_blind[BACKEND])
+		return REST_UNSURE;
+	if (h->is_websocket)
+		return ws_is_at_rest(&h->ws) ? REST_SURE : REST_NONE;
+	if (is_between_events(h))
+		return REST_SURE;
+	if (x->is_open || x->part[CLIENT] != PART_START || x->part[BACKEND] != PART_START || x->prefix > 0)
+		return REST_NONE;
+	return REST_SURE;
+}
+
+/* At rest, a stream of events in chunks gets its last chunk. In other cases it must not look complete. */
+static size_t
+last_chunk(const struct http *h, enum side to, const struct codec_close_info *info, uint8_t *buf)
+{
+	static const char text[] = "0\r\n\r\n";
+
+	if (to != CLIENT || !info->at_rest || !is_in_events(h) || http_body_ends_at_fin(&h->exchange.body[BACKEND]))
+		return 0;
+	memcpy(buf, text, sizeof(text) - 1);
+	return sizeof(text) - 1;
+}
+
 static size_t
 close_message(void *state, enum side to, const struct codec_close_info *info,
     uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	struct http *h = state;
 
-	if (!h->is_websocket || h->passthrough != NULL)
+	if (h->passthrough != NULL)
 		return 0;
+	if (!h->is_websocket)
+		return last_chunk(h, to, info, buf);
 	return ws_close_message(&h->ws, to, info, buf);
 }
 
@@ -597,6 +640,7 @@ actual(const void *state)
 	.actual = actual, \
 	.is_early = is_early, \
 	.ends_at_fin = ends_at_fin, \
+	.rest = rest, \
 	.close_message = close_message, \
 }
 
@@ -627,5 +671,6 @@ const struct codec codec_websocket = {
 	.awaits_reply = awaits_reply,
 	.is_early = is_early,
 	.ends_at_fin = ends_at_fin,
+	.rest = rest,
 	.close_message = close_message,
 };

@@ -184,6 +184,8 @@ const char *ws_why_none(const struct ws *ws, enum side to);
 bool ws_in_message(const struct ws *ws, enum side to);	/* or between two of its frames */
 /* A pong for a ping of ours is due from that side: not after a Close, nor while the application's own ping comes first. */
 bool ws_awaits_reply(const struct ws *ws, enum side by);
+/* Both directions are between two messages, and neither is closing. */
+bool ws_is_at_rest(const struct ws *ws);
 bool ws_sent_close(const struct ws *ws, enum side from);
 size_t ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX]);
 size_t ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *info,

@@ -223,6 +223,15 @@ line_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[
 	return send->len;
 }
 
+/* Between lines; whether a reply is outstanding is not known. */
+static enum codec_rest
+line_rest(const void *state)
+{
+	const struct line *l = state;
+
+	return !l->is_tls && (l->stream[CLIENT].inside || l->stream[BACKEND].inside) ? REST_NONE : REST_UNSURE;
+}
+
 const struct codec codec_line = {
 	.name = "line",
 	.traits = CODEC_TAKES_TEXTS,
@@ -238,4 +247,5 @@ const struct codec codec_line = {
 	.may_heartbeat = line_may_heartbeat,
 	.why_none = line_why_none,
 	.heartbeat = line_heartbeat,
+	.rest = line_rest,
 };

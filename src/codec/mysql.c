@@ -404,6 +404,33 @@ quit(const struct mysql *s, uint8_t *buf)
 	return sizeof(com_quit);
 }
 
+/* Outside a statement and a transaction, and with no locks, which the end of the session would release. */
+static enum codec_rest
+mysql_rest(const void *state)
+{
+	const struct mysql *s = state;
+	const bool between = s->holding || s->swallowing || mysql_packet_boundary(&s->packet[BACKEND]);
+
+	if (s->passthrough != NULL)
+		return REST_UNSURE;
+	if (!takes_commands(s) || !mysql_is_idle(s) || !between || s->in_transaction || mysql_holds_locks(s))
+		return REST_NONE;
+	return REST_SURE;
+}
+
+/*
+ * An ERR packet as the first of an exchange, with the number 0: what MySQL and MariaDB send to an idle client that they
+ * end (shutdown, KILL, wait_timeout). The client finds it when it sends its next command.
+ */
+static size_t
+shutdown_error(uint8_t *buf, const struct codec_close_info *info)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "Connection closed by stent (%s)", info->reason);
+	return mysql_error(buf, CODEC_CLOSE_MESSAGE_MAX, 0, ER_SERVER_SHUTDOWN, "08S01", text);
+}
+
 /*
  * An ERR packet as the reply to the oldest open command, or as the end of its
  * rows. Client libraries refuse their own numbers (2013, "lost connection") from
@@ -422,6 +449,8 @@ mysql_close_message(void *state, enum side to, const struct codec_close_info *in
 		return to == CLIENT ? mysql_login_error(s, buf) : 0;
 	if (to == BACKEND)
 		return quit(s, buf);
+	if (info->at_rest)
+		return s->passthrough == NULL ? shutdown_error(buf, info) : 0;
 	if (s->passthrough != NULL || s->phase != PHASE_COMMANDS || s->auth || s->infile ||
 	    mysql_is_idle(s) || !between || (s->reply != REPLY_FIRST && s->reply != REPLY_ROWS))
 		return 0;
@@ -469,5 +498,6 @@ const struct codec codec_mysql = {
 	.why_none = mysql_why_none,
 	.said_goodbye = mysql_said_goodbye,
 	.heartbeat = mysql_heartbeat,
+	.rest = mysql_rest,
 	.close_message = mysql_close_message,
 };

@@ -260,6 +260,7 @@ const struct codec codec_postgres = {
 	.why_none = pg_why_none,
 	.said_goodbye = pg_said_goodbye,
 	.heartbeat = pg_heartbeat,
+	.rest = pg_rest,
 	.close_message = pg_close_message,
 	.cancel = pg_cancel,
 };

@@ -236,6 +236,7 @@ unsigned pg_may_heartbeat(const void *state, enum side to);
 const char *pg_why_none(const void *state, enum side to);
 bool pg_said_goodbye(const void *state, enum side from);
 size_t pg_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t *buf);
+enum codec_rest pg_rest(const void *state);
 size_t pg_close_message(void *state, enum side to, const struct codec_close_info *info, uint8_t *buf);
 size_t pg_cancel(const void *state, uint8_t *buf);
 

@@ -158,6 +158,27 @@ pg_said_goodbye(const void *state, enum side from)
 	return from == CLIENT ? pg->client_ended : pg->server_ended;
 }
 
+/*
+ * Outside a statement and a transaction. Replication is never at rest, so it may end between two messages: a
+ * standby connects again, and goes on where it was.
+ */
+enum codec_rest
+pg_rest(const void *state)
+{
+	const struct pg *pg = state;
+	const bool between = pg_at_boundary(&pg->stream[CLIENT]) && (pg_at_boundary(&pg->stream[BACKEND]) || pg->stream[BACKEND].ours);
+
+	if (pg->passthrough != NULL)
+		return REST_UNSURE;
+	if (pg->phase != PG_READY || is_closing(pg) || !between)
+		return REST_NONE;
+	if (pg->in_both)
+		return REST_SURE;
+	if (pg->in_copy || pg->ledger.copying || pg->status != 'I' || !pg_ledger_is_idle(&pg->ledger))
+		return REST_NONE;
+	return pg->ledger.unsure ? REST_UNSURE : REST_SURE;
+}
+
 /* ---- heartbeats ---- */
 
 static size_t

@@ -447,6 +447,19 @@ redis_awaits_reply(const void *state, enum side by, bool pinged)
 	return by == BACKEND && pinged && s->pings_due > 0 && s->done == s->ping_at;
 }
 
+/* A subscriber is at rest between two messages. */
+static enum codec_rest
+redis_rest(const void *state)
+{
+	const struct redis *s = state;
+
+	if (s->passthrough != NULL)
+		return REST_UNSURE;
+	if (!redis_command_boundary(s) || !redis_reply_boundary(s) || s->in_multi || s->quit || s->one_shot != 0 || redis_is_busy(s))
+		return REST_NONE;
+	return s->stream || s->count_is_unsure ? REST_UNSURE : REST_SURE;
+}
+
 /* An error in reply to the command that runs. Without one the client would take it for the reply to its next. */
 static size_t
 redis_close_message(void *state, enum side to, const struct codec_close_info *info,
@@ -495,5 +508,6 @@ const struct codec codec_redis = {
 	.said_goodbye = redis_said_goodbye,
 	.heartbeat = redis_heartbeat,
 	.awaits_reply = redis_awaits_reply,
+	.rest = redis_rest,
 	.close_message = redis_close_message,
 };

@@ -578,6 +578,18 @@ ws_sent_close(const struct ws *ws, enum side from)
 	return ws->stream[from].sent_close;
 }
 
+bool
+ws_is_at_rest(const struct ws *ws)
+{
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		const struct ws_stream *from = &ws->stream[s];
+
+		if (!is_between_frames(from) || from->n_held > 0 || from->in_message || from->is_closed || from->sent_close)
+			return false;
+	}
+	return true;
+}
+
 /* Writes a control frame, masked toward the backend by a key of zeros. */
 static size_t
 write_frame(uint8_t *buf, enum side to, enum opcode opcode, const void *payload, size_t len)

@@ -10,7 +10,8 @@
  * Forced (drain, kill, idle, out of memory): a side for which the protocol has a
  * close message gets it and a FIN, and CLOSE_WAIT_US to close. What it still
  * sends is read and dropped, as unread bytes would turn the close into a reset,
- * which may overtake the message. A side without one is reset at once.
+ * which may overtake the message. A side without one is reset at once; but at rest
+ * (retire.c) it gets a FIN, and what was sent before is delivered first.
  */
 #include <assert.h>
 #include <errno.h>
@@ -33,14 +34,15 @@ ending_begin(struct ending *e, enum side dead, enum on_dead how)
 }
 
 void
-ending_begin_forced(struct ending *e, const bool notified[2])
+ending_begin_forced(struct ending *e, const bool notified[2], bool at_rest)
 {
-	*e = (struct ending){ .forced = true, .waits_for = { notified[0], notified[1] }, .progress_us = clock_us() };
+	*e = (struct ending){ .forced = true, .at_rest = at_rest, .waits_for = { notified[0], notified[1] }, .left = SIZE_MAX,
+		.progress_us = clock_us() };
 }
 
 /* Sends the close message if the protocol has one and no bytes to that side are unsent. */
 static bool
-send_close_message(struct flow *f, enum side to)
+send_close_message(struct flow *f, enum side to, bool at_rest)
 {
 	uint8_t buf[CODEC_CLOSE_MESSAGE_MAX];
 	struct leg *l = leg_of(f, to);
@@ -48,17 +50,17 @@ send_close_message(struct flow *f, enum side to)
 
 	if (l->backlog != NULL || l->shut || l->dead)
 		return false;
-	n = session_close_message(f, to, side_other(to), buf);
+	n = session_close_message(f, to, at_rest, buf);
 	return n > 0 && transport_write(&l->transport, &(struct iovec){ buf, n }, 1) == (ssize_t)n;
 }
 
 bool
-ending_notify(struct flow *f, enum side s)
+ending_notify(struct flow *f, enum side s, bool at_rest)
 {
 	struct leg *l = leg_of(f, s);
 
 	assert(f->state == FLOW_OPEN && !l->dead);
-	if (!send_close_message(f, s))
+	if (!send_close_message(f, s, at_rest) && (!at_rest || l->shut || l->backlog != NULL))
 		return false;
 	(void)transport_shutdown(&l->transport);
 	l->shut = true;
@@ -102,10 +104,17 @@ static bool
 check_forced(struct flow *f, struct ending *e, int64_t now_us)
 {
 	bool waits = false;
+	size_t left = 0;
 
 	for (enum side s = CLIENT; s <= BACKEND; s++) {
 		e->waits_for[s] = e->waits_for[s] && !has_closed(f, s);
 		waits |= e->waits_for[s];
+		if (e->waits_for[s] && e->at_rest)
+			left += (size_t)transport_unacked(&leg_of(f, s)->transport);
+	}
+	if (e->at_rest && left < e->left) {	/* a slow reader gets its last message whole */
+		e->left = left;
+		e->progress_us = now_us;
 	}
 	if (waits && now_us - e->progress_us <= CLOSE_WAIT_US)
 		return check_again(f, now_us);
@@ -159,7 +168,7 @@ notify(struct flow *f, struct ending *e, int64_t now_us)
 	/* Regardless of on_dead: a truncated body must not look complete. */
 	if (e->how == ON_DEAD_CLOSE && session_ends_at_fin(f, e->to))
 		e->how = ON_DEAD_RESET;
-	if (e->how == ON_DEAD_NOTIFY && !send_close_message(f, e->to))
+	if (e->how == ON_DEAD_NOTIFY && !send_close_message(f, e->to, false))
 		e->how = ON_DEAD_RESET;
 	if (e->how == ON_DEAD_RESET)
 		return;

@@ -11,6 +11,7 @@ struct ending {
 	enum side dead, to;	/* to: the surviving peer, which is notified */
 	enum on_dead how;
 	bool forced;		/* neither side is dead: see waits_for */
+	bool at_rest;		/* ... and the flow is between two messages */
 	bool notified;		/* close message and FIN were sent to `to` */
 	bool waits_for[2];	/* forced: the side was notified and has not closed yet */
 	bool reset[2];		/* how to close the legs at the end */
@@ -20,9 +21,12 @@ struct ending {
 };
 
 void ending_begin(struct ending *e, enum side dead, enum on_dead how);	/* one side is dead */
-void ending_begin_forced(struct ending *e, const bool notified[2]);
-/* Sends the protocol's close message and a FIN to side s. False: not legal now; it gets a reset instead. */
-bool ending_notify(struct flow *f, enum side s);
+void ending_begin_forced(struct ending *e, const bool notified[2], bool at_rest);
+/*
+ * Sends the protocol's close message and a FIN to side s; at rest, a protocol that has none gets the FIN. False: not
+ * legal now; it gets a reset instead.
+ */
+bool ending_notify(struct flow *f, enum side s, bool at_rest);
 /* True: all is done, close the legs as e->reset says. */
 bool ending_check(struct flow *f, struct ending *e, int64_t now_us);
 

@@ -20,6 +20,7 @@
 #include "relay/flow.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
+#include "relay/retire.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 #include "stent/events.h"
@@ -190,6 +191,7 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	if (r->adopt_next == f)
 		r->adopt_next = TAILQ_NEXT(f, link);
 	suspect_forget(r, f);
+	retire_forget(f);
 	TAILQ_REMOVE(&r->flows, f, link);
 	TAILQ_INSERT_TAIL(&r->dead, f, link);
 }
@@ -259,7 +261,7 @@ end_unopened(struct flow *f, enum close_reason reason)
 		finish(f, reason != REASON_CLIENT_TLS, reason != REASON_BACKEND_TLS);
 		return;
 	}
-	ending_begin_forced(e, (const bool[]){ [CLIENT] = true, [BACKEND] = false });
+	ending_begin_forced(e, (const bool[]){ [CLIENT] = true, [BACKEND] = false }, false);
 	e->preface = p;
 	if (f->state == FLOW_CONNECTING) {
 		(void)dial_take_preface(f->dial);
@@ -273,11 +275,31 @@ end_unopened(struct flow *f, enum close_reason reason)
 	progress_ending(f);
 }
 
-void
-flow_end(struct flow *f, enum close_reason reason)
+/* Neither side is dead. at_rest: the flow is between two messages. */
+static void
+end_open(struct flow *f, bool at_rest)
 {
 	bool notified[2];
 
+	assert(f->state == FLOW_OPEN);
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		notified[s] = ending_notify(f, s, at_rest);
+	f->ending = malloc(sizeof(*f->ending));
+	if (f->ending == NULL) {
+		finish(f, !notified[CLIENT], !notified[BACKEND]);
+		return;
+	}
+	f->state = FLOW_ENDING;
+	ending_begin_forced(f->ending, notified, at_rest);
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		if (!notified[s])
+			close_leg(f, s, true);
+	progress_ending(f);
+}
+
+void
+flow_end(struct flow *f, enum close_reason reason)
+{
 	assert(reason != REASON_NONE);
 	if (f->state == FLOW_ENDED)
 		return;
@@ -292,19 +314,7 @@ flow_end(struct flow *f, enum close_reason reason)
 		finish(f, true, true);
 		return;
 	}
-	for (enum side s = CLIENT; s <= BACKEND; s++)
-		notified[s] = ending_notify(f, s);
-	f->ending = malloc(sizeof(*f->ending));
-	if (f->ending == NULL) {
-		finish(f, !notified[CLIENT], !notified[BACKEND]);
-		return;
-	}
-	f->state = FLOW_ENDING;
-	ending_begin_forced(f->ending, notified);
-	for (enum side s = CLIENT; s <= BACKEND; s++)
-		if (!notified[s])
-			close_leg(f, s, true);
-	progress_ending(f);
+	end_open(f, false);
 }
 
 /*
@@ -479,6 +489,10 @@ flow_apply(struct flow *f, struct verdict v)
 	case CONNECT_FAILED:
 		flow_end(f, (enum close_reason)v.reason);
 		break;
+	case AT_REST:
+		f->reason = v.reason;
+		end_open(f, true);
+		break;
 	case BOTH_CLOSED:
 		finish(f, false, false);
 		break;
@@ -508,6 +522,14 @@ run(struct flow *f, enum side from)
 		flow_apply(f, pump(f, from));
 }
 
+/* Ends a flow that is to end, if it can end now. */
+static void
+retire(struct flow *f)
+{
+	if (f->retires && f->state != FLOW_ENDING && f->state != FLOW_ENDED)
+		flow_apply(f, retire_check(f, clock_us()));
+}
+
 void
 flow_work(struct flow *f)
 {
@@ -517,6 +539,7 @@ flow_work(struct flow *f)
 		progress_ending(f);
 	run(f, CLIENT);
 	run(f, BACKEND);
+	retire(f);
 }
 
 static void
@@ -539,6 +562,7 @@ event_while_open(struct flow *f, enum side s, short what)
 			flow_apply(f, VERDICT_FAILED(s, err));
 	}
 	run(f, s);
+	retire(f);
 }
 
 /*
@@ -681,6 +705,7 @@ flow_set_timer(struct flow *f, int64_t now_us)
 {
 	int64_t at = INT64_MAX;
 
+	retire(f);
 	switch (f->state) {
 	case FLOW_CONNECTING:
 		flow_apply(f, dial_tick(f, now_us, &at));
@@ -695,8 +720,10 @@ flow_set_timer(struct flow *f, int64_t now_us)
 		progress_ending(f);	/* sets the timer itself */
 		break;
 	default:
-		assert(false);	/* a flow that has ended has no timer */
+		return;
 	}
+	if (f->retires)
+		at = earlier(at, retire_again_us(f, now_us));
 	if (at != INT64_MAX && (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE || f->state == FLOW_OPEN))
 		flow_wake_at(f, at > now_us ? at : now_us + US_PER_MS);
 }

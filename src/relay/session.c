@@ -298,13 +298,15 @@ session_protocol(const struct flow *f)
 }
 
 size_t
-session_close_message(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
+session_close_message(struct flow *f, enum side to, bool at_rest, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	struct session *ss = f->session;
+	const enum side dead = side_other(to);
 	const struct codec_close_info info = {
 		.dead = dead,
 		.reason = reason_text((enum close_reason)f->reason),
 		.idle_ms = (clock_us() - leg_of(f, dead)->rx_us) / US_PER_MS,
+		.at_rest = at_rest,
 	};
 
 	if (ss == NULL || ss->codec == NULL || ss->codec->close_message == NULL || session_is_early(f, to))

@@ -33,7 +33,7 @@ bool session_said_goodbye(const struct flow *f, enum side s);
 const struct codec *session_codec(const struct session *ss);	/* for `auto`, the one it found */
 int64_t session_app_us(const struct flow *f, enum side s);
 const char *session_protocol(const struct flow *f);
-size_t session_close_message(struct flow *f, enum side to, enum side dead, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX]);
+size_t session_close_message(struct flow *f, enum side to, bool at_rest, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX]);
 size_t session_cancel(const struct flow *f, uint8_t buf[CODEC_HEARTBEAT_MAX]);
 
 /* heartbeats.c */

@@ -76,6 +76,7 @@ struct relay {
 	struct flow *adopt_next;	/* the next flow that gets the settings; NULL: none is left: see adopt.c */
 	uint64_t adopt_last_id;
 	void *old_settings;		/* a tree of flows whose codec has others */
+	void *retiring;			/* a tree of flows that are to end at a message boundary: see retire.c */
 	uint32_t random;
 	int64_t warned_us;		/* the last warning about a backend */
 	unsigned urgent_signals;	/* seen so far */

@@ -16,6 +16,7 @@ enum verdict_kind {
 	LEG_FAILED,		/* the socket of `side` reported `err`: an errno */
 	LEG_DEAD,		/* `side` was found dead, though its socket reports nothing: `reason` */
 	CUT_OFF,		/* the flow must end now: `reason` */
+	AT_REST,		/* a flow that is to end can end here, between two messages: `reason` */
 	BOTH_CLOSED,		/* both directions are closed */
 	CLIENT_ABORT,		/* the client closed by a FIN before the backend was connected */
 	DIAL,			/* preface.c: the backend is to be connected */
@@ -35,5 +36,6 @@ struct verdict {
 #define VERDICT_DEAD(s, r) ((struct verdict){ .kind = LEG_DEAD, .side = (uint8_t)(s), .reason = (uint8_t)(r) })
 #define VERDICT_CONNECT_FAILED(r) ((struct verdict){ .kind = CONNECT_FAILED, .reason = (uint8_t)(r) })
 #define VERDICT_CUT_OFF(r) ((struct verdict){ .kind = CUT_OFF, .reason = (uint8_t)(r) })
+#define VERDICT_AT_REST(r) ((struct verdict){ .kind = AT_REST, .reason = (uint8_t)(r) })
 
 #endif

@@ -1,0 +1,166 @@
+/*
+ * retire.c - flows that are to end at their next message boundary, with the
+ * protocol's goodbye, at the latest at a time that the caller sets.
+ *
+ * A flow that retires is looked at after each event, and by its one timer. The
+ * codec says whether both directions are between two messages with nothing
+ * outstanding (rest()). Where it cannot know (plain TCP, passthrough) the flow
+ * must also have been silent for QUIET_US. The end itself is the dispatcher's.
+ *
+ * Few flows retire at a time, so a flow has a bit for it, and the rest is in a
+ * tree of the relay.
+ */
+#include <assert.h>
+#include <search.h>
+#include <stdlib.h>
+
+#include "relay/pump.h"
+#include "relay/retire.h"
+#include "relay/session.h"
+#include "relay/shared.h"
+
+#define QUIET_US US_PER_S	/* no byte of the application for so long: taken for a message boundary */
+#define LOOK_US (200 * US_PER_MS)	/* how often a flow is looked at without an event */
+
+struct retiring {
+	const struct flow *flow;
+	int64_t by_us;
+	enum close_reason reason;
+};
+
+static int
+compare(const void *a, const void *b)
+{
+	const struct flow *f = ((const struct retiring *)a)->flow, *g = ((const struct retiring *)b)->flow;
+
+	return f < g ? -1 : f > g;
+}
+
+static struct retiring *
+find(const struct flow *f)
+{
+	const struct retiring key = { .flow = f };
+	void *const *node = f->retires ? tfind(&key, &f->relay->retiring, compare) : NULL;
+
+	assert(!f->retires || node != NULL);
+	return node != NULL ? *node : NULL;
+}
+
+/* NULL: out of memory. */
+static struct retiring *
+add(struct flow *f)
+{
+	struct retiring *r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		return NULL;
+	r->flow = f;
+	if (tsearch(r, &f->relay->retiring, compare) == NULL) {
+		free(r);
+		return NULL;
+	}
+	f->retires = true;
+	return r;
+}
+
+void
+flow_retire(struct flow *f, enum close_reason reason, int64_t by_us)
+{
+	struct retiring *r = find(f);
+
+	assert(reason != REASON_NONE && by_us > 0);
+	if (f->state == FLOW_ENDING || f->state == FLOW_ENDED)
+		return;
+	if (r == NULL) {
+		r = add(f);
+		if (r != NULL)
+			*r = (struct retiring){ f, by_us, reason };
+	} else if (by_us < r->by_us) {
+		*r = (struct retiring){ f, by_us, reason };
+	}
+	if (r == NULL)
+		f->out_of_memory = true;	/* as flow_wake_at() does */
+	else
+		flow_wake_at(f, by_us);
+	flow_requeue(f);
+}
+
+void
+retire_forget(struct flow *f)
+{
+	struct retiring *r = find(f);
+
+	if (r == NULL)
+		return;
+	(void)tdelete(r, &f->relay->retiring, compare);
+	f->retires = false;
+	free(r);
+}
+
+/* Since when neither application has sent a byte. */
+static int64_t
+quiet_since_us(const struct flow *f)
+{
+	const int64_t client_us = session_app_us(f, CLIENT), backend_us = session_app_us(f, BACKEND);
+
+	return client_us > backend_us ? client_us : backend_us;
+}
+
+/* Nothing is half-way in this process or the kernel's receive buffer. A half-closed flow is about to end by itself. */
+static bool
+is_leg_clear(const struct flow *f, enum side s)
+{
+	const struct leg *l = &f->leg[s];
+
+	return l->backlog == NULL && !l->fin && !l->shut && !l->dead && transport_unread(&l->transport) == 0 &&
+	    !(leg_is_tls(l) && transport_is_pending(&l->transport));
+}
+
+static enum codec_rest
+codec_rest(const struct flow *f)
+{
+	const struct session *ss = f->session;
+
+	if (ss == NULL || ss->codec == NULL || ss->codec->rest == NULL)
+		return REST_UNSURE;
+	if (session_is_early(f, CLIENT) || session_is_early(f, BACKEND))
+		return REST_NONE;
+	return ss->codec->rest(ss->state);
+}
+
+static bool
+is_at_rest(const struct flow *f, int64_t now_us)
+{
+	const enum codec_rest rest = codec_rest(f);
+
+	if (rest == REST_NONE || (rest == REST_UNSURE && now_us - quiet_since_us(f) < QUIET_US))
+		return false;
+	return is_leg_clear(f, CLIENT) && is_leg_clear(f, BACKEND);
+}
+
+struct verdict
+retire_check(const struct flow *f, int64_t now_us)
+{
+	const struct retiring *r = find(f);
+
+	if (r == NULL)
+		return VERDICT(GO_ON);
+	if (f->state == FLOW_OPEN && is_at_rest(f, now_us))
+		return VERDICT_AT_REST(r->reason);
+	return r->by_us <= now_us ? VERDICT_CUT_OFF(r->reason) : VERDICT(GO_ON);
+}
+
+int64_t
+retire_again_us(const struct flow *f, int64_t now_us)
+{
+	const struct retiring *r = find(f);
+	const int64_t quiet_us = quiet_since_us(f) + QUIET_US, look_us = now_us + LOOK_US;
+	int64_t at_us;
+
+	if (r == NULL)
+		return INT64_MAX;
+	if (f->state != FLOW_OPEN)
+		return r->by_us;
+	at_us = quiet_us > now_us && quiet_us < look_us ? quiet_us : look_us;
+	return at_us < r->by_us ? at_us : r->by_us;
+}
