@@ -56,6 +56,7 @@ struct route {
 	int64_t connect_timeout_ms;	/* for all backends and their addresses together */
 	int64_t failover_after_ms;	/* the next backend is tried in parallel then; 0: off */
 	int64_t dns_ttl_ms;		/* how long a resolved address is used */
+	int64_t max_age_ms;		/* of a flow; 0: off */
 	int64_t handshake_timeout_ms;	/* of TLS, on each leg, with the protocol's messages before it */
 	enum on_dead on_dead;
 	bool urgent;			/* relay TCP's urgent mark */

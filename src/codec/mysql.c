@@ -419,22 +419,12 @@ mysql_rest(const void *state)
 }
 
 /*
- * An ERR packet as the first of an exchange, with the number 0: what MySQL and MariaDB send to an idle client that they
- * end (shutdown, KILL, wait_timeout). The client finds it when it sends its next command.
- */
-static size_t
-shutdown_error(uint8_t *buf, const struct codec_close_info *info)
-{
-	char text[128];
-
-	snprintf(text, sizeof(text), "Connection closed by stent (%s)", info->reason);
-	return mysql_error(buf, CODEC_CLOSE_MESSAGE_MAX, 0, ER_SERVER_SHUTDOWN, "08S01", text);
-}
-
-/*
  * An ERR packet as the reply to the oldest open command, or as the end of its
  * rows. Client libraries refuse their own numbers (2013, "lost connection") from
  * a server; on 1053, ER_SERVER_SHUTDOWN, and 08S01 pools discard a connection.
+ * At rest there is none: after a FIN alone clients report 2006 ("server has gone
+ * away") for their next command, on which they may connect again; an error before
+ * it, as servers send, is one that some pools do not take for a lost connection.
  */
 static size_t
 mysql_close_message(void *state, enum side to, const struct codec_close_info *info,
@@ -449,8 +439,6 @@ mysql_close_message(void *state, enum side to, const struct codec_close_info *in
 		return to == CLIENT ? mysql_login_error(s, buf) : 0;
 	if (to == BACKEND)
 		return quit(s, buf);
-	if (info->at_rest)
-		return s->passthrough == NULL ? shutdown_error(buf, info) : 0;
 	if (s->passthrough != NULL || s->phase != PHASE_COMMANDS || s->auth || s->infile ||
 	    mysql_is_idle(s) || !between || (s->reply != REPLY_FIRST && s->reply != REPLY_ROWS))
 		return 0;

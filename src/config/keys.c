@@ -112,6 +112,9 @@ const struct key keys[] = {
 	{ ROUTE("handshake_timeout", duration, handshake_timeout_ms), .min = 1, .max = HOURS(1), .def = "10s",
 	  .help = "Maximum time for the TLS handshake with each side, from its connection on, including what a protocol exchanges "
 	    "before it" },
+	{ ROUTE("max_age", duration, max_age_ms), .min = SECONDS(1), .max = DURATION_MAX_MS, .words = off, .def = "off",
+	  .help = "A flow ends at its next message boundary, with the protocol's goodbye, once it is 80 to 100 % so old (each flow at "
+	    "another age); a statement or transaction may go on for a tenth of max_age" },
 	{ ROUTE("urgent", flag, urgent), .def = "on",
 	  .help = "Relay TCP's urgent bytes (Oracle's break, Telnet, rlogin, old FTP); off: they are dropped, as for a "
 	    "program that does not request them" },

@@ -112,13 +112,16 @@ check_forced(struct flow *f, struct ending *e, int64_t now_us)
 		if (e->waits_for[s] && e->at_rest)
 			left += (size_t)transport_unacked(&leg_of(f, s)->transport);
 	}
-	if (e->at_rest && left < e->left) {	/* a slow reader gets its last message whole */
+	if (!e->at_rest)
+		left = SIZE_MAX;
+	else if (left < e->left) {	/* a slow reader gets its last message whole */
 		e->left = left;
 		e->progress_us = now_us;
 	}
 	if (waits && now_us - e->progress_us <= CLOSE_WAIT_US)
 		return check_again(f, now_us);
-	return is_over(e, e->waits_for[CLIENT], e->waits_for[BACKEND]);
+	/* A peer that sleeps reads its goodbye when it wakes up: what was delivered needs no reset. */
+	return is_over(e, e->waits_for[CLIENT] && left > 0, e->waits_for[BACKEND] && left > 0);
 }
 
 /* One read of what the dead side sent before. On its error the codec releases the bytes it holds back: they were no reply. */

@@ -238,13 +238,13 @@ cancel_work(struct flow *f)
 }
 
 /*
- * Nobody waits for the result of a flow that the operator or an idle timeout
- * ends. A drain is excluded: the process exits and could not send the request.
+ * Nobody waits for the result of a flow that the operator, an idle timeout or
+ * its age ends. A drain is excluded: the process exits and could not send the request.
  */
 static bool
 cancels_work(enum close_reason r)
 {
-	return r == REASON_ADMIN_KILL || r == REASON_CLIENT_IDLE || r == REASON_BACKEND_IDLE;
+	return r == REASON_ADMIN_KILL || r == REASON_MAX_AGE || r == REASON_CLIENT_IDLE || r == REASON_BACKEND_IDLE;
 }
 
 /*
@@ -693,6 +693,7 @@ tick_open(struct flow *f, int64_t now_us)
 		flow_apply(f, heartbeats_tick(f, now_us, &again));
 		at = earlier(at, again);
 	}
+	at = earlier(at, retire_by_age(f, now_us));
 	if (f->watch_us != 0)
 		at = earlier(at, f->watch_us);
 	if (f->state == FLOW_OPEN && f->recheck_us != 0)

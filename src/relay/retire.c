@@ -7,6 +7,9 @@
  * outstanding (rest()). Where it cannot know (plain TCP, passthrough) the flow
  * must also have been silent for QUIET_US. The end itself is the dispatcher's.
  *
+ * max_age stores nothing: when a flow is too old follows from its id, between 80
+ * and 100 % of the time, so that flows that began together do not end together.
+ *
  * Few flows retire at a time, so a flow has a bit for it, and the rest is in a
  * tree of the relay.
  */
@@ -24,7 +27,7 @@
 
 struct retiring {
 	const struct flow *flow;
-	int64_t by_us;
+	int64_t from_us, by_us;
 	enum close_reason reason;
 };
 
@@ -63,26 +66,35 @@ add(struct flow *f)
 	return r;
 }
 
-void
-flow_retire(struct flow *f, enum close_reason reason, int64_t by_us)
+static void
+retire_from(struct flow *f, enum close_reason reason, int64_t from_us, int64_t by_us)
 {
 	struct retiring *r = find(f);
+	const struct retiring wanted = { f, from_us, by_us, reason };
 
-	assert(reason != REASON_NONE && by_us > 0);
+	assert(reason != REASON_NONE && by_us >= from_us);
 	if (f->state == FLOW_ENDING || f->state == FLOW_ENDED)
 		return;
 	if (r == NULL) {
 		r = add(f);
 		if (r != NULL)
-			*r = (struct retiring){ f, by_us, reason };
+			*r = wanted;
 	} else if (by_us < r->by_us) {
-		*r = (struct retiring){ f, by_us, reason };
+		*r = wanted;
 	}
 	if (r == NULL)
 		f->out_of_memory = true;	/* as flow_wake_at() does */
 	else
-		flow_wake_at(f, by_us);
+		flow_wake_at(f, from_us);
 	flow_requeue(f);
+}
+
+void
+flow_retire(struct flow *f, enum close_reason reason, int64_t by_us)
+{
+	const int64_t now_us = clock_us();
+
+	retire_from(f, reason, now_us < by_us ? now_us : by_us, by_us);
 }
 
 void
@@ -143,7 +155,7 @@ retire_check(const struct flow *f, int64_t now_us)
 {
 	const struct retiring *r = find(f);
 
-	if (r == NULL)
+	if (r == NULL || now_us < r->from_us)
 		return VERDICT(GO_ON);
 	if (f->state == FLOW_OPEN && is_at_rest(f, now_us))
 		return VERDICT_AT_REST(r->reason);
@@ -159,8 +171,39 @@ retire_again_us(const struct flow *f, int64_t now_us)
 
 	if (r == NULL)
 		return INT64_MAX;
+	if (now_us < r->from_us)
+		return r->from_us;
 	if (f->state != FLOW_OPEN)
 		return r->by_us;
 	at_us = quiet_us > now_us && quiet_us < look_us ? quiet_us : look_us;
 	return at_us < r->by_us ? at_us : r->by_us;
+}
+
+/* --- max_age --- */
+
+/* A number of the flow, 0 to 1023, that nothing has to store. */
+static int64_t
+spread_of(const struct flow *f)
+{
+	uint64_t x = f->id * UINT64_C(0x9e3779b97f4a7c15);	/* Fibonacci hashing: ids are consecutive */
+
+	return (int64_t)(x >> 54);
+}
+
+int64_t
+retire_by_age(struct flow *f, int64_t now_us)
+{
+	const int64_t max_us = f->route->max_age_ms * US_PER_MS, grace_us = max_us / 10 > US_PER_S ? max_us / 10 : US_PER_S;
+	const int64_t part_us = max_us / 5 / 1024 * spread_of(f), at_us = f->began_us + max_us - max_us / 5 + part_us;
+	int64_t from_us = now_us;
+
+	if (max_us == 0 || f->retires || f->state != FLOW_OPEN)
+		return INT64_MAX;
+	if (now_us < at_us)
+		return at_us;
+	/* Settings that were replaced have made many flows too old at once. */
+	if (now_us - at_us > US_PER_S)
+		from_us += grace_us / 1024 * spread_of(f);
+	retire_from(f, REASON_MAX_AGE, from_us, from_us + grace_us);
+	return INT64_MAX;
 }

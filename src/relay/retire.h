@@ -13,5 +13,7 @@ void flow_retire(struct flow *f, enum close_reason reason, int64_t by_us);
 void retire_forget(struct flow *f);	/* it has ended */
 struct verdict retire_check(const struct flow *f, int64_t now_us);	/* GO_ON, AT_REST or CUT_OFF */
 int64_t retire_again_us(const struct flow *f, int64_t now_us);	/* when to check without an event; INT64_MAX: it does not retire */
+/* max_age: has a flow retire that is too old. Returns when to look again. */
+int64_t retire_by_age(struct flow *f, int64_t now_us);
 
 #endif

@@ -4,15 +4,22 @@ reset: heartbeats, or anything else, lay unread when it closed.
 """
 
 import fcntl
+import re
 import struct
+import subprocess
 import termios
+import time
 
 import harness
+import MySQLdb
+import psycopg
 import pymysql
 import pytest
+import redis as pyredis
 from frames import CLOSE, PING, WebSocket, upgrade
 from pgwire import TERMINATE, Raw
 from servers.mariadb import DATABASE, PASSWORD, USER
+from servers.postgres import tool
 from servers.redis import command
 
 NAMED = pytest.mark.parametrize("named", [True, False], ids=["named", "auto"])
@@ -133,3 +140,86 @@ def test_redis_quit(stent, redis, named):
     c.send_all(command("QUIT"))
     c.close()
     expect_client_fin(s, "redis")
+
+
+# --- stent ends the session itself: by max_age, at rest ---
+
+def test_postgres_is_told_outside_a_transaction(stent, postgres):
+    """psycopg is in a transaction when its time comes, psql is not: 57P01 for both; the server gets a Terminate."""
+    before = len(postgres.log_path.read_text())
+    s = route(stent, f"127.0.0.1:{postgres.port}", "postgres", True, max_age="2s")
+    busy = psycopg.connect(postgres.dsn(port=s.port), autocommit=False)
+    busy.execute("create temporary table t (i int)")
+    with subprocess.Popen([tool("psql"), "-X", postgres.dsn(port=s.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as psql:
+        psql.stdin.write("select 'first';\n")
+        psql.stdin.flush()
+        time.sleep(2.05)
+        assert busy.execute("select 1").fetchone() == (1,)		# in its transaction
+        busy.commit()
+        with pytest.raises(psycopg.OperationalError):
+            busy.execute("select 1")
+        out, err = psql.communicate("select 'second';\n", timeout=20)
+    assert "first" in out and "second" not in out
+    assert "FATAL:  terminating connection: closed by stent (max-age)" in err
+    assert {s.flow_end()["reason"] for _ in range(2)} == {"max-age"}
+    assert "unexpected EOF" not in postgres.log_path.read_text()[before:]
+
+
+def test_postgres_is_cut_off_when_a_transaction_lasts(stent, postgres):
+    s = route(stent, f"127.0.0.1:{postgres.port}", "postgres", True, max_age="1s")
+    c = psycopg.connect(postgres.dsn(port=s.port), autocommit=False)
+    c.execute("select 1")
+    time.sleep(1.1)
+    assert c.execute("select 1").fetchone() == (1,)
+    end = s.flow_end()
+    assert end["reason"] == "max-age" and 1.8 < end["seconds"] < 4 * harness.SLOW
+    with pytest.raises(psycopg.OperationalError):
+        c.execute("select 1")
+
+
+def mysql_clients(port):
+    yield pymysql, pymysql.connect(host="127.0.0.1", port=port, user=USER, password=PASSWORD, database=DATABASE)
+    yield MySQLdb, MySQLdb.connect(host="127.0.0.1", port=port, user=USER, password=PASSWORD, database=DATABASE)
+
+
+def test_mysql_is_told_outside_a_transaction(stent, mariadb):
+    """A FIN between two commands: each client reports a lost connection, by its own numbers for it."""
+    s = route(stent, f"127.0.0.1:{mariadb.port}", "mysql", True, max_age="2s")
+    clients = list(mysql_clients(s.port))
+    cursors = [c.cursor() for _, c in clients]
+    for cursor in cursors:
+        cursor.execute("select 1")
+    cursors[0].execute("begin")
+    aborted = mariadb.sql("show global status like 'Aborted_clients'")
+    with subprocess.Popen(["mariadb", "-h127.0.0.1", f"-P{s.port}", f"-u{USER}", f"-p{PASSWORD}", "--skip-ssl", "-N"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as line:
+        line.stdin.write("select 'first';\n")
+        line.stdin.flush()
+        time.sleep(2.1)
+        cursors[0].execute("select 2")			# in its transaction
+        assert cursors[0].fetchall()
+        cursors[0].execute("commit")
+        for (module, _), cursor in zip(clients, cursors):
+            with pytest.raises(module.OperationalError) as lost:
+                cursor.execute("select 1")
+            assert lost.value.args[0] in (2006, 2013)
+        out, err = line.communicate("select 'second';\n", timeout=20)
+    assert out.split() == ["first"] and re.search("ERROR 20(06|13)", err), err
+    assert [s.flow_end()["reason"] for _ in range(3)] == ["max-age"] * 3
+    assert mariadb.sql("show global status like 'Aborted_clients'") == aborted
+
+
+def test_redis_is_told_outside_a_transaction(stent, redis):
+    """A FIN between two replies: redis-py connects again by itself. What was queued in a MULTI is still run."""
+    s = route(stent, f"127.0.0.1:{redis.port}", "redis", True, max_age="1s")
+    c, r = s.connect(), pyredis.Redis(port=s.port)
+    assert r.set("age", "1") and r.client_id()
+    first = r.client_id()
+    c.send_all(command("MULTI") + command("INCR", "age"))
+    assert c.recv_exact(len(b"+OK\r\n+QUEUED\r\n")) == b"+OK\r\n+QUEUED\r\n"
+    time.sleep(1.1)
+    c.send_all(command("EXEC"))
+    assert c.recv_all() == b"*1\r\n:2\r\n"
+    assert r.client_id() != first
+    assert [s.flow_end()["reason"] for _ in range(2)] == ["max-age"] * 2
