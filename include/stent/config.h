@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "stent/cidr.h"
 #include "stent/codec.h"
 #include "stent/endpoint.h"
 #include "stent/keepalive.h"
@@ -42,6 +43,19 @@ struct leg_settings {
 	} tls_expiry;			/* seconds since 1970; 0: none */
 };
 
+/* Addresses of clients, written as networks and files of networks. */
+struct network_list {
+	char *text;			/* as written; NULL: off */
+	struct cidr_set set;
+};
+
+/* New flows of one client. */
+struct accept_rate {
+	int flows;			/* so many in per_ms; 0: off */
+	int burst;			/* so many at once */
+	int64_t per_ms;
+};
+
 struct route {
 	const struct config *config;	/* that it is part of */
 	char *name;
@@ -59,6 +73,9 @@ struct route {
 	int64_t max_age_ms;		/* of a flow; 0: off */
 	int64_t handshake_timeout_ms;	/* of TLS, on each leg, with the protocol's messages before it */
 	enum on_dead on_dead;
+	struct network_list allow, deny;	/* of clients */
+	int max_flows_per_client;	/* 0: off */
+	struct accept_rate accept_rate;
 	bool urgent;			/* relay TCP's urgent mark */
 	bool cancel_on_death;
 	int unix_mode;			/* of the file of a UNIX listener */

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stent/admission.h"
 #include "stent/relay.h"
 #include "stent/tls.h"
 
@@ -54,6 +55,7 @@ struct relay_counters {
 	uint64_t flows_total;
 	uint64_t flows_unopened;	/* of those that ended: never connected to a backend */
 	uint64_t flows_ended[REASON_COUNT];
+	uint64_t refusals[ADMISSION_COUNT];	/* of clients, by cause */
 	uint64_t bytes[2];		/* received from that side and forwarded */
 	uint64_t heartbeats[2], replies[2];	/* sent to that side, and its replies */
 	uint64_t misses[2];		/* replies that did not come in time */

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stent/admission.h"
 #include "stent/config.h"
 #include "stent/endpoint.h"
 #include "stent/side.h"
@@ -48,6 +49,7 @@ enum close_reason {
 };
 
 const char *reason_text(enum close_reason r);
+enum close_reason admission_reason(enum admission cause);	/* REASON_LIMIT, REASON_DENIED or REASON_MEMORY */
 bool reason_is_death(enum close_reason r);	/* that side was found to be dead, rather than closing or being ended */
 
 /* A flow as a listing shows it; also what the end-of-flow log line is made of. */
@@ -117,12 +119,12 @@ struct relay *relay_new(struct event_base *base, const struct config *config, st
     struct relay_counters **counters, int index, void (*on_end)(void *arg), void *arg);
 void relay_free(struct relay *r);	/* ends the remaining flows at once, reason drain; NULL is fine */
 
-/* A new flow from an accepted socket, which the relay owns from now on. */
-void relay_open(struct relay *r, int fd, const struct route *route, const struct address *client);
+/* A new flow from an accepted socket, which the relay owns from now on. admitted: ADMITTED, or ADMITTED_COUNTED. */
+void relay_open(struct relay *r, int fd, const struct route *route, const struct address *client, enum admission admitted);
 
 /* Resets an accepted socket, and counts and logs it as a flow that ended. on_end is not called. */
 void relay_refuse(struct relay *r, int fd, const struct route *route, const struct address *client,
-    enum close_reason reason);
+    enum admission cause);
 
 /* To be called when others events are wanted than before (events_set_wanted()). */
 void relay_watch(struct relay *r);

@@ -20,13 +20,13 @@ struct worker;
 int worker_start(struct worker **ret, const struct config *config, struct relay_shared *shared, int index);
 
 /* Gives an accepted socket to the worker. 0: the worker owns fd now; -ENOMEM: the caller still does. Any thread. */
-int worker_give(struct worker *w, int fd, const struct route *route, const struct address *client);
+int worker_give(struct worker *w, int fd, const struct route *route, const struct address *client, enum admission admitted);
 
 /* The same on the worker's own thread: opened at once. */
-void worker_open(struct worker *w, int fd, const struct route *route, const struct address *client);
+void worker_open(struct worker *w, int fd, const struct route *route, const struct address *client, enum admission admitted);
 /* Also on its own thread: resets the socket, counted and logged as a flow that ended. */
 void worker_refuse(struct worker *w, int fd, const struct route *route, const struct address *client,
-    enum close_reason reason);
+    enum admission cause);
 /* For code that lives on the worker's thread. */
 struct event_base *worker_base(struct worker *w);
 

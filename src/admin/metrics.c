@@ -102,6 +102,20 @@ ends(struct rows *r)
 		}
 }
 
+static void
+refusals(struct rows *r)
+{
+	static const char name[] = "stent_refusals_total";
+
+	metrics_head(r->out, name, "counter", "Clients that were refused by a limit, or by allow and deny, by cause.");
+	for (size_t i = 0; i < r->n; i++)
+		for (size_t cause = ADMITTED_COUNTED + 1; cause < ADMISSION_COUNT; cause++) {
+			metrics_begin(r, name, &r->row[i]);
+			evbuffer_add_printf(r->out, ",cause=\"%s\"} %" PRIu64 "\n", admission_text((enum admission)cause),
+			    r->row[i].sum.refusals[cause]);
+		}
+}
+
 /* Of the ends, those by which a side was found to be dead. */
 static void
 deaths(struct rows *r)
@@ -241,6 +255,7 @@ routes(struct rows *r)
 	by_route(r, "stent_flows_open", "gauge", "Flows that are open.", COUNTER(flows_open));
 	by_route(r, "stent_flows_total", "counter", "Flows that were accepted.", COUNTER(flows_total));
 	ends(r);
+	refusals(r);
 	by_route(r, "stent_flows_unopened_total", "counter", "Of the ended flows, those that never had a connected backend.",
 	    COUNTER(flows_unopened));
 	deaths(r);

@@ -45,7 +45,9 @@ add_option(struct parsed *d, char *name, const char *option, int word)
 	}
 	memcpy(name, option, (size_t)(equals - option));
 	name[equals - option] = '\0';
-	k = key_read(name + 2, &side);
+	k = key_read(name + 2, SCOPE_PROCESS, &side);	/* max_flows: with one route, that of the process says it all */
+	if (k == NULL)
+		k = key_read(name + 2, SCOPE_ROUTE, &side);
 	if (k == NULL)
 		return add_unknown(d, name + 2, word);
 	return parsed_put(d, &d->sections[k->scope == SCOPE_PROCESS ? SECTION_STENT : 1], k, side, name,
@@ -62,9 +64,9 @@ add_words(struct parsed *d, char **names, const char *listen, const char *backen
 	if (r == 0)
 		r = parsed_open(d, route, 0);
 	if (r == 0)
-		r = parsed_put(d, &d->sections[1], key_find("listen"), -1, "LISTEN", listen, WORD_LISTEN);
+		r = parsed_put(d, &d->sections[1], key_find("listen", SCOPE_ROUTE), -1, "LISTEN", listen, WORD_LISTEN);
 	if (r == 0)
-		r = parsed_put(d, &d->sections[1], key_find("backend"), -1, "BACKEND", backend, WORD_BACKEND);
+		r = parsed_put(d, &d->sections[1], key_find("backend", SCOPE_ROUTE), -1, "BACKEND", backend, WORD_BACKEND);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		names[WORD_OPTIONS + i] = strdup(options[i]);
 		if (names[WORD_OPTIONS + i] == NULL)

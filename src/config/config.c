@@ -33,6 +33,10 @@ route_clear(struct route *r)
 		free(r->leg[side].tls.key);
 	}
 	free(r->codec_settings.comment.data);
+	free(r->allow.text);
+	free(r->deny.text);
+	cidr_set_clear(&r->allow.set);
+	cidr_set_clear(&r->deny.set);
 	free(r->listen);
 	free(r->backend);
 	free(r->protocol);
@@ -134,8 +138,8 @@ set_process(struct config *c, const struct parsed *d)
 	for (const struct key *k = keys; k->name != NULL && r == 0; k++)
 		if (k->scope == SCOPE_PROCESS)
 			r = set_value(k, c, CLIENT, parsed_decides_process(d, k));
-	c->control_is_default = parsed_decides_process(d, key_find("control")) == NULL;
-	c->admin_is_default = parsed_decides_process(d, key_find("admin")) == NULL;
+	c->control_is_default = parsed_decides_process(d, key_find("control", SCOPE_PROCESS)) == NULL;
+	c->admin_is_default = parsed_decides_process(d, key_find("admin", SCOPE_PROCESS)) == NULL;
 	return r;
 }
 

@@ -42,7 +42,7 @@ check_route(struct parsed *d, const struct section *s)
 	static const char *const needed[] = { "listen", "backend" };
 
 	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
-		if (!s->is_spoiled && parsed_decides(d, s, key_find(needed[i]), CLIENT) == NULL)
+		if (!s->is_spoiled && parsed_decides(d, s, key_find(needed[i], SCOPE_ROUTE), CLIENT) == NULL)
 			errors_add(&d->errors, s->line, "[route %s] has no %s; write %s = %s", s->name, needed[i],
 			    needed[i], i == 0 ? "ADDRESS:PORT" : "HOST:PORT");
 }
@@ -64,6 +64,7 @@ resolve_routes(struct config *c, struct parsed *d)
 		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
 		for (int side = CLIENT; side <= BACKEND; side++)
 			resolve_user_timeout(&c->routes[routes].leg[side]);
+		resolve_networks(&c->routes[routes], d, s);
 		resolve_heartbeats(&c->routes[routes], d, s);
 		resolve_tls(&c->routes[routes++], d, s);
 	}
@@ -84,7 +85,7 @@ struct place {
 static int
 listen_line(const struct parsed *d, size_t section)
 {
-	const struct entry *e = parsed_decides(d, &d->sections[section], key_find("listen"), CLIENT);
+	const struct entry *e = parsed_decides(d, &d->sections[section], key_find("listen", SCOPE_ROUTE), CLIENT);
 
 	return e != NULL ? e->line : d->sections[section].line;
 }
@@ -144,7 +145,7 @@ static void
 check_own(struct parsed *d, const char *key, const char *address, const char *prefix,
     const struct place *places, size_t n)
 {
-	const struct entry *e = parsed_decides_process(d, key_find(key));
+	const struct entry *e = parsed_decides_process(d, key_find(key, SCOPE_PROCESS));
 	char text[256], place[PLACE_MAX];
 	struct endpoint own;
 	const char *why;
@@ -179,7 +180,7 @@ is_loopback(const struct endpoint *ep)
 static void
 check_admin_token(const struct config *c, struct parsed *d)
 {
-	const struct entry *e = parsed_decides_process(d, key_find("admin")), *token = parsed_decides_process(d, key_find("admin_token"));
+	const struct entry *e = parsed_decides_process(d, key_find("admin", SCOPE_PROCESS)), *token = parsed_decides_process(d, key_find("admin_token", SCOPE_PROCESS));
 	struct endpoint ep;
 	const char *why;
 

@@ -58,7 +58,7 @@ name_with(enum codec_trait trait)
 static const struct entry *
 decides(const struct parsed *d, const struct section *s, const char *key, enum side side)
 {
-	const struct entry *e = parsed_decides(d, s, key_find(key), side);
+	const struct entry *e = parsed_decides(d, s, key_find(key, SCOPE_ROUTE), side);
 
 	return e != NULL && e->is_good ? e : NULL;
 }
@@ -75,8 +75,8 @@ heartbeats_gather(struct heartbeats *b, struct parsed *d, const struct section *
 		l->side = (enum side)side;
 		l->heartbeat = decides(d, s, "heartbeat", l->side);
 		l->kind = decides(d, s, "heartbeat_kind", l->side);
-		l->send = parsed_decides(d, s, key_find("heartbeat_send"), l->side);
-		l->expect = parsed_decides(d, s, key_find("heartbeat_expect"), l->side);
+		l->send = parsed_decides(d, s, key_find("heartbeat_send", SCOPE_ROUTE), l->side);
+		l->expect = parsed_decides(d, s, key_find("heartbeat_expect", SCOPE_ROUTE), l->side);
 		l->own_heartbeat = section_owns(s, l->heartbeat);
 		l->own_kind = section_owns(s, l->kind);
 		if (b->may_be_any)
@@ -238,7 +238,7 @@ check_lines(struct heartbeats *b, const struct section *s)
 static void
 check_line_route(struct heartbeats *b, const struct parsed *d, const struct section *s)
 {
-	const struct entry *e = parsed_decides(d, s, key_find("protocol"), CLIENT);
+	const struct entry *e = parsed_decides(d, s, key_find("protocol", SCOPE_ROUTE), CLIENT);
 
 	if (!b->takes_texts || b->leg[CLIENT].send != NULL || b->leg[BACKEND].send != NULL)
 		return;
@@ -347,7 +347,7 @@ drop_useless(struct heartbeats *b)
 void
 resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s)
 {
-	const struct entry *protocol = parsed_decides(d, s, key_find("protocol"), CLIENT);
+	const struct entry *protocol = parsed_decides(d, s, key_find("protocol", SCOPE_ROUTE), CLIENT);
 	struct heartbeats b;
 
 	if (protocol != NULL && !protocol->is_good)

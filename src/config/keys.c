@@ -115,6 +115,16 @@ const struct key keys[] = {
 	{ ROUTE("max_age", duration, max_age_ms), .min = SECONDS(1), .max = DURATION_MAX_MS, .words = off, .def = "off",
 	  .help = "A flow ends at its next message boundary, with the protocol's goodbye, once it is 80 to 100 % so old (each flow at "
 	    "another age); a statement or transaction may go on for a tenth of max_age" },
+	{ ROUTE("allow", networks, allow), .words = off, .def = "off",
+	  .help = "Clients that may connect, by their IP address: networks such as 10.0.0.0/8 or 2001:db8::/32, addresses, and files with "
+	    "one of them a line; off: all. UNIX listeners have unix_mode instead" },
+	{ ROUTE("deny", networks, deny), .words = off, .def = "off",
+	  .help = "Clients that may not connect, also when they are in allow" },
+	{ ROUTE("max_flows_per_client", count, max_flows_per_client), .min = 1, .max = 100000000, .words = off, .def = "off",
+	  .help = "Maximum number of open flows of the route from one IP address, or from one /64 network of IPv6" },
+	{ ROUTE("accept_rate", rate, accept_rate), .words = off, .def = "off",
+	  .help = "Maximum rate of new flows from one IP address, or from one /64 network of IPv6: 100/s, 20/m or 100/h, with an average "
+	    "of that, and as many at once; 10/s/50: 50 at once" },
 	{ ROUTE("urgent", flag, urgent), .def = "on",
 	  .help = "Relay TCP's urgent bytes (Oracle's break, Telnet, rlogin, old FTP); off: they are dropped, as for a "
 	    "program that does not request them" },
@@ -197,10 +207,10 @@ const struct key keys[] = {
 };
 
 const struct key *
-key_find(const char *name)
+key_find(const char *name, enum scope section)
 {
 	for (const struct key *k = keys; k->name != NULL; k++)
-		if (strcmp(k->name, name) == 0)
+		if (key_is_in(k, section) && strcmp(k->name, name) == 0)
 			return k;
 	return NULL;
 }
@@ -234,7 +244,7 @@ key_needs_leg(const struct key *k)
 }
 
 const struct key *
-key_read(const char *written, int *side)
+key_read(const char *written, enum scope section, int *side)
 {
 	const struct key *k;
 
@@ -245,9 +255,9 @@ key_read(const char *written, int *side)
 		if (strncmp(written, side_name((enum side)s), len) != 0 || written[len] != '.')
 			continue;
 		*side = s;
-		return key_find_leg(written + len + 1, (enum side)s);
+		return section == SCOPE_PROCESS ? NULL : key_find_leg(written + len + 1, (enum side)s);
 	}
-	k = key_find(written);
+	k = key_find(written, section);
 	return k != NULL && !key_needs_leg(k) ? k : NULL;
 }
 
@@ -274,13 +284,13 @@ key_form(const struct key *k, char buf[KEY_FORM_MAX])
 	return buf;
 }
 
-/* The key of this name, or the one that was renamed from it. */
+/* The key of a route with this name, or the one that was renamed from it. */
 static const struct key *
 find_former(const char *name)
 {
 	const char *now = nearest_successor(name);
 
-	return key_find(now != NULL ? now : name);
+	return key_find(now != NULL ? now : name, SCOPE_ROUTE);
 }
 
 #define EITHER_LEG "client.%s\" or \"backend.%s"
@@ -295,7 +305,7 @@ meant_leg(const char *wrong, char buf[MEANT_MAX])
 	struct nearest n;
 	unsigned legs;
 
-	if (k == NULL || k->scope == SCOPE_PROCESS)
+	if (k == NULL)
 		return NULL;
 	legs = legs_of(k->name);
 	snprintf(prefix, sizeof(prefix), "%.*s", (int)(dot - wrong), wrong);
@@ -317,12 +327,13 @@ meant_leg(const char *wrong, char buf[MEANT_MAX])
 const char *
 key_meant(const char *wrong, bool of_process, bool of_route, char buf[MEANT_MAX])
 {
+	const struct key *k;
 	struct nearest n;
 
 	if (of_route && meant_leg(wrong, buf) != NULL)
 		return buf;
 	nearest_start(&n, wrong);
-	for (const struct key *k = keys; k->name != NULL; k++) {
+	for (k = keys; k->name != NULL; k++) {
 		if (k->scope == SCOPE_PROCESS ? !of_process : !of_route)
 			continue;
 		nearest_offer(&n, k->name);
@@ -332,7 +343,8 @@ key_meant(const char *wrong, bool of_process, bool of_route, char buf[MEANT_MAX]
 	}
 	if (nearest_best(&n) == NULL)
 		return NULL;
-	if (key_find(nearest_best(&n)) != NULL && key_needs_leg(key_find(nearest_best(&n))))
+	k = of_route ? key_find(nearest_best(&n), SCOPE_ROUTE) : NULL;
+	if (k != NULL && key_needs_leg(k))
 		snprintf(buf, MEANT_MAX, EITHER_LEG, nearest_best(&n), nearest_best(&n));
 	else
 		snprintf(buf, MEANT_MAX, "%s", nearest_best(&n));

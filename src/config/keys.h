@@ -81,17 +81,18 @@ key_has_leg(const struct key *k, enum side side)
 #define KEY_NAME_MAX 48
 #define KEY_FORM_MAX 96
 
-const struct key *key_find(const char *name);
+/* A name may stand for one key in [stent], and for another in a route. */
+const struct key *key_find(const char *name, enum scope section);
 /* The key of that leg. */
 const struct key *key_find_leg(const char *name, enum side side);
 /* True: it is always written with a leg's name before it, as the other leg's key of that name is another one. */
 bool key_needs_leg(const struct key *k);
 
 /*
- * Reads a name as it may stand in a section: with a leg's name before it or
- * not. *side: that leg, -1 for both. NULL: not in any section.
+ * Reads a name as it may stand in [stent] (SCOPE_PROCESS) or in a route: with a leg's name before it or
+ * not. *side: that leg, -1 for both. NULL: not in such a section.
  */
-const struct key *key_read(const char *written, int *side);
+const struct key *key_read(const char *written, enum scope section, int *side);
 /* The name as it would be written for a side; -1: for both. Returns buf. */
 const char *key_text(const struct key *k, int side, char buf[KEY_NAME_MAX]);
 /* What may be written as its value: "auto | off | DURATION". Returns buf. */
@@ -112,6 +113,7 @@ extern const struct type type_duration, type_heartbeat, type_count, type_word, t
 extern const struct type type_log, type_path, type_admin, type_token, type_hosts, type_user, type_listen, type_backend;
 extern const struct type type_exec, type_events;	/* on_event.c */
 extern const struct type type_protocol, type_bytes, type_line, type_comment;
+extern const struct type type_networks, type_rate;	/* limits.c */
 /* In tls_values.c. */
 extern const struct type type_file, type_server_name, type_choice;
 

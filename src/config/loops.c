@@ -38,7 +38,7 @@ struct graph {
 static int
 key_line(const struct parsed *d, const struct section *s, const char *key)
 {
-	const struct entry *e = parsed_decides(d, s, key_find(key), CLIENT);
+	const struct entry *e = parsed_decides(d, s, key_find(key, SCOPE_ROUTE), CLIENT);
 
 	return e != NULL ? e->line : s->line;
 }

@@ -22,6 +22,8 @@ void resolve_listeners(const struct config *c, struct parsed *d);
 void resolve_on_event(const struct config *c, struct parsed *d);
 /* Checks for routes that lead back to themselves. */
 void resolve_loops(const struct config *c, struct parsed *d);
+/* Reads the files of allow and deny. */
+void resolve_networks(struct route *r, struct parsed *d, const struct section *s);
 /* Checks and resolves the heartbeats of one route. */
 void resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s);
 /* Checks the TLS of one route, and makes its contexts. */

@@ -136,7 +136,7 @@ may_run(const struct config *c)
 void
 resolve_on_event(const struct config *c, struct parsed *d)
 {
-	const struct entry *e = parsed_decides_process(d, key_find("on_event"));
+	const struct entry *e = parsed_decides_process(d, key_find("on_event", SCOPE_PROCESS));
 
 	if (c->on_event == NULL || e == NULL || may_run(c))
 		return;

@@ -138,6 +138,12 @@ keep(struct section *s, struct entry e, const char *name, const char *text)
 	return e.name != NULL && e.text != NULL ? 0 : -ENOMEM;
 }
 
+static enum scope
+section_scope(const struct section *s)
+{
+	return s->kind == SECTION_STENT ? SCOPE_PROCESS : SCOPE_ROUTE;
+}
+
 static const struct entry *
 find_entry(const struct section *s, const struct key *k, int side)
 {
@@ -186,7 +192,7 @@ parsed_put(struct parsed *d, struct section *s, const struct key *k, int side, c
 	int r;
 
 	assert(side == -1 || (k->scope == SCOPE_LEG && key_has_leg(k, (enum side)side)));
-	assert(key_is_in(k, s->kind == SECTION_STENT ? SCOPE_PROCESS : SCOPE_ROUTE));
+	assert(key_is_in(k, section_scope(s)));
 	if (first != NULL && !first->is_guess)
 		errors_add(&d->errors, line, "duplicate %s %s (first at %s); remove one of them",
 		    d->errors.words != NULL ? "option" : "key", name, errors_place(&d->errors, first->line, place));
@@ -208,7 +214,7 @@ add_unknown(struct parsed *d, struct section *s, const char *name, int line)
 	char meant[MEANT_MAX];
 	int side;
 
-	k = key_read(name, &side);
+	k = key_read(name, s->kind == SECTION_STENT ? SCOPE_ROUTE : SCOPE_PROCESS, &side);
 	if (k != NULL) {
 		errors_add(&d->errors, line, "key %s does not belong in this section; write it in %s", name,
 		    k->scope == SCOPE_PROCESS ? "[stent]" : "a [route NAME] or in [defaults]");
@@ -219,7 +225,7 @@ add_unknown(struct parsed *d, struct section *s, const char *name, int line)
 		return 0;
 	}
 	errors_add(&d->errors, line, "unknown key \"%s\"; did you mean \"%s\"?", name, meant);
-	k = key_read(meant, &side);
+	k = key_read(meant, section_scope(s), &side);
 	if (k == NULL || find_entry(s, k, side) != NULL)
 		return 0;
 	return keep(s, (struct entry){ .key = k, .side = side, .line = line, .is_guess = true }, name, "");
@@ -237,8 +243,8 @@ parsed_add(struct parsed *d, const char *name, const char *text, int line)
 		    "[route NAME]", name);
 		return 0;
 	}
-	k = key_read(name, &side);
-	if (k == NULL || !key_is_in(k, s->kind == SECTION_STENT ? SCOPE_PROCESS : SCOPE_ROUTE))
+	k = key_read(name, section_scope(s), &side);
+	if (k == NULL)
 		return add_unknown(d, s, name, line);
 	return parsed_put(d, s, k, side, name, text, line);
 }

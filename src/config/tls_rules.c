@@ -151,7 +151,7 @@ check_backend(struct leg_tls *l)
 static void
 resolve_urgent(struct route *r, struct parsed *d, const struct section *s)
 {
-	const struct entry *e = parsed_decides(d, s, key_find("urgent"), CLIENT);
+	const struct entry *e = parsed_decides(d, s, key_find("urgent", SCOPE_ROUTE), CLIENT);
 
 	if (r->leg[CLIENT].tls.mode == TLS_OFF && r->leg[BACKEND].tls.mode == TLS_OFF)
 		return;
@@ -163,7 +163,7 @@ resolve_urgent(struct route *r, struct parsed *d, const struct section *s)
 void
 resolve_tls(struct route *r, struct parsed *d, const struct section *s)
 {
-	const struct entry *protocol = parsed_decides(d, s, key_find("protocol"), CLIENT);
+	const struct entry *protocol = parsed_decides(d, s, key_find("protocol", SCOPE_ROUTE), CLIENT);
 
 	resolve_urgent(r, d, s);
 	for (int side = CLIENT; side <= BACKEND; side++) {

@@ -97,6 +97,8 @@ end_log(const struct flow *f)
 	fields[n++] = LOG_MS("client_idle", i.leg[CLIENT].idle_ms);
 	fields[n++] = LOG_MS("backend_idle", i.leg[BACKEND].idle_ms);
 	n += add_tls(f, &i, client_tls, backend_tls, fields + n);
+	if (admission_is_refused(f->admission))
+		fields[n++] = LOG_TEXT("cause", admission_text(f->admission));
 	log_event(level, "flow end", fields, n);
 	events_say(EVENT_FLOW_END, fields, n);
 }

@@ -179,6 +179,7 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	timer_disarm(r->timers, &f->timer);
 	close_leg(f, CLIENT, reset_client);
 	close_leg(f, BACKEND, reset_backend);
+	flow_leave(f);
 	session_free(f);
 	assert(f->timer.slot == 0 && !transport_is_open(&f->leg[CLIENT].transport) && !transport_is_open(&f->leg[BACKEND].transport));
 	assert(f->leg[CLIENT].backlog == NULL && f->leg[BACKEND].backlog == NULL);

@@ -81,6 +81,7 @@ struct flow {
 	uint8_t first_goodbye : 2;	/* 1 + the side that said goodbye in its protocol before the other; 0: neither did */
 	bool out_of_memory : 1;	/* no memory for its timer: it ends between two rounds of the loop */
 	bool retires : 1;	/* it is to end at its next message boundary: see retire.c */
+	uint8_t admission : 3;	/* enum admission: counted as one of its client, or why it was refused */
 	bool has_old_settings : 1;	/* its codec has others than its route: see adopt.c */
 };
 

@@ -1,4 +1,4 @@
-/* reason.c - close reasons: their texts, and which one an errno means. */
+/* reason.c - close reasons and the causes of refusals: their texts, and which one an errno means. */
 #include <assert.h>
 #include <errno.h>
 
@@ -40,6 +40,27 @@ const char *
 reason_text(enum close_reason r)
 {
 	return r < REASON_COUNT ? texts[r] : texts[REASON_NONE];
+}
+
+#define ADMISSION_TEXT(name, text, reason) [ADMISSION_##name] = text,
+#define ADMISSION_REASON(name, text, reason) [ADMISSION_##name] = reason,
+
+const char *
+admission_text(enum admission a)
+{
+	static const char *const causes[ADMISSION_COUNT] = { ADMISSION_LIST(ADMISSION_TEXT) };
+
+	assert(admission_is_refused(a) && a < ADMISSION_COUNT);
+	return causes[a];
+}
+
+enum close_reason
+admission_reason(enum admission a)
+{
+	static const enum close_reason reasons[ADMISSION_COUNT] = { ADMISSION_LIST(ADMISSION_REASON) };
+
+	assert(admission_is_refused(a) && a < ADMISSION_COUNT);
+	return reasons[a];
 }
 
 enum close_reason

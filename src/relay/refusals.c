@@ -2,9 +2,10 @@
  * refusals.c - the log lines of flows that never opened, limited in rate.
  *
  * A client can cause them as fast as the kernel completes handshakes, and a
- * line each would fill a disk. So each route and close reason has a bucket of
- * WHOLE_LINES lines, which fills by one a second. When it is empty, flows are
- * only counted, and one line a second gives their number.
+ * line each would fill a disk. So each route and close reason (or cause, where a
+ * limit refused the client) has a bucket of WHOLE_LINES lines, which fills by one
+ * a second. When it is empty, flows are only counted, and one line a second
+ * gives their number. Of refusals there is also an event, at most one a second.
  */
 #include <assert.h>
 #include <errno.h>
@@ -13,13 +14,16 @@
 
 #include "relay/ending.h"
 #include "relay/shared.h"
+#include "stent/events.h"
 #include "stent/log.h"
 
 #define WHOLE_LINES 20		/* before flows are only counted */
 #define COUNT_EVERY_US US_PER_S
+#define BUCKETS (REASON_COUNT + ADMISSION_COUNT)	/* of a route: by close reason, then by cause */
 
 struct bucket {
 	int64_t filled_us;	/* when `room` was last added to */
+	int64_t told_us;	/* when the last event was */
 	uint64_t unlogged;	/* flows counted since the last line */
 	uint8_t room;		/* lines that may be written */
 };
@@ -28,19 +32,24 @@ struct refusals {
 	struct timer timer;	/* armed while a bucket has unlogged flows */
 	struct relay *relay;
 	size_t n_routes;
-	struct bucket *buckets[];	/* by the slot of a route: REASON_COUNT each; NULL: none yet */
+	struct bucket *buckets[];	/* by the slot of a route: BUCKETS each; NULL: none yet */
 };
 
 static void
-log_count(struct bucket *k, const char *route, enum close_reason reason)
+log_count(struct bucket *k, const char *route, size_t index)
 {
+	const bool has_cause = index >= REASON_COUNT;
+	enum close_reason reason;
+
 	if (k->unlogged == 0)
 		return;
+	reason = has_cause ? admission_reason((enum admission)(index - REASON_COUNT)) : (enum close_reason)index;
 	log_event(end_log_level(reason), "flows refused", (struct log_field[]){
 	    LOG_TEXT("route", route),
 	    LOG_TEXT("reason", reason_text(reason)),
 	    LOG_INT("flows", k->unlogged),
-	}, 3);
+	    LOG_TEXT("cause", has_cause ? admission_text((enum admission)(index - REASON_COUNT)) : ""),
+	}, has_cause ? 4 : 3);
 	k->unlogged = 0;
 }
 
@@ -50,8 +59,8 @@ log_all_counts(struct relay *r)
 	const struct refusals *all = r->refusals;
 
 	for (size_t i = 0; i < all->n_routes; i++)
-		for (size_t k = 0; k < REASON_COUNT && all->buckets[i] != NULL; k++)
-			log_count(&all->buckets[i][k], r->shared->routes[i]->name, (enum close_reason)k);
+		for (size_t k = 0; k < BUCKETS && all->buckets[i] != NULL; k++)
+			log_count(&all->buckets[i][k], r->shared->routes[i]->name, k);
 }
 
 static void
@@ -98,11 +107,13 @@ bucket_of(struct relay *r, const struct flow *f)
 
 	assert(f->route->slot < r->refusals->n_routes);
 	if (*of_route == NULL) {
-		*of_route = calloc(REASON_COUNT, sizeof(**of_route));
-		for (size_t i = 0; i < REASON_COUNT && *of_route != NULL; i++)
+		*of_route = calloc(BUCKETS, sizeof(**of_route));
+		for (size_t i = 0; i < BUCKETS && *of_route != NULL; i++)
 			(*of_route)[i].room = WHOLE_LINES;
 	}
-	return *of_route != NULL ? &(*of_route)[f->reason] : NULL;
+	if (*of_route == NULL)
+		return NULL;
+	return &(*of_route)[admission_is_refused(f->admission) ? REASON_COUNT + f->admission : f->reason];
 }
 
 static void
@@ -114,6 +125,24 @@ fill(struct bucket *k, int64_t now_us)
 		return;
 	k->filled_us = n < WHOLE_LINES ? k->filled_us + n * US_PER_S : now_us;
 	k->room = n < WHOLE_LINES - k->room ? (uint8_t)(k->room + n) : WHOLE_LINES;
+}
+
+/* Who asks for events is told of limits; of those that refuse flows all the time, once a second. */
+static void
+tell(const struct flow *f, struct bucket *k, int64_t now_us)
+{
+	char client[ADDRESS_TEXT_MAX];
+
+	if (!admission_is_refused(f->admission) || (k->told_us != 0 && now_us - k->told_us < COUNT_EVERY_US))
+		return;
+	k->told_us = now_us;
+	if (events_want(EVENT_LIMIT))
+		events_say(EVENT_LIMIT, (struct log_field[]){
+		    LOG_TEXT("route", f->route->name),
+		    LOG_TEXT("cause", admission_text(f->admission)),
+		    LOG_TEXT("client", address_text(&f->client, client)),
+		    LOG_INT("refused", counters_of(f)->refusals[f->admission]),
+		}, 4);
 }
 
 bool
@@ -128,6 +157,7 @@ refusal_log(struct flow *f)
 		end_log(f);
 		return true;
 	}
+	tell(f, k, now_us);
 	fill(k, now_us);
 	assert(k->room <= WHOLE_LINES);
 	if (k->room > 0 && k->unlogged == 0) {

@@ -150,11 +150,13 @@ init_flow(struct flow *f, struct relay *r, int fd, const struct route *route, co
 
 void
 relay_refuse(struct relay *r, int fd, const struct route *route, const struct address *client,
-    enum close_reason reason)
+    enum admission cause)
 {
-	struct flow f = { .state = FLOW_CONNECTING, .reason = (uint8_t)reason };	/* only to be logged */
+	const enum close_reason reason = admission_reason(cause);
+	struct flow f = { .state = FLOW_CONNECTING, .reason = (uint8_t)reason, .admission = (uint8_t)(cause & 7) };	/* only to be logged */
 
 	init_flow(&f, r, fd, route, client);
+	counter_add(&counters_of(&f)->refusals[cause], 1);
 	if (refusal_log(&f) && reason == REASON_MEMORY)
 		log_say(LEVEL_ERROR, "out of memory for a new flow of route %s: reset", route->name);
 	counter_add(&counters_of(&f)->flows_ended[reason], 1);
@@ -221,18 +223,21 @@ deny_loop(struct flow *f)
 }
 
 void
-relay_open(struct relay *r, int fd, const struct route *route, const struct address *client)
+relay_open(struct relay *r, int fd, const struct route *route, const struct address *client, enum admission admitted)
 {
 	struct flow *f = calloc(1, sizeof(*f));
 
-	assert(fd >= 0);
+	assert(fd >= 0 && !admission_is_refused(admitted));
 	if (f == NULL) {
-		relay_refuse(r, fd, route, client, REASON_MEMORY);
+		if (admitted == ADMITTED_COUNTED)
+			admission_leave(r->shared, route->slot, client);
+		relay_refuse(r, fd, route, client, ADMISSION_MEMORY);
 		r->on_end(r->on_end_arg);
 		return;
 	}
 	config_hold(route->config);
 	init_flow(f, r, fd, route, client);
+	f->admission = (uint8_t)(admitted & 7);
 	counter_add(&counters_of(f)->flows_open, 1);
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
 	if (route->urgent)

@@ -53,6 +53,7 @@ add_name(struct relay_shared *s, const struct route *route)
 		free(r);
 		return -ENOMEM;
 	}
+	clients_init(&r->clients);
 	r->codec = route->codec;
 	r->backends_hash = hash_backends(route);
 	s->routes[s->n_routes] = r;
@@ -85,6 +86,7 @@ relay_shared_free(struct relay_shared *s)
 	if (s == NULL)
 		return;
 	for (size_t i = 0; i < s->n_routes; i++) {
+		clients_free(&s->routes[i]->clients);
 		free(s->routes[i]->name);
 		free(s->routes[i]);
 	}
@@ -145,6 +147,7 @@ relay_shared_use(struct relay_shared *s, const struct config *config)
 		struct route_shared *r = s->routes[route->slot];
 
 		adopt_backends(r, route);
+		clients_sweep(&r->clients, clock_us());
 		if (r->codec == route->codec)
 			continue;
 		r->codec = route->codec;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "relay/clients.h"
 #include "relay/dial.h"
 #include "relay/flow.h"
 #include "stent/codec.h"
@@ -35,6 +36,7 @@ struct route_shared {
 	struct trial trial[2];		/* of heartbeats to that side */
 	const char *logged[ROUTE_LOGGED];
 	uint64_t backends_down;		/* a set, by index: see backends.c; atomic */
+	struct client_table clients;	/* of routes with limits for each */
 	uint64_t backends_hash;		/* of their texts, in the settings that came last */
 };
 
@@ -90,6 +92,13 @@ struct relay {
 struct route_shared *relay_route(const struct flow *f);
 uint16_t relay_route_index(const struct flow *f);	/* its slot */
 bool relay_log_once(const struct flow *f, const char *what);	/* true: not logged of this route before; `what` is static */
+
+/*
+ * admission.c. May the client of this flow, whose address is known only now, have it? A refusal is counted by its
+ * cause; the caller ends the flow, by admission_reason(). What was counted is given back at its end.
+ */
+enum admission flow_admit(struct flow *f);
+void flow_leave(struct flow *f);
 
 /* relay.c */
 uint32_t relay_random(struct relay *r);

@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "stent/clock.h"
-#include "stent/events.h"
 #include "stent/log.h"
 #include "stent/socket.h"
 #include "stent/spare.h"
@@ -68,22 +67,22 @@ on_resume(evutil_socket_t fd, short what, void *arg)
 	set_accepting(arg, true);
 }
 
+/* There is no room for a client that was admitted. */
 static void
-refuse(struct listener *l, int fd, const struct address *client)
+refuse(struct listener *l, int fd, const struct address *client, enum admission admitted, enum admission cause)
 {
 	struct acceptor *a = l->acceptor;
 	const int64_t now_us = clock_us();
 
-	worker_refuse(a->workers[0], fd, l->route, client, REASON_LIMIT);
+	if (admitted == ADMITTED_COUNTED)
+		admission_leave(a->shared, l->route->slot, client);
+	worker_refuse(a->workers[0], fd, l->route, client, cause);
+	if (cause != ADMISSION_MAX_FLOWS)
+		return;
 	a->refused++;
 	if (now_us - a->limit_warned_us < US_PER_S)
 		return;
 	a->limit_warned_us = now_us;
-	events_say(EVENT_LIMIT, (struct log_field[]){
-	    LOG_TEXT("route", l->route->name),
-	    LOG_INT("max_flows", a->max_flows),
-	    LOG_INT("refused", a->refused),
-	}, 3);
 	log_say(LEVEL_WARN, "max_flows = %d reached: new clients are reset (%llu since the start)", a->max_flows,
 	    (unsigned long long)a->refused);
 }
@@ -93,8 +92,14 @@ static void
 hand_over(struct listener *l, int fd, const struct address *client)
 {
 	struct acceptor *a = l->acceptor;
+	const enum admission admitted = admission_enter(a->shared, l->route, client);
 	struct worker *best = a->workers[0];
 	int flows = worker_flows(best);
+
+	if (admission_is_refused(admitted)) {
+		worker_refuse(a->workers[0], fd, l->route, client, admitted);
+		return;
+	}
 
 	for (size_t i = 1; i < a->n_workers; i++) {
 		const int n = worker_flows(a->workers[i]);
@@ -103,12 +108,10 @@ hand_over(struct listener *l, int fd, const struct address *client)
 			best = a->workers[i];
 		flows += n;
 	}
-	if (flows >= a->max_flows)
-		refuse(l, fd, client);
-	else if (best == a->workers[0])
-		worker_open(best, fd, l->route, client);
-	else if (worker_give(best, fd, l->route, client) != 0)
-		worker_refuse(a->workers[0], fd, l->route, client, REASON_MEMORY);
+	if (flows < a->max_flows && best == a->workers[0])
+		worker_open(best, fd, l->route, client, admitted);
+	else if (flows >= a->max_flows || worker_give(best, fd, l->route, client, admitted) != 0)
+		refuse(l, fd, client, admitted, flows >= a->max_flows ? ADMISSION_MAX_FLOWS : ADMISSION_MEMORY);
 }
 
 static bool
@@ -263,12 +266,13 @@ stop(struct worker *w, void *arg)
 }
 
 int
-acceptor_start(struct acceptor *a, struct worker **workers, size_t n, int max_flows)
+acceptor_start(struct acceptor *a, struct worker **workers, size_t n, struct relay_shared *shared, int max_flows)
 {
 	struct order o = { .acceptor = a };
 
 	a->workers = workers;
 	a->n_workers = n;
+	a->shared = shared;
 	a->max_flows = max_flows;
 	worker_call(workers[0], start, &o);
 	return o.result;

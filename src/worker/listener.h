@@ -30,6 +30,7 @@ struct acceptor {
 	struct unix_access access;	/* of UNIX listeners, except for the mode */
 	struct worker **workers;
 	size_t n_workers;		/* 0: not started */
+	struct relay_shared *shared;
 	int max_flows;
 	struct event *resume;		/* after a pause for lack of descriptors */
 	int64_t limit_warned_us;

@@ -30,6 +30,7 @@ struct given {
 	int fd;
 	const struct route *route;	/* held through its settings */
 	struct address client;
+	enum admission admitted;
 };
 
 struct call {
@@ -87,7 +88,7 @@ take_given(struct worker *w)
 	w->stopping = w->stop;
 	pthread_mutex_unlock(&w->lock);
 	for (size_t i = 0; i < n; i++) {
-		relay_open(w->relay, list[i].fd, list[i].route, &list[i].client);
+		relay_open(w->relay, list[i].fd, list[i].route, &list[i].client, list[i].admitted);
 		config_release(list[i].route->config);
 	}
 	free(list);
@@ -286,7 +287,7 @@ fail:
 }
 
 int
-worker_give(struct worker *w, int fd, const struct route *route, const struct address *client)
+worker_give(struct worker *w, int fd, const struct route *route, const struct address *client, enum admission admitted)
 {
 	bool first, kept = true;
 
@@ -305,7 +306,7 @@ worker_give(struct worker *w, int fd, const struct route *route, const struct ad
 	}
 	if (kept) {
 		config_hold(route->config);
-		w->given[w->n_given++] = (struct given){ fd, route, *client };
+		w->given[w->n_given++] = (struct given){ fd, route, *client, admitted };
 	}
 	pthread_mutex_unlock(&w->lock);
 	if (!kept) {
@@ -318,17 +319,17 @@ worker_give(struct worker *w, int fd, const struct route *route, const struct ad
 }
 
 void
-worker_open(struct worker *w, int fd, const struct route *route, const struct address *client)
+worker_open(struct worker *w, int fd, const struct route *route, const struct address *client, enum admission admitted)
 {
 	__atomic_add_fetch(&w->flows, 1, __ATOMIC_RELAXED);
-	relay_open(w->relay, fd, route, client);
+	relay_open(w->relay, fd, route, client, admitted);
 }
 
 void
 worker_refuse(struct worker *w, int fd, const struct route *route, const struct address *client,
-    enum close_reason reason)
+    enum admission cause)
 {
-	relay_refuse(w->relay, fd, route, client, reason);
+	relay_refuse(w->relay, fd, route, client, cause);
 }
 
 struct event_base *

@@ -264,7 +264,7 @@ def test_the_limit_is_told(stent, raw_backend, read):
         with contextlib.suppress(ConnectionError):
             s.connect()
         told = reader.next()
-    assert (told["route"], told["max_flows"], told["refused"]) == ("t", 1, 1)
+    assert (told["route"], told["cause"], told["refused"]) == ("t", "max_flows", 1)
 
 
 # --- on_event ---

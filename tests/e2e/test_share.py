@@ -261,7 +261,7 @@ def test_values_of_keys_are_completed(offers, tables):
     seen = set()
     for key in tables["settings"]["keys"]:
         words = [one for one in key["value"].split(" | ") if re.fullmatch("[a-z_]+", one)]
-        if key["value"] in seen or key["name"] in ("listen", "backend", "log", "control", "on_event") or not words or "FILE" in key["value"]:
+        if key["value"] in seen or key["name"] in ("listen", "backend", "log", "control", "on_event") or not words or "FILE" in key["value"] or "file:" in key["value"]:
             continue
         seen.add(key["value"])
         start = f"--{key['name']}="
@@ -274,6 +274,7 @@ def test_values_of_keys_are_completed(offers, tables):
 def test_files_behind_keys_are_completed(offers, tmp_path):
     (tmp_path / "one.log").touch()
     assert {"--log=stderr", "--log=syslog", "--log=file:"} == offers(FLOWS + "--log=")
+    assert {"--allow=off", "--allow=file:"} == offers(FLOWS + "--allow=")
     (found,) = offers(FLOWS + f"--log=file:{tmp_path}/one")
     assert found.endswith("one.log")
     (found,) = offers(FLOWS + f"--control={tmp_path}/one")

@@ -150,21 +150,21 @@ test_every_key_is_found_by_its_name(void **state)
 
 	(void)state;
 	for (const struct key *k = keys; k->name != NULL; k++) {
-		assert_ptr_equal(key_read(k->name, &side), key_needs_leg(k) ? NULL : k);
+		assert_ptr_equal(key_read(k->name, k->scope, &side), key_needs_leg(k) ? NULL : k);
 		assert_int_equal(side, -1);
 		for (int s = CLIENT; k->scope == SCOPE_LEG && s <= BACKEND; s++) {
-			assert_ptr_equal(key_read(key_text(k, s, buf), &side), key_find_leg(k->name, (enum side)s));
+			assert_ptr_equal(key_read(key_text(k, s, buf), SCOPE_ROUTE, &side), key_find_leg(k->name, (enum side)s));
 			assert_true((key_find_leg(k->name, (enum side)s) == k) == key_has_leg(k, (enum side)s));
 			assert_int_equal(side, s);
 		}
 	}
-	assert_null(key_read("client.listen", &side));
-	assert_null(key_read("client.", &side));
-	assert_null(key_read("client.heartbeat_in_transaction", &side));
-	assert_null(key_read("client.client.heartbeat", &side));
-	assert_null(key_read("", &side));
-	assert_null(key_read("tls", &side));	/* there are two, with other values */
-	assert_null(key_read("client.tls_name", &side));
+	assert_null(key_read("client.listen", SCOPE_ROUTE, &side));
+	assert_null(key_read("client.", SCOPE_ROUTE, &side));
+	assert_null(key_read("client.heartbeat_in_transaction", SCOPE_ROUTE, &side));
+	assert_null(key_read("client.client.heartbeat", SCOPE_ROUTE, &side));
+	assert_null(key_read("", SCOPE_ROUTE, &side));
+	assert_null(key_read("tls", SCOPE_ROUTE, &side));	/* there are two, with other values */
+	assert_null(key_read("client.tls_name", SCOPE_ROUTE, &side));
 }
 
 static int

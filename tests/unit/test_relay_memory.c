@@ -213,7 +213,7 @@ open_flow(struct world *w)
 	assert_true(fd >= 0);
 	close(server);
 	w->opened++;
-	relay_open(w->relay, fd, &config->routes[0], &nobody);
+	relay_open(w->relay, fd, &config->routes[0], &nobody, ADMITTED);
 }
 
 /* The second route, where there is one, is the backend of the first. */
@@ -229,7 +229,7 @@ accept_inner(struct world *w)
 	if (fd < 0)
 		return;
 	w->opened++;
-	relay_open(w->relay, fd, &config->routes[1], &nobody);
+	relay_open(w->relay, fd, &config->routes[1], &nobody, ADMITTED);
 }
 
 /* Fills the heap of timers, without a fault, so that it must grow at the first timer that is set while bytes flow. */

@@ -37,7 +37,7 @@ refuse(struct worker *w, void *arg)
 {
 	const struct refusal *r = arg;
 
-	worker_refuse(w, r->fd, r->route, r->client, REASON_MEMORY);
+	worker_refuse(w, r->fd, r->route, r->client, ADMISSION_MEMORY);
 }
 
 static void
@@ -61,7 +61,7 @@ test_a_socket_that_cannot_be_given_stays_the_callers_and_is_counted_when_refused
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
 
 	out_of_memory = true;
-	assert_int_equal(worker_give(w, pair[0], &config->routes[0], &nobody), -ENOMEM);
+	assert_int_equal(worker_give(w, pair[0], &config->routes[0], &nobody, ADMITTED), -ENOMEM);
 	out_of_memory = false;
 	assert_int_equal(worker_flows(w), 0);
 	assert_int_equal(send(pair[1], "x", 1, 0), 1);		/* still open */
@@ -116,7 +116,7 @@ open_flows(struct relay *r, const struct route *route, int *ends, size_t n)
 		int pair[2];
 
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-		relay_open(r, pair[0], route, &nobody);
+		relay_open(r, pair[0], route, &nobody, ADMITTED);
 		ends[i] = pair[1];
 	}
 }
