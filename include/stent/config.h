@@ -23,6 +23,7 @@
 #define CONFIG_CONTROL_PATH "/run/stent/control.sock"	/* the default of control */
 #define CONFIG_WORKERS_MAX 256
 
+enum balance { BALANCE_FIRST, BALANCE_LEAST_FLOWS, BALANCE_HASH_CLIENT };
 enum on_dead { ON_DEAD_NOTIFY, ON_DEAD_RESET, ON_DEAD_CLOSE };
 
 /* Every AUTO is resolved by the reader: these are plain numbers for the relay. Durations: ms, 0 is off. */
@@ -68,6 +69,9 @@ struct route {
 	struct leg_settings leg[2];
 	struct codec_settings codec_settings;
 	int64_t connect_timeout_ms;	/* for all backends and their addresses together */
+	uint16_t *backend_place;	/* of each backend: a number that belongs to it, in all settings: see relay_shared_adopt() */
+	enum balance balance;
+	int64_t retry_after_ms;		/* a backend that failed is passed over so long; 0: never */
 	int64_t failover_after_ms;	/* the next backend is tried in parallel then; 0: off */
 	int64_t dns_ttl_ms;		/* how long a resolved address is used */
 	int64_t max_age_ms;		/* of a flow; 0: off */

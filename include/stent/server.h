@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "stent/backends.h"
 #include "stent/config.h"
 #include "stent/worker.h"
 
@@ -32,6 +33,8 @@ struct worker *server_worker(const struct server *s, size_t i);
 size_t server_slots(const struct server *s);
 const char *server_slot_name(const struct server *s, size_t slot);
 bool server_backend_is_down(const struct server *s, size_t slot, size_t backend);
+/* 0, -ENOENT or -ENOMEM; to be freed by backend_facts_clear() in any case. */
+int server_backend_facts(const struct server *s, size_t slot, size_t backend, struct backend_facts *ret);
 int server_max_flows(const struct server *s);
 int64_t server_uptime_ms(const struct server *s);
 bool server_is_draining(const struct server *s);

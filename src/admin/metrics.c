@@ -289,24 +289,6 @@ told(struct evbuffer *out, const struct stream *events)
 }
 
 static void
-backends(struct rows *r, const struct server *s)
-{
-	static const char name[] = "stent_backend_up";
-	const struct config *c = server_config(s);
-
-	metrics_head(r->out, name, "gauge", "0: the last flow that tried this backend could connect to none of its addresses; else 1.");
-	for (size_t i = 0; i < c->n_routes; i++)
-		for (size_t b = 0; b < c->routes[i].n_backend; b++) {
-			const struct row row = { .route = c->routes[i].name };
-
-			metrics_begin(r, name, &row);
-			evbuffer_add_printf(r->out, ",backend=\"");
-			metrics_label(r->out, c->routes[i].backend[b].text);
-			evbuffer_add_printf(r->out, "\"} %d\n", !server_backend_is_down(s, c->routes[i].slot, b));
-		}
-}
-
-static void
 protection(struct rows *r, const struct census *c)
 {
 	static const char name[] = "stent_flows_protected";
@@ -359,7 +341,7 @@ metrics_write(struct evbuffer *out, struct server *s, const struct stream *event
 		r.row[r.n].settings = find_settings(server_config(s), i);
 		r.n += r.row[r.n].settings != NULL || r.row[r.n].sum.flows_open > 0;
 	}
-	backends(&r, s);
+	metrics_backends(&r, s);
 	routes(&r);
 	census_take(c, s);
 	protection(&r, c);

@@ -35,6 +35,9 @@ void metrics_label(struct evbuffer *out, const char *text);
 /* `name{route="R"`: what follows begins with a comma or closes the brace. */
 void metrics_begin(struct rows *r, const char *name, const struct row *row);
 
+/* metrics_backends.c: of each backend. */
+void metrics_backends(struct rows *r, const struct server *s);
+
 /* metrics_tls.c: of routes with TLS. */
 void metrics_tls(struct rows *r);
 

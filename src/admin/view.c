@@ -119,18 +119,6 @@ leg_json(const struct leg_settings *l)
 	    "idle_timeout_seconds", seconds_or_off(l->idle_timeout_ms));
 }
 
-/* Those to which the last flow could not connect. */
-static json_t *
-backends_down(const struct server *s, const struct route *r)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < r->n_backend; i++)
-		if (server_backend_is_down(s, r->slot, i))
-			json_array_append_new(list, view_text(r->backend[i].text));
-	return list;
-}
-
 json_t *
 view_routes(const struct server *s)
 {
@@ -140,13 +128,14 @@ view_routes(const struct server *s)
 	for (size_t i = 0; i < c->n_routes; i++) {
 		const struct route *r = &c->routes[i];
 
-		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}",
+		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
 		    "name", view_text(r->name),
 		    "paused", control_pause_json(s, r),
 		    "protocol", r->protocol,
 		    "listen", endpoint_list(r->listen, r->n_listen),
 		    "backends", endpoint_list(r->backend, r->n_backend),
-		    "backends_down", backends_down(s, r),
+		    "backends_down", view_backends_down(s, r),
+		    "backend_states", view_backends(s, r),
 		    "client", leg_json(&r->leg[CLIENT]),
 		    "backend", leg_json(&r->leg[BACKEND])));
 	}

@@ -9,6 +9,7 @@
 struct evbuffer;
 struct server;
 struct relay_counters;
+struct route;
 
 /* The counters of all workers together: of all routes, or of one slot. */
 void view_sum(const struct server *s, struct relay_counters *ret);
@@ -19,6 +20,8 @@ void view_deaths(const struct relay_counters *sum, uint64_t ret[2]);
 /* The caller's (json_decref()); NULL if out of memory. */
 json_t *view_summary(struct server *s);			/* without the routes */
 json_t *view_routes(const struct server *s);
+json_t *view_backends_down(const struct server *s, const struct route *r);
+json_t *view_backends(const struct server *s, const struct route *r);	/* with all that is known of each */
 /*
  * Texts of the settings file may contain any bytes: what is not printable becomes a question mark. NULL becomes null.
  */

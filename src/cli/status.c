@@ -173,6 +173,32 @@ print_pause(const json_t *pause)
 	printf("\n");
 }
 
+/* "db1:5432 down, for 3m, backend-refused, 12 flows, 3 failed connects": where there are several, or one is down. */
+static void
+print_backends(const json_t *states)
+{
+	char time[FIGURE_MAX], flows[FIGURE_MAX], failures[FIGURE_MAX];
+	struct line l;
+
+	for (size_t i = 0; i < json_array_size(states); i++) {
+		const json_t *s = json_array_get(states, i);
+		const bool is_down = strcmp(string(s, "state"), "down") == 0;
+
+		if (json_array_size(states) < 2 && !is_down)
+			continue;
+		begin_line(&l, "");
+		add_item(&l, "%s %s", string(s, "backend"), string(s, "state"));
+		if (json_is_integer(json_object_get(s, "since")))
+			add_item(&l, "for %s", ago(time, number(s, "since")));
+		if (is_down)
+			add_item(&l, "%s", string(s, "why"));
+		add_item(&l, "%s flows", figure_count(flows, number(s, "flows")));
+		if (number(s, "connect_failures") > 0)
+			add_item(&l, "%s failed connects", figure_count(failures, number(s, "connect_failures")));
+		printf("\n");
+	}
+}
+
 /* Where it listens and where it goes; nothing for a route that was removed. */
 static void
 print_way(const json_t *route)
@@ -196,6 +222,7 @@ print_way(const json_t *route)
 		add_item(&l, "%s%s%s", i == 0 ? "to " : "", text, has(down, text) ? " (down)" : " (up)");
 	}
 	printf("\n");
+	print_backends(json_object_get(route, "backend_states"));
 	print_pause(json_object_get(route, "paused"));
 }
 

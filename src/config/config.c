@@ -39,6 +39,7 @@ route_clear(struct route *r)
 	cidr_set_clear(&r->deny.set);
 	free(r->listen);
 	free(r->backend);
+	free(r->backend_place);
 	free(r->protocol);
 	free(r->name);
 }
@@ -159,7 +160,8 @@ set_route(struct route *route, const struct parsed *d, const struct section *s)
 			if (key_has_leg(k, (enum side)side))
 				r = set_value(k, route, (enum side)side, parsed_decides(d, s, k, (enum side)side));
 	}
-	return r;
+	route->backend_place = calloc(route->n_backend + 1, sizeof(*route->backend_place));
+	return route->backend_place != NULL ? r : -ENOMEM;
 }
 
 static int

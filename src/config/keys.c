@@ -35,6 +35,10 @@ static const struct word on_dead[] = {
 	{ "notify", ON_DEAD_NOTIFY }, { "reset", ON_DEAD_RESET }, { "close", ON_DEAD_CLOSE }, { 0 },
 };
 
+static const struct word balances[] = {
+	{ "first", BALANCE_FIRST }, { "least-flows", BALANCE_LEAST_FLOWS }, { "hash-client", BALANCE_HASH_CLIENT }, { 0 },
+};
+
 static const struct word backend_tls[] = { { "off", TLS_OFF }, { "verify", TLS_VERIFY }, { "insecure", TLS_INSECURE }, { 0 } };
 static const struct word client_tls[] = { { "off", TLS_OFF }, { "accept", TLS_ACCEPT }, { "require", TLS_REQUIRE }, { 0 } };
 static const struct word tls_versions[] = { { "1.2", TLS1_2_VERSION }, { "1.3", TLS1_3_VERSION }, { 0 } };
@@ -96,7 +100,7 @@ const struct key keys[] = {
 	{ ROUTE("unix_mode", mode, unix_mode), .max = 0777, .def = "0660",
 	  .help = "File mode, as for chmod, of a listener on unix:PATH: who may connect; the file belongs to user" },
 	{ ROUTE("backend", backend, backend),
-	  .help = "Where flows go; several separated by commas, tried in order; one that did not answer is tried last for a while. "
+	  .help = "Where flows go; several separated by commas: see balance. "
 	    "A name is looked up, and all its addresses are tried; original: the destination of a redirected connection" },
 	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
 	  .help = "The application protocol, which decides the heartbeats; tcp: any bytes, TCP probes only; "
@@ -106,6 +110,12 @@ const struct key keys[] = {
 	{ ROUTE("failover_after", duration, failover_after_ms), .min = 1, .max = DAYS(1), .words = off, .def = "250ms",
 	  .help = "If a backend has not accepted within this time, the next one is tried in parallel, and the first to accept gets "
 	    "the flow; off: the next is tried when one has failed or used up its share of connect_timeout" },
+	{ ROUTE("balance", word, balance), .words = balances, .def = "first",
+	  .help = "In which order several backends, and the addresses of a name, are tried. first: as written; least-flows: the one "
+	    "with the fewest open flows of this route; hash-client: by the client's IP address, so that a client always gets the same one" },
+	{ ROUTE("retry_after", duration, retry_after_ms), .min = 1, .max = HOURS(1), .words = off, .def = "2s",
+	  .help = "For how long a backend's address that did not answer is passed over: tried only when no other is left. It doubles with "
+	    "each failure, up to 16 times this, less up to 20 % at random; then one flow tries it. One that refuses is passed over unless balance is first. off: never" },
 	{ ROUTE("dns_ttl", duration, dns_ttl_ms), .max = DAYS(1), .def = "10s",
 	  .help = "How long a resolved address is used before the name is looked up again; it stays "
 	    "in use while no name server replies" },

@@ -153,18 +153,6 @@ change_urgent(struct flow *f, const struct route *from)
 		socket_take_urgent(leg_of(f, s)->transport.fd, f->route->urgent, false);
 }
 
-/* The place of the flow's backend in the list of the new route. */
-static uint16_t
-backend_in(const struct flow *f, const struct route *to)
-{
-	if (f->backend_index == FLOW_BACKEND_GONE)
-		return FLOW_BACKEND_GONE;
-	for (size_t i = 0; i < to->n_backend; i++)
-		if (endpoint_same(&f->route->backend[f->backend_index], &to->backend[i]))
-			return (uint16_t)i;
-	return FLOW_BACKEND_GONE;
-}
-
 /* NULL: the settings have no such route any more. */
 static const struct route *
 route_in(const struct config *c, const struct route *route)
@@ -184,7 +172,6 @@ adopt_flow(struct flow *f)
 {
 	const struct route *from = f->route, *to = route_in(f->relay->config, from);
 	const int64_t now_us = clock_us();
-	const uint16_t backend = to != NULL ? backend_in(f, to) : 0;
 
 	if (to == NULL || to == from || f->state != FLOW_OPEN)
 		return;
@@ -194,7 +181,6 @@ adopt_flow(struct flow *f)
 		return;
 	}
 	config_hold(to->config);
-	f->backend_index = backend;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		change_probes(f, s, &from->leg[s].keepalive, now_us);
 	if (leg_of(f, CLIENT)->fin || leg_of(f, BACKEND)->fin)

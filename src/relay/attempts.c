@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
+#include "relay/balance.h"
 #include "relay/dial_state.h"
 #include "relay/ending.h"
 #include "stent/log.h"
@@ -17,6 +19,14 @@
 #include "stent/socket.h"
 
 #define PARALLEL_MAX 3
+
+void
+attempt_uncount(struct attempt *a)
+{
+	if (a->is_counted)
+		backends_uncount(relay_route(a->flow)->backends, a->flow->route->backend_place[a->target.backend], &a->target.address);
+	a->is_counted = false;
+}
 
 void
 attempt_free(struct dial *d, struct attempt *a)
@@ -29,6 +39,7 @@ attempt_free(struct dial *d, struct attempt *a)
 	TAILQ_REMOVE(&d->parallel, a, link);
 	assert(d->n_parallel > 0);
 	d->n_parallel--;
+	attempt_uncount(a);
 	free(a);
 }
 
@@ -84,6 +95,46 @@ dial_note_failure(struct flow *f, const struct endpoint *backend, enum close_rea
 	log_say(LEVEL_WARN, "route %s: backend %s: %s (%s)", f->route->name, backend->text, reason_text(reason), what);
 }
 
+const struct address *
+target_key(const struct target *t, struct address *buf)
+{
+	const char *path = ((const struct sockaddr_un *)(const void *)&t->at)->sun_path;
+
+	*buf = t->address;
+	if (t->address.family == AF_UNIX) {	/* that has no address of its own */
+		const uint64_t hash = balance_hash(buf, path, sizeof(((struct sockaddr_un *)0)->sun_path));
+
+		memcpy(buf->ip, &hash, sizeof(hash));
+	}
+	return buf;
+}
+
+/* This machine's own lack, which says nothing of the backend. */
+static bool
+is_our_own(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOMEM || err == EADDRNOTAVAIL || err == EAFNOSUPPORT;
+}
+
+static void
+remember_failure(struct flow *f, const struct attempt *a, int err, int64_t now_us)
+{
+	/* A refusal is not a timeout, even if it came late. */
+	const bool timed_out = now_us - a->began_us >= NEXT_ADDRESS_US && a->target.address.family != AF_UNIX && err != ECONNREFUSED;
+	const struct failure why = {
+		.has_refused = !timed_out,
+		.retry_after_us = f->route->retry_after_ms * US_PER_MS,
+		.jitter = (double)relay_random(f->relay) / UINT32_MAX,
+	};
+	struct address key;
+
+	if (is_our_own(err))
+		return;
+	backends_note_failure(relay_route(f)->backends, f->route->backend_place[a->target.backend], &a->target.address);
+	if (f->route->retry_after_ms > 0)
+		failed_add(&f->relay->shared->failed, target_key(&a->target, &key), &why, now_us);
+}
+
 /* An attempt failed. err: an errno. */
 void
 attempt_failed(struct flow *f, const struct attempt *a, int err)
@@ -102,9 +153,7 @@ attempt_failed(struct flow *f, const struct attempt *a, int err)
 	else
 		snprintf(text, sizeof(text), "%s: %s", to, err == ETIMEDOUT ? "no answer in time" : strerror(err));
 	dial_note_failure(f, &f->route->backend[a->target.backend], reason_of(err), text);
-	/* A refusal is not a timeout, even if it came late. */
-	if (now_us - a->began_us >= NEXT_ADDRESS_US && a->target.address.family != AF_UNIX && err != ECONNREFUSED)
-		failed_add(&f->relay->failed, &a->target.address, now_us);
+	remember_failure(f, a, err, now_us);
 }
 
 void
@@ -114,6 +163,7 @@ attempts_drop_own(struct flow *f)
 
 	if (!transport_is_open(&l->transport))
 		return;
+	attempt_uncount(&f->dial->own);
 	event_del(&l->ev);
 	transport_close(&l->transport, TRANSPORT_RESET);
 	flow_init_leg(f, BACKEND, -1);
@@ -161,16 +211,18 @@ add_attempt(struct flow *f, int fd, const struct target *t)
 		a = calloc(1, sizeof(*a));
 		if (a == NULL)
 			return -ENOMEM;
-		a->flow = f;
 	}
 	a->target = *t;
 	a->began_us = clock_us();
+	a->flow = f;
+	a->is_counted = backends_count(relay_route(f)->backends, f->place, &t->address);
 	if (is_own) {
 		flow_init_leg(f, BACKEND, fd);
 		return flow_register_leg(f, BACKEND);
 	}
 	event_assign(&a->ev, f->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, dial_on_parallel, a);
 	if (event_add(&a->ev, NULL) != 0) {
+		attempt_uncount(a);
 		free(a);
 		return -ENOMEM;
 	}
@@ -199,7 +251,7 @@ attempt_start(struct flow *f, struct target *t)
 		attempt_free(d, TAILQ_FIRST(&d->parallel));
 	}
 	f->backend = t->address;
-	f->backend_index = (uint16_t)t->backend;
+	f->place = f->route->backend_place[t->backend];
 	fd = socket_connect((struct sockaddr *)&t->at, len, how, &local);
 	if (fd < 0) {
 		attempt_failed(f, &(struct attempt){ .target = *t, .began_us = clock_us() }, -fd);

@@ -1,28 +1,63 @@
 /*
- * backends.c - which backends of a route answer, as events: a backend is down
- * when a flow could connect to none of its addresses, and up again with the
- * next flow that could. The workers share what they know of it.
+ * backends.c - what a flow adds to what is known of its backend, and events: a
+ * backend is down when a flow could connect to none of its addresses, and up
+ * again with the next flow that could. The workers share what they know of it.
  */
+#include <assert.h>
+#include <errno.h>
+
 #include "relay/ending.h"
 #include "relay/shared.h"
 #include "stent/events.h"
 
-#define KNOWN 64		/* backends of a route; of later ones nothing is told */
-
 bool
 relay_backend_is_down(const struct relay_shared *s, size_t slot, size_t backend)
 {
-	return backend < KNOWN && (__atomic_load_n(&s->routes[slot]->backends_down, __ATOMIC_RELAXED) & UINT64_C(1) << backend) != 0;
+	return backends_is_down(s->routes[slot]->backends, backend);
+}
+
+int
+relay_backend_facts(struct relay_shared *s, size_t slot, size_t backend, struct backend_facts *ret)
+{
+	const int64_t now_us = clock_us();
+	const int r = backends_facts(s->routes[slot]->backends, backend, ret);
+
+	for (size_t i = 0; i < ret->n && r == 0; i++) {
+		const int64_t at_us = failed_retry_at(&s->failed, &ret->at[i].address, true, now_us);
+
+		ret->at[i].retry_ms = at_us > now_us ? (at_us - now_us) / US_PER_MS : 0;
+	}
+	return r;
+}
+
+const struct endpoint *
+flow_backend(const struct flow *f)
+{
+	for (size_t i = 0; i < f->route->n_backend; i++)
+		if (f->route->backend_place[i] == f->place)
+			return &f->route->backend[i];
+	return NULL;
+}
+
+void
+backend_joined(struct flow *f)
+{
+	assert(!f->is_counted);
+	f->is_counted = backends_count(relay_route(f)->backends, f->place, &f->backend);
+}
+
+void
+backend_left(struct flow *f)
+{
+	if (f->is_counted)
+		backends_uncount(relay_route(f)->backends, f->place, &f->backend);
+	f->is_counted = false;
 }
 
 void
 backend_failed(struct flow *f, size_t backend, enum close_reason reason)
 {
-	struct route_shared *r = relay_route(f);
-	const uint64_t bit = backend < KNOWN ? UINT64_C(1) << backend : 0;
-
-	if ((__atomic_load_n(&r->backends_down, __ATOMIC_RELAXED) & bit) == bit ||
-	    (__atomic_fetch_or(&r->backends_down, bit, __ATOMIC_RELAXED) & bit) != 0)
+	if (backends_set(relay_route(f)->backends, f->route->backend_place[backend], BACKEND_DOWN, reason_text(reason)) == BACKEND_DOWN)
 		return;
 	events_say(EVENT_BACKEND_DOWN, (struct log_field[]){
 	    LOG_TEXT("route", f->route->name),
@@ -34,11 +69,7 @@ backend_failed(struct flow *f, size_t backend, enum close_reason reason)
 void
 backend_answered(struct flow *f, size_t backend)
 {
-	struct route_shared *r = relay_route(f);
-	const uint64_t bit = backend < KNOWN ? UINT64_C(1) << backend : 0;
-
-	if ((__atomic_load_n(&r->backends_down, __ATOMIC_RELAXED) & bit) == 0 ||
-	    (__atomic_fetch_and(&r->backends_down, ~bit, __ATOMIC_RELAXED) & bit) == 0)
+	if (backends_set(relay_route(f)->backends, f->route->backend_place[backend], BACKEND_UP, "") != BACKEND_DOWN)
 		return;
 	events_say(EVENT_BACKEND_UP, (struct log_field[]){
 	    LOG_TEXT("route", f->route->name),

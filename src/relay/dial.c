@@ -1,11 +1,11 @@
 /*
  * dial.c - connects a flow to a backend.
  *
- * The backends of a route are tried in order, and all addresses of each, with
+ * The backends of a route are tried in order (balance.c), and all addresses of each, with
  * families alternating (RFC 8305, "Happy Eyeballs"). When one has not answered
  * after 250 ms, the next is tried in parallel; the first to connect gets the
  * flow. Between backends that delay is failover_after, as a standby may have to
- * wait until the one before it has failed. An address that timed out is tried
+ * wait until the one before it has failed. An address that failed is tried
  * last for a while (failed.c), so that only one flow pays for a black hole.
  *
  * connect_timeout covers all attempts; each delay is at most an even share of
@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "relay/balance.h"
 #include "relay/dial_state.h"
 #include "relay/ending.h"
 #include "relay/preface.h"
@@ -39,7 +40,9 @@ dial_free(struct dial *d)
 		attempt_free(d, TAILQ_FIRST(&d->parallel));
 	while (!STAILQ_EMPTY(&d->deferred))
 		targets_free_deferred(d);
+	attempt_uncount(&d->own);
 	free(d->found);
+	free(d->order);
 	preface_free(d->preface);
 	free(d);
 }
@@ -68,8 +71,8 @@ looked_up(struct flow *f, const struct host_addresses *list, const char *why_not
 	d->lookup = NULL;
 	if (list == NULL) {
 		dial_note_failure(f, dial_backend(f), REASON_BACKEND_LOOKUP, why_not);
-		d->backend++;
-	} else if (targets_set_found(d, list->at, list->n) != 0) {
+		d->turn++;
+	} else if (targets_set_found(f, list->at, list->n) != 0) {
 		return VERDICT_CONNECT_FAILED(REASON_MEMORY);
 	}
 	return step(f);
@@ -146,6 +149,7 @@ dial_start(struct flow *f, struct preface *preface)
 		return VERDICT_CONNECT_FAILED(REASON_MEMORY);
 	}
 	d->preface = preface;
+	d->order = balance_backends(f);
 	d->deadline_us = (preface != NULL ? clock_us() : f->began_us) + f->route->connect_timeout_ms * US_PER_MS;
 	d->last = REASON_BACKEND_LOOKUP;
 	return step(f);
@@ -158,7 +162,7 @@ dial_deny(struct flow *f)
 
 	if (d == NULL)
 		return VERDICT_CONNECT_FAILED(REASON_DENIED);
-	d->backend = f->route->n_backend;	/* none is left to try */
+	d->turn = f->route->n_backend;	/* none is left to try */
 	d->deadline_us = d->next_us = f->began_us + DENIED_AFTER_US;
 	d->last = REASON_DENIED;
 	flow_wake_at(f, d->deadline_us);
@@ -191,11 +195,15 @@ static void
 judge_backends(struct flow *f, const struct target *t)
 {
 	struct dial *d = f->dial;
-	const size_t n = t != NULL ? t->backend : f->route->n_backend;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t turn = 0; turn < f->route->n_backend; turn++) {
+		const size_t i = dial_backend_at(d, turn);
+
+		if (t != NULL && i == t->backend)
+			break;
 		if ((d->failed & backend_bit(i)) != 0 && (t == NULL || !is_tried(f, i)))
 			backend_failed(f, i, d->last);
+	}
 	if (t != NULL)
 		backend_answered(f, t->backend);
 }
@@ -214,15 +222,17 @@ connected(struct flow *f, const struct target *t)
 {
 	const struct attempt *a;
 	const int64_t now_us = clock_us();
+	struct address key;
 
 	counter_add(&counters_of(f)->connects[CONNECT_OK], 1);
 	histogram_add(&counters_of(f)->connect, now_us - f->began_us);
-	failed_forget(&f->relay->failed, &t->address, now_us);
+	failed_forget(&f->relay->shared->failed, target_key(t, &key), now_us);
 	judge_backends(f, t);
 	TAILQ_FOREACH(a, &f->dial->parallel, link)
 		note_slower(f, a);
 	f->backend = t->address;
-	f->backend_index = (uint16_t)t->backend;
+	f->place = f->route->backend_place[t->backend];
+	backend_joined(f);
 	return VERDICT(CONNECTED);
 }
 

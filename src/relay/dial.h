@@ -17,20 +17,4 @@ struct verdict dial_event(struct flow *f, bool may_have_failed);
 struct verdict dial_tick(struct flow *f, int64_t now_us, int64_t *again_us);	/* when to call again */
 void dial_free(struct dial *d);
 
-/* failed.c: addresses of one worker that are tried last for a while */
-#define FAILED_MAX 64
-
-struct failed {
-	int64_t until_us;		/* the latest of all entries */
-	struct failed_address {
-		struct address address;
-		int64_t until_us;	/* tried last until then; 0: a free entry */
-		int64_t for_us;		/* the length of that time */
-	} list[FAILED_MAX];
-};
-
-void failed_add(struct failed *all, const struct address *a, int64_t now_us);
-bool failed_lately(struct failed *all, const struct address *a, int64_t now_us);
-void failed_forget(struct failed *all, const struct address *a, int64_t now_us);	/* it accepted a connection */
-
 #endif

@@ -30,10 +30,12 @@ struct attempt {
 	struct flow *flow;
 	struct target target;
 	int64_t began_us;
+	bool is_counted;		/* among the flows of its backend */
 };
 
 struct dial {
-	size_t backend;			/* whose addresses are tried */
+	uint16_t *order;		/* of the backends, by balance; NULL: as in the settings */
+	size_t turn;			/* index into that order: whose addresses are tried */
 	struct host_addresses *found;	/* its addresses; NULL: not known yet */
 	size_t next;			/* index into found */
 	STAILQ_HEAD(, deferred) deferred;	/* failed recently: tried after all others */
@@ -50,16 +52,29 @@ struct dial {
 	struct preface *preface;	/* owned; NULL: none */
 };
 
-inline uint64_t
+static inline uint64_t
 backend_bit(size_t backend)
 {
 	return backend < 64 ? UINT64_C(1) << backend : 0;
 }
 
-inline const struct endpoint *
+static inline size_t
+dial_backend_at(const struct dial *d, size_t turn)
+{
+	return d->order != NULL ? d->order[turn] : turn;
+}
+
+/* The index of the backend whose turn it is. */
+static inline size_t
+dial_backend_index(const struct flow *f)
+{
+	return dial_backend_at(f->dial, f->dial->turn);
+}
+
+static inline const struct endpoint *
 dial_backend(const struct flow *f)
 {
-	return &f->route->backend[f->dial->backend];
+	return &f->route->backend[dial_backend_index(f)];
 }
 
 /* dial.c */
@@ -67,8 +82,10 @@ void dial_on_parallel(evutil_socket_t fd, short what, void *arg);
 void dial_on_looked_up(void *arg, const struct host_addresses *list);
 
 /* attempts.c */
+const struct address *target_key(const struct target *t, struct address *buf);	/* by which its failures are known */
 bool attempt_start(struct flow *f, struct target *t);	/* false: it failed immediately */
 void attempt_failed(struct flow *f, const struct attempt *a, int err);	/* err: an errno */
+void attempt_uncount(struct attempt *a);
 void attempt_free(struct dial *d, struct attempt *a);	/* of the parallel ones */
 void attempts_drop_own(struct flow *f);
 bool attempts_have_own(struct flow *f);
@@ -80,7 +97,7 @@ void dial_note_failure(struct flow *f, const struct endpoint *backend, enum clos
 enum have { HAVE_ADDRESSES, HAVE_TO_WAIT, HAVE_NONE, HAVE_DENIED };
 
 enum have targets_next(struct flow *f, struct target *t);	/* the address to try next */
-int targets_set_found(struct dial *d, const struct sockaddr_storage *at, size_t n);	/* 0 or -ENOMEM */
+int targets_set_found(struct flow *f, const struct sockaddr_storage *at, size_t n);	/* 0 or -ENOMEM */
 void targets_free_deferred(struct dial *d);	/* the first one */
 void dial_set_next(struct flow *f);		/* when the next is tried if the one that begins now has not failed by then */
 

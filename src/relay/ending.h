@@ -40,6 +40,9 @@ void suspect_forget(struct relay *r, const struct flow *f);	/* it is gone from t
 /* backends.c */
 void backend_failed(struct flow *f, size_t backend, enum close_reason reason);	/* at none of its addresses an answer */
 void backend_answered(struct flow *f, size_t backend);
+void backend_joined(struct flow *f);		/* it is connected to f->backend */
+void backend_left(struct flow *f);
+const struct endpoint *flow_backend(const struct flow *f);	/* NULL: the settings do not name it any more */
 
 /* listing.c, end_log.c */
 void flow_describe(const struct flow *f, struct flow_info *info);

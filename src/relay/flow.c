@@ -191,6 +191,7 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 		r->list_next = TAILQ_NEXT(f, link);
 	if (r->adopt_next == f)
 		r->adopt_next = TAILQ_NEXT(f, link);
+	backend_left(f);
 	suspect_forget(r, f);
 	retire_forget(f);
 	TAILQ_REMOVE(&r->flows, f, link);

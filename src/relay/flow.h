@@ -51,8 +51,6 @@ enum flow_state {
 	FLOW_ENDED,		/* freed by the next relay_work() */
 };
 
-#define FLOW_BACKEND_GONE UINT16_MAX
-
 struct flow {
 	struct leg leg[2];
 	struct relay *relay;
@@ -71,7 +69,7 @@ struct flow {
 	int64_t began_us;
 	int64_t watch_us;	/* when to check that sent bytes were acknowledged; 0: none were sent */
 	struct address client, backend;
-	uint16_t backend_index;	/* of the route; FLOW_BACKEND_GONE: the settings do not name it any more */
+	uint16_t place;		/* of its backend: see backend_state.h */
 	uint8_t reason;		/* enum close_reason */
 	uint8_t state;		/* enum flow_state */
 	uint8_t urgent_seen;	/* the worker's count of urgent signals (low bits) when its legs were last checked */
@@ -79,6 +77,7 @@ struct flow {
 	bool keepalive_is_set : 1;	/* on the backend leg: set once the flow has lived for RECHECK_US */
 	bool again : 1;		/* on the relay's list of flows with more to pump */
 	uint8_t first_goodbye : 2;	/* 1 + the side that said goodbye in its protocol before the other; 0: neither did */
+	bool is_counted : 1;	/* among the flows of its backend */
 	bool out_of_memory : 1;	/* no memory for its timer: it ends between two rounds of the loop */
 	bool retires : 1;	/* it is to end at its next message boundary: see retire.c */
 	uint8_t admission : 3;	/* enum admission: counted as one of its client, or why it was refused */

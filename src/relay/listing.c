@@ -11,9 +11,12 @@
 static const char *
 backend_text(const struct flow *f)
 {
-	if (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE || f->backend_index == FLOW_BACKEND_GONE)
+	const struct endpoint *to;
+
+	if (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE)
 		return NULL;
-	return f->route->backend[f->backend_index].text;
+	to = flow_backend(f);
+	return to != NULL ? to->text : NULL;
 }
 
 void

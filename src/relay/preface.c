@@ -289,7 +289,7 @@ read_more(struct flow *f, struct preface *p)
 const char *
 preface_backend_name(const struct flow *f, char text[ADDRESS_TEXT_MAX])
 {
-	const struct endpoint *to = f->backend_index != FLOW_BACKEND_GONE ? &f->route->backend[f->backend_index] : NULL;
+	const struct endpoint *to = flow_backend(f);
 	const char *name = leg_settings(f, BACKEND)->tls.name;
 
 	if (name != NULL)

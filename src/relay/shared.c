@@ -15,29 +15,15 @@
 
 #define NAMES_MORE 4096		/* limit of names that later settings may add */
 
-static uint64_t
-hash_backends(const struct route *route)
-{
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);	/* FNV-1a */
-
-	for (size_t i = 0; i < route->n_backend; i++)
-		for (const char *s = route->backend[i].text;; s++) {
-			hash = (hash ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
-			if (*s == '\0')
-				break;
-		}
-	return hash;
-}
-
-/* Of other backends nothing is known yet. */
 static void
-adopt_backends(struct route_shared *r, const struct route *route)
+free_route(struct route_shared *r)
 {
-	const uint64_t hash = hash_backends(route);
-
-	if (hash != r->backends_hash)
-		__atomic_store_n(&r->backends_down, 0, __ATOMIC_RELAXED);
-	r->backends_hash = hash;
+	if (r == NULL)
+		return;
+	clients_free(&r->clients);
+	backends_free(r->backends);
+	free(r->name);
+	free(r);
 }
 
 /* 0 or -ENOMEM. */
@@ -47,15 +33,16 @@ add_name(struct relay_shared *s, const struct route *route)
 	struct route_shared *r = calloc(1, sizeof(*r));
 
 	assert(s->n_routes < s->room);
-	if (r != NULL)
+	if (r != NULL) {
+		clients_init(&r->clients);
 		r->name = strdup(route->name);
-	if (r == NULL || r->name == NULL) {
-		free(r);
+		r->backends = backends_new();
+	}
+	if (r == NULL || r->name == NULL || r->backends == NULL || backends_adopt(r->backends, route) != 0) {
+		free_route(r);
 		return -ENOMEM;
 	}
-	clients_init(&r->clients);
 	r->codec = route->codec;
-	r->backends_hash = hash_backends(route);
 	s->routes[s->n_routes] = r;
 	__atomic_store_n(&s->n_routes, s->n_routes + 1, __ATOMIC_RELEASE);	/* workers look at it in assertions */
 	return 0;
@@ -70,6 +57,7 @@ relay_shared_new(const struct config *config)
 	if (s == NULL)
 		return NULL;
 	s->room = room;
+	pthread_mutex_init(&s->failed.lock, NULL);
 	for (size_t i = 0; i < config->n_routes; i++) {
 		assert(config->routes[i].slot == i);
 		if (add_name(s, &config->routes[i]) != 0) {
@@ -77,6 +65,8 @@ relay_shared_new(const struct config *config)
 			return NULL;
 		}
 	}
+	for (size_t i = 0; i < config->n_routes; i++)
+		backends_use(s->routes[i]->backends, &config->routes[i]);
 	return s;
 }
 
@@ -85,11 +75,9 @@ relay_shared_free(struct relay_shared *s)
 {
 	if (s == NULL)
 		return;
-	for (size_t i = 0; i < s->n_routes; i++) {
-		clients_free(&s->routes[i]->clients);
-		free(s->routes[i]->name);
-		free(s->routes[i]);
-	}
+	for (size_t i = 0; i < s->n_routes; i++)
+		free_route(s->routes[i]);
+	pthread_mutex_destroy(&s->failed.lock);
 	free(s);
 }
 
@@ -129,11 +117,16 @@ relay_shared_adopt(struct relay_shared *s, struct config *config)
 	for (size_t i = 0; i < config->n_routes; i++) {
 		struct route *route = &config->routes[i];
 		const size_t slot = find_name(s, route->name);
+		int r;
 
 		if (slot == s->room)
 			return -ENOSPC;
-		if (slot == s->n_routes && add_name(s, route) != 0)
-			return -ENOMEM;
+		if (slot == s->n_routes)
+			r = add_name(s, route);
+		else
+			r = backends_adopt(s->routes[slot]->backends, route);
+		if (r != 0)
+			return r;
 		route->slot = (unsigned)slot;
 	}
 	return 0;
@@ -146,7 +139,7 @@ relay_shared_use(struct relay_shared *s, const struct config *config)
 		const struct route *route = &config->routes[i];
 		struct route_shared *r = s->routes[route->slot];
 
-		adopt_backends(r, route);
+		backends_use(r->backends, route);
 		clients_sweep(&r->clients, clock_us());
 		if (r->codec == route->codec)
 			continue;

@@ -6,8 +6,10 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "relay/backend_state.h"
 #include "relay/clients.h"
 #include "relay/dial.h"
+#include "relay/failed.h"
 #include "relay/flow.h"
 #include "stent/codec.h"
 #include "stent/counters.h"
@@ -35,12 +37,12 @@ struct route_shared {
 	const struct codec *codec;	/* of the settings that came last */
 	struct trial trial[2];		/* of heartbeats to that side */
 	const char *logged[ROUTE_LOGGED];
-	uint64_t backends_down;		/* a set, by index: see backends.c; atomic */
+	struct backends *backends;	/* what is known of them: locked, see backend_state.h */
 	struct client_table clients;	/* of routes with limits for each */
-	uint64_t backends_hash;		/* of their texts, in the settings that came last */
 };
 
 struct relay_shared {
+	struct failed failed;		/* addresses that failed lately */
 	size_t n_routes, room;
 	struct route_shared *routes[];	/* by slot; never removed, as flows may outlive their route */
 };
@@ -84,7 +86,6 @@ struct relay {
 	unsigned urgent_signals;	/* seen so far */
 	int64_t urgent_until_us;	/* until then each read first checks for an urgent byte */
 	int64_t denied_us;		/* the last warning about a flow that looped back */
-	struct failed failed;
 	uint8_t buf[RELAY_BUFFER];
 };
 

