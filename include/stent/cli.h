@@ -20,7 +20,7 @@ enum cli_status {
 struct cli_values {
 	/* NULL: not given */
 	const char *config, *control, *sort, *format, *route, *kind, *duration, *client, *backend, *protocol, *idle_over, *reason;
-	bool json, now, once, web, dry_run;
+	bool json, now, once, web, dry_run, explain;
 };
 
 /* An option of a command: how it is read, and what help, man page and completion show. */

@@ -82,6 +82,8 @@ struct route {
 	struct accept_rate accept_rate;
 	bool urgent;			/* relay TCP's urgent mark */
 	bool cancel_on_death;
+	bool transparent;		/* its listeners take flows of TPROXY */
+	bool source_client;		/* backend connections have the client's address */
 	int unix_mode;			/* of the file of a UNIX listener */
 	int line;			/* of its section in the file */
 	unsigned slot;			/* belongs to its name, in all settings that this process has read: see relay_shared_adopt() */
@@ -150,6 +152,9 @@ int config_read_duration(const char *text, int64_t *ms);
 void config_print(const struct config *c, FILE *out);
 /* Prints what TLS verifies and the certificates that it uses, as comments of such a file. */
 void config_print_certificates(const struct config *c, FILE *out);
+
+/* Prints what the machine needs besides, as commands: routing and firewall rules (`stent check --explain`). */
+void config_explain(const struct config *c, FILE *out);
 
 /* For people; for the documentation; for programs, as an object of "keys" and "protocols". */
 enum keys_format { KEYS_TEXT, KEYS_MARKDOWN, KEYS_JSON };

@@ -26,6 +26,15 @@ int server_accept(struct server *s);
 int server_run(struct server *s);
 void server_free(struct server *s);
 
+/* --- the capability for addresses of other machines; capability.c --- */
+
+/* These settings need it for as long as they are used. */
+bool server_needs_transparent(const struct config *c);
+/* 0; -EPERM: they need it and this process does not have it (logged). */
+int server_check_transparent(const struct config *c);
+/* Leaves it alone to every thread, after the user was changed. 0 or -errno. */
+int server_keep_transparent(struct server *s);
+
 const struct config *server_config(const struct server *s);
 size_t server_workers(const struct server *s);
 struct worker *server_worker(const struct server *s, size_t i);

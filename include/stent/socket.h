@@ -49,6 +49,8 @@ enum socket_how {
  * for a UNIX socket. -ECONNREFUSED also if it connected to itself.
  */
 int socket_connect(const struct sockaddr *sa, socklen_t len, unsigned how, struct address *local);
+/* The same, with the address of another machine as the source, and any port (transparent.h). NULL: our own. */
+int socket_connect_from(const struct address *source, const struct sockaddr *sa, socklen_t len, unsigned how, struct address *local);
 /*
  * True when a socket is connected to itself: nobody listens on the port, and the
  * kernel chose the same one as the local port (TCP's simultaneous open).
@@ -77,9 +79,6 @@ unsigned socket_look(int fd);
 
 /* True when the client of a UNIX socket is this process. */
 bool socket_is_from_ourselves(int fd);
-
-/* The original destination of a redirected flow. 0 or -errno. */
-int socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len);
 
 /* Closes with a reset: what is unsent is discarded. */
 void socket_reset(int fd);

@@ -14,8 +14,12 @@ cli_check(int argc, char **argv)
 		return CLI_WRONG;
 	for (size_t i = 0; i < config->n_warnings; i++)
 		cli_error("%s", config->warnings[i]);
-	config_print(config, stdout);
-	config_print_certificates(config, stdout);
+	if (values.explain) {
+		config_explain(config, stdout);
+	} else {
+		config_print(config, stdout);
+		config_print_certificates(config, stdout);
+	}
 	config_release(config);
 	return CLI_DONE;
 }

@@ -50,7 +50,8 @@ const struct command commands[] = {
 	{ "check", "", "check a settings file; print all settings, or every error",
 	  "Prints the settings as a file with every default filled in. Exit status 2 when\n"
 	  "the file is wrong; then every error is printed with its line.\n",
-	  OPTIONS(CONFIG("the settings file")), cli_check },
+	  OPTIONS(CONFIG("the settings file"), FLAG("--explain", explain,
+	    "print instead the routing and firewall rules that they need, as commands")), cli_check },
 	{ "status", "", "a running stent on one screen, by route",
 	  "Of the whole and of each route: flows, how many are protected by heartbeats on\n"
 	  "both legs, on one, or by TCP probes alone, bytes, heartbeats, replies, missed\n"

@@ -89,8 +89,9 @@ add_signals(struct process *p)
 
 /* Called when all that may need root is open. 0 or -errno. */
 static int
-give_up_root(const char *user)
+give_up_root(struct process *p, const struct config *config)
 {
+	const char *user = config->user;
 	uid_t uid;
 	gid_t gid;
 	int r;
@@ -104,16 +105,21 @@ give_up_root(const char *user)
 	r = user_become(user);
 	if (r != 0)
 		log_say(LEVEL_ERROR, "cannot become user %s: %s", user, strerror(-r));
+	if (r == 0 && server_needs_transparent(config)) {
+		r = server_keep_transparent(p->server);
+		if (r != 0)
+			log_say(LEVEL_ERROR, "cannot keep the capability for source = client: %s", strerror(-r));
+	}
 	return r;
 }
 
 /* Before there are threads. A failure is only logged: relaying works without. */
 static void
-confine(const char *user)
+confine(const struct config *config)
 {
 	uid_t uid;
 	gid_t gid;
-	const int r = user_confine(user_is_to_change(user, &uid, &gid));
+	const int r = user_confine(user_is_to_change(config->user, &uid, &gid), server_needs_transparent(config));
 
 	if (r != 0)
 		log_say(LEVEL_WARN, "cannot set no_new_privs, or drop capabilities: %s", strerror(-r));
@@ -127,13 +133,15 @@ start(struct process *p, const struct config *config)
 	p->base = event_base_new();
 	if (p->base == NULL)
 		return -ENOMEM;
-	confine(config->user);
-	r = add_signals(p);
+	r = server_check_transparent(config);
+	confine(config);
+	if (r == 0)
+		r = add_signals(p);
 	if (r == 0)
 		r = server_start(&p->server, config, p->base);
 	if (r == 0)
 		r = admin_start(&p->admin, p->server, p->base);
-	return r == 0 ? give_up_root(config->user) : r;
+	return r == 0 ? give_up_root(p, config) : r;
 }
 
 /* Whoever starts it may see only stderr, and the log may be elsewhere. */

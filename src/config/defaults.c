@@ -65,6 +65,7 @@ resolve_routes(struct config *c, struct parsed *d)
 		for (int side = CLIENT; side <= BACKEND; side++)
 			resolve_user_timeout(&c->routes[routes].leg[side]);
 		resolve_networks(&c->routes[routes], d, s);
+		resolve_transparent(&c->routes[routes], d, s);
 		resolve_heartbeats(&c->routes[routes], d, s);
 		resolve_tls(&c->routes[routes++], d, s);
 	}

@@ -43,6 +43,7 @@ static const struct word backend_tls[] = { { "off", TLS_OFF }, { "verify", TLS_V
 static const struct word client_tls[] = { { "off", TLS_OFF }, { "accept", TLS_ACCEPT }, { "require", TLS_REQUIRE }, { 0 } };
 static const struct word tls_versions[] = { { "1.2", TLS1_2_VERSION }, { "1.3", TLS1_3_VERSION }, { 0 } };
 static const struct word tls_starts[] = { { "negotiate", false }, { "direct", true }, { 0 } };
+static const struct word sources[] = { { "off", false }, { "client", true }, { 0 } };
 static const struct word system_ca[] = { { "system", 0 }, { 0 } };
 
 #define PROCESS(k, t, field) .name = k, .scope = SCOPE_PROCESS, .type = &type_##t, \
@@ -102,6 +103,12 @@ const struct key keys[] = {
 	{ ROUTE("backend", backend, backend),
 	  .help = "Where flows go; several separated by commas: see balance. "
 	    "A name is looked up, and all its addresses are tried; original: the destination of a redirected connection" },
+	{ ROUTE("transparent", flag, transparent), .def = "off",
+	  .help = "The listeners take connections that TPROXY brings, whatever their destination (IP_TRANSPARENT); with backend = original "
+	    "they go there. Needs root or CAP_NET_RAW at the start" },
+	{ ROUTE("source", choice, source_client), .words = sources, .def = "off",
+	  .help = "client: connections to the backend come from the client's address (any port). Replies must be routed back to this "
+	    "machine: stent check --explain prints how. Needs root or CAP_NET_RAW" },
 	{ ROUTE("protocol", protocol, protocol), .def = "tcp",
 	  .help = "The application protocol, which decides the heartbeats; tcp: any bytes, TCP probes only; "
 	    "auto: detected from the first bytes" },

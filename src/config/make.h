@@ -20,6 +20,8 @@ void resolve_routes(struct config *c, struct parsed *d);
 void resolve_listeners(const struct config *c, struct parsed *d);
 /* Checks that on_event can be run. */
 void resolve_on_event(const struct config *c, struct parsed *d);
+/* Checks transparent and source of one route. */
+void resolve_transparent(struct route *r, struct parsed *d, const struct section *s);
 /* Checks for routes that lead back to themselves. */
 void resolve_loops(const struct config *c, struct parsed *d);
 /* Reads the files of allow and deny. */

@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 
 #include "stent/own_ends.h"
-#include "stent/socket.h"
+#include "stent/transparent.h"
 
 #define SLOTS (1u << 11)		/* a few tenths of a second of a busy process; small, to save memory */
 
@@ -105,5 +105,5 @@ own_ends_find(int fd, const struct address *client, struct own_end *ret)
 	*ret = (struct own_end){ (uint16_t)(word >> 4 & 0xfff), (uint8_t)(word & 0xf) };
 	if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0 && leads_to(word, &ss))
 		return true;
-	return socket_original_destination(fd, &ss, &len) == 0 && leads_to(word, &ss);
+	return transparent_destination(fd, false, &ss) == 0 && leads_to(word, &ss);
 }

@@ -24,11 +24,11 @@
 #include "stent/log.h"
 #include "stent/socket.h"
 #include "stent/spare.h"
+#include "stent/transparent.h"
 #include "stent/urgent.h"
 
 #define STATE_LISTEN 10		/* TCP_LISTEN of <netinet/tcp.h>, which excludes <linux/tcp.h> */
 #define SD_FIRST_FD 3		/* sd_listen_fds(3): SD_LISTEN_FDS_START */
-#define ORIGINAL_DST 80		/* SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST */
 
 static int
 set_int(int fd, int level, int name, int value)
@@ -334,6 +334,12 @@ find_local(int fd, const struct sockaddr *to, struct address *local)
 int
 socket_connect(const struct sockaddr *sa, socklen_t len, unsigned how, struct address *local)
 {
+	return socket_connect_from(NULL, sa, len, how, local);
+}
+
+int
+socket_connect_from(const struct address *source, const struct sockaddr *sa, socklen_t len, unsigned how, struct address *local)
+{
 	int fd = backend_socket(sa->sa_family, how);
 	int r = 0;
 
@@ -341,6 +347,8 @@ socket_connect(const struct sockaddr *sa, socklen_t len, unsigned how, struct ad
 		return fd;
 	if (sa->sa_family != AF_UNIX)
 		r = set_stream_options(fd);
+	if (r == 0 && source != NULL)
+		r = transparent_bind(fd, sa->sa_family, source);
 	if (how & SOCKET_CARRIES_URGENT)
 		socket_take_urgent(fd, true, false);
 	if (r == 0 && connect(fd, sa, len) != 0 && errno != EINPROGRESS)
@@ -386,16 +394,6 @@ socket_is_from_ourselves(int fd)
 	socklen_t len = sizeof(peer);
 
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == getpid();
-}
-
-int
-socket_original_destination(int fd, struct sockaddr_storage *ret, socklen_t *len)
-{
-	*len = sizeof(*ret);
-	if (getsockopt(fd, SOL_IP, ORIGINAL_DST, ret, len) == 0)
-		return 0;
-	*len = sizeof(*ret);
-	return getsockopt(fd, SOL_IPV6, ORIGINAL_DST, ret, len) == 0 ? 0 : -errno;
 }
 
 void

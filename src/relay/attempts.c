@@ -252,7 +252,7 @@ attempt_start(struct flow *f, struct target *t)
 	}
 	f->backend = t->address;
 	f->place = f->route->backend_place[t->backend];
-	fd = socket_connect((struct sockaddr *)&t->at, len, how, &local);
+	fd = socket_connect_from(f->route->source_client ? &f->client : NULL, (struct sockaddr *)&t->at, len, how, &local);
 	if (fd < 0) {
 		attempt_failed(f, &(struct attempt){ .target = *t, .began_us = clock_us() }, -fd);
 		return false;

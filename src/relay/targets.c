@@ -13,6 +13,7 @@
 
 #include "relay/balance.h"
 #include "relay/dial_state.h"
+#include "relay/original.h"
 #include "stent/log.h"
 #include "stent/socket.h"
 
@@ -109,26 +110,6 @@ set_port(struct sockaddr_storage *ss, uint16_t port)
 		((struct sockaddr_in *)ss)->sin_port = htons(port);
 }
 
-/* A redirected flow's original destination. -ELOOP: it is our own listener, to which the flow would return forever. */
-static int
-find_original(struct flow *f, struct sockaddr_storage *ret)
-{
-	const int fd = leg_of(f, CLIENT)->transport.fd;
-	struct sockaddr_storage own;
-	struct address a, b;
-	socklen_t len = sizeof(own);
-	int r = socket_original_destination(fd, ret, &len);
-
-	if (r != 0)
-		return r;
-	len = sizeof(own);
-	if (getsockname(fd, (struct sockaddr *)&own, &len) != 0)
-		return -errno;
-	a = address_from_sockaddr((struct sockaddr *)ret);
-	b = address_from_sockaddr((struct sockaddr *)&own);
-	return memcmp(&a, &b, sizeof(a)) == 0 ? -ELOOP : 0;
-}
-
 static void
 note_denied(const struct flow *f, const char *why)
 {
@@ -157,7 +138,7 @@ find_addresses(struct flow *f)
 		return d->lookup != NULL ? HAVE_TO_WAIT : HAVE_NONE;
 	}
 	if (ep->kind == ENDPOINT_ORIGINAL)
-		r = find_original(f, &one);
+		r = original_find(f, &one);
 	else
 		one = ep->addr;
 	if (r != 0) {
@@ -206,6 +187,16 @@ is_passed_over(const struct flow *f, const struct target *t)
 	    f->route->connect_timeout_ms * US_PER_MS, clock_us());
 }
 
+/* source = client, and this address is of another family. It is no failure of the backend. */
+static void
+leave_out(struct flow *f)
+{
+	note_denied(f, "source = client: a backend address of another family than the client's is not used; give the backend "
+	    "addresses of both families, or listen on the one that it has");
+	if (f->dial->failed == 0)
+		f->dial->last = REASON_DENIED;
+}
+
 /* The address to try next. */
 enum have
 targets_next(struct flow *f, struct target *t)
@@ -219,6 +210,10 @@ targets_next(struct flow *f, struct target *t)
 			return have;
 		while (have == HAVE_ADDRESSES && d->next < d->found->n) {
 			take_address(f, t);
+			if (!original_can_source(f, &t->address)) {
+				leave_out(f);
+				continue;
+			}
 			if (!is_passed_over(f, t) || !deferred(d, t))
 				return HAVE_ADDRESSES;
 		}

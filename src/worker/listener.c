@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "stent/log.h"
+#include "stent/transparent.h"
 #include "worker/listener.h"
 
 bool
@@ -30,6 +31,13 @@ access_of(const struct acceptor *a, const struct route *route)
 	return access;
 }
 
+/* Not where that is the case already: it may need a capability that was given up. UNIX sockets have no such option. */
+static int
+set_transparent(int fd, const struct route *route)
+{
+	return !route->transparent || transparent_is_set(fd) || transparent_set(fd, true) != -EPERM ? 0 : -EPERM;
+}
+
 static int
 open_listener(struct listener *l, const char **why)
 {
@@ -39,6 +47,11 @@ open_listener(struct listener *l, const char **why)
 	if (l->fd < 0)
 		return l->fd;
 	socket_take_urgent(l->fd, l->route->urgent, false);
+	if (set_transparent(l->fd, l->route) != 0) {
+		*why = "transparent = on needs " TRANSPARENT_NEEDS " when the listener is opened: start stent as root, in a container as user "
+		    "0 with --cap-add NET_RAW; restart it if this was a reload";
+		return -EPERM;
+	}
 	if (listener_has_path(l))
 		unix_file_remember(&l->file, l->endpoint->host);
 	return 0;
@@ -76,6 +89,8 @@ adopt_listeners(struct listener_list *list, struct acceptor *a, const struct rou
 			continue;
 		l = new_listener(list, a, route, ep);
 		r = l != NULL ? socket_adopt(fd, &route->leg[CLIENT].keepalive) : -ENOMEM;
+		if (r == 0)
+			r = set_transparent(fd, route);
 		if (r != 0)
 			break;
 		socket_take_urgent(fd, route->urgent, false);
@@ -118,6 +133,7 @@ listener_add(struct listener_list *list, struct acceptor *a, const struct route 
 	if (ep->kind == ENDPOINT_FD) {
 		r = adopt_listeners(list, a, route, ep);
 		why = r == -ENOENT ? "systemd passed no socket of this name (FileDescriptorName=)"
+		    : r == -EPERM ? "transparent = on needs Transparent=true in the socket unit"
 		    : "the descriptor from systemd is not a listening stream socket";
 	} else {
 		l = new_listener(list, a, route, ep);
@@ -158,6 +174,9 @@ change_options(struct listener *l)
 
 	l->has_older = true;
 	socket_take_urgent(l->fd, l->route->urgent, false);
+	if (!l->route->transparent && transparent_is_set(l->fd))
+		(void)transparent_set(l->fd, false);	/* needs no capability */
+	(void)set_transparent(l->fd, l->route);		/* capability_check_reload() has allowed it */
 	if (listener_has_path(l))
 		r = unix_file_set_mode(&l->file, path, (mode_t)l->route->unix_mode);
 	else if (l->endpoint->kind != ENDPOINT_UNIX)

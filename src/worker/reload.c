@@ -65,6 +65,8 @@ prepare(struct server *s, struct reload *r, FILE *errors)
 	const struct log_settings *log = &r->next->log;
 	int result = config_keep(r->next, s->config);
 
+	if (result == 0 && capability_check_reload(s->config, r->next, errors) != 0)
+		return -EPERM;
 	if (result == 0)
 		result = relay_shared_adopt(s->shared, r->next);
 	if (result == -ENOSPC)

@@ -36,6 +36,9 @@ struct server {
 int server_find_max_flows(const struct config *c, int descriptors);
 int server_open_flows(const struct server *s);
 
+/* capability.c: 0; -EPERM: new settings need a capability that was given up; written to errors */
+int capability_check_reload(const struct config *running, const struct config *next, FILE *errors);
+
 /* pause.c */
 bool pause_is_on(const struct route *route, const void *server);	/* for relisten_prepare() */
 void pause_forget_removed(struct server *s);	/* the settings were replaced */

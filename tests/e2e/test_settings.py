@@ -188,6 +188,14 @@ WRONG = {
         "HOST:PORT or unix:PATH",
     "[route r]\nlisten = original\nbackend = a:1\n":
         '2: listen: "original" cannot be listened on; write it as the backend of redirected flows',
+    # addresses that are not this machine's
+    "[route r]\nlisten = :1, unix:/a\nbackend = original\ntransparent = on\n":
+        '4: transparent: TPROXY delivers TCP alone, and "unix:/a" is a UNIX socket; give it a route of its own',
+    "[route r]\nlisten = unix:/a\nbackend = a:1\nsource = client\n":
+        '4: source: a client of the UNIX socket "unix:/a" has no address to connect from; give it a route of its own',
+    "[route r]\nlisten = :1\nbackend = a:1, unix:/b\nsource = client\n":
+        '4: source: a connection to the UNIX socket "unix:/b" has no source address; remove source, or name the backend\'s TCP '
+        "address",
     "[route r]\nlisten = :1,\nbackend = a:1\n": "2: listen: an item of the list is empty; "
         "write HOST:PORT between the commas, or remove one",
     # listeners that clash
@@ -355,6 +363,8 @@ GOOD = {
     "indented, CRLF, BOM, comments": "\ufeff; c\r\n# c\r\n  [route r] ; c\r\n\tlisten=127.0.0.1:1\t; c\r\n"
         "  backend   =   127.0.0.1:2\r\n;x\r\n   # y",
     "both families, apart": "[route r]\nlisten = 0.0.0.0:1, [::]:1, unix:@a, unix:/a, fd:a\nbackend = original\n",
+    "addresses that are not this machine's": "[defaults]\nsource = client\ntransparent = on\n[route r]\nlisten = :1, fd:a\nbackend = original\n"
+        "[route s]\nlisten = unix:/a\nbackend = a:1\n[route t]\nlisten = :2\nbackend = unix:/b\ntransparent = off\n",
     "a backend at its own port elsewhere": "[route r]\nlisten = :5432\nbackend = db:5432, 192.0.2.1:5432\n",
     "a route to another route": "[route a]\nlisten = 127.0.0.1:1\nbackend = 127.0.0.1:2\n"
         "[route b]\nlisten = 127.0.0.1:2\nbackend = 127.0.0.1:3\n",

@@ -1,10 +1,18 @@
 import lab as lab_module
 import pytest
+import trio as trio_module
 
 
 @pytest.fixture
 def lab():
     network = lab_module.Lab()
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def trio():
+    network = trio_module.Trio()
     yield network
     network.close()
 

@@ -101,7 +101,10 @@ class Lab:
         return self.call(host, lambda: harness.connect(address, **how))
 
     def backend(self, host="backend", port=7000):
-        return self.call(host, lambda: harness.RawBackend(host=self.address[host], port=port))
+        return self.backend_at(host, self.address[host], port)
+
+    def backend_at(self, host, address, port):
+        return self.call(host, lambda: harness.RawBackend(host=address, port=port))
 
     # --- what middleboxes and hosts do ---
 
