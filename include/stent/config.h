@@ -73,6 +73,7 @@ struct route {
 	enum balance balance;
 	int64_t retry_after_ms;		/* a backend that failed is passed over so long; 0: never */
 	int64_t failover_after_ms;	/* the next backend is tried in parallel then; 0: off */
+	int64_t connect_retry_ms;	/* how long a client waits while no backend accepts; 0: off */
 	int64_t dns_ttl_ms;		/* how long a resolved address is used */
 	int64_t max_age_ms;		/* of a flow; 0: off */
 	int64_t handshake_timeout_ms;	/* of TLS, on each leg, with the protocol's messages before it */

@@ -102,6 +102,9 @@ void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
 size_t relay_shared_room(const struct relay_shared *s);	/* limit of slots */
 size_t relay_shared_slots(const struct relay_shared *s);	/* in use: all names that there have been */
 const char *relay_shared_name(const struct relay_shared *s, size_t slot);
+/* Clients that wait for a backend (connect_retry), of all routes together; the number of those of one. */
+void relay_shared_limit_waiting(struct relay_shared *s, unsigned limit);
+unsigned relay_shared_waiting(const struct relay_shared *s, size_t slot);
 bool relay_backend_is_down(const struct relay_shared *s, size_t slot, size_t backend);	/* the last flow could not connect to it */
 /*
  * For settings that replace others: gives each route the slot of its name, a new one to a name that was not there yet.

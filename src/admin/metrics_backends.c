@@ -30,6 +30,8 @@ failures(const struct backend_facts *f)
 	return f->failures;
 }
 
+static const char waiting[] = "stent_flows_waiting";
+
 static const struct family families[] = {
 	{ "stent_backend_up", "gauge", "0: the last flow that tried this backend could connect to none of its addresses; else 1.", is_up },
 	{ "stent_backend_flows", "gauge", "Flows that are open to this backend, with attempts to connect.", flows },
@@ -52,6 +54,11 @@ metrics_backends(struct rows *r, const struct server *s)
 {
 	const struct config *c = server_config(s);
 
+	metrics_head(r->out, waiting, "gauge", "Clients that wait for a backend (connect_retry).");
+	for (size_t i = 0; i < c->n_routes; i++) {
+		metrics_begin(r, waiting, &(const struct row){ .route = c->routes[i].name });
+		evbuffer_add_printf(r->out, "} %u\n", server_waiting(s, c->routes[i].slot));
+	}
 	for (size_t k = 0; k < sizeof(families) / sizeof(families[0]); k++) {
 		metrics_head(r->out, families[k].name, families[k].type, families[k].help);
 		for (size_t i = 0; i < c->n_routes; i++)

@@ -128,7 +128,7 @@ view_routes(const struct server *s)
 	for (size_t i = 0; i < c->n_routes; i++) {
 		const struct route *r = &c->routes[i];
 
-		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
+		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:o, s:o}",
 		    "name", view_text(r->name),
 		    "paused", control_pause_json(s, r),
 		    "protocol", r->protocol,
@@ -136,6 +136,7 @@ view_routes(const struct server *s)
 		    "backends", endpoint_list(r->backend, r->n_backend),
 		    "backends_down", view_backends_down(s, r),
 		    "backend_states", view_backends(s, r),
+		    "waiting_for_backend", (json_int_t)server_waiting(s, r->slot),
 		    "client", leg_json(&r->leg[CLIENT]),
 		    "backend", leg_json(&r->leg[BACKEND])));
 	}

@@ -223,6 +223,8 @@ print_way(const json_t *route)
 	}
 	printf("\n");
 	print_backends(json_object_get(route, "backend_states"));
+	if (number(route, "waiting_for_backend") > 0)
+		printf("%*s%llu clients wait for a backend\n", LABEL, "", (unsigned long long)number(route, "waiting_for_backend"));
 	print_pause(json_object_get(route, "paused"));
 }
 

@@ -123,6 +123,9 @@ const struct key keys[] = {
 	{ ROUTE("retry_after", duration, retry_after_ms), .min = 1, .max = HOURS(1), .words = off, .def = "2s",
 	  .help = "For how long a backend's address that did not answer is passed over: tried only when no other is left. It doubles with "
 	    "each failure, up to 16 times this, less up to 20 % at random; then one flow tries it. One that refuses is passed over unless balance is first. off: never" },
+	{ ROUTE("connect_retry", duration, connect_retry_ms), .min = 1, .max = DAYS(1), .words = off, .def = "off",
+	  .help = "How long a client waits while no backend accepts (a database that restarts): all are tried again and again, each time "
+	    "within connect_timeout, after 0.1 to 1 s; off: it is refused" },
 	{ ROUTE("dns_ttl", duration, dns_ttl_ms), .max = DAYS(1), .def = "10s",
 	  .help = "How long a resolved address is used before the name is looked up again; it stays "
 	    "in use while no name server replies" },

@@ -317,6 +317,18 @@ backends_set(struct backends *b, size_t place, enum backend_is is, const char *w
 }
 
 bool
+backends_are_all_down(struct backends *b)
+{
+	bool is_any_left = false;
+
+	pthread_mutex_lock(&b->lock);
+	for (size_t i = 0; i < b->n_current; i++)
+		is_any_left |= b->list[b->current[i]]->is != BACKEND_DOWN;
+	pthread_mutex_unlock(&b->lock);
+	return !is_any_left;
+}
+
+bool
 backends_is_down(struct backends *b, size_t index)
 {
 	bool is_down;

@@ -35,6 +35,7 @@ unsigned backends_turn(struct backends *b);	/* another number each time */
 void backends_note_failure(struct backends *b, size_t place, const struct address *a);
 enum backend_is backends_set(struct backends *b, size_t place, enum backend_is is, const char *why);	/* returns what it was */
 
+bool backends_are_all_down(struct backends *b);
 bool backends_is_down(struct backends *b, size_t index);	/* in the settings in use */
 /* As relay_backend_facts(); retry_ms is left 0. */
 int backends_facts(struct backends *b, size_t index, struct backend_facts *ret);

@@ -10,7 +10,7 @@
  *
  * connect_timeout covers all attempts; each delay is at most an even share of
  * what is left of it. Which address comes next: targets.c; the connections under
- * way: attempts.c.
+ * way: attempts.c; what happens when all have failed: connect_retry.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -41,10 +41,17 @@ dial_free(struct dial *d)
 	while (!STAILQ_EMPTY(&d->deferred))
 		targets_free_deferred(d);
 	attempt_uncount(&d->own);
+	connect_retry_leave(d);
 	free(d->found);
 	free(d->order);
 	preface_free(d->preface);
 	free(d);
+}
+
+bool
+dial_is_retried(const struct dial *d)
+{
+	return d->waiter != NULL;
 }
 
 struct preface *
@@ -151,6 +158,7 @@ dial_start(struct flow *f, struct preface *preface)
 	d->preface = preface;
 	d->order = balance_backends(f);
 	d->deadline_us = (preface != NULL ? clock_us() : f->began_us) + f->route->connect_timeout_ms * US_PER_MS;
+	d->retry_until_us = clock_us() + f->route->connect_retry_ms * US_PER_MS;
 	d->last = REASON_BACKEND_LOOKUP;
 	return step(f);
 }
@@ -213,7 +221,29 @@ static struct verdict
 all_failed(struct flow *f)
 {
 	judge_backends(f, NULL);
-	return VERDICT_CONNECT_FAILED(f->dial->last);
+	return connect_retry_wait(f);
+}
+
+/* Tries all of them again. */
+static struct verdict
+again(struct flow *f, int64_t now_us)
+{
+	struct dial *d = f->dial;
+
+	assert(d->lookup == NULL && !attempts_have_any(f));
+	if (now_us >= d->retry_until_us)
+		return VERDICT_CONNECT_FAILED(d->last);
+	if (!connect_retry_begin(f, now_us))
+		return VERDICT(GO_ON);
+	while (!STAILQ_EMPTY(&d->deferred))
+		targets_free_deferred(d);
+	free(d->found);
+	free(d->order);
+	d->found = NULL;
+	d->order = balance_backends(f);
+	d->turn = 0;
+	d->failed = 0;
+	return step(f);
 }
 
 /* An attempt has connected, and its socket is the flow's leg. */
@@ -307,7 +337,9 @@ dial_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 	struct dial *d = f->dial;
 	struct verdict v = VERDICT(GO_ON);
 
-	if (now_us >= d->next_us && d->lookup != NULL) {
+	if (d->is_resting) {
+		v = now_us >= d->next_us ? again(f, now_us) : v;
+	} else if (now_us >= d->next_us && d->lookup != NULL) {
 		lookup_cancel(d->lookup);
 		v = looked_up(f, resolver_known(f->relay->resolver, dial_backend(f)->host, RESOLVER_ANY_AGE),
 		    "no reply from the resolver in time");

@@ -9,6 +9,7 @@ struct preface;
 
 /* preface: what goes on when the backend is connected; owned by the dial, also if this fails. NULL: the relay begins. */
 struct verdict dial_start(struct flow *f, struct preface *preface);
+bool dial_is_retried(const struct dial *d);	/* the client waits longer than for one round */
 struct preface *dial_preface(const struct dial *d);
 struct preface *dial_take_preface(struct dial *d);	/* it is the caller's now */
 /* Denies the flow after DENIED_AFTER_US: a client that reconnects at once would keep us busy. */

@@ -7,6 +7,7 @@
 
 #include "relay/dial.h"
 #include "relay/shared.h"
+#include "stent/log.h"
 #include "stent/resolve.h"
 
 #define NEXT_ADDRESS_US (250 * US_PER_MS)	/* RFC 8305's Connection Attempt Delay */
@@ -48,6 +49,10 @@ struct dial {
 	bool is_last_of_backend;	/* of the newest attempt: the next one is to another backend */
 	int64_t deadline_us;		/* connect_timeout */
 	int64_t next_us;		/* then continue without the lookup, or with a parallel attempt */
+	int64_t retry_until_us;		/* connect_retry */
+	int64_t retry_delay_us;		/* before the next round */
+	struct flow *waiter;		/* it has waited: its flow; NULL: this is the first round */
+	bool is_resting;		/* between two rounds, until next_us */
 	enum close_reason last;		/* why the last one failed */
 	struct preface *preface;	/* owned; NULL: none */
 };
@@ -92,6 +97,11 @@ bool attempts_have_own(struct flow *f);
 bool attempts_have_any(struct flow *f);
 void attempts_time_out(struct flow *f);		/* ends all */
 void dial_note_failure(struct flow *f, const struct endpoint *backend, enum close_reason reason, const char *what);
+
+/* connect_retry.c */
+struct verdict connect_retry_wait(struct flow *f);	/* after a round that failed: waits, or fails */
+bool connect_retry_begin(struct flow *f, int64_t now_us);	/* the next round; false: not yet */
+void connect_retry_leave(struct dial *d);
 
 /* targets.c */
 enum have { HAVE_ADDRESSES, HAVE_TO_WAIT, HAVE_NONE, HAVE_DENIED };

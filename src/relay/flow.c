@@ -570,7 +570,9 @@ event_while_open(struct flow *f, enum side s, short what)
 /*
  * A FIN alone does not mean that the client is gone: it may have closed its
  * half and wait for the server to send. But in most protocols a client that
- * has sent nothing gets nothing. A UNIX socket shows when both halves are closed.
+ * has sent nothing gets nothing, and where the protocol is known, one that waits
+ * for a backend longer than usual and closes has given up. A UNIX socket shows when
+ * both halves are closed.
  */
 struct verdict
 flow_check_client(struct flow *f, unsigned bits)
@@ -585,6 +587,8 @@ flow_check_client(struct flow *f, unsigned bits)
 	l->urgent |= f->route->urgent && (bits & SOCKET_URGENT);	/* it arrived before the signal was enabled */
 	if (err != 0)
 		return VERDICT_CONNECT_FAILED(reason_from_errno(CLIENT, err, &l->transport, false));
+	if (f->route->codec != NULL && (bits & SOCKET_FIN) && f->state == FLOW_CONNECTING && f->dial != NULL && dial_is_retried(f->dial))
+		return VERDICT(CLIENT_ABORT);
 	if (((speaks && (bits & SOCKET_FIN)) || (is_unix && (bits & SOCKET_DEAD))) && transport_unread(&l->transport) == 0)
 		return VERDICT(CLIENT_ABORT);
 	return VERDICT(GO_ON);

@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,7 @@ relay_shared_new(const struct config *config)
 	if (s == NULL)
 		return NULL;
 	s->room = room;
+	s->waiting_max = UINT_MAX;
 	pthread_mutex_init(&s->failed.lock, NULL);
 	for (size_t i = 0; i < config->n_routes; i++) {
 		assert(config->routes[i].slot == i);

@@ -37,11 +37,14 @@ struct route_shared {
 	const struct codec *codec;	/* of the settings that came last */
 	struct trial trial[2];		/* of heartbeats to that side */
 	const char *logged[ROUTE_LOGGED];
+	unsigned waiting;		/* clients of connect_retry; atomic */
+	int64_t retry_us;		/* when the next of them tries for all; atomic */
 	struct backends *backends;	/* what is known of them: locked, see backend_state.h */
 	struct client_table clients;	/* of routes with limits for each */
 };
 
 struct relay_shared {
+	unsigned waiting, waiting_max;	/* clients of connect_retry; atomic */
 	struct failed failed;		/* addresses that failed lately */
 	size_t n_routes, room;
 	struct route_shared *routes[];	/* by slot; never removed, as flows may outlive their route */

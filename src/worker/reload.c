@@ -120,6 +120,7 @@ commit(struct server *s, struct reload *r, FILE *errors)
 	}
 	r->listeners = NULL;
 	s->max_flows = max_flows;
+	relay_shared_limit_waiting(s->shared, (unsigned)(max_flows + 1) / 2);
 	log_commit(r->log);
 	r->log = NULL;
 	if (r->follower != NULL)

@@ -158,6 +158,7 @@ server_start(struct server **ret, const struct config *config, struct event_base
 		server_free(s);
 		return r;
 	}
+	relay_shared_limit_waiting(s->shared, (unsigned)(s->max_flows + 1) / 2);
 	*ret = s;
 	return 0;
 }
@@ -255,6 +256,12 @@ bool
 server_backend_is_down(const struct server *s, size_t slot, size_t backend)
 {
 	return relay_backend_is_down(s->shared, slot, backend);
+}
+
+unsigned
+server_waiting(const struct server *s, size_t slot)
+{
+	return relay_shared_waiting(s->shared, slot);
 }
 
 int

@@ -2,8 +2,11 @@
 
 import collections
 import contextlib
+import signal
+import threading
 import time
 
+import psycopg2
 import pytest
 
 import harness
@@ -176,3 +179,98 @@ def test_status_tells_what_is_known(stent, echo):
     assert f"127.0.0.1:{dead} (down), " in text and f"{echo.text} (up)" in text
     assert f"127.0.0.1:{dead} down, for " in text and "backend-refused, 0 flows, 1 failed connects" in text
     assert f"{echo.text} up, for " in text and ", 1 flows" in text
+
+
+# --- connect_retry ---
+
+def waiting(s, n):
+    harness.wait_for(lambda: s.ask("status")["routes"][0]["waiting_for_backend"] == n, what=f"{n} clients to wait")
+
+
+@pytest.mark.workers
+def test_clients_wait_while_a_backend_restarts(stent):
+    port = harness.free_port()
+    s = stent.route(port, connect_retry="20s", settings={"workers": 2})
+    peers = [s.connect() for _ in range(30)]
+    for i, peer in enumerate(peers):
+        peer.send_all(b"%02d" % i)
+    waiting(s, 30)
+    time.sleep(0.5)
+    before = states(s)[f"127.0.0.1:{port}"]["connect_failures"]
+    time.sleep(1)
+    assert states(s)[f"127.0.0.1:{port}"]["connect_failures"] - before <= 7	# few try for all
+    text = harness.run_stent("status", "-c", s.ini_path).stdout
+    assert "30 clients wait for a backend" in text
+    with harness.EchoBackend(port=port):
+        began = time.monotonic()
+        for i, peer in enumerate(peers):
+            assert peer.recv_exact(2) == b"%02d" % i
+        assert time.monotonic() - began < 2.5 * harness.SLOW
+        waiting(s, 0)
+        for peer in peers:
+            peer.close()
+    reasons = {s.flow_end()["reason"] for _ in peers}
+    assert reasons == {"client-fin"}
+
+
+def test_the_wait_ends(stent):
+    """After connect_retry; or when the client has left."""
+    port = harness.free_port()
+    s = stent(f"[route t]\nlisten = {harness.HOST}:{harness.free_port()}\nbackend = 127.0.0.1:{port}\nconnect_retry = 700ms\n"
+              f"[route pg]\nlisten = {harness.HOST}:{harness.free_port()}\nbackend = 127.0.0.1:{port}\nprotocol = postgres\n"
+              "connect_retry = 1h\n", max_flows=8)
+    pg = int(s.listen[1].rsplit(":", 1)[1])
+    with s.connect() as peer:
+        peer.send_all(b"x")
+        peer.half_close()				# it may wait for an answer all the same
+        peer.expect_reset(timeout=5)
+    end = s.flow_end()
+    assert end["reason"] == "backend-refused" and 0.6 < end["seconds"] < 1.5 * harness.SLOW
+    patient, hasty = harness.connect(pg), harness.connect(pg)
+    hasty.send_all(b"a startup packet")
+    harness.wait_for(lambda: s.ask("status")["routes"][1]["waiting_for_backend"] == 2, what="both to wait")
+    hasty.close()
+    assert s.flow_end()["reason"] == "client-fin"
+    more = [harness.connect(pg) for _ in range(3)]
+    harness.wait_for(lambda: s.ask("status")["routes"][1]["waiting_for_backend"] == 4, what="half of max_flows to wait")
+    with harness.connect(pg) as refused:
+        refused.expect_reset()
+    assert s.flow_end()["reason"] == "backend-refused"
+    patient.reset()
+    assert s.flow_end()["reason"] == "client-reset"
+    for peer in more:
+        peer.close()
+
+
+def test_a_postgresql_that_restarts(stent):
+    from servers.postgres import Postgres
+    server = Postgres()
+    try:
+        s = stent.route(server.port, protocol="postgres", connect_retry="30s")
+        command = server.process.args
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(20)
+        got = []
+
+        def ask():
+            while not got:
+                try:
+                    connection = psycopg2.connect(server.dsn(s.port, connect_timeout=25))
+                except psycopg2.OperationalError as e:
+                    assert "starting up" in str(e), e	# it accepted already
+                    continue
+                with connection.cursor() as cursor:
+                    cursor.execute("select 42")
+                    got.append(cursor.fetchone())
+                connection.close()
+        clients = [threading.Thread(target=ask) for _ in range(3)]
+        for client in clients:
+            client.start()
+        waiting(s, 3)
+        server.spawn(*command)
+        for client in clients:
+            client.join(20 * harness.SLOW)
+        assert got and not any(client.is_alive() for client in clients)
+        assert s.flow_end()["seconds"] > 0.1
+    finally:
+        server.close()

@@ -502,6 +502,7 @@ CASES = {
     "listen": listen, "unix_mode": unix_mode, "backend": backend_key, "protocol": protocol,
     "connect_timeout": for_new_flows("connect_timeout", "9s"), "failover_after": for_new_flows("failover_after", "off"),
     "balance": for_new_flows("balance", "least-flows"), "retry_after": for_new_flows("retry_after", "9s"),
+    "connect_retry": for_new_flows("connect_retry", "9s"),
     "dns_ttl": for_new_flows("dns_ttl", "99s"), "urgent": urgent, "on_dead": on_dead, "cancel_on_death": cancel_on_death,
     "keepalive": keepalive, "user_timeout": user_timeout, "heartbeat": heartbeat, "heartbeat_kind": heartbeat_kind,
     "heartbeat_timeout": heartbeat_timeout, "heartbeat_misses": heartbeat_misses, "heartbeat_limit": heartbeat_limit,
