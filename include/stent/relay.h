@@ -153,6 +153,13 @@ void flow_info_add_kernel(struct flow_info *info);
 bool flow_info_kill(struct flow_info *info, enum close_reason reason);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
+
+/* When flows end in a drain, by clock_us(). */
+struct drain_times {
+	int64_t from_us, until_us;	/* within this time they are told, evenly, to end at their next message boundary */
+	int64_t by_us;			/* then they end wherever they are */
+};
+void relay_drain(struct relay *r, const struct drain_times *when);	/* reason drain; new flows too */
 bool relay_has_flows(const struct relay *r);	/* after a kill a flow may take two seconds to close */
 
 #endif

@@ -63,6 +63,9 @@ bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);
 /* For fn of worker_call(): ends them all. Returns how many. */
 size_t worker_kill_all(struct worker *w, enum close_reason reason);
 
+/* For fn of worker_call(): see relay_drain(). */
+void worker_drain(struct worker *w, const struct drain_times *when);
+
 /* Other events are wanted than before (events_set_wanted()): wakes the worker to see to it. Any thread. */
 void worker_watch(struct worker *w);
 

@@ -321,7 +321,7 @@ metrics_write(struct evbuffer *out, struct server *s, const struct stream *event
 	evbuffer_add_printf(out, "stent_build_info{version=\"%s\"} 1\n", STENT_VERSION);
 	metrics_head(out, "stent_uptime_seconds", "gauge", "Seconds since the start.");
 	evbuffer_add_printf(out, "stent_uptime_seconds %.3f\n", (double)server_uptime_ms(s) / 1000);
-	single(out, "stent_draining", "gauge", "1 while draining: no new flows are accepted, open ones may end.",
+	single(out, "stent_draining", "gauge", "1 while draining, from SIGTERM or stent drain on.",
 	    server_is_draining(s));
 	single(out, "stent_flows_max", "gauge", "Maximum number of open flows.",
 	    (uint64_t)server_max_flows(s));

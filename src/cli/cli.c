@@ -32,8 +32,9 @@
 
 const struct command commands[] = {
 	{ "run", "", "relay in the foreground",
-	  "Relays until a signal: SIGTERM or SIGINT accepts no new flows, waits up to\n"
-	  "drain_timeout for the open ones, and stops (at once on a second signal).\n"
+	  "Relays until a signal. SIGTERM or SIGINT: no new flows (but see drain = serve);\n"
+	  "the open ones end within drain_timeout, one after the other, each behind a\n"
+	  "message; then it stops (at once on a second signal).\n"
 	  "SIGHUP reads the settings again (stent reload), SIGUSR1 reopens the log file.\n",
 	  OPTIONS(CONFIG("the settings file")), cli_run },
 	{ "relay", "LISTEN BACKEND [--KEY=VALUE ...]", "one route without a settings file",

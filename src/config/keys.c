@@ -24,6 +24,7 @@
 static const struct word off[] = { { "off", 0 }, { 0 } };
 static const struct word automatic[] = { { "auto", 0 }, { 0 } };
 static const struct word automatic_or_off[] = { { "auto", -1 }, { "off", 0 }, { 0 } };
+static const struct word drains[] = { { "refuse", false }, { "serve", true }, { 0 } };
 static const struct word formats[] = { { "text", FORMAT_TEXT }, { "json", FORMAT_JSON }, { 0 } };
 static const struct word levels[] = {
 	{ "error", LEVEL_ERROR }, { "warn", LEVEL_WARN }, { "info", LEVEL_INFO }, { "debug", LEVEL_DEBUG }, { 0 },
@@ -86,6 +87,9 @@ const struct key keys[] = {
 	  .help = "Maximum number of open flows; auto: what the limits on descriptors and epoll watches allow" },
 	{ PROCESS("drain_timeout", duration, drain_timeout_ms), .max = DAYS(7), .def = "30s",
 	  .help = "How long stent waits for open flows to end when it is stopped" },
+	{ PROCESS("drain", choice, drain_serves), .words = drains, .def = "refuse",
+	  .help = "What new clients get when stent is stopped. refuse: nothing listens any more; serve: they are accepted until no "
+	    "flow is open for 2 s, or drain_timeout is over" },
 	{ PROCESS("on_event", exec, on_event), .words = off, .def = "off",
 	  .help = "exec:PATH: a program that is run for each of the events, with the event as a line of JSON on its standard input: one at a "
 	    "time, as the user that stent runs as" },

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "relay/adopt.h"
+#include "relay/drain.h"
 #include "relay/ending.h"
 #include "relay/flow.h"
 #include "relay/preface.h"
@@ -194,6 +195,7 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	backend_left(f);
 	suspect_forget(r, f);
 	retire_forget(f);
+	drain_forget(r, f);
 	TAILQ_REMOVE(&r->flows, f, link);
 	TAILQ_INSERT_TAIL(&r->dead, f, link);
 }

@@ -76,6 +76,7 @@ relay_free(struct relay *r)
 	}
 	assert(r->n_pipes == 0);	/* no backlog holds one */
 	timer_disarm(r->timers, &r->watch.timer);
+	timer_disarm(r->timers, &r->drain.timer);
 	refusals_free(r);
 	resolver_free(r->resolver);
 	timers_free(r->timers);

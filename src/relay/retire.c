@@ -5,7 +5,8 @@
  * A flow that retires is looked at after each event, and by its one timer. The
  * codec says whether both directions are between two messages with nothing
  * outstanding (rest()). Where it cannot know (plain TCP, passthrough) the flow
- * must also have been silent for QUIET_US. The end itself is the dispatcher's.
+ * must also have been silent for a while; elsewhere a moment of silence is waited
+ * for only in the first half of the time. The end itself is the dispatcher's.
  *
  * max_age stores nothing: when a flow is too old follows from its id, between 80
  * and 100 % of the time, so that flows that began together do not end together.
@@ -22,7 +23,10 @@
 #include "relay/session.h"
 #include "relay/shared.h"
 
-#define QUIET_US US_PER_S	/* no byte of the application for so long: taken for a message boundary */
+/* No byte of the application for so long is taken for a message boundary: a tenth of the time that there is. */
+#define QUIET_MIN_US US_PER_S
+#define QUIET_MAX_US (30 * US_PER_S)
+#define SETTLE_US (100 * US_PER_MS)	/* a client whose reply came just now is likely to send its next request */
 #define LOOK_US (200 * US_PER_MS)	/* how often a flow is looked at without an event */
 
 struct retiring {
@@ -140,12 +144,23 @@ codec_rest(const struct flow *f)
 	return ss->codec->rest(ss->state);
 }
 
+/* How long they must be silent where the codec says `rest`. In the second half of the time any boundary that is sure will do. */
+static int64_t
+quiet_us(const struct retiring *r, enum codec_rest rest, int64_t now_us)
+{
+	const int64_t time_us = r->by_us - r->from_us, part_us = time_us / 10;
+
+	if (rest == REST_SURE)
+		return now_us - r->from_us > time_us / 2 ? 0 : SETTLE_US;
+	return part_us < QUIET_MIN_US ? QUIET_MIN_US : part_us > QUIET_MAX_US ? QUIET_MAX_US : part_us;
+}
+
 static bool
-is_at_rest(const struct flow *f, int64_t now_us)
+is_at_rest(const struct flow *f, const struct retiring *r, int64_t now_us)
 {
 	const enum codec_rest rest = codec_rest(f);
 
-	if (rest == REST_NONE || (rest == REST_UNSURE && now_us - quiet_since_us(f) < QUIET_US))
+	if (rest == REST_NONE || now_us - quiet_since_us(f) < quiet_us(r, rest, now_us))
 		return false;
 	return is_leg_clear(f, CLIENT) && is_leg_clear(f, BACKEND);
 }
@@ -157,7 +172,7 @@ retire_check(const struct flow *f, int64_t now_us)
 
 	if (r == NULL || now_us < r->from_us)
 		return VERDICT(GO_ON);
-	if (f->state == FLOW_OPEN && is_at_rest(f, now_us))
+	if (f->state == FLOW_OPEN && is_at_rest(f, r, now_us))
 		return VERDICT_AT_REST(r->reason);
 	return r->by_us <= now_us ? VERDICT_CUT_OFF(r->reason) : VERDICT(GO_ON);
 }
@@ -166,7 +181,7 @@ int64_t
 retire_again_us(const struct flow *f, int64_t now_us)
 {
 	const struct retiring *r = find(f);
-	const int64_t quiet_us = quiet_since_us(f) + QUIET_US, look_us = now_us + LOOK_US;
+	const int64_t look_us = now_us + LOOK_US;
 	int64_t at_us;
 
 	if (r == NULL)
@@ -175,7 +190,9 @@ retire_again_us(const struct flow *f, int64_t now_us)
 		return r->from_us;
 	if (f->state != FLOW_OPEN)
 		return r->by_us;
-	at_us = quiet_us > now_us && quiet_us < look_us ? quiet_us : look_us;
+	at_us = quiet_since_us(f) + quiet_us(r, codec_rest(f), now_us);
+	if (at_us <= now_us || at_us > look_us)
+		at_us = look_us;
 	return at_us < r->by_us ? at_us : r->by_us;
 }
 

@@ -78,6 +78,15 @@ struct relay {
 		struct flow *next;	/* that is looked at */
 		int64_t began_us;	/* of this round */
 	} watch;
+	struct {
+		struct timer timer;	/* see drain.c */
+		struct drain_times when;
+		struct flow *next;	/* that is told */
+		uint64_t told_id;	/* the last one that was told */
+		size_t left;		/* of those that there were, not told yet */
+		double owed;		/* the fraction of a flow that the last step left over */
+		int64_t last_us;	/* the last step; 0: none yet */
+	} drain;
 	struct flow *list_next;		/* where a listing continues; NULL: none is in progress */
 	uint64_t list_last_id;		/* the last flow it shows */
 	struct flow *adopt_next;	/* the next flow that gets the settings; NULL: none is left: see adopt.c */

@@ -2,6 +2,8 @@
 #ifndef STENT_WORKER_RUNNING_H
 #define STENT_WORKER_RUNNING_H
 
+#include <event2/util.h>
+
 #include "stent/server.h"
 #include "worker/acceptor.h"
 
@@ -30,6 +32,7 @@ struct server {
 	int max_flows;
 	int64_t began_us;
 	int64_t drain_until_us;		/* 0: not draining */
+	int64_t empty_since_us;		/* while draining: no flow has been open since then; 0: there are some */
 };
 
 /* server.c */
@@ -38,6 +41,9 @@ int server_open_flows(const struct server *s);
 
 /* capability.c: 0; -EPERM: new settings need a capability that was given up; written to errors */
 int capability_check_reload(const struct config *running, const struct config *next, FILE *errors);
+
+/* drain.c */
+void drain_check(evutil_socket_t fd, short what, void *server);	/* the callback of the event `drained` */
 
 /* pause.c */
 bool pause_is_on(const struct route *route, const void *server);	/* for relisten_prepare() */

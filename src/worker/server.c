@@ -1,6 +1,5 @@
 /*
- * server.c - a running stent as main sees it: the listeners, the workers, and
- * the drain at the end.
+ * server.c - a running stent as main sees it: the listeners and the workers.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -17,7 +16,6 @@
 #include "stent/spare.h"
 #include "worker/running.h"
 
-#define DRAIN_LOOK_MS 20
 #define MAX_FLOWS 10000000
 #define RESERVED 96			/* descriptors: log, administration, listeners */
 #define WORKERS_OWN (16 + 2 * RELAY_PIPES + RELAY_CANCELS)	/* per worker: event loop, DNS, pipes, cancel requests */
@@ -31,20 +29,6 @@ server_open_flows(const struct server *s)
 	for (size_t i = 0; i < s->n_workers; i++)
 		n += worker_flows(s->workers[i]);
 	return n;
-}
-
-static bool
-has_cancels(const struct server *s)
-{
-	struct relay_counters c;
-
-	for (size_t i = 0; i < s->n_workers; i++)
-		for (size_t k = 0; k < server_slots(s); k++) {
-			worker_read_stats(s->workers[i], k, &c);
-			if (c.cancels > 0)
-				return true;
-		}
-	return false;
 }
 
 static int
@@ -119,20 +103,6 @@ server_find_max_flows(const struct config *c, int descriptors)
 	return c->max_flows > 0 ? c->max_flows : limit;
 }
 
-static void
-on_check_drained(evutil_socket_t fd, short what, void *arg)
-{
-	struct server *s = arg;
-	const struct timeval tv = { .tv_usec = DRAIN_LOOK_MS * US_PER_MS };
-
-	(void)fd;
-	(void)what;
-	if ((server_open_flows(s) == 0 && !has_cancels(s)) || clock_us() >= s->drain_until_us)
-		event_base_loopbreak(s->base);
-	else
-		event_add(s->drained, &tv);
-}
-
 int
 server_start(struct server **ret, const struct config *config, struct event_base *base)
 {
@@ -150,7 +120,7 @@ server_start(struct server **ret, const struct config *config, struct event_base
 	s->descriptors = descriptors;
 	s->max_flows = server_find_max_flows(config, descriptors);
 	s->load.at = time(NULL);
-	s->drained = evtimer_new(base, on_check_drained, s);
+	s->drained = evtimer_new(base, drain_check, s);
 	r = s->drained != NULL ? acceptor_open(&s->acceptor, config) : -ENOMEM;
 	if (r == 0)
 		r = add_workers(s);
@@ -280,28 +250,4 @@ int64_t
 server_uptime_ms(const struct server *s)
 {
 	return (clock_us() - s->began_us) / US_PER_MS;
-}
-
-bool
-server_is_draining(const struct server *s)
-{
-	return s->drain_until_us != 0;
-}
-
-void
-server_drain(struct server *s)
-{
-	const int64_t now_us = clock_us();
-	const bool again = s->drain_until_us != 0;
-
-	s->drain_until_us = again ? now_us : now_us + s->config->drain_timeout_ms * US_PER_MS;
-	if (again) {
-		log_say(LEVEL_INFO, "drain cut short: closing %d flows", server_open_flows(s));
-	} else {
-		log_say(LEVEL_INFO, "draining: no new clients; %d flows have %lld ms to end", server_open_flows(s),
-		    (long long)s->config->drain_timeout_ms);
-		acceptor_stop(s->acceptor);
-	}
-	state_stopping(s);
-	on_check_drained(-1, 0, s);
 }

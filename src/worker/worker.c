@@ -446,6 +446,12 @@ worker_kill_all(struct worker *w, enum close_reason reason)
 }
 
 void
+worker_drain(struct worker *w, const struct drain_times *when)
+{
+	relay_drain(w->relay, when);
+}
+
+void
 worker_end(struct worker *w)
 {
 	pthread_mutex_lock(&w->lock);

@@ -5,6 +5,7 @@ reset: heartbeats, or anything else, lay unread when it closed.
 
 import fcntl
 import re
+import signal
 import struct
 import subprocess
 import termios
@@ -157,6 +158,7 @@ def test_postgres_is_told_outside_a_transaction(stent, postgres):
         time.sleep(2.05)
         assert busy.execute("select 1").fetchone() == (1,)		# in its transaction
         busy.commit()
+        time.sleep(0.4)			# a moment of silence is waited for
         with pytest.raises(psycopg.OperationalError):
             busy.execute("select 1")
         out, err = psql.communicate("select 'second';\n", timeout=20)
@@ -200,6 +202,7 @@ def test_mysql_is_told_outside_a_transaction(stent, mariadb):
         cursors[0].execute("select 2")			# in its transaction
         assert cursors[0].fetchall()
         cursors[0].execute("commit")
+        time.sleep(0.4)			# a moment of silence is waited for
         for (module, _), cursor in zip(clients, cursors):
             with pytest.raises(module.OperationalError) as lost:
                 cursor.execute("select 1")
@@ -223,3 +226,26 @@ def test_redis_is_told_outside_a_transaction(stent, redis):
     assert c.recv_all() == b"*1\r\n:2\r\n"
     assert r.client_id() != first
     assert [s.flow_end()["reason"] for _ in range(2)] == ["max-age"] * 2
+
+
+def test_a_drain_leaves_a_transaction_its_time(stent, postgres):
+    """An idle session is told at once; one in a transaction may commit; stent ends then, long before the time is over."""
+    s = route(stent, f"127.0.0.1:{postgres.port}", "postgres", True, settings={"drain_timeout": "8s"})
+    idle = psycopg.connect(postgres.dsn(port=s.port), autocommit=True)
+    busy = psycopg.connect(postgres.dsn(port=s.port), autocommit=False)
+    busy.execute("create temporary table t (i int)")
+    time.sleep(1.1)			# none is told in its first second
+    s.signal(signal.SIGTERM)
+    s.wait_logged("^draining")
+    end = s.flow_end()
+    assert end["reason"] == "drain" and end["seconds"] < 4 * harness.SLOW
+    with pytest.raises(psycopg.OperationalError):
+        idle.execute("select 1")
+    time.sleep(2)			# it was told after 3.2 s
+    busy.execute("insert into t values (1)")
+    busy.commit()
+    time.sleep(0.5)
+    with pytest.raises(psycopg.OperationalError):
+        busy.execute("select 1")
+    assert s.flow_end()["reason"] == "drain"
+    assert s.wait(5) == 0 and not s.logged("drain cut short")

@@ -214,6 +214,28 @@ def drain_timeout(one):
     assert o.s.flow_end()["reason"] == "drain"
 
 
+def drain(one):
+    o = one(settings={"drain_timeout": "60s"})
+    o.change(settings={"drain": "serve"})
+    o.s.signal(signal.SIGTERM)
+    o.s.wait_logged("^draining: new clients are served")
+    with o.s.connect() as new, o.accept():
+        new.send_all(b"x")
+    o.near.close()
+    o.far.close()
+    assert o.s.wait() == 0
+
+
+def max_age(one):
+    o = one()
+    o.change(max_age="1s")
+    o.near.expect_fin()
+    o.far.expect_fin()
+    o.near.close()
+    o.far.close()
+    assert o.s.flow_end()["reason"] == "max-age"
+
+
 def max_flows(one):
     o = one()
     o.change(settings={"max_flows": "1"})
@@ -498,7 +520,7 @@ CASES = {
     "on_event": on_event, "events": on_event, "event_timeout": for_process("event_timeout", "3s"),
     "handshake_timeout": for_new_flows("handshake_timeout", "3s"),
     "log": log, "log_format": log_format, "log_level": log_level, "admin_hosts": admin_hosts,
-    "max_flows": max_flows, "drain_timeout": drain_timeout,
+    "max_flows": max_flows, "drain_timeout": drain_timeout, "drain": drain, "max_age": max_age,
     "listen": listen, "unix_mode": unix_mode, "backend": backend_key, "protocol": protocol,
     "connect_timeout": for_new_flows("connect_timeout", "9s"), "failover_after": for_new_flows("failover_after", "off"),
     "balance": for_new_flows("balance", "least-flows"), "retry_after": for_new_flows("retry_after", "9s"),
