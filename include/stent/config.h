@@ -22,20 +22,30 @@
 #define CONFIG_ENV "STENT_CONFIG"	/* the environment variable that may hold the text of the file */
 #define CONFIG_CONTROL_PATH "/run/stent/control.sock"	/* the default of control */
 #define CONFIG_WORKERS_MAX 256
+#define DETECT_CHANCES 4	/* to answer, at least, before a leg with detect is dead */
 
 enum balance { BALANCE_FIRST, BALANCE_LEAST_FLOWS, BALANCE_HASH_CLIENT };
 enum on_dead { ON_DEAD_NOTIFY, ON_DEAD_RESET, ON_DEAD_CLOSE };
 
+/* Where a value of a leg comes from: `stent check` tells. */
+enum origin { ORIGIN_DEFAULT, ORIGIN_HAND, ORIGIN_DETECT, ORIGIN_PROFILE };
+
 /* Every AUTO is resolved by the reader: these are plain numbers for the relay. Durations: ms, 0 is off. */
 struct leg_settings {
+	int64_t detect_ms;		/* a dead peer is found within this time; 0: off */
+	const struct profile *profile;	/* of what is on the way to the peer; NULL: off */
 	struct keepalive keepalive;
 	int64_t heartbeat_ms;		/* idle time after which a heartbeat is sent */
 	bool heartbeat_is_auto;		/* heartbeat = auto: the codec that is found decides (protocol = auto) */
+	int64_t heartbeat_max_ms;	/* limit of the codec's interval then: by detect and profile; 0: none */
 	unsigned heartbeat_kind;	/* enum heartbeat_kind; 0: what the codec prefers (then heartbeat_misses: see there) */
 	int64_t heartbeat_timeout_ms;
 	int heartbeat_misses;		/* 0: off; -1: auto: HEARTBEAT_MISSES_AUTO for ping, else off */
 	int64_t heartbeat_limit_ms;
 	int64_t idle_timeout_ms;
+	struct {
+		enum origin keepalive, user_timeout, heartbeat, heartbeat_timeout, heartbeat_misses;
+	} origin;
 	struct tls_settings tls;
 	struct tls_context *tls_context;	/* made from them; NULL: off */
 	struct {
@@ -152,6 +162,8 @@ int config_read_duration(const char *text, int64_t *ms);
 
 /* Prints the settings as a file with every default filled in (`stent check`). */
 void config_print(const struct config *c, FILE *out);
+/* Prints what follows from detect and what it costs, as comments of such a file. */
+void config_print_detection(const struct config *c, FILE *out);
 /* Prints what TLS verifies and the certificates that it uses, as comments of such a file. */
 void config_print_certificates(const struct config *c, FILE *out);
 

@@ -9,6 +9,7 @@ struct keepalive {
 	int interval_s;
 	int probes;
 	int64_t user_timeout_ms;	/* TCP_USER_TIMEOUT; 0: the kernel's default */
+	int retransmit_ms;		/* limit of the time between retransmissions of a few bytes (TCP_RTO_MAX_MS); 0: the kernel's default */
 };
 
 #endif

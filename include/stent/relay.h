@@ -75,6 +75,7 @@ struct flow_info {
 		unsigned probes, probes_max;	/* TCP probes without an acknowledgement in a row; with probes_max it is dead */
 		unsigned misses, misses_max;	/* replies missed in a row; with misses_max it is dead; 0: never */
 		bool reply_awaited;	/* a ping has had no reply yet */
+		bool detect_too_short;	/* its round trips are too long for `detect` (flow_info_add_kernel()) */
 		bool refused;		/* it refused a heartbeat, and gets no more */
 		const char *why_none;	/* why it gets no heartbeats now; NULL: it gets them */
 		struct transport_tls tls;	/* version NULL: plain */

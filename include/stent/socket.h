@@ -122,7 +122,9 @@ struct socket_facts {
 	uint32_t last_ack_ms;	/* since the last acknowledgement came: probes' too */
 	uint32_t last_sent_ms;	/* since data went out last; long for a socket that sent none */
 	uint32_t rtt_us;	/* smoothed */
+	uint32_t rttvar_us;	/* its mean deviation */
 	uint32_t min_rtt_us;	/* the minimum of the last minutes: without the delays of single acknowledgements */
+	uint32_t sent, retransmitted;	/* packets with data since it began; of these, those sent again */
 	uint32_t window;	/* the peer's receive window in bytes; UINT32_MAX: this kernel does not report it */
 };
 

@@ -258,7 +258,7 @@ flow_leg(const struct flow_info *f, enum side side)
 	const struct address *address = side == CLIENT ? &f->client : &f->backend;
 	char text[ADDRESS_TEXT_MAX];
 
-	return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:b}",
+	return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:b}",
 	    "verdict", verdict(f, side),
 	    "last_sign_seconds", view_seconds(f->leg[side].heard_ms),
 	    "misses", (json_int_t)f->leg[side].misses,
@@ -276,6 +276,7 @@ flow_leg(const struct flow_info *f, enum side side)
 	    "worst_rtt_ms", milliseconds(f->leg[side].worst_us),
 	    "idle_seconds", view_seconds(f->leg[side].idle_ms),
 	    "fin", (int)f->leg[side].fin,
+	    "detect_too_short", (int)f->leg[side].detect_too_short,
 	    "tls", view_text(f->leg[side].tls.version),
 	    "cipher", view_text(f->leg[side].tls.cipher),
 	    "resumed", (int)f->leg[side].tls.resumed);

@@ -18,6 +18,7 @@ cli_check(int argc, char **argv)
 		config_explain(config, stdout);
 	} else {
 		config_print(config, stdout);
+		config_print_detection(config, stdout);
 		config_print_certificates(config, stdout);
 	}
 	config_release(config);

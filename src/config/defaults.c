@@ -28,15 +28,6 @@ count_cores(void)
 }
 
 static void
-resolve_user_timeout(struct leg_settings *leg)
-{
-	int64_t s = leg->keepalive.idle_s + (int64_t)leg->keepalive.interval_s * leg->keepalive.probes;
-
-	if (leg->keepalive.user_timeout_ms < 0)
-		leg->keepalive.user_timeout_ms = s * 1000 < INT32_MAX ? s * 1000 : INT32_MAX;	/* the kernel takes an int */
-}
-
-static void
 check_route(struct parsed *d, const struct section *s)
 {
 	static const char *const needed[] = { "listen", "backend" };
@@ -62,11 +53,10 @@ resolve_routes(struct config *c, struct parsed *d)
 			continue;
 		check_route(d, s);
 		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
-		for (int side = CLIENT; side <= BACKEND; side++)
-			resolve_user_timeout(&c->routes[routes].leg[side]);
 		resolve_networks(&c->routes[routes], d, s);
 		resolve_transparent(&c->routes[routes], d, s);
 		resolve_heartbeats(&c->routes[routes], d, s);
+		resolve_detect(&c->routes[routes], d, s);
 		resolve_tls(&c->routes[routes++], d, s);
 	}
 	if (heads == 0 && !d->is_spoiled)

@@ -181,6 +181,9 @@ const struct key keys[] = {
 	{ ONE_LEG(BACKEND, "tls_start", choice, tls.direct), .words = tls_starts, .def = "negotiate",
 	  .help = "How TLS begins with protocol = postgres. negotiate: by SSLRequest; direct: at once (PostgreSQL 17 and later)" },
 
+	{ LEG("detect", duration, detect_ms), .min = SECONDS(6), .max = HOURS(1), .words = off, .def = "off",
+	  .help = "A dead host, a dead path and, where the protocol has pings, a hung program are found within this time. Sets "
+	    "keepalive, user_timeout, heartbeat, heartbeat_timeout and heartbeat_misses, where they are not set: see docs/choosing.md" },
 	{ LEG("keepalive", keepalive, keepalive), .words = off, .def = "25s/10s/6",
 	  .help = "TCP keepalive probes: idle time before the first, interval, and how many unanswered before the "
 	    "peer is considered dead" },

@@ -28,6 +28,10 @@ void resolve_loops(const struct config *c, struct parsed *d);
 void resolve_networks(struct route *r, struct parsed *d, const struct section *s);
 /* Checks and resolves the heartbeats of one route. */
 void resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s);
+/* The probes that find a dead peer within a time. */
+struct keepalive detect_keepalive(int64_t detect_ms);
+/* What follows from detect for one route; then user_timeout = auto. After its heartbeats. */
+void resolve_detect(struct route *r, struct parsed *d, const struct section *s);
 /* Checks the TLS of one route, and makes its contexts. */
 void resolve_tls(struct route *r, struct parsed *d, const struct section *s);
 /* Reads the files of a leg, and makes its context if its keys are good together. */

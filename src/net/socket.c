@@ -28,6 +28,8 @@
 #include "stent/urgent.h"
 
 #define STATE_LISTEN 10		/* TCP_LISTEN of <netinet/tcp.h>, which excludes <linux/tcp.h> */
+#define RTO_MAX_MS 44		/* TCP_RTO_MAX_MS of Linux 6.15, which the headers may lack */
+#define RTO_MAX_DEFAULT_MS 120000	/* its TCP_RTO_MAX */
 #define SD_FIRST_FD 3		/* sd_listen_fds(3): SD_LISTEN_FDS_START */
 
 static int
@@ -78,6 +80,18 @@ socket_is_own_peer(int fd)
 	    own.ss_family != AF_UNIX && own_len == peer_len && memcmp(&own, &peer, own_len) == 0;
 }
 
+/*
+ * With 1 byte lost a kernel waits longer for each further retransmission: 0.2, 0.4, ... 25 s. TCP_THIN_LINEAR_TIMEOUTS
+ * leaves the first six at the first distance, for a flow with a few packets in flight; TCP_RTO_MAX_MS (since Linux 6.15)
+ * limits the others. A kernel without them has fewer chances.
+ */
+static void
+set_retransmits(int fd, int max_ms)
+{
+	(void)set_int(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, max_ms > 0);
+	(void)set_int(fd, IPPROTO_TCP, RTO_MAX_MS, max_ms > 0 ? max_ms : RTO_MAX_DEFAULT_MS);
+}
+
 int
 socket_keep_alive(int fd, const struct keepalive *keepalive)
 {
@@ -90,6 +104,8 @@ socket_keep_alive(int fd, const struct keepalive *keepalive)
 		{ IPPROTO_TCP, TCP_USER_TIMEOUT, (int)keepalive->user_timeout_ms, keepalive->user_timeout_ms > 0 },
 	};
 
+	if (keepalive->retransmit_ms > 0)
+		set_retransmits(fd, keepalive->retransmit_ms);
 	return set_options(fd, options, sizeof(options) / sizeof(options[0]));
 }
 
@@ -98,6 +114,8 @@ socket_change_keepalive(int fd, const struct keepalive *keepalive)
 {
 	const int r = socket_keep_alive(fd, keepalive);
 
+	if (keepalive->retransmit_ms == 0)
+		set_retransmits(fd, 0);
 	return r == 0 ? set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)keepalive->user_timeout_ms) : r;
 }
 
@@ -495,7 +513,10 @@ socket_facts(int fd, struct socket_facts *ret)
 	ret->last_ack_ms = info.tcpi_last_ack_recv;
 	ret->rtt_us = info.tcpi_rtt;
 	ret->min_rtt_us = info.tcpi_min_rtt;
+	ret->rttvar_us = info.tcpi_rttvar;
 	ret->last_sent_ms = info.tcpi_last_data_sent;
+	ret->sent = info.tcpi_data_segs_out;
+	ret->retransmitted = info.tcpi_total_retrans;
 	ret->window = UINT32_MAX;
 	if (len >= offsetof(struct tcp_info, tcpi_snd_wnd) + sizeof(info.tcpi_snd_wnd))
 		ret->window = info.tcpi_snd_wnd;

@@ -125,7 +125,7 @@ static bool
 is_same(const struct keepalive *a, const struct keepalive *b)
 {
 	return a->idle_s == b->idle_s && a->interval_s == b->interval_s && a->probes == b->probes &&
-	    a->user_timeout_ms == b->user_timeout_ms;
+	    a->user_timeout_ms == b->user_timeout_ms && a->retransmit_ms == b->retransmit_ms;
 }
 
 static void

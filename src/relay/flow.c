@@ -679,6 +679,10 @@ tick_leg(struct flow *f, enum side s, bool is_watched, int64_t now_us, int64_t *
 		v = window_watch(f, s, now_us, &watch_us);
 	if (watch_us != INT64_MAX && (f->watch_us == 0 || watch_us < f->watch_us))
 		f->watch_us = watch_us;
+	if (v.kind != GO_ON || leg_settings(f, s)->detect_ms == 0)
+		return v;
+	v = detect_watch(f, s, now_us, &watch_us);
+	*again_us = earlier(*again_us, watch_us);
 	return v;
 }
 

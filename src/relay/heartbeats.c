@@ -24,12 +24,22 @@ preferred_kind(const struct flow *f, enum side s, const struct codec *codec)
 	return adopt_codec_route(f)->codec_settings.heartbeat_expect[s].len > 0 ? HEARTBEAT_PING : HEARTBEAT_ONEWAY;
 }
 
+static int64_t
+interval_ms_of(const struct leg_settings *leg, const struct codec *codec, enum side s)
+{
+	const int64_t own_ms = codec->leg[s].interval_ms;
+
+	if (!leg->heartbeat_is_auto)
+		return leg->heartbeat_ms;
+	return leg->heartbeat_max_ms > 0 && own_ms > leg->heartbeat_max_ms ? leg->heartbeat_max_ms : own_ms;
+}
+
 static struct heartbeat_policy
 policy_of(const struct flow *f, enum side s)
 {
 	const struct leg_settings *leg = leg_settings(f, s);
 	const struct codec *codec = session_codec(f->session);
-	const int64_t interval_ms = leg->heartbeat_is_auto ? codec->leg[s].interval_ms : leg->heartbeat_ms;
+	const int64_t interval_ms = interval_ms_of(leg, codec, s);
 
 	struct heartbeat_policy p = {
 		.interval_us = interval_ms * US_PER_MS,
@@ -364,7 +374,7 @@ due_us(const struct flow *f, enum side s, const struct heartbeat_policy *p)
 static struct verdict
 tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 {
-	const struct heartbeat_policy p = policy_of(f, s);
+	struct heartbeat_policy p = policy_of(f, s);
 	struct session *ss = f->session;
 	struct heartbeat_leg *h = &ss->heartbeat[s];
 	struct leg *l = leg_of(f, s);
@@ -396,6 +406,8 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		return verdict;
 	}
 	gather_facts(f, s, legal, now_us, &facts);
+	if (p.misses > 0 && h->misses + 1U >= p.misses)
+		p.misses = detect_misses(f, s, p.misses);
 	o = heartbeat_decide(h, &p, &facts, now_us);
 	*again_us = o.again_us;
 	if (o.missed)

@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "relay/ending.h"
+#include "relay/pump.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 
@@ -83,6 +84,7 @@ flow_info_add_kernel(struct flow_info *info)
 			transport_facts(t, &facts);
 		if (!facts.is_tcp)
 			continue;
+		info->leg[s].detect_too_short = detect_is_too_short(f, s, &facts);
 		if (f->relay->kernel_has_times && facts.last_ack_ms < info->leg[s].heard_ms)
 			info->leg[s].heard_ms = facts.last_ack_ms;
 		/* A probe sent just now has had no time to be acknowledged; while bytes are unsent, probes are window probes. */

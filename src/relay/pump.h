@@ -32,4 +32,12 @@ void backlog_free(struct relay *r, struct leg *l);
 /* Judges a leg whose window may be closed; *again_us: when to check again, INT64_MAX: all was acknowledged. */
 struct verdict window_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us);
 
+/* detect.c */
+/* Judges a leg that has `detect`; *again_us: when to check again, INT64_MAX: it has none. */
+struct verdict detect_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us);
+/* How many missing replies mean that its program hangs. */
+unsigned detect_misses(const struct flow *f, enum side s, unsigned misses);
+/* Its round trips are too long for that time. */
+bool detect_is_too_short(const struct flow *f, enum side s, const struct socket_facts *facts);
+
 #endif

@@ -251,7 +251,7 @@ transport_set_keepalive(struct transport *t, const struct keepalive *keepalive)
 void
 transport_change_keepalive(struct transport *t, const struct keepalive *keepalive, bool user_timeout_too)
 {
-	(void)socket_keep_alive(t->fd, keepalive);
+	(void)socket_change_keepalive(t->fd, keepalive);
 	socket_set_user_timeout(t->fd, user_timeout_too ? keepalive->user_timeout_ms : 0);
 }
 

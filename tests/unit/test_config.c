@@ -297,6 +297,110 @@ test_what_wins(void **state)
 	}
 }
 
+/* --- detect --- */
+
+/* The leg's values in the order of the printed keys: "keepalive user_timeout heartbeat heartbeat_timeout heartbeat_misses". */
+static const char *
+values(const struct leg_settings *l, char buf[128])
+{
+	snprintf(buf, 128, "%d/%d/%d %d %d %d %d", l->keepalive.idle_s, l->keepalive.interval_s, l->keepalive.probes,
+	    (int)l->keepalive.user_timeout_ms, (int)l->heartbeat_ms, (int)l->heartbeat_timeout_ms, l->heartbeat_misses);
+	return buf;
+}
+
+static void
+test_what_follows_from_detect(void **state)
+{
+	static const struct {
+		const char *defaults, *route, *client, *backend;
+	} rows[] = {
+		{ "", "detect = 6s\n", "1/1/5 6000 1200 1200 4", "1/1/5 6000 1200 1200 4" },
+		{ "", "detect = 9s\n", "2/1/7 9000 1800 1800 4", "2/1/7 9000 1800 1800 4" },
+		{ "", "detect = 40s\n", "8/2/16 40000 8000 8000 4", "8/2/16 40000 8000 8000 4" },
+		{ "", "detect = 1h\n", "25/29/123 3592000 40000 890000 4", "25/29/123 3592000 50000 887500 4" },
+		{ "", "client.detect = 40s\n", "8/2/16 40000 8000 8000 4", "25/10/6 85000 50000 30000 -1" },
+		{ "detect = 40s\n", "backend.detect = off\n", "8/2/16 40000 8000 8000 4", "25/10/6 85000 50000 30000 -1" },
+		/* What is set by hand wins, in its own section and in the route, and the rest follows from it. */
+		{ "", "detect = 40s\nbackend.keepalive = 4s/4s/4\n", "8/2/16 40000 8000 8000 4", "4/4/4 20000 8000 8000 4" },
+		{ "detect = 40s\n", "heartbeat = 20s\n", "8/2/16 40000 20000 5000 4", "8/2/16 40000 20000 5000 4" },
+		{ "detect = 40s\nheartbeat_misses = 2\n", "", "8/2/16 40000 8000 16000 2", "8/2/16 40000 8000 16000 2" },
+		{ "detect = 40s\n", "user_timeout = 12s\n", "8/2/16 12000 8000 8000 4", "8/2/16 12000 8000 8000 4" },
+		/* A detect of the route wins over [defaults], except where that turns heartbeats off. */
+		{ "keepalive = off\nheartbeat_timeout = 60s\nheartbeat = 30s\n", "detect = 40s\n", "8/2/16 40000 8000 8000 4", "8/2/16 40000 8000 8000 4" },
+		{ "client.heartbeat = off\n", "detect = 40s\n", "8/2/16 40000 0 30000 -1", "8/2/16 40000 8000 8000 4" },
+		{ "detect = 10s\n", "detect = 40s\nuser_timeout = auto\nheartbeat = auto\n", "8/2/16 40000 8000 8000 4", "8/2/16 40000 8000 8000 4" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[1024], buf[128];
+		struct config *c;
+
+		snprintf(text, sizeof(text), "[defaults]\n%s[route r]\nlisten = :80\nbackend = db:80\nprotocol = both\n%s", rows[i].defaults, rows[i].route);
+		c = read_text(text);
+		if (c == NULL)
+			fail_msg("%s%s", told, text);
+		assert_string_equal(values(&c->routes->leg[CLIENT], buf), rows[i].client);
+		assert_string_equal(values(&c->routes->leg[BACKEND], buf), rows[i].backend);
+		config_release(c);
+	}
+}
+
+/* Whatever the number: at least four chances, and found in time. */
+static void
+test_each_detect_leaves_chances(void **state)
+{
+	(void)state;
+	for (int64_t ms = 6000; ms <= 3600000; ms += 500) {
+		const struct keepalive k = detect_keepalive(ms);
+
+		assert_true(k.idle_s >= 1 && k.idle_s <= 25 && k.interval_s >= 1 && k.interval_s < 30);
+		assert_true(k.probes >= DETECT_CHANCES && k.probes <= 127);
+		assert_true((k.idle_s + k.interval_s * k.probes) * INT64_C(1000) <= ms);
+		assert_true((k.idle_s + k.interval_s * k.probes) * 1000 > ms * 4 / 5);
+	}
+}
+
+static void
+test_detect_of_a_protocol_to_be_found(void **state)
+{
+	struct config *c = good_route("protocol = auto\ndetect = 40s\n");
+
+	(void)state;
+	assert_true(c->routes->leg[CLIENT].heartbeat_is_auto);
+	assert_int_equal(c->routes->leg[CLIENT].heartbeat_max_ms, 8000);
+	assert_int_equal(c->routes->leg[CLIENT].heartbeat_timeout_ms, 8000);
+	config_release(c);
+}
+
+static void
+test_values_by_hand_that_are_too_late_for_detect(void **state)
+{
+	static const struct {
+		const char *route, *error;
+	} rows[] = {
+		{ "keepalive = off\n", "keepalive: with \"off\" a dead host is never found, and detect = 40s asks for it" },
+		{ "keepalive = 25s/10s/6\n", "is found after 85s, and detect = 40s asks for less" },
+		{ "client.user_timeout = 41s\n", "client.user_timeout: with \"41s\" a host that dies while bytes are under way is found after 41s" },
+		{ "user_timeout = off\n", "is never found" },
+		{ "heartbeat = 40s\n", "heartbeat: with \"40s\" a hung program is found after" },
+		{ "heartbeat_timeout = 30s\n", "heartbeat_timeout: with \"30s\" a hung program is found after 128s" },
+		{ "heartbeat_timeout = 30s\nheartbeat_misses = 2\n", "a hung program is found after 68s" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[512], *first;
+
+		snprintf(text, sizeof(text), "[route r]\nlisten = :80\nbackend = db:80\nprotocol = both\ndetect = 40s\n%s", rows[i].route);
+		assert_null(read_text(text));
+		if (strstr(told, rows[i].error) == NULL)
+			fail_msg("%s: %s", rows[i].route, told);
+		first = strchr(told, '\n');
+		assert_true(first != NULL && first[1] == '\0');	/* told once */
+	}
+}
+
 static void
 test_routes_are_apart(void **state)
 {
@@ -754,6 +858,9 @@ test_printed_settings_read_back(void **state)
 		    "[route a]\nlisten=:1\nbackend=b:1\n[route b]\nlisten=:2\nbackend=b:1\nprotocol=both\n"
 		    "[route c]\nlisten=:3\nbackend=b:1\nprotocol=server\n[route d]\nlisten=:4\nbackend=b:1\nprotocol=demand\n"
 		    "client.heartbeat_kind=early\nheartbeat_timeout=1s\ndns_ttl=0\n",
+		"[defaults]\ndetect=9s\n[route a]\nlisten=:1\nbackend=b:1\n[route b]\nlisten=:2\nbackend=b:1\nprotocol=both\n"
+		    "[route c]\nlisten=:3\nbackend=b:1\nprotocol=auto\nbackend.detect=1h\n[route d]\nlisten=:4\nbackend=b:1\nprotocol=server\n"
+		    "client.detect=off\n",
 	};
 
 	(void)state;
@@ -893,6 +1000,10 @@ main(void)
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_process_keys),
 		cmocka_unit_test(test_what_wins),
+		cmocka_unit_test(test_what_follows_from_detect),
+		cmocka_unit_test(test_each_detect_leaves_chances),
+		cmocka_unit_test(test_detect_of_a_protocol_to_be_found),
+		cmocka_unit_test(test_values_by_hand_that_are_too_late_for_detect),
 		cmocka_unit_test(test_routes_are_apart),
 		cmocka_unit_test(test_keepalive),
 		cmocka_unit_test(test_heartbeats),

@@ -1,0 +1,40 @@
+/*
+ * lateness.h - judges a leg with `detect` that is silent. Pure: times and what
+ * the kernel knows are arguments. Why there is more than the kernel's own
+ * probes: src/relay/detect.c.
+ */
+#ifndef STENT_LATENESS_H
+#define STENT_LATENESS_H
+
+#include <stdint.h>
+
+#define LATENESS_LOSSY 5	/* see lateness_misses() */
+
+struct lateness_policy {
+	int64_t detect_us;	/* a leg that is silent for this time is dead */
+	int64_t idle_us, interval_us;	/* of the kernel's probes */
+	unsigned chances;	/* to answer, at least, before it is */
+};
+
+struct lateness_facts {
+	int64_t silent_us;	/* since its last byte or acknowledgement */
+	unsigned unanswered;	/* probes and retransmissions in a row */
+};
+
+enum lateness {
+	LATENESS_NONE,		/* it is not late */
+	LATENESS_PROBE,		/* it is late: one more probe, unless bytes are under way, which are retransmitted */
+	LATENESS_DEAD,
+};
+
+/* *again_us: when to look again, from now. */
+enum lateness lateness_judge(const struct lateness_policy *p, const struct lateness_facts *f, int64_t *again_us);
+
+/*
+ * How many missing replies mean that a program hangs, of a peer whose kernel answers. A reply that was lost comes late: its
+ * sender waits for 0.2 s, then for twice as long after each further loss. So where every tenth packet or more had to be sent
+ * again in the life of the flow, five times as many may be missing. sent: packets with data, retransmitted: of these.
+ */
+unsigned lateness_misses(unsigned misses, uint32_t sent, uint32_t retransmitted);
+
+#endif

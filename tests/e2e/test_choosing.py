@@ -1,0 +1,69 @@
+"""What `stent check` and a running stent say of the values that were chosen for the operator."""
+
+import json
+import time
+import urllib.request
+
+import harness
+
+
+def check(tmp_path, text):
+    path = tmp_path / "stent.ini"
+    path.write_text("[stent]\nuser = off\n" + text)
+    return harness.run_stent("check", "-c", path)
+
+
+ROUTE = "[route r]\nlisten = 127.0.0.1:1\nbackend = 127.0.0.1:2\n"
+
+
+def flows(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/flows") as answer:
+        return json.load(answer)
+
+
+def comments(done):
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return [line for line in done.stdout.splitlines() if line.startswith(";")]
+
+
+def test_check_tells_what_follows_from_detect_and_what_it_costs(tmp_path):
+    told = comments(check(tmp_path, ROUTE + "protocol = websocket\nclient.detect = 40s\nclient.keepalive = 10s/5s/6\n"))
+    assert told == [
+        "; [route r] client.detect = 40s",
+        ";   probes     after 10s, then each 5s (set): a dead host or path is found within 40s",
+        ";   bytes      unacknowledged for 40s (from detect): dead",
+        ";   heartbeats after 8s (from detect); 4 replies missing for 8s each (from detect): a hung program is found within 40s",
+        ";   costs      1500 packets an hour and flow at rest",
+    ]
+
+
+def test_check_tells_that_a_hung_program_is_not_found(tmp_path):
+    told = comments(check(tmp_path, ROUTE + "backend.detect = 6s\n"))
+    assert told[-2:] == [";   heartbeats none: the protocol has none toward this side; a hung program is not found",
+                         ";   costs      7200 packets an hour and flow at rest"]
+
+
+def test_nothing_is_told_where_nothing_was_chosen(tmp_path):
+    assert comments(check(tmp_path, ROUTE)) == []
+
+
+def test_a_path_that_is_too_slow_for_detect_is_told(stent, raw_backend):
+    """A peer that takes half a second to reply: four chances do not fit into 6 s."""
+    port = harness.free_port()
+    s = stent(f"[route t]\nlisten = 127.0.0.1:{harness.free_port()}\n"
+              f"backend = 127.0.0.1:{raw_backend.port}\nprotocol = line\nbackend.detect = 6s\n"
+              'backend.heartbeat_send = "PING\\n"\nbackend.heartbeat_expect = "PONG\\n"\n', admin=f"127.0.0.1:{port}")
+    with s.connect() as client, raw_backend.accept() as server:
+        client.send_all(b"hello\n")
+        assert server.recv_exact(6) == b"hello\n"
+        for _ in range(2):
+            assert server.recv_exact(5) == b"PING\n"
+            time.sleep(0.5)
+            server.send_all(b"PONG\n")
+        told = s.next_event("detect is too short", timeout=5, side="backend")
+        assert told["route"] == "t" and told["detect_seconds"] == 6
+        assert 0.45 < told["round_trip_seconds"] < 1 and told["needed_seconds"] > 6
+        assert [(f["client"]["detect_too_short"], f["backend"]["detect_too_short"]) for f in flows(port)] == [(False, True)]
+        server.recv_exact(5)			# another heartbeat: the same is not told again
+        server.send_all(b"PONG\n")
+        s.expect_no_event("detect is too short", seconds=0.5)
