@@ -20,6 +20,7 @@ struct relay_shared;
 	X(MAX_FLOWS, "max_flows", REASON_LIMIT) \
 	X(MAX_FLOWS_PER_CLIENT, "max_flows_per_client", REASON_LIMIT) \
 	X(ACCEPT_RATE, "accept_rate", REASON_LIMIT) \
+	X(PROXY_HEADER, "proxy_header", REASON_DENIED) \
 	X(MEMORY, "memory", REASON_MEMORY)
 #define ADMISSION_ENUM(name, text, reason) ADMISSION_##name,
 

@@ -139,6 +139,7 @@ enum codec_trait {
 	CODEC_HAS_TRANSACTIONS = 4,	/* heartbeat_in_transaction */
 	CODEC_HAS_COMMENTS = 8,		/* heartbeat_text */
 	CODEC_HAS_DIRECT_TLS = 16,	/* backend.tls_start: its servers take TLS in two ways */
+	CODEC_SERVER_FIRST = 32,	/* the client waits for the server's first bytes */
 };
 
 struct codec {

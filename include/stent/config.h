@@ -30,6 +30,15 @@ enum on_dead { ON_DEAD_NOTIFY, ON_DEAD_RESET, ON_DEAD_CLOSE };
 /* Where a value of a leg comes from: `stent check` tells. */
 enum origin { ORIGIN_DEFAULT, ORIGIN_HAND, ORIGIN_DETECT, ORIGIN_PROFILE };
 
+enum accept_proxy { ACCEPT_PROXY_OFF, ACCEPT_PROXY_REQUIRE, ACCEPT_PROXY_ACCEPT };
+
+/* From whom a PROXY header is taken. */
+struct proxy_from {
+	struct cidr_set networks;
+	bool unix_too;			/* clients of UNIX listeners */
+	char *text;			/* as written; NULL: from nobody */
+};
+
 /* Every AUTO is resolved by the reader: these are plain numbers for the relay. Durations: ms, 0 is off. */
 struct leg_settings {
 	int64_t detect_ms;		/* a dead peer is found within this time; 0: off */
@@ -87,6 +96,10 @@ struct route {
 	int64_t dns_ttl_ms;		/* how long a resolved address is used */
 	int64_t max_age_ms;		/* of a flow; 0: off */
 	int64_t handshake_timeout_ms;	/* of TLS, on each leg, with the protocol's messages before it */
+	int64_t first_byte_timeout_ms;	/* the backend is dialled after the client's first byte; 0: off */
+	enum accept_proxy accept_proxy;
+	struct proxy_from proxy_from;
+	unsigned send_proxy;		/* version of the header to the backend; 0: none */
 	enum on_dead on_dead;
 	struct network_list allow, deny;	/* of clients */
 	int max_flows_per_client;	/* 0: off */

@@ -72,6 +72,8 @@ struct negotiation {
 	size_t (*refusal)(const void *state, const char *why, uint8_t buf[NEGOTIATION_REFUSAL_MAX]);
 };
 
+/* Without TLS: the backend is dialled, and the relay begins. */
+extern const struct negotiation negotiation_none;
 /* TLS from the first byte; a client that may choose is known by its first byte. */
 extern const struct negotiation negotiation_direct;
 /* PostgreSQL's requests; auto: the same where the client speaks PostgreSQL, else TLS from the first byte. */

@@ -57,10 +57,12 @@ struct flow_info {
 	const struct flow *flow;	/* for flow_info_add_kernel(), as long as it is there */
 	uint64_t id;
 	const struct route *route;
-	struct address client, backend;	/* peers */
+	struct address client, backend;	/* client: the real one, where a PROXY header named it */
+	struct address client_peer;	/* then the balancer that sent the header; else family 0 */
 	const char *backend_text;	/* the backend as written in the settings; NULL while connecting, and when they do not name it any more */
 	const char *protocol;		/* the codec at work; "tcp" for none, also after passthrough */
 	bool connecting;
+	bool awaits_client;	/* then: for the client's PROXY header or first byte; no backend is dialled yet */
 	int64_t began_us, age_ms;
 	struct {
 		uint64_t bytes;		/* received from this side and forwarded */

@@ -81,6 +81,15 @@ void transport_reset_at_close(struct transport *t, bool on);
 int transport_start_tls(struct transport *t, struct tls_context *context, const char *name);
 /* 0: done; -EAGAIN: call again when the socket is readable or writable; -EPROTO: failed, transport_tls_cause() says why; or another -errno of the socket. */
 int transport_handshake(struct transport *t);
+/* What a client has told of itself in its handshake. Texts are empty where it has not. */
+struct transport_client {
+	char name[256];		/* SNI */
+	char alpn[64];		/* as it was negotiated */
+	char common_name[256];	/* of its certificate, which was verified */
+	bool has_certificate;
+};
+/* The same as a server; fills in *client when the handshake is done. NULL is fine. */
+int transport_handshake_noting(struct transport *t, struct transport_client *client);
 /*
  * Why TLS failed on this leg, in plain words; "" where it did not. Valid until the transport is closed. A read or
  * write that returns -EPROTO has one, too: the peer of TLS 1.3 may refuse after its handshake is done for us.

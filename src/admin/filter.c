@@ -90,6 +90,8 @@ flow_has_text(const struct flow_info *f, const char *part)
 
 	if (contains(f->route->name, part) || contains(f->protocol, part) || contains(f->backend_text, part))
 		return true;
+	if (f->client_peer.family != 0 && contains(address_text(&f->client_peer, text), part))
+		return true;
 	if (contains(address_text(&f->client, text), part) || contains(address_text(&f->backend, text), part))
 		return true;
 	if (contains(f->leg[CLIENT].why_none, part) || contains(f->leg[BACKEND].why_none, part))

@@ -236,13 +236,14 @@ milliseconds(int64_t us)
 
 /*
  * What is known about a side: "alive", it gave a sign of life recently; "probing", pings or TCP probes are unanswered;
- * "silent", its last sign is too old; "closed", it has sent its FIN; "dead", that is certain, and the flow ends.
+ * "silent", its last sign is too old; "closed", it has sent its FIN; "dead", that is certain, and the flow ends;
+ * "waiting": the backend is not connected before the client has sent its PROXY header or first byte.
  */
 static const char *
 verdict(const struct flow_info *f, enum side side)
 {
 	if (f->connecting && side == BACKEND)
-		return "connecting";
+		return f->awaits_client ? "waiting" : "connecting";
 	if (f->leg[side].dead)
 		return "dead";
 	if (f->leg[side].fin)
@@ -285,20 +286,23 @@ flow_leg(const struct flow_info *f, enum side side)
 static const char *
 flow_state(const struct flow_info *f)
 {
-	return f->connecting ? "connecting" :
+	return f->awaits_client ? "waiting-for-client" : f->connecting ? "connecting" :
 	    f->leg[CLIENT].fin || f->leg[BACKEND].fin ? "half-closed" : "open";
 }
 
 json_t *
 listing_flow(const struct flow_info *f)
 {
-	return json_pack("{s:I, s:o, s:s, s:s, s:o, s:o, s:o, s:o}",
+	char peer[ADDRESS_TEXT_MAX];
+
+	return json_pack("{s:I, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o}",
 	    "id", (json_int_t)f->id,
 	    "route", view_text(f->route->name),
 	    "protocol", f->protocol,
 	    "state", flow_state(f),
 	    "age_seconds", view_seconds(f->age_ms),
 	    "backend_name", view_text(f->backend_text),
+	    "client_peer", view_text(f->client_peer.family != 0 ? address_text(&f->client_peer, peer) : NULL),
 	    "client", flow_leg(f, CLIENT),
 	    "backend", flow_leg(f, BACKEND));
 }

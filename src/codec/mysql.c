@@ -470,7 +470,7 @@ mysql_configure(void *state, const struct codec_settings *settings)
 const struct codec codec_mysql = {
 	.name = "mysql",
 	.negotiation = &negotiation_mysql,
-	.traits = CODEC_HAS_TRANSACTIONS,
+	.traits = CODEC_HAS_TRANSACTIONS | CODEC_SERVER_FIRST,
 	.client_speaks = true,
 	.summary = "MySQL, MariaDB: COM_STATISTICS, COM_PING or COM_STMT_CLOSE",
 	.state_size = sizeof(struct mysql),

@@ -99,3 +99,30 @@ const struct negotiation negotiation_direct = {
 	.begin = direct_begin,
 	.step = direct_step,
 };
+
+/* --- no TLS --- */
+
+static void
+none_begin(void *state, const struct negotiation_settings *settings)
+{
+	(void)state;
+	(void)settings;
+}
+
+static void
+none_step(void *state, enum side from, const uint8_t *buf, size_t len, bool fin, struct negotiation_step *ret)
+{
+	(void)state;
+	(void)buf;
+	(void)len;
+	(void)fin;
+	ret->consumed = 0;
+	ret->why = NULL;
+	ret->want = from == CLIENT ? NEGOTIATION_DIAL : NEGOTIATION_DONE;
+	ret->side = BACKEND;
+}
+
+const struct negotiation negotiation_none = {
+	.begin = none_begin,
+	.step = none_step,
+};

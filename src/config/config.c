@@ -37,6 +37,7 @@ route_clear(struct route *r)
 	free(r->deny.text);
 	cidr_set_clear(&r->allow.set);
 	cidr_set_clear(&r->deny.set);
+	proxy_from_clear(&r->proxy_from);
 	free(r->listen);
 	free(r->backend);
 	free(r->backend_place);

@@ -57,6 +57,7 @@ resolve_routes(struct config *c, struct parsed *d)
 		resolve_transparent(&c->routes[routes], d, s);
 		resolve_heartbeats(&c->routes[routes], d, s);
 		resolve_detect(&c->routes[routes], d, s);
+		resolve_proxy(&c->routes[routes], d, s);
 		resolve_tls(&c->routes[routes++], d, s);
 	}
 	if (heads == 0 && !d->is_spoiled)

@@ -39,6 +39,10 @@ static const struct word on_dead[] = {
 static const struct word balances[] = {
 	{ "first", BALANCE_FIRST }, { "least-flows", BALANCE_LEAST_FLOWS }, { "hash-client", BALANCE_HASH_CLIENT }, { 0 },
 };
+static const struct word accept_proxy[] = {
+	{ "off", ACCEPT_PROXY_OFF }, { "require", ACCEPT_PROXY_REQUIRE }, { "accept", ACCEPT_PROXY_ACCEPT }, { 0 },
+};
+static const struct word send_proxy[] = { { "off", 0 }, { "v1", 1 }, { "v2", 2 }, { 0 } };
 
 static const struct word backend_tls[] = { { "off", TLS_OFF }, { "verify", TLS_VERIFY }, { "insecure", TLS_INSECURE }, { 0 } };
 static const struct word client_tls[] = { { "off", TLS_OFF }, { "accept", TLS_ACCEPT }, { "require", TLS_REQUIRE }, { 0 } };
@@ -149,6 +153,18 @@ const struct key keys[] = {
 	{ ROUTE("accept_rate", rate, accept_rate), .words = off, .def = "off",
 	  .help = "Maximum rate of new flows from one IP address, or from one /64 network of IPv6: 100/s, 20/m or 100/h, with an average "
 	    "of that, and as many at once; 10/s/50: 50 at once" },
+	{ ROUTE("first_byte_timeout", duration, first_byte_timeout_ms), .min = 1, .max = DAYS(1), .words = off, .def = "off",
+	  .help = "The backend is connected only when the client has sent its first byte, and a client that sends none within this "
+	    "time is reset; only for protocols whose clients speak first" },
+	{ ROUTE("accept_proxy", word, accept_proxy), .words = accept_proxy, .def = "off",
+	  .help = "Clients begin with a header of the PROXY protocol (version 1 or 2) that names the real client; only from "
+	    "proxy_from. require: others are refused; accept: clients without a header are taken, too" },
+	{ ROUTE("proxy_from", proxy_from, proxy_from), .words = off, .def = "off",
+	  .help = "The balancers whose PROXY headers are taken: addresses and networks, such as 10.0.0.0/8, separated by commas; unix: "
+	    "clients of UNIX listeners" },
+	{ ROUTE("send_proxy", word, send_proxy), .words = send_proxy, .def = "off",
+	  .help = "The backend first gets a header of the PROXY protocol that names the real client. v2 adds a unique id, and what is "
+	    "known of TLS that ended here" },
 	{ ROUTE("urgent", flag, urgent), .def = "on",
 	  .help = "Relay TCP's urgent bytes (Oracle's break, Telnet, rlogin, old FTP); off: they are dropped, as for a "
 	    "program that does not request them" },

@@ -114,6 +114,8 @@ extern const struct type type_log, type_path, type_admin, type_token, type_hosts
 extern const struct type type_exec, type_events;	/* on_event.c */
 extern const struct type type_protocol, type_bytes, type_line, type_comment;
 extern const struct type type_networks, type_rate;	/* limits.c */
+extern const struct type type_proxy_from;	/* proxy_rules.c */
+void proxy_from_clear(struct proxy_from *from);
 /* In tls_values.c. */
 extern const struct type type_file, type_server_name, type_choice;
 

@@ -32,6 +32,9 @@ void resolve_heartbeats(struct route *r, struct parsed *d, const struct section 
 struct keepalive detect_keepalive(int64_t detect_ms);
 /* What follows from detect for one route; then user_timeout = auto. After its heartbeats. */
 void resolve_detect(struct route *r, struct parsed *d, const struct section *s);
+
+/* Checks the PROXY protocol and first_byte_timeout of one route. */
+void resolve_proxy(struct route *r, struct parsed *d, const struct section *s);
 /* Checks the TLS of one route, and makes its contexts. */
 void resolve_tls(struct route *r, struct parsed *d, const struct section *s);
 /* Reads the files of a leg, and makes its context if its keys are good together. */

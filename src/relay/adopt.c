@@ -21,6 +21,7 @@
 
 #include "relay/adopt.h"
 #include "relay/ending.h"
+#include "relay/origin.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 #include "stent/socket.h"
@@ -134,7 +135,7 @@ change_probes(struct flow *f, enum side s, const struct keepalive *from, int64_t
 	const struct keepalive *to = &leg_settings(f, s)->keepalive;
 	struct leg *l = leg_of(f, s);
 
-	if (is_same(from, to) || (s == CLIENT ? &f->client : &f->backend)->family == AF_UNIX)
+	if (is_same(from, to) || leg_peer(f, s)->family == AF_UNIX)
 		return;
 	if (to->user_timeout_ms == 0)
 		l->stalled = false;

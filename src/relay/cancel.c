@@ -2,7 +2,8 @@
  * cancel.c - a cancel request for a client that is dead, on a connection of its
  * own. Sends it, waits for the backend to close, and gives up after CANCEL_US.
  * It goes over TLS if the flow's backend leg did, begun in the same way: the
- * request is a secret that ends somebody's work.
+ * request is a secret that ends somebody's work. A backend that expects a PROXY
+ * header gets one, with the flow's addresses.
  *
  * Many clients that die at once must not use up the descriptors: only
  * RELAY_CANCELS requests run at a time; WAITING_MAX more wait, up to CANCEL_US,
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "relay/ending.h"
+#include "relay/origin.h"
 #include "relay/preface.h"
 #include "relay/shared.h"
 #include "stent/log.h"
@@ -42,6 +44,8 @@ struct cancel {
 	enum negotiation_want want;		/* what that waits for */
 	const char *name;			/* that the certificate must have; NULL: any */
 	char address[ADDRESS_TEXT_MAX];		/* the same, of a backend without a name */
+	uint8_t *header;			/* the PROXY header, while it is not sent; NULL: there is none */
+	size_t header_len;
 	size_t len;
 	uint8_t bytes[CODEC_HEARTBEAT_MAX];
 	_Alignas(8) uint8_t state[];		/* the negotiation's */
@@ -79,6 +83,7 @@ free_cancel(struct cancel *c)
 		TAILQ_REMOVE(&r->cancels.waiting, c, link);
 	}
 	config_release(c->route->config);
+	free(c->header);
 	free(c);
 }
 
@@ -243,12 +248,41 @@ prepare_tls(struct cancel *c, const struct flow *f, const struct negotiation *n)
 
 /* --- */
 
+/* The first bytes of a connection: its socket takes them all. 0 or -errno. */
+static int
+send_header(struct cancel *c)
+{
+	if (transport_write(&c->transport, &(struct iovec){ c->header, c->header_len }, 1) != (ssize_t)c->header_len)
+		return -EPIPE;
+	free(c->header);
+	c->header = NULL;
+	return 0;
+}
+
+/* 0 or -ENOMEM. */
+static int
+prepare_header(struct cancel *c, const struct flow *f)
+{
+	uint8_t buf[PROXY_HEADER_OUT_MAX];
+
+	if (f->route->send_proxy == 0)
+		return 0;
+	c->header_len = origin_write_header(f, NULL, buf);
+	c->header = malloc(c->header_len);
+	if (c->header == NULL)
+		return -ENOMEM;
+	memcpy(c->header, buf, c->header_len);
+	return 0;
+}
+
 /* 0: sent, or -EAGAIN, or -errno. */
 static int
 send_request(struct cancel *c)
 {
-	const int r = negotiate(c);
+	int r = c->header != NULL ? send_header(c) : 0;
 
+	if (r == 0)
+		r = negotiate(c);
 	if (r != 0)
 		return r;
 	if (transport_write(&c->transport, &(struct iovec){ c->bytes, c->len }, 1) != (ssize_t)c->len)
@@ -303,13 +337,15 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 		return;
 	}
 	c = calloc(1, sizeof(*c) + (n != NULL ? n->state_size : 0));
-	if (c == NULL) {
+	if (c == NULL || prepare_header(c, f) != 0) {
 		warn_dropped(r, f->route, strerror(ENOMEM));
+		free(c);
 		return;
 	}
 	c->to_len = sizeof(c->to);
 	/* The same address as the flow's backend leg. If that was reset, its work has ended already. */
 	if (getpeername(leg_of(f, BACKEND)->transport.fd, (struct sockaddr *)&c->to, &c->to_len) != 0) {
+		free(c->header);
 		free(c);
 		return;
 	}

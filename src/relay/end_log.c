@@ -12,14 +12,16 @@
 #define TLS_TEXT_MAX 80
 
 const char *
-flow_tls_cause(const struct flow *f)
+flow_cause(const struct flow *f)
 {
 	const struct preface *p = flow_preface(f);
 
-	if (f->reason != REASON_CLIENT_TLS && f->reason != REASON_BACKEND_TLS)
+	if (f->reason != REASON_CLIENT_TLS && f->reason != REASON_BACKEND_TLS && f->reason != REASON_DENIED)
 		return "";
 	if (p != NULL && preface_cause(p)[0] != '\0')
 		return preface_cause(p);
+	if (f->reason == REASON_DENIED)
+		return "";
 	return transport_tls_cause(&f->leg[f->reason == REASON_CLIENT_TLS ? CLIENT : BACKEND].transport);
 }
 
@@ -43,7 +45,7 @@ truncated_text(const struct flow *f)
 static size_t
 add_tls(const struct flow *f, const struct flow_info *i, char client[TLS_TEXT_MAX], char backend[TLS_TEXT_MAX], struct log_field *fields)
 {
-	const char *truncated = truncated_text(f), *cause = flow_tls_cause(f);
+	const char *truncated = truncated_text(f), *cause = flow_cause(f);
 	size_t n = 0;
 
 	if (i->leg[CLIENT].tls.version != NULL)
@@ -66,8 +68,8 @@ end_log_level(enum close_reason r)
 void
 end_log(const struct flow *f)
 {
-	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX], client_tls[TLS_TEXT_MAX], backend_tls[TLS_TEXT_MAX];
-	struct log_field fields[21];
+	char client[ADDRESS_TEXT_MAX], peer[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX], client_tls[TLS_TEXT_MAX], backend_tls[TLS_TEXT_MAX];
+	struct log_field fields[22];
 	struct flow_info i;
 	size_t n = 0;
 
@@ -81,6 +83,8 @@ end_log(const struct flow *f)
 	fields[n++] = LOG_TEXT("route", i.route->name);
 	fields[n++] = LOG_TEXT("protocol", i.protocol);
 	fields[n++] = LOG_TEXT("client", address_text(&i.client, client));
+	if (i.client_peer.family != 0)
+		fields[n++] = LOG_TEXT("client_peer", address_text(&i.client_peer, peer));
 	fields[n++] = LOG_TEXT("backend", address_text(&i.backend, backend));
 	fields[n++] = LOG_TEXT("reason", reason_text((enum close_reason)f->reason));
 	fields[n++] = LOG_MS("seconds", i.age_ms);
@@ -97,7 +101,7 @@ end_log(const struct flow *f)
 	fields[n++] = LOG_MS("client_idle", i.leg[CLIENT].idle_ms);
 	fields[n++] = LOG_MS("backend_idle", i.leg[BACKEND].idle_ms);
 	n += add_tls(f, &i, client_tls, backend_tls, fields + n);
-	if (admission_is_refused(f->admission))
+	if (admission_is_refused(f->admission) && flow_cause(f)[0] == '\0')
 		fields[n++] = LOG_TEXT("cause", admission_text(f->admission));
 	log_event(level, "flow end", fields, n);
 	events_say(EVENT_FLOW_END, fields, n);

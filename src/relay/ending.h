@@ -48,7 +48,7 @@ const struct endpoint *flow_backend(const struct flow *f);	/* NULL: the settings
 void flow_describe(const struct flow *f, struct flow_info *info);
 void end_log(const struct flow *f);
 enum log_level end_log_level(enum close_reason r);
-const char *flow_tls_cause(const struct flow *f);	/* why TLS failed on it, in words; "" if it did not */
+const char *flow_cause(const struct flow *f);	/* why TLS failed on it, or it was denied, in words; "": the reason says all */
 
 /* refusals.c */
 int refusals_init(struct relay *r);	/* 0 or -ENOMEM */

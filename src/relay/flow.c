@@ -19,6 +19,7 @@
 #include "relay/drain.h"
 #include "relay/ending.h"
 #include "relay/flow.h"
+#include "relay/origin.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
 #include "relay/retire.h"
@@ -194,6 +195,7 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 		r->adopt_next = TAILQ_NEXT(f, link);
 	backend_left(f);
 	suspect_forget(r, f);
+	origin_forget(f);
 	retire_forget(f);
 	drain_forget(r, f);
 	TAILQ_REMOVE(&r->flows, f, link);
@@ -581,7 +583,7 @@ flow_check_client(struct flow *f, unsigned bits)
 {
 	struct leg *l = leg_of(f, CLIENT);
 	const struct preface *p = flow_preface(f);
-	const bool is_unix = f->client.family == AF_UNIX, spoke = p != NULL && preface_client_spoke(p);
+	const bool is_unix = leg_peer(f, CLIENT)->family == AF_UNIX, spoke = p != NULL && preface_client_spoke(p);
 	const bool speaks = f->route->codec != NULL && f->route->codec->client_speaks && !spoke;
 	const int err = (bits & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
 

@@ -81,6 +81,7 @@ struct flow {
 	bool out_of_memory : 1;	/* no memory for its timer: it ends between two rounds of the loop */
 	bool retires : 1;	/* it is to end at its next message boundary: see retire.c */
 	uint8_t admission : 3;	/* enum admission: counted as one of its client, or why it was refused */
+	bool has_origin : 1;	/* a PROXY header named its client: see origin.c */
 	bool has_old_settings : 1;	/* its codec has others than its route: see adopt.c */
 };
 

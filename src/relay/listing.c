@@ -3,6 +3,8 @@
 
 #include "relay/ending.h"
 #include "relay/pump.h"
+#include "relay/origin.h"
+#include "relay/preface.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 
@@ -20,6 +22,15 @@ backend_text(const struct flow *f)
 	return to != NULL ? to->text : NULL;
 }
 
+/* Family 0: no PROXY header has named another client. */
+static struct address
+client_peer(const struct flow *f)
+{
+	const struct client_origin *o = origin_of(f);
+
+	return o != NULL && o->kind == PROXY_ADDRESSES ? o->peer : (struct address){ 0 };
+}
+
 void
 flow_describe(const struct flow *f, struct flow_info *info)
 {
@@ -31,10 +42,12 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		.id = f->id,
 		.route = f->route,
 		.client = f->client,
+		.client_peer = client_peer(f),
 		.backend = f->backend,
 		.backend_text = backend_text(f),
 		.protocol = session_protocol(f),
 		.connecting = f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE,
+		.awaits_client = f->state == FLOW_PREFACE && preface_awaits_client(f->preface),
 		.began_us = f->began_us,
 		.age_ms = (now - f->began_us) / US_PER_MS,
 	};
@@ -44,13 +57,13 @@ flow_describe(const struct flow *f, struct flow_info *info)
 
 		info->leg[s].bytes = l->bytes;
 		info->leg[s].idle_ms = info->leg[s].heard_ms = (now - l->rx_us) / US_PER_MS;
-		info->leg[s].why_none = heartbeats_why_none(f, s);
+		info->leg[s].why_none = info->awaits_client ? "waiting for the client's first bytes" : heartbeats_why_none(f, s);
 		transport_tls_facts(&l->transport, &info->leg[s].tls);
 		info->leg[s].fin = l->fin;
 		info->leg[s].dead = l->dead;
 		info->leg[s].probes_max = (unsigned)leg_settings(f, s)->keepalive.probes;
 		/* A UNIX socket is closed when its program ends, so silence on it means nothing. */
-		if ((s == CLIENT ? &f->client : &f->backend)->family != AF_UNIX)
+		if (leg_peer(f, s)->family != AF_UNIX)
 			info->leg[s].sign_max_age_ms = signs_max_age_us(f, s) / US_PER_MS;
 		info->leg[s].rtt_us = info->leg[s].srtt_us = info->leg[s].worst_us = -1;
 		if (h == NULL)

@@ -1,16 +1,15 @@
 /*
- * preface.c - what comes before the relay: TLS, on one leg or both, and what a
- * protocol says to begin it.
+ * preface.c - what comes before the relay: a PROXY header, TLS on one leg or
+ * both, and what a protocol says to begin it.
  *
- * The protocol's negotiation (stent/negotiation.h) decides what comes next; this
- * file does it: reads, sends, has the backend dialled, runs handshakes. It only
- * peeks at what came, and reads exactly what the negotiation consumed: the bytes
- * behind it belong to TLS, or to the relay.
+ * First what the client has to give before the backend is dialled: a PROXY
+ * header, and its first byte (preface_proxy.c). Then the protocol's negotiation
+ * decides what comes next, and preface_negotiation.c does it; the backend gets
+ * its PROXY header before anything else.
  *
  * Nothing goes on while a peer has not taken what it was sent, so what is kept
  * is bounded. Each side has handshake_timeout for all that is waited for from it.
  */
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -20,27 +19,11 @@
 #include "relay/dial.h"
 #include "relay/ending.h"
 #include "relay/preface.h"
+#include "relay/preface_state.h"
 #include "relay/pump.h"
 #include "relay/shared.h"
-#include "stent/negotiation.h"
 
 #define CAUSE_MAX 384
-#define HANDSHAKE_ROUNDS 100	/* recv() calls per event */
-
-struct preface {
-	const struct negotiation *negotiation;
-	enum negotiation_want want;	/* what is waited for ... */
-	enum side side;			/* ... and from whom */
-	bool client_spoke;
-	bool fin[2];
-	size_t seen[2];			/* bytes that the last step of that side left unread */
-	int64_t left_us[2];		/* of handshake_timeout */
-	int64_t since_us;		/* when the present wait began; 0: the backend is being dialled */
-	enum side waits_on;
-	bool told_client;		/* the last step sent the client something */
-	char cause[CAUSE_MAX];		/* why it failed, in words; "": it did not */
-	_Alignas(8) uint8_t state[];
-};
 
 const struct negotiation *
 preface_negotiation(const struct route *route)
@@ -48,17 +31,33 @@ preface_negotiation(const struct route *route)
 	return route->codec != NULL && route->codec->negotiation != NULL ? route->codec->negotiation : &negotiation_direct;
 }
 
+static bool
+has_tls(const struct route *route)
+{
+	return route->leg[CLIENT].tls_context != NULL || route->leg[BACKEND].tls_context != NULL;
+}
+
 bool
 preface_is_needed(const struct route *route)
 {
-	return route->leg[CLIENT].tls_context != NULL || route->leg[BACKEND].tls_context != NULL;
+	return has_tls(route) || route->accept_proxy != ACCEPT_PROXY_OFF || route->send_proxy != 0 || route->first_byte_timeout_ms != 0;
+}
+
+/* What the backend's header tells of the client's TLS is kept from the handshake on. False: out of memory. */
+static bool
+prepare_header(struct preface *p, const struct route *route)
+{
+	if (route->send_proxy != 2 || route->leg[CLIENT].tls_context == NULL)
+		return true;
+	p->client = calloc(1, sizeof(*p->client));
+	return p->client != NULL;
 }
 
 struct preface *
 preface_new(const struct flow *f)
 {
 	const struct route *route = f->route;
-	const struct negotiation *n = preface_negotiation(route);
+	const struct negotiation *n = has_tls(route) ? preface_negotiation(route) : &negotiation_none;
 	const struct tls_settings *client = &route->leg[CLIENT].tls, *backend = &route->leg[BACKEND].tls;
 	const struct negotiation_settings settings = {
 		.client = client->mode == TLS_REQUIRE ? CLIENT_MUST_TLS : client->mode == TLS_ACCEPT ? CLIENT_MAY_TLS : CLIENT_PLAIN,
@@ -68,8 +67,10 @@ preface_new(const struct flow *f)
 	struct preface *p = calloc(1, sizeof(*p) + n->state_size);
 
 	assert(n->state_size <= NEGOTIATION_STATE_MAX);
-	if (p == NULL)
+	if (p == NULL || !prepare_header(p, route)) {
+		free(p);
 		return NULL;
+	}
 	p->negotiation = n;
 	p->left_us[CLIENT] = p->left_us[BACKEND] = route->handshake_timeout_ms * US_PER_MS;
 	n->begin(p->state, &settings);
@@ -79,6 +80,10 @@ preface_new(const struct flow *f)
 void
 preface_free(struct preface *p)
 {
+	if (p == NULL)
+		return;
+	free(p->cause);
+	free(p->client);
 	free(p);
 }
 
@@ -88,30 +93,42 @@ preface_client_spoke(const struct preface *p)
 	return p->client_spoke;
 }
 
+bool
+preface_awaits_client(const struct preface *p)
+{
+	return p->stage != STAGE_NEGOTIATION;
+}
+
 const char *
 preface_cause(const struct preface *p)
 {
-	return p->cause;
+	return p->cause != NULL ? p->cause : "";
 }
 
 /* --- failures --- */
 
-static struct verdict
-failed(struct flow *f, struct preface *p, enum side s, enum tls_cause kind, const char *why)
+void
+preface_set_cause(struct preface *p, const char *why)
 {
-	snprintf(p->cause, sizeof(p->cause), "%s", why);
+	free(p->cause);
+	p->cause = strdup(why);
+}
+
+struct verdict
+preface_failed(struct flow *f, struct preface *p, enum side s, enum tls_cause kind, const char *why)
+{
+	preface_set_cause(p, why);
 	counter_add(&counters_of(f)->tls_failures[s][kind], 1);
 	return VERDICT_CONNECT_FAILED(reason_on_side(REASON_CLIENT_TLS, s));
 }
 
-/* TLS, or the socket, failed on side s. */
-static struct verdict
-leg_failed(struct flow *f, struct preface *p, enum side s, int err)
+struct verdict
+preface_leg_failed(struct flow *f, struct preface *p, enum side s, int err)
 {
 	const struct transport *t = &leg_of(f, s)->transport;
 
 	if (transport_tls_cause_kind(t) != TLS_CAUSE_NONE)
-		return failed(f, p, s, transport_tls_cause_kind(t), transport_tls_cause(t));
+		return preface_failed(f, p, s, transport_tls_cause_kind(t), transport_tls_cause(t));
 	return VERDICT_CONNECT_FAILED(reason_from_errno(s, err, t, false));
 }
 
@@ -123,248 +140,40 @@ timed_out(struct flow *f, struct preface *p, enum side s)
 
 	snprintf(why, sizeof(why), ms % 1000 == 0 ? "no complete handshake within %lld s" : "no complete handshake within %lld ms",
 	    ms % 1000 == 0 ? ms / 1000 : ms);
-	return failed(f, p, s, TLS_CAUSE_TIMEOUT, why);
+	return preface_failed(f, p, s, TLS_CAUSE_TIMEOUT, why);
+}
+
+bool
+preface_is_reset(const struct leg *l, int *err)
+{
+	*err = (transport_look(&l->transport) & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
+	return *err != 0;
 }
 
 /* --- time --- */
 
 /* Ends the present wait in the accounts of its side. */
-static void
-stop_clock(struct preface *p, int64_t now_us)
+void
+preface_stop_clock(struct preface *p, int64_t now_us)
 {
 	if (p->since_us != 0)
 		p->left_us[p->waits_on] -= now_us - p->since_us;
 	p->since_us = 0;
 }
 
-static void
-start_clock(struct flow *f, struct preface *p, enum side s)
+struct verdict
+preface_wait_for(struct flow *f, struct preface *p, enum side s)
 {
 	const int64_t now_us = clock_us();
 
-	stop_clock(p, now_us);
+	preface_stop_clock(p, now_us);
 	p->since_us = now_us;
 	p->waits_on = s;
 	flow_wake_at(f, now_us + (p->left_us[s] > 0 ? p->left_us[s] : US_PER_MS));
-}
-
-static struct verdict
-wait_for(struct flow *f, struct preface *p, enum side s)
-{
-	start_clock(f, p, s);
 	return VERDICT(NOTHING);
 }
 
-struct verdict
-preface_tick(struct flow *f, int64_t now_us, int64_t *again_us)
-{
-	struct preface *p = f->preface;
-	const enum side s = p->waits_on;
-
-	stop_clock(p, now_us);
-	p->since_us = now_us;
-	*again_us = now_us + p->left_us[s];
-	return p->left_us[s] <= 0 ? timed_out(f, p, s) : VERDICT(GO_ON);
-}
-
-/* --- one step of the negotiation --- */
-
-/* Sends to both sides what a step said. */
-static struct verdict
-send_out(struct flow *f, struct preface *p, const struct negotiation_step *step)
-{
-	struct verdict v = VERDICT(GO_ON);
-
-	p->told_client = step->out[CLIENT]->n_spans > 0;
-	for (enum side s = CLIENT; s <= BACKEND && v.kind == GO_ON; s++)
-		if (step->out[s]->n_spans > 0) {
-			assert(transport_is_open(&leg_of(f, s)->transport));
-			v = pump_write(f, s, step->out[s]->spans, step->out[s]->n_spans, clock_us());
-		}
-	return v;
-}
-
-/* The first n bytes of side s, which were peeked at, are gone. */
-static struct verdict
-consume(struct flow *f, struct preface *p, enum side s, size_t n)
-{
-	struct leg *l = leg_of(f, s);
-
-	assert(n <= p->seen[s]);
-	p->seen[s] -= n;
-	while (n > 0) {
-		const ssize_t r = transport_read(&l->transport, f->relay->buf, n);
-
-		if (r <= 0)
-			return leg_failed(f, p, s, r == 0 ? ECONNRESET : (int)-r);
-		n -= (size_t)r;
-	}
-	return VERDICT(GO_ON);
-}
-
-static enum negotiation_reach
-reach_of(const struct address *a)
-{
-	static const uint8_t v6[16] = { [15] = 1 };
-
-	if (a->family == AF_UNIX)
-		return REACH_UNIX;
-	if (a->family == AF_INET ? a->ip[0] == 127 : memcmp(a->ip, v6, sizeof(v6)) == 0)
-		return REACH_LOOPBACK;
-	return REACH_NETWORK;
-}
-
-/* GO_ON: p->want and p->side say what comes next. */
-static struct verdict
-take_step(struct flow *f, struct preface *p, enum side from, const uint8_t *buf, size_t len)
-{
-	struct relay *r = f->relay;
-	struct negotiation_step step = {
-		.out = { &r->out, &r->out_backend },
-		.reach = { reach_of(&f->client), reach_of(&f->backend) },
-	};
-	struct verdict v;
-
-	if (len == 0)
-		p->seen[CLIENT] = p->seen[BACKEND] = 0;		/* it may want again what an earlier step has left */
-	codec_out_clear(&r->out);
-	codec_out_clear(&r->out_backend);
-	p->negotiation->step(p->state, from, buf, len, p->fin[from], &step);
-	assert(step.consumed <= len);
-	v = send_out(f, p, &step);
-	if (v.kind == GO_ON && step.consumed > 0)
-		v = consume(f, p, from, step.consumed);
-	if (v.kind == LEG_FAILED)
-		v = leg_failed(f, p, v.side, v.err);
-	if (v.kind != GO_ON)
-		return v;
-	p->want = step.want;
-	p->side = step.side;
-	if (step.want == NEGOTIATION_FAILED)
-		return failed(f, p, step.side, TLS_CAUSE_NO_TLS, step.why != NULL ? step.why : "");
-	return VERDICT(GO_ON);
-}
-
-/* --- what is waited for --- */
-
-/* A client that closes without a byte wants nothing: most likely it is a health check. */
-static bool
-client_must_speak(const struct flow *f)
-{
-	return f->route->codec != NULL && f->route->codec->client_speaks;
-}
-
-/* One edge may stand for bytes and a reset behind them. */
-static bool
-is_reset(const struct leg *l, int *err)
-{
-	*err = (transport_look(&l->transport) & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
-	return *err != 0;
-}
-
-static struct verdict
-read_more(struct flow *f, struct preface *p)
-{
-	const enum side s = p->side;
-	const bool had_fin = p->fin[s];
-	struct leg *l = leg_of(f, s);
-	const ssize_t n = transport_peek(&l->transport, f->relay->buf, NEGOTIATION_INPUT_MAX);
-	const size_t len = n > 0 ? (size_t)n : 0;
-	int err;
-
-	if (n < 0 && n != -EAGAIN)
-		return leg_failed(f, p, s, (int)-n);
-	p->fin[s] = n == 0 || l->hup;
-	p->client_spoke |= s == CLIENT && len > 0;
-	if (s == CLIENT && !p->client_spoke && p->fin[CLIENT] && client_must_speak(f))
-		return VERDICT(CLIENT_ABORT);
-	if (len <= p->seen[s] && p->fin[s] == had_fin && is_reset(l, &err))
-		return leg_failed(f, p, s, err);
-	if (len <= p->seen[s] && p->fin[s] == had_fin)
-		return len >= NEGOTIATION_INPUT_MAX ? failed(f, p, s, TLS_CAUSE_PROTOCOL, "a message before TLS is too long") : wait_for(f, p, s);
-	p->seen[s] = len;
-	return take_step(f, p, s, f->relay->buf, len);
-}
-
-const char *
-preface_backend_name(const struct flow *f, char text[ADDRESS_TEXT_MAX])
-{
-	const struct endpoint *to = flow_backend(f);
-	const char *name = leg_settings(f, BACKEND)->tls.name;
-
-	if (name != NULL)
-		return name;
-	if (to != NULL && to->kind == ENDPOINT_NAME)
-		return to->host;
-	return f->backend.family != AF_UNIX ? inet_ntop(f->backend.family, f->backend.ip, text, ADDRESS_TEXT_MAX) : NULL;
-}
-
-static struct verdict
-start_tls(struct flow *f, struct preface *p, enum side s)
-{
-	struct leg *l = leg_of(f, s);
-	char text[ADDRESS_TEXT_MAX];
-	const int r = transport_start_tls(&l->transport, leg_settings(f, s)->tls_context, s == BACKEND ? preface_backend_name(f, text) : NULL);
-
-	p->seen[s] = 0;
-	return r == 0 ? VERDICT(GO_ON) : leg_failed(f, p, s, -r);
-}
-
-/* A client that has not begun its handshake: is it still there? NOTHING: it is to be waited for. */
-static struct verdict
-check_silent_client(struct flow *f, struct preface *p)
-{
-	const struct transport *t = &leg_of(f, CLIENT)->transport;
-	const unsigned bits = transport_look(t);
-	int err;
-
-	p->client_spoke = transport_unread(t) > 0;
-	if (p->client_spoke)
-		return VERDICT(GO_ON);
-	if ((bits & (SOCKET_FIN | SOCKET_DEAD)) == 0)
-		return wait_for(f, p, CLIENT);
-	err = transport_take_error(t);
-	return err != 0 ? leg_failed(f, p, CLIENT, err) : VERDICT(CLIENT_ABORT);
-}
-
-/* As transport_handshake(), but nothing is left that no further edge tells of: a FIN or a reset behind the last bytes. */
-static int
-handshake(struct leg *l)
-{
-	struct transport *t = &l->transport;
-	int r = transport_handshake(t);
-
-	for (int i = 0; i < HANDSHAKE_ROUNDS && r == -EAGAIN && transport_unsent(t) == 0; i++) {
-		if ((transport_look(t) & (SOCKET_FIN | SOCKET_DEAD)) == 0)
-			return r;
-		r = transport_handshake(t);
-	}
-	return r;
-}
-
-static struct verdict
-shake_hands(struct flow *f, struct preface *p)
-{
-	const enum side s = p->side;
-	struct leg *l = leg_of(f, s);
-	struct verdict v = leg_is_tls(l) ? VERDICT(GO_ON) : start_tls(f, p, s);
-	struct transport_tls facts;
-	int r;
-
-	if (v.kind == GO_ON && s == CLIENT && !p->client_spoke)
-		v = check_silent_client(f, p);
-	if (v.kind != GO_ON)
-		return v;
-	r = handshake(l);
-	if (r == -EAGAIN)
-		return wait_for(f, p, s);
-	if (r != 0)
-		return leg_failed(f, p, s, -r);
-	transport_tls_facts(&l->transport, &facts);
-	counter_add(&counters_of(f)->handshakes[s], 1);
-	counter_add(&counters_of(f)->resumed[s], facts.resumed);
-	return take_step(f, p, s, NULL, 0);
-}
+/* --- from one thing to the next --- */
 
 /* The side that has not taken all that it was sent; else that which is waited for. */
 static enum side
@@ -375,6 +184,43 @@ slow_side(const struct flow *f, const struct preface *p)
 	return f->leg[BACKEND].backlog != NULL ? BACKEND : p->side;
 }
 
+/* What the negotiation wants. */
+static struct verdict
+negotiate(struct flow *f, struct preface *p)
+{
+	switch (p->want) {
+	case NEGOTIATION_READ:
+		return preface_read_more(f, p);
+	case NEGOTIATION_TLS:
+		return preface_shake_hands(f, p);
+	case NEGOTIATION_DIAL:
+		preface_stop_clock(p, clock_us());
+		return VERDICT(DIAL);
+	case NEGOTIATION_DONE:
+		assert(transport_is_open(&leg_of(f, BACKEND)->transport));
+		return VERDICT(CONNECTED);
+	case NEGOTIATION_FAILED:
+		break;
+	}
+	assert(false);		/* preface_step() has returned the verdict */
+	return VERDICT(NOTHING);
+}
+
+/* The stage is over. */
+static struct verdict
+next_stage(struct flow *f, struct preface *p)
+{
+	if (p->stage == STAGE_HEADER && f->route->first_byte_timeout_ms != 0) {
+		preface_stop_clock(p, clock_us());
+		p->stage = STAGE_FIRST_BYTE;
+		p->first_byte_us = clock_us() + f->route->first_byte_timeout_ms * US_PER_MS;
+		flow_wake_at(f, p->first_byte_us);
+		return VERDICT(GO_ON);
+	}
+	p->stage = STAGE_NEGOTIATION;
+	return preface_step(f, p, CLIENT, NULL, 0);
+}
+
 /* Goes on until something has to be waited for (NOTHING). */
 static struct verdict
 advance(struct flow *f, struct preface *p)
@@ -383,24 +229,14 @@ advance(struct flow *f, struct preface *p)
 
 	while (v.kind == GO_ON) {
 		if (f->leg[CLIENT].backlog != NULL || f->leg[BACKEND].backlog != NULL)
-			return wait_for(f, p, slow_side(f, p));
-		switch (p->want) {
-		case NEGOTIATION_READ:
-			v = read_more(f, p);
-			break;
-		case NEGOTIATION_TLS:
-			v = shake_hands(f, p);
-			break;
-		case NEGOTIATION_DIAL:
-			stop_clock(p, clock_us());
-			return VERDICT(DIAL);
-		case NEGOTIATION_DONE:
-			assert(transport_is_open(&leg_of(f, BACKEND)->transport));
-			return VERDICT(CONNECTED);
-		case NEGOTIATION_FAILED:
-			assert(false);		/* take_step() has returned the verdict */
-			break;
+			return preface_wait_for(f, p, slow_side(f, p));
+		if (p->stage == STAGE_NEGOTIATION) {
+			v = negotiate(f, p);
+			continue;
 		}
+		v = p->stage == STAGE_HEADER ? preface_read_header(f, p) : preface_await_first_byte(f, p);
+		if (v.kind == GO_ON)
+			v = next_stage(f, p);
 	}
 	return v;
 }
@@ -411,8 +247,10 @@ struct verdict
 preface_start(struct flow *f)
 {
 	struct preface *p = f->preface;
-	const struct verdict v = take_step(f, p, CLIENT, NULL, 0);
+	struct verdict v = VERDICT(GO_ON);
 
+	if (f->route->accept_proxy == ACCEPT_PROXY_OFF)
+		v = next_stage(f, p);
 	return v.kind == GO_ON ? advance(f, p) : v;
 }
 
@@ -425,9 +263,12 @@ preface_dialled(struct flow *f)
 	assert(p->want == NEGOTIATION_DIAL);
 	if (leg_of(f, CLIENT)->backlog != NULL)		/* its edges were not looked at meanwhile */
 		v = backlog_drain(f, CLIENT);
+	if (v.kind == GO_ON && f->route->send_proxy != 0)
+		v = preface_send_header(f, p);
 	if (v.kind == LEG_FAILED)
-		return leg_failed(f, p, v.side, v.err);
-	v = take_step(f, p, BACKEND, NULL, 0);
+		return preface_leg_failed(f, p, v.side, v.err);
+	if (v.kind == GO_ON)
+		v = preface_step(f, p, BACKEND, NULL, 0);
 	return v.kind == GO_ON ? advance(f, p) : v;
 }
 
@@ -441,7 +282,7 @@ check_other(struct flow *f, struct preface *p, enum side s)
 	if (s == CLIENT)
 		return flow_check_client(f, bits);
 	err = (bits & SOCKET_DEAD) ? transport_take_error(&leg_of(f, s)->transport) : 0;
-	return err != 0 ? leg_failed(f, p, s, err) : VERDICT(GO_ON);
+	return err != 0 ? preface_leg_failed(f, p, s, err) : VERDICT(GO_ON);
 }
 
 struct verdict
@@ -456,8 +297,41 @@ preface_event(struct flow *f, enum side s, short what)
 	else if (s != p->side && (what & EV_READ))
 		v = check_other(f, p, s);
 	if (v.kind == LEG_FAILED)
-		return leg_failed(f, p, v.side, v.err);
+		return preface_leg_failed(f, p, v.side, v.err);
 	return v.kind == GO_ON ? advance(f, p) : v;
+}
+
+/* The time of its stage is over. */
+static struct verdict
+header_is_late(struct flow *f, struct preface *p)
+{
+	struct verdict v = preface_header_is_late(f, p);
+
+	p->left_us[CLIENT] = f->route->handshake_timeout_ms * US_PER_MS;	/* for a handshake that may follow */
+	if (v.kind == GO_ON)
+		v = next_stage(f, p);
+	return v.kind == GO_ON ? advance(f, p) : v;
+}
+
+struct verdict
+preface_tick(struct flow *f, int64_t now_us, int64_t *again_us)
+{
+	struct preface *p = f->preface;
+	const enum side s = p->waits_on;
+
+	if (p->stage == STAGE_FIRST_BYTE) {
+		*again_us = p->first_byte_us;
+		return now_us >= p->first_byte_us ? VERDICT_CONNECT_FAILED(REASON_CLIENT_IDLE) : VERDICT(GO_ON);
+	}
+	preface_stop_clock(p, now_us);
+	p->since_us = now_us;
+	*again_us = now_us + p->left_us[s];
+	if (p->left_us[s] > 0)
+		return VERDICT(GO_ON);
+	if (p->stage != STAGE_HEADER)
+		return timed_out(f, p, s);
+	*again_us = INT64_MAX;		/* set by what comes next */
+	return header_is_late(f, p);
 }
 
 /* --- its end --- */
@@ -467,10 +341,10 @@ preface_refuse(struct flow *f, struct preface *p)
 {
 	uint8_t buf[NEGOTIATION_REFUSAL_MAX];
 	struct leg *l = leg_of(f, CLIENT);
-	const char *why = p->cause[0] != '\0' ? p->cause : reason_text((enum close_reason)f->reason);
+	const char *why = p->cause != NULL ? p->cause : reason_text((enum close_reason)f->reason);
 	size_t n;
 
-	if (l->backlog != NULL || (leg_is_tls(l) && p->side == CLIENT && p->want == NEGOTIATION_TLS))
+	if (p->stage != STAGE_NEGOTIATION || l->backlog != NULL || (leg_is_tls(l) && p->side == CLIENT && p->want == NEGOTIATION_TLS))
 		return false;
 	if (p->want == NEGOTIATION_FAILED)
 		return p->told_client;

@@ -1,4 +1,4 @@
-/* preface.h - what comes before the relay: TLS, and what a protocol says to begin it. */
+/* preface.h - what comes before the relay: a PROXY header, TLS, and what a protocol says to begin it. */
 #ifndef STENT_RELAY_PREFACE_H
 #define STENT_RELAY_PREFACE_H
 
@@ -23,6 +23,8 @@ struct verdict preface_tick(struct flow *f, int64_t now_us, int64_t *again_us);	
 
 /* The name that the backend's certificate must have, and SNI: as set, or the host that was dialled. NULL: there is none. */
 const char *preface_backend_name(const struct flow *f, char text[ADDRESS_TEXT_MAX]);
+/* No backend is dialled before the client has sent its PROXY header, or its first byte. */
+bool preface_awaits_client(const struct preface *p);
 /* The client has sent at least a byte. */
 bool preface_client_spoke(const struct preface *p);
 /* Why it failed, in the operator's words; "" if it did not. */

@@ -93,6 +93,8 @@ struct relay {
 	uint64_t adopt_last_id;
 	void *old_settings;		/* a tree of flows whose codec has others */
 	void *retiring;			/* a tree of flows that are to end at a message boundary: see retire.c */
+	void *origins;			/* a tree of flows whose client a PROXY header named: see origin.c */
+	uint64_t proxy_seed;		/* of the ids in headers to backends; 0: none was sent */
 	uint32_t random;
 	int64_t warned_us;		/* the last warning about a backend */
 	unsigned urgent_signals;	/* seen so far */

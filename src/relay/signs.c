@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 
+#include "relay/origin.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 
@@ -24,7 +25,7 @@ has_acknowledged(const struct leg *l, int64_t heard_us, int64_t now_us)
 static bool
 leg_is_unix(const struct flow *f, enum side s)
 {
-	return (s == CLIENT ? &f->client : &f->backend)->family == AF_UNIX;
+	return leg_peer(f, s)->family == AF_UNIX;
 }
 
 /*

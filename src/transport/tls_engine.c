@@ -132,7 +132,7 @@ handshake_waits(struct tls *t)
 }
 
 int
-tls_handshake(struct tls *t)
+tls_handshake(struct tls *t, struct transport_client *client)
 {
 	const int r = tls_bytes_len(&t->unsent) > 0 ? tls_flush(t) : 0;
 
@@ -146,6 +146,8 @@ tls_handshake(struct tls *t)
 	t->established = succeeded(t, SSL_do_handshake(t->ssl));
 	tls_bio_leave(t);
 	t->more = true;		/* there may be bytes, or a FIN, whose edge this call has used up */
+	if (t->established && client != NULL)
+		tls_note_client(t->ssl, client);
 	if (t->established)
 		tls_watch_established(t);
 	if (t->failed)

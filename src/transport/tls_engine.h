@@ -53,7 +53,8 @@ struct tls_spans {
 };
 
 int tls_start(struct tls **ret, int fd, struct tls_context *context, const char *name);
-int tls_handshake(struct tls *t);
+struct transport_client;
+int tls_handshake(struct tls *t, struct transport_client *client);
 ssize_t tls_read(struct tls *t, void *buf, size_t len);
 ssize_t tls_peek(struct tls *t, void *buf, size_t len);
 ssize_t tls_write(struct tls *t, const struct iovec *v, size_t n);
@@ -63,6 +64,8 @@ int tls_shutdown(struct tls *t);
 void tls_free(struct tls *t, bool is_orderly);
 
 struct transport_tls;
+/* tls_client.c: what the client of an established connection has told of itself. */
+void tls_note_client(SSL *ssl, struct transport_client *ret);
 void tls_facts(const struct tls *t, struct transport_tls *ret);
 bool tls_is_pending(const struct tls *t);
 size_t tls_unread(const struct tls *t);

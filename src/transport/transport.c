@@ -154,8 +154,14 @@ transport_start_tls(struct transport *t, struct tls_context *context, const char
 int
 transport_handshake(struct transport *t)
 {
+	return transport_handshake_noting(t, NULL);
+}
+
+int
+transport_handshake_noting(struct transport *t, struct transport_client *client)
+{
 	assert(t->tls != NULL);
-	return tls_handshake(t->tls);
+	return tls_handshake(t->tls, client);
 }
 
 const char *

@@ -92,7 +92,8 @@ static void
 hand_over(struct listener *l, int fd, const struct address *client)
 {
 	struct acceptor *a = l->acceptor;
-	const enum admission admitted = admission_enter(a->shared, l->route, client);
+	/* Behind a balancer the client's address is known later. */
+	const enum admission admitted = l->route->accept_proxy != ACCEPT_PROXY_OFF ? ADMITTED : admission_enter(a->shared, l->route, client);
 	struct worker *best = a->workers[0];
 	int flows = worker_flows(best);
 
