@@ -132,6 +132,8 @@ struct config {
 	char *user;			/* switched to when started as root; NULL: stay root */
 	int max_flows;			/* 0: auto, from the limits on descriptors and watches */
 	int64_t drain_timeout_ms;
+	int64_t quit_when_idle_ms;	/* 0: off */
+	bool admin_quit;		/* POST /quitquitquit begins a drain */
 	bool drain_serves;		/* drain = serve: clients are accepted until its end */
 	char *on_event;			/* path of a program; NULL: off */
 	unsigned events;		/* that it is run for: a set of EVENT_BIT */

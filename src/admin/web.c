@@ -1,6 +1,7 @@
 /*
  * web.c - HTTP for a browser, a scraper and a health check: what is at which
- * path. All of it only reads, but for the form that logs a browser in.
+ * path. All of it only reads, but for the form that logs a browser in, and
+ * /quitquitquit, which the settings have to allow.
  *
  * /healthz and /readyz need no token: they are for probes, and say nothing of
  * the flows.
@@ -9,6 +10,7 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <event2/event.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,7 @@
 #include "admin/view.h"
 #include "stent/endpoint.h"
 #include "stent/http_server.h"
+#include "stent/log.h"
 #include "stent/server.h"
 
 #define PIECE 8192	/* bytes of a listing made at once */
@@ -38,7 +41,10 @@ struct web {
 	struct access access;
 	struct history *history;
 	struct census *census;
+	struct event *quit;	/* runs when the reply has been sent */
 };
+
+static const struct timeval quit_after = { .tv_usec = 50000 };
 
 /* Takes body. */
 static void
@@ -178,6 +184,43 @@ get_flow_events(struct web *w, struct http_exchange *x)
 	feed_flows(x, w->server);
 }
 
+static void
+on_quit(evutil_socket_t fd, short what, void *arg)
+{
+	struct web *w = arg;
+
+	(void)fd;
+	(void)what;
+	if (!server_is_draining(w->server))
+		server_drain(w->server);
+}
+
+/*
+ * The name and the method are those of other sidecars. A page of another site could have a browser send it, without
+ * being able to read the reply: browsers add an Origin to a POST, programs do not.
+ */
+static void
+post_quit(struct web *w, struct http_exchange *x)
+{
+	const struct config *c = server_config(w->server);
+	bool is_repeated;
+
+	if (strcmp(http_method(x), "POST") != 0) {
+		http_add_header(x, "Allow", "POST");
+		http_reply_text(x, 405, "only POST is allowed");
+	} else if (!c->admin_quit) {
+		http_reply_text(x, 403, "POST /quitquitquit is off; write admin_quit = on in [stent] to let it stop stent");
+	} else if (!access_is_granted(&w->access, c, x)) {
+		access_refuse(x);
+	} else if (http_header(x, "Origin", &is_repeated) != NULL || http_header(x, "Sec-Fetch-Site", &is_repeated) != NULL) {
+		http_reply_text(x, 403, "POST /quitquitquit is not for pages in a browser");
+	} else {
+		log_say(LEVEL_INFO, "POST /quitquitquit");
+		http_reply_text(x, 200, "draining");
+		event_add(w->quit, &quit_after);
+	}
+}
+
 static const struct page {
 	const char *path;
 	bool is_open;		/* needs no token */
@@ -216,6 +259,10 @@ on_request(void *arg, struct http_exchange *x)
 		return;
 	if (strcmp(method, "POST") == 0 && strcmp(path, "/login") == 0) {
 		access_log_in(&w->access, c, x);
+		return;
+	}
+	if (strcmp(path, "/quitquitquit") == 0) {
+		post_quit(w, x);
 		return;
 	}
 	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
@@ -295,7 +342,8 @@ web_start(struct web **ret, struct server *s, const struct stream *events, struc
 	w->base = base;
 	w->events = events;
 	w->census = census_new();
-	if (w->census != NULL)
+	w->quit = evtimer_new(base, on_quit, w);
+	if (w->census != NULL && w->quit != NULL)
 		r = history_start(&w->history, s, base, on_sample, w);
 	if (r == 0)
 		r = listen_on(w, where, &w->http, why);
@@ -326,5 +374,7 @@ web_free(struct web *w)
 	http_server_free(w->http);
 	history_free(w->history);
 	census_free(w->census);
+	if (w->quit != NULL)
+		event_free(w->quit);
 	free(w);
 }

@@ -85,6 +85,9 @@ const struct key keys[] = {
 	{ PROCESS("admin_hosts", hosts, admin_hosts), .words = off, .def = "off",
 	  .help = "Host names accepted in the Host header of requests to admin, besides addresses, the "
 	    "machine's own names, and names without a dot" },
+	{ PROCESS("admin_quit", flag, admin_quit), .def = "off",
+	  .help = "POST /quitquitquit on admin stops stent as SIGTERM does, for a job that ends its sidecar; with admin_token, which is "
+	    "then needed" },
 	{ PROCESS("user", user, user), .needs_restart = true, .words = off, .def = "nobody",
 	  .help = "The user that stent switches to when started as root; off: it stays root" },
 	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",
@@ -94,6 +97,9 @@ const struct key keys[] = {
 	{ PROCESS("drain", choice, drain_serves), .words = drains, .def = "refuse",
 	  .help = "What new clients get when stent is stopped. refuse: nothing listens any more; serve: they are accepted until no "
 	    "flow is open for 2 s, or drain_timeout is over" },
+	{ PROCESS("quit_when_idle", duration, quit_when_idle_ms), .min = 1, .max = DAYS(7), .words = off, .def = "off",
+	  .help = "stent ends by itself, with status 0, once the first flow has come and none has been open for this long: for the "
+	    "sidecar of a job. Health checks that only connect do not count" },
 	{ PROCESS("on_event", exec, on_event), .words = off, .def = "off",
 	  .help = "exec:PATH: a program that is run for each of the events, with the event as a line of JSON on its standard input: one at a "
 	    "time, as the user that stent runs as" },

@@ -176,6 +176,8 @@ reload(struct server *s, FILE *errors, void (*visit)(const struct config_change 
 		result = prepare(s, &r, errors);
 	if (result == 0)
 		result = commit(s, &r, errors);
+	if (result == 0 && quit_watch(s) != 0)
+		log_say(LEVEL_ERROR, "out of memory: quit_when_idle has no effect");
 	if (result == 0) {
 		for (size_t i = 0; i < s->config->n_warnings; i++)
 			log_say(LEVEL_WARN, "%s", s->config->warnings[i]);

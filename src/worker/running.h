@@ -13,6 +13,16 @@ struct route_pause {
 	int64_t until_us;	/* 0: until it is resumed */
 };
 
+/* What quit_when_idle knows; see quit.c. */
+struct quit {
+	struct event *timer;		/* NULL: never needed */
+	uint64_t client_bytes;		/* when it was last looked */
+	uint64_t backend_bytes;		/* when no flow was open last */
+	int64_t open_since_us;		/* a flow has been open at each look since then; 0: none is */
+	int64_t busy_us;		/* the last look at which a flow counted */
+	bool used;			/* the first flow has come */
+};
+
 struct server {
 	const struct config *config;
 	struct event_base *base;
@@ -31,6 +41,7 @@ struct server {
 	int descriptors;		/* limit */
 	int max_flows;
 	int64_t began_us;
+	struct quit quit;
 	int64_t drain_until_us;		/* 0: not draining */
 	int64_t empty_since_us;		/* while draining: no flow has been open since then; 0: there are some */
 };
@@ -44,6 +55,10 @@ int capability_check_reload(const struct config *running, const struct config *n
 
 /* drain.c */
 void drain_check(evutil_socket_t fd, short what, void *server);	/* the callback of the event `drained` */
+
+/* quit.c */
+int quit_watch(struct server *s);	/* the settings are new; 0 or -ENOMEM */
+void quit_free(struct server *s);
 
 /* pause.c */
 bool pause_is_on(const struct route *route, const void *server);	/* for relisten_prepare() */

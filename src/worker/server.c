@@ -164,7 +164,7 @@ server_run(struct server *s)
 	if (r != 0)
 		return r;
 	state_ready(s);
-	if (state_watch(s) != 0)
+	if (state_watch(s) != 0 || quit_watch(s) != 0)
 		return -ENOMEM;
 	return event_base_dispatch(s->base) < 0 ? -EIO : 0;
 }
@@ -188,6 +188,7 @@ server_free(struct server *s)
 	if (s->watchdog != NULL)
 		event_free(s->watchdog);
 	pause_free(s);
+	quit_free(s);
 	config_release(s->config);
 	free(s);
 }
