@@ -4,6 +4,7 @@ import contextlib
 import signal
 import socket
 import ssl
+import subprocess
 import time
 
 import harness
@@ -329,6 +330,48 @@ def test_a_backend_that_refuses_with_a_message_is_heard(stent, raw_backend):
                 got += piece
         assert got == b"too many connections"
         client.close()
+
+
+SHORT_WRITES = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* The first send() of a header takes 5 bytes of it. */
+ssize_t send(int fd, const void *buf, size_t len, int flags)
+{
+	static ssize_t (*real)(int, const void *, size_t, int);
+	static int calls;
+
+	if (real == NULL)
+		real = (ssize_t (*)(int, const void *, size_t, int))dlsym(RTLD_NEXT, "send");
+	if (len > 16 && memcmp(buf, "\r\n\r\n\0\r\nQUIT\n", 12) == 0 && calls++ == 0)
+		return real(fd, buf, 5, flags);
+	return real(fd, buf, len, flags);
+}
+"""
+
+
+@pytest.mark.plain
+def test_a_header_that_the_socket_takes_in_parts(stent, raw_backend, tmp_path):
+    """No byte of the client gets before the rest of it."""
+    (tmp_path / "short.c").write_text(SHORT_WRITES)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "short.so", tmp_path / "short.c", "-ldl"], check=True, timeout=60)
+    s = stent.route(raw_backend.text, send_proxy="v2", settings={"env": {"LD_PRELOAD": str(tmp_path / "short.so")}})
+    client = s.connect()
+    client.send_all(b"hello")
+    backend = raw_backend.accept()
+    begun = backend.recv_exact(5)
+    backend.expect_quiet()
+    backend.send_all(b"greeting")	# an event on the socket, as a full one has when it can be written to again
+    length = int.from_bytes((begun + backend.recv_exact(11))[14:16], "big")
+    backend.recv_exact(length)
+    assert backend.recv_exact(5) == b"hello" and client.recv_exact(8) == b"greeting"
+    client.close()
+    backend.close()
+    end = s.flow_end()
+    assert (end["client_bytes"], end["backend_bytes"]) == (5, 8)
 
 
 # --- with TLS ---
