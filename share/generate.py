@@ -56,9 +56,14 @@ class Reference:
         self.protocols = tables["settings"]["protocols"]
         self.topics = [c["name"] for c in self.commands] + ["keys"]
         self.relay = [("--" + name, words_of_key(key, self.protocols), key["help"])
-                      for key in self.keys if key["name"] not in ("listen", "backend") for name in key["names"].split()]
+                      for key in self.keys if key["name"] not in ("listen", "backend") and not self.is_of_process_too(key)
+                      for name in key["names"].split()]
         seen = [json.dumps(o) for c in self.commands for o in c["options"]]
         self.shared = {text: json.loads(text) for text in seen if seen.count(text) > 1}
+
+    def is_of_process_too(self, key):
+        """A key of a route with the name of one of [stent]: as an option the name is that of [stent]."""
+        return key["section"] != "stent" and any(k["section"] == "stent" and k["name"] == key["name"] for k in self.keys)
 
     def own_options(self, command):
         return [o for o in command["options"] if json.dumps(o) not in self.shared]

@@ -18,6 +18,7 @@ struct relay_shared;
 #define ADMISSION_LIST(X) \
 	X(DENIED, "denied", REASON_DENIED) \
 	X(MAX_FLOWS, "max_flows", REASON_LIMIT) \
+	X(ROUTE_MAX_FLOWS, "route_max_flows", REASON_LIMIT) \
 	X(MAX_FLOWS_PER_CLIENT, "max_flows_per_client", REASON_LIMIT) \
 	X(ACCEPT_RATE, "accept_rate", REASON_LIMIT) \
 	X(PROXY_HEADER, "proxy_header", REASON_DENIED) \

@@ -25,6 +25,7 @@
 #define DETECT_CHANCES 4	/* to answer, at least, before a leg with detect is dead */
 
 enum balance { BALANCE_FIRST, BALANCE_LEAST_FLOWS, BALANCE_HASH_CLIENT };
+enum when_full { WHEN_FULL_REFUSE, WHEN_FULL_EVICT };
 enum on_dead { ON_DEAD_NOTIFY, ON_DEAD_RESET, ON_DEAD_CLOSE };
 
 /* Where a value of a leg comes from: `stent check` tells. */
@@ -101,6 +102,8 @@ struct route {
 	struct proxy_from proxy_from;
 	unsigned send_proxy;		/* version of the header to the backend; 0: none */
 	enum on_dead on_dead;
+	int max_flows;			/* 0: off */
+	unsigned when_full;		/* enum when_full: what happens at max_flows */
 	struct network_list allow, deny;	/* of clients */
 	int max_flows_per_client;	/* 0: off */
 	struct accept_rate accept_rate;
@@ -131,6 +134,7 @@ struct config {
 	char *admin_hosts;		/* more accepted host names, separated by commas; NULL: none */
 	char *user;			/* switched to when started as root; NULL: stay root */
 	int max_flows;			/* 0: auto, from the limits on descriptors and watches */
+	unsigned when_full;		/* enum when_full */
 	int64_t drain_timeout_ms;
 	int64_t quit_when_idle_ms;	/* 0: off */
 	bool admin_quit;		/* POST /quitquitquit begins a drain */

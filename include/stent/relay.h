@@ -44,6 +44,7 @@ enum close_reason {
 	REASON_ADMIN_KILL,
 	REASON_DRAIN,
 	REASON_MAX_AGE,
+	REASON_EVICTED,
 	REASON_MEMORY,
 	REASON_COUNT,
 };
@@ -104,6 +105,8 @@ struct relay_shared *relay_shared_new(const struct config *config);
 void relay_shared_free(struct relay_shared *s);	/* NULL is fine */
 size_t relay_shared_room(const struct relay_shared *s);	/* limit of slots */
 size_t relay_shared_slots(const struct relay_shared *s);	/* in use: all names that there have been */
+int relay_shared_open(const struct relay_shared *s, unsigned slot);	/* flows of a route, of all workers, that are given and not yet freed */
+void relay_shared_count(struct relay_shared *s, unsigned slot, int more);
 const char *relay_shared_name(const struct relay_shared *s, size_t slot);
 /* Clients that wait for a backend (connect_retry), of all routes together; the number of those of one. */
 void relay_shared_limit_waiting(struct relay_shared *s, unsigned limit);
@@ -122,7 +125,7 @@ void relay_shared_use(struct relay_shared *s, const struct config *config);
  * slots) must outlive it; on_end is called once for each flow that is gone. NULL: out of memory.
  */
 struct relay *relay_new(struct event_base *base, const struct config *config, struct relay_shared *shared,
-    struct relay_counters **counters, int index, void (*on_end)(void *arg), void *arg);
+    struct relay_counters **counters, int index, void (*on_end)(void *arg, unsigned slot), void *arg);
 void relay_free(struct relay *r);	/* ends the remaining flows at once, reason drain; NULL is fine */
 
 /* A new flow from an accepted socket, which the relay owns from now on. admitted: ADMITTED, or ADMITTED_COUNTED. */

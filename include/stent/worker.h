@@ -27,6 +27,8 @@ void worker_open(struct worker *w, int fd, const struct route *route, const stru
 /* Also on its own thread: resets the socket, counted and logged as a flow that ended. */
 void worker_refuse(struct worker *w, int fd, const struct route *route, const struct address *client,
     enum admission cause);
+/* relay_make_room() soon; is_own: the caller is on its thread, and it is done now. */
+void worker_make_room(struct worker *w, bool is_own);
 /* For code that lives on the worker's thread. */
 struct event_base *worker_base(struct worker *w);
 

@@ -32,6 +32,7 @@ static const struct word levels[] = {
 static const struct word kinds[] = {
 	{ "auto", 0 }, { "oneway", HEARTBEAT_ONEWAY }, { "ping", HEARTBEAT_PING }, { "early", HEARTBEAT_EARLY }, { 0 },
 };
+static const struct word when_full[] = { { "refuse", WHEN_FULL_REFUSE }, { "evict", WHEN_FULL_EVICT }, { 0 } };
 static const struct word on_dead[] = {
 	{ "notify", ON_DEAD_NOTIFY }, { "reset", ON_DEAD_RESET }, { "close", ON_DEAD_CLOSE }, { 0 },
 };
@@ -92,6 +93,9 @@ const struct key keys[] = {
 	  .help = "The user that stent switches to when started as root; off: it stays root" },
 	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",
 	  .help = "Maximum number of open flows; auto: what the limits on descriptors and epoll watches allow" },
+	{ PROCESS("when_full", word, when_full), .words = when_full, .def = "refuse",
+	  .help = "What happens to a new client at max_flows. refuse: it is reset; evict: the flow that has been idle longest ends, with the "
+	    "goodbye of its protocol, unless it is in a transaction or was used in the last 2 s" },
 	{ PROCESS("drain_timeout", duration, drain_timeout_ms), .max = DAYS(7), .def = "30s",
 	  .help = "How long stent waits for open flows to end when it is stopped" },
 	{ PROCESS("drain", choice, drain_serves), .words = drains, .def = "refuse",
@@ -149,6 +153,10 @@ const struct key keys[] = {
 	{ ROUTE("max_age", duration, max_age_ms), .min = SECONDS(1), .max = DURATION_MAX_MS, .words = off, .def = "off",
 	  .help = "A flow ends at its next message boundary, with the protocol's goodbye, once it is 80 to 100 % so old (each flow at "
 	    "another age); a statement or transaction may go on for a tenth of max_age" },
+	{ ROUTE("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = off, .def = "off",
+	  .help = "Maximum number of open flows of this route; stent relay --max_flows is that of [stent]" },
+	{ ROUTE("when_full", word, when_full), .words = when_full, .def = "refuse",
+	  .help = "What happens to a new client at the max_flows of this route: as in [stent], with a flow of this route" },
 	{ ROUTE("allow", networks, allow), .words = off, .def = "off",
 	  .help = "Clients that may connect, by their IP address: networks such as 10.0.0.0/8 or 2001:db8::/32, addresses, and files with "
 	    "one of them a line; off: all. UNIX listeners have unix_mode instead" },

@@ -14,6 +14,8 @@
 
 #include "relay/shared.h"
 
+_Static_assert(ADMISSION_COUNT <= 16, "a flow has four bits for it");
+
 static bool
 is_denied(const struct route *route, const struct address *client)
 {
@@ -46,7 +48,7 @@ flow_admit(struct flow *f)
 	const enum admission a = admission_enter(f->relay->shared, f->route, &f->client);
 
 	assert(f->admission == ADMITTED);
-	f->admission = (uint8_t)(a & 7);
+	f->admission = (uint8_t)(a & 15);
 	if (admission_is_refused(a))
 		counter_add(&counters_of(f)->refusals[a], 1);
 	return a;

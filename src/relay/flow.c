@@ -18,6 +18,7 @@
 #include "relay/adopt.h"
 #include "relay/drain.h"
 #include "relay/ending.h"
+#include "relay/evict.h"
 #include "relay/flow.h"
 #include "relay/origin.h"
 #include "relay/preface.h"
@@ -198,6 +199,7 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	origin_forget(f);
 	retire_forget(f);
 	drain_forget(r, f);
+	evict_forget(f);
 	TAILQ_REMOVE(&r->flows, f, link);
 	TAILQ_INSERT_TAIL(&r->dead, f, link);
 }
@@ -321,6 +323,13 @@ flow_end(struct flow *f, enum close_reason reason)
 		return;
 	}
 	end_open(f, false);
+}
+
+void
+flow_close(struct flow *f)
+{
+	assert(f->state == FLOW_ENDING);
+	finish(f, false, false);
 }
 
 /*

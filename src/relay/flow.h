@@ -80,7 +80,7 @@ struct flow {
 	bool is_counted : 1;	/* among the flows of its backend */
 	bool out_of_memory : 1;	/* no memory for its timer: it ends between two rounds of the loop */
 	bool retires : 1;	/* it is to end at its next message boundary: see retire.c */
-	uint8_t admission : 3;	/* enum admission: counted as one of its client, or why it was refused */
+	uint8_t admission : 4;	/* enum admission: counted as one of its client, or why it was refused */
 	bool has_origin : 1;	/* a PROXY header named its client: see origin.c */
 	bool has_old_settings : 1;	/* its codec has others than its route: see adopt.c */
 };
@@ -118,6 +118,7 @@ void flow_init_leg(struct flow *f, enum side s, int fd);
 int flow_register_leg(struct flow *f, enum side s);	/* 0 or -ENOMEM */
 void flow_apply(struct flow *f, struct verdict v);	/* acts on it; other files call it only from callbacks of their own */
 void flow_end(struct flow *f, enum close_reason reason);	/* forced: see ending.c */
+void flow_close(struct flow *f);	/* ends at once one that is ending: what its peers were told is left to the kernel */
 void flow_work(struct flow *f);			/* resumes a flow that yielded to others */
 void flow_set_timer(struct flow *f, int64_t now_us);
 void flow_wake_at(struct flow *f, int64_t at_us);	/* or earlier; never ends the flow itself */

@@ -32,6 +32,7 @@ static const char *const texts[REASON_COUNT] = {
 	[REASON_DENIED] = "denied",
 	[REASON_ADMIN_KILL] = "admin-kill",
 	[REASON_DRAIN] = "drain",
+	[REASON_EVICTED] = "evicted",
 	[REASON_MAX_AGE] = "max-age",
 	[REASON_MEMORY] = "memory",
 };

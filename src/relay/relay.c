@@ -12,6 +12,7 @@
 
 #include "relay/adopt.h"
 #include "relay/ending.h"
+#include "relay/evict.h"
 #include "relay/shared.h"
 #include "stent/log.h"
 #include "stent/own_ends.h"
@@ -19,7 +20,7 @@
 
 struct relay *
 relay_new(struct event_base *base, const struct config *config, struct relay_shared *shared,
-    struct relay_counters **counters, int index, void (*on_end)(void *arg), void *arg)
+    struct relay_counters **counters, int index, void (*on_end)(void *arg, unsigned slot), void *arg)
 {
 	struct relay *r = calloc(1, sizeof(*r));
 
@@ -29,6 +30,7 @@ relay_new(struct event_base *base, const struct config *config, struct relay_sha
 	r->config = config_hold(config);
 	r->shared = shared;
 	r->counters = counters;
+	r->index = index;
 	r->last_id = (uint64_t)index;	/* ids are unique in the process: see relay_open() */
 	r->random = (uint32_t)(clock_us() * (index + 1)) | 1;
 	r->on_end = on_end;
@@ -77,6 +79,7 @@ relay_free(struct relay *r)
 	assert(r->n_pipes == 0);	/* no backlog holds one */
 	timer_disarm(r->timers, &r->watch.timer);
 	timer_disarm(r->timers, &r->drain.timer);
+	evict_free(r);
 	refusals_free(r);
 	resolver_free(r->resolver);
 	timers_free(r->timers);
@@ -154,7 +157,7 @@ relay_refuse(struct relay *r, int fd, const struct route *route, const struct ad
     enum admission cause)
 {
 	const enum close_reason reason = admission_reason(cause);
-	struct flow f = { .state = FLOW_CONNECTING, .reason = (uint8_t)reason, .admission = (uint8_t)(cause & 7) };	/* only to be logged */
+	struct flow f = { .state = FLOW_CONNECTING, .reason = (uint8_t)reason, .admission = (uint8_t)(cause & 15) };	/* only to be logged */
 
 	init_flow(&f, r, fd, route, client);
 	counter_add(&counters_of(&f)->refusals[cause], 1);
@@ -233,12 +236,12 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 		if (admitted == ADMITTED_COUNTED)
 			admission_leave(r->shared, route->slot, client);
 		relay_refuse(r, fd, route, client, ADMISSION_MEMORY);
-		r->on_end(r->on_end_arg);
+		r->on_end(r->on_end_arg, route->slot);
 		return;
 	}
 	config_hold(route->config);
 	init_flow(f, r, fd, route, client);
-	f->admission = (uint8_t)(admitted & 7);
+	f->admission = (uint8_t)(admitted & 15);
 	counter_add(&counters_of(f)->flows_open, 1);
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
 	if (route->urgent)
@@ -259,13 +262,14 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 bool
 relay_has_work(const struct relay *r)
 {
-	return !STAILQ_EMPTY(&r->again) || !TAILQ_EMPTY(&r->dead) || relay_is_adopting(r);
+	return !STAILQ_EMPTY(&r->again) || !TAILQ_EMPTY(&r->dead) || relay_is_adopting(r) || evict_has_work(r);
 }
 
 void
 relay_work(struct relay *r)
 {
 	STAILQ_HEAD(, flow) now;
+	unsigned slot;
 	struct flow *f;
 
 	/* A flow that is queued again meanwhile waits for the next round, so that others get their turn. */
@@ -281,10 +285,12 @@ relay_work(struct relay *r)
 	while ((f = TAILQ_FIRST(&r->dead)) != NULL && !f->again) {
 		TAILQ_REMOVE(&r->dead, f, link);
 		assert(f->state == FLOW_ENDED && f->timer.slot == 0);
+		slot = f->route->slot;
 		config_release(f->route->config);
 		free(f);
-		r->on_end(r->on_end_arg);
+		r->on_end(r->on_end_arg, slot);
 	}
+	evict_some(r);
 }
 
 bool

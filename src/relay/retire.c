@@ -132,8 +132,8 @@ is_leg_clear(const struct flow *f, enum side s)
 	    !(leg_is_tls(l) && transport_is_pending(&l->transport));
 }
 
-static enum codec_rest
-codec_rest(const struct flow *f)
+enum codec_rest
+retire_rest(const struct flow *f)
 {
 	const struct session *ss = f->session;
 
@@ -158,7 +158,7 @@ quiet_us(const struct retiring *r, enum codec_rest rest, int64_t now_us)
 static bool
 is_at_rest(const struct flow *f, const struct retiring *r, int64_t now_us)
 {
-	const enum codec_rest rest = codec_rest(f);
+	const enum codec_rest rest = retire_rest(f);
 
 	if (rest == REST_NONE || now_us - quiet_since_us(f) < quiet_us(r, rest, now_us))
 		return false;
@@ -190,7 +190,7 @@ retire_again_us(const struct flow *f, int64_t now_us)
 		return r->from_us;
 	if (f->state != FLOW_OPEN)
 		return r->by_us;
-	at_us = quiet_since_us(f) + quiet_us(r, codec_rest(f), now_us);
+	at_us = quiet_since_us(f) + quiet_us(r, retire_rest(f), now_us);
 	if (at_us <= now_us || at_us > look_us)
 		at_us = look_us;
 	return at_us < r->by_us ? at_us : r->by_us;

@@ -3,6 +3,7 @@
 #define STENT_RELAY_RETIRE_H
 
 #include "relay/flow.h"
+#include "stent/codec.h"
 
 /*
  * The flow is to end at its next message boundary, with its protocol's goodbye; at by_us (clock_us()) as by
@@ -10,6 +11,7 @@
  * that it may be called while the flows are walked.
  */
 void flow_retire(struct flow *f, enum close_reason reason, int64_t by_us);
+enum codec_rest retire_rest(const struct flow *f);	/* what the codec knows of a message, statement or transaction under way */
 void retire_forget(struct flow *f);	/* it has ended */
 struct verdict retire_check(const struct flow *f, int64_t now_us);	/* GO_ON, AT_REST or CUT_OFF */
 int64_t retire_again_us(const struct flow *f, int64_t now_us);	/* when to check without an event; INT64_MAX: it does not retire */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "relay/evict.h"
 #include "relay/shared.h"
 
 #define NAMES_MORE 4096		/* limit of names that later settings may add */
@@ -60,6 +61,7 @@ relay_shared_new(const struct config *config)
 	s->room = room;
 	s->waiting_max = UINT_MAX;
 	pthread_mutex_init(&s->failed.lock, NULL);
+	s->n_workers = config->workers;
 	for (size_t i = 0; i < config->n_routes; i++) {
 		assert(config->routes[i].slot == i);
 		if (add_name(s, &config->routes[i]) != 0) {
@@ -77,6 +79,7 @@ relay_shared_free(struct relay_shared *s)
 {
 	if (s == NULL)
 		return;
+	evict_tables_free(s);
 	for (size_t i = 0; i < s->n_routes; i++)
 		free_route(s->routes[i]);
 	pthread_mutex_destroy(&s->failed.lock);
@@ -111,6 +114,18 @@ find_name(const struct relay_shared *s, const char *name)
 	while (i < s->n_routes && strcmp(s->routes[i]->name, name) != 0)
 		i++;
 	return i;
+}
+
+int
+relay_shared_open(const struct relay_shared *s, unsigned slot)
+{
+	return __atomic_load_n(&s->routes[slot]->open, __ATOMIC_RELAXED);
+}
+
+void
+relay_shared_count(struct relay_shared *s, unsigned slot, int more)
+{
+	__atomic_add_fetch(&s->routes[slot]->open, more, __ATOMIC_RELAXED);
 }
 
 int

@@ -41,12 +41,15 @@ struct route_shared {
 	int64_t retry_us;		/* when the next of them tries for all; atomic */
 	struct backends *backends;	/* what is known of them: locked, see backend_state.h */
 	struct client_table clients;	/* of routes with limits for each */
+	int open;			/* flows; atomic */
 };
 
 struct relay_shared {
 	unsigned waiting, waiting_max;	/* clients of connect_retry; atomic */
 	struct failed failed;		/* addresses that failed lately */
 	size_t n_routes, room;
+	int n_workers;
+	struct evict_table *tables;	/* that have been almost full; atomic: see evict_orders.c */
 	struct route_shared *routes[];	/* by slot; never removed, as flows may outlive their route */
 };
 
@@ -58,8 +61,10 @@ struct relay {
 	struct timers *timers;
 	struct resolver *resolver;
 	struct refusals *refusals;
+	struct evict_search *evict;	/* of tables that have been almost full; NULL: none */
+	int index;			/* of the worker */
 	struct relay_counters **counters;	/* by slot of the route: see counters_new() */
-	void (*on_end)(void *arg);	/* a flow is gone */
+	void (*on_end)(void *arg, unsigned slot);	/* a flow is gone */
 	void *on_end_arg;
 	struct flow_list flows, dead;
 	STAILQ_HEAD(, flow) again;

@@ -9,7 +9,7 @@
  * Without a free descriptor, accepting pauses and is tried again ten times a
  * second. Open flows continue, accepted clients get their backend (spare.h),
  * and one line is logged until the queue is empty. Above max_flows a client is
- * reset at once.
+ * reset at once, unless another flow can go (capacity.c).
  */
 #include <assert.h>
 #include <errno.h>
@@ -87,32 +87,40 @@ refuse(struct listener *l, int fd, const struct address *client, enum admission 
 	    (unsigned long long)a->refused);
 }
 
-/* Gives a client to the worker with the fewest flows. */
+static struct worker *
+with_fewest_flows(const struct acceptor *a)
+{
+	struct worker *best = a->workers[0];
+
+	for (size_t i = 1; i < a->n_workers; i++)
+		if (worker_flows(a->workers[i]) < worker_flows(best))
+			best = a->workers[i];
+	return best;
+}
+
+/* Gives a client to a worker. full: there is no room for it, and why. */
 static void
-hand_over(struct listener *l, int fd, const struct address *client)
+hand_over(struct listener *l, int fd, const struct address *client, enum admission full)
 {
 	struct acceptor *a = l->acceptor;
 	/* Behind a balancer the client's address is known later. */
 	const enum admission admitted = l->route->accept_proxy != ACCEPT_PROXY_OFF ? ADMITTED : admission_enter(a->shared, l->route, client);
-	struct worker *best = a->workers[0];
-	int flows = worker_flows(best);
+	struct worker *best;
 
 	if (admission_is_refused(admitted)) {
 		worker_refuse(a->workers[0], fd, l->route, client, admitted);
 		return;
 	}
-
-	for (size_t i = 1; i < a->n_workers; i++) {
-		const int n = worker_flows(a->workers[i]);
-
-		if (n < worker_flows(best))
-			best = a->workers[i];
-		flows += n;
+	if (admission_is_refused(full)) {
+		refuse(l, fd, client, admitted, full);
+		return;
 	}
-	if (flows < a->max_flows && best == a->workers[0])
+	capacity_take(a, l->route);
+	best = with_fewest_flows(a);
+	if (best == a->workers[0])
 		worker_open(best, fd, l->route, client, admitted);
-	else if (flows >= a->max_flows || worker_give(best, fd, l->route, client, admitted) != 0)
-		refuse(l, fd, client, admitted, flows >= a->max_flows ? ADMISSION_MAX_FLOWS : ADMISSION_MEMORY);
+	else if (worker_give(best, fd, l->route, client, admitted) != 0)
+		refuse(l, fd, client, admitted, ADMISSION_MEMORY);
 }
 
 static bool
@@ -143,7 +151,12 @@ acceptor_on_event(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (int i = 0; i < ACCEPTS_A_ROUND; i++) {
 		struct address client;
-		int r = spare_fill();
+		enum admission full;
+		int r;
+
+		if (!capacity_look(a, l->route, &full))
+			return;
+		r = spare_fill();
 
 		assert(r <= 0);		/* 0 or -errno: the client's address is set whenever r is a descriptor */
 		if (r == 0)
@@ -160,7 +173,7 @@ acceptor_on_event(evutil_socket_t fd, short what, void *arg)
 			return;
 		}
 		update_options(l, r, &client);
-		hand_over(l, r, &client);
+		hand_over(l, r, &client, full);
 	}
 }
 
@@ -267,7 +280,7 @@ stop(struct worker *w, void *arg)
 }
 
 int
-acceptor_start(struct acceptor *a, struct worker **workers, size_t n, struct relay_shared *shared, int max_flows)
+acceptor_start(struct acceptor *a, struct worker **workers, size_t n, struct relay_shared *shared, const struct config *config, int max_flows)
 {
 	struct order o = { .acceptor = a };
 
@@ -275,6 +288,7 @@ acceptor_start(struct acceptor *a, struct worker **workers, size_t n, struct rel
 	a->n_workers = n;
 	a->shared = shared;
 	a->max_flows = max_flows;
+	a->evicts = config->when_full == WHEN_FULL_EVICT;
 	worker_call(workers[0], start, &o);
 	return o.result;
 }

@@ -22,7 +22,7 @@ int acceptor_open(struct acceptor **ret, const struct config *config);
  * the worker with the fewest flows; above max_flows it is reset. 0 or -errno.
  * workers belongs to the caller and must outlive acceptor_stop().
  */
-int acceptor_start(struct acceptor *a, struct worker **workers, size_t n, struct relay_shared *shared, int max_flows);
+int acceptor_start(struct acceptor *a, struct worker **workers, size_t n, struct relay_shared *shared, const struct config *config, int max_flows);
 
 /* Stops accepting and closes the listeners: new clients are refused. */
 void acceptor_stop(struct acceptor *a);

@@ -32,6 +32,9 @@ struct acceptor {
 	size_t n_workers;		/* 0: not started */
 	struct relay_shared *shared;
 	int max_flows;
+	bool evicts;			/* when_full of the process */
+	int64_t wait_until_us;		/* clients wait for room until then; 0: they do not */
+	int64_t evict_told_us;
 	struct event *resume;		/* after a pause for lack of descriptors */
 	int64_t limit_warned_us;
 	uint64_t refused;		/* by max_flows */
@@ -58,6 +61,13 @@ void listener_give(struct listener *l, const struct route *route, const struct e
 /* Closes it, and removes its file. A socket from systemd stays open, as it may be wanted again. */
 void listener_free(struct listener *l);
 bool listener_has_path(const struct listener *l);	/* false: not a UNIX socket, or an abstract one */
+
+/*
+ * capacity.c: is there room for one more flow of the route? *cause: ADMITTED, or why there is none. False: there is none
+ * for the moment; the client had better wait in the kernel's queue.
+ */
+bool capacity_look(struct acceptor *a, const struct route *route, enum admission *cause);
+void capacity_take(struct acceptor *a, const struct route *route);	/* one more is to be opened */
 
 /* acceptor.c: the socket has clients. */
 void acceptor_on_event(evutil_socket_t fd, short what, void *arg);

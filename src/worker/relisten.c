@@ -25,6 +25,7 @@ struct relisten {
 	size_t n;
 	struct listener_list opened;
 	int max_flows;
+	bool evicts;
 };
 
 static struct planned *
@@ -74,6 +75,7 @@ relisten_prepare(struct relisten **ret, struct acceptor *a, const struct config 
 	if (c == NULL)
 		return -ENOMEM;
 	c->acceptor = a;
+	c->evicts = config->when_full == WHEN_FULL_EVICT;
 	for (size_t i = 0; i < config->n_routes && r != -ENOMEM; i++) {
 		const struct route *route = &config->routes[i];
 
@@ -133,6 +135,7 @@ commit(struct worker *w, void *arg)
 	struct acceptor *a = c->acceptor;
 
 	a->max_flows = c->max_flows;
+	a->evicts = c->evicts;
 	for (size_t i = 0; i < a->n_listeners; i++)
 		if (!is_planned(c, a->listeners[i]))
 			close_listener(a->listeners[i]);

@@ -149,7 +149,7 @@ say_ready(const struct server *s)
 int
 server_accept(struct server *s)
 {
-	const int r = acceptor_start(s->acceptor, s->workers, s->n_workers, s->shared, s->max_flows);
+	const int r = acceptor_start(s->acceptor, s->workers, s->n_workers, s->shared, s->config, s->max_flows);
 
 	if (r == 0)
 		say_ready(s);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "stent/clock.h"
+#include "stent/evict.h"
 #include "stent/log.h"
 #include "stent/socket.h"
 #include "stent/urgent.h"
@@ -44,6 +45,7 @@ struct worker {
 	pthread_t thread;
 	struct event_base *base;
 	struct relay *relay;
+	struct relay_shared *shared;
 	struct relay_counters **counters;	/* see counters_new() */
 	size_t slots;
 	struct histogram delay;		/* of the loop */
@@ -163,13 +165,15 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 	run_call(w);
 	watch_delay(w);
 	relay_watch(w->relay);
+	relay_make_room(w->relay);
 }
 
 static void
-on_flow_end(void *arg)
+on_flow_end(void *arg, unsigned slot)
 {
 	struct worker *w = arg;
 
+	relay_shared_count(w->shared, slot, -1);
 	__atomic_sub_fetch(&w->flows, 1, __ATOMIC_RELAXED);
 }
 
@@ -267,6 +271,7 @@ worker_start(struct worker **ret, const struct config *config, struct relay_shar
 		goto fail;
 	}
 	w->base = new_base();
+	w->shared = shared;
 	w->slots = relay_shared_room(shared);
 	w->counters = counters_new(w->slots);
 	if (w->base == NULL || w->counters == NULL)
@@ -292,6 +297,7 @@ worker_give(struct worker *w, int fd, const struct route *route, const struct ad
 	bool first, kept = true;
 
 	__atomic_add_fetch(&w->flows, 1, __ATOMIC_RELAXED);
+	relay_shared_count(w->shared, route->slot, 1);
 	pthread_mutex_lock(&w->lock);
 	first = w->n_given == 0;
 	if (w->n_given == w->room_given) {
@@ -310,7 +316,7 @@ worker_give(struct worker *w, int fd, const struct route *route, const struct ad
 	}
 	pthread_mutex_unlock(&w->lock);
 	if (!kept) {
-		on_flow_end(w);
+		on_flow_end(w, route->slot);
 		return -ENOMEM;
 	}
 	if (first)
@@ -322,6 +328,7 @@ void
 worker_open(struct worker *w, int fd, const struct route *route, const struct address *client, enum admission admitted)
 {
 	__atomic_add_fetch(&w->flows, 1, __ATOMIC_RELAXED);
+	relay_shared_count(w->shared, route->slot, 1);
 	relay_open(w->relay, fd, route, client, admitted);
 }
 
@@ -380,6 +387,15 @@ void
 worker_watch(struct worker *w)
 {
 	wake(w);
+}
+
+void
+worker_make_room(struct worker *w, bool is_own)
+{
+	if (is_own)
+		relay_make_room(w->relay);
+	else
+		wake(w);
 }
 
 struct listing {

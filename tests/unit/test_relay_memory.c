@@ -140,8 +140,9 @@ listen_somewhere(struct sockaddr_in *at)
 }
 
 static void
-on_end(void *arg)
+on_end(void *arg, unsigned slot)
 {
+	(void)slot;
 	((struct world *)arg)->ended++;
 }
 

@@ -101,9 +101,10 @@ see(struct flow_info *info, void *arg)
 }
 
 static void
-on_end(void *arg)
+on_end(void *arg, unsigned slot)
 {
 	(void)arg;
+	(void)slot;
 }
 
 /* Flows that wait for a backend for ever, as the loop does not run. Returns the other ends. */
