@@ -13,6 +13,7 @@ with a Dockerfile.
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -30,21 +31,28 @@ class Engine:
     def __init__(self):
         self.process = None
         self.folder = None
-        self.env = {**os.environ, "DOCKER_BUILDKIT": "0" if self._buildx_is_missing() else "1"}
-        self.build_options = [f"--build-arg={k}={v}" for k, v in os.environ.items() if k.lower().endswith("_proxy")]
+        self.env = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        self.builder = self._client_with_buildkit()
+        # The machine's network: an engine started here has no other for builds.
+        self.build_options = ["--network=host", *(f"--build-arg={k}={v}" for k, v in os.environ.items() if k.lower().endswith("_proxy"))]
         if subprocess.run(["docker", "info"], capture_output=True, env=self.env).returncode != 0:
             self._start()
 
     @staticmethod
-    def _buildx_is_missing():
-        return subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode != 0
+    def _client_with_buildkit():
+        """A client from 23 on needs the plugin buildx for BuildKit; Debian 12's, which comes without, is older."""
+        if subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode == 0:
+            return "docker"
+        for client in filter(os.path.exists, ("/usr/bin/docker", shutil.which("docker") or "")):
+            version = subprocess.run([client, "--version"], capture_output=True, text=True).stdout
+            if int(re.search(r"version (\d+)", version)[1]) < 23:
+                return client
+        raise RuntimeError("no docker client can use BuildKit: install the plugin buildx")
 
     def _start(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="stent-dockerd-"))
         socket = f"unix://{self.folder}/docker.sock"
         self.env["DOCKER_HOST"] = socket
-        # Without a bridge a build has no network of its own: it uses the machine's.
-        self.build_options.append("--network=host")
         with open(self.folder / "log", "w") as log:
             self.process = subprocess.Popen(
                 ["dockerd", "--host", socket, "--data-root", self.folder / "data", "--exec-root", self.folder / "exec",
@@ -82,8 +90,8 @@ class Engine:
             raise AssertionError(f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stdout}")
         return done
 
-    def docker(self, *words, timeout=60):
-        return self._run(["docker", *words], timeout).stdout.strip()
+    def docker(self, *words, timeout=60, **env):
+        return self._run(["docker", *words], timeout, **env).stdout.strip()
 
     def docker_status(self, *words, timeout=60):
         return self._run(["docker", *words], timeout, check=False).returncode
@@ -91,14 +99,18 @@ class Engine:
     def inspect(self, what, template):
         return self.docker("inspect", "--format", template, what)
 
-    def compose(self, file, project, *words, timeout=120, **env):
+    def compose(self, files, project, *words, timeout=120, **env):
         plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, env=self.env).returncode == 0
         tool = ["docker", "compose"] if plugin else ["docker-compose"]
-        return self._run([*tool, "-f", file, "-p", project, *words], timeout, **env).stdout.strip()
+        named = [word for file in files for word in ("-f", file)]
+        return self._run([*tool, *named, "-p", project, *words], timeout, **env).stdout.strip()
 
-    def build(self, tag, folder, dockerfile=None):
+    def build(self, tag, folder, dockerfile=None, architecture=None):
+        """architecture: of another machine than this one. BuildKit builds for it where there is one, as the README says."""
         options = ["-f", dockerfile] if dockerfile else []
-        self.docker("build", "-q", *self.build_options, *options, "-t", tag, folder, timeout=300)
+        if architecture:
+            options.append(f"--platform=linux/{architecture}")
+        self._run([self.builder, "build", "-q", *self.build_options, *options, "-t", tag, folder], 400)
 
     # --- images ---
 

@@ -5,6 +5,6 @@ if [ "$1" = postgres ] && [ ! -d "$PGDATA" ]; then
 	initdb --no-sync --auth=scram-sha-256 --pwfile=/tmp/password >/dev/null
 	rm /tmp/password
 	echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
-	exec postgres -c 'listen_addresses=*' -c unix_socket_directories=/tmp
+	exec "$@" -c 'listen_addresses=*' -c unix_socket_directories=/tmp
 fi
 exec "$@"
