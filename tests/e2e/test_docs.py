@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.plain
 
-DOCS = sorted(path for pattern in ("*.md", "docs/*.md", "docker/*.md", "tests/bench/*.md")
+DOCS = sorted(path for pattern in ("*.md", "docs/*.md", "docker/**/*.md", "tests/bench/*.md")
               for path in harness.ROOT.glob(pattern))
 README = harness.ROOT / "README.md"
 OPERATIONS = harness.ROOT / "docs" / "operations.md"
@@ -181,3 +181,18 @@ def test_every_document_is_reached_from_the_readme():
         reached.add(path)
         ahead += [(path.parent / link.partition("#")[0]).resolve() for link in links(path) if not link.startswith("#")]
     assert reached >= {path.resolve() for path in DOCS}
+
+
+# --- figures that are reckoned from others ---
+
+def test_the_flows_of_a_node_are_reckoned_from_those_measured():
+    def number(cell):
+        return float(cell.replace(",", ""))
+    scale = harness.ROOT / "docs" / "scale.md"
+    (_, user, kernel, rate, cost), = [row for row in rows(scale, "flow") if row[0].startswith("WebSocket, default")]
+    told = [list(map(number, row)) for row in rows(scale, "nodes")]
+    assert told[-1][0] == 1_000_000
+    for flows, *figures in told:
+        beats = flows * number(rate)
+        assert figures == [round(flows * number(user) / 1e9 + 1e-9, 2), round(flows * number(kernel) / 1e9 + 1e-9, 2), beats,
+                           round(beats * number(cost) / 1e6 + 1e-9, 2), 2 * flows], flows
