@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "stent/redirect.h"
+
 /* What a command returns: its exit status. */
 enum cli_status {
 	CLI_DONE = 0,
@@ -21,6 +23,7 @@ struct cli_values {
 	/* NULL: not given */
 	const char *config, *control, *sort, *format, *route, *kind, *duration, *client, *backend, *protocol, *idle_over, *reason;
 	bool json, now, once, web, dry_run, explain;
+	struct redirect_words redirect;
 };
 
 /* An option of a command: how it is read, and what help, man page and completion show. */
@@ -47,6 +50,9 @@ extern const struct command commands[];
 
 /* The orders of `stent top`, ended by NULL; the first is the default. */
 extern const char *const top_orders[];
+
+/* What `stent redirect --mode` takes, ended by NULL; the first is the default. */
+extern const char *const redirect_modes[];
 
 /* What `stent help --format` takes, ended by NULL; the first is the default. */
 extern const char *const help_formats[];
@@ -81,6 +87,7 @@ int cli_drain(int argc, char **argv);
 int cli_events(int argc, char **argv);
 int cli_flows(int argc, char **argv);
 int cli_pause(int argc, char **argv);
+int cli_redirect(int argc, char **argv);
 int cli_reload(int argc, char **argv);
 int cli_resume(int argc, char **argv);
 int cli_healthcheck(int argc, char **argv);

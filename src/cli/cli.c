@@ -108,6 +108,23 @@ const struct command commands[] = {
 	{ "drain", "", "accept no new flows, let the open ones end, stop",
 	  "The same as SIGTERM, and returns at once.\n",
 	  OPTIONS(FLAG("--now", now, "do not wait for the open flows"), JSON, WHERE), cli_drain },
+	{ "redirect", "install | remove | show", "firewall rules that bring connections to stent",
+	  "One nftables table of this network namespace. install replaces it in one step,\n"
+	  "remove leaves nothing behind. CAP_NET_ADMIN is needed for this step alone.\n"
+	  "\n"
+	  "  stent redirect install --port 5432 --to 6432 --uid 65534\n",
+	  OPTIONS(TEXT("--port", "LIST", redirect.port, "destination ports and ranges, separated by commas"),
+	    TEXT("--to", "PORT", redirect.to, "the port that stent listens on"),
+	    TEXT("--uid", "LIST", redirect.uid, "users whose connections are left alone: that of stent"),
+	    TEXT("--gid", "LIST", redirect.gid, "groups whose connections are left alone"),
+	    TEXT("--cgroup", "CGROUP", redirect.cgroup, "a cgroup whose connections are left alone"),
+	    TEXT("--cidr", "LIST", redirect.cidr, "only to these networks; without it to all but loopback"),
+	    TEXT("--except", "LIST", redirect.except, "not to these networks"),
+	    FLAG("--out", redirect.out, "connections of programs in this namespace (the default)"),
+	    FLAG("--in", redirect.in, "connections that come in from other machines"),
+	    { .name = "--mode", .value = "MODE", .words = redirect_modes, .offset = offsetof(struct cli_values, redirect.mode),
+	      .help = "tproxy: for transparent = on" },
+	    TEXT("--name", "NAME", redirect.name, "name of the table (default stent)"), JSON), cli_redirect },
 	{ "healthcheck", "", "exit status 0 when stent runs and is not draining, else 1",
 	  "For Docker's HEALTHCHECK and for scripts. A stent at its limit (max_flows or\n"
 	  "descriptors) is healthy: a restart would end its flows.\n",

@@ -15,7 +15,7 @@ print_commands(FILE *out)
 {
 	fputs("stent is a transparent TCP proxy that keeps idle connections alive. It relays\n"
 	    "every byte unchanged and sends heartbeats to both sides.\n\n"
-	    "Usage: stent COMMAND ...\n\n", out);
+	    "Usage: stent COMMAND ...\n", out);
 	for (const struct command *c = commands; c->name != NULL; c++)
 		fprintf(out, "  %-12s %s\n", c->name, c->summary);
 	fputs("\n"

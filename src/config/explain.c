@@ -29,6 +29,12 @@ families_of(const struct route *r)
 	return families;
 }
 
+static bool
+is_original(const struct route *r)
+{
+	return r->n_backend > 0 && r->backend[0].kind == ENDPOINT_ORIGINAL;
+}
+
 static void
 print_source(const struct config *c, FILE *out)
 {
@@ -61,14 +67,32 @@ print_source(const struct config *c, FILE *out)
 		fputs("#   ip -6 rule del fwmark " MARK " lookup " TABLE "; ip -6 route flush table " TABLE "\n", out);
 }
 
+static void
+print_redirect(const struct config *c, FILE *out)
+{
+	for (size_t i = 0; i < c->n_routes; i++) {
+		const struct route *r = &c->routes[i];
+
+		for (size_t k = 0; k < r->n_listen && (is_original(r) || r->transparent); k++) {
+			if (r->listen[k].port == 0)
+				continue;
+			fprintf(out, "# route %s: %s to %s, where PORT is what clients connect to (`stent redirect --help`)\n"
+			    "#   stent redirect install --port PORT --to %u --uid %s%s\n", r->name,
+			    r->transparent ? "TPROXY" : "redirection", r->listen[k].text, r->listen[k].port,
+			    c->user != NULL ? c->user : "root", r->transparent ? " --mode tproxy" : "");
+		}
+	}
+}
+
 void
 config_explain(const struct config *c, FILE *out)
 {
 	bool has_any = false;
 
 	for (size_t i = 0; i < c->n_routes; i++)
-		has_any |= c->routes[i].source_client;
+		has_any |= c->routes[i].source_client || c->routes[i].transparent || is_original(&c->routes[i]);
 	if (!has_any)
 		fputs("# These settings need no routing or firewall rules.\n", out);
 	print_source(c, out);
+	print_redirect(c, out);
 }

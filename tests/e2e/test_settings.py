@@ -192,7 +192,8 @@ WRONG = {
     "[route r]\nlisten = :1, unix:/a\nbackend = original\ntransparent = on\n":
         '4: transparent: TPROXY delivers TCP alone, and "unix:/a" is a UNIX socket; give it a route of its own',
     "[route r]\nlisten = unix:/a\nbackend = a:1\nsource = client\n":
-        '4: source: a client of the UNIX socket "unix:/a" has no address to connect from; give it a route of its own',
+        '4: source: a client of the UNIX socket "unix:/a" has no address to connect from; give it a route of its own, or '
+        "accept_proxy",
     "[route r]\nlisten = :1\nbackend = a:1, unix:/b\nsource = client\n":
         '4: source: a connection to the UNIX socket "unix:/b" has no source address; remove source, or name the backend\'s TCP '
         "address",

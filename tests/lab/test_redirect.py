@@ -3,6 +3,7 @@ Flows that a firewall brings to stent, and flows that come from the client's add
 """
 
 import contextlib
+import os
 import pathlib
 import re
 import subprocess
@@ -161,9 +162,30 @@ def test_the_server_sees_the_clients_address(trio, stent):
                 assert at_server.recv_exact(10) == b"PING\n" * 2
         end = s.flow_end()
         assert end["backend"] == text(trio.address["server"][family], 7777) and end["reason"] in IN_ORDER, end
-    undo = "\n".join(line[1:] for line in commands(s).split("To take them back:\n")[1].splitlines())
+    undo = "\n".join(line[1:] for line in commands(s).split("To take them back:\n")[1].splitlines() if line.startswith("#   "))
     subprocess.run([*trio.inside("stent"), "bash", "-e"], input=undo, text=True, check=True)
     assert trio.dump() == before
+
+
+def test_the_server_sees_the_address_of_a_proxy_header(trio, stent, tmp_path):
+    """Of a client behind a balancer, over TCP or a UNIX socket. Without an address there is no connection."""
+    s = stent_in(trio, stent, f"backend = {trio.address['server']['4']}:7777\nsource = client\naccept_proxy = require\n"
+                 f"proxy_from = 10.98.0.0/24, unix\n[route u]\nlisten = unix:{tmp_path}/in\nbackend = {trio.address['server']['4']}:7777\n"
+                 "source = client\naccept_proxy = require\nproxy_from = unix")
+    make_return_path(trio, s)
+    header = b"PROXY TCP4 10.98.0.77 10.98.0.2 4444 6432\r\n"
+    with trio.backend("4") as server:
+        for connect in (lambda: trio.connect("client", (trio.gateway["4"], PORT))), (lambda: harness.connect(f"unix:{tmp_path}/in")):
+            with connect() as client:
+                client.send_all(header)
+                with server.accept() as at_server:
+                    assert at_server.sock.getpeername()[0] == "10.98.0.77"
+                    talk(client, at_server)
+            assert s.flow_end()["reason"] in IN_ORDER
+        with harness.connect(f"unix:{tmp_path}/in") as client:
+            client.send_all(b"PROXY UNKNOWN\r\n")
+            assert s.flow_end()["reason"] == "denied"
+            server.expect_no_connection()
 
 
 def test_a_backend_of_another_family_is_not_used_with_the_clients_address(trio, stent):
@@ -232,3 +254,40 @@ def test_a_reload_that_needs_the_capability_says_that_it_needs_a_restart(stent, 
     done = harness.run_stent("reload", "--control", s.control)
     assert done.returncode == 2 and re.search(
         f"route t: {keys} needs CAP_NET_RAW or CAP_NET_ADMIN, which this process gave up .*: restart it", done.stderr), done
+
+
+# --- the document ---
+
+SECTIONS = re.split(r"^## ", (harness.ROOT / "docs/redirect.md").read_text(), flags=re.M)[1:]
+
+
+def block(section, kind, index=0):
+    return re.findall(rf"^```{kind}\n(.*?)^```", next(s for s in SECTIONS if s.startswith(section)), re.M | re.S)[index]
+
+
+@pytest.mark.parametrize("section, index, host", [
+    ("Beside the application", 0, "stent"), ("On a gateway", 0, "client"), ("TPROXY", 0, "client"), ("TPROXY", 1, "client")])
+def test_the_document_works_as_it_is_written(trio, stent, tmp_path, section, index, host):
+    (tmp_path / "stent").symlink_to(harness.stent_bin())
+    ini = block(section, "ini").replace("[stent]\nuser = nobody\n", "").replace("protocol = postgres\n", "")
+    s = stent(ini, prefix=trio.inside("stent"), user="nobody")
+    subprocess.run([*trio.inside("stent"), "bash", "-e"], input=block(section, "sh", index), text=True, check=True,
+                   env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    for family in "46":
+        with trio.backend(family, 5432) as server, trio.connect(host, (trio.address["server"][family], 5432)) as client:
+            with server.accept() as at_server:
+                talk(client, at_server)
+        assert s.flow_end()["backend"] == text(trio.address["server"][family], 5432)
+
+
+def test_the_document_says_what_explain_prints(trio, stent):
+    s = stent(block("The client's address", "ini"), prefix=trio.inside("stent"))
+    assert block("The client's address", "sh") == re.search(r"^\n(nft add.*?\n)\n", commands(s), re.M | re.S)[1]
+
+
+def test_explain_names_the_redirection_that_a_route_needs(stent):
+    port = harness.free_port()
+    s = stent(f"[route a]\nlisten = 127.0.0.1:{port}\nbackend = original\n", user="nobody")
+    assert f"\n#   stent redirect install --port PORT --to {port} --uid nobody\n" in commands(s)
+    s = stent.route("127.0.0.1:1")
+    assert commands(s) == "# These settings need no routing or firewall rules.\n"

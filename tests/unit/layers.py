@@ -11,7 +11,8 @@ from pathlib import Path
 # From each folder to those it may use. What stands in no list is a mistake.
 ALLOWED = {
     "main": "cli",
-    "cli": "config admin worker relay demo log net",
+    "cli": "config admin worker relay redirect demo log net",
+    "redirect": "net",
     "demo": "config worker http log net",
     "admin": "config worker relay http log net",
     "http": "net",
@@ -26,7 +27,7 @@ ALLOWED = {
 }
 # Headers without a source file of their name. "": types that all may use.
 OWNER = {"side": "", "clock": "", "utf8": "", "keepalive": "net", "demo": "demo", "tls": "transport", "negotiation": "codec",
-    "events": "log"}
+    "events": "log", "redirect": "redirect"}
 
 
 def owner_of(name, root):
