@@ -22,6 +22,7 @@
 #define CONFIG_ENV "STENT_CONFIG"	/* the environment variable that may hold the text of the file */
 #define CONFIG_CONTROL_PATH "/run/stent/control.sock"	/* the default of control */
 #define CONFIG_WORKERS_MAX 256
+#define HEARTBEAT_MISSES_AUTO 3	/* what heartbeat_misses = auto means for pings */
 #define DETECT_CHANCES 4	/* to answer, at least, before a leg with detect is dead */
 
 enum balance { BALANCE_FIRST, BALANCE_LEAST_FLOWS, BALANCE_HASH_CLIENT };
@@ -181,7 +182,7 @@ int config_read_duration(const char *text, int64_t *ms);
 
 /* Prints the settings as a file with every default filled in (`stent check`). */
 void config_print(const struct config *c, FILE *out);
-/* Prints what follows from detect and what it costs, as comments of such a file. */
+/* Prints what follows from detect and profile and what it costs, as comments of such a file. */
 void config_print_detection(const struct config *c, FILE *out);
 /* Prints what TLS verifies and the certificates that it uses, as comments of such a file. */
 void config_print_certificates(const struct config *c, FILE *out);
@@ -194,6 +195,8 @@ enum keys_format { KEYS_TEXT, KEYS_MARKDOWN, KEYS_JSON };
 
 /* Prints the table of keys and that of protocols: `stent help keys`. */
 void config_print_keys(FILE *out, enum keys_format format);
+/* Prints the table of profiles: `stent help profiles`. As JSON: the members of an array. */
+void config_print_profiles(FILE *out, enum keys_format format);
 
 /* From any thread; NULL is fine. config_read() and config_from_args() return one that is held. */
 const struct config *config_hold(const struct config *c);

@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define HEARTBEAT_MISSES_AUTO 3	/* what heartbeat_misses = auto means */
 #define HEARTBEAT_UNREAD_MAX 1000	/* limit of heartbeats without a byte from the peer, where the kernel does not show whether it reads */
 
 /* Why a leg that is due gets no heartbeat. */

@@ -19,7 +19,7 @@ print_commands(FILE *out)
 	for (const struct command *c = commands; c->name != NULL; c++)
 		fprintf(out, "  %-12s %s\n", c->name, c->summary);
 	fputs("\n"
-	    "More: stent COMMAND --help, stent help keys (the settings), stent --version.\n", out);
+	    "More: stent COMMAND --help, stent help keys (the settings) or profiles.\n", out);
 }
 
 /* Wraps a text between a column and the right margin. */
@@ -145,6 +145,7 @@ report_unknown(const char *topic)
 
 	nearest_start(&n, topic);
 	nearest_offer(&n, "keys");
+	nearest_offer(&n, "profiles");
 	for (const struct command *c = commands; c->name != NULL; c++)
 		nearest_offer(&n, c->name);
 	if (nearest_best(&n) != NULL)
@@ -173,6 +174,16 @@ help_on(const char *topic, enum keys_format format)
 	return CLI_DONE;
 }
 
+static void
+print_profiles(enum keys_format format)
+{
+	if (format == KEYS_JSON)
+		fputs("[\n", stdout);
+	config_print_profiles(stdout, format);
+	if (format == KEYS_JSON)
+		fputs("]\n", stdout);
+}
+
 int
 cli_help(int argc, char **argv)
 {
@@ -183,8 +194,12 @@ cli_help(int argc, char **argv)
 	if (words < 0)
 		return CLI_WRONG;
 	format = (enum keys_format)cli_word_at(help_formats, values.format);
-	if (words == 0 || strcmp(argv[1], "keys") != 0)
+	if (words > 0 && strcmp(argv[1], "keys") == 0) {
+		config_print_keys(stdout, format);
+		return CLI_DONE;
+	}
+	if (words == 0 || strcmp(argv[1], "profiles") != 0)
 		return help_on(words > 0 ? argv[1] : NULL, format);
-	config_print_keys(stdout, format);
+	print_profiles(format);
 	return CLI_DONE;
 }

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "config/make.h"
+#include "config/profiles.h"
 #include "config/units.h"
 
 #define QUIET_MAX_S 25		/* below each limit that is known: see profiles.c */
@@ -195,6 +196,7 @@ resolve_detect(struct route *r, struct parsed *d, const struct section *s)
 			set_probes(&x);
 			set_heartbeats(&x);
 		}
+		resolve_profile(r, d, s, side);
 		resolve_user_timeout(x.leg);
 	}
 }

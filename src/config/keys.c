@@ -214,6 +214,9 @@ const struct key keys[] = {
 	{ LEG("detect", duration, detect_ms), .min = SECONDS(6), .max = HOURS(1), .words = off, .def = "off",
 	  .help = "A dead host, a dead path and, where the protocol has pings, a hung program are found within this time. Sets "
 	    "keepalive, user_timeout, heartbeat, heartbeat_timeout and heartbeat_misses, where they are not set: see docs/choosing.md" },
+	{ LEG("profile", profile, profile), .words = off, .def = "off",
+	  .help = "What is on the way to this side and forgets or closes quiet flows (stent help profiles lists them): heartbeats, or "
+	    "probes where any packet counts, come after half of its limit at the latest, where they are not set" },
 	{ LEG("keepalive", keepalive, keepalive), .words = off, .def = "25s/10s/6",
 	  .help = "TCP keepalive probes: idle time before the first, interval, and how many unanswered before the "
 	    "peer is considered dead" },

@@ -116,6 +116,7 @@ extern const struct type type_protocol, type_bytes, type_line, type_comment;
 extern const struct type type_networks, type_rate;	/* limits.c */
 extern const struct type type_proxy_from;	/* proxy_rules.c */
 void proxy_from_clear(struct proxy_from *from);
+extern const struct type type_profile;	/* profiles.c */
 /* In tls_values.c. */
 extern const struct type type_file, type_server_name, type_choice;
 

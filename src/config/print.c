@@ -283,6 +283,8 @@ print_json(FILE *out)
 	}
 	fputs("], \"protocols\": [\n", out);
 	print_protocols(KEYS_JSON, out);
+	fputs("], \"profiles\": [\n", out);
+	config_print_profiles(out, KEYS_JSON);
 	fputs("]}\n", out);
 }
 

@@ -1,10 +1,11 @@
 /*
- * print_detect.c - what `stent check` says of detect, as comments after the
- * settings: what follows from it, and what it costs.
+ * print_detect.c - what `stent check` says of detect and profile, as comments
+ * after the settings: what follows from them, and what it costs.
  */
 #include <inttypes.h>
 
 #include "config/make.h"
+#include "config/profiles.h"
 #include "config/units.h"
 
 #define HOUR_MS INT64_C(3600000)
@@ -17,6 +18,8 @@ origin_text(enum origin origin)
 		return "set";
 	case ORIGIN_DETECT:
 		return "from detect";
+	case ORIGIN_PROFILE:
+		return "from profile";
 	default:
 		return "default";
 	}
@@ -87,6 +90,7 @@ static void
 print_heartbeats(const struct route *r, enum side s, FILE *out)
 {
 	const struct leg_settings *l = &r->leg[s];
+	const int misses = l->heartbeat_misses < 0 ? HEARTBEAT_MISSES_AUTO : l->heartbeat_misses;
 	char after[DURATION_TEXT_MAX], timeout[DURATION_TEXT_MAX], found[DURATION_TEXT_MAX];
 
 	if (interval_ms(l) == 0) {
@@ -98,13 +102,24 @@ print_heartbeats(const struct route *r, enum side s, FILE *out)
 	    origin_text(l->origin.heartbeat));
 	if (!may_ping(r, s))
 		fputs(", which nobody replies to: a hung program is not found\n", out);
-	else if (l->heartbeat_misses == 0)
+	else if (misses == 0)
 		fputs("; heartbeat_misses = off: a hung program is not found\n", out);
 	else
 		fprintf(out, "; %d replies missing for %s each (%s): a hung program is found within %s\n",
-		    l->heartbeat_misses, duration_text(l->heartbeat_timeout_ms, timeout),
+		    misses, duration_text(l->heartbeat_timeout_ms, timeout),
 		    origin_text(l->origin.heartbeat_timeout),
-		    duration_text(interval_ms(l) + l->heartbeat_timeout_ms * l->heartbeat_misses, found));
+		    duration_text(interval_ms(l) + l->heartbeat_timeout_ms * misses, found));
+}
+
+static void
+print_profile(const struct route *r, enum side s, FILE *out)
+{
+	const struct profile *p = r->leg[s].profile;
+	char limit[DURATION_TEXT_MAX];
+
+	fprintf(out, "; [route %s] %s.profile = %s: a flow without %s for %s is %s\n", r->name, side_name(s), p->name,
+	    p->counts_data ? "data" : "packets", duration_text(p->limit_ms, limit), p->then);
+	fprintf(out, ";   source     %s (read %s)\n", p->source, p->read);
 }
 
 void
@@ -117,9 +132,13 @@ config_print_detection(const struct config *c, FILE *out)
 			const struct route *r = &c->routes[i];
 			const struct leg_settings *l = &r->leg[s];
 
-			if (l->detect_ms == 0)
+			if (l->detect_ms == 0 && l->profile == NULL)
 				continue;
-			fprintf(out, "\n; [route %s] %s.detect = %s\n", r->name, side_name(s), duration_text(l->detect_ms, detect));
+			putc('\n', out);
+			if (l->detect_ms > 0)
+				fprintf(out, "; [route %s] %s.detect = %s\n", r->name, side_name(s), duration_text(l->detect_ms, detect));
+			if (l->profile != NULL)
+				print_profile(r, s, out);
 			print_probes(l, out);
 			print_heartbeats(r, s, out);
 			fprintf(out, ";   costs      %" PRId64 " packets an hour and flow at rest\n", packets_an_hour(r, s));

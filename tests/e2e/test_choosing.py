@@ -43,6 +43,37 @@ def test_check_tells_that_a_hung_program_is_not_found(tmp_path):
                          ";   costs      7200 packets an hour and flow at rest"]
 
 
+def test_check_tells_what_a_profile_gave(tmp_path):
+    told = comments(check(tmp_path, ROUTE + "protocol = postgres\nbackend.profile = aws-alb\n"))
+    assert told == [
+        "; [route r] backend.profile = aws-alb: a flow without data for 60s is closed",
+        ";   source     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html (read 2026-11-28)",
+        ";   probes     after 25s, then each 10s (default): a dead host or path is found within 85s",
+        ";   bytes      unacknowledged for 85s (default): dead",
+        ";   heartbeats after 30s (from profile); 3 replies missing for 30s each (default): a hung program is found within 2m",
+        ";   costs      665 packets an hour and flow at rest",
+    ]
+
+
+def test_check_warns_where_nothing_keeps_a_flow(tmp_path):
+    done = check(tmp_path, ROUTE + "client.profile = nginx\n")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"{tmp_path}/stent.ini:6: warning: client.profile: nginx counts data alone, and protocol = tcp has no heartbeats toward the client: "
+        "a flow without data for 60s is closed; name the protocol, or raise that limit"]
+
+
+def test_the_profiles_are_listed_everywhere_alike():
+    table = harness.run_stent("help", "profiles", "--format=markdown").stdout
+    assert table in (harness.ROOT / "docs" / "choosing.md").read_text(), "docs/choosing.md: stent help profiles --format=markdown"
+    listed = json.loads(harness.run_stent("help", "profiles", "--format=json").stdout)
+    assert listed == json.loads(harness.run_stent("help", "--format=json").stdout)["settings"]["profiles"]
+    text = harness.run_stent("help", "profiles").stdout
+    assert len(listed) > 12
+    for p in listed:
+        assert f"\n  {p['name']}\n" in text and p["source"] in text and f"`{p['name']}`" in table
+
+
 def test_nothing_is_told_where_nothing_was_chosen(tmp_path):
     assert comments(check(tmp_path, ROUTE)) == []
 

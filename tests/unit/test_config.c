@@ -20,6 +20,7 @@
 
 #include "config/keys.h"
 #include "config/make.h"
+#include "config/profiles.h"
 #include "stent/config.h"
 
 #define ANY (HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY)
@@ -399,6 +400,86 @@ test_values_by_hand_that_are_too_late_for_detect(void **state)
 		first = strchr(told, '\n');
 		assert_true(first != NULL && first[1] == '\0');	/* told once */
 	}
+}
+
+/* --- profiles --- */
+
+/* The default probes, and all that follow from detect, keep a flow in every table that counts packets. */
+static void
+test_probes_are_below_every_limit(void **state)
+{
+	struct config *c = good_route("");
+	const struct profile *p;
+	size_t n = 0;
+
+	(void)state;
+	assert_int_equal(c->routes->leg[CLIENT].keepalive.idle_s, 25);
+	assert_true(25 < 60);	/* half-closed flows in connection tracking of Linux: nf_conntrack_tcp_timeout_close_wait */
+	for (; (p = profile_at(n)) != NULL; n++) {
+		assert_true(p->limit_ms > 25000 + 10000);	/* the first probe may be lost */
+		assert_true(p->limit_ms > detect_keepalive(3600000).idle_s * 1000 + detect_keepalive(3600000).interval_s * 1000 || p->counts_data);
+		assert_true(profile_quiet_ms(p) <= p->limit_ms / 2 && profile_quiet_ms(p) >= 25000);
+		assert_true(strncmp(p->source, "https://", 8) == 0 || strncmp(p->source, "/etc/", 5) == 0);
+		assert_int_equal(strlen(p->read), 10);
+		assert_null(strpbrk(p->what, "\"\\"));		/* so that JSON needs no escapes */
+		assert_null(strpbrk(p->detail, "\"\\"));
+		assert_true(n == 0 || strcmp(profile_at(n - 1)->name, p->name) < 0);
+	}
+	assert_true(n >= 13);
+	config_release(c);
+}
+
+static void
+test_what_follows_from_a_profile(void **state)
+{
+	static const struct {
+		const char *route, *client, *backend;
+		size_t warnings;
+	} rows[] = {
+		{ "profile = aws-alb\n", "25/10/6 85000 30000 30000 -1", "25/10/6 85000 30000 30000 -1", 0 },
+		{ "client.profile = heroku\n", "25/10/6 85000 27000 30000 -1", "25/10/6 85000 50000 30000 -1", 0 },
+		{ "profile = aws-nlb\n", "25/10/6 85000 40000 30000 -1", "25/10/6 85000 50000 30000 -1", 0 },
+		/* With detect the smaller of both. */
+		{ "profile = aws-alb\ndetect = 40s\n", "8/2/16 40000 8000 8000 4", "8/2/16 40000 8000 8000 4", 0 },
+		{ "profile = aws-alb\ndetect = 1h\n", "25/29/123 3592000 30000 890000 4", "25/29/123 3592000 30000 887500 4", 0 },
+		/* By hand wins. */
+		{ "profile = aws-alb\nheartbeat = 59s\n", "25/10/6 85000 59000 30000 -1", "25/10/6 85000 59000 30000 -1", 0 },
+		{ "profile = aws-alb\nheartbeat = 60s\n", "25/10/6 85000 60000 30000 -1", "25/10/6 85000 60000 30000 -1", 2 },
+		{ "profile = azure\nkeepalive = 240s/10s/3\n", "240/10/3 270000 40000 30000 -1", "240/10/3 270000 50000 30000 -1", 2 },
+		{ "profile = azure\nkeepalive = 239s/10s/3\n", "239/10/3 269000 40000 30000 -1", "239/10/3 269000 50000 30000 -1", 0 },
+		/* Heartbeats where there are no probes. */
+		{ "backend.profile = azure\nkeepalive = off\n", "0/0/0 0 40000 30000 -1", "0/0/0 0 50000 30000 -1", 0 },
+		{ "backend.profile = azure\nkeepalive = off\nheartbeat = off\n", "0/0/0 0 0 30000 -1", "0/0/0 0 0 30000 -1", 1 },
+		{ "profile = cloudflare\nclient.heartbeat = off\n", "25/10/6 85000 0 30000 -1", "25/10/6 85000 50000 30000 -1", 1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[1024], buf[128];
+		struct config *c;
+
+		snprintf(text, sizeof(text), "[route r]\nlisten = :80\nbackend = db:80\nprotocol = both\n%s", rows[i].route);
+		c = read_text(text);
+		if (c == NULL)
+			fail_msg("%s%s", told, text);
+		assert_string_equal(values(&c->routes->leg[CLIENT], buf), rows[i].client);
+		assert_string_equal(values(&c->routes->leg[BACKEND], buf), rows[i].backend);
+		assert_int_equal(c->n_warnings, rows[i].warnings);
+		config_release(c);
+	}
+}
+
+static void
+test_a_protocol_without_heartbeats_behind_what_counts_data(void **state)
+{
+	struct config *c = good_route("client.profile = nginx\nbackend.profile = aws-nlb\n");
+
+	(void)state;
+	assert_int_equal(c->n_warnings, 1);
+	assert_non_null(strstr(c->warnings[0], "nginx counts data alone, and protocol = tcp has no heartbeats toward the client"));
+	config_release(c);
+	assert_null(read_text("[route r]\nlisten = :80\nbackend = db:80\nprofile = aws-nbl\n"));
+	assert_non_null(strstr(told, "there is no profile \"aws-nbl\"; did you mean \"aws-nlb\"?"));
 }
 
 static void
@@ -1004,6 +1085,9 @@ main(void)
 		cmocka_unit_test(test_each_detect_leaves_chances),
 		cmocka_unit_test(test_detect_of_a_protocol_to_be_found),
 		cmocka_unit_test(test_values_by_hand_that_are_too_late_for_detect),
+		cmocka_unit_test(test_probes_are_below_every_limit),
+		cmocka_unit_test(test_what_follows_from_a_profile),
+		cmocka_unit_test(test_a_protocol_without_heartbeats_behind_what_counts_data),
 		cmocka_unit_test(test_routes_are_apart),
 		cmocka_unit_test(test_keepalive),
 		cmocka_unit_test(test_heartbeats),
