@@ -27,6 +27,16 @@
 
 enum balance { BALANCE_FIRST, BALANCE_LEAST_FLOWS, BALANCE_HASH_CLIENT };
 enum when_full { WHEN_FULL_REFUSE, WHEN_FULL_EVICT };
+enum health_kind { HEALTH_OFF, HEALTH_TCP, HEALTH_HTTP };
+enum on_unhealthy { ON_UNHEALTHY_KEEP, ON_UNHEALTHY_CLOSE };
+
+/* How backends are checked. */
+struct health_settings {
+	enum health_kind kind;
+	uint16_t port;			/* HTTP: 0: the backend's own */
+	char *path;			/* HTTP: from its slash on */
+};
+
 enum on_dead { ON_DEAD_NOTIFY, ON_DEAD_RESET, ON_DEAD_CLOSE };
 
 /* Where a value of a leg comes from: `stent check` tells. */
@@ -94,6 +104,10 @@ struct route {
 	enum balance balance;
 	int64_t retry_after_ms;		/* a backend that failed is passed over so long; 0: never */
 	int64_t failover_after_ms;	/* the next backend is tried in parallel then; 0: off */
+	struct health_settings health;
+	int64_t health_interval_ms, health_timeout_ms;
+	int health_rise, health_fall;	/* checks in a row after which a backend is up or down */
+	enum on_unhealthy on_unhealthy;
 	int64_t connect_retry_ms;	/* how long a client waits while no backend accepts; 0: off */
 	int64_t dns_ttl_ms;		/* how long a resolved address is used */
 	int64_t max_age_ms;		/* of a flow; 0: off */

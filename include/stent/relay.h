@@ -39,6 +39,7 @@ enum close_reason {
 	REASON_BACKEND_REFUSED,
 	REASON_BACKEND_CONNECT_TIMEOUT,
 	REASON_BACKEND_LOOKUP,
+	REASON_BACKEND_DOWN,
 	REASON_LIMIT,
 	REASON_DENIED,
 	REASON_ADMIN_KILL,
@@ -158,6 +159,8 @@ void flow_info_add_kernel(struct flow_info *info);
 /* For visit: ends the flow. False: it is ending already. */
 bool flow_info_kill(struct flow_info *info, enum close_reason reason);
 bool relay_kill(struct relay *r, uint64_t id, enum close_reason reason);	/* false: no such flow */
+/* Ends the open flows to an address of a backend, with reason backend-down. How many. */
+size_t relay_kill_backend(struct relay *r, const struct route *route, size_t backend, const struct address *address);
 size_t relay_kill_all(struct relay *r, enum close_reason reason);		/* how many */
 
 /* When flows end in a drain, by clock_us(). */

@@ -62,6 +62,8 @@ bool worker_is_adopting(const struct worker *w);
 
 /* For fn of worker_call(): ends one flow (the reason says why). False: no such flow here. */
 bool worker_kill(struct worker *w, uint64_t id, enum close_reason reason);
+/* For fn of worker_call(): see relay_kill_backend(). */
+size_t worker_kill_backend(struct worker *w, const struct route *route, size_t backend, const struct address *address);
 /* For fn of worker_call(): ends them all. Returns how many. */
 size_t worker_kill_all(struct worker *w, enum close_reason reason);
 

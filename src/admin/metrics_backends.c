@@ -33,7 +33,7 @@ failures(const struct backend_facts *f)
 static const char waiting[] = "stent_flows_waiting";
 
 static const struct family families[] = {
-	{ "stent_backend_up", "gauge", "0: the last flow that tried this backend could connect to none of its addresses; else 1.", is_up },
+	{ "stent_backend_up", "gauge", "0: the last flow that tried this backend could connect to none of its addresses, or (health) its checks fail; else 1.", is_up },
 	{ "stent_backend_flows", "gauge", "Flows that are open to this backend, with attempts to connect.", flows },
 	{ "stent_backend_connect_failures_total", "counter", "Attempts to connect to an address of this backend that failed.", failures },
 };

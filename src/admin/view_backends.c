@@ -17,13 +17,27 @@ view_backends_down(const struct server *s, const struct route *r)
 	return list;
 }
 
+/* The last check; null: none yet. */
+static json_t *
+check_json(const struct backend_address_facts *a)
+{
+	if (a->checked_ms < 0)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o, s:o}",
+	    "state", backend_is_text(a->is),
+	    "seconds_ago", view_seconds(a->checked_ms),
+	    "took_seconds", json_real((double)a->took_us / 1e6),
+	    "result", view_text(a->result));
+}
+
 static json_t *
 address_json(const struct backend_address_facts *a)
 {
 	char text[ADDRESS_TEXT_MAX];
 
-	return json_pack("{s:s, s:I, s:o}",
+	return json_pack("{s:s, s:o, s:I, s:o}",
 	    "address", address_text(&a->address, text),
+	    "check", check_json(a),
 	    "flows", (json_int_t)a->flows,
 	    "retry_in_seconds", a->retry_ms > 0 ? view_seconds(a->retry_ms) : json_null());
 }

@@ -173,6 +173,16 @@ print_pause(const json_t *pause)
 	printf("\n");
 }
 
+static void
+print_check(struct line *l, const json_t *check)
+{
+	char when[FIGURE_MAX], took[FIGURE_MAX];
+
+	if (json_is_object(check))
+		add_item(l, "checked %s ago in %s: %s", figure_time(when, json_number_value(json_object_get(check, "seconds_ago"))),
+		    figure_time(took, json_number_value(json_object_get(check, "took_seconds"))), string(check, "result"));
+}
+
 /* "db1:5432 down, for 3m, backend-refused, 12 flows, 3 failed connects": where there are several, or one is down. */
 static void
 print_backends(const json_t *states)
@@ -184,7 +194,8 @@ print_backends(const json_t *states)
 		const json_t *s = json_array_get(states, i);
 		const bool is_down = strcmp(string(s, "state"), "down") == 0;
 
-		if (json_array_size(states) < 2 && !is_down)
+		if (json_array_size(states) < 2 && !is_down && !json_is_object(json_object_get(
+		    json_array_get(json_object_get(s, "addresses"), 0), "check")))
 			continue;
 		begin_line(&l, "");
 		add_item(&l, "%s %s", string(s, "backend"), string(s, "state"));
@@ -193,6 +204,7 @@ print_backends(const json_t *states)
 		if (is_down)
 			add_item(&l, "%s", string(s, "why"));
 		add_item(&l, "%s flows", figure_count(flows, number(s, "flows")));
+		print_check(&l, json_object_get(json_array_get(json_object_get(s, "addresses"), 0), "check"));
 		if (number(s, "connect_failures") > 0)
 			add_item(&l, "%s failed connects", figure_count(failures, number(s, "connect_failures")));
 		printf("\n");

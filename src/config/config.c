@@ -41,6 +41,7 @@ route_clear(struct route *r)
 	free(r->listen);
 	free(r->backend);
 	free(r->backend_place);
+	free(r->health.path);
 	free(r->protocol);
 	free(r->name);
 }

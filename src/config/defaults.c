@@ -55,6 +55,7 @@ resolve_routes(struct config *c, struct parsed *d)
 		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
 		resolve_networks(&c->routes[routes], d, s);
 		resolve_transparent(&c->routes[routes], d, s);
+		resolve_health(&c->routes[routes], d, s);
 		resolve_heartbeats(&c->routes[routes], d, s);
 		resolve_detect(&c->routes[routes], d, s);
 		resolve_proxy(&c->routes[routes], d, s);

@@ -45,6 +45,8 @@ static const struct word accept_proxy[] = {
 };
 static const struct word send_proxy[] = { { "off", 0 }, { "v1", 1 }, { "v2", 2 }, { 0 } };
 
+static const struct word on_unhealthy[] = { { "keep", ON_UNHEALTHY_KEEP }, { "close", ON_UNHEALTHY_CLOSE }, { 0 } };
+
 static const struct word backend_tls[] = { { "off", TLS_OFF }, { "verify", TLS_VERIFY }, { "insecure", TLS_INSECURE }, { 0 } };
 static const struct word client_tls[] = { { "off", TLS_OFF }, { "accept", TLS_ACCEPT }, { "require", TLS_REQUIRE }, { 0 } };
 static const struct word tls_versions[] = { { "1.2", TLS1_2_VERSION }, { "1.3", TLS1_3_VERSION }, { 0 } };
@@ -141,6 +143,20 @@ const struct key keys[] = {
 	{ ROUTE("retry_after", duration, retry_after_ms), .min = 1, .max = HOURS(1), .words = off, .def = "2s",
 	  .help = "For how long a backend's address that did not answer is passed over: tried only when no other is left. It doubles with "
 	    "each failure, up to 16 times this, less up to 20 % at random; then one flow tries it. One that refuses is passed over unless balance is first. off: never" },
+	{ ROUTE("health", health, health), .words = off, .def = "off",
+	  .help = "How backends are checked; new flows go only to those whose check passes. tcp: they accept connections; "
+	    "http://:PORT/PATH: GET of that path at the backend's host gives status 200 to 399, as of Patroni's http://:8008/primary; :PORT may be left out" },
+	{ ROUTE("health_interval", duration, health_interval_ms), .min = 100, .max = HOURS(1), .def = "2s",
+	  .help = "Time between two checks of a backend, 10 % more or less at random" },
+	{ ROUTE("health_timeout", duration, health_timeout_ms), .min = 10, .max = HOURS(1), .def = "2s",
+	  .help = "Maximum time of a check" },
+	{ ROUTE("health_rise", count, health_rise), .min = 1, .max = 100, .def = "2",
+	  .help = "Checks in a row that must pass until a backend that is down is up; the first check ever decides alone" },
+	{ ROUTE("health_fall", count, health_fall), .min = 1, .max = 100, .def = "3",
+	  .help = "Checks in a row that must fail until a backend that is up is down" },
+	{ ROUTE("on_unhealthy", word, on_unhealthy), .words = on_unhealthy, .def = "keep",
+	  .help = "What happens to open flows of a backend that goes down by its checks; close: they end, with the protocol's goodbye, so that "
+	    "applications reconnect to another one" },
 	{ ROUTE("connect_retry", duration, connect_retry_ms), .min = 1, .max = DAYS(1), .words = off, .def = "off",
 	  .help = "How long a client waits while no backend accepts (a database that restarts): all are tried again and again, each time "
 	    "within connect_timeout, after 0.1 to 1 s; off: it is refused" },

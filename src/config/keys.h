@@ -111,6 +111,7 @@ void *key_field(const struct key *k, void *base, enum side side);
 /* The types, in value.c (numbers and words) and text.c (addresses, paths, bytes). */
 extern const struct type type_duration, type_heartbeat, type_count, type_word, type_flag, type_keepalive, type_mode;
 extern const struct type type_log, type_path, type_admin, type_token, type_hosts, type_user, type_listen, type_backend;
+extern const struct type type_health;	/* health.c */
 extern const struct type type_exec, type_events;	/* on_event.c */
 extern const struct type type_protocol, type_bytes, type_line, type_comment;
 extern const struct type type_networks, type_rate;	/* limits.c */

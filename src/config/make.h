@@ -22,6 +22,8 @@ void resolve_listeners(const struct config *c, struct parsed *d);
 void resolve_on_event(const struct config *c, struct parsed *d);
 /* Checks transparent and source of one route. */
 void resolve_transparent(struct route *r, struct parsed *d, const struct section *s);
+/* Checks health of one route. */
+void resolve_health(const struct route *r, struct parsed *d, const struct section *s);
 /* Checks for routes that lead back to themselves. */
 void resolve_loops(const struct config *c, struct parsed *d);
 /* Reads the files of allow and deny. */

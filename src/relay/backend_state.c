@@ -9,44 +9,16 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "relay/backend_state.h"
+#include "relay/backend_parts.h"
 #include "stent/clock.h"
 
 #define SHOWN_US (600 * US_PER_S)	/* how long an address without flows is listed after a failure */
 #define PLACES_MAX (UINT16_MAX - 1)
-
-struct backend_address {
-	struct address address;
-	unsigned flows;
-	int64_t failed_us;		/* when an attempt last failed; 0: none did */
-};
-
-struct backend_state {
-	struct endpoint endpoint;
-	bool is_in_use;			/* by the newest settings */
-	enum backend_is is;
-	char why[BACKEND_WHY_MAX];
-	int64_t since;
-	unsigned flows;
-	uint64_t failures;
-	struct backend_address *at;
-	size_t n, room;
-};
-
-struct backends {
-	pthread_mutex_t lock;
-	struct backend_state **list;	/* by place */
-	size_t n;
-	uint16_t *current;		/* places of the newest settings, by index */
-	size_t n_current;
-	unsigned turn;
-};
 
 struct backends *
 backends_new(void)
@@ -129,9 +101,15 @@ backends_adopt(struct backends *b, const struct route *route)
 	return r;
 }
 
-static void
-forget(struct backend_state *s)
+void
+backends_forget(struct backend_state *s)
 {
+	for (size_t i = 0; i < s->n; i++) {
+		s->at[i].is_listed = false;
+		s->at[i].is = BACKEND_UNKNOWN;
+		s->at[i].streak = 0;
+		s->at[i].wanted_us = s->at[i].checked_us = 0;
+	}
 	s->is = BACKEND_UNKNOWN;
 	s->why[0] = '\0';
 	s->since = 0;
@@ -149,7 +127,11 @@ backends_use(struct backends *b, const struct route *route)
 		b->list[route->backend_place[i]]->is_in_use = true;
 	for (size_t i = 0; i < b->n; i++)
 		if (!b->list[i]->is_in_use)
-			forget(b->list[i]);
+			backends_forget(b->list[i]);
+	if (b->has_checks != (route->health.kind != HEALTH_OFF))
+		for (size_t i = 0; i < b->n; i++)
+			backends_forget(b->list[i]);
+	__atomic_store_n(&b->has_checks, route->health.kind != HEALTH_OFF, __ATOMIC_RELAXED);
 	free(b->current);
 	b->current = current;
 	b->n_current = current != NULL ? route->n_backend : 0;	/* out of memory: their state is not shown */
@@ -169,8 +151,8 @@ key_of(const struct backend_state *s, const struct address *a)
 	return s->endpoint.kind == ENDPOINT_ORIGINAL ? &any : a;
 }
 
-static struct backend_address *
-find_address(const struct backend_state *s, const struct address *a)
+struct backend_address *
+backends_find_address(const struct backend_state *s, const struct address *a)
 {
 	assert(s->endpoint.kind != ENDPOINT_ORIGINAL || a->family == 0);
 	for (size_t i = 0; i < s->n; i++)
@@ -185,13 +167,12 @@ prune(struct backend_state *s)
 	const int64_t now_us = clock_us();
 
 	for (size_t i = s->n; i-- > 0;)
-		if (s->at[i].flows == 0 && now_us - s->at[i].failed_us > SHOWN_US)
+		if (s->at[i].flows == 0 && !s->at[i].is_listed && s->at[i].wanted_us == 0 && now_us - s->at[i].failed_us > SHOWN_US)
 			s->at[i] = s->at[--s->n];
 }
 
-/* NULL: out of memory. */
-static struct backend_address *
-add_address(struct backend_state *s, const struct address *a)
+struct backend_address *
+backends_add_address(struct backend_state *s, const struct address *a)
 {
 	if (s->n == s->room)
 		prune(s);
@@ -208,6 +189,13 @@ add_address(struct backend_state *s, const struct address *a)
 	return &s->at[s->n++];
 }
 
+void
+backends_drop_address(struct backend_state *s, struct backend_address *at)
+{
+	if (at->flows == 0 && at->failed_us == 0 && !at->is_listed && at->wanted_us == 0)
+		*at = s->at[--s->n];
+}
+
 bool
 backends_count(struct backends *b, size_t place, const struct address *a)
 {
@@ -218,9 +206,9 @@ backends_count(struct backends *b, size_t place, const struct address *a)
 	assert(place < b->n);
 	s = b->list[place];
 	a = key_of(s, a);
-	at = find_address(s, a);
+	at = backends_find_address(s, a);
 	if (at == NULL)
-		at = add_address(s, a);
+		at = backends_add_address(s, a);
 	if (at != NULL) {
 		at->flows++;
 		s->flows++;
@@ -239,11 +227,11 @@ backends_uncount(struct backends *b, size_t place, const struct address *a)
 	assert(place < b->n);
 	s = b->list[place];
 	a = key_of(s, a);
-	at = find_address(s, a);
+	at = backends_find_address(s, a);
 	assert(at != NULL && at->flows > 0 && s->flows >= at->flows);
 	s->flows--;
-	if (--at->flows == 0 && at->failed_us == 0)
-		*at = s->at[--s->n];
+	at->flows--;
+	backends_drop_address(s, at);
 	pthread_mutex_unlock(&b->lock);
 }
 
@@ -261,7 +249,7 @@ backends_flows_of_addresses(struct backends *b, size_t place, const struct addre
 {
 	pthread_mutex_lock(&b->lock);
 	for (size_t i = 0; i < n; i++) {
-		const struct backend_address *at = find_address(b->list[place], key_of(b->list[place], &a[i]));
+		const struct backend_address *at = backends_find_address(b->list[place], key_of(b->list[place], &a[i]));
 
 		flows[i] = at != NULL ? at->flows : 0;
 	}
@@ -286,9 +274,9 @@ backends_note_failure(struct backends *b, size_t place, const struct address *a)
 	assert(place < b->n);
 	s = b->list[place];
 	a = key_of(s, a);
-	at = find_address(s, a);
+	at = backends_find_address(s, a);
 	if (at == NULL)
-		at = add_address(s, a);
+		at = backends_add_address(s, a);
 	if (at != NULL)
 		at->failed_us = clock_us();
 	s->failures++;
@@ -296,22 +284,28 @@ backends_note_failure(struct backends *b, size_t place, const struct address *a)
 }
 
 enum backend_is
+backends_change(struct backend_state *s, enum backend_is is, const char *why)
+{
+	const enum backend_is was = s->is;
+
+	if (!s->is_in_use)
+		return is;		/* a flow that began before the settings changed: nobody is told */
+	if (was != is)
+		s->since = (int64_t)time(NULL);
+	s->is = is;
+	snprintf(s->why, sizeof(s->why), "%s", why);
+	return was;
+}
+
+enum backend_is
 backends_set(struct backends *b, size_t place, enum backend_is is, const char *why)
 {
-	struct backend_state *s;
-	enum backend_is was;
+	enum backend_is was = is;
 
 	pthread_mutex_lock(&b->lock);
 	assert(place < b->n);
-	s = b->list[place];
-	was = s->is;
-	if (s->is_in_use && was != is) {
-		s->is = is;
-		s->since = (int64_t)time(NULL);
-		snprintf(s->why, sizeof(s->why), "%s", why);
-	} else if (!s->is_in_use) {
-		was = is;		/* a flow that began before the settings changed: nobody is told */
-	}
+	if (!b->has_checks)		/* else they decide */
+		was = backends_change(b->list[place], is, why);
 	pthread_mutex_unlock(&b->lock);
 	return was;
 }
@@ -341,6 +335,18 @@ backends_is_down(struct backends *b, size_t index)
 
 /* --- for the administration --- */
 
+static struct backend_address_facts
+address_facts(const struct backend_address *a)
+{
+	struct backend_address_facts f = {
+		.address = a->address, .flows = a->flows, .is = a->is,
+		.checked_ms = a->checked_us != 0 ? (clock_us() - a->checked_us) / US_PER_MS : -1, .took_us = a->took_us,
+	};
+
+	memcpy(f.result, a->result, sizeof(f.result));
+	return f;
+}
+
 static int
 describe(const struct backend_state *s, struct backend_facts *ret)
 {
@@ -352,7 +358,7 @@ describe(const struct backend_state *s, struct backend_facts *ret)
 	if (ret->at == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < s->n; i++)
-		ret->at[ret->n++] = (struct backend_address_facts){ .address = s->at[i].address, .flows = s->at[i].flows };
+		ret->at[ret->n++] = address_facts(&s->at[i]);
 	return 0;
 }
 

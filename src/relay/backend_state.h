@@ -35,6 +35,22 @@ unsigned backends_turn(struct backends *b);	/* another number each time */
 void backends_note_failure(struct backends *b, size_t place, const struct address *a);
 enum backend_is backends_set(struct backends *b, size_t place, enum backend_is is, const char *why);	/* returns what it was */
 
+/* --- checks; backend_checks.c --- */
+
+/* What a flow may do with an address. UNKNOWN: wait for its check; *wanted: nobody checks it yet, now it will be. */
+enum backend_is backends_health(struct backends *b, size_t place, const struct address *a, bool *wanted);
+/* The addresses of a backend, as they are found now; writes all that are to be checked to ret, at most max. */
+size_t backends_list(struct backends *b, size_t place, const struct address *found, size_t n, struct address *ret, size_t max);
+
+struct check_change {
+	enum backend_is address_is, address_was, backend_is, backend_was;
+};
+
+/* a NULL: no address was found. */
+struct check_change backends_checked(struct backends *b, size_t place, const struct address *a, const struct backend_check *found);
+
+/* --- */
+
 bool backends_are_all_down(struct backends *b);
 bool backends_is_down(struct backends *b, size_t index);	/* in the settings in use */
 /* As relay_backend_facts(); retry_ms is left 0. */

@@ -64,7 +64,7 @@ may_wait(struct flow *f, int64_t now_us)
 
 	if (f->route->connect_retry_ms == 0 || now_us >= d->retry_until_us)
 		return false;
-	if (d->last < REASON_BACKEND_FIN || d->last > REASON_BACKEND_LOOKUP)
+	if (d->last < REASON_BACKEND_FIN || d->last > REASON_BACKEND_DOWN)
 		return false;		/* denied, no memory, no descriptor */
 	return d->waiter != NULL || join(f);
 }

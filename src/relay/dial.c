@@ -347,7 +347,7 @@ dial_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 		attempts_time_out(f);
 		v = all_failed(f);
 	} else if (now_us >= d->next_us) {
-		if (d->is_last_of_backend && f->route->failover_after_ms == 0)
+		if (!d->awaits_check && d->is_last_of_backend && f->route->failover_after_ms == 0)
 			attempts_time_out(f);
 		v = step(f);
 	}

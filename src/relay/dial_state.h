@@ -52,6 +52,7 @@ struct dial {
 	int64_t retry_until_us;		/* connect_retry */
 	int64_t retry_delay_us;		/* before the next round */
 	struct flow *waiter;		/* it has waited: its flow; NULL: this is the first round */
+	bool awaits_check;		/* the next address has not been checked yet: looked at again at next_us */
 	bool is_resting;		/* between two rounds, until next_us */
 	enum close_reason last;		/* why the last one failed */
 	struct preface *preface;	/* owned; NULL: none */

@@ -28,6 +28,7 @@ static const char *const texts[REASON_COUNT] = {
 	[REASON_BACKEND_REFUSED] = "backend-refused",
 	[REASON_BACKEND_CONNECT_TIMEOUT] = "backend-connect-timeout",
 	[REASON_BACKEND_LOOKUP] = "backend-lookup",
+	[REASON_BACKEND_DOWN] = "backend-down",
 	[REASON_LIMIT] = "limit",
 	[REASON_DENIED] = "denied",
 	[REASON_ADMIN_KILL] = "admin-kill",

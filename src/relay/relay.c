@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "relay/adopt.h"
@@ -315,6 +316,22 @@ flow_info_kill(struct flow_info *info, enum close_reason reason)
 		return false;
 	flow_end(f, reason);
 	return true;
+}
+
+size_t
+relay_kill_backend(struct relay *r, const struct route *route, size_t backend, const struct address *address)
+{
+	size_t n = 0;
+
+	for (struct flow *next, *f = TAILQ_FIRST(&r->flows); f != NULL; f = next) {
+		next = TAILQ_NEXT(f, link);
+		if (f->state != FLOW_OPEN || f->route->slot != route->slot || f->place != route->backend_place[backend] ||
+		    memcmp(&f->backend, address, sizeof(*address)) != 0)
+			continue;
+		flow_end(f, REASON_BACKEND_DOWN);
+		n++;
+	}
+	return n;
 }
 
 size_t

@@ -60,6 +60,7 @@ relay_shared_new(const struct config *config)
 		return NULL;
 	s->room = room;
 	s->waiting_max = UINT_MAX;
+	s->checks_fd = -1;
 	pthread_mutex_init(&s->failed.lock, NULL);
 	s->n_workers = config->workers;
 	for (size_t i = 0; i < config->n_routes; i++) {

@@ -46,6 +46,7 @@ struct route_shared {
 
 struct relay_shared {
 	unsigned waiting, waiting_max;	/* clients of connect_retry; atomic */
+	int checks_fd;			/* see relay_shared_checks_fd(); atomic */
 	struct failed failed;		/* addresses that failed lately */
 	size_t n_routes, room;
 	int n_workers;

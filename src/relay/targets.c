@@ -3,19 +3,23 @@
  *
  * The backends of a route are tried in the order of balance.c, and all addresses
  * of each, with families alternating (RFC 8305). One that failed lately is
- * passed over: it is tried after all others.
+ * passed over: it is tried after all others. One that its checks found down is
+ * not tried.
  */
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "relay/balance.h"
 #include "relay/dial_state.h"
 #include "relay/original.h"
 #include "stent/log.h"
 #include "stent/socket.h"
+
+#define CHECK_LOOK_US (20 * US_PER_MS)
 
 void
 targets_free_deferred(struct dial *d)
@@ -50,6 +54,11 @@ dial_set_next(struct flow *f)
 	const int64_t now_us = clock_us(), share = share_us(f, now_us);
 	int64_t wait = share;
 
+	if (d->awaits_check) {
+		d->next_us = now_us + CHECK_LOOK_US < d->deadline_us ? now_us + CHECK_LOOK_US : d->deadline_us;
+		flow_wake_at(f, d->next_us);
+		return;
+	}
 	d->is_last_of_backend = d->lookup == NULL && (d->found == NULL || d->next == d->found->n);
 	if (d->lookup == NULL && !d->is_last_of_backend)
 		wait = NEXT_ADDRESS_US;
@@ -197,6 +206,23 @@ leave_out(struct flow *f)
 		f->dial->last = REASON_DENIED;
 }
 
+/* By its checks, where there are any. One that was not checked yet is worth waiting for. */
+static enum backend_is
+health_of(struct flow *f, const struct target *t)
+{
+	struct relay_shared *s = f->relay->shared;
+	bool wanted;
+	const enum backend_is is = backends_health(relay_route(f)->backends, f->route->backend_place[t->backend], &t->address, &wanted);
+	const int fd = __atomic_load_n(&s->checks_fd, __ATOMIC_RELAXED);
+
+	if (wanted && fd >= 0)
+		(void)eventfd_write(fd, 1);
+	if (is != BACKEND_UP)
+		f->dial->last = REASON_BACKEND_DOWN;
+	f->dial->awaits_check = is == BACKEND_UNKNOWN;
+	return is;
+}
+
 /* The address to try next. */
 enum have
 targets_next(struct flow *f, struct target *t)
@@ -213,6 +239,15 @@ targets_next(struct flow *f, struct target *t)
 			if (!original_can_source(f, &t->address)) {
 				leave_out(f);
 				continue;
+			}
+			switch (health_of(f, t)) {
+			case BACKEND_UNKNOWN:
+				d->next--;
+				return HAVE_TO_WAIT;
+			case BACKEND_DOWN:
+				continue;
+			default:
+				break;
 			}
 			if (!is_passed_over(f, t) || !deferred(d, t))
 				return HAVE_ADDRESSES;

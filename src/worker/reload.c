@@ -127,6 +127,8 @@ commit(struct server *s, struct reload *r, FILE *errors)
 		r->follower->commit(r->follower_arg);
 	r->follower = NULL;
 	r->next = NULL;
+	if (health_adopt(s->health, s->config) != 0)
+		log_say(LEVEL_ERROR, "not enough memory to check backends: they stay as they are known");
 	pause_forget_removed(s);
 	config_release(before);
 	return 0;

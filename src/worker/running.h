@@ -6,6 +6,7 @@
 
 #include "stent/server.h"
 #include "worker/acceptor.h"
+#include "worker/health.h"
 
 /* A route whose new clients wait. */
 struct route_pause {
@@ -28,6 +29,7 @@ struct server {
 	struct event_base *base;
 	struct acceptor *acceptor;
 	struct relay_shared *shared;
+	struct health *health;
 	struct worker **workers;
 	size_t n_workers;
 	struct event *drained;		/* checks whether the drain is done */

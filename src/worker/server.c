@@ -103,6 +103,36 @@ server_find_max_flows(const struct config *c, int descriptors)
 	return c->max_flows > 0 ? c->max_flows : limit;
 }
 
+struct unhealthy {
+	const struct route *route;
+	size_t backend;
+	const struct address *address;
+	size_t closed;
+};
+
+static void
+close_there(struct worker *w, void *arg)
+{
+	struct unhealthy *u = arg;
+
+	u->closed += worker_kill_backend(w, u->route, u->backend, u->address);
+}
+
+/* on_unhealthy = close: an address went down by its checks. */
+static void
+close_flows(void *arg, const struct route *route, size_t backend, const struct address *address)
+{
+	struct server *s = arg;
+	struct unhealthy u = { route, backend, address, 0 };
+	char text[ADDRESS_TEXT_MAX];
+
+	for (size_t i = 0; i < s->n_workers && address != NULL; i++)
+		worker_call(s->workers[i], close_there, &u);
+	if (u.closed > 0)
+		log_say(LEVEL_WARN, "route %s: backend %s, %s: %zu flow%s closed (on_unhealthy)", route->name, route->backend[backend].text,
+		    address_text(address, text), u.closed, u.closed == 1 ? "" : "s");
+}
+
 int
 server_start(struct server **ret, const struct config *config, struct event_base *base)
 {
@@ -124,6 +154,8 @@ server_start(struct server **ret, const struct config *config, struct event_base
 	r = s->drained != NULL ? acceptor_open(&s->acceptor, config) : -ENOMEM;
 	if (r == 0)
 		r = add_workers(s);
+	if (r == 0)
+		r = health_start(&s->health, base, s->shared, config, close_flows, s);
 	if (r != 0) {
 		server_free(s);
 		return r;
@@ -176,6 +208,7 @@ server_free(struct server *s)
 		return;
 	if (s->acceptor != NULL)
 		acceptor_stop(s->acceptor);
+	health_free(s->health);
 	for (size_t i = 0; i < s->n_workers; i++)
 		worker_end(s->workers[i]);
 	for (size_t i = 0; i < s->n_workers; i++)

@@ -456,6 +456,12 @@ worker_kill(struct worker *w, uint64_t id, enum close_reason reason)
 }
 
 size_t
+worker_kill_backend(struct worker *w, const struct route *route, size_t backend, const struct address *address)
+{
+	return relay_kill_backend(w->relay, route, backend, address);
+}
+
+size_t
 worker_kill_all(struct worker *w, enum close_reason reason)
 {
 	return relay_kill_all(w->relay, reason);
