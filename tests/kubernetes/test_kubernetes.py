@@ -68,7 +68,7 @@ def errors(resource):
 
 def test_the_variants_are_those_of_the_readme():
     told = re.findall(r"^\| \[(\S+)\]\(\1\) ", (FOLDER / "README.md").read_text(), re.MULTILINE)
-    assert sorted(told) == VARIANTS and len(told) > 3
+    assert sorted(told) == VARIANTS and len(told) > 4
 
 
 @every_variant
@@ -198,6 +198,19 @@ def test_native_sidecars_are_init_containers_that_go_on():
         init = pod_of(built(variant))["spec"].get("initContainers", [])
         assert [c["name"] for c in init if c.get("restartPolicy") == "Always"] == \
             (["stent"] if variant in ("native-sidecar", "redirected-sidecar") else []), variant
+
+
+def test_the_redirection_leads_to_stent_and_leaves_stent_alone():
+    """The call is that of the compose file, which is tried with a real engine."""
+    resources = built("redirected-sidecar")
+    pod = pod_of(resources)
+    redirect, stent, app = containers(pod)
+    compose = yaml.safe_load((harness.ROOT / "docker" / "compose.redirect.yml").read_text())
+    assert redirect["args"] == compose["services"]["stent-redirect"]["command"]
+    options = dict(zip(redirect["args"][2::2], redirect["args"][3::2]))
+    assert f"listen = :{options['--to']}\n" in settings_of(resources)
+    assert int(options["--uid"]) == pod["spec"]["securityContext"]["runAsUser"] != app["securityContext"]["runAsUser"]
+    assert "runAsUser" not in stent["securityContext"]
 
 
 def test_the_overlay_of_the_readme(tmp_path):
