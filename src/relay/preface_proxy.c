@@ -42,7 +42,7 @@ static struct verdict
 deny(struct flow *f, struct preface *p, const char *why)
 {
 	preface_set_cause(p, why);
-	f->admission = ADMISSION_PROXY_HEADER & 7;
+	f->admission = ADMISSION_PROXY_HEADER & 15;
 	counter_add(&counters_of(f)->refusals[ADMISSION_PROXY_HEADER], 1);
 	return VERDICT_CONNECT_FAILED(REASON_DENIED);
 }

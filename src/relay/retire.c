@@ -18,6 +18,7 @@
 #include <search.h>
 #include <stdlib.h>
 
+#include "relay/preface.h"
 #include "relay/pump.h"
 #include "relay/retire.h"
 #include "relay/session.h"
@@ -174,6 +175,8 @@ retire_check(const struct flow *f, int64_t now_us)
 		return VERDICT(GO_ON);
 	if (f->state == FLOW_OPEN && is_at_rest(f, r, now_us))
 		return VERDICT_AT_REST(r->reason);
+	if (f->state == FLOW_PREFACE && preface_awaits_client(f->preface))
+		return VERDICT_CUT_OFF(r->reason);	/* nothing has begun */
 	return r->by_us <= now_us ? VERDICT_CUT_OFF(r->reason) : VERDICT(GO_ON);
 }
 

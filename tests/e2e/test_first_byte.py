@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import signal
 import time
 
 import harness
@@ -113,6 +114,21 @@ def test_kill_and_drain_end_those_that_wait(stent, raw_backend):
     s.process.terminate()
     assert s.flow_end()["reason"] == "drain"
     second.expect_reset()
+
+
+def test_a_drain_does_not_wait_for_who_has_said_nothing(stent, raw_backend):
+    s = stent.route(raw_backend.text, first_byte_timeout="1m", settings={"drain_timeout": "20s"})
+    silent, client = s.connect(), s.connect()
+    client.send_all(b"x")
+    backend = raw_backend.accept()
+    assert backend.recv_exact(1) == b"x"
+    time.sleep(1.1)		# a drain tells nobody in its first second
+    began = time.monotonic()
+    s.signal(signal.SIGTERM)
+    silent.expect_reset(timeout=15)
+    assert s.flow_end()["reason"] == "drain" and time.monotonic() - began < 15 * harness.SLOW
+    client.close()
+    backend.expect_fin(timeout=15)
 
 
 @pytest.mark.plain

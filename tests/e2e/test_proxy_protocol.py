@@ -504,6 +504,20 @@ def test_limits_and_access_rules_go_by_the_real_client(stent, echo):
     assert client.recv_exact(1) == b"x"
 
 
+def test_hash_client_goes_by_the_real_client(stent):
+    with harness.EchoBackend() as one, harness.EchoBackend() as two:
+        s = stent.route(f"{one.text}, {two.text}", accept_proxy="require", proxy_from=HOST, balance="hash-client")
+        chosen = {}
+        for i in range(40):
+            with s.connect() as client:
+                client.send_all(v1(f"192.0.2.{i % 10}", TO, 1000 + i, 443) + b"x")
+                assert client.recv_exact(1) == b"x"
+            end = s.flow_end()
+            chosen.setdefault(end["client"].rsplit(":", 1)[0], set()).add(end["backend"])
+        assert len(chosen) == 10 and all(len(backends) == 1 for backends in chosen.values())
+        assert len(set.union(*chosen.values())) == 2
+
+
 def test_an_address_mapped_into_ipv6_is_judged_as_ipv4(stent, echo):
     s = stent.route(echo.text, accept_proxy="require", proxy_from=HOST, deny=f"{REAL}/32")
     client = s.connect()

@@ -136,7 +136,8 @@ function read() {
 const tlsText = leg => leg.tls ? [leg.tls, leg.cipher, leg.resumed ? "resumed" : ""].filter(Boolean).join(", ") : "no";
 
 function facts(f, side) {
-	const leg = f[side], name = side === "backend" && f.backend_name !== leg.address ? f.backend_name : null;
+	const leg = f[side], peer = f.client_peer && "via " + f.client_peer;
+	const name = side === "client" ? peer : f.backend_name !== leg.address ? f.backend_name : null;
 	return Object.entries({
 		Address: leg.address + (name ? ` (${name})` : ""), State: signText(leg), Idle: time(leg.idle_seconds), Bytes: bytes(leg.bytes),
 		Heartbeats: heartbeatsText(leg), Missed: leg.misses ? `${leg.misses} of ${leg.misses_max || "any number"}` : "none",
