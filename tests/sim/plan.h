@@ -1,0 +1,70 @@
+/*
+ * plan.h - what is to happen in a world: drawn from its seed before it begins,
+ * so that parts of it can be left out when a failing one is made smaller.
+ */
+#ifndef SIM_PLAN_H
+#define SIM_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "talk.h"
+
+enum fault_kind {
+	FAULT_CUT,		/* a path carries nothing for a while */
+	FAULT_GONE,		/* a host vanishes, in silence or with ICMP */
+	FAULT_REBOOT,		/* it vanishes, and comes back with an empty memory */
+	FAULT_FORGET,		/* a middlebox is restarted */
+	FAULT_STOP,		/* the programs of a host are stopped, and continued later */
+	FAULT_PAUSE,		/* they do not read for a while */
+	FAULT_LOSS,		/* a path loses many segments for a while */
+	FAULT_NAMES,		/* the name server is down for a while */
+	FAULT_FREEZE,		/* stent's process is stopped for a while */
+	FAULT_PIPES,		/* it gets no pipes */
+	FAULT_DESCRIPTORS,	/* it gets no more descriptors for a while */
+	FAULT_RELOAD,		/* the operator changes the settings */
+	FAULT_KINDS,
+};
+
+struct planned_fault {
+	enum fault_kind kind;
+	int64_t at_us, for_us;	/* after the start; of a fault that passes */
+	size_t host;		/* where it happens */
+	bool with_icmp;
+	bool left_out;
+};
+
+struct planned_talk {
+	int64_t at_us, for_us;
+	size_t speech, client;
+	bool left_out;
+};
+
+#define TALKS_MAX 400
+#define FAULTS_MAX 40
+
+struct plan {
+	uint64_t seed;
+	int64_t length_us;		/* new talks begin within it */
+	size_t n_clients, n_servers;	/* hosts */
+	struct planned_talk talks[TALKS_MAX];
+	size_t n_talks;
+	struct planned_fault faults[FAULTS_MAX];
+	size_t n_faults;
+	int workers;
+	/* Settings, in milliseconds. */
+	int idle_s, interval_s, probes;
+	int64_t heartbeat_ms, timeout_ms;
+	bool names;			/* the backend is a name */
+};
+
+extern const char *const fault_names[FAULT_KINDS];
+
+/* Draws a plan; only: a fault of this kind alone, -1: any. */
+void plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only);
+/* How long after a death the program may take to tell it, at most. */
+int64_t plan_bound_us(const struct plan *p);
+void plan_print(const struct plan *p);
+
+#endif

@@ -1,0 +1,712 @@
+/*
+ * talk.c - what is said is heard.
+ *
+ * What a party says is kept until the other one has heard it, message by
+ * message. What arrives is compared with it. Between two messages, bytes that
+ * differ from the next message must be a heartbeat that the protocol allows at
+ * that point; the party replies to it, and the other party must not hear that.
+ */
+#include "talk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SURE 48			/* so many equal bytes are the message, not a heartbeat that begins like it */
+#define READ 65536
+
+struct talk_list talks = TAILQ_HEAD_INITIALIZER(talks);
+size_t talks_begun, talks_heard_messages;
+
+/* A server's connection whose conversation is not known yet. */
+struct arrival {
+	TAILQ_ENTRY(arrival) link;
+	struct server *server;
+	struct tcp *tcp;
+	struct happening look;
+	struct queue bytes;
+};
+
+struct server {
+	TAILQ_ENTRY(server) link;
+	const struct speech *speech;
+	struct tcp *listener;
+	struct address at;
+	struct happening look;
+};
+
+static TAILQ_HEAD(, arrival) arrivals = TAILQ_HEAD_INITIALIZER(arrivals);
+static TAILQ_HEAD(, server) servers = TAILQ_HEAD_INITIALIZER(servers);
+
+static const char *
+name_of(const struct party *p)
+{
+	return p->side == CLIENT ? "client" : "server";
+}
+
+struct party *
+party_other(const struct party *p)
+{
+	return &p->talk->party[side_other(p->side)];
+}
+
+/* --- saying --- */
+
+static void
+flush(struct party *p)
+{
+	while (p->tcp != NULL && p->unsent.len > 0 && !p->is_stopped) {
+		const long n = tcp_send(p->tcp, queue_front(&p->unsent), p->unsent.len, false);
+
+		if (n == -EAGAIN)
+			return;
+		if (n < 0) {
+			story("talk %ld: the %s gets %s", p->talk->number, name_of(p), strerror((int)-n));
+			queue_free(&p->unsent);
+			p->got_reset = true;
+			happen_at(&p->look, world_us);	/* where it is closed: the caller is at work on it */
+			return;
+		}
+		queue_drop(&p->unsent, (size_t)n);
+	}
+	if (p->tcp != NULL && p->unsent.len == 0 && p->says_fin && !p->said_fin && !p->is_stopped) {
+		p->said_fin = true;
+		(void)tcp_shutdown(p->tcp);
+	}
+}
+
+void
+party_say(struct party *p, const void *message, size_t len)
+{
+	struct said *s = &p->said;
+
+	assert(len > 0 && !p->says_fin);
+	queue_put(&s->bytes, message, len);
+	if (s->from + s->n == s->room) {
+		if (s->from > s->room / 2) {
+			memmove(s->lengths, s->lengths + s->from, s->n * sizeof(*s->lengths));
+			s->from = 0;
+		} else {
+			s->room = s->room > 0 ? s->room * 2 : 16;
+			s->lengths = realloc(s->lengths, s->room * sizeof(*s->lengths));
+			assert(s->lengths != NULL);
+		}
+	}
+	s->lengths[s->from + s->n++] = len;
+	queue_put(&p->unsent, message, len);
+	flush(p);
+}
+
+void
+party_reply(struct party *p, const void *bytes, size_t len)
+{
+	queue_put(&p->unsent, bytes, len);
+	flush(p);
+}
+
+void
+party_think(struct party *p, int64_t after_us)
+{
+	happen_at(&p->think, world_us + after_us);
+}
+
+size_t
+party_unsaid(const struct party *p)
+{
+	return p->unsent.len;
+}
+
+static void
+close_party(struct party *p)
+{
+	if (p->tcp == NULL)
+		return;
+	p->tcp->user = (struct tcp_user){ 0 };
+	p->tcp = NULL;
+	p->end_us = world_us;
+	happen_not(&p->think);
+	happen_not(&p->look);
+}
+
+void
+party_finish(struct party *p)
+{
+	p->expects_end = true;
+	p->says_fin = true;
+	flush(p);
+}
+
+void
+party_quit(struct party *p)
+{
+	struct tcp *t = p->tcp;
+
+	p->expects_end = true;
+	if (t == NULL)
+		return;
+	story("talk %ld: the %s closes", p->talk->number, name_of(p));
+	flush(p);
+	close_party(p);
+	tcp_close(t);
+}
+
+void
+party_abort(struct party *p)
+{
+	struct tcp *t = p->tcp;
+
+	p->expects_end = true;
+	if (t == NULL)
+		return;
+	story("talk %ld: the %s resets", p->talk->number, name_of(p));
+	close_party(p);
+	tcp_abort(t);
+}
+
+/* --- hearing --- */
+
+/* The message that the other one said next; NULL: it said nothing more. */
+static const uint8_t *
+next_message(const struct said *s, size_t *len)
+{
+	if (s->n == 0)
+		return NULL;
+	*len = s->lengths[s->from];
+	return queue_front(&s->bytes);
+}
+
+static void
+heard_message(struct party *p)
+{
+	struct said *s = &party_other(p)->said;
+	const size_t len = s->lengths[s->from];
+	uint8_t *copy = malloc(len);
+
+	assert(copy != NULL && s->heard == len);
+	memcpy(copy, queue_front(&s->bytes), len);
+	queue_drop(&s->bytes, len);
+	s->from++;
+	s->n--;
+	s->heard = 0;
+	talks_heard_messages++;
+	if (p->talk->speech->hear != NULL && !p->is_stopped)
+		p->talk->speech->hear(p, copy, len);
+	free(copy);
+}
+
+/* Takes what continues the message that has begun. */
+static size_t
+continue_message(struct party *p, const uint8_t *bytes, size_t len)
+{
+	struct said *s = &party_other(p)->said;
+	size_t whole, n;
+	const uint8_t *message = next_message(s, &whole);
+
+	n = whole - s->heard < len ? whole - s->heard : len;
+	if (memcmp(message + s->heard, bytes, n) != 0) {
+		wrong("exact", "talk %ld (%s): the %s hears other bytes than were said, within a message of %zu bytes after %zu", p->talk->number,
+		    p->talk->speech->name, name_of(p), whole, s->heard);
+		return len;
+	}
+	s->heard += n;
+	if (s->heard == whole)
+		heard_message(p);
+	return n;
+}
+
+static void
+describe(const struct party *p, const uint8_t *bytes, size_t len)
+{
+	char text[128];
+	size_t n = 0;
+
+	for (size_t i = 0; i < len && n + 5 < sizeof(text); i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, bytes[i] >= 0x20 && bytes[i] < 0x7f ? "%c" : "\\x%02x", bytes[i]);
+	text[n] = '\0';
+	wrong("exact", "talk %ld (%s): the %s hears what was not said, and is no heartbeat that is legal there: %s", p->talk->number,
+	    p->talk->speech->name, name_of(p), text);
+}
+
+/* At the boundary of two messages. False: more bytes are needed. */
+static bool
+take_boundary(struct party *p)
+{
+	const uint8_t *bytes = queue_front(&p->unheard), *message;
+	const struct speech *sp = p->talk->speech;
+	size_t whole = 0, n;
+	long used = -1;
+
+	message = next_message(&party_other(p)->said, &whole);
+	n = whole < p->unheard.len ? whole : p->unheard.len;
+	if (message != NULL && memcmp(message, bytes, n) == 0) {
+		if (n < whole && n < SURE)
+			return false;	/* it may still differ */
+		queue_drop(&p->unheard, continue_message(p, bytes, n));
+		return true;
+	}
+	if (sp->heartbeat != NULL)
+		used = sp->heartbeat(p, bytes, p->unheard.len);
+	if (used > 0) {
+		p->heartbeats++;
+		queue_drop(&p->unheard, (size_t)used);
+		return true;
+	}
+	if (used < 0 && sp->goodbye != NULL) {
+		used = sp->goodbye(p, bytes, p->unheard.len);
+		if (used > 0) {
+			p->heard_goodbye = true;
+			queue_drop(&p->unheard, (size_t)used);
+			return true;
+		}
+	}
+	if (used < 0)
+		describe(p, bytes, p->unheard.len);
+	return false;
+}
+
+static void
+hear_bytes(struct party *p, const uint8_t *bytes, size_t len)
+{
+	p->last_heard_us = world_us;
+	while (len > 0 && what_is_wrong() == NULL) {
+		if (p->unheard.len == 0 && party_other(p)->said.heard > 0) {
+			const size_t n = continue_message(p, bytes, len);
+
+			bytes += n;
+			len -= n;
+			continue;
+		}
+		queue_put(&p->unheard, bytes, len);
+		len = 0;
+		while (p->unheard.len > 0 && what_is_wrong() == NULL) {
+			if (party_other(p)->said.heard > 0)
+				queue_drop(&p->unheard, continue_message(p, queue_front(&p->unheard), p->unheard.len));
+			else if (!take_boundary(p))
+				break;
+		}
+	}
+}
+
+/* The other one's FIN has come: everything that it said before must have. */
+static void
+heard_end(struct party *p)
+{
+	const struct party *o = party_other(p);
+
+	p->got_fin = true;
+	if (o->said_fin && o->harm == UNHARMED && p->harm == UNHARMED && !p->talk->was_ended && o->said.n > 0 && !o->got_reset && !p->heard_goodbye)
+		wrong("exact", "talk %ld (%s): the %s hears a FIN, and %zu messages before it are missing", p->talk->number, p->talk->speech->name,
+		    name_of(p), o->said.n);
+	if (!o->said_fin && o->tcp != NULL && o->harm == UNHARMED && !p->talk->was_ended && !p->heard_goodbye && !p->expects_end)
+		wrong("exact", "talk %ld (%s): the %s hears a FIN that nobody sent", p->talk->number, p->talk->speech->name, name_of(p));
+	story("talk %ld: the %s hears the end", p->talk->number, name_of(p));
+}
+
+static void
+listen_to(struct party *p)
+{
+	static uint8_t buf[READ];
+	const size_t most = p->slow_us > 0 ? p->slow_bytes : sizeof(buf);
+	long n = 1;
+
+	while (p->tcp != NULL && !p->is_paused && !p->is_stopped && !p->got_fin) {
+		n = tcp_receive(p->tcp, buf, most, false);
+		if (n <= 0)
+			break;
+		hear_bytes(p, buf, (size_t)n);
+		if (p->slow_us > 0) {
+			happen_at(&p->look, world_us + p->slow_us);
+			return;
+		}
+	}
+	if (p->tcp == NULL || n > 0 || n == -EAGAIN)
+		return;
+	if (n == 0) {
+		heard_end(p);
+		/* Most programs close then. */
+		if (p->tcp != NULL && (!p->expects_end || !p->said_fin)) {
+			p->expects_end = true;
+			happen_at(&p->think, world_us + rnd_scale(MS, SECONDS));
+		}
+		if (p->said_fin && p->tcp != NULL)
+			party_quit(p);
+		return;
+	}
+	p->got_reset = true;
+	story("talk %ld: the %s gets %s", p->talk->number, name_of(p), strerror((int)-n));
+	party_abort(p);
+}
+
+static void
+on_look(void *arg)
+{
+	struct party *p = arg;
+
+	if (p->tcp != NULL && !p->got_reset && (tcp_poll(p->tcp) & POLLOUT))
+		flush(p);
+	if (p->tcp != NULL && p->got_reset)
+		party_abort(p);
+	if (p->tcp != NULL)
+		listen_to(p);
+}
+
+static void
+on_change(void *arg, unsigned bits)
+{
+	struct party *p = arg;
+
+	(void)bits;
+	if (p->look.slot == 0)
+		happen_at(&p->look, world_us + rnd_between(1, 200));
+}
+
+static void
+on_think(void *arg)
+{
+	struct party *p = arg;
+
+	if (p->tcp == NULL)
+		return;
+	if (p->is_stopped) {
+		party_think(p, SECONDS);
+		return;
+	}
+	if (p->got_fin) {
+		if (p->unsent.len == 0)
+			party_quit(p);
+		else
+			party_think(p, SECONDS);
+		return;
+	}
+	p->talk->speech->act(p);
+}
+
+static void
+begin_party(struct party *p, struct talk *t, enum side side)
+{
+	p->talk = t;
+	p->side = side;
+	p->look = (struct happening){ .fn = on_look, .arg = p };
+	p->think = (struct happening){ .fn = on_think, .arg = p };
+	p->state = t->speech->state_size > 0 ? calloc(1, t->speech->state_size) : NULL;
+	p->last_heard_us = world_us;
+}
+
+static void
+connect_party(struct party *p, struct tcp *tcp)
+{
+	p->tcp = tcp;
+	p->host = tcp->host;
+	p->id = tcp->id;
+	if (p->host->harm != UNHARMED)
+		party_harmed(p, (enum harm)p->host->harm);
+	tcp->user = (struct tcp_user){ on_change, p };
+	/* Some applications want probes of their own. */
+	if (rnd_chance(2000)) {
+		tcp->keepalive = true;
+		tcp->idle_s = 60;
+		tcp_options_changed(tcp);
+	}
+	if (rnd_chance(500)) {
+		p->slow_us = rnd_scale(MS, 50 * MS);
+		p->slow_bytes = (size_t)rnd_scale(1, 100) * (size_t)(p->slow_us / MS) * 16;	/* 16 kB a second, or more */
+	}
+}
+
+struct talk *
+talk_begin(const struct speech *s, struct host *client, struct address listener, int64_t for_us)
+{
+	struct talk *t = calloc(1, sizeof(*t));
+	struct tcp *tcp = tcp_new(client);
+
+	assert(t != NULL);
+	t->speech = s;
+	t->number = (long)++talks_begun;
+	t->began_us = world_us;
+	t->stops_us = world_us + for_us;
+	t->via = listener;
+	TAILQ_INSERT_TAIL(&talks, t, link);
+	begin_party(&t->party[CLIENT], t, CLIENT);
+	begin_party(&t->party[BACKEND], t, BACKEND);
+	(void)tcp_connect(tcp, listener);
+	t->at = tcp->local;
+	story("talk %ld (%s): %s:%u connects", t->number, s->name, client->name, tcp->local.port);
+	connect_party(&t->party[CLIENT], tcp);
+	s->begin(&t->party[CLIENT]);
+	return t;
+}
+
+/* --- servers --- */
+
+static struct talk *
+find_talk(const struct speech *s, long number)
+{
+	struct talk *t;
+
+	TAILQ_FOREACH(t, &talks, link)
+		if (t->number == number && t->speech == s)
+			return t;
+	return NULL;
+}
+
+static void
+free_arrival(struct arrival *a)
+{
+	TAILQ_REMOVE(&arrivals, a, link);
+	happen_not(&a->look);
+	queue_free(&a->bytes);
+	free(a);
+}
+
+/* Its first message tells which conversation it is. */
+static void
+look_at_arrival(void *arg)
+{
+	struct arrival *a = arg;
+	uint8_t buf[4096];
+	const long n = tcp_receive(a->tcp, buf, sizeof(buf), false);
+	struct tcp *tcp = a->tcp;
+	struct party *p;
+	struct talk *t;
+	long number;
+
+	if (n == -EAGAIN)
+		return;
+	if (n <= 0) {
+		tcp->user = (struct tcp_user){ 0 };
+		tcp_close(tcp);
+		free_arrival(a);
+		return;
+	}
+	queue_put(&a->bytes, buf, (size_t)n);
+	number = a->server->speech->number(queue_front(&a->bytes), a->bytes.len);
+	if (number == -2)
+		return;
+	t = number >= 0 ? find_talk(a->server->speech, number) : NULL;
+	if (t == NULL || t->party[BACKEND].tcp != NULL) {
+		wrong("exact", "a server hears what no client has said at the beginning");
+		return;
+	}
+	p = &t->party[BACKEND];
+	connect_party(p, tcp);
+	if (t->speech->begin != NULL)
+		t->speech->begin(p);
+	hear_bytes(p, queue_front(&a->bytes), a->bytes.len);
+	free_arrival(a);
+	if (p->tcp != NULL)
+		on_change(p, POLLIN);
+}
+
+static void
+on_arrival_change(void *arg, unsigned bits)
+{
+	struct arrival *a = arg;
+
+	(void)bits;
+	happen_at(&a->look, world_us + rnd_between(1, 200));
+}
+
+static void
+accept_all(void *arg)
+{
+	struct server *s = arg;
+	struct tcp *t;
+
+	while ((t = tcp_accept(s->listener)) != NULL) {
+		struct arrival *a = calloc(1, sizeof(*a));
+
+		assert(a != NULL);
+		*a = (struct arrival){ .server = s, .tcp = t, .look = { .fn = look_at_arrival, .arg = a } };
+		t->user = (struct tcp_user){ on_arrival_change, a };
+		TAILQ_INSERT_TAIL(&arrivals, a, link);
+		on_arrival_change(a, 0);
+	}
+}
+
+static void
+on_listener_change(void *arg, unsigned bits)
+{
+	struct server *s = arg;
+
+	(void)bits;
+	happen_at(&s->look, world_us + rnd_between(1, 500));
+}
+
+static void
+open_listener(struct server *s, struct host *host)
+{
+	s->listener = tcp_new(host);
+	s->listener->user = (struct tcp_user){ on_listener_change, s };
+	(void)tcp_listen(s->listener, s->at);
+}
+
+void
+server_listen(const struct speech *speech, struct host *host, uint16_t port)
+{
+	struct server *s = calloc(1, sizeof(*s));
+
+	assert(s != NULL);
+	*s = (struct server){ .speech = speech, .at = host->address, .look = { .fn = accept_all, .arg = s } };
+	s->at.port = port;
+	open_listener(s, host);
+	TAILQ_INSERT_TAIL(&servers, s, link);
+}
+
+/* --- faults --- */
+
+void
+party_pause(struct party *p, bool on)
+{
+	p->is_paused = on;
+	if (!on && p->tcp != NULL)
+		on_change(p, POLLIN);
+}
+
+void
+party_stop(struct party *p, bool on)
+{
+	p->is_stopped = on;
+	if (!on && p->tcp != NULL)
+		on_change(p, POLLIN);
+}
+
+void
+party_harmed(struct party *p, enum harm harm)
+{
+	if (p->harm != UNHARMED)
+		return;
+	p->harm = harm;
+	p->harmed_us = world_us;
+}
+
+/* Their kernel starts anew: connections are gone, listeners are opened again. */
+void
+talks_forget(struct host *h)
+{
+	struct arrival *a, *next;
+	struct talk *t;
+	struct server *s;
+
+	TAILQ_FOREACH(t, &talks, link)
+		for (int side = CLIENT; side <= BACKEND; side++)
+			if (t->party[side].tcp != NULL && t->party[side].tcp->host == h)
+				close_party(&t->party[side]);
+	for (a = TAILQ_FIRST(&arrivals); a != NULL; a = next) {
+		next = TAILQ_NEXT(a, link);
+		if (a->tcp->host == h)
+			free_arrival(a);
+	}
+	TAILQ_FOREACH(s, &servers, link) {
+		const struct address at = s->listener->local;
+
+		if (s->listener->host != h)
+			continue;
+		s->listener = NULL;
+		s->at = at;
+	}
+	tcp_forget(h);
+	TAILQ_FOREACH(s, &servers, link)
+		if (s->listener == NULL)
+			open_listener(s, h);
+}
+
+/* --- the end --- */
+
+struct talk *
+talk_of(const struct address *client)
+{
+	struct talk *t;
+
+	TAILQ_FOREACH(t, &talks, link)
+		if (memcmp(&t->at, client, sizeof(*client)) == 0)
+			return t;
+	return NULL;
+}
+
+bool
+talk_is_over(const struct talk *t)
+{
+	return t->party[CLIENT].tcp == NULL && t->party[BACKEND].tcp == NULL;
+}
+
+void
+talks_check(void)
+{
+	struct talk *t;
+
+	TAILQ_FOREACH(t, &talks, link)
+		for (int s = CLIENT; s <= BACKEND; s++)
+			if (t->party[s].tcp != NULL && t->party[s].harm == UNHARMED && !t->party[s].is_stopped)
+				wrong("ends", "talk %ld (%s): the %s was not told that it is over", t->number, t->speech->name, name_of(&t->party[s]));
+}
+
+static void
+end_party(struct party *p)
+{
+	struct tcp *t = p->tcp;
+
+	close_party(p);
+	(void)t;			/* network_end() frees it */
+	happen_not(&p->look);
+	happen_not(&p->think);
+	queue_free(&p->said.bytes);
+	queue_free(&p->unsent);
+	queue_free(&p->unheard);
+	free(p->said.lengths);
+	free(p->state);
+}
+
+void
+talks_end(void)
+{
+	struct talk *t;
+	struct server *s;
+
+	while ((t = TAILQ_FIRST(&talks)) != NULL) {
+		end_party(&t->party[CLIENT]);
+		end_party(&t->party[BACKEND]);
+		TAILQ_REMOVE(&talks, t, link);
+		free(t);
+	}
+	while (!TAILQ_EMPTY(&arrivals))
+		free_arrival(TAILQ_FIRST(&arrivals));
+	while ((s = TAILQ_FIRST(&servers)) != NULL) {
+		happen_not(&s->look);
+		TAILQ_REMOVE(&servers, s, link);
+		free(s);
+	}
+}
+
+static void
+print_end(const char *whose, const struct tcp *t)
+{
+	story("    %s: state %d%s, una %llu, nxt %llu, top %llu, %zu bytes out, edge %llu, got %llu, unread %zu, retries %u, probes %u, resend in %lld ms, err %d%s%s",
+	    whose, (int)t->state, t->orphan ? ", orphan" : "", (unsigned long long)t->una, (unsigned long long)t->nxt, (unsigned long long)t->top,
+	    t->out.len, (unsigned long long)t->edge, (unsigned long long)t->got, t->in.len, t->retries, t->probes,
+	    t->resend.slot != 0 ? (long long)((t->resend.at_us - world_us) / MS) : -1, t->err, t->fin_out ? ", FIN out" : "", t->fin_in ? ", FIN in" : "");
+}
+
+static void
+print_party(const struct party *p)
+{
+	const struct tcp *e;
+
+	story("  %s: heard %lld s ago, %zu messages said and not heard, %zu bytes unsent, %zu heartbeats%s%s%s%s", name_of(p),
+	    (long long)((world_us - p->last_heard_us) / SECONDS), p->said.n, p->unsent.len, (size_t)p->heartbeats, p->is_paused ? ", paused" : "",
+	    p->is_stopped ? ", stopped" : "", p->slow_us > 0 ? ", slow" : "", p->said_fin ? ", said FIN" : "");
+	for (size_t h = 0; h < n_hosts; h++)
+		TAILQ_FOREACH(e, &hosts[h].ends, of_host)
+			if (p->id != 0 && e->id == p->id)
+				print_end(hosts[h].name, e);
+}
+
+void
+talk_print(const struct talk *t)
+{
+	story("talk %ld (%s), begun %lld s ago:", t->number, t->speech->name, (long long)((world_us - t->began_us) / SECONDS));
+	print_party(&t->party[CLIENT]);
+	print_party(&t->party[BACKEND]);
+}

@@ -1,0 +1,125 @@
+/*
+ * talk.h - conversations: a client and a server that speak a protocol through
+ * the program under test, and the oracle that what one says is what the other
+ * hears, plus heartbeats where the protocol allows them, less their replies.
+ */
+#ifndef SIM_TALK_H
+#define SIM_TALK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "stent/side.h"
+#include "tcp.h"
+#include "world.h"
+
+struct talk;
+struct party;
+
+/* A protocol as clients and servers speak it. All are called with the party that acts. */
+struct speech {
+	const char *name;		/* of the protocol in the settings */
+	const char *keys;		/* further lines of its route, or NULL */
+	size_t state_size;		/* of what a party keeps: party->state, zeroed */
+	/* The connection stands; the client's first message must begin the conversation, and hold its number. */
+	void (*begin)(struct party *p);
+	/* A whole message of the other party has arrived, as party_say() said it. */
+	void (*hear)(struct party *p, const uint8_t *message, size_t len);
+	/* The time that party_think() set has come. */
+	void (*act)(struct party *p);
+	/*
+	 * Bytes between two messages that the other party did not say. Returns the length of the heartbeat that they
+	 * begin with, after saying its reply by party_reply(); 0: more bytes are needed; -1: it is none, or not legal now.
+	 */
+	long (*heartbeat)(struct party *p, const uint8_t *bytes, size_t len);
+	/* The number in the first bytes that a server gets; -1: it is none, -2: more bytes are needed. */
+	long (*number)(const uint8_t *bytes, size_t len);
+	/* Bytes that the program may say in its own name before it ends a flow, to this party: a goodbye. As heartbeat(). */
+	long (*goodbye)(struct party *p, const uint8_t *bytes, size_t len);
+};
+
+extern const struct speech speech_tcp, speech_redis, speech_websocket;
+extern const struct speech *const speeches[];	/* ended by NULL */
+
+/* What was said and is not heard yet: whole messages. */
+struct said {
+	struct queue bytes;
+	size_t *lengths;		/* of the messages that remain */
+	size_t n, from, room;
+	size_t heard;			/* of the first one */
+};
+
+/* What the world did to a side of a talk. */
+enum harm { UNHARMED, HARM_GONE, HARM_CUT, HARM_STOPPED, HARM_REBOOTED, HARM_FORGOTTEN, HARM_LOSS };
+
+struct party {
+	struct talk *talk;
+	enum side side;
+	struct host *host;		/* NULL: not known yet */
+	uint64_t id;			/* of its connection */
+	struct tcp *tcp;		/* NULL: not connected yet, or closed */
+	struct said said;		/* by this party: what the other one is to hear */
+	struct queue unsent;		/* said, and not taken by its kernel */
+	struct queue unheard;		/* received between messages: maybe a heartbeat, maybe a message */
+	void *state;
+	struct happening look, think;
+	int64_t slow_us;		/* between two reads; 0: reads at once */
+	size_t slow_bytes;
+	bool is_paused;			/* it does not read */
+	bool is_stopped;		/* its program does nothing */
+	bool says_fin, said_fin, got_fin, got_reset, heard_goodbye;
+	bool expects_end;		/* it ends the conversation, or was told of it */
+	enum harm harm;
+	int64_t harmed_us;
+	uint64_t heartbeats;
+	int64_t last_heard_us, end_us;
+};
+
+struct talk {
+	TAILQ_ENTRY(talk) link;
+	const struct speech *speech;
+	long number;
+	struct party party[2];
+	struct address at;		/* the client's, as the program's log shows it */
+	struct address via;		/* the program's listener */
+	int64_t began_us;
+	int64_t stops_us;		/* nothing new is begun after that */
+	bool was_logged;		/* the program has told its end */
+	bool was_ended;			/* by an operator, a limit, a drain */
+	char reason[40];
+	unsigned exchanges;
+};
+
+TAILQ_HEAD(talk_list, talk);
+extern struct talk_list talks;
+extern size_t talks_begun, talks_heard_messages;
+
+/* A client on that host begins to connect. */
+struct talk *talk_begin(const struct speech *s, struct host *client, struct address listener, int64_t for_us);
+/* A server listens there. */
+void server_listen(const struct speech *s, struct host *host, uint16_t port);
+struct talk *talk_of(const struct address *client);	/* by the client's address */
+bool talk_is_over(const struct talk *t);
+void talk_print(const struct talk *t);		/* its state, into the story */
+void talks_check(void);			/* what must hold at the end of the world */
+void talks_end(void);
+
+/* --- for speeches --- */
+void party_say(struct party *p, const void *message, size_t len);	/* a whole message */
+void party_reply(struct party *p, const void *bytes, size_t len);	/* to a heartbeat: the other party must not hear it */
+void party_think(struct party *p, int64_t after_us);			/* then act() is called */
+void party_finish(struct party *p);	/* a FIN after all that was said */
+void party_quit(struct party *p);	/* closes its socket after all that was said */
+void party_abort(struct party *p);	/* a reset */
+struct party *party_other(const struct party *p);
+size_t party_unsaid(const struct party *p);	/* bytes that wait for its kernel */
+
+/* --- for faults --- */
+void party_pause(struct party *p, bool on);
+void party_stop(struct party *p, bool on);	/* SIGSTOP */
+void party_harmed(struct party *p, enum harm harm);
+void talks_forget(struct host *h);		/* it reboots */
+
+#endif
