@@ -152,6 +152,10 @@ struct codec {
 		enum heartbeat_kind kind;	/* what `auto` means; 0 where it means off */
 		uint32_t interval_ms;	/* what `heartbeat = auto` means; 0: off */
 	} leg[2];		/* indexed by the side that receives the heartbeat */
+	struct {
+		uint32_t ms;		/* by default the server closes a connection on which nothing was said for this time; 0: it does not */
+		const char *setting;	/* the server's name for it */
+	} server_idle;
 	bool client_speaks;	/* a client that closes before its first byte wants nothing (a health check) */
 	const struct negotiation *negotiation;	/* how TLS begins; NULL: from the first byte */
 	const char *alpn[2];	/* names for ALPN on that leg, separated by commas; NULL: none */

@@ -1,6 +1,13 @@
 /* check.c - `stent check`: prints a settings file with all defaults, or its errors. */
+#include "cli/machine.h"
 #include "stent/cli.h"
 #include "stent/config.h"
+
+static void
+say(const char *text)
+{
+	cli_error("stent check: %s", text);
+}
 
 int
 cli_check(int argc, char **argv)
@@ -14,6 +21,7 @@ cli_check(int argc, char **argv)
 		return CLI_WRONG;
 	for (size_t i = 0; i < config->n_warnings; i++)
 		cli_error("%s", config->warnings[i]);
+	machine_warn(config, true, say);
 	if (values.explain) {
 		config_explain(config, stdout);
 	} else {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/machine.h"
 #include "stent/admin.h"
 #include "stent/cli.h"
 #include "stent/config.h"
@@ -144,6 +145,12 @@ start(struct process *p, const struct config *config)
 	return r == 0 ? give_up_root(p, config) : r;
 }
 
+static void
+warn_of_machine(const char *text)
+{
+	log_say(LEVEL_WARN, "%s", text);
+}
+
 /* Whoever starts it may see only stderr, and the log may be elsewhere. */
 static int
 start_or_explain(struct process *p, const struct config *config)
@@ -190,6 +197,8 @@ relay_until_stopped(struct config *config)
 		    config->log.path != NULL ? config->log.path : "", log_open_hint(-r));
 	for (size_t i = 0; i < config->n_warnings && r == 0; i++)
 		log_say(LEVEL_WARN, "%s", config->warnings[i]);
+	if (r == 0)
+		machine_warn(config, false, warn_of_machine);
 	if (r == 0)
 		r = start_or_explain(&p, config);
 	if (r == 0)

@@ -472,6 +472,7 @@ const struct codec codec_mysql = {
 	.negotiation = &negotiation_mysql,
 	.traits = CODEC_HAS_TRANSACTIONS | CODEC_SERVER_FIRST,
 	.client_speaks = true,
+	.server_idle = { 8 * 60 * 60 * 1000, "wait_timeout" },
 	.summary = "MySQL, MariaDB: COM_STATISTICS, COM_PING or COM_STMT_CLOSE",
 	.state_size = sizeof(struct mysql),
 	.leg = {

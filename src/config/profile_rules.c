@@ -1,5 +1,5 @@
 /*
- * profile_rules.c - what a profile does for a leg.
+ * profile_rules.c - what a profile does for a leg, and who else ends its quiet flows.
  *
  * It only makes values smaller: the defaults and what follows from detect are
  * smaller than most limits, and how soon a death is known must not become worse
@@ -99,12 +99,33 @@ warn_of_nothing(const struct behind *b)
 		    limit, side_name(b->side));
 }
 
+/* Without heartbeats the server's own idle rule holds, which few know of. */
+static void
+warn_of_server(const struct behind *b)
+{
+	const struct codec *codec = b->route->codec;
+	const struct entry *e = entry_of(b, "heartbeat");
+	char after[DURATION_TEXT_MAX];
+	int64_t ended_ms = INT64_MAX;
+
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		if (b->route->leg[s].idle_timeout_ms > 0 && b->route->leg[s].idle_timeout_ms < ended_ms)
+			ended_ms = b->route->leg[s].idle_timeout_ms;
+	if (codec == NULL || e == NULL || codec->server_idle.ms == 0 || ended_ms <= codec->server_idle.ms)
+		return;
+	duration_text(codec->server_idle.ms, after);
+	errors_warn(&b->d->errors, e->line, "%s: with \"%s\" the server closes a connection on which nothing was said for %s, its default "
+	    "%s; remove this, or write idle_timeout = %s if that is wanted", e->name, e->text, after, codec->server_idle.setting, after);
+}
+
 void
 resolve_profile(struct route *r, struct parsed *d, const struct section *s, enum side side)
 {
 	struct behind b = { .d = d, .section = s, .p = r->leg[side].profile, .route = r, .side = side, .leg = &r->leg[side] };
 	const bool beats = b.leg->heartbeat_ms > 0 || b.leg->heartbeat_is_auto;
 
+	if (side == BACKEND && !beats)
+		warn_of_server(&b);
 	if (b.p == NULL)
 		return;
 	b.profile = entry_of(&b, "profile");

@@ -98,3 +98,14 @@ def test_a_path_that_is_too_slow_for_detect_is_told(stent, raw_backend):
         server.recv_exact(5)			# another heartbeat: the same is not told again
         server.send_all(b"PONG\n")
         s.expect_no_event("detect is too short", seconds=0.5)
+
+
+def test_check_warns_of_a_server_that_closes_idle_connections(tmp_path):
+    mysql = ROUTE + "protocol = mysql\n"
+    done = check(tmp_path, mysql + "backend.heartbeat = off\n")
+    assert done.stderr.splitlines() == [
+        f"{tmp_path}/stent.ini:7: warning: backend.heartbeat: with \"off\" the server closes a connection on which nothing was said for 8h, its "
+        "default wait_timeout; remove this, or write idle_timeout = 8h if that is wanted"]
+    for quiet in (mysql, mysql + "client.heartbeat = off\n", mysql + "backend.heartbeat = off\nidle_timeout = 8h\n",
+                  ROUTE + "protocol = postgres\nheartbeat = off\n"):
+        assert check(tmp_path, quiet).stderr == ""
