@@ -128,7 +128,7 @@ view_routes(const struct server *s)
 	for (size_t i = 0; i < c->n_routes; i++) {
 		const struct route *r = &c->routes[i];
 
-		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:o, s:o}",
+		json_array_append_new(list, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}",
 		    "name", view_text(r->name),
 		    "paused", control_pause_json(s, r),
 		    "protocol", r->protocol,
@@ -137,6 +137,7 @@ view_routes(const struct server *s)
 		    "backends_down", view_backends_down(s, r),
 		    "backend_states", view_backends(s, r),
 		    "waiting_for_backend", (json_int_t)server_waiting(s, r->slot),
+		    "limits", view_limits(r),
 		    "client", leg_json(&r->leg[CLIENT]),
 		    "backend", leg_json(&r->leg[BACKEND])));
 	}
@@ -192,7 +193,7 @@ view_summary(struct server *s)
 	struct relay_counters sum;
 
 	view_sum(s, &sum);
-	return json_pack("{s:s, s:i, s:o, s:o, s:o, s:b, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:i, s:o, s:o, s:o, s:b, s:i, s:s, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "version", STENT_VERSION,
 	    "pid", (int)getpid(),
 	    "settings", view_text(c->path),
@@ -200,6 +201,8 @@ view_summary(struct server *s)
 	    "uptime_seconds", view_seconds(server_uptime_ms(s)),
 	    "draining", (int)server_is_draining(s),
 	    "max_flows", server_max_flows(s),
+	    "when_full", view_when_full(c->when_full),
+	    "refused", view_refusals(&sum),
 	    "flows_open", (json_int_t)sum.flows_open,
 	    "flows_total", (json_int_t)sum.flows_total,
 	    "flows_by_worker", worker_list(s),

@@ -20,6 +20,9 @@ void view_deaths(const struct relay_counters *sum, uint64_t ret[2]);
 /* The caller's (json_decref()); NULL if out of memory. */
 json_t *view_summary(struct server *s);			/* without the routes */
 json_t *view_routes(const struct server *s);
+json_t *view_limits(const struct route *r);
+const char *view_when_full(unsigned when_full);
+json_t *view_refusals(const struct relay_counters *sum);	/* by cause, those that there were */
 json_t *view_backends_down(const struct server *s, const struct route *r);
 json_t *view_backends(const struct server *s, const struct route *r);	/* with all that is known of each */
 /*

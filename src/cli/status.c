@@ -129,8 +129,9 @@ print_counters(const json_t *j)
 	char a[FIGURE_MAX], b[FIGURE_MAX], c[FIGURE_MAX];
 	struct line l;
 
-	printf("flows        %s open (limit %s), %s total\n", figure_count(a, number(j, "flows_open")),
-	    figure_count(b, number(j, "max_flows")), figure_count(c, number(j, "flows_total")));
+	printf("flows        %s open (limit %s%s), %s total\n", figure_count(a, number(j, "flows_open")),
+	    figure_count(b, number(j, "max_flows")), strcmp(string(j, "when_full"), "evict") == 0 ? ", then the idlest go" : "",
+	    figure_count(c, number(j, "flows_total")));
 	print_protection(json_object_get(j, "protection"));
 	print_reasons("none because", json_object_get(j, "why_none"));
 	printf("bytes        %s from clients, %s from backends\n", figure_count(a, number(bytes, "client")),
@@ -143,6 +144,7 @@ print_counters(const json_t *j)
 	printf("\n");
 	print_reasons("passthrough", json_object_get(j, "passthrough"));
 	print_reasons("ended", json_object_get(j, "ended"));
+	print_reasons("refused", json_object_get(j, "refused"));
 }
 
 /* --- routes --- */
@@ -211,6 +213,32 @@ print_backends(const json_t *states)
 	}
 }
 
+/* Those that are set. */
+static void
+print_limits(const json_t *limits)
+{
+	static const char *const lists[] = { "allow", "deny" };
+	const json_t *rate = json_object_get(limits, "accept_rate");
+	const uint64_t flows = number(limits, "max_flows"), flows_per_client = number(limits, "max_flows_per_client"), seconds = number(rate, "seconds");
+	struct line l = { 0 };
+
+	if (flows > 0 || flows_per_client > 0 || seconds > 0 || json_is_string(json_object_get(limits, "allow")) ||
+	    json_is_string(json_object_get(limits, "deny")))
+		begin_line(&l, "  limits");
+	if (flows > 0)
+		add_item(&l, "%llu flows%s", (unsigned long long)flows, strcmp(string(limits, "when_full"), "evict") == 0 ? " (then the idlest go)" : "");
+	if (flows_per_client > 0)
+		add_item(&l, "%llu flows a client", (unsigned long long)flows_per_client);
+	if (seconds > 0)
+		add_item(&l, "%llu new ones a client and %s (%llu at once)", (unsigned long long)number(rate, "flows"),
+		    seconds == 1 ? "second" : seconds == 60 ? "minute" : "hour", (unsigned long long)number(rate, "burst"));
+	for (size_t i = 0; i < 2; i++)
+		if (json_is_string(json_object_get(limits, lists[i])))
+			add_item(&l, "%s %s", lists[i], string(limits, lists[i]));
+	if (l.column > 0)
+		printf("\n");
+}
+
 /* Where it listens and where it goes; nothing for a route that was removed. */
 static void
 print_way(const json_t *route)
@@ -238,6 +266,8 @@ print_way(const json_t *route)
 	if (number(route, "waiting_for_backend") > 0)
 		printf("%*s%llu clients wait for a backend\n", LABEL, "", (unsigned long long)number(route, "waiting_for_backend"));
 	print_pause(json_object_get(route, "paused"));
+	print_limits(json_object_get(route, "limits"));
+	print_reasons("  refused", json_object_get(route, "refused"));
 }
 
 static uint64_t

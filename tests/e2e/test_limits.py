@@ -295,6 +295,7 @@ def test_a_full_table_stays_usable(stent, crowd):
     fresh = [works(s.connect()) for _ in range(540)]
     wait_for(lambda: s.ask("status")["flows_open"] <= 940, what="the reserve to be free again")
     active.stop()
+    wait_for(lambda: len(s.logged("^evicted$")) >= 2000 - 940, what="their ends in the log")
     ends = [r for r in s.records if r.get("event") == "flow end"]
     assert {r["reason"] for r in ends} == {"evicted"}
     assert 2000 - 940 <= len(ends) <= 2000 - 930, "no more went than had to"
@@ -430,3 +431,22 @@ def test_a_flood_from_one_address_keeps_nobody_out(stent, crowd, limit):
     assert times[len(times) * 9 // 10] < 0.1 * SLOW and times[-1] < 0.5 * SLOW
     wait_for(lambda: s.logged("flows refused"), what="their number in the log")
     assert len([r for r in s.records if r.get("cause") == cause]) < 60
+
+
+# --- where they are shown ---
+
+def test_limits_and_refusals_are_shown(stent, echo):
+    s = stent.route(echo.text, max_flows=9, when_full="evict", max_flows_per_client=1, accept_rate="20/m/5", deny="127.0.0.9",
+                    settings={"when_full": "evict"})
+    with works(s.connect()):
+        s.expect_refusal()
+        refused(s, "127.0.0.9")
+        told = wait_for(lambda: (t := s.ask("status"))["refused"] == {"max_flows_per_client": 1, "denied": 1} and t)
+    route = told["routes"][0]
+    assert route["refused"] == told["refused"] and told["when_full"] == "evict"
+    assert route["limits"] == {"max_flows": 9, "when_full": "evict", "max_flows_per_client": 1, "allow": None, "deny": "127.0.0.9",
+                               "accept_rate": {"flows": 20, "seconds": 60, "burst": 5}}
+    screen = harness.run_stent("status", "--control", s.control).stdout
+    assert ", then the idlest go)" in screen and "  refused    denied 1, max_flows_per_client 1" in screen
+    assert ("  limits     9 flows (then the idlest go), 1 flows a client,\n"
+            "             20 new ones a client and minute (5 at once), deny 127.0.0.9\n") in screen

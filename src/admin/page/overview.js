@@ -94,6 +94,8 @@ function drawTiles(s) {
 		tile("Relayed", bytes(both(s.bytes)), rates.bytes === null ? "" : bytes(rates.bytes) + "/s"),
 		tile("Heartbeats to clients", count(s.heartbeats.client), count(s.replies.client) + " replies"),
 		tile("Heartbeats to backends", count(s.heartbeats.backend), count(s.replies.backend) + " replies"),
+		sum(Object.values(s.refused)) ? tile("Refused clients", count(sum(Object.values(s.refused))),
+			Object.entries(s.refused).map(([cause, n]) => cause + " " + count(n)).join(", ")) : null,
 		passed.length ? tile("Passthrough flows", count(sum(passed.map(r => r[1]))),
 			passed.slice(0, 3).map(([reason, n]) => reason + " " + count(n)).join(", ")) : null);
 }
@@ -159,6 +161,13 @@ function pauseText(p) {
 	return "paused" + left + (p.clients_waiting === null ? "" : `, ${plural(p.clients_waiting, "client")} of at most ${count(p.clients_limit)} waiting`);
 }
 
+function limitsText(l) {
+	const then = l.when_full === "evict" ? ", then the idlest go" : "", rate = l.accept_rate;
+	return [l.max_flows && plural(l.max_flows, "flow") + then, l.max_flows_per_client && plural(l.max_flows_per_client, "flow") + " a client",
+		rate && `${count(rate.flows)} new ones a client in ${time(rate.seconds)}`, l.allow && "allow " + l.allow, l.deny && "deny " + l.deny]
+		.filter(Boolean).join("; ");
+}
+
 function drawRoutes(protection) {
 	show(at("routes"), routes.map(r => {
 		const p = protection.routes[r.name] || { both: 0, one: 0, probes: 0 }, all = sum(Object.values(p));
@@ -167,6 +176,7 @@ function drawRoutes(protection) {
 				r.paused ? el("span", { class: "tag wait" }, pauseText(r.paused)) : "", el("span", { class: "dim" }, plural(all, "flow") +
 				(all ? `: ${count(p.both)} both legs, ${count(p.one)} one, ${count(p.probes)} probes alone` : ""))),
 			el("div", { class: "way" }, r.listen.join(", ") + " → " + r.backends.map(b => b + (r.backends_down.includes(b) ? " (down)" : "")).join(", ")),
+			limitsText(r.limits) ? el("div", { class: "dim small" }, "limits: " + limitsText(r.limits)) : "",
 			SIDES.map(side => legOfRoute(r, side)));
 	}));
 }
