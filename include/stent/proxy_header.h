@@ -66,6 +66,9 @@ struct proxy_out {
 /* The header's length. */
 size_t proxy_header_write(uint8_t buf[PROXY_HEADER_OUT_MAX], int version, const struct proxy_out *out);
 
+/* The header of a connection of our own, such as a health check: LOCAL; version 1 has none, and names the two ends. */
+size_t proxy_header_write_own(uint8_t buf[PROXY_HEADER_OUT_MAX], int version, const struct address *local, const struct address *remote);
+
 /* CRC32c (RFC 4960, appendix B), continued from crc; 0 at first. */
 uint32_t proxy_crc32c(uint32_t crc, const uint8_t *buf, size_t len);
 

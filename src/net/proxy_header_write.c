@@ -165,3 +165,11 @@ proxy_header_write(uint8_t buf[PROXY_HEADER_OUT_MAX], int version, const struct 
 	assert(n <= PROXY_HEADER_OUT_MAX);
 	return n;
 }
+
+size_t
+proxy_header_write_own(uint8_t buf[PROXY_HEADER_OUT_MAX], int version, const struct address *local, const struct address *remote)
+{
+	const struct proxy_out out = { .kind = version == 1 ? PROXY_ADDRESSES : PROXY_LOCAL, .source = *local, .destination = *remote };
+
+	return proxy_header_write(buf, version, &out);
+}

@@ -23,6 +23,7 @@
 
 #include "stent/clock.h"
 #include "stent/log.h"
+#include "stent/proxy_header.h"
 #include "stent/resolve.h"
 #include "stent/socket.h"
 
@@ -44,7 +45,9 @@ struct check {
 	struct watched *of;
 	struct address address;		/* of the backend; HTTP may go to another port */
 	struct event ev;
+	struct address local;		/* our end; family 0: a UNIX socket */
 	int fd;
+	bool greeted;			/* it got a PROXY header, which a reset would discard */
 	int64_t began_us;
 	size_t len;
 	char line[LINE_MAX + 1];
@@ -81,7 +84,10 @@ static void
 free_check(struct check *c)
 {
 	event_del(&c->ev);
-	socket_reset(c->fd);
+	if (c->greeted)
+		close(c->fd);
+	else
+		socket_reset(c->fd);
 	TAILQ_REMOVE(&c->of->health->running, c, link);
 	free(c);
 }
@@ -194,6 +200,21 @@ request(struct check *c)
 
 /* --- a check --- */
 
+/* A backend that expects a PROXY header gets one that says that this is a check; what is behind another port does not. */
+static bool
+greet(struct check *c)
+{
+	const struct route *r = c->of->route;
+	uint8_t buf[PROXY_HEADER_OUT_MAX];
+	size_t n;
+
+	if (r->send_proxy == 0 || r->health.port != 0)
+		return true;
+	n = proxy_header_write_own(buf, (int)r->send_proxy, &c->local, &c->address);
+	c->greeted = send(c->fd, buf, n, MSG_NOSIGNAL) == (ssize_t)n;
+	return c->greeted;
+}
+
 static void
 on_connected(evutil_socket_t fd, short what, void *arg)
 {
@@ -204,6 +225,8 @@ on_connected(evutil_socket_t fd, short what, void *arg)
 		done(c, false, "no answer in time");
 	else if (err != 0)
 		done(c, false, strerror(err));
+	else if (!greet(c))
+		done(c, false, "the PROXY header could not be sent");
 	else if (c->of->route->health.kind == HEALTH_HTTP)
 		request(c);
 	else
@@ -270,6 +293,7 @@ start(struct watched *w, const struct address *a)
 	c->of = w;
 	c->address = *a;
 	c->fd = fd;
+	c->local = local;
 	c->began_us = clock_us();
 	TAILQ_INSERT_TAIL(&w->health->running, c, link);
 	event_assign(&c->ev, w->health->base, fd, EV_WRITE, on_connected, c);

@@ -374,6 +374,26 @@ def test_a_header_that_the_socket_takes_in_parts(stent, raw_backend, tmp_path):
     assert (end["client_bytes"], end["backend_bytes"]) == (5, 8)
 
 
+@pytest.mark.parametrize("version", (1, 2))
+def test_a_health_check_has_a_header_of_its_own(stent, version):
+    """But not on another port: what answers there is another program."""
+    fast = {"health_interval": "100ms", "health_timeout": "2s"}
+    with harness.RawBackend() as plain, harness.RawBackend() as web, harness.RawBackend() as other:
+        s = stent.route(plain.text, send_proxy=f"v{version}", health="tcp", **fast)
+        check = plain.accept()
+        header = read(check)
+        own = f"{HOST}:{check.sock.getpeername()[1]}"
+        assert (header.command, header.source, header.destination) == (("PROXY", own, plain.text) if version == 1 else ("LOCAL", None, None))
+        check.expect_fin()
+        s = stent.route(web.text, send_proxy=f"v{version}", health="http:///ready", **fast)
+        check = web.accept()
+        assert read(check).version == version
+        assert check.recv_exact(10) == b"GET /ready"
+        check.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+        s = stent.route(plain.text, send_proxy=f"v{version}", health=f"http://:{other.port}/", **fast)
+        assert other.accept().recv_exact(5) == b"GET /"
+
+
 # --- with TLS ---
 
 def tls_client(sock, certificates, pair=None, alpn=None, name="localhost"):

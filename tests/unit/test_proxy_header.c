@@ -231,6 +231,26 @@ test_what_is_written_reads_back(void **state)
 }
 
 static void
+test_our_own_connection_is_local(void **state)
+{
+	const struct address a = make_address(AF_INET, 1, 1000), b = make_address(AF_INET, 2, 2000);
+	const struct address none = { 0 }, path = make_address(AF_UNIX, 0, 0);
+	uint8_t buf[PROXY_HEADER_OUT_MAX];
+	struct proxy_header h;
+	const char *why;
+	size_t n = proxy_header_write_own(buf, 2, &a, &b);
+
+	(void)state;
+	assert_int_equal(read_copy(&h, (const char *)buf, n, &why), PROXY_COMPLETE);
+	assert_true(n == 16 && h.kind == PROXY_LOCAL);
+	n = proxy_header_write_own(buf, 1, &a, &b);
+	assert_int_equal(n, strlen("PROXY TCP4 10.0.0.1 10.0.0.2 1000 2000\r\n"));
+	assert_memory_equal(buf, "PROXY TCP4 10.0.0.1 10.0.0.2 1000 2000\r\n", n);
+	n = proxy_header_write_own(buf, 1, &none, &path);
+	assert_memory_equal(buf, "PROXY UNKNOWN\r\n", n);
+}
+
+static void
 test_tls_is_told_as_tlvs(void **state)
 {
 	static const char expected[] = SIGNATURE "\x21\x11\0\x4b" "\x0a\0\0\1\x0a\0\0\2\3\xe8\7\xd0" "\1\0\2h2" "\2\0\3a.b"
@@ -279,6 +299,7 @@ main(void)
 		cmocka_unit_test(test_other_streams_have_none),
 		cmocka_unit_test(test_the_checksum_is_crc32c),
 		cmocka_unit_test(test_what_is_written_reads_back),
+		cmocka_unit_test(test_our_own_connection_is_local),
 		cmocka_unit_test(test_tls_is_told_as_tlvs),
 		cmocka_unit_test(test_the_longest_header_fits),
 	};
