@@ -113,8 +113,11 @@ int
 socket_change_keepalive(int fd, const struct keepalive *keepalive)
 {
 	const int r = socket_keep_alive(fd, keepalive);
+	int linear = 0;
+	socklen_t len = sizeof(linear);
 
-	if (keepalive->retransmit_ms == 0)
+	/* Only where they were set: the operator may have others for all sockets (net.ipv4.tcp_rto_max_ms). */
+	if (keepalive->retransmit_ms == 0 && getsockopt(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, &linear, &len) == 0 && linear != 0)
 		set_retransmits(fd, 0);
 	return r == 0 ? set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)keepalive->user_timeout_ms) : r;
 }

@@ -220,7 +220,7 @@ def lives_through(lab, stent, detect, seconds, trouble):
                 t.join()
 
 
-LENGTH = pytest.mark.parametrize("seconds", [40, pytest.param(3600, marks=[pytest.mark.long, pytest.mark.timeout(4000)])])
+LENGTH = pytest.mark.parametrize("seconds", [30, pytest.param(3600, marks=[pytest.mark.long, pytest.mark.timeout(4000)])])
 
 
 @LENGTH

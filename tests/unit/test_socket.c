@@ -101,6 +101,54 @@ test_keepalive_off_turns_it_off(void **state)
 	close(fd);
 }
 
+static int
+linear(int fd)
+{
+	int on = -1;
+	socklen_t len = sizeof(on);
+
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, &on, &len), 0);
+	return on;
+}
+
+/* What detect asks of retransmissions is on accepted sockets, too, and is undone when detect is gone; others are left as they are. */
+static void
+test_retransmissions_are_set_and_undone(void **state)
+{
+	static const struct keepalive with = { .idle_s = 2, .interval_s = 1, .probes = 7, .user_timeout_ms = 9000, .retransmit_ms = 1125 };
+	static const struct keepalive without = { .idle_s = 25, .interval_s = 10, .probes = 6, .user_timeout_ms = 85000 };
+	struct sockaddr_in at;
+	const int listener = bound(&at), client = socket(AF_INET, SOCK_STREAM, 0);
+	int rto_max = 60000, fd;
+	socklen_t len = sizeof(rto_max);
+	bool has_rto_max;
+
+	(void)state;
+	assert_int_equal(socket_keep_alive(listener, &with), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&at, sizeof(at)), 0);
+	fd = accept(listener, NULL, NULL);
+	assert_true(fd >= 0);
+	assert_int_equal(linear(fd), 1);
+	has_rto_max = setsockopt(client, IPPROTO_TCP, 44, &rto_max, len) == 0;	/* since Linux 6.15 */
+	if (has_rto_max) {
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, 44, &rto_max, &len), 0);
+		assert_in_range(rto_max, 1125, 1135);	/* ticks of the kernel */
+	}
+	assert_int_equal(socket_change_keepalive(fd, &without), 0);
+	assert_int_equal(linear(fd), 0);
+	assert_int_equal(socket_change_keepalive(client, &without), 0);
+	if (has_rto_max) {
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, 44, &rto_max, &len), 0);
+		assert_int_equal(rto_max, 120000);
+		assert_int_equal(getsockopt(client, IPPROTO_TCP, 44, &rto_max, &len), 0);
+		assert_int_equal(rto_max, 60000);
+	}
+	close(fd);
+	close(client);
+	close(listener);
+}
+
 int
 main(void)
 {
@@ -108,6 +156,7 @@ main(void)
 		cmocka_unit_test(test_a_socket_connected_to_itself_is_detected),
 		cmocka_unit_test(test_an_own_connection_is_recognised_by_both_addresses),
 		cmocka_unit_test(test_keepalive_off_turns_it_off),
+		cmocka_unit_test(test_retransmissions_are_set_and_undone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
