@@ -236,6 +236,20 @@ def test_the_other_capability_is_kept_where_the_first_is_missing(stent):
     assert capabilities(s.pid) == {(0, NET_ADMIN, NET_ADMIN, 0)}
 
 
+def test_an_ambient_capability_is_enough(stent):
+    """As a systemd unit gives it to a user that is not root."""
+    with subprocess.Popen(["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=+net_raw", "--ambient-caps=+net_raw",
+                           "--bounding-set=-all,+net_raw", harness.stent_bin(), "relay", f"127.0.0.1:{harness.free_port()}", "127.0.0.1:1",
+                           "--admin=off", "--control=off", "--source=client", "--transparent=on"], stderr=subprocess.PIPE, text=True) as s:
+        try:
+            seen = next((line for line in s.stderr if "runs with" in line or "error" in line), "nothing")
+            assert "runs with" in seen
+            assert {caps[2] for caps in capabilities(s.pid)} == {NET_RAW}
+        finally:
+            s.terminate()
+    assert s.returncode == 0
+
+
 @pytest.mark.parametrize("keys, why", [
     ("source = client", "source = client needs CAP_NET_RAW or CAP_NET_ADMIN, and this process has neither: start stent as root"),
     ("transparent = on", "cannot listen on .*: transparent = on needs CAP_NET_RAW or CAP_NET_ADMIN when the listener is opened"),
