@@ -22,7 +22,8 @@ enum cli_status {
 struct cli_values {
 	/* NULL: not given */
 	const char *config, *control, *sort, *format, *route, *kind, *duration, *client, *backend, *protocol, *idle_over, *reason;
-	bool json, now, once, web, dry_run, explain;
+	const char *max, *send, *expect, *path, *listen;
+	bool json, now, once, web, dry_run, explain, quick;
 	struct redirect_words redirect;
 };
 
@@ -83,6 +84,7 @@ int cli_run(int argc, char **argv);
 int cli_relay(int argc, char **argv);
 int cli_demo(int argc, char **argv);
 int cli_check(int argc, char **argv);
+int cli_doctor(int argc, char **argv);
 int cli_drain(int argc, char **argv);
 int cli_events(int argc, char **argv);
 int cli_flows(int argc, char **argv);

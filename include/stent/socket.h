@@ -121,6 +121,7 @@ struct socket_facts {
 	uint32_t backoff;	/* window probes sent in a row */
 	uint32_t last_ack_ms;	/* since the last acknowledgement came: probes' too */
 	uint32_t last_sent_ms;	/* since data went out last; long for a socket that sent none */
+	uint32_t segments_in;	/* received, probes and acknowledgements too; wraps */
 	uint32_t rtt_us;	/* smoothed */
 	uint32_t rttvar_us;	/* its mean deviation */
 	uint32_t min_rtt_us;	/* the minimum of the last minutes: without the delays of single acknowledgements */

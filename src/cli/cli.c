@@ -53,6 +53,22 @@ const struct command commands[] = {
 	  "the file is wrong; then every error is printed with its line.\n",
 	  OPTIONS(CONFIG("the settings file"), FLAG("--explain", explain,
 	    "print instead the routing and firewall rules that they need, as commands")), cli_check },
+	{ "doctor", "[HOST:PORT]", "measure when a path forgets quiet flows, and what keeps them",
+	  "Opens flows to a server, leaves each quiet for a time (with nothing sent, with\n"
+	  "TCP probes, with heartbeats of --protocol), and finds from when on they are\n"
+	  "forgotten and how. Prints the settings that follow. Ctrl-C ends it early with\n"
+	  "what is known. It takes three to six times the limit that it finds. Without\n"
+	  "--protocol or --send no byte is sent.\n"
+	  "\n"
+	  "  stent doctor ws.example.com:80 --protocol=websocket --path=/chat\n"
+	  "  stent doctor db1:7000 --send='\\n'\n",
+	  OPTIONS(TEXT("--max", "TIME", max, "the longest quiet time (default 20m; 2m with --quick)"),
+	    FLAG("--quick", quick, "few flows, and times from 1 s on: for short limits"),
+	    TEXT("--protocol", "NAME", protocol, "heartbeats of websocket, redis or line (default: none)"),
+	    TEXT("--path", "PATH", path, "of the WebSocket request (default /)"),
+	    TEXT("--send", "TEXT", send, "heartbeat of line, as heartbeat_send in the settings"),
+	    TEXT("--expect", "TEXT", expect, "its reply, as heartbeat_expect in the settings"),
+	    TEXT("--listen", "ADDRESS", listen, "be the other end instead: accept and keep every client"), JSON), cli_doctor },
 	{ "status", "", "a running stent on one screen, by route",
 	  "Of the whole and of each route: flows, how many are protected by heartbeats on\n"
 	  "both legs, on one, or by TCP probes alone, bytes, heartbeats, replies, missed\n"

@@ -14,12 +14,11 @@ static void
 print_commands(FILE *out)
 {
 	fputs("stent is a transparent TCP proxy that keeps idle connections alive. It relays\n"
-	    "every byte unchanged and sends heartbeats to both sides.\n\n"
-	    "Usage: stent COMMAND ...\n", out);
+	    "every byte unchanged and sends heartbeats to both sides.\n\n", out);
 	for (const struct command *c = commands; c->name != NULL; c++)
 		fprintf(out, "  %-12s %s\n", c->name, c->summary);
 	fputs("\n"
-	    "More: stent COMMAND --help, stent help keys (the settings) or profiles.\n", out);
+	    "Usage: stent COMMAND ...; see stent COMMAND --help, stent help keys or profiles\n", out);
 }
 
 /* Wraps a text between a column and the right margin. */

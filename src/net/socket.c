@@ -514,6 +514,7 @@ socket_facts(int fd, struct socket_facts *ret)
 	ret->probes = info.tcpi_probes;
 	ret->backoff = info.tcpi_backoff;
 	ret->last_ack_ms = info.tcpi_last_ack_recv;
+	ret->segments_in = info.tcpi_segs_in;
 	ret->rtt_us = info.tcpi_rtt;
 	ret->min_rtt_us = info.tcpi_min_rtt;
 	ret->rttvar_us = info.tcpi_rttvar;

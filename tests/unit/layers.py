@@ -11,8 +11,9 @@ from pathlib import Path
 # From each folder to those it may use. What stands in no list is a mistake.
 ALLOWED = {
     "main": "cli",
-    "cli": "config admin worker relay redirect demo log net",
+    "cli": "config admin worker relay redirect demo doctor log net",
     "redirect": "net",
+    "doctor": "config codec net log",
     "demo": "config worker http log net",
     "admin": "config worker relay http log net",
     "http": "net",
@@ -26,7 +27,7 @@ ALLOWED = {
     "log": "",
 }
 # Headers without a source file of their name. "": types that all may use.
-OWNER = {"side": "", "clock": "", "utf8": "", "keepalive": "net", "demo": "demo", "tls": "transport", "negotiation": "codec",
+OWNER = {"side": "", "clock": "", "utf8": "", "keepalive": "net", "demo": "demo", "doctor": "doctor", "tls": "transport", "negotiation": "codec",
     "events": "log", "redirect": "redirect"}
 
 
