@@ -626,8 +626,11 @@ poll(struct pollfd *p, nfds_t n, int timeout)
 {
 	struct file *f = n == 1 ? file_of(p->fd) : NULL;
 
-	if (f == NULL)
-		return (int)syscall(SYS_poll, p, n, timeout);
+	if (f == NULL) {	/* not SYS_poll: arm64 has none */
+		struct timespec left = { .tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L };
+
+		return (int)syscall(SYS_ppoll, p, n, timeout < 0 ? NULL : &left, NULL, 0);
+	}
 	assert(timeout == 0);
 	spend();
 	p->revents = (short)(state_of(f) & ((unsigned)p->events | POLLERR | POLLHUP));
