@@ -94,10 +94,10 @@ def seconds(time_of_day):
 def test_stop_waits_for_the_flows_of_the_drain_time(engine, container, raw_backend):
     """`docker stop`: no new flows, the open one goes on to its end, and the container is gone at once then."""
     listen = f"{harness.HOST}:{harness.free_port()}"
-    name = container(HARDENED, "relay", listen, raw_backend.text, "--admin=off", "--drain_timeout=20s")
+    name = container(HARDENED, "relay", listen, raw_backend.text, "--admin=off", "--drain_timeout=100s")
     harness.wait_for(lambda: "listening" in engine.docker("logs", name), what="stent to listen")
     with harness.connect(listen) as client, raw_backend.accept() as backend:
-        stop = subprocess.Popen(["docker", "stop", "-t", "25", name], env=engine.env, stdout=subprocess.DEVNULL)
+        stop = subprocess.Popen(["docker", "stop", "-t", "110", name], env=engine.env, stdout=subprocess.DEVNULL)
         harness.wait_for(lambda: "draining" in engine.docker("logs", name), what="stent to drain")
         assert not can_connect(listen)
         client.send_all(b"the last request")
