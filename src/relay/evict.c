@@ -377,10 +377,10 @@ evict_forget(struct flow *f)
 	struct relay *r = f->relay;
 
 	for (struct evict_search *s = r->evict; s != NULL; s = s->next) {
+		if (s->next_flow == f)		/* of any route */
+			s->next_flow = TAILQ_NEXT(f, link);
 		if (!is_of(s, f))
 			continue;
-		if (s->next_flow == f)
-			s->next_flow = TAILQ_NEXT(f, link);
 		forget_in(&s->silent, f);
 		forget_in(&s->idle, f);
 		forget_ready(s, f);

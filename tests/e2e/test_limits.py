@@ -450,3 +450,20 @@ def test_limits_and_refusals_are_shown(stent, echo):
     assert ", then the idlest go)" in screen and "  refused    denied 1, max_flows_per_client 1" in screen
     assert ("  limits     9 flows (then the idlest go), 1 flows a client,\n"
             "             20 new ones a client and minute (5 at once), deny 127.0.0.9\n") in screen
+
+
+def test_a_reload_changes_what_happens_at_the_limit(stent, echo):
+    s = stent.route(echo.text, max_flows=4, settings={"max_flows": 8})
+    clients = [works(s.connect()) for _ in range(4)]
+    age()
+    s.expect_refusal()
+    reload_with(s, "max_flows = 4", "max_flows = 4\nwhen_full = evict")
+    clients.append(works(s.connect()))
+    clients[0].expect_fin()
+    assert s.flow_end(reason="evicted")["route"] == "t"
+    reload_with(s, "max_flows = 4\nwhen_full = evict", "max_flows = off")
+    clients += [works(s.connect()) for _ in range(3)]
+    reload_with(s, "max_flows = 8", "max_flows = 3\nwhen_full = evict")
+    s.expect_refusal()			# the last four are too young to go, and more than that
+    for client in clients:
+        client.close()
