@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import signal
+import ssl
 import threading
 import time
 
@@ -274,3 +275,17 @@ def test_a_postgresql_that_restarts(stent):
         assert s.flow_end()["seconds"] > 0.1
     finally:
         server.close()
+
+
+def test_clients_with_tls_wait_too(stent, certificates):
+    """Their handshake may end before the backend is there; what they send then is relayed when it is."""
+    port = harness.free_port()
+    s = stent.route(port, connect_retry="20s", client__tls="require", client__tls_cert=certificates.good.cert,
+                    client__tls_key=certificates.good.key)
+    raw = s.connect().sock
+    raw.settimeout(10 * harness.SLOW)
+    with ssl.create_default_context(cafile=certificates.ca).wrap_socket(raw, server_hostname="localhost") as client:
+        client.sendall(b"x")
+        waiting(s, 1)
+        with harness.EchoBackend(port=port):
+            assert client.recv(1) == b"x"

@@ -349,9 +349,9 @@ fail_each(const char *to, char *protocol, char *heartbeat, bool for_good)
 {
 	char *options[] = { protocol, heartbeat, "--user_timeout=20ms",
 	    to == backend ? "--connect_timeout=4ms" : "--connect_timeout=1s",	/* its timer has fired when bytes flow */
-	    "--failover_after=1ms",
+	    "--failover_after=1ms", "--balance=least-flows", "--retry_after=1ms", "--connect_retry=6ms",
 	    "--heartbeat_send=!\\n" };
-	const size_t n_options = strcmp(protocol, "--protocol=line") == 0 ? 6 : 5;
+	const size_t n_options = strcmp(protocol, "--protocol=line") == 0 ? 9 : 8;
 
 	assert_int_equal(config_from_args(&config, "127.0.0.1:1", to, options, n_options, stderr), 0);
 	fail_each_of(for_good);
