@@ -1,7 +1,7 @@
 /*
  * admin.h - the administration of a running stent: the control socket (for
- * stent status, top, kill, drain, healthcheck) and, read-only over HTTP, the
- * status page, its data, /metrics, /healthz and /readyz. All on the main thread.
+ * stent status, top, kill, drain, healthcheck) and, over HTTP, the status page, its
+ * data, /metrics, /healthz, /readyz and /quitquitquit. All on the main thread.
  */
 #ifndef STENT_ADMIN_H
 #define STENT_ADMIN_H

@@ -22,6 +22,7 @@ struct backend_address_facts {
 	int64_t checked_ms;		/* since the last check; -1: none yet */
 	int64_t took_us;		/* how long that took */
 	char result[BACKEND_RESULT_MAX];	/* "HTTP 200", "Connection refused" */
+	int64_t failed_ms;		/* since an attempt to connect to it last failed; -1: none did */
 	int64_t retry_ms;		/* passed over for so long; 0: it is not */
 };
 

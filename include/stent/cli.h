@@ -23,7 +23,7 @@ struct cli_values {
 	/* NULL: not given */
 	const char *config, *control, *sort, *format, *route, *kind, *duration, *client, *backend, *protocol, *idle_over, *reason;
 	const char *max, *send, *expect, *path, *listen;
-	bool json, now, once, web, dry_run, explain, quick;
+	bool ready, json, now, once, web, dry_run, explain, quick;
 	struct redirect_words redirect;
 };
 

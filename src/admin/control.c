@@ -11,6 +11,7 @@
  *	resume ROUTE
  *	drain [now]			as SIGTERM does; now: without waiting for flows
  *	health				{"healthy": true}, or false and why
+ *	ready				{"ready": true}, or false and why
  *	events [route=R] [kind=K,...]	events, a line each, until the client closes
  *
  * Errors are {"error": "..."}.
@@ -34,6 +35,7 @@
 #include "admin/census.h"
 #include "admin/control_settings.h"
 #include "admin/listing.h"
+#include "admin/ready.h"
 #include "admin/serve.h"
 #include "admin/status.h"
 #include "admin/stream.h"
@@ -228,6 +230,17 @@ do_health(struct control *c, char *const words[])
 	return json_pack("{s:b}", "healthy", 1);
 }
 
+static json_t *
+do_ready(struct control *c, char *const words[])
+{
+	char why[READY_WHY_MAX];
+
+	(void)words;
+	if (ready_is(c->server, why))
+		return json_pack("{s:b}", "ready", 1);
+	return json_pack("{s:b, s:o}", "ready", 0, "why", view_text(why));
+}
+
 /* Only when take() did not: says why not. */
 static json_t *
 do_events(struct control *c, char *const words[])
@@ -267,6 +280,7 @@ static const struct command {
 	{ "resume", MAX_WORDS, do_resume },
 	{ "drain", 1, do_drain },
 	{ "health", 0, do_health },
+	{ "ready", 0, do_ready },
 	{ "log", 1, do_log },
 	{ "events", 2, do_events },
 };

@@ -1,7 +1,6 @@
 /*
  * history.c - the last hour's ends of flows by reason, and the last minutes'
- * heartbeats, replies and misses of each route and side, for the status page; and
- * whether backends have answered lately, for /readyz.
+ * heartbeats, replies and misses of each route and side, for the status page.
  *
  * Once a second the counters are read, and the difference to the last reading is
  * added to the current minute and the current step of two seconds. Both are
@@ -20,16 +19,12 @@
 #include "stent/server.h"
 #include "stent/side.h"
 
-#define RECENT_US (INT64_C(60) * US_PER_S)
-
 enum pulse { HEARTBEATS, REPLIES, MISSES, PULSES };
 
 static const char *const pulse_names[PULSES] = { "heartbeats", "replies", "misses" };
 
 struct route_history {
 	uint64_t seen[2][PULSES];	/* the counters at the last sample */
-	uint64_t seen_ok, seen_failed;
-	int64_t ok_us, failed_us;	/* when a connect last succeeded, failed; 0: never */
 	uint16_t step[HISTORY_STEPS][2][PULSES];
 };
 
@@ -89,19 +84,6 @@ sample_pulse(struct history *h, struct route_history *r, const struct relay_coun
 	}
 }
 
-static void
-sample_connects(struct route_history *r, const struct relay_counters *c, int64_t now_us)
-{
-	uint64_t failed = 0;
-
-	for (size_t i = 0; i < CONNECT_RESULTS; i++)
-		failed += i != CONNECT_OK ? c->connects[i] : 0;
-	if (difference(&r->seen_failed, failed) > 0)
-		r->failed_us = now_us;
-	if (difference(&r->seen_ok, c->connects[CONNECT_OK]) > 0)
-		r->ok_us = now_us;
-}
-
 /* Moves on to the step and the minute of now; those that begin are empty. */
 static void
 advance(struct history *h, int64_t now_us)
@@ -139,7 +121,6 @@ sample(struct history *h)
 			continue;
 		view_sum_slot(h->server, slot, &c);
 		sample_pulse(h, r, &c);
-		sample_connects(r, &c, now_us);
 		for (size_t i = 0; i < REASON_COUNT; i++)
 			ended[i] += c.flows_ended[i];
 	}
@@ -197,26 +178,6 @@ history_free(struct history *h)
 		free(h->routes[i]);
 	free(h->routes);
 	free(h);
-}
-
-/* --- readiness --- */
-
-bool
-history_backends_answer(const struct history *h)
-{
-	const int64_t since_us = clock_us() - RECENT_US;
-	size_t failing = 0;
-
-	for (size_t i = 0; i < h->n_routes; i++) {
-		const struct route_history *r = h->routes[i];
-
-		if (r == NULL || (r->ok_us < since_us && r->failed_us < since_us))
-			continue;
-		if (r->ok_us >= r->failed_us)
-			return true;
-		failing++;
-	}
-	return failing == 0;
 }
 
 /* --- as JSON --- */

@@ -19,9 +19,6 @@ int history_start(struct history **ret, struct server *s, struct event_base *bas
 void history_attach(struct history *h, void (*on_sample)(void *arg), void *arg);
 void history_free(struct history *h);	/* NULL is fine */
 
-/* False: of the routes that tried to connect in the last minute, none got an answer. */
-bool history_backends_answer(const struct history *h);
-
 /* Where a reader of it is. */
 struct history_mark {
 	uint64_t minute, step;		/* the first that it has not got whole; 0: nothing yet */

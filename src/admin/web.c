@@ -23,6 +23,7 @@
 #include "admin/listing.h"
 #include "admin/metrics.h"
 #include "admin/page.h"
+#include "admin/ready.h"
 #include "admin/serve.h"
 #include "admin/status.h"
 #include "admin/view.h"
@@ -164,12 +165,12 @@ get_health(struct web *w, struct http_exchange *x)
 static void
 get_ready(struct web *w, struct http_exchange *x)
 {
-	if (server_is_draining(w->server))
-		http_reply_text(x, 503, "draining");
-	else if (!history_backends_answer(w->history))
-		http_reply_text(x, 503, "no backend answers");
-	else
+	char why[READY_WHY_MAX];
+
+	if (ready_is(w->server, why))
 		http_reply_text(x, 200, "ok");
+	else
+		http_reply_text(x, 503, why);
 }
 
 static void

@@ -1,4 +1,4 @@
-/* web.h - the status page, its data, /metrics, /healthz and /readyz. Reading only. */
+/* web.h - the status page, its data, /metrics, /healthz, /readyz and /quitquitquit. */
 #ifndef STENT_ADMIN_WEB_H
 #define STENT_ADMIN_WEB_H
 

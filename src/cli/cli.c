@@ -143,8 +143,9 @@ const struct command commands[] = {
 	    TEXT("--name", "NAME", redirect.name, "name of the table (default stent)"), JSON), cli_redirect },
 	{ "healthcheck", "", "exit status 0 when stent runs and is not draining, else 1",
 	  "For Docker's HEALTHCHECK and for scripts. A stent at its limit (max_flows or\n"
-	  "descriptors) is healthy: a restart would end its flows.\n",
-	  OPTIONS(JSON, WHERE), cli_healthcheck },
+	  "descriptors) is healthy: a restart would end its flows. With --ready also 1\n"
+	  "while a route has no backend that is not known to be down, as /readyz.\n",
+	  OPTIONS(FLAG("--ready", ready, "is it ready for new clients"), JSON, WHERE), cli_healthcheck },
 	{ "help", "[COMMAND | keys]", "help on a command, or on every key of the settings",
 	  "On a command, the same as `stent COMMAND --help`. JSON without a topic is the\n"
 	  "whole reference: commands, options, keys and protocols.\n",

@@ -341,6 +341,7 @@ address_facts(const struct backend_address *a)
 	struct backend_address_facts f = {
 		.address = a->address, .flows = a->flows, .is = a->is,
 		.checked_ms = a->checked_us != 0 ? (clock_us() - a->checked_us) / US_PER_MS : -1, .took_us = a->took_us,
+		.failed_ms = a->failed_us != 0 ? (clock_us() - a->failed_us) / US_PER_MS : -1,
 	};
 
 	memcpy(f.result, a->result, sizeof(f.result));

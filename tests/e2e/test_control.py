@@ -150,6 +150,7 @@ def test_every_answer_has_its_json_and_schema(two):
     assert route["name"] == "one" and route["paused"]["seconds_left"] > 0
     assert answer(s, "resume", "resume", "one")["resumed"] == "one"
     assert answer(s, "health", "healthcheck") == {"healthy": True}
+    assert answer(s, "ready", "healthcheck", "--ready") == {"ready": True}
     s.ini_path.write_text(s.ini_path.read_text() + "\nno_such_key = 1\n")
     done = run_stent("reload", "--json", "--control", s.control)
     assert done.returncode == 2

@@ -7,8 +7,9 @@ import socket
 import time
 
 import harness
+import jsonschema
 import pytest
-from harness import HOST, SLOW, connect, free_port, run_stent, wait_for
+from harness import HOST, ROOT, SLOW, EchoBackend, connect, free_port, run_stent, wait_for
 
 TOKEN = "0123456789abcdef-secret"
 
@@ -99,25 +100,60 @@ def test_a_long_listing_comes_in_pieces_and_whole(stent, echo):
         client.close()
 
 
-def test_a_ready_one_has_a_backend_that_answers_or_none_yet(stent, echo):
-    w = Web()
-    s = stent.route(echo.text, settings=w.settings)
-    assert w.ask("/readyz")[::2] == (200, "ok\n")
+def agree(web, s, status, why):
+    """/readyz and `stent healthcheck --ready` say the same."""
+    assert web.ask("/readyz")[::2] == (status, (why or "ok") + "\n")
+    done = run_stent("healthcheck", "--ready", "--control", s.control)
+    assert (done.returncode, done.stdout, done.stderr) == ((0, "ready\n", "") if why is None else
+                                                           (1, "", f"stent healthcheck: not ready: {why}\n"))
+    assert s.ask("ready") == ({"ready": True} if why is None else {"ready": False, "why": why})
+    jsonschema.validate(s.ask("ready"), json.loads((ROOT / "docs/schemas/ready.json").read_text()))
+
+
+def test_each_route_needs_a_backend_that_is_not_known_to_be_down(stent, echo):
+    """Never used: ready. A backend refuses: not ready, but healthy. It is back: ready, by itself after a time or by a flow."""
+    w, later = Web(), free_port()
+    s = stent(f"[route one]\nlisten = 127.0.0.1:{free_port()}\nbackend = {echo.text}\n"
+              f"[route two]\nlisten = 127.0.0.1:{free_port()}\nbackend = {HOST}:{later}\nretry_after = 1s\n", **w.settings)
+    agree(w, s, 200, None)
     with s.connect() as client:
         client.send_all(b"x")
         client.recv_exact(1)
-        time.sleep(1.1)			# the counters are read once a second
-        assert w.ask("/readyz")[0] == 200
-
-
-def test_no_backend_that_answers_is_not_ready_but_healthy(stent):
-    w = Web()
-    s = stent.route(f"{HOST}:{free_port()}", settings=w.settings)
-    assert w.ask("/readyz")[0] == 200
-    s.expect_refusal()
-    status, _, why = wait_for(lambda: (got := w.ask("/readyz"))[0] == 503 and got, what="it to be not ready")
-    assert why == "no backend answers\n"
+    agree(w, s, 200, None)
+    port = int(s.listen[1].rsplit(":", 1)[1])
+    with pytest.raises((ConnectionError, AssertionError)):
+        connect(port).recv_exact(1)
+    agree(w, s, 503, "route two: no backend answers: backend-refused")
     assert is_healthy(w)
+    assert run_stent("healthcheck", "--control", s.control).returncode == 0
+    with EchoBackend(port=later), connect(port) as client:
+        client.send_all(b"x")
+        client.recv_exact(1)
+        agree(w, s, 200, None)
+
+
+def test_one_of_several_backends_is_enough(stent, echo):
+    w = Web()
+    s = stent.route(f"{HOST}:{free_port()}, {echo.text}", settings=w.settings)
+    with s.connect() as client:
+        client.send_all(b"x")
+        client.recv_exact(1)
+        assert s.ask("status")["routes"][0]["backends_down"]
+        agree(w, s, 200, None)
+
+
+def test_a_paused_route_is_ready_and_a_drain_is_not(stent, echo):
+    w = Web()
+    s = stent.route(echo.text, settings={**w.settings, "drain_timeout": "20s"})
+    client = s.connect()
+    client.send_all(b"x")
+    client.recv_exact(1)
+    s.ask("pause t")
+    agree(w, s, 200, None)
+    s.ask("drain")
+    agree(w, s, 503, "draining")
+    client.close()
+    assert s.wait(5) == 0
 
 
 # --- who is let in ---

@@ -521,7 +521,7 @@ CASES = {
     "handshake_timeout": for_new_flows("handshake_timeout", "3s"),
     "log": log, "log_format": log_format, "log_level": log_level, "admin_hosts": admin_hosts,
     "max_flows": max_flows, "drain_timeout": drain_timeout, "drain": drain, "max_age": max_age,
-    "quit_when_idle": for_process("quit_when_idle", "1h"), "admin_quit": for_process("admin_quit", "on"),
+    "quit_when_idle": for_process("quit_when_idle", "90s"), "admin_quit": for_process("admin_quit", "on"),
     "listen": listen, "unix_mode": unix_mode, "backend": backend_key, "protocol": protocol,
     "connect_timeout": for_new_flows("connect_timeout", "9s"), "failover_after": for_new_flows("failover_after", "off"),
     "balance": for_new_flows("balance", "least-flows"), "retry_after": for_new_flows("retry_after", "9s"),
