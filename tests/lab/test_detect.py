@@ -1,7 +1,8 @@
 """
 `detect`: the one number within which a death is known. Forty flows at once, idle for different times when it happens, half of
 them with heartbeats, some with bytes sent at different times after it: each is found in time, on the right leg, for the right
-reason. And what is no death is taken for none: a path that loses every fifth packet each way, outages of a third of the time.
+reason. And what is no death is taken for none: a path that loses every fifth packet, from the one side and to the other; outages of a
+third of the time.
 """
 
 import random
@@ -181,10 +182,10 @@ def test_a_rebooted_peer_is_found_as_soon_as_it_is_back(lab, stent, side, detect
         judge(ends(s, began, detect), detect, side, ["reset"], earliest=detect / 4)
 
 
-def lossy(lab, firewall, percent):
-    """Each packet is lost with that chance, in both directions."""
+def lossy(lab, firewall, percent, where):
+    """Each packet of one direction is lost with that chance: iifname or oifname, and an interface."""
     lab.nft(firewall, "add table ip broken; add chain ip broken c { type filter hook forward priority -10; }; "
-            f"add rule ip broken c meta l4proto tcp numgen random mod 100 < {percent} drop")
+            f"add rule ip broken c {where} meta l4proto tcp numgen random mod 100 < {percent} drop")
 
 
 def answer(peers, stop):
@@ -226,8 +227,8 @@ LENGTH = pytest.mark.parametrize("seconds", [30, pytest.param(3600, marks=[pytes
 @LENGTH
 def test_a_path_that_loses_a_fifth_is_no_death(lab, stent, seconds):
     def trouble(seconds):
-        for firewall in FIREWALL.values():
-            lossy(lab, firewall, 20)
+        lossy(lab, FIREWALL["client"], 20, "iifname to-client")
+        lossy(lab, FIREWALL["backend"], 20, "oifname to-backend")
         time.sleep(seconds)
         for firewall in FIREWALL.values():
             lab.heal(firewall)
