@@ -11,11 +11,13 @@
 
 #include "doctor/measurement.h"
 
-#define SERVER_RULE "That is a rule of the server, or of a proxy in front of it, not of the path: the path itself remembers at\n" \
-	"least as long. For the path's own limit, measure against a port whose server keeps idle clients, such as one\n" \
-	"of `stent doctor --listen` on that host."
 #define DEFAULT_IDLE_S 25	/* of keepalive; the test of the ini lines holds it to the table of keys */
 #define DEFAULT_INTERVAL_S 10
+
+static const char server_rule[] =
+    "That is a rule of the server, or of a proxy in front of it, not of the path: the path itself remembers at\n"
+    "least as long. For the path's own limit, measure against a port whose server keeps idle clients, such as one\n"
+    "of `stent doctor --listen` on that host.";
 
 const char *const method_names[METHODS] = { "quiet", "probes", "heartbeats" };
 const char *const outcome_names[OUTCOMES] = {
@@ -158,7 +160,7 @@ tell_how(const struct limit *l, FILE *out)
 		[OUTCOME_SILENT] = "It forgets silently: packets on a forgotten flow are not answered.",
 		[OUTCOME_REJECTED] = "A packet on a forgotten flow is answered by a reset.",
 		[OUTCOME_RESET] = "A reset comes by itself at that time.",
-		[OUTCOME_FIN] = SERVER_RULE,
+		[OUTCOME_FIN] = server_rule,
 	};
 	const enum outcome how = limit_how(l);
 
