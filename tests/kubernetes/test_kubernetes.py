@@ -190,7 +190,7 @@ def test_probes_are_stents(variant):
     stent = stent_of(pod_of(built(variant)))
     assert stent["startupProbe"]["exec"]["command"] == ["/stent", "healthcheck"]
     if variant != "job":
-        assert stent["readinessProbe"]["exec"]["command"] == ["/stent", "healthcheck"]
+        assert stent["readinessProbe"]["exec"]["command"] == ["/stent", "healthcheck", "--ready"]
 
 
 def test_native_sidecars_are_init_containers_that_go_on():
