@@ -40,7 +40,8 @@ static bool is_active[FAULTS_MAX];
 static void
 write_route(FILE *out, size_t i)
 {
-	fprintf(out, "[route %s]\nlisten = 0.0.0.0:%zu\nprotocol = %s\nbackend = ", speeches[i]->name, FIRST_PORT + i, speeches[i]->name);
+	fprintf(out, "[route %s]\nlisten = 0.0.0.0:%zu\nprotocol = %s\nbackend = ", speeches[i]->name, FIRST_PORT + i,
+	    speeches[i]->protocol != NULL ? speeches[i]->protocol : speeches[i]->name);
 	if (plan->names)
 		fprintf(out, "server:%zu\n", SERVER_PORT + i);
 	for (size_t s = 0; s < plan->n_servers && !plan->names; s++)
@@ -204,17 +205,6 @@ take_line(const char *text)
 /* --- faults --- */
 
 static void
-harm_all(size_t host, enum harm harm)
-{
-	struct talk *t;
-
-	TAILQ_FOREACH(t, &talks, link)
-		for (int s = CLIENT; s <= BACKEND; s++)
-			if (t->party[s].host == &hosts[host])
-				party_harmed(&t->party[s], harm);
-}
-
-static void
 for_all_parties(size_t host, void (*fn)(struct party *, bool), bool on)
 {
 	struct talk *t;
@@ -275,7 +265,7 @@ begin_fault(void *arg)
 	is_active[f - faults] = true;
 	refresh(f->host);
 	if (harm_of(f) != UNHARMED)
-		harm_all(f->host, harm_of(f));
+		talks_harmed(&hosts[f->host], harm_of(f));
 	switch (f->kind) {
 	case FAULT_GONE:
 	case FAULT_REBOOT:
@@ -283,7 +273,7 @@ begin_fault(void *arg)
 		break;
 	case FAULT_FORGET:
 		if (path->box.exists)
-			harm_all(f->host, HARM_FORGOTTEN);
+			talks_harmed(&hosts[f->host], HARM_FORGOTTEN);
 		middlebox_forget_all(path);
 		return;
 	case FAULT_STOP:

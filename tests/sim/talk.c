@@ -25,9 +25,13 @@ size_t talks_begun, talks_heard_messages;
 struct arrival {
 	TAILQ_ENTRY(arrival) link;
 	struct server *server;
-	struct tcp *tcp;
+	struct host *host;
+	struct tcp *tcp;		/* NULL: it is gone, and a client may still hear its greeting */
+	enum harm harm;
 	struct happening look;
 	struct queue bytes;
+	uint8_t greeting[GREETING_MAX];
+	size_t greeting_len;
 };
 
 struct server {
@@ -38,8 +42,11 @@ struct server {
 	struct happening look;
 };
 
+static unsigned greetings;
 static TAILQ_HEAD(, arrival) arrivals = TAILQ_HEAD_INITIALIZER(arrivals);
 static TAILQ_HEAD(, server) servers = TAILQ_HEAD_INITIALIZER(servers);
+
+static int take_greeting(struct party *p);
 
 static const char *
 name_of(const struct party *p)
@@ -78,12 +85,11 @@ flush(struct party *p)
 	}
 }
 
-void
-party_say(struct party *p, const void *message, size_t len)
+static void
+note_said(struct party *p, const void *message, size_t len)
 {
 	struct said *s = &p->said;
 
-	assert(len > 0 && !p->says_fin);
 	queue_put(&s->bytes, message, len);
 	if (s->from + s->n == s->room) {
 		if (s->from > s->room / 2) {
@@ -96,6 +102,13 @@ party_say(struct party *p, const void *message, size_t len)
 		}
 	}
 	s->lengths[s->from + s->n++] = len;
+}
+
+void
+party_say(struct party *p, const void *message, size_t len)
+{
+	assert(len > 0 && !p->says_fin);
+	note_said(p, message, len);
 	queue_put(&p->unsent, message, len);
 	flush(p);
 }
@@ -239,6 +252,12 @@ take_boundary(struct party *p)
 	size_t whole = 0, n;
 	long used = -1;
 
+	if (sp->greet != NULL && p->side == CLIENT && p->talk->party[BACKEND].host == NULL) {
+		const int taken = take_greeting(p);
+
+		if (taken >= 0)
+			return taken > 0;
+	}
 	message = next_message(&party_other(p)->said, &whole);
 	n = whole < p->unheard.len ? whole : p->unheard.len;
 	if (message != NULL && memcmp(message, bytes, n) == 0) {
@@ -461,6 +480,59 @@ free_arrival(struct arrival *a)
 	free(a);
 }
 
+static void
+close_arrival(struct arrival *a)
+{
+	a->tcp->user = (struct tcp_user){ 0 };
+	tcp_close(a->tcp);
+	a->tcp = NULL;
+	happen_not(&a->look);
+	if (a->greeting_len == 0)
+		free_arrival(a);
+}
+
+/* The server's connection has become that of a conversation. */
+static void
+settle_arrival(struct arrival *a, struct talk *t)
+{
+	struct party *p = &t->party[BACKEND];
+
+	p->host = a->host;
+	if (a->tcp != NULL)
+		connect_party(p, a->tcp);
+	if (a->harm != UNHARMED)
+		party_harmed(p, a->harm);
+	if (a->tcp == NULL)
+		return;
+	t->speech->begin(p);
+	on_change(p, POLLIN);
+}
+
+/* What a client hears first: 1: the greeting of a server, whose connection is settled thereby; 0: a part of one; -1: neither. */
+static int
+take_greeting(struct party *p)
+{
+	struct said *s = &p->talk->party[BACKEND].said;
+	struct arrival *a;
+	size_t n;
+
+	TAILQ_FOREACH(a, &arrivals, link) {
+		n = p->unheard.len < a->greeting_len ? p->unheard.len : a->greeting_len;
+		if (a->server->speech != p->talk->speech || memcmp(queue_front(&p->unheard), a->greeting, n) != 0)
+			continue;
+		if (n < a->greeting_len)
+			return 0;
+		settle_arrival(a, p->talk);
+		note_said(&p->talk->party[BACKEND], a->greeting, n);
+		free_arrival(a);
+		queue_drop(&p->unheard, n);
+		s->heard = n;
+		heard_message(p);
+		return 1;
+	}
+	return -1;
+}
+
 /* Its first message tells which conversation it is. */
 static void
 look_at_arrival(void *arg)
@@ -476,14 +548,16 @@ look_at_arrival(void *arg)
 	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
-		tcp->user = (struct tcp_user){ 0 };
-		tcp_close(tcp);
-		free_arrival(a);
+		close_arrival(a);
 		return;
 	}
 	queue_put(&a->bytes, buf, (size_t)n);
-	number = a->server->speech->number(queue_front(&a->bytes), a->bytes.len);
-	if (number == -2)
+	number = a->server->speech->number != NULL ? a->server->speech->number(queue_front(&a->bytes), a->bytes.len) : -1;
+	if (number == NUMBER_REFUSED)
+		(void)tcp_send(tcp, (const uint8_t *)"N", 1, false);
+	if (number == NUMBER_NO_TALK)
+		close_arrival(a);
+	if (number == -2 || number == NUMBER_REFUSED || number == NUMBER_NO_TALK)
 		return;
 	t = number >= 0 ? find_talk(a->server->speech, number) : NULL;
 	if (t == NULL || t->party[BACKEND].tcp != NULL) {
@@ -491,13 +565,9 @@ look_at_arrival(void *arg)
 		return;
 	}
 	p = &t->party[BACKEND];
-	connect_party(p, tcp);
-	if (t->speech->begin != NULL)
-		t->speech->begin(p);
+	settle_arrival(a, t);
 	hear_bytes(p, queue_front(&a->bytes), a->bytes.len);
 	free_arrival(a);
-	if (p->tcp != NULL)
-		on_change(p, POLLIN);
 }
 
 static void
@@ -519,9 +589,13 @@ accept_all(void *arg)
 		struct arrival *a = calloc(1, sizeof(*a));
 
 		assert(a != NULL);
-		*a = (struct arrival){ .server = s, .tcp = t, .look = { .fn = look_at_arrival, .arg = a } };
+		*a = (struct arrival){ .server = s, .host = t->host, .tcp = t, .harm = (enum harm)t->host->harm, .look = { .fn = look_at_arrival, .arg = a } };
 		t->user = (struct tcp_user){ on_arrival_change, a };
 		TAILQ_INSERT_TAIL(&arrivals, a, link);
+		if (s->speech->greet != NULL) {
+			a->greeting_len = s->speech->greet(a->greeting, ++greetings);
+			(void)tcp_send(t, a->greeting, a->greeting_len, false);
+		}
 		on_arrival_change(a, 0);
 	}
 }
@@ -582,6 +656,21 @@ party_harmed(struct party *p, enum harm harm)
 	p->harmed_us = world_us;
 }
 
+void
+talks_harmed(struct host *h, enum harm harm)
+{
+	struct arrival *a;
+	struct talk *t;
+
+	TAILQ_FOREACH(t, &talks, link)
+		for (int s = CLIENT; s <= BACKEND; s++)
+			if (t->party[s].host == h)
+				party_harmed(&t->party[s], harm);
+	TAILQ_FOREACH(a, &arrivals, link)
+		if (a->host == h && a->harm == UNHARMED)
+			a->harm = harm;
+}
+
 /* Their kernel starts anew: connections are gone, listeners are opened again. */
 void
 talks_forget(struct host *h)
@@ -596,7 +685,12 @@ talks_forget(struct host *h)
 				close_party(&t->party[side]);
 	for (a = TAILQ_FIRST(&arrivals); a != NULL; a = next) {
 		next = TAILQ_NEXT(a, link);
-		if (a->tcp->host == h)
+		if (a->tcp == NULL || a->host != h)
+			continue;
+		a->tcp = NULL;
+		a->harm = HARM_REBOOTED;
+		happen_not(&a->look);
+		if (a->greeting_len == 0)
 			free_arrival(a);
 	}
 	TAILQ_FOREACH(s, &servers, link) {
@@ -671,6 +765,7 @@ talks_end(void)
 		TAILQ_REMOVE(&talks, t, link);
 		free(t);
 	}
+	greetings = 0;
 	while (!TAILQ_EMPTY(&arrivals))
 		free_arrival(TAILQ_FIRST(&arrivals));
 	while ((s = TAILQ_FIRST(&servers)) != NULL) {

@@ -15,12 +15,17 @@
 #include "tcp.h"
 #include "world.h"
 
+#define NUMBER_NO_TALK (-3)
+#define NUMBER_REFUSED (-4)
+#define GREETING_MAX 128
+
 struct talk;
 struct party;
 
 /* A protocol as clients and servers speak it. All are called with the party that acts. */
 struct speech {
-	const char *name;		/* of the protocol in the settings */
+	const char *name;		/* of its route */
+	const char *protocol;		/* in the settings; NULL: as the name */
 	const char *keys;		/* further lines of its route, or NULL */
 	size_t state_size;		/* of what a party keeps: party->state, zeroed */
 	/* The connection stands; the client's first message must begin the conversation, and hold its number. */
@@ -34,8 +39,17 @@ struct speech {
 	 * begin with, after saying its reply by party_reply(); 0: more bytes are needed; -1: it is none, or not legal now.
 	 */
 	long (*heartbeat)(struct party *p, const uint8_t *bytes, size_t len);
-	/* The number in the first bytes that a server gets; -1: it is none, -2: more bytes are needed. */
+	/*
+	 * The number in the first bytes that a server gets; -1: it is none, -2: more bytes are needed, NUMBER_NO_TALK: the
+	 * server closes, and that is right; NUMBER_REFUSED: it replies with an N, as PostgreSQL does to a question for
+	 * TLS, and the number follows.
+	 */
 	long (*number)(const uint8_t *bytes, size_t len);
+	/*
+	 * For a protocol in which the server speaks first, instead of number(): writes its first message, of at most
+	 * GREETING_MAX bytes. Those of two serials differ. What the client hears tells whose the server's connection is.
+	 */
+	size_t (*greet)(uint8_t *bytes, unsigned serial);
 	/* Bytes that the program may say in its own name before it ends a flow, to this party: a goodbye. As heartbeat(). */
 	long (*goodbye)(struct party *p, const uint8_t *bytes, size_t len);
 };
@@ -120,6 +134,7 @@ size_t party_unsaid(const struct party *p);	/* bytes that wait for its kernel */
 void party_pause(struct party *p, bool on);
 void party_stop(struct party *p, bool on);	/* SIGSTOP */
 void party_harmed(struct party *p, enum harm harm);
+void talks_harmed(struct host *h, enum harm harm);	/* all that have an end there */
 void talks_forget(struct host *h);		/* it reboots */
 
 #endif
