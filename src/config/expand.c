@@ -7,9 +7,12 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "config/expand.h"
 
@@ -30,15 +33,15 @@ is_name(const char *name, size_t len)
 	return len > 0 && !isdigit((unsigned char)name[0]);
 }
 
-/* text is after "${". Returns what follows the }, or NULL: the spot has the error. */
+/* text is after "${". Returns what follows the }, or NULL: the spot has the error, which shows no part of a secret. */
 static const char *
-read_reference(struct reference *r, const char *text, const struct spot *spot)
+read_reference(struct reference *r, const char *text, bool is_secret, const struct spot *spot)
 {
 	const char *end = strchr(text, '}');
 	size_t len;
 
 	if (end == NULL) {
-		(void)spot_error(spot, "\"${%.60s\" has no closing }; write ${NAME}, or $${ for the characters ${", text);
+		(void)spot_error(spot, "\"${%.60s\" has no closing }; write ${NAME}, or $${ for the characters ${", is_secret ? "..." : text);
 		return NULL;
 	}
 	len = strcspn(text, ":}");
@@ -49,7 +52,7 @@ read_reference(struct reference *r, const char *text, const struct spot *spot)
 	}
 	if (!is_name(text, len) || (text[len] != '}' && r->fallback == NULL)) {
 		(void)spot_error(spot, "\"${%.*s}\" is not a variable of the environment; write ${NAME} or ${NAME:-DEFAULT}, or $${ for the "
-		    "characters ${", (int)(end - text), text);
+		    "characters ${", is_secret ? 3 : (int)(end - text), is_secret ? "..." : text);
 		return NULL;
 	}
 	if (r->fallback != NULL && memmem(r->fallback, r->fallback_len, "${", 2) != NULL) {
@@ -85,7 +88,7 @@ write_reference(const struct reference *r, FILE *out, const struct spot *spot)
 }
 
 static int
-write_expanded(const char *text, FILE *out, const struct spot *spot)
+write_expanded(const char *text, bool is_secret, FILE *out, const struct spot *spot)
 {
 	struct reference ref;
 	const char *p;
@@ -98,7 +101,7 @@ write_expanded(const char *text, FILE *out, const struct spot *spot)
 			continue;
 		}
 		fprintf(out, "%.*s", (int)(p - text), text);
-		text = read_reference(&ref, p + 2, spot);
+		text = read_reference(&ref, p + 2, is_secret, spot);
 		if (text == NULL)
 			return -EINVAL;
 		r = write_reference(&ref, out, spot);
@@ -108,23 +111,44 @@ write_expanded(const char *text, FILE *out, const struct spot *spot)
 	return r;
 }
 
+static int
+cannot_read(const char *path, int err, const struct spot *spot)
+{
+	return spot_error(spot, "the file \"%s\" cannot be read: %s; write @ and the path of a file that holds the secret", path, strerror(err));
+}
+
+/* Returns the number of bytes, at most size, or -EINVAL: the spot has the error. Opening or reading a pipe might never end. */
+static ssize_t
+read_file(const char *path, char *text, size_t size, const struct spot *spot)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	ssize_t n, got = 0;
+	int err;
+
+	if (fd < 0)
+		return cannot_read(path, errno, spot);
+	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode)) {
+		close(fd);
+		return spot_error(spot, "\"%s\" is not a regular file; write @ and the path of a file that holds the secret", path);
+	}
+	while ((n = read(fd, text + got, size - (size_t)got)) > 0)
+		got += n;
+	err = errno;
+	close(fd);
+	return n < 0 ? cannot_read(path, err, spot) : got;
+}
+
 /* The first line of a file; it may have no other. */
 static int
 read_secret(char **ret, const char *path, const struct spot *spot)
 {
 	char text[SECRET_BYTES + 1];
-	FILE *f = fopen(path, "re");
-	size_t n;
-	int err;
+	const ssize_t got = read_file(path, text, sizeof(text), spot);
+	size_t n = got > 0 ? (size_t)got : 0;
 
-	if (f == NULL)
-		return spot_error(spot, "the file \"%s\" cannot be read: %s; write @ and the path of a file that holds the secret", path, strerror(errno));
-	errno = 0;
-	n = fread(text, 1, sizeof(text), f);
-	err = ferror(f) ? errno : 0;
-	fclose(f);
-	if (err != 0)
-		return spot_error(spot, "the file \"%s\" cannot be read: %s; write @ and the path of a file that holds the secret", path, strerror(err));
+	if (got < 0)
+		return (int)got;
 	if (n > SECRET_BYTES)
 		return spot_error(spot, "the file \"%s\" has more than %d bytes; it must hold the secret alone", path, SECRET_BYTES);
 	n -= n > 0 && text[n - 1] == '\n';
@@ -147,7 +171,7 @@ expand_value(char **ret, const struct key *k, const char *text, const struct spo
 
 	if (out == NULL)
 		return -ENOMEM;
-	r = write_expanded(text, out, spot);
+	r = write_expanded(text, k->type->is_secret, out, spot);
 	if (fclose(out) != 0 && r == 0)
 		r = -ENOMEM;
 	if (r == 0 && k->type->is_secret && expanded[0] == '@')

@@ -20,6 +20,7 @@
 
 #include "config/make.h"
 
+#define QUOTED_MAX 60		/* bytes of a line in an error */
 #define LINE_MAX_WANTED 4096	/* bytes; a heartbeat of 256 bytes in \xHH, a long list of backends */
 
 struct source {
@@ -78,6 +79,25 @@ is_one_word(const char *text, const char *end)
 	return end > text && (size_t)(end - text) <= strcspn(text, " \t");
 }
 
+/*
+ * How much of a line an error may quote: errors are logged, so of a secret only its key. A key that is mistyped counts as
+ * the one it is near to.
+ */
+static int
+quotable(const char *text)
+{
+	const int len = (int)strcspn(text, " \t=:");
+	char name[QUOTED_MAX + 1], meant[MEANT_MAX];
+	const struct key *k;
+	int side;
+
+	snprintf(name, sizeof(name), "%.*s", len, text);
+	k = key_read(name, SCOPE_PROCESS, &side);
+	if (k == NULL && key_meant(name, true, false, meant) != NULL)
+		k = key_read(meant, SCOPE_PROCESS, &side);
+	return k != NULL && k->type->is_secret ? len : QUOTED_MAX;
+}
+
 static bool
 is_comment(const char *text)
 {
@@ -103,7 +123,7 @@ take_section(struct source *s, const char *text)
 		rest = end + 1 + strspn(end + 1, " \t");
 	}
 	if (*rest != '\0' && !is_comment(rest))
-		errors_add(errors, s->line, "\"%.60s\" follows the section on the same line; write it on a line of its own", rest);
+		errors_add(errors, s->line, "\"%.*s\" follows the section on the same line; write it on a line of its own", quotable(rest), rest);
 	copy = strndup(text + 1, (size_t)(end - text) - 1);
 	if (copy == NULL) {
 		s->failed = -ENOMEM;
@@ -130,9 +150,9 @@ take_pair(struct source *s, const char *text)
 	if (*mark == '=')
 		errors_add(errors, s->line, "no key before the =; write KEY = VALUE");
 	else if (*mark == ':' && is_one_word(text, mark))
-		errors_add(errors, s->line, "\"%.60s\" has : instead of =; write KEY = VALUE", text);
+		errors_add(errors, s->line, "\"%.*s\" has : instead of =; write KEY = VALUE", quotable(text), text);
 	else
-		errors_add(errors, s->line, "\"%.60s\" has no =; write KEY = VALUE", text);
+		errors_add(errors, s->line, "\"%.*s\" has no =; write KEY = VALUE", quotable(text), text);
 	return false;
 }
 

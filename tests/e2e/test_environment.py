@@ -115,6 +115,24 @@ def test_what_is_wrong_with_the_file_of_a_secret_is_told(content, told, tmp_path
         f'2: admin_token: the file "{secret}" {told}']
 
 
+def test_a_secret_that_is_no_file_does_not_hold_up_stent(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in tmp_path / "fifo", tmp_path, "/dev/zero":
+        assert errors(f"[stent]\nadmin_token = @{path}\n" + ROUTE.format(1, "a:1"), tmp_path / "a.ini") == [
+            f'2: admin_token: "{path}" is not a regular file; write @ and the path of a file that holds the secret']
+
+
+@pytest.mark.parametrize("lines", [
+    "admin_token = " + SECRET + " #x", "admin_token = x", "admin_token: " + SECRET, "admin_token " + SECRET, "admin_tokn " + SECRET,
+    "adm_token: " + SECRET, "admin_token = ${" + SECRET, "admin_token = ${" + SECRET + ";}", "admin_token = ${A:-" + SECRET,
+    "admin_token = ${TOKEN}!", "admin_token = ${A:-" + SECRET + "${B}}",
+    "[defaults] admin_token = " + SECRET, "[route x] admin_token: " + SECRET,
+])
+def test_no_error_shows_a_secret(lines, tmp_path):
+    told = errors(f"[stent]\n{lines}\n" + ROUTE.format(1, "a:1"), tmp_path / "a.ini", TOKEN=SECRET)
+    assert told[0].startswith("2: ") and SECRET[:8] not in "".join(told)
+
+
 def metrics(port, token):
     with harness.connect(port) as web:
         web.send_all(f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n".encode())
