@@ -1,4 +1,4 @@
-/* end_log.c - the log line of a flow that has ended. */
+/* end_log.c - the log line and the event of a flow that has opened, and of one that has ended. */
 #include <stdio.h>
 
 #include "relay/ending.h"
@@ -105,4 +105,26 @@ end_log(const struct flow *f)
 		fields[n++] = LOG_TEXT("cause", admission_text(f->admission));
 	log_event(level, "flow end", fields, n);
 	events_say(EVENT_FLOW_END, fields, n);
+}
+
+void
+begin_log(const struct flow *f)
+{
+	char client[ADDRESS_TEXT_MAX], peer[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
+	struct log_field fields[6];
+	struct flow_info i;
+	size_t n = 0;
+
+	if (!log_wants(LEVEL_DEBUG) && !events_want(EVENT_FLOW_BEGIN))
+		return;
+	flow_describe(f, &i);
+	fields[n++] = LOG_INT("id", i.id);
+	fields[n++] = LOG_TEXT("route", i.route->name);
+	fields[n++] = LOG_TEXT("protocol", i.protocol);
+	fields[n++] = LOG_TEXT("client", address_text(&i.client, client));
+	if (i.client_peer.family != 0)
+		fields[n++] = LOG_TEXT("client_peer", address_text(&i.client_peer, peer));
+	fields[n++] = LOG_TEXT("backend", address_text(&i.backend, backend));
+	log_event(LEVEL_DEBUG, "flow start", fields, n);
+	events_say(EVENT_FLOW_BEGIN, fields, n);
 }

@@ -46,6 +46,7 @@ const struct endpoint *flow_backend(const struct flow *f);	/* NULL: the settings
 
 /* listing.c, end_log.c */
 void flow_describe(const struct flow *f, struct flow_info *info);
+void begin_log(const struct flow *f);
 void end_log(const struct flow *f);
 enum log_level end_log_level(enum close_reason r);
 const char *flow_cause(const struct flow *f);	/* why TLS failed on it, or it was denied, in words; "": the reason says all */

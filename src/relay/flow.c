@@ -387,7 +387,6 @@ leg_lost(struct flow *f, enum side dead, enum close_reason reason)
 static void
 opened(struct flow *f, struct preface *p)
 {
-	char client[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
 	const int64_t now = clock_us();
 	int r;
 
@@ -397,21 +396,7 @@ opened(struct flow *f, struct preface *p)
 	f->state = FLOW_OPEN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		leg_of(f, s)->rx_us = leg_of(f, s)->tx_us = now;
-	if (log_wants(LEVEL_DEBUG))
-		log_event(LEVEL_DEBUG, "flow start", (struct log_field[]){
-		    LOG_INT("id", f->id),
-		    LOG_TEXT("route", f->route->name),
-		    LOG_TEXT("client", address_text(&f->client, client)),
-		    LOG_TEXT("backend", address_text(&f->backend, backend)),
-		}, 4);
-	if (events_want(EVENT_FLOW_BEGIN))
-		events_say(EVENT_FLOW_BEGIN, (struct log_field[]){
-		    LOG_INT("id", f->id),
-		    LOG_TEXT("route", f->route->name),
-		    LOG_TEXT("protocol", session_protocol(f)),
-		    LOG_TEXT("client", address_text(&f->client, client)),
-		    LOG_TEXT("backend", address_text(&f->backend, backend)),
-		}, 5);
+	begin_log(f);
 	if (p != NULL)		/* it has used up their edges */
 		leg_of(f, CLIENT)->readable = leg_of(f, BACKEND)->readable = true;
 	r = f->route->codec != NULL ? session_open(f, p, now) : 0;

@@ -97,6 +97,17 @@ def test_the_begin_and_the_end_of_a_flow(stent, echo, read):
     assert end == logged and end["reason"] == "client-fin" and end["client_bytes"] == 5
 
 
+def test_behind_a_balancer_both_addresses_are_told(stent, echo, read):
+    s = stent.route(echo.text, accept_proxy="require", proxy_from="127.0.0.0/8", settings={"log_level": "debug"})
+    reader = read(s)
+    with s.connect() as client:
+        client.send_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + b"hello")
+        assert client.recv_exact(5) == b"hello"
+        both = ("192.0.2.1:1", f"{HOST}:{client.port}")
+    for told in reader.next(), reader.next(), s.flow_start(), s.flow_end():
+        assert (told["client"], told["client_peer"]) == both
+
+
 def test_a_reader_gets_what_it_asked_for(stent, read):
     with harness.EchoBackend() as one, harness.EchoBackend() as other:
         ports = free_port(), free_port()

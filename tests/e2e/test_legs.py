@@ -451,6 +451,22 @@ def test_a_flow_that_a_name_leads_home_is_denied(stent, tmp_path):
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("sent", ["v1", "v2"])
+def test_a_flow_that_a_name_leads_home_is_denied_with_headers_too(stent, tmp_path, sent):
+    """The header names the first client, but what counts is whose connection it is."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 home\n")
+    port = harness.free_port()
+    s = stent(f"[route t]\nlisten = :{port}\nbackend = home:{port}\naccept_proxy = accept\nproxy_from = 127.0.0.0/8\nsend_proxy = {sent}\n",
+              prefix=harness.privately("/etc/hosts", hosts))
+    with s.connect() as client:
+        client.send_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nhello")
+        client.expect_reset()
+    ends(s, "denied", "backend-reset")
+    assert s.wait_logged("route t: loop: a flow of our own came back from 127.0.0.1:.*Name another backend")
+
+
+@pytest.mark.lab
 def test_a_flow_that_a_redirection_leads_home_is_denied(stent, tmp_path):
     """And not the one of another route before it."""
     port = harness.free_port()
