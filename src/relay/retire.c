@@ -18,6 +18,7 @@
 #include <search.h>
 #include <stdlib.h>
 
+#include "relay/dial.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
 #include "relay/retire.h"
@@ -175,8 +176,9 @@ retire_check(const struct flow *f, int64_t now_us)
 		return VERDICT(GO_ON);
 	if (f->state == FLOW_OPEN && is_at_rest(f, r, now_us))
 		return VERDICT_AT_REST(r->reason);
-	if (f->state == FLOW_PREFACE && preface_awaits_client(f->preface))
-		return VERDICT_CUT_OFF(r->reason);	/* nothing has begun */
+	/* Nothing has begun: it waits for its client, or for a backend that is down. */
+	if ((f->state == FLOW_PREFACE && preface_awaits_client(f->preface)) || (f->state == FLOW_CONNECTING && f->dial != NULL && dial_is_retried(f->dial)))
+		return VERDICT_CUT_OFF(r->reason);
 	return r->by_us <= now_us ? VERDICT_CUT_OFF(r->reason) : VERDICT(GO_ON);
 }
 

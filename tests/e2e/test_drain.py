@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import concurrent.futures
 import signal
 import time
 import urllib.error
@@ -9,6 +10,7 @@ import urllib.request
 
 import harness
 import pytest
+import tls_ends
 import websockets
 from frames import CLOSE, CONTINUATION, TEXT, WebSocket, upgrade
 
@@ -90,6 +92,35 @@ def test_a_message_may_be_finished(stent, raw_backend):
         its.expect_fin()
         its.close()
     assert s.wait(2) == 0 and s.flow_end()["reason"] == "drain"
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("legs", ["client", "both"])
+def test_goodbyes_with_tls(stent, certificates, legs):
+    with concurrent.futures.ThreadPoolExecutor() as at_once, (
+            harness.RawBackend() if legs == "client" else tls_ends.TlsBackend(certificates)) as server:
+        s = stent.route(f"localhost:{server.port}", protocol="websocket", settings={"drain_timeout": "5s"}, **tls_ends.keys(certificates, legs))
+        accepted = at_once.submit(server.accept)
+        peer, backend = tls_ends.connect(s, certificates), accepted.result()
+        upgrade(peer, backend)
+        time.sleep(1)
+        s.signal(signal.SIGTERM)
+        for ws, its in ((WebSocket(peer, masks=True), peer), (WebSocket(backend, masks=False), backend)):
+            assert ws.read()[0] == CLOSE
+            its.expect_fin()			# behind a close_notify
+            its.close()
+        assert s.wait(2) == 0
+        end = s.flow_end()
+        assert end["reason"] == "drain" and "truncated" not in end
+
+
+def test_clients_that_wait_for_a_backend_end_at_once(stent):
+    """Another instance may have one."""
+    s = stent.route(f"127.0.0.1:{harness.free_port()}", connect_retry="1m", settings={"drain_timeout": "20s"})
+    waiting = s.connect()
+    waiting.expect_quiet(1.2)
+    s.signal(signal.SIGTERM)
+    assert s.wait(3) == 0 and s.flow_end()["reason"] == "drain"
 
 
 def get(url):
