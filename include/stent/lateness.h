@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #define LATENESS_LOSSY 5	/* see lateness_misses() */
+#define LATENESS_STRETCH 2	/* see lateness_stretch() */
 
 struct lateness_policy {
 	int64_t detect_us;	/* a leg that is silent for this time is dead */
@@ -36,5 +37,13 @@ enum lateness lateness_judge(const struct lateness_policy *p, const struct laten
  * again in the life of the flow, five times as many may be missing. sent: packets with data, retransmitted: of these.
  */
 unsigned lateness_misses(unsigned misses, uint32_t sent, uint32_t retransmitted);
+
+/*
+ * How many times the time of detect is waited for an acknowledgement of bytes under way. On such a path the kernel has measured
+ * long round trips, so the first retransmissions are 0.5 s and more apart, the others 1 s at least (the least TCP_RTO_MAX_MS):
+ * about 11 in 9 s. With a fifth lost each way, all of them are lost for one heartbeat in 75,000. What is sent again now,
+ * in_a_row, says nothing of the path: the peer may be dead. A machine that is cut off from a clean path keeps its time.
+ */
+unsigned lateness_stretch(uint32_t sent, uint32_t retransmitted, uint32_t in_a_row);
 
 #endif

@@ -54,7 +54,10 @@ detect_keepalive(int64_t detect_ms)
 	const int64_t least_s = (all_s - idle_s + PROBES_MAX - 1) / PROBES_MAX;
 	const int64_t interval_s = clamp(all_s / (PARTS * DETECT_CHANCES), least_s, least_s > QUIET_MAX_S ? least_s : QUIET_MAX_S);
 
-	return (struct keepalive){ .idle_s = (int)idle_s, .interval_s = (int)interval_s, .probes = (int)((all_s - idle_s) / interval_s) };
+	return (struct keepalive){
+		.idle_s = (int)idle_s, .interval_s = (int)interval_s, .probes = (int)((all_s - idle_s) / interval_s),
+		.retransmit_ms = (int)clamp(detect_ms / (4 * DETECT_CHANCES), 1000, 120 * 1000),
+	};
 }
 
 /* The entry that sets a key by hand, in a place that wins over `than`; NULL: none does. "auto" sets nothing. */
@@ -105,7 +108,7 @@ set_probes(const struct detection *x)
 		leg->keepalive.user_timeout_ms = -1;
 		leg->origin.user_timeout = ORIGIN_DETECT;
 	}
-	leg->keepalive.retransmit_ms = (int)clamp(leg->detect_ms / (2 * DETECT_CHANCES), 1000, 120 * 1000);
+	leg->keepalive.retransmit_ms = detect_keepalive(leg->detect_ms).retransmit_ms;
 	found_ms = leg->keepalive.idle_s > 0 ? (leg->keepalive.idle_s + (int64_t)leg->keepalive.interval_s * leg->keepalive.probes) * 1000 : INT64_MAX;
 	if (keepalive != NULL && found_ms > leg->detect_ms)
 		report_late(x, keepalive, "a dead host", found_ms);

@@ -2,6 +2,7 @@
 #include "stent/lateness.h"
 
 #include <assert.h>
+#include <stdbool.h>
 
 #include "stent/clock.h"
 
@@ -33,8 +34,22 @@ lateness_judge(const struct lateness_policy *p, const struct lateness_facts *f, 
 	return LATENESS_PROBE;
 }
 
+static bool
+is_lossy(uint32_t sent, uint32_t retransmitted)
+{
+	return (uint64_t)retransmitted * LOSSY_PART >= sent && retransmitted > 1;
+}
+
 unsigned
 lateness_misses(unsigned misses, uint32_t sent, uint32_t retransmitted)
 {
-	return (uint64_t)retransmitted * LOSSY_PART >= sent && retransmitted > 1 ? misses * LATENESS_LOSSY : misses;
+	return is_lossy(sent, retransmitted) ? misses * LATENESS_LOSSY : misses;
+}
+
+unsigned
+lateness_stretch(uint32_t sent, uint32_t retransmitted, uint32_t in_a_row)
+{
+	const uint32_t now = in_a_row > 0 ? in_a_row + 1 : 0;	/* a tail loss probe comes before those that are counted in a row */
+
+	return retransmitted > now && is_lossy(sent - now, retransmitted - now) ? LATENESS_STRETCH : 1;
 }

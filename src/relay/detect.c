@@ -11,6 +11,7 @@
  * sent, it is dead when nothing has come from it for the time of detect, by at
  * least four chances. Until then it is probed more often than the kernel would:
  * setting TCP_KEEPIDLE again sends a probe at once when that time is over.
+ * Bytes under way on a path that loses packets get more time (be_patient()).
  *
  * It also tells of a path whose round trips are too long for the time.
  */
@@ -76,11 +77,27 @@ silent_us(const struct flow *f, enum side s, const struct socket_facts *facts, i
 	return unheard_us < unacked_us ? unheard_us : unacked_us;
 }
 
+/*
+ * On a path that loses packets bytes under way have more time to be acknowledged, here and in the kernel. It need not be
+ * taken back there: an end in time is judged here.
+ */
+static void
+be_patient(struct flow *f, enum side s, const struct socket_facts *facts, struct lateness_policy *policy)
+{
+	const struct leg_settings *settings = leg_settings(f, s);
+	const unsigned stretch = lateness_stretch(facts->sent, facts->retransmitted, facts->retransmits);
+
+	if (facts->unacked == 0 || facts->retransmits == 0 || stretch == 1 || settings->origin.user_timeout == ORIGIN_HAND)
+		return;
+	policy->detect_us *= stretch;
+	transport_set_user_timeout(&leg_of(f, s)->transport, settings->keepalive.user_timeout_ms * stretch);
+}
+
 struct verdict
 detect_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 {
 	const struct leg_settings *settings = leg_settings(f, s);
-	const struct lateness_policy policy = {
+	struct lateness_policy policy = {
 		.detect_us = settings->detect_ms * US_PER_MS,
 		.idle_us = settings->keepalive.idle_s * (int64_t)US_PER_S,
 		.interval_us = settings->keepalive.interval_s * (int64_t)US_PER_S,
@@ -102,6 +119,7 @@ detect_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	*again_us = now_us + policy.idle_us;
 	if (late.silent_us < 0)
 		return VERDICT(GO_ON);
+	be_patient(f, s, &facts, &policy);
 	verdict = lateness_judge(&policy, &late, again_us);
 	*again_us += now_us;
 	if (verdict == LATENESS_DEAD)

@@ -164,7 +164,10 @@ compadd() {{
 	fi
 	builtin compadd "$@"
 }}
-offer() {{ _main_complete }}
+offer() {{
+	_main_complete
+	compstate[list]=		# a list longer than the screen would be asked for first, and nobody answers
+}}
 zle -C offer complete-word offer
 zle-line-init() {{
 	BUFFER={line}

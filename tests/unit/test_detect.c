@@ -28,6 +28,7 @@
 #define STEP (10 * MS)
 #define RTT (50 * MS)
 #define RTO (200 * MS + RTT)	/* the first distance of retransmissions; its minimum is 200 ms */
+#define RTO_MAX (120 * S)
 #define HOUR (3600 * S)
 #define NEVER INT64_MAX
 
@@ -73,7 +74,9 @@ struct leg {
 	struct flight ping, reply;
 	int64_t rx_us, tx_us, ack_us;	/* last bytes from it, to it, and its last acknowledgement */
 	int64_t probe_us, watch_us, again_us;
+	int64_t user_timeout_us;
 	unsigned probes, owed;
+	unsigned kind;			/* of its heartbeats: HEARTBEAT_ONEWAY has no reply, only an acknowledgement */
 	uint32_t sent, retransmitted;
 };
 
@@ -83,9 +86,9 @@ begin(struct leg *l, int64_t detect_ms)
 	*l = (struct leg){
 		.k = detect_keepalive(detect_ms),
 		.hp = { .interval_us = detect_ms * MS / 5, .timeout_us = detect_ms * MS / 5, .preferred = HEARTBEAT_PING, .misses = DETECT_CHANCES },
-		.rx_us = 1, .tx_us = 1, .ack_us = 1,
+		.rx_us = 1, .tx_us = 1, .ack_us = 1, .kind = HEARTBEAT_PING,
 	};
-	l->k.user_timeout_ms = (l->k.idle_s + l->k.interval_s * l->k.probes) * 1000;
+	l->user_timeout_us = (l->k.idle_s + l->k.interval_s * l->k.probes) * S;
 	l->lp = (struct lateness_policy){ .detect_us = detect_ms * MS, .idle_us = l->k.idle_s * S, .interval_us = l->k.interval_s * S, .chances = DETECT_CHANCES };
 	l->probe_us = l->watch_us = l->k.idle_s * S;
 	heartbeat_init(&l->h, 1, (uint32_t)percent() * 10);
@@ -121,24 +124,27 @@ keepalive(struct leg *l, const struct path *p, int64_t now)
 		l->probe_us = l->ack_us + l->k.idle_s * S;
 		return false;
 	}
-	if (now - l->ack_us >= l->k.user_timeout_ms * MS && l->probes > 0)
+	if (now - l->ack_us >= l->user_timeout_us && l->probes > 0)
 		return true;
 	probe(l, p, now);
 	l->probe_us = now + l->k.interval_s * S;
 	return false;
 }
 
-/* One more transmission of what is under way, if it is time. thin: TCP_THIN_LINEAR_TIMEOUTS and TCP_RTO_MAX_MS, as on our side. */
+/*
+ * One more transmission of what is under way, if it is time. rto_max: TCP_RTO_MAX_MS, as on our side, or the kernel's default.
+ * TCP_THIN_LINEAR_TIMEOUTS, which does nothing with BBR, is left out.
+ */
 static bool
-transmits(struct flight *f, bool thin, int64_t now)
+transmits(struct flight *f, int64_t rto_max_us, int64_t now)
 {
 	if (f->began_us == 0 || now < f->next_us)
 		return false;
 	/* The second is a tail loss probe, which doubles nothing. */
-	if (f->times > (thin ? 7 : 1))
+	if (f->times > 1)
 		f->distance_us *= 2;
-	if (thin && f->distance_us > S)
-		f->distance_us = S;
+	if (f->distance_us > rto_max_us)
+		f->distance_us = rto_max_us;
 	f->next_us = now + f->distance_us;
 	f->times++;
 	return true;
@@ -157,9 +163,9 @@ ping(struct leg *l, const struct path *p, int64_t now)
 {
 	struct flight *f = &l->ping;
 
-	if (f->began_us != 0 && now - f->began_us >= l->k.user_timeout_ms * MS)
+	if (f->began_us != 0 && now - f->began_us >= l->user_timeout_us)
 		return true;
-	if (!transmits(f, true, now))
+	if (!transmits(f, l->k.retransmit_ms * MS, now))
 		return false;
 	l->sent++;
 	l->retransmitted += f->times > 1;
@@ -167,7 +173,7 @@ ping(struct leg *l, const struct path *p, int64_t now)
 		return false;
 	if (l->owed == 0)
 		l->reply.began_us = 0;	/* it acknowledges what came before */
-	if (!f->arrived && now < p->hung_us) {
+	if (!f->arrived && l->kind == HEARTBEAT_PING && now < p->hung_us) {
 		l->owed++;
 		send_flight(&l->reply, now);
 	}
@@ -183,7 +189,7 @@ ping(struct leg *l, const struct path *p, int64_t now)
 static void
 reply(struct leg *l, const struct path *p, int64_t now)
 {
-	if (!transmits(&l->reply, false, now) || !passes(p, now))
+	if (!transmits(&l->reply, RTO_MAX, now) || !passes(p, now))
 		return;
 	heard(l, now);
 	if (l->ping.arrived)
@@ -202,7 +208,7 @@ beat(struct leg *l, int64_t now)
 {
 	struct heartbeat_policy hp = l->hp;
 	const struct heartbeat_facts facts = {
-		.legal = HEARTBEAT_PING, .route_allows = true, .other_alive = true, .reply_awaited = l->h.oldest_ping_us != 0,
+		.legal = l->kind, .route_allows = true, .other_alive = true, .reply_awaited = l->h.oldest_ping_us != 0,
 		.busy = l->ping.began_us != 0, .stuck = l->ping.began_us != 0, .rx_us = l->rx_us, .tx_us = l->tx_us, .other_app_us = now,
 	};
 	struct heartbeat_outcome o;
@@ -228,11 +234,19 @@ watch(struct leg *l, const struct path *p, int64_t now)
 		.silent_us = now - (l->rx_us > l->ack_us ? l->rx_us : l->ack_us),
 		.unanswered = l->probes + (l->ping.began_us != 0 && l->ping.times > 0 ? l->ping.times - 1 : 0),
 	};
+	struct lateness_policy lp = l->lp;
 	enum lateness verdict;
 
 	if (now < l->watch_us)
 		return false;
-	verdict = lateness_judge(&l->lp, &f, &l->watch_us);
+	if (l->ping.began_us != 0 && l->ping.times > 1) {
+		const unsigned in_a_row = l->ping.times - 1;
+
+		lp.detect_us *= lateness_stretch(l->sent, l->retransmitted, in_a_row - 1);
+		if (lp.detect_us > l->lp.detect_us)
+			l->user_timeout_us = (l->k.idle_s + l->k.interval_s * l->k.probes) * S * LATENESS_STRETCH;
+	}
+	verdict = lateness_judge(&lp, &f, &l->watch_us);
 	l->watch_us += now;
 	if (verdict == LATENESS_PROBE && l->ping.began_us == 0)
 		l->probe_us = now;	/* the kernel's timer runs at once */
@@ -302,6 +316,28 @@ test_outages_of_a_third_for_an_hour_are_no_death(void **state)
 		}
 }
 
+/* Nothing but the acknowledgements of the kernel comes back, and one in three heartbeats has to be sent again. */
+static void
+test_a_fifth_lost_each_way_is_no_death_with_one_way_heartbeats(void **state)
+{
+	const struct path p = { .loss = 20, .dead_us = NEVER, .hung_us = NEVER };
+
+	(void)state;
+	for (unsigned i = 0; i < 150; i++) {
+		struct leg l;
+		int64_t at;
+
+		seed = i;
+		begin(&l, 9000);
+		l.kind = HEARTBEAT_ONEWAY;
+		l.hp.preferred = HEARTBEAT_ONEWAY;
+		at = live(&l, &p, true, HOUR);
+		if (at != NEVER)
+			fail_msg("flow %u: dead after %d ms; sent %u, again %u, silent %d ms", i, (int)(at / MS), l.sent, l.retransmitted,
+			    (int)((at - l.ack_us) / MS));
+	}
+}
+
 /* Dies at some moment: found within the time of detect, and not before four fifths of it. */
 static void
 expect_found(bool hangs, bool beats)
@@ -361,6 +397,38 @@ test_bytes_sent_late_do_not_hide_a_death(void **state)
 }
 
 static void
+test_a_path_that_loses_packets_is_given_more_time_to_acknowledge(void **state)
+{
+	(void)state;
+	assert_int_equal(lateness_stretch(1000, 99, 0), 1);
+	assert_int_equal(lateness_stretch(1000, 360, 0), LATENESS_STRETCH);
+	assert_int_equal(lateness_stretch(1000, 360, 11), LATENESS_STRETCH);
+	/* What is sent again right now does not tell a lossy path from a dead host: not on a flow that has sent little. */
+	assert_int_equal(lateness_stretch(1, 0, 0), 1);
+	assert_int_equal(lateness_stretch(13, 12, 11), 1);
+	assert_int_equal(lateness_stretch(12, 11, 11), 1);
+	assert_int_equal(lateness_stretch(14, 13, 11), 1);	/* one may be chance */
+	assert_int_equal(lateness_stretch(0, 0, 0), 1);		/* a kernel that does not count */
+}
+
+static void
+test_a_dead_host_behind_a_lossy_path_is_found_in_twice_the_time(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 100; i++) {
+		const int64_t at_us = 900 * S + i * 90 * MS;
+		const struct path p = { .loss = 20, .dead_us = at_us, .hung_us = NEVER };
+		struct leg l;
+		int64_t found_us;
+
+		seed = i;
+		begin(&l, 9000);
+		found_us = live(&l, &p, true, HOUR) - at_us;
+		assert_true(found_us >= 0 && found_us <= LATENESS_STRETCH * 9 * S + 4 * STEP);
+	}
+}
+
+static void
 test_a_path_that_loses_packets_is_given_more_replies_to_miss(void **state)
 {
 	(void)state;
@@ -376,12 +444,15 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_fifth_of_all_packets_lost_for_an_hour_is_no_death),
+		cmocka_unit_test(test_a_fifth_lost_each_way_is_no_death_with_one_way_heartbeats),
 		cmocka_unit_test(test_outages_of_a_third_for_an_hour_are_no_death),
 		cmocka_unit_test(test_a_dead_host_is_found_in_time),
 		cmocka_unit_test(test_a_dead_host_is_found_in_time_while_heartbeats_are_under_way),
 		cmocka_unit_test(test_a_hung_program_is_found_in_time),
 		cmocka_unit_test(test_bytes_sent_late_do_not_hide_a_death),
 		cmocka_unit_test(test_a_path_that_loses_packets_is_given_more_replies_to_miss),
+		cmocka_unit_test(test_a_path_that_loses_packets_is_given_more_time_to_acknowledge),
+		cmocka_unit_test(test_a_dead_host_behind_a_lossy_path_is_found_in_twice_the_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
