@@ -25,6 +25,7 @@
 #include <cmocka.h>
 
 #include "relay/ending.h"
+#include "relay/retire.h"
 #include "relay/shared.h"
 #include "tls_world.h"
 
@@ -32,6 +33,8 @@
 #define BUFFERS (16 * 1024)
 #define QUIET_US (6 * US_PER_MS)	/* nothing is sent: heartbeats come */
 #define PAUSE_US (15 * US_PER_MS)	/* nothing is read: bytes are kept */
+#define RETIRE_US (3 * US_PER_MS)	/* flows are to end ... */
+#define RETIRED_US (25 * US_PER_MS)	/* ... by then, in the middle of what is said */
 #define CROWD 63		/* with so many timers the next one needs a larger heap */
 #define LONGEST_US (5 * US_PER_S)
 
@@ -95,8 +98,10 @@ struct world {
 	struct end client, server;
 	struct timer others[CROWD];	/* of no flows: they fill the heap of timers */
 	size_t n_others;
+	bool has_retired;
 };
 
+static bool retires;		/* the relay drains while the flow is open */
 static struct config *config;
 static int listener, tls_listener;
 static char backend[32], behind_hole[64], tls_backend[32];
@@ -245,6 +250,17 @@ crowd(struct world *w, size_t n)
 	fault.left = left;
 }
 
+/* As in a drain: each flow is told that it has to end. */
+static void
+retire_all(struct world *w)
+{
+	struct flow *f;
+
+	w->has_retired = true;
+	TAILQ_FOREACH(f, &w->relay->flows, link)
+		flow_retire(f, REASON_DRAIN, w->began_us + RETIRED_US);
+}
+
 static void
 converse(struct world *w)
 {
@@ -252,6 +268,8 @@ converse(struct world *w)
 		event_base_loop(w->base, EVLOOP_NONBLOCK);
 		relay_work(w->relay);
 		accept_inner(w);
+		if (retires && !w->has_retired && clock_us() - w->began_us > RETIRE_US)
+			retire_all(w);
 		if (w->server.fd < 0 && !w->server.reset)
 			w->server.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (clock_us() - w->began_us > QUIET_US) {
@@ -374,6 +392,19 @@ test_flows_with_heartbeats(void **state)
 	fail_each(backend, "--protocol=line", "--heartbeat=2ms", true);
 }
 
+/* And its flow is cut off, or ends before. */
+static void
+test_flows_that_retire(void **state)
+{
+	(void)state;
+	retires = true;
+	fail_each(backend, "--protocol=tcp", "--client.idle_timeout=1h", false);
+	fail_each(backend, "--protocol=tcp", "--client.idle_timeout=1h", true);
+	fail_each(behind_hole, "--protocol=tcp", "--client.idle_timeout=1h", false);
+	fail_each(backend, "--protocol=line", "--heartbeat=2ms", false);
+	retires = false;
+}
+
 /* The timer is set for the first time by what is sent: in the middle of a feed. */
 static void
 test_flows_with_a_codec_alone(void **state)
@@ -443,6 +474,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain_flows),
 		cmocka_unit_test(test_flows_with_heartbeats),
+		cmocka_unit_test(test_flows_that_retire),
 		cmocka_unit_test(test_flows_with_a_codec_alone),
 		cmocka_unit_test(test_flows_that_fail_over),
 		cmocka_unit_test(test_flows_with_tls),
