@@ -61,7 +61,7 @@ control_reload(struct server *s, char *const words[])
 		return NULL;
 	}
 	r = dry ? server_reload_dry(s, errors, add_change, changes) : server_reload(s, errors, add_change, changes);
-	if (fclose(errors) != 0) {
+	if (fclose(errors) != 0 || text == NULL) {
 		json_decref(changes);
 		return NULL;
 	}

@@ -63,7 +63,7 @@ on_reload(evutil_socket_t sig, short what, void *arg)
 	if (errors == NULL)
 		return;
 	(void)server_reload(p->server, errors, NULL, NULL);
-	if (fclose(errors) == 0)
+	if (fclose(errors) == 0 && text != NULL)
 		for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save))
 			log_say(LEVEL_ERROR, "reload: %s", line);
 	free(text);
@@ -157,6 +157,8 @@ start_or_explain(struct process *p, const struct config *config)
 {
 	const int r = start(p, config);
 
+	if (r == -ENOMEM || r == -EMFILE || r == -ENFILE)	/* found where no operator is near: told here */
+		log_say(LEVEL_ERROR, "did not start: %s", strerror(-r));
 	if (r != 0 && config->log.target != TARGET_STDERR)
 		cli_error("stent: did not start; %s%s says why", config->log.path != NULL ? "the log " : "syslog",
 		    config->log.path != NULL ? config->log.path : "");

@@ -29,7 +29,7 @@ value_text(const struct key *k, const void *base, enum side side, char **ret)
 	if (out == NULL)
 		return -ENOMEM;
 	k->type->print(k, field, out);
-	return fclose(out) == 0 ? 0 : -ENOMEM;
+	return fclose(out) == 0 && *ret != NULL ? 0 : -ENOMEM;
 }
 
 static bool

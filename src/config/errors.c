@@ -156,7 +156,7 @@ errors_take_warnings(struct errors *e, size_t *n)
 		if (out == NULL)
 			continue;
 		print(e, &e->list[i], out);
-		if (fclose(out) == 0)
+		if (fclose(out) == 0 && texts[*n] != NULL)
 			(*n)++;
 		else
 			free(texts[*n]);

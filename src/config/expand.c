@@ -172,7 +172,7 @@ expand_value(char **ret, const struct key *k, const char *text, const struct spo
 	if (out == NULL)
 		return -ENOMEM;
 	r = write_expanded(text, k->type->is_secret, out, spot);
-	if (fclose(out) != 0 && r == 0)
+	if (fclose(out) != 0 || expanded == NULL)	/* it may succeed without memory, and leave no text */
 		r = -ENOMEM;
 	if (r == 0 && k->type->is_secret && expanded[0] == '@')
 		r = read_secret(ret, expanded + 1, spot);

@@ -107,7 +107,8 @@ add_setting(const struct measurement *m, const char *key, char *buf, size_t room
 	if (out == NULL)
 		return 0;
 	config_print(m->config, out);
-	fclose(out);
+	if (fclose(out) != 0 || text == NULL)
+		return 0;
 	line = strstr(text, key);
 	if (line != NULL && strcspn(line, "\n") + 1 < room) {
 		len = strcspn(line, "\n") + 1;

@@ -185,7 +185,7 @@ json_findings(const struct measurement *m)
 		return lines;
 	findings_tell(m, out);
 	fclose(out);
-	for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
+	for (char *line = text != NULL ? strtok(text, "\n") : NULL; line != NULL; line = strtok(NULL, "\n"))
 		json_array_append_new(lines, json_string(line));
 	free(text);
 	return lines;

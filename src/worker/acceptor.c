@@ -37,17 +37,22 @@ set_accepting(struct acceptor *a, bool on)
 		listener_accept_on(a->listeners[i], on);
 }
 
+bool
+acceptor_resume_later(struct acceptor *a)
+{
+	return event_add(a->resume, &(struct timeval){ .tv_usec = PAUSE_MS * US_PER_MS }) == 0;
+}
+
+/* Without a timer that ends it there is no pause: it is then tried again at once. */
 static void
 pause_accepting(struct acceptor *a, int err)
 {
-	const struct timeval tv = { .tv_usec = PAUSE_MS * US_PER_MS };
-
 	if (!a->out_of_descriptors)
 		log_say(LEVEL_ERROR, "cannot accept: %s; new clients wait until a flow ends, open flows continue "
 		    "(raise the limit on descriptors, or set max_flows)", strerror(err));
 	a->out_of_descriptors = true;
-	set_accepting(a, false);
-	event_add(a->resume, &tv);
+	if (acceptor_resume_later(a))
+		set_accepting(a, false);
 }
 
 /* The queue of new clients is empty. */

@@ -160,10 +160,12 @@ listener_accept_on(struct listener *l, bool on)
 {
 	if (l->ev == NULL)
 		return;
-	if (on && !l->is_paused)
-		event_add(l->ev, NULL);
-	else
+	if (on && !l->is_paused) {
+		if (event_add(l->ev, NULL) != 0)
+			(void)acceptor_resume_later(l->acceptor);	/* no memory in the kernel, or no watch left: tried again */
+	} else {
 		event_del(l->ev);
+	}
 }
 
 static void

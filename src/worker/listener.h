@@ -56,6 +56,7 @@ int listener_add(struct listener_list *list, struct acceptor *a, const struct ro
 /* Registers it with the base of the first worker, whose events it calls. 0 or -ENOMEM. */
 int listener_start(struct listener *l, struct event_base *base);
 void listener_accept_on(struct listener *l, bool on);
+bool acceptor_resume_later(struct acceptor *a);		/* all listeners accept again after a short time; false: out of memory */
 /* Gives it to the route, endpoint is the route's name of it. On the thread that accepts. */
 void listener_give(struct listener *l, const struct route *route, const struct endpoint *endpoint);
 /* Closes it, and removes its file. A socket from systemd stays open, as it may be wanted again. */

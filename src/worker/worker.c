@@ -232,8 +232,8 @@ new_base(void)
 
 	if (cfg == NULL)
 		return NULL;
-	/* With the change list a flow's removals from epoll are deferred until its sockets are closed, and cost nothing. */
-	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
+	/* Not EPOLL_USE_CHANGELIST: with it event_add() succeeds even if epoll_ctl() fails later, and the flow hangs. */
+	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
 	event_config_require_features(cfg, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE);
 	base = event_base_new_with_config(cfg);
 	event_config_free(cfg);

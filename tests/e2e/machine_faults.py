@@ -1,0 +1,274 @@
+"""
+machine_faults.py - calls of stent that fail by number (tests/faults/fault.c), and conversations that go on meanwhile.
+
+A conversation returns when all was exchanged, and raises Ended when its flow was ended as it may be: by a reset, or
+after its protocol's goodbye. A wrong byte, a FIN in the middle or a flow that hangs is an AssertionError.
+"""
+
+import mmap
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import time
+
+import frames
+import harness
+import pgwire
+from servers.redis import command
+
+LAYOUT = struct.Struct("qqQqqQ40s")
+STUCK = 4	# seconds after which a flow that neither goes on nor ends is one that hangs
+EVERYTHING = (1 << 64) - 1
+
+
+FOLDER = pathlib.Path(harness.stent_bin()).parent / "tests" / "faults"
+CALLS = re.findall(r"^\tX\((\w+)", (harness.ROOT / "tests" / "faults" / "fault.c").read_text(), re.M)	# the bits of a plan, in order
+
+
+class Faults:
+    """The plan of one process. It starts with the call `first` (0: none) to fail."""
+
+    def __init__(self, path, first=0, variant=0):
+        self.path = path
+        path.write_bytes(bytes(LAYOUT.size))
+        with open(path, "r+b") as f:
+            self.map = mmap.mmap(f.fileno(), LAYOUT.size)
+        self.set(first, variant)
+
+    def environment(self):
+        return {"LD_PRELOAD": str(FOLDER / "libfault.so"), "STENT_FAULTS": str(self.path)}
+
+    def set(self, number, variant=0, *calls):
+        """The call with that number, of all or of some kinds, fails next."""
+        calls = sum(1 << CALLS.index(call) for call in calls) or EVERYTHING
+        self.map[:] = LAYOUT.pack(number, variant, calls, 0, 0, 0, b"")
+
+    def hit(self):
+        """What failed: its name and its errno; None: nothing yet."""
+        _, _, _, hits, error, _, name = LAYOUT.unpack(self.map[:])
+        return (name.rstrip(b"\0").decode(), os.strerror(error)) if hits else None
+
+    def left(self):
+        return LAYOUT.unpack(self.map[:])[0]
+
+    def caller(self, s):
+        """Function and line of the call that failed."""
+        at = LAYOUT.unpack(self.map[:])[5]
+        for line in open(f"/proc/{s.pid}/maps"):
+            first, last = (int(x, 16) for x in line.split()[0].split("-"))
+            if first <= at < last:
+                offset, path = int(line.split()[2], 16), line.split()[-1]
+                return subprocess.run(["addr2line", "-fse", path, hex(at - first + offset - 1)], capture_output=True, text=True).stdout
+        return hex(at)
+
+
+class Ended(Exception):
+    """The flow was ended, in a way that its ends understand."""
+
+
+class Client(harness.Peer):
+    """The ends of its flow: a reset is Ended."""
+
+    def __init__(self, address):
+        try:
+            super().__init__(harness.connect(address).sock, timeout=STUCK)
+        except ConnectionError:
+            raise Ended("connect") from None
+
+    def say(self, data):
+        try:
+            self.send_all(data)
+        except ConnectionError as problem:
+            raise Ended(str(problem)) from None
+
+    def hear(self, wanted, noise=None):
+        """Exactly these bytes; noise: lines of that text are heartbeats."""
+        got = b""
+        until = time.monotonic() + STUCK * harness.SLOW
+        while got != wanted:
+            self.sock.settimeout(max(until - time.monotonic(), 0.001))
+            try:
+                piece = self.sock.recv(1 << 18 if noise else len(wanted) - len(got))
+            except TimeoutError:
+                raise AssertionError(f"hangs after {len(got)} of {len(wanted)} bytes") from None
+            except ConnectionError as problem:
+                raise Ended(str(problem)) from None
+            assert piece, f"FIN after {len(got)} of {len(wanted)} bytes"
+            got += piece
+            if noise:
+                got = got.replace(noise, b"")
+            assert wanted.startswith(got) or (noise and noise.startswith(got[-1:])), (got[-60:], len(got))
+
+    def ends(self, noise=b""):
+        """Closes its half, and gets the other's FIN."""
+        try:
+            self.half_close()
+            rest = self.recv_all()
+        except OSError as problem:
+            raise Ended(str(problem)) from None
+        assert not (rest.replace(noise, b"") if noise else rest), rest
+
+
+BULK = bytes(range(256)) * 1200
+
+
+def tcp(address, pause):
+    with Client(address) as c:
+        c.say(b"hello")
+        c.hear(b"hello")
+        yield
+        for data in (BULK, b"again"):
+            c.say(data)
+            c.hear(data)
+        c.ends()
+
+
+NOISE = b"!\n"		# the heartbeat of the route with lines
+
+
+def line(address, pause):
+    with Client(address) as c:
+        c.say(b"one\n")
+        c.hear(b"one\n", NOISE)
+        yield
+        time.sleep(pause)
+        c.say(b"two\nthree\n")
+        c.hear(b"two\nthree\n", NOISE)
+        c.ends(NOISE)
+
+
+def redis(address, pause):
+    with Client(address) as c:
+        c.say(command("SET", "k", "v"))
+        c.hear(b"+OK\r\n")
+        yield
+        time.sleep(pause)		# its pings are answered, and nothing of that comes
+        c.say(command("GET", "k") + command("STRLEN", "k"))
+        c.hear(b"$1\r\nv\r\n:1\r\n")
+        time.sleep(pause)
+        c.ends()
+
+
+def postgres(address, pause):
+    try:
+        with pgwire.Raw(address[1]) as session:
+            told(session)
+            yield
+            for sql, rows in (("select 1", [["1"]]), ("select 'x' union all select 'y'", [["x"], ["y"]])):
+                time.sleep(pause)
+                session.send(pgwire.query(sql))
+                assert told(session) == rows
+    except ConnectionError as problem:
+        raise Ended(str(problem)) from None
+
+
+def told(session):
+    """The rows up to ReadyForQuery."""
+    first = len(session.seen)
+    while True:
+        got = session.get(STUCK * harness.SLOW)
+        assert got is not None, "hangs"
+        if got[:1] == b"Z":
+            return [pgwire.row(m) for m in session.seen[first:] if m[:1] == b"D"]
+        if got == b"":
+            last = session.seen[-1:] or [b""]
+            assert last[0][:1] == b"E", f"FIN after {session.seen[-3:]}"
+            raise Ended(pgwire.error(last[0]))
+
+
+def websocket(address, pause):
+    with Client(address) as c:
+        c.say(frames.REQUEST)
+        c.hear(frames.RESPONSE)
+        ws = frames.WebSocket(c, masks=True)
+        yield
+        for payload in (b"hello", b"x" * 70000):
+            time.sleep(pause)
+            try:
+                ws.send(frames.TEXT, payload)
+                got = read_message(ws)
+            except ConnectionError as problem:
+                raise Ended(str(problem)) from None
+            assert got == payload, got[:60]
+
+
+def read_message(ws):
+    while True:
+        opcode, payload = ws.read(STUCK)
+        if opcode == frames.PING:
+            ws.send(frames.PONG, payload)
+        elif opcode == frames.CLOSE:
+            raise Ended(payload)
+        elif opcode != frames.PONG:
+            return payload
+
+
+class WebSocketEcho(harness.EchoBackend):
+    def _echo(self, sock):
+        peer = harness.Peer(sock, timeout=60)
+        ws = frames.WebSocket(peer, masks=False)
+        try:
+            with peer:
+                peer.recv_exact(len(frames.REQUEST))
+                peer.send_all(frames.RESPONSE)
+                while True:
+                    ws.send(frames.TEXT, read_message(ws))
+        except (AssertionError, OSError, Ended):
+            pass		# what stent does to a backend is tested elsewhere
+
+
+CONVERSATIONS = {c.__name__: c for c in (tcp, line, redis, postgres, websocket)}
+ROUTE_KEYS = {
+    "tcp": "",
+    "line": 'heartbeat_send = !\\n\nclient.heartbeat = 4ms\nbackend.heartbeat = off\n',
+    "redis": "backend.heartbeat = 4ms\n",
+    "postgres": "heartbeat = 4ms\n",
+    "websocket": "heartbeat = 4ms\n",
+}
+
+
+class Scene:
+    """One stent with a route for each conversation, under a plan of faults."""
+
+    def __init__(self, stent, tmp_path, ports, names=tuple(CONVERSATIONS), **settings):
+        self.names = names
+        self.faults = Faults(tmp_path / f"faults{len(stent.started)}")
+        self.listen = {name: harness.free_port() for name in names}
+        ini = "".join(f"[route {n}]\nlisten = 127.0.0.1:{self.listen[n]}\nbackend = 127.0.0.1:{ports[n]}\nprotocol = {n}\n"
+                      f"{ROUTE_KEYS[n]}" for n in names)
+        self.s = stent(ini, env=self.faults.environment(), **settings)
+        self.bystanders = {}
+
+    def address(self, name):
+        return (harness.HOST, self.listen[name])
+
+    def begin(self, name):
+        talk = CONVERSATIONS[name](self.address(name), 0.008)
+        next(talk)
+        return talk
+
+    def run(self, name):
+        """The whole conversation: True; False: its flow was ended."""
+        try:
+            for _ in CONVERSATIONS[name](self.address(name), 0.008):
+                pass
+        except Ended:
+            return False
+        return True
+
+    def stand_by(self, *names):
+        for name in names:
+            self.bystanders[name] = self.begin(name)
+
+    def others_go_on(self):
+        """The rest of the conversations that began before the faults: how many of them had been ended."""
+        lost = 0
+        while self.bystanders:
+            try:
+                for _ in self.bystanders.popitem()[1]:
+                    pass
+            except Ended:
+                lost += 1
+        return lost
