@@ -116,6 +116,13 @@ is_our_own(int err)
 	return err == EMFILE || err == ENFILE || err == ENOMEM || err == EADDRNOTAVAIL || err == EAFNOSUPPORT;
 }
 
+/* With source = client no answer may be due to that client's address: the way back to it does not lead through stent. */
+bool
+attempts_blame_client(const struct flow *f, int err)
+{
+	return f->route->source_client && err == ETIMEDOUT;
+}
+
 static void
 remember_failure(struct flow *f, const struct attempt *a, int err, int64_t now_us)
 {
@@ -128,7 +135,7 @@ remember_failure(struct flow *f, const struct attempt *a, int err, int64_t now_u
 	};
 	struct address key;
 
-	if (is_our_own(err))
+	if (is_our_own(err) || attempts_blame_client(f, err))
 		return;
 	backends_note_failure(relay_route(f)->backends, f->route->backend_place[a->target.backend], &a->target.address);
 	if (f->route->retry_after_ms > 0)

@@ -209,7 +209,8 @@ judge_backends(struct flow *f, const struct target *t)
 
 		if (t != NULL && i == t->backend)
 			break;
-		if ((d->failed & backend_bit(i)) != 0 && (t == NULL || !is_tried(f, i)))
+		if ((d->failed & backend_bit(i)) != 0 && (t == NULL || !is_tried(f, i)) &&
+		    !(d->last == REASON_BACKEND_CONNECT_TIMEOUT && attempts_blame_client(f, ETIMEDOUT)))
 			backend_failed(f, i, d->last);
 	}
 	if (t != NULL)

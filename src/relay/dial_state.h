@@ -95,6 +95,7 @@ void attempt_uncount(struct attempt *a);
 void attempt_free(struct dial *d, struct attempt *a);	/* of the parallel ones */
 void attempts_drop_own(struct flow *f);
 bool attempts_have_own(struct flow *f);
+bool attempts_blame_client(const struct flow *f, int err);	/* this error says nothing of the backend */
 bool attempts_have_any(struct flow *f);
 void attempts_time_out(struct flow *f);		/* ends all */
 void dial_note_failure(struct flow *f, const struct endpoint *backend, enum close_reason reason, const char *what);

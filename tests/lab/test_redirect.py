@@ -188,6 +188,22 @@ def test_the_server_sees_the_address_of_a_proxy_header(trio, stent, tmp_path):
             server.expect_no_connection()
 
 
+def test_a_client_whose_replies_do_not_come_back_says_nothing_of_the_backend(trio, stent):
+    """Its connection times out; the backend stays up for all others."""
+    s = stent_in(trio, stent, f"backend = {trio.address['server']['4']}:7777\nsource = client\nconnect_timeout = 500ms\n"
+                 "accept_proxy = require\nproxy_from = 10.98.0.0/24")
+    make_return_path(trio, s)
+    trio.ip("server", "route", "add", "blackhole", "203.0.113.0/24")
+    with trio.backend("4"), trio.connect("client", (trio.gateway["4"], PORT)) as client:
+        client.send_all(b"PROXY TCP4 203.0.113.7 10.98.0.2 4444 6432\r\n")
+        assert s.flow_end()["reason"] == "backend-connect-timeout"
+    assert s.ask("ready")["ready"]
+    with trio.connect("client", (trio.gateway["4"], PORT)) as client:		# nothing listens there any more
+        client.send_all(b"PROXY TCP4 10.98.0.77 10.98.0.2 4444 6432\r\n")
+        assert s.flow_end()["reason"] == "backend-refused"
+    assert not s.ask("ready")["ready"]
+
+
 def test_a_backend_of_another_family_is_not_used_with_the_clients_address(trio, stent):
     s = stent_in(trio, stent, f"backend = [{trio.address['server']['6']}]:7777\nsource = client")
     expect_refusal(trio, "client", trio.gateway["4"], PORT)
