@@ -153,6 +153,19 @@ passes(struct host *from, struct host *other, const struct segment *s)
 
 /* --- on the way --- */
 
+/* A reset is sent once. An end that sends nothing itself does not learn then that the other one is gone. */
+static void
+lose(const struct segment *s, struct host *to)
+{
+	struct tcp *t;
+
+	if (to == NULL || !(s->flags & SEG_RST))
+		return;
+	TAILQ_FOREACH(t, &to->ends, of_host)
+		if (t->id == s->id)
+			t->missed_reset = true;
+}
+
 static void
 arrive(void *arg)
 {
@@ -161,6 +174,8 @@ arrive(void *arg)
 	LIST_REMOVE(t, link);
 	if (!t->to->is_gone && !(t->other != NULL && t->other->path.is_cut))
 		tcp_arrive(t->to, &t->s);
+	else
+		lose(&t->s, t->to);
 	free(t);
 }
 
@@ -202,15 +217,19 @@ network_send(struct host *from, const struct segment *s)
 		deliver(to, NULL, s, rnd_between(5, 30));
 		return;
 	}
-	if (p->is_cut || !passes(from, other, s))
+	if (p->is_cut || !passes(from, other, s)) {
+		lose(s, to);
 		return;
+	}
 	if (to->is_gone) {
 		if (to->has_icmp)
 			tcp_unreachable(from, s, EHOSTUNREACH);
 		return;
 	}
-	if (rnd_chance(p->loss))
+	if (rnd_chance(p->loss)) {
+		lose(s, to);
 		return;
+	}
 	deliver(to, other, s, travel_us(p));
 	if (p->doubled > 0 && rnd_chance(p->doubled))
 		deliver(to, other, s, travel_us(p));

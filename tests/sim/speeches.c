@@ -1,4 +1,5 @@
 /* speeches.c - the protocols that are spoken. */
 #include "talk.h"
 
-const struct speech *const speeches[] = { &speech_tcp, &speech_redis, &speech_websocket, NULL };
+const struct speech *const speeches[] = { &speech_tcp, &speech_redis, &speech_websocket, &speech_postgres, &speech_postgres_busy, &speech_postgres_auto,
+	&speech_mysql, &speech_mysql_auto, &speech_line, NULL };

@@ -733,7 +733,7 @@ talks_check(void)
 
 	TAILQ_FOREACH(t, &talks, link)
 		for (int s = CLIENT; s <= BACKEND; s++)
-			if (t->party[s].tcp != NULL && t->party[s].harm == UNHARMED && !t->party[s].is_stopped)
+			if (t->party[s].tcp != NULL && t->party[s].harm == UNHARMED && !t->party[s].is_stopped && !t->party[s].tcp->missed_reset)
 				wrong("ends", "talk %ld (%s): the %s was not told that it is over", t->number, t->speech->name, name_of(&t->party[s]));
 }
 

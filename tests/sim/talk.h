@@ -54,7 +54,8 @@ struct speech {
 	long (*goodbye)(struct party *p, const uint8_t *bytes, size_t len);
 };
 
-extern const struct speech speech_tcp, speech_redis, speech_websocket;
+extern const struct speech speech_tcp, speech_redis, speech_websocket, speech_postgres, speech_postgres_busy, speech_postgres_auto, speech_mysql,
+	speech_mysql_auto, speech_line;
 extern const struct speech *const speeches[];	/* ended by NULL */
 
 /* What was said and is not heard yet: whole messages. */

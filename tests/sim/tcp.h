@@ -77,6 +77,7 @@ struct tcp {
 	int err;			/* pending */
 	bool shut_in, shut_out;
 	bool orphan;			/* its user has closed it */
+	bool missed_reset;		/* it was lost on the way */
 	bool wants_space;		/* a write found no room */
 	struct happening late;		/* the end of an orphan */
 	STAILQ_HEAD(, tcp) accepted;	/* of a listener: to be accepted */
