@@ -236,6 +236,113 @@ def max_age(one):
     assert o.s.flow_end()["reason"] == "max-age"
 
 
+def detect(one):
+    o = one()
+    for value, wanted in [("20s", {"SO_KEEPALIVE": 1, "idle": 4, "interval": 1, "probes": 16, "user_timeout": 20000}),
+                          ("off", {"SO_KEEPALIVE": 1, "idle": 25, "interval": 10, "probes": 6, "user_timeout": 85000})]:
+        o.change(detect=value)
+        for peer in (o.near, o.far):
+            wait_probes(o, peer, **wanted)
+    o.exchange()
+
+
+def profile(one):
+    """haproxy counts data alone and closes a flow after 50 s: heartbeats come after 25 s at the latest."""
+    o = one(**LINE, backend__heartbeat="60s")
+    o.change(backend__heartbeat="40s", profile="haproxy")		# by hand: it stays
+    assert "haproxy" in harness.run_stent("check", "-c", o.s.ini_path).stdout
+    assert {c["key"]: c["to"] for c in o.change(backend__heartbeat=None, profile="haproxy")}["backend.heartbeat"] == "25s"
+    o.exchange()
+
+
+def refuses(key, value, **also):
+    """The next client is refused, the open flow goes on, and without the key clients are served again."""
+    def case(one):
+        o = one()
+        o.change(**{key: value}, **also)
+        o.s.expect_refusal()
+        o.exchange()
+        o.change(**dict.fromkeys([key, *also]))
+        with o.s.connect() as new, o.accept():
+            new.send_all(b"x")
+        o.exchange()
+    return case
+
+
+def per_client(one):
+    """An open flow does not count; one that came since does."""
+    o = one()
+    o.change(max_flows_per_client="1")
+    with o.s.connect() as new, o.accept() as far:
+        new.send_all(b"x")
+        assert far.recv_exact(1) == b"x"
+        o.s.expect_refusal()
+        o.change(max_flows_per_client=None)
+        with o.s.connect() as third, o.accept():
+            third.send_all(b"x")
+    o.exchange()
+
+
+def accept_rate(one):
+    o = one()
+    o.change(accept_rate="1/h")
+    with o.s.connect() as new, o.accept():
+        new.send_all(b"x")
+        o.s.expect_refusal()
+        o.change(accept_rate=None)
+        with o.s.connect() as third, o.accept():
+            third.send_all(b"x")
+    o.exchange()
+
+
+def when_full(one):
+    """Before, the new one is refused; then the open flow makes room, once it has been idle for 2 s."""
+    o = one(max_flows="1")
+    o.s.expect_refusal()
+    o.change(when_full="evict")
+
+    def gets_in():
+        with contextlib.suppress(ConnectionResetError, AssertionError), o.s.connect() as new:
+            new.send_all(b"x")
+            with o.accept(timeout=0.2) as far:
+                return far.recv_exact(1) == b"x"
+    harness.wait_for(gets_in, 8, "a flow to make room")
+    assert o.s.flow_end(reason="evicted")["id"] == 1
+
+
+def first_byte(one):
+    o = one()
+    o.change(first_byte_timeout="300ms")
+    with o.s.connect() as mute:
+        mute.expect_reset()
+        assert o.s.flow_end(reason="client-idle")
+    o.change(first_byte_timeout=None)
+    with o.s.connect(), o.accept():		# dialled at once
+        pass
+    o.exchange()
+
+
+def accept_proxy(one):
+    o = one()
+    o.change(accept_proxy="require", proxy_from=harness.HOST)
+    with o.s.connect() as balancer:
+        balancer.send_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 1000 80\r\nx")
+        assert o.accept().recv_exact(1) == b"x"
+        assert [f["client"]["address"] for f in o.s.ask("flows sort=new")][0] == "192.0.2.7:1000"
+        o.change(accept_proxy="require", proxy_from="192.0.2.0/24")	# not from here
+        o.s.expect_refusal()
+    o.exchange()
+
+
+def send_proxy(one):
+    o = one()
+    o.change(send_proxy="v1")
+    o.exchange()
+    with o.s.connect() as new, o.accept() as far:
+        new.send_all(b"x")
+        assert far.recv_exact(6) == b"PROXY "
+
+
 def max_flows(one):
     o = one()
     o.change(settings={"max_flows": "1"})
@@ -520,7 +627,10 @@ CASES = {
     "on_event": on_event, "events": on_event, "event_timeout": for_process("event_timeout", "3s"),
     "handshake_timeout": for_new_flows("handshake_timeout", "3s"),
     "log": log, "log_format": log_format, "log_level": log_level, "admin_hosts": admin_hosts,
-    "max_flows": max_flows, "drain_timeout": drain_timeout, "drain": drain, "max_age": max_age,
+    "max_flows": max_flows, "detect": detect, "profile": profile, "allow": refuses("allow", "192.0.2.0/24"),
+    "deny": refuses("deny", "127.0.0.0/8"), "max_flows_per_client": per_client, "accept_rate": accept_rate, "when_full": when_full,
+    "first_byte_timeout": first_byte, "accept_proxy": accept_proxy, "proxy_from": accept_proxy, "send_proxy": send_proxy,
+    "source": for_new_flows("source", "client"), "transparent": for_new_flows("transparent", "on"), "drain_timeout": drain_timeout, "drain": drain, "max_age": max_age,
     "quit_when_idle": for_process("quit_when_idle", "90s"), "admin_quit": for_process("admin_quit", "on"),
     "listen": listen, "unix_mode": unix_mode, "backend": backend_key, "protocol": protocol,
     "connect_timeout": for_new_flows("connect_timeout", "9s"), "failover_after": for_new_flows("failover_after", "off"),
