@@ -170,21 +170,25 @@ offer() {{
 }}
 zle -C offer complete-word offer
 zle-line-init() {{
-	BUFFER={line}
-	CURSOR=$#BUFFER
-	zle offer
+	local line
+	for line in {lines}; do
+		BUFFER=$line
+		CURSOR=$#BUFFER
+		zle offer
+		print -r -- "== next line" >>{out}
+	done
 	exit
 }}
 zle -N zle-line-init
 """
 
 
-def zsh_offers(made, line, home):
-    """zsh completes only on a terminal: an interactive one does it as soon as its line editor begins, and ends."""
+def zsh_offers(made, lines, home):
+    """zsh completes only on a terminal: an interactive one does it as soon as its line editor begins, of all lines, and ends."""
     home.mkdir(exist_ok=True)
     out = home / "offers"
     out.write_text("")
-    (home / ".zshrc").write_text(ZSHRC.format(folder=made, out=out, line=shlex.quote(line)))
+    (home / ".zshrc").write_text(ZSHRC.format(folder=made, out=out, lines=" ".join(map(shlex.quote, lines))))
     master, slave = pty.openpty()
     process = subprocess.Popen(["zsh", "-i", "-d"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
                                env=dict(os.environ, ZDOTDIR=str(home), TERM="xterm"))
@@ -201,18 +205,25 @@ def zsh_offers(made, line, home):
         process.kill()
         process.wait()
         os.close(master)
-    return {offer for offer in out.read_text().splitlines() if offer}
+    *found, rest = out.read_text().split("== next line\n")
+    assert rest == "" and len(found) == len(lines)
+    return [set(filter(None, one.splitlines())) for one in found]
 
 
 @pytest.fixture(params=["bash", "zsh", "fish"])
 def offers(request, made, tmp_path):
     """What the shell offers at the end of a line, without the = behind an option."""
-    def offers(line):
-        if request.param == "bash":
-            found = bash_offers(made, line)
+    def many(lines):
+        """Of each line; one zsh for all of them."""
+        if request.param == "zsh":
+            found = zsh_offers(made, lines, tmp_path / "home")
         else:
-            found = {"zsh": zsh_offers, "fish": fish_offers}[request.param](made, line, tmp_path / "home")
-        return {offer.removesuffix("=") for offer in found}
+            found = [bash_offers(made, line) if request.param == "bash" else fish_offers(made, line, tmp_path / "home") for line in lines]
+        return [{offer.removesuffix("=") for offer in one} for one in found]
+
+    def offers(line):
+        return many([line])[0]
+    offers.many = many
     offers.shell = request.param
     return offers
 
@@ -228,21 +239,19 @@ def test_commands_are_completed(offers, tables):
 
 
 def test_options_are_completed(offers, tables):
-    for command in tables["commands"]:
-        if command["name"] == "relay":
-            continue
-        known = {o["name"] for o in command["options"]}
-        assert without_help(offers(f"stent {command['name']} --")) == known, command["name"]
+    commands = [c for c in tables["commands"] if c["name"] != "relay"]
+    found = offers.many([f"stent {c['name']} --" for c in commands])
+    for command, one in zip(commands, found):
+        assert without_help(one) == {o["name"] for o in command["options"]}, command["name"]
 
 
 def test_values_of_options_are_completed(offers, tables, tmp_path):
     (tmp_path / "one.ini").touch()
-    for command in tables["commands"]:
-        for option in command["options"]:
-            if option["words"]:
-                line = f"stent {command['name']} {option['name']}"
-                assert offers(line + " ") == set(option["words"])
-                assert {o.removeprefix(option["name"] + "=") for o in offers(line + "=")} == set(option["words"])
+    with_words = [(c["name"], o) for c in tables["commands"] for o in c["options"] if o["words"]]
+    found = iter(offers.many([f"stent {name} {o['name']}{sign}" for name, o in with_words for sign in " ="]))
+    for _, option in with_words:
+        assert next(found) == set(option["words"])
+        assert {o.removeprefix(option["name"] + "=") for o in next(found)} == set(option["words"])
     for spelling in ("-c", "--config"):
         assert {os.path.basename(o) for o in offers(f"stent check {spelling} {tmp_path}/o")} == {"one.ini"}
 
@@ -261,7 +270,7 @@ def test_keys_are_completed(offers, tables):
 
 def test_values_of_keys_are_completed(offers, tables):
     """Of each kind of value one key: what the table says of it, less what is no word."""
-    seen, names = set(), set()
+    seen, names, wanted = set(), set(), {}
     for key in tables["settings"]["keys"]:
         if key["name"] in names:		# of a route and of [stent]: an option is that of [stent]
             continue
@@ -271,9 +280,10 @@ def test_values_of_keys_are_completed(offers, tables):
             continue
         seen.add(key["value"])
         start = f"--{key['name']}="
-        assert offers(FLOWS + start) == {start + word for word in words}
-    protocols = {f"--protocol={p['name']}" for p in tables["settings"]["protocols"]}
-    assert offers(FLOWS + "--protocol=") == protocols
+        wanted[start] = {start + word for word in words}
+    wanted["--protocol="] = {f"--protocol={p['name']}" for p in tables["settings"]["protocols"]}
+    for start, found in zip(wanted, offers.many([FLOWS + start for start in wanted])):
+        assert found == wanted[start]
     assert len(seen) > 5
 
 
