@@ -57,14 +57,14 @@ print_source(const struct config *c, FILE *out)
 	    "nft flush chain inet stent-source prerouting\n"
 	    "nft add rule inet stent-source prerouting meta l4proto tcp socket transparent 1 meta mark set " MARK "\n", out);
 	if (families & V4)
-		fputs("ip rule add fwmark " MARK " lookup " TABLE "\nip route replace local 0.0.0.0/0 dev lo table " TABLE "\n", out);
+		fputs("ip rule add priority " TABLE " fwmark " MARK " lookup " TABLE "\nip route replace local 0.0.0.0/0 dev lo table " TABLE "\n", out);
 	if (families & V6)
-		fputs("ip -6 rule add fwmark " MARK " lookup " TABLE "\nip -6 route replace local ::/0 dev lo table " TABLE "\n", out);
-	fputs("\n# They last until the next boot. To take them back:\n#   nft delete table inet stent-source\n", out);
+		fputs("ip -6 rule add priority " TABLE " fwmark " MARK " lookup " TABLE "\nip -6 route replace local ::/0 dev lo table " TABLE "\n", out);
+	fputs("\n# They last until the next boot; run again, they change nothing (ip says that the rule exists). To take them back:\n#   nft delete table inet stent-source\n", out);
 	if (families & V4)
-		fputs("#   ip rule del fwmark " MARK " lookup " TABLE "; ip route flush table " TABLE "\n", out);
+		fputs("#   ip rule del priority " TABLE "; ip route flush table " TABLE "\n", out);
 	if (families & V6)
-		fputs("#   ip -6 rule del fwmark " MARK " lookup " TABLE "; ip -6 route flush table " TABLE "\n", out);
+		fputs("#   ip -6 rule del priority " TABLE "; ip -6 route flush table " TABLE "\n", out);
 }
 
 static void

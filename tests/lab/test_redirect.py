@@ -151,6 +151,9 @@ def test_the_server_sees_the_clients_address(trio, stent):
         r"heartbeat_send = PING\n", "backend.heartbeat = 100ms", "client.heartbeat = off")), user="nobody", workers=2)
     before = trio.dump()
     make_return_path(trio, s)
+    made = trio.dump()
+    subprocess.run([*trio.inside("stent"), "bash"], input=commands(s), text=True)		# again, as at a restart
+    assert trio.dump() == made
     for family in "46":
         with trio.backend(family) as server, trio.connect("client", (trio.gateway[family], PORT)) as client:
             with server.accept() as at_server:
