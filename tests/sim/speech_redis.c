@@ -203,3 +203,5 @@ goodbye(struct party *p, const uint8_t *bytes, size_t len)
 
 const struct speech speech_redis = { .name = "redis", .state_size = sizeof(struct redis), .begin = begin, .hear = hear, .act = act,
 	.heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+const struct speech speech_redis_auto = { .name = "redis_auto", .protocol = "auto", .state_size = sizeof(struct redis), .begin = begin,
+	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };

@@ -230,3 +230,8 @@ goodbye(struct party *p, const uint8_t *f, size_t len)
 
 const struct speech speech_websocket = { .name = "websocket", .state_size = sizeof(struct websocket), .begin = begin, .hear = hear, .act = act,
 	.heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+/* The same, on routes whose protocol finds it by itself. */
+const struct speech speech_websocket_http = { .name = "websocket_http", .protocol = "http", .state_size = sizeof(struct websocket), .begin = begin,
+	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+const struct speech speech_websocket_auto = { .name = "websocket_auto", .protocol = "auto", .state_size = sizeof(struct websocket), .begin = begin,
+	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };

@@ -328,7 +328,7 @@ static void
 listen_to(struct party *p)
 {
 	static uint8_t buf[READ];
-	const size_t most = p->slow_us > 0 ? p->slow_bytes : sizeof(buf);
+	const size_t most = p->slow_us > 0 && p->slow_bytes < sizeof(buf) ? p->slow_bytes : sizeof(buf);
 	long n = 1;
 
 	while (p->tcp != NULL && !p->is_paused && !p->is_stopped && !p->got_fin) {
@@ -561,7 +561,8 @@ look_at_arrival(void *arg)
 		return;
 	t = number >= 0 ? find_talk(a->server->speech, number) : NULL;
 	if (t == NULL || t->party[BACKEND].tcp != NULL) {
-		wrong("exact", "a server hears what no client has said at the beginning");
+		wrong("exact", "a %s server hears what no client has said at the beginning%s: %zu bytes, %.20s", a->server->speech->name,
+		    t != NULL ? ", or has said to another one" : "", a->bytes.len, (const char *)queue_front(&a->bytes));
 		return;
 	}
 	p = &t->party[BACKEND];
