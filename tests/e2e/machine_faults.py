@@ -18,7 +18,7 @@ import harness
 import pgwire
 from servers.redis import command
 
-LAYOUT = struct.Struct("qqQqqQ40s")
+LAYOUT = struct.Struct("qqQqqQq40s")
 STUCK = 4	# seconds after which a flow that neither goes on nor ends is one that hangs
 EVERYTHING = (1 << 64) - 1
 
@@ -43,12 +43,16 @@ class Faults:
     def set(self, number, variant=0, *calls):
         """The call with that number, of all or of some kinds, fails next."""
         calls = sum(1 << CALLS.index(call) for call in calls) or EVERYTHING
-        self.map[:] = LAYOUT.pack(number, variant, calls, 0, 0, 0, b"")
+        self.map[:] = LAYOUT.pack(number, variant, calls, 0, 0, 0, 0, b"")
 
     def hit(self):
         """What failed: its name and its errno; None: nothing yet."""
-        _, _, _, hits, error, _, name = LAYOUT.unpack(self.map[:])
+        _, _, _, hits, error, _, _, name = LAYOUT.unpack(self.map[:])
         return (name.rstrip(b"\0").decode(), os.strerror(error)) if hits else None
+
+    def jump(self, seconds):
+        """The wall clock is so much ahead from now on."""
+        self.map[48:56] = struct.pack("q", seconds)
 
     def left(self):
         return LAYOUT.unpack(self.map[:])[0]
@@ -194,9 +198,9 @@ def websocket(address, pause):
             assert got == payload, got[:60]
 
 
-def read_message(ws):
+def read_message(ws, timeout=STUCK):
     while True:
-        opcode, payload = ws.read(STUCK)
+        opcode, payload = ws.read(timeout)
         if opcode == frames.PING:
             ws.send(frames.PONG, payload)
         elif opcode == frames.CLOSE:
@@ -214,7 +218,7 @@ class WebSocketEcho(harness.EchoBackend):
                 peer.recv_exact(len(frames.REQUEST))
                 peer.send_all(frames.RESPONSE)
                 while True:
-                    ws.send(frames.TEXT, read_message(ws))
+                    ws.send(frames.TEXT, read_message(ws, timeout=300))
         except (AssertionError, OSError, Ended):
             pass		# what stent does to a backend is tested elsewhere
 
@@ -232,12 +236,12 @@ ROUTE_KEYS = {
 class Scene:
     """One stent with a route for each conversation, under a plan of faults."""
 
-    def __init__(self, stent, tmp_path, ports, names=tuple(CONVERSATIONS), **settings):
+    def __init__(self, stent, tmp_path, ports, names=tuple(CONVERSATIONS), extra=lambda name: "", **settings):
         self.names = names
         self.faults = Faults(tmp_path / f"faults{len(stent.started)}")
         self.listen = {name: harness.free_port() for name in names}
         ini = "".join(f"[route {n}]\nlisten = 127.0.0.1:{self.listen[n]}\nbackend = 127.0.0.1:{ports[n]}\nprotocol = {n}\n"
-                      f"{ROUTE_KEYS[n]}" for n in names)
+                      f"{ROUTE_KEYS[n]}{extra(n)}" for n in names)
         self.s = stent(ini, env=self.faults.environment(), **settings)
         self.bystanders = {}
 

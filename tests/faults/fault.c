@@ -5,6 +5,7 @@
  * the program runs: it sets `left` to n, and the n-th call from there, of those
  * in `calls`, returns an error that the kernel may return for it. Which one of
  * several is chosen by `variant`. The test then reads in the plan what failed.
+ * The wall clock can be made to jump, too.
  *
  * In a build with AddressSanitizer, malloc() belongs to the sanitizer; there
  * wrap.c, linked into the program, asks fault_hits(). The calls of the kernel go
@@ -14,6 +15,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* As read and written by machine_faults.py. */
@@ -33,6 +36,7 @@ struct plan {
 	int64_t hits;
 	int64_t error;		/* of the call that failed */
 	uint64_t from;		/* its caller's address */
+	int64_t jump_s;		/* the wall clock is so much ahead */
 	char name[40];
 };
 
@@ -227,7 +231,31 @@ FAIL_VARIADIC(fcntl64, fcntl, BOTH(int fd, int op), BOTH(fd, op), op)
 int ioctl(int fd, unsigned long op, ...);
 FAIL_VARIADIC(ioctl, ioctl, BOTH(int fd, unsigned long op), BOTH(fd, op), op)
 
-#include <pthread.h>
+/* --- the wall clock --- */
+
+KEPT(clock_gettime);
+int
+clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	const int r = REAL(clock_gettime)(clock, ts);
+
+	if (r == 0 && plan != NULL && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+		ts->tv_sec += plan->jump_s;
+	return r;
+}
+
+time_t
+time(time_t *ret)
+{
+	struct timespec ts = { 0 };
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	if (ret != NULL)
+		*ret = ts.tv_sec;
+	return ts.tv_sec;
+}
+
+/* --- threads --- */
 
 KEPT(pthread_create);
 int
