@@ -47,6 +47,7 @@ enum close_reason {
 	REASON_MAX_AGE,
 	REASON_EVICTED,
 	REASON_MEMORY,
+	REASON_INTERNAL,	/* something was not true of the flow that must be: relay/require.h */
 	REASON_COUNT,
 };
 

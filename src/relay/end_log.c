@@ -62,6 +62,8 @@ add_tls(const struct flow *f, const struct flow_info *i, char client[TLS_TEXT_MA
 enum log_level
 end_log_level(enum close_reason r)
 {
+	if (r == REASON_INTERNAL)
+		return LEVEL_ERROR;
 	return reason_is_death(r) || r == REASON_BACKEND_TLS ? LEVEL_WARN : LEVEL_INFO;
 }
 

@@ -18,6 +18,7 @@
 
 #include "relay/ending.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 
@@ -59,7 +60,7 @@ ending_notify(struct flow *f, enum side s, bool at_rest)
 {
 	struct leg *l = leg_of(f, s);
 
-	assert(f->state == FLOW_OPEN && !l->dead);
+	require_or(f, f->state == FLOW_OPEN && !l->dead, false);
 	if (!send_close_message(f, s, at_rest) && (!at_rest || l->shut || l->backlog != NULL))
 		return false;
 	(void)transport_shutdown(&l->transport);
@@ -146,7 +147,7 @@ deliver(struct flow *f, const struct ending *e)
 	struct leg *l = leg_of(f, e->dead), *survivor = leg_of(f, e->to);
 	struct verdict v = VERDICT(GO_ON);
 
-	assert(l->dead && !survivor->dead);
+	require(f, l->dead && !survivor->dead);
 	if (survivor->backlog != NULL)
 		v = backlog_drain(f, e->to);
 	for (int i = 0; i < ROUNDS && survivor->backlog == NULL && l->readable && !l->fin; i++) {
@@ -165,7 +166,7 @@ notify(struct flow *f, struct ending *e, int64_t now_us)
 {
 	struct leg *l = leg_of(f, e->to);
 
-	assert(l->backlog == NULL && !e->notified);
+	require_or(f, l->backlog == NULL && !e->notified);
 	if (f->session != NULL && session_is_early(f, e->to))
 		e->how = ON_DEAD_RESET;
 	/* Regardless of on_dead: a truncated body must not look complete. */
@@ -196,7 +197,7 @@ bool
 ending_check(struct flow *f, struct ending *e, int64_t now_us)
 {
 	assert(f->state == FLOW_ENDING && f->ending == e);
-	assert(!f->leg[e->to].dead);
+	require_or(f, !f->leg[e->to].dead, is_over(e, true, true));
 	if (e->forced)
 		return check_forced(f, e, now_us);
 	if (!e->notified) {

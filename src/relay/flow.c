@@ -23,6 +23,7 @@
 #include "relay/origin.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/retire.h"
 #include "relay/session.h"
 #include "relay/shared.h"
@@ -225,7 +226,7 @@ progress_ending(struct flow *f)
 	struct ending *e = f->ending;
 	bool is_over;
 
-	assert(f->state == FLOW_ENDING && e != NULL);
+	require_or(f, f->state == FLOW_ENDING && e != NULL);
 	is_over = ending_check(f, e, clock_us());
 	if (!e->forced)
 		take_late_cause(f, e->dead);
@@ -289,7 +290,7 @@ end_open(struct flow *f, bool at_rest)
 {
 	bool notified[2];
 
-	assert(f->state == FLOW_OPEN);
+	require_or(f, f->state == FLOW_OPEN);
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		notified[s] = ending_notify(f, s, at_rest);
 	f->ending = malloc(sizeof(*f->ending));
@@ -311,6 +312,11 @@ flow_end(struct flow *f, enum close_reason reason)
 	assert(reason != REASON_NONE);
 	if (f->state == FLOW_ENDED)
 		return;
+	if (reason == REASON_INTERNAL) {	/* nothing of its state is relied on */
+		f->reason = REASON_INTERNAL;
+		finish(f, true, true);
+		return;
+	}
 	if (f->state == FLOW_OPEN && cancels_work(reason))
 		cancel_work(f);
 	f->reason = (uint8_t)reason;
@@ -358,9 +364,10 @@ static void
 leg_lost(struct flow *f, enum side dead, enum close_reason reason)
 {
 	struct leg *l = leg_of(f, dead);
-	const enum on_dead how = how_to_notify(f, dead, reason);
+	enum on_dead how;
 
-	assert(f->state == FLOW_OPEN && !l->dead);
+	require_or(f, f->state == FLOW_OPEN && !l->dead);
+	how = how_to_notify(f, dead, reason);
 	if (!reason_is_death(reason))
 		heartbeats_judge_end(f, dead, clock_us());
 	if (is_reset_behind_goodbye(f, dead, reason))
@@ -390,8 +397,9 @@ opened(struct flow *f, struct preface *p)
 	const int64_t now = clock_us();
 	int r;
 
-	assert((f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE) && f->session == NULL);
-	assert(transport_is_open(&f->leg[CLIENT].transport) && transport_is_open(&f->leg[BACKEND].transport));
+	require_or(f, (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE) && f->session == NULL);
+	require_or(f, transport_is_open(&f->leg[CLIENT].transport) && transport_is_open(&f->leg[BACKEND].transport));
+	require_or(f, !f->leg[CLIENT].shut && !f->leg[BACKEND].shut && !f->leg[CLIENT].dead && !f->leg[BACKEND].dead);
 	f->dial = NULL;
 	f->state = FLOW_OPEN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
@@ -433,7 +441,7 @@ dial(struct flow *f)
 {
 	struct preface *p = f->preface;
 
-	assert(f->state == FLOW_PREFACE);
+	require_or(f, f->state == FLOW_PREFACE);
 	f->state = FLOW_CONNECTING;
 	f->dial = NULL;
 	flow_apply(f, dial_start(f, p));
@@ -444,7 +452,7 @@ flow_start(struct flow *f)
 {
 	struct preface *p;
 
-	assert(f->state == FLOW_CONNECTING && f->dial == NULL);
+	require_or(f, f->state == FLOW_CONNECTING && f->dial == NULL);
 	if (!preface_is_needed(f->route)) {
 		flow_apply(f, dial_start(f, NULL));
 		return;
@@ -518,7 +526,7 @@ flow_apply(struct flow *f, struct verdict v)
 static void
 run(struct flow *f, enum side from)
 {
-	if (f->state == FLOW_OPEN)
+	if (f->state == FLOW_OPEN && !f->broken)
 		flow_apply(f, pump(f, from));
 }
 
@@ -533,7 +541,9 @@ retire(struct flow *f)
 void
 flow_work(struct flow *f)
 {
-	if (f->out_of_memory)
+	if (f->broken)
+		flow_end(f, REASON_INTERNAL);
+	else if (f->out_of_memory)
 		flow_end(f, REASON_MEMORY);
 	else if (f->state == FLOW_ENDING)
 		progress_ending(f);
@@ -581,7 +591,7 @@ flow_check_client(struct flow *f, unsigned bits)
 	const bool speaks = f->route->codec != NULL && f->route->codec->client_speaks && !spoke;
 	const int err = (bits & SOCKET_DEAD) ? transport_take_error(&l->transport) : 0;
 
-	assert(f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE);
+	require(f, f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE);
 	l->urgent |= f->route->urgent && (bits & SOCKET_URGENT);	/* it arrived before the signal was enabled */
 	if (err != 0)
 		return VERDICT_CONNECT_FAILED(reason_from_errno(CLIENT, err, &l->transport, false));

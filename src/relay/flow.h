@@ -79,6 +79,7 @@ struct flow {
 	uint8_t first_goodbye : 2;	/* 1 + the side that said goodbye in its protocol before the other; 0: neither did */
 	bool is_counted : 1;	/* among the flows of its backend */
 	bool out_of_memory : 1;	/* no memory for its timer: it ends between two rounds of the loop */
+	bool broken : 1;	/* a require() of it was violated: it ends without another byte */
 	bool retires : 1;	/* it is to end at its next message boundary: see retire.c */
 	uint8_t admission : 4;	/* enum admission: counted as one of its client, or why it was refused */
 	bool has_origin : 1;	/* a PROXY header named its client: see origin.c */

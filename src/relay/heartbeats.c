@@ -10,6 +10,7 @@
 #include "relay/adopt.h"
 #include "relay/ending.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 #include "stent/events.h"
@@ -200,8 +201,8 @@ send_heartbeat(struct flow *f, enum side s, enum heartbeat_kind kind, int64_t no
 	uint8_t buf[CODEC_HEARTBEAT_MAX];
 	const size_t n = ss->codec->heartbeat(ss->state, s, kind, buf);
 
-	assert(n > 0 && n <= sizeof(buf));
-	assert(f->leg[s].backlog == NULL && !f->leg[s].shut);	/* never behind unsent bytes, nor after our FIN */
+	assert(n <= sizeof(buf));	/* else it wrote past it */
+	require(f, n > 0 && f->leg[s].backlog == NULL && !f->leg[s].shut);	/* never behind unsent bytes, nor after our FIN */
 	heartbeat_sent(&ss->heartbeat[s], kind, now_us, relay_random(f->relay));
 	counter_add(&counters_of(f)->heartbeats[s], 1);
 	session_update_reset_at_close(f, s);
@@ -384,7 +385,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	struct heartbeat_outcome o;
 	unsigned legal;
 
-	assert(f->state == FLOW_OPEN && ss->codec != NULL);
+	require(f, f->state == FLOW_OPEN && ss->codec != NULL);
 	*again_us = INT64_MAX;
 	if (accepted != 0)
 		trial_accepted(&relay_route(f)->trial[s], accepted);
@@ -420,7 +421,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		note_hold(f, s);
 		return verdict;
 	}
-	assert((o.kind & facts.legal) == o.kind && o.kind != 0);
+	require(f, (o.kind & facts.legal) == o.kind && o.kind != 0);
 	o.kind = kind_to_send(f, s, &p, o.kind, facts.legal);
 	if (o.kind == 0) {
 		h->hold = HEARTBEAT_HOLD_TRIAL;

@@ -19,6 +19,7 @@
 
 #include "relay/ending.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 #include "stent/urgent.h"
@@ -34,6 +35,7 @@ pump_sent(struct flow *f, enum side to, int64_t now_us)
 	const int64_t timeout_ms = leg_settings(f, to)->keepalive.user_timeout_ms;
 	const int64_t look_us = now_us + timeout_ms * US_PER_MS / 2;
 
+	assert(now_us > 0);
 	leg_of(f, to)->tx_us = now_us;
 	if (timeout_ms == 0 || f->state != FLOW_OPEN)
 		return;
@@ -72,7 +74,7 @@ pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_
 	size_t total = 0;
 	ssize_t r = 0;
 
-	assert(!l->dead);
+	require(f, !l->dead && !l->shut);	/* nothing follows our FIN */
 	for (size_t i = 0; i < n; i++)
 		total += v[i].iov_len;
 	if (total == 0)
@@ -103,7 +105,7 @@ read_fin(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from);
 
-	assert(!l->fin);
+	require(f, !l->fin && leg_of(f, side_other(from))->backlog == NULL);	/* its FIN is passed on behind all its bytes */
 	l->fin = true;
 	l->readable = false;
 	/* Behind a close message nothing can be missing. Few servers send a close_notify then. */
@@ -123,7 +125,7 @@ read_nothing(struct flow *f, enum side from, ssize_t n)
 {
 	struct leg *l = leg_of(f, from);
 
-	assert(n <= 0 && !l->fin);
+	require(f, n <= 0 && !l->fin);
 	if (n == 0)
 		return l->error != 0 ? VERDICT_FAILED(from, l->error) : read_fin(f, from);
 	if (n != -EAGAIN)
@@ -165,9 +167,10 @@ pump_urgent(struct flow *f, enum side from)
 {
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
 	uint8_t byte;
-	ssize_t n = transport_read(&l->transport, &byte, 1);
+	ssize_t n;
 
-	assert(to->backlog == NULL && !to->shut);
+	require(f, to->backlog == NULL && !to->shut);
+	n = transport_read(&l->transport, &byte, 1);
 	if (n != 1)
 		return read_nothing(f, from, n);
 	l->urgent = false;
@@ -229,6 +232,7 @@ pump_splice(struct flow *f, enum side from)
 
 	if (max < SPLICE_MIN || !transport_can_splice(&l->transport) || !transport_can_splice(&leg_of(f, side_other(from))->transport))
 		return VERDICT(NOTHING);
+	require(f, leg_of(f, side_other(from))->backlog == NULL && !leg_of(f, side_other(from))->shut);
 	p = relay_take_pipe(f->relay);
 	if (p == NULL)
 		return VERDICT(NOTHING);
@@ -308,7 +312,7 @@ pass_fin(struct flow *f, enum side from)
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
 	int r;
 
-	assert(l->fin && !to->shut && to->backlog == NULL);
+	require(f, l->fin && !to->shut && to->backlog == NULL);
 	/* A FIN after bytes that were sent early would make a truncated message look complete. */
 	if (f->session != NULL && session_is_early(f, to->side))
 		return VERDICT_CUT_OFF(f->reason);
@@ -332,7 +336,7 @@ pump(struct flow *f, enum side from)
 	struct leg *l = leg_of(f, from), *to = leg_of(f, side_other(from));
 	int rounds = ROUNDS;
 
-	assert(f->state == FLOW_OPEN && !l->dead && !to->dead);
+	require(f, f->state == FLOW_OPEN && !l->dead && !to->dead);
 	while (l->readable && !l->fin && to->backlog == NULL) {
 		struct verdict v;
 

@@ -36,6 +36,7 @@ static const char *const texts[REASON_COUNT] = {
 	[REASON_EVICTED] = "evicted",
 	[REASON_MAX_AGE] = "max-age",
 	[REASON_MEMORY] = "memory",
+	[REASON_INTERNAL] = "internal",
 };
 
 const char *

@@ -10,6 +10,7 @@
 #include "relay/ending.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 #include "stent/events.h"
@@ -184,6 +185,27 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	return v;
 }
 
+#ifdef STENT_DEAR
+static bool
+is_outside_of(const struct iovec *v, const uint8_t *room, size_t len)
+{
+	const uint8_t *at = v->iov_base;
+
+	return at < room || at > room + len || v->iov_len <= (size_t)(room + len - at);
+}
+
+/* A span that begins in the bytes that were consumed, or in scratch, ends there; none is empty. */
+static bool
+spans_are_whole(const struct codec_out *out, const uint8_t *buf, size_t used)
+{
+	for (size_t i = 0; i < out->n_spans; i++)
+		if (out->spans[i].iov_len == 0 || !is_outside_of(&out->spans[i], buf, used) ||
+		    !is_outside_of(&out->spans[i], out->scratch, out->scratch_used))
+			return false;
+	return true;
+}
+#endif
+
 /* Side `from` has sent bytes: heartbeats to the other side that heartbeat_limit had stopped resume. That leg has no timer. */
 static void
 resume_after_limit(struct flow *f, enum side from)
@@ -211,7 +233,11 @@ session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 
 		codec_out_clear(out);
 		used = ss->codec->feed(ss->state, from, buf, len, out);
-		assert(used <= len && out->n_spans <= CODEC_SPANS && out->scratch_used <= CODEC_SCRATCH);
+		assert(out->n_spans <= CODEC_SPANS && out->scratch_used <= CODEC_SCRATCH);	/* else it wrote past the relay's memory */
+		require(f, used <= len);
+		require(f, used > 0 || out->n_spans > 0 || out->passthrough != NULL);	/* it goes on: else this never ends */
+		require(f, out->ends == NULL || out->ends_on == CLIENT || out->ends_on == BACKEND);
+		require_dear(f, spans_are_whole(out, buf, used));
 		buf += used;
 		len -= used;
 		verdict = settle(f, from, out, now_us);
@@ -227,7 +253,7 @@ session_finish(struct flow *f, enum side from)
 	struct session *ss = f->session;
 	struct codec_out *out = &f->relay->out;
 
-	assert(f->leg[from].fin);
+	require(f, f->leg[from].fin);
 	if (ss->codec == NULL || ss->codec->finish == NULL)
 		return VERDICT(NOTHING);
 	codec_out_clear(out);
@@ -253,7 +279,7 @@ session_skipped(struct flow *f, enum side from, uint64_t n)
 	ss->app_us[from] = leg_of(f, from)->rx_us;
 	if (ss->codec == NULL)
 		return;
-	assert(n <= session_skippable(f, from));
+	require_or(f, n <= session_skippable(f, from));
 	resume_after_limit(f, from);
 	ss->codec->skipped(ss->state, from, n);
 }

@@ -1,0 +1,45 @@
+/* require.c - a flow of which something is not true that must be: the log says what, and it ends. */
+#include <stdio.h>
+
+#include "relay/pump.h"
+#include "relay/require.h"
+#include "relay/session.h"
+#include "stent/log.h"
+
+#define LEG_TEXT_MAX 160
+
+static const char *const states[] = {
+	[FLOW_CONNECTING] = "connecting", [FLOW_PREFACE] = "preface", [FLOW_OPEN] = "open", [FLOW_ENDING] = "ending", [FLOW_ENDED] = "ended",
+};
+
+/* What a leg's bits say, and what it holds. */
+static const char *
+leg_text(const struct leg *l, char text[LEG_TEXT_MAX])
+{
+	snprintf(text, LEG_TEXT_MAX, "bytes=%llu backlog=%zu%s%s%s%s%s%s%s%s%s", (unsigned long long)l->bytes, backlog_len(l),
+	    l->readable ? " readable" : "", l->hup ? " hup" : "", l->fin ? " fin" : "", l->shut ? " shut" : "", l->bulk ? " bulk" : "",
+	    l->stalled ? " stalled" : "", l->dead ? " dead" : "", l->urgent ? " urgent" : "", leg_is_tls(l) ? " tls" : "");
+	return text;
+}
+
+void
+require_violated(struct flow *f, const char *condition, const char *file, int line)
+{
+	char where[160], client[LEG_TEXT_MAX], backend[LEG_TEXT_MAX];
+
+	if (f->state == FLOW_ENDED || f->broken)
+		return;
+	f->broken = true;
+	snprintf(where, sizeof(where), "%s:%d", file, line);
+	log_event(LEVEL_ERROR, "internal error", (struct log_field[]){
+	    LOG_INT("id", f->id),
+	    LOG_TEXT("route", f->route->name),
+	    LOG_TEXT("at", where),
+	    LOG_TEXT("violated", condition),
+	    LOG_TEXT("state", states[f->state]),
+	    LOG_TEXT("protocol", session_protocol(f)),
+	    LOG_TEXT("client_leg", leg_text(&f->leg[CLIENT], client)),
+	    LOG_TEXT("backend_leg", leg_text(&f->leg[BACKEND], backend)),
+	}, 8);
+	flow_requeue(f);
+}

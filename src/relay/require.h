@@ -1,0 +1,42 @@
+/*
+ * require.h - what must be true of one flow.
+ *
+ * A violated assert() ends the process with all its flows. A violated require() ends its flow alone: the condition and the
+ * flow's state are logged, and both legs are reset without another byte (close reason `internal`). NDEBUG removes neither.
+ * assert() is for what flows share, and where memory would already be wrong. Neither is for what a peer sends.
+ */
+#ifndef STENT_RELAY_REQUIRE_H
+#define STENT_RELAY_REQUIRE_H
+
+#include <stdbool.h>
+
+#include "relay/flow.h"
+
+/* In a function that returns a verdict: returns that the flow ends. */
+#define require(f, condition) require_or(f, condition, require_verdict())
+
+/* In another function: returns the last argument, which may be left out; the flow ends before the next round of the loop. */
+#define require_or(f, condition, ...) \
+	do { \
+		if (__builtin_expect(!(condition), false)) { \
+			require_violated((f), #condition, __FILE__, __LINE__); \
+			return __VA_ARGS__; \
+		} \
+	} while (0)
+
+/* What costs more than a comparison or two: in builds with a sanitizer, and for fuzzing. */
+#ifdef STENT_DEAR
+#define require_dear(f, condition) require(f, condition)
+#else
+#define require_dear(f, condition) do { } while (0)
+#endif
+
+void require_violated(struct flow *f, const char *condition, const char *file, int line) __attribute__((cold));
+
+static inline struct verdict
+require_verdict(void)
+{
+	return VERDICT_CUT_OFF(REASON_INTERNAL);
+}
+
+#endif

@@ -1,0 +1,258 @@
+/*
+ * test_require.c - a flow of which something is not true that must be. It is reset on both sides, without a byte of what
+ * was read meanwhile; the log says what, where and in which state; the flow beside it goes on.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "relay/require.h"
+#include "relay/shared.h"
+#include "stent/codec.h"
+#include "stent/log.h"
+
+#define LONGEST_US (5 * US_PER_S)
+
+/* Behaves until it sees an 'X'. */
+static enum { TAKES_TOO_MUCH, TAKES_NOTHING } mutation;
+
+static size_t
+feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
+{
+	(void)state;
+	(void)from;
+	if (memchr(buf, 'X', len) == NULL) {
+		codec_emit(out, buf, len);
+		return len;
+	}
+	return mutation == TAKES_TOO_MUCH ? len + 1 : 0;
+}
+
+static bool
+configure(void *state, const struct codec_settings *settings)
+{
+	(void)state;
+	(void)settings;
+	return true;
+}
+
+static unsigned
+may_heartbeat(const void *state, enum side to)
+{
+	(void)state;
+	(void)to;
+	return 0;
+}
+
+static const struct codec mutant = {
+	.name = "mutant", .state_size = 8, .configure = configure, .feed = feed, .may_heartbeat = may_heartbeat,
+};
+
+struct pair {
+	int client, server;
+};
+
+static struct event_base *base;
+static struct relay *relay;
+static int listener, ended;
+
+static void
+on_end(void *arg, unsigned slot)
+{
+	(void)arg;
+	(void)slot;
+	ended++;
+}
+
+static int
+listen_somewhere(struct sockaddr_in *at)
+{
+	socklen_t len = sizeof(*at);
+	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	assert_int_equal(bind(fd, (struct sockaddr *)at, len), 0);
+	assert_int_equal(listen(fd, 10), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)at, &len), 0);
+	return fd;
+}
+
+static void
+turn(void)
+{
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	relay_work(relay);
+}
+
+static struct pair
+open_flow(const struct route *route)
+{
+	const struct address nobody = { .family = AF_UNIX };
+	const int64_t began_us = clock_us();
+	struct pair p = { .server = -1 };
+	struct sockaddr_in at;
+	const int door = listen_somewhere(&at);
+
+	p.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(p.client, (struct sockaddr *)&at, sizeof(at)), 0);
+	relay_open(relay, accept4(door, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), route, &nobody, ADMITTED);
+	close(door);
+	while (p.server < 0 && clock_us() - began_us < LONGEST_US) {
+		turn();
+		p.server = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	}
+	assert_true(p.server >= 0);
+	return p;
+}
+
+/* What comes next: a number of bytes, 0 for a FIN, or -errno. */
+static ssize_t
+hear(int fd, char *buf, size_t size)
+{
+	const int64_t began_us = clock_us();
+	ssize_t n = -1;
+
+	errno = EAGAIN;
+	while (n < 0 && errno == EAGAIN && clock_us() - began_us < LONGEST_US) {
+		turn();
+		n = recv(fd, buf, size, MSG_DONTWAIT);
+	}
+	return n < 0 ? -errno : n;
+}
+
+static void
+passes(struct pair p, const char *text)
+{
+	char buf[64];
+
+	assert_int_equal(send(p.client, text, strlen(text), 0), strlen(text));
+	assert_int_equal(hear(p.server, buf, sizeof(buf)), strlen(text));
+	assert_memory_equal(buf, text, strlen(text));
+}
+
+static void
+end_pair(struct pair p)
+{
+	close(p.client);
+	close(p.server);
+}
+
+/* The log, as text. */
+static const char *
+logged(char *path, char *text, size_t size)
+{
+	FILE *f;
+	size_t n;
+
+	log_close();
+	f = fopen(path, "re");
+	assert_non_null(f);
+	n = fread(text, 1, size - 1, f);
+	text[n] = '\0';
+	fclose(f);
+	unlink(path);
+	return text;
+}
+
+static void
+set_up(struct config **config, struct relay_shared **shared, struct relay_counters ***counters, char *path)
+{
+	const int fd = mkstemp(path);
+	struct sockaddr_in at;
+	char backend[32];
+
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(log_open(&(struct log_settings){ .target = TARGET_FILE, .path = path, .level = LEVEL_INFO }), 0);
+	listener = listen_somewhere(&at);
+	snprintf(backend, sizeof(backend), "127.0.0.1:%d", ntohs(at.sin_port));
+	assert_int_equal(config_from_args(config, "127.0.0.1:1", backend, NULL, 0, stderr), 0);
+	base = event_base_new();
+	*shared = relay_shared_new(*config);
+	*counters = counters_new(relay_shared_room(*shared));
+	relay = relay_new(base, *config, *shared, *counters, 0, on_end, NULL);
+	assert_non_null(relay);
+	ended = 0;
+}
+
+static void
+try_mutation(const char *violated)
+{
+	char path[] = "/tmp/test_require.XXXXXX", text[8192], buf[64];
+	struct relay_shared *shared;
+	struct relay_counters **counters;
+	struct config *config;
+	struct route *route;
+	struct pair broken, other;
+	const char *log;
+
+	set_up(&config, &shared, &counters, path);
+	route = &config->routes[0];
+	other = open_flow(route);
+	route->codec = &mutant;		/* for the next flow */
+	broken = open_flow(route);
+	passes(other, "hello");
+	passes(broken, "good bytes");
+	assert_int_equal(send(broken.client, "XX", 2, 0), 2);
+	assert_int_equal(hear(broken.server, buf, sizeof(buf)), -ECONNRESET);
+	assert_int_equal(hear(broken.client, buf, sizeof(buf)), -ECONNRESET);
+	turn();
+	assert_int_equal(ended, 1);
+	assert_int_equal(counters[0]->flows_ended[REASON_INTERNAL], 1);
+	passes(other, "it goes on");
+	log = logged(path, text, sizeof(text));
+	assert_non_null(strstr(log, "internal error"));
+	assert_non_null(strstr(log, "session.c:"));
+	assert_non_null(strstr(log, violated));
+	assert_non_null(strstr(log, "state=open"));
+	assert_non_null(strstr(log, "bytes=10"));
+	assert_string_equal(reason_text(REASON_INTERNAL), "internal");
+	assert_non_null(strstr(log, "reason=internal"));
+	end_pair(broken);
+	end_pair(other);
+	relay_free(relay);
+	counters_free(counters, relay_shared_room(shared));
+	relay_shared_free(shared);
+	config_release(config);
+	event_base_free(base);
+	close(listener);
+}
+
+static void
+test_a_codec_that_consumes_more_than_there_is(void **state)
+{
+	(void)state;
+	mutation = TAKES_TOO_MUCH;
+	try_mutation("used <= len");
+}
+
+static void
+test_a_codec_that_does_not_go_on(void **state)
+{
+	(void)state;
+	mutation = TAKES_NOTHING;
+	try_mutation("used > 0");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_codec_that_consumes_more_than_there_is),
+		cmocka_unit_test(test_a_codec_that_does_not_go_on),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
