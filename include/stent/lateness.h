@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define LATENESS_LOSSY 5	/* see lateness_misses() */
+#define LATENESS_LOSSY 10	/* see lateness_misses() */
 #define LATENESS_STRETCH 2	/* see lateness_stretch() */
 
 struct lateness_policy {
@@ -33,8 +33,9 @@ enum lateness lateness_judge(const struct lateness_policy *p, const struct laten
 
 /*
  * How many missing replies mean that a program hangs, of a peer whose kernel answers. A reply that was lost comes late: its
- * sender waits for 0.2 s, then for twice as long after each further loss. So where every tenth packet or more had to be sent
- * again in the life of the flow, five times as many may be missing. sent: packets with data, retransmitted: of these.
+ * sender waits for 0.2 s, then for twice as long after each further loss, 27 s after the eighth. So where every tenth packet
+ * or more had to be sent again in the life of the flow, ten times as many may be missing. sent: packets with data,
+ * retransmitted: of these.
  */
 unsigned lateness_misses(unsigned misses, uint32_t sent, uint32_t retransmitted);
 
