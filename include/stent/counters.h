@@ -60,6 +60,7 @@ struct relay_counters {
 	uint64_t heartbeats[2], replies[2];	/* sent to that side, and its replies */
 	uint64_t misses[2];		/* replies that did not come in time */
 	uint64_t refused[2];		/* flows of which that side refused a heartbeat */
+	uint64_t detect_too_short[2];	/* 1: a flow's round trips to that side were too long for detect */
 	uint64_t connects[CONNECT_RESULTS];
 	struct histogram round_trip[2];	/* of replies to heartbeats */
 	struct histogram connect;	/* of flows: from the accepted client to a connected backend */

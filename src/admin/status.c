@@ -29,6 +29,8 @@ add_counters(json_t *route, const struct relay_counters *sum, const json_t *cens
 	json_object_set_new(route, "heartbeats", view_both_sides(sum->heartbeats));
 	json_object_set_new(route, "replies", view_both_sides(sum->replies));
 	json_object_set_new(route, "misses", view_both_sides(sum->misses));
+	json_object_set_new(route, "detect_too_short", json_pack("{s:b, s:b}", side_name(CLIENT), sum->detect_too_short[CLIENT] > 0,
+	    side_name(BACKEND), sum->detect_too_short[BACKEND] > 0));
 	json_object_set_new(route, "refused", view_refusals(sum));
 	json_object_set_new(route, "deaths", view_both_sides(dead));
 }

@@ -239,6 +239,21 @@ print_limits(const json_t *limits)
 		printf("\n");
 }
 
+static void
+print_too_short(const json_t *sides)
+{
+	struct line l = { 0 };
+
+	for (enum side s = CLIENT; s <= BACKEND; s++)
+		if (json_is_true(json_object_get(sides, side_name(s)))) {
+			if (l.column == 0)
+				begin_line(&l, "  detect");
+			add_item(&l, "too short for the path to %s: see the log", s == CLIENT ? "a client" : "a backend");
+		}
+	if (l.column > 0)
+		printf("\n");
+}
+
 /* Where it listens and where it goes; nothing for a route that was removed. */
 static void
 print_way(const json_t *route)
@@ -267,6 +282,7 @@ print_way(const json_t *route)
 		printf("%*s%llu clients wait for a backend\n", LABEL, "", (unsigned long long)number(route, "waiting_for_backend"));
 	print_pause(json_object_get(route, "paused"));
 	print_limits(json_object_get(route, "limits"));
+	print_too_short(json_object_get(route, "detect_too_short"));
 	print_reasons("  refused", json_object_get(route, "refused"));
 }
 

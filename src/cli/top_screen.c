@@ -192,6 +192,8 @@ print_leg(FILE *out, const json_t *flow, enum side side)
 		    (long long)json_integer_value(json_object_get(leg, "replies")));
 	if (n < sizeof(text) && json_is_number(json_object_get(leg, "rtt_ms")))
 		n += (size_t)snprintf(text + n, sizeof(text) - n, ", round trip %s", figure_rtt(rtt, real(leg, "rtt_ms")));
+	if (n < sizeof(text) && json_is_true(json_object_get(leg, "detect_too_short")))
+		n += (size_t)snprintf(text + n, sizeof(text) - n, " (too long for detect)");
 	if (n < sizeof(text) && tls != NULL)
 		snprintf(text + n, sizeof(text) - n, ", %s %s%s", tls, string(leg, "cipher"),
 		    json_is_true(json_object_get(leg, "resumed")) ? " resumed" : "");

@@ -53,6 +53,7 @@ check_path(const struct flow *f, enum side s, const struct socket_facts *facts)
 
 	if (!detect_is_too_short(f, s, facts) || !relay_log_once(f, s == CLIENT ? "slow client" : "slow backend"))
 		return;
+	counter_add(&counters_of(f)->detect_too_short[s], 1);
 	log_event(LEVEL_WARN, "detect is too short", (struct log_field[]){
 	    LOG_INT("id", f->id),
 	    LOG_TEXT("route", f->route->name),

@@ -95,6 +95,9 @@ def test_a_path_that_is_too_slow_for_detect_is_told(stent, raw_backend):
         assert told["route"] == "t" and told["detect_seconds"] == 6
         assert 0.45 < told["round_trip_seconds"] < 1 and told["needed_seconds"] > 6
         assert [(f["client"]["detect_too_short"], f["backend"]["detect_too_short"]) for f in flows(port)] == [(False, True)]
+        assert s.ask("status")["routes"][0]["detect_too_short"] == {"client": False, "backend": True}
+        told = harness.run_stent("status", "--control", s.control).stdout
+        assert "\n  detect     too short for the path to a backend: see the log\n" in told, told
         server.recv_exact(5)			# another heartbeat: the same is not told again
         server.send_all(b"PONG\n")
         s.expect_no_event("detect is too short", seconds=0.5)
