@@ -47,21 +47,28 @@ path_of(const char *item)
 	return strncmp(item, FILE_PREFIX, len) == 0 ? item + len : NULL;
 }
 
+int
+network_parse(struct cidr_range *ret, const char *item, const struct spot *spot)
+{
+	const char *why;
+
+	if (*item == '\0')
+		return spot_error(spot, "an item of the list is empty; write a network between the commas, or remove one");
+	return cidr_parse(ret, item, &why) == 0 ? 0 : spot_error(spot, "\"%s\" %s", item, why);
+}
+
 static int
 check_item(const char *item, const struct spot *spot)
 {
-	const char *path = path_of(item), *why;
+	const char *path = path_of(item);
 	struct cidr_range range;
 
 	if (path != NULL)
 		return strchr(path, '/') != NULL ? 0 : spot_error(spot, "\"%s\" has no path; write one such as file:/etc/stent/clients.txt", item);
-	if (*item == '\0')
-		return spot_error(spot, "an item of the list is empty; write a network between the commas, or remove one");
-	return cidr_parse(&range, item, &why) == 0 ? 0 : spot_error(spot, "\"%s\" %s", item, why);
+	return network_parse(&range, item, spot);
 }
 
-/* Calls visit for each item of the list, until it returns another number than 0, which is returned. -ENOMEM. */
-static int
+int
 each_item(const char *text, int (*visit)(const char *item, void *arg), void *arg)
 {
 	char *copy = strdup(text), *more = copy, *item;

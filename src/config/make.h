@@ -27,6 +27,10 @@ void resolve_health(const struct route *r, struct parsed *d, const struct sectio
 /* Checks for routes that lead back to themselves. */
 void resolve_loops(const struct config *c, struct parsed *d);
 /* Reads the files of allow and deny. */
+/* Calls visit for each item of a list by comma, trimmed, until it returns another number than 0, which is returned. -ENOMEM. */
+int each_item(const char *text, int (*visit)(const char *item, void *arg), void *arg);
+/* An item of such a list; what is wrong with it is told. */
+int network_parse(struct cidr_range *ret, const char *item, const struct spot *spot);
 void resolve_networks(struct route *r, struct parsed *d, const struct section *s);
 /* Checks and resolves the heartbeats of one route. */
 void resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s);

@@ -13,46 +13,45 @@
 
 /* --- the type of proxy_from --- */
 
-/* Adds one word of the list. */
-static int
-add_word(struct proxy_from *from, const char *word, const struct spot *spot)
-{
-	struct cidr_range range;
-	const char *why;
+/* A list that is being made. */
+struct making {
+	struct proxy_from from;
+	const struct spot *spot;
+};
 
-	if (strcmp(word, "unix") == 0) {
-		from->unix_too = true;
+static int
+add_item(const char *item, void *arg)
+{
+	struct making *m = arg;
+	struct cidr_range range;
+	int r;
+
+	if (strcmp(item, "unix") == 0) {
+		m->from.unix_too = true;
 		return 0;
 	}
-	if (cidr_parse(&range, word, &why) < 0)
-		return spot_error(spot, "\"%s\" %s", word, why);
-	return cidr_set_add(&from->networks, &range);
+	r = network_parse(&range, item, m->spot);
+	return r == 0 ? cidr_set_add(&m->from.networks, &range) : r;
 }
 
 static int
 parse_from(const struct key *k, void *field, const char *text, const struct spot *spot)
 {
-	struct proxy_from from = { .text = strdup(text) };
-	char *copy = strdup(text), *at = copy;
-	int r = copy != NULL && from.text != NULL ? 0 : -ENOMEM;
+	struct making m = { .spot = spot };
+	int r;
 
 	(void)k;
-	if (r == 0 && strcmp(text, "off") == 0) {
-		free(from.text);
-		from.text = at = NULL;
+	if (strcmp(text, "off") == 0) {
+		*(struct proxy_from *)field = m.from;
+		return 0;
 	}
-	for (char *word; r == 0 && (word = strsep(&at, ",")) != NULL;) {
-		word += strspn(word, " \t");
-		for (size_t len = strlen(word); len > 0 && strchr(" \t", word[len - 1]) != NULL;)
-			word[--len] = '\0';
-		r = word[0] != '\0' ? add_word(&from, word, spot) : spot_error(spot, "an empty place in the list; remove a comma");
-	}
-	free(copy);
-	cidr_set_close(&from.networks);
+	m.from.text = strdup(text);
+	r = m.from.text != NULL ? each_item(text, add_item, &m) : -ENOMEM;
+	cidr_set_close(&m.from.networks);
 	if (r == 0)
-		*(struct proxy_from *)field = from;
+		*(struct proxy_from *)field = m.from;
 	else
-		proxy_from_clear(&from);
+		proxy_from_clear(&m.from);
 	return r;
 }
 
