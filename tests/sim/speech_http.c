@@ -44,6 +44,7 @@ struct http {
 	/* The server's. */
 	uint8_t answer;			/* enum form: what is asked for */
 	bool is_asked;			/* a request has come whole */
+	unsigned zeros;			/* heard before the next chunk */
 	bool closes;			/* after the response */
 	uint8_t line_end;
 	size_t at;			/* in the text of the event that is said */
@@ -394,6 +395,7 @@ server_hear(struct party *p, const uint8_t *message, size_t len)
 static void
 hear(struct party *p, const uint8_t *message, size_t len)
 {
+	((struct http *)p->state)->zeros = 0;
 	if (p->side == CLIENT)
 		client_hear(p, message, len);
 	else
@@ -421,12 +423,32 @@ comment_at(const struct text *t, char comment[8])
 	return comment;
 }
 
+/* A zero before the size of the next chunk, of seven at most; the first bytes of the response, which need not be all of them. */
+static long
+early(struct party *p, const uint8_t *bytes, size_t len)
+{
+	struct http *h = p->state;
+
+	if (p->side == CLIENT && h->is_due && !h->in_body && len < 8 && memcmp(bytes, "HTTP/1.", len < 7 ? len : 7) == 0)
+		return 0;
+	if (bytes[0] != '0' || h->form != CHUNKED || !(p->side == CLIENT ? h->in_body : h->says_body))
+		return -1;
+	if (party_other(p)->said.n == 0)
+		return len > 7 ? -1 : 0;	/* some may be those of the chunk that is to come */
+	if (++h->zeros > 7)
+		wrong("legal", "talk %ld: more than seven zeros", p->talk->number);
+	return 1;
+}
+
 static long
 heartbeat(struct party *p, const uint8_t *bytes, size_t len)
 {
 	struct http *h = p->state;
 	char comment[8], expected[20];
 	size_t n;
+
+	if (p->talk->speech == &speech_http_early)
+		return early(p, bytes, len);
 
 	if (p->side != CLIENT || !h->in_body || !h->is_events || h->is_packed || comment_at(&h->text, comment) == NULL)
 		return -1;
@@ -454,3 +476,6 @@ const struct speech speech_http = { .name = "http", .state_size = sizeof(struct 
 	.heartbeat = heartbeat, .number = number };
 const struct speech speech_http_auto = { .name = "http_auto", .protocol = "auto", .state_size = sizeof(struct http), .begin = begin,
 	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number };
+/* Heartbeats are bytes that come anyway. */
+const struct speech speech_http_early = { .name = "http_early", .protocol = "http", .keys = "heartbeat_kind = early\n",
+	.state_size = sizeof(struct http), .begin = begin, .hear = hear, .act = act, .heartbeat = heartbeat, .number = number };

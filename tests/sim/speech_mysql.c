@@ -885,12 +885,41 @@ is_at_rest(const struct mysql *m)
 	return !m->is_running && !m->loads && !m->logs_in;
 }
 
+/* A statement is under way that makes the server ask for a file. */
+static bool
+may_load(const struct mysql *m)
+{
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->backlog[i].command == QUERY && m->backlog[i].work == LOAD)
+			return true;
+	return m->is_running && m->now.command == QUERY && m->now.work == LOAD;
+}
+
+/* Where no heartbeat is legal; NULL: where one is. */
+static const char *
+why_not(const struct party *p, bool is_oneway)
+{
+	const struct mysql *m = p->state;
+	const bool while_busy = p->talk->speech == &speech_mysql_busy;
+
+	if (!m->is_ready || m->logs_in)
+		return "in a login";
+	if (m->heard_goodbye)
+		return "after the end";
+	if (m->loads || may_load(m))
+		return "within a file, or where one may be asked for";
+	if (!is_at_rest(m) && !(while_busy && is_oneway))
+		return "while a command runs";
+	if ((m->status & IN_TRANSACTION) != 0 && !while_busy)
+		return "in a transaction";
+	return m->has_locks && !while_busy ? "with locks" : NULL;
+}
+
 static long
 heartbeat(struct party *p, const uint8_t *bytes, size_t len)
 {
 	struct mysql *m = p->state;
-	const char *where = !m->is_ready || m->logs_in ? "in a login" : m->loads ? "within a file" : !is_at_rest(m) ? "while a command runs" :
-	    (m->status & IN_TRANSACTION) != 0 ? "in a transaction" : m->has_locks ? "with locks" : m->heard_goodbye ? "after the end" : NULL;
+	const char *where;
 	long n;
 
 	if (p->side == CLIENT)
@@ -908,6 +937,7 @@ heartbeat(struct party *p, const uint8_t *bytes, size_t len)
 	} else if ((bytes[4] == PING) != (m->kind == PROXY)) {
 		wrong("legal", "talk %ld: %s to %s", p->talk->number, bytes[4] == PING ? "COM_PING" : "COM_STATISTICS", kind_names[m->kind]);
 	}
+	where = why_not(p, n == 9);
 	if (where != NULL) {
 		wrong("legal", "talk %ld: a heartbeat %s", p->talk->number, where);
 		return -1;
@@ -944,4 +974,7 @@ goodbye(struct party *p, const uint8_t *bytes, size_t len)
 const struct speech speech_mysql = { .name = "mysql", .state_size = sizeof(struct mysql), .begin = begin, .hear = hear, .act = act,
 	.heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
 const struct speech speech_mysql_auto = { .name = "mysql_auto", .protocol = "auto", .state_size = sizeof(struct mysql), .begin = begin,
+	.hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
+const struct speech speech_mysql_busy = { .name = "mysql_busy", .protocol = "mysql",
+	.keys = "backend.heartbeat_while_busy = on\nbackend.heartbeat_in_transaction = on\n", .state_size = sizeof(struct mysql), .begin = begin,
 	.hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };

@@ -205,3 +205,6 @@ const struct speech speech_redis = { .name = "redis", .state_size = sizeof(struc
 	.heartbeat = heartbeat, .number = number, .goodbye = goodbye };
 const struct speech speech_redis_auto = { .name = "redis_auto", .protocol = "auto", .state_size = sizeof(struct redis), .begin = begin,
 	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+/* Heartbeats are empty lines. */
+const struct speech speech_redis_oneway = { .name = "redis_oneway", .protocol = "redis", .keys = "backend.heartbeat_kind = oneway\n",
+	.state_size = sizeof(struct redis), .begin = begin, .hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };

@@ -56,7 +56,8 @@ struct speech {
 
 extern const struct speech speech_tcp, speech_redis, speech_websocket, speech_postgres, speech_postgres_busy, speech_postgres_auto, speech_mysql,
 	speech_mysql_auto, speech_line, speech_http, speech_http_auto,
-	speech_websocket_http, speech_websocket_auto, speech_redis_auto;
+	speech_websocket_http, speech_websocket_auto, speech_redis_auto, speech_redis_oneway, speech_mysql_busy,
+	speech_http_early;
 extern const struct speech *const speeches[];	/* ended by NULL */
 
 /* What was said and is not heard yet: whole messages. */
