@@ -82,7 +82,7 @@ stage_tsan() {	# unit and end-to-end tests of threads with race checks
 stage_fuzz() {	# fuzzes the codecs for a minute in all
 	local log=$results/fuzz.log status=0
 	nice tests/fuzz/run.sh 60 2>&1 | tee "$log" || status=$?	# beside stages that watch the clock
-	sed -nE 's/^([a-z0-9]+): [0-9]+ inputs in .*/passed fuzzing \1/p; s/^([a-z0-9]+): FAILED.*/FAILED fuzzing \1/p' \
+	sed -nE 's/^([a-z0-9_]+): [0-9]+ inputs in .*/passed fuzzing \1/p; s/^([a-z0-9_]+): FAILED.*/FAILED fuzzing \1/p' \
 		"$log" >>"$results/fuzz.own.txt"
 	[ $status = 0 ] || note FAILED "fuzzing ended with status $status"
 }

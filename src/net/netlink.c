@@ -154,7 +154,7 @@ take_message(struct answer *a, const struct nlmsghdr *h)
 
 	if (h->nlmsg_type == NLMSG_ERROR) {
 		if (a->first_error == 0)
-			a->first_error = e->error;
+			a->first_error = h->nlmsg_len >= NLMSG_LENGTH(sizeof(e->error)) ? e->error : -EPROTO;
 		a->is_done = true;
 	} else if (h->nlmsg_type == NLMSG_DONE) {
 		a->is_done = true;
@@ -162,6 +162,23 @@ take_message(struct answer *a, const struct nlmsghdr *h)
 		a->is_dump |= (h->nlmsg_flags & NLM_F_MULTI) != 0;
 		if (a->visit != NULL)
 			a->visit(h, h->nlmsg_len, a->arg);
+	}
+}
+
+/* NLMSG_NEXT() would make the length negative behind a last message that is not padded. */
+static void
+take_messages(struct answer *a, const uint8_t *data, size_t len)
+{
+	while (len >= sizeof(struct nlmsghdr)) {
+		const struct nlmsghdr *h = (const void *)data;
+
+		if (h->nlmsg_len < sizeof(*h) || h->nlmsg_len > len)
+			break;
+		take_message(a, h);
+		if (aligned(h->nlmsg_len) >= len)
+			break;
+		len -= aligned(h->nlmsg_len);
+		data += aligned(h->nlmsg_len);
 	}
 }
 
@@ -180,8 +197,7 @@ read_answers(int fd, struct answer *a)
 			continue;
 		if (n <= 0)
 			break;
-		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, (size_t)n); h = NLMSG_NEXT(h, n))
-			take_message(a, h);
+		take_messages(a, buf, (size_t)n);
 	}
 	free(buf);
 	return n < 0 && errno != EAGAIN ? -errno : 0;

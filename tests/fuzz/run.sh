@@ -1,6 +1,6 @@
 #!/bin/bash
 #
-# run.sh [--update] SECONDS [CODEC...]: feeds each codec (all, when none is
+# run.sh [--update] SECONDS [CODEC...]: feeds each target (all, when none is
 # named) what nobody would send, for so many seconds of this machine in all,
 # as many targets at a time as it has cores. Fails when one of them does; the
 # input that did it is left in build-fuzz/found/.
@@ -60,6 +60,7 @@ merge() {	# CODEC: adds what reaches code that the corpus does not
 }
 
 failed=0
+total=0
 for ((i = 0; i < ${#codecs[@]}; i += jobs)); do
 	pids=()
 	batch=("${codecs[@]:i:jobs}")
@@ -72,6 +73,7 @@ for ((i = 0; i < ${#codecs[@]}; i += jobs)); do
 		if wait "${pids[j]}"; then
 			runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$codec.log")
 			cover=$(grep -o 'cov: [0-9]*' "$work/$codec.log" | tail -n1)
+			total=$((total + ${runs:-0}))
 			echo "$codec: ${runs:-?} inputs in $each s, ${cover:-no coverage}, none broke a law"
 			if [ -n "$update" ]; then merge "$codec"; fi
 		else
@@ -81,4 +83,5 @@ for ((i = 0; i < ${#codecs[@]}; i += jobs)); do
 		fi
 	done
 done
+echo "$total inputs in all, to ${#codecs[@]} targets"
 exit $failed
