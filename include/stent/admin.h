@@ -8,6 +8,7 @@
 
 struct admin;
 struct event_base;
+struct helper;
 struct server;
 
 /*
@@ -15,6 +16,8 @@ struct server;
  * error (returns -errno) when it is configured, as a warning when it is the default.
  */
 int admin_start(struct admin **ret, struct server *s, struct event_base *base);
+/* That process runs the program of on_event from now on: helper.h. 0 or -ENOMEM. */
+int admin_use_helper(struct admin *a, struct helper *h);
 void admin_free(struct admin *a);	/* NULL is fine; before server_free() */
 
 #endif

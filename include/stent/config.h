@@ -148,6 +148,7 @@ struct config {
 	char *admin_token;		/* needed by readers of the page; NULL: off */
 	char *admin_hosts;		/* more accepted host names, separated by commas; NULL: none */
 	char *user;			/* switched to when started as root; NULL: stay root */
+	bool sandbox;			/* see sandbox.h */
 	int max_flows;			/* 0: auto, from the limits on descriptors and watches */
 	unsigned when_full;		/* enum when_full */
 	int64_t drain_timeout_ms;
@@ -159,6 +160,8 @@ struct config {
 	int64_t event_timeout_ms;
 	struct route *routes;
 	size_t n_routes;
+	char **files;			/* that values were read from: secrets, lists of networks; a path each */
+	size_t n_files;
 	char **warnings;		/* "FILE:LINE: warning: ...", printable; whoever uses the settings shows them */
 	size_t n_warnings;
 };

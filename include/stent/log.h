@@ -28,9 +28,9 @@ const char *log_open_hint(int err);	/* what its errno means, and what to do abou
 int log_give(uid_t user, gid_t group);
 /*
  * From now on a thread of the log writes, so that callers do not wait, until log_close(), which waits at most a second
- * for lines that are left. Call it after root is given up. 0 or -errno.
+ * for lines that are left. Call it after root is given up. begin (NULL: nothing) is what the thread does first. 0 or -errno.
  */
-int log_start_thread(void);
+int log_start_thread(void (*begin)(void *arg), void *arg);
 /*
  * Settings that replace others. The new file or daemon is opened by log_prepare(), which may fail: 0 or -errno, nothing
  * has changed. log_commit() uses it from the next lines on, level and format at once, and frees c, as log_abandon() does.

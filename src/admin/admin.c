@@ -88,6 +88,11 @@ prepare(void *arg, const struct config *next, FILE *errors)
 	const char *why;
 	int r;
 
+	if (server_config(a->server)->sandbox && !stream_may_run(a->events, next->on_event)) {
+		fprintf(errors, "on_event = exec:%s: in the sandbox only the program that was set at the start can be run; restart stent, or "
+		    "set sandbox = off\n", next->on_event);
+		return -EPERM;
+	}
 	a->moves = !is_same_address(server_config(a->server)->admin, next->admin);
 	if (!a->moves || next->admin == NULL)
 		return 0;
@@ -147,6 +152,12 @@ admin_start(struct admin **ret, struct server *s, struct event_base *base)
 	server_follow(s, &follower, a);
 	*ret = a;
 	return 0;
+}
+
+int
+admin_use_helper(struct admin *a, struct helper *h)
+{
+	return stream_use_helper(a->events, h);
 }
 
 void

@@ -7,14 +7,14 @@
  * event_timeout; then the whole group is killed. A bounded queue holds what
  * comes meanwhile, and the oldest of it stays. Failures are logged once in ten
  * seconds, with their number.
+ *
+ * In a sandbox this process may start nothing: its helper does (helper.c).
  */
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +22,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "admin/program.h"
 #include "admin/stream.h"
 #include "stent/clock.h"
 #include "stent/events.h"
+#include "stent/helper.h"
 #include "stent/log.h"
 
 #define QUEUE_MAX 256
@@ -43,7 +45,10 @@ struct hook {
 	int64_t timeout_ms;
 	STAILQ_HEAD(, waiting) queue;
 	size_t n;
-	pid_t pid;			/* 0: none runs */
+	struct helper *helper;		/* runs the program; NULL: this process does */
+	struct event *answer;		/* of the helper */
+	bool runs;
+	pid_t pid;			/* without the helper, while it runs */
 	bool killed;			/* for its time */
 	int64_t warned_us;
 	uint64_t unwarned;		/* failures since then */
@@ -51,6 +56,7 @@ struct hook {
 };
 
 static void run_next(struct hook *h);
+static void drop_queue(struct hook *h);
 
 static void
 failed(struct hook *h, enum hook_result result, uint64_t n, const char *why)
@@ -83,54 +89,6 @@ file_of(const struct waiting *w)
 	return r;
 }
 
-/* What posix_spawn() is to do in the child. 0 or an errno. */
-static int
-prepare(posix_spawnattr_t *attr, posix_spawn_file_actions_t *files, int in)
-{
-	sigset_t all, none;
-	int r = 0;
-
-	sigfillset(&all);
-	sigemptyset(&none);
-	r |= posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-	r |= posix_spawnattr_setpgroup(attr, 0);
-	r |= posix_spawnattr_setsigdefault(attr, &all);
-	r |= posix_spawnattr_setsigmask(attr, &none);
-	r |= posix_spawn_file_actions_adddup2(files, in, STDIN_FILENO);
-	r |= posix_spawn_file_actions_addopen(files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-	r |= posix_spawn_file_actions_addopen(files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-	r |= posix_spawn_file_actions_addclosefrom_np(files, STDERR_FILENO + 1);
-	r |= posix_spawn_file_actions_addchdir_np(files, "/");
-	return r != 0 ? ENOMEM : 0;
-}
-
-/* 0 or an errno. */
-static int
-spawn(struct hook *h, enum event_kind kind, int in)
-{
-	char event[64], path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", lang[] = "LANG=C.UTF-8";
-	char *const env[] = { path, lang, event, NULL }, *const argv[] = { h->path, NULL };
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	int r;
-
-	snprintf(event, sizeof(event), "STENT_EVENT=%s", event_kind_name(kind));
-	r = posix_spawnattr_init(&attr);
-	if (r != 0)
-		return r;
-	r = posix_spawn_file_actions_init(&files);
-	if (r == 0) {
-		r = prepare(&attr, &files, in);
-		if (r == 0)
-			r = posix_spawn(&h->pid, h->path, &files, &attr, argv, env);
-		posix_spawn_file_actions_destroy(&files);
-	}
-	posix_spawnattr_destroy(&attr);
-	if (r != 0)
-		h->pid = 0;
-	return r;
-}
-
 static int
 start(struct hook *h, const struct waiting *w)
 {
@@ -139,11 +97,17 @@ start(struct hook *h, const struct waiting *w)
 
 	if (in < 0)
 		return -in;
-	r = spawn(h, w->kind, in);
+	if (h->helper != NULL)
+		r = helper_run(h->helper, h->path, event_kind_name(w->kind), in, h->timeout_ms);
+	else
+		r = program_start(&h->pid, h->path, event_kind_name(w->kind), in);
 	close(in);
 	if (r != 0)
 		return r;
+	h->runs = true;
 	h->killed = false;
+	if (h->helper != NULL)
+		return 0;		/* it sees to the time itself */
 	event_add(h->timeout, &(struct timeval){ h->timeout_ms / 1000, h->timeout_ms % 1000 * 1000 });
 	return 0;
 }
@@ -153,7 +117,7 @@ run_next(struct hook *h)
 {
 	struct waiting *w;
 
-	while (h->pid == 0 && (w = STAILQ_FIRST(&h->queue)) != NULL) {
+	while (!h->runs && (w = STAILQ_FIRST(&h->queue)) != NULL) {
 		char why[128];
 		int r;
 
@@ -175,6 +139,7 @@ ended(struct hook *h, int status)
 
 	event_del(h->timeout);
 	h->pid = 0;
+	h->runs = false;
 	if (h->killed) {
 		snprintf(why, sizeof(why), "still ran after event_timeout (%" PRId64 " ms), and was killed", h->timeout_ms);
 		failed(h, HOOK_TIMEOUT, 1, why);
@@ -187,6 +152,37 @@ ended(struct hook *h, int status)
 	} else {
 		h->results[HOOK_OK]++;
 	}
+	run_next(h);
+}
+
+/* The helper has an answer, or is gone: then nothing can be run any more. */
+static void
+on_answer(evutil_socket_t fd, short what, void *arg)
+{
+	struct hook *h = arg;
+	struct helper_answer a;
+	const int r = helper_read(h->helper, &a);
+	char why[128];
+
+	(void)fd;
+	(void)what;
+	if (r == -EAGAIN)
+		return;
+	if (r < 0) {
+		event_del(h->answer);
+		h->runs = false;
+		failed(h, HOOK_FAILED, h->n + 1, "the process that runs it has ended; restart stent");
+		drop_queue(h);
+		return;
+	}
+	if (a.err == 0) {
+		h->killed = a.is_killed;
+		ended(h, a.status);
+		return;
+	}
+	h->runs = false;
+	snprintf(why, sizeof(why), "cannot be run: %s", strerror(a.err));
+	failed(h, HOOK_FAILED, 1, why);
 	run_next(h);
 }
 
@@ -284,6 +280,22 @@ hook_new(struct hook **ret, struct event_base *base)
 	return 0;
 }
 
+int
+hook_use_helper(struct hook *h, struct event_base *base, struct helper *helper)
+{
+	h->answer = event_new(base, helper_fd(helper), EV_READ | EV_PERSIST, on_answer, h);
+	if (h->answer == NULL || event_add(h->answer, NULL) != 0)
+		return -ENOMEM;
+	h->helper = helper;
+	return 0;
+}
+
+bool
+hook_may_run(const struct hook *h, const char *path)
+{
+	return path == NULL || (h->helper != NULL && strcmp(helper_program(h->helper), path) == 0);
+}
+
 void
 hook_free(struct hook *h)
 {
@@ -296,6 +308,8 @@ hook_free(struct hook *h)
 		kill(-h->pid, SIGKILL);
 		(void)waitpid(h->pid, &status, 0);
 	}
+	if (h->answer != NULL)
+		event_free(h->answer);
 	if (h->child != NULL)
 		event_free(h->child);
 	if (h->timeout != NULL)

@@ -325,6 +325,18 @@ stream_configure(struct stream *t)
 }
 
 int
+stream_use_helper(struct stream *t, struct helper *h)
+{
+	return hook_use_helper(t->hook, t->base, h);
+}
+
+bool
+stream_may_run(const struct stream *t, const char *program)
+{
+	return hook_may_run(t->hook, program);
+}
+
+int
 stream_start(struct stream **ret, struct server *s, struct event_base *base)
 {
 	struct stream *t = calloc(1, sizeof(*t));

@@ -8,6 +8,7 @@
 struct event_base;
 struct event_line;
 struct evbuffer;
+struct helper;
 struct hook;
 struct server;
 struct stream;
@@ -18,6 +19,9 @@ void stream_free(struct stream *t);	/* NULL is fine */
 
 /* To be called after a reload: on_event and events may be others. */
 void stream_configure(struct stream *t);
+
+int stream_use_helper(struct stream *t, struct helper *h);	/* runs on_event from now on; 0 or -ENOMEM */
+bool stream_may_run(const struct stream *t, const char *program);	/* in a sandbox; NULL: none */
 
 #define STREAM_WHY_MAX 128
 
@@ -31,6 +35,8 @@ int stream_add_reader(struct stream *t, const char *request, int fd, char why[ST
 enum hook_result { HOOK_OK, HOOK_FAILED, HOOK_TIMEOUT, HOOK_LOST, HOOK_RESULTS };
 
 int hook_new(struct hook **ret, struct event_base *base);	/* 0 or -ENOMEM */
+int hook_use_helper(struct hook *h, struct event_base *base, struct helper *helper);	/* from now on; 0 or -ENOMEM */
+bool hook_may_run(const struct hook *h, const char *path);	/* in a sandbox; path NULL: off */
 void hook_free(struct hook *h);		/* kills a program that runs; NULL is fine */
 void hook_configure(struct hook *h, const char *path, int64_t timeout_ms);	/* path NULL: off; what is queued is dropped */
 void hook_run(struct hook *h, const struct event_line *e);

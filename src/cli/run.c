@@ -4,7 +4,8 @@
  * SIGTERM and SIGINT drain, a second one stops at once; SIGHUP reads the settings
  * again, SIGUSR1 reopens the log file. The order of the start matters: everything that may need root (ports,
  * sockets, log file) is opened before root is given up; what a thread inherits
- * (no_new_privs, its capability sets) is set before there is one.
+ * (no_new_privs, its capability sets) is set before there is one. The sandbox begins when everything is open, and
+ * before the first client is accepted.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -18,7 +19,9 @@
 #include "stent/admin.h"
 #include "stent/cli.h"
 #include "stent/config.h"
+#include "stent/helper.h"
 #include "stent/log.h"
+#include "stent/sandbox.h"
 #include "stent/server.h"
 #include "stent/user.h"
 
@@ -26,6 +29,8 @@ struct process {
 	struct event_base *base;
 	struct server *server;
 	struct admin *admin;
+	struct helper *helper;		/* NULL: there is none */
+	struct sandbox *sandbox;	/* the same */
 	struct event *signals[5];
 };
 
@@ -126,22 +131,46 @@ confine(const struct config *config)
 		log_say(LEVEL_WARN, "cannot set no_new_privs, or drop capabilities: %s", strerror(-r));
 }
 
+/* The sandbox does not let this process start the program of on_event. */
+static int
+start_helper(struct process *p, const struct config *config)
+{
+	int r;
+
+	if (!config->sandbox || config->on_event == NULL)
+		return 0;
+	r = helper_start(&p->helper, config->on_event, config->user);
+	if (r != 0)
+		log_say(LEVEL_ERROR, "on_event: cannot start the process that runs its program: %s", strerror(-r));
+	return r;
+}
+
+static int
+start_admin(struct process *p)
+{
+	const int r = admin_start(&p->admin, p->server, p->base);
+
+	return r == 0 && p->helper != NULL ? admin_use_helper(p->admin, p->helper) : r;
+}
+
 static int
 start(struct process *p, const struct config *config)
 {
 	int r;
 
+	r = server_check_transparent(config);
+	confine(config);
+	if (r == 0)
+		r = start_helper(p, config);
 	p->base = event_base_new();
 	if (p->base == NULL)
 		return -ENOMEM;
-	r = server_check_transparent(config);
-	confine(config);
 	if (r == 0)
 		r = add_signals(p);
 	if (r == 0)
 		r = server_start(&p->server, config, p->base);
 	if (r == 0)
-		r = admin_start(&p->admin, p->server, p->base);
+		r = start_admin(p);
 	return r == 0 ? give_up_root(p, config) : r;
 }
 
@@ -169,6 +198,7 @@ static void
 stop(struct process *p)
 {
 	admin_free(p->admin);
+	helper_stop(p->helper);
 	server_free(p->server);
 	for (size_t i = 0; i < sizeof(p->signals) / sizeof(p->signals[0]); i++)
 		if (p->signals[i] != NULL)
@@ -179,12 +209,41 @@ stop(struct process *p)
 }
 
 static void
-start_log_thread(void)
+start_log_thread(void (*begin)(void *arg), void *arg)
 {
-	const int r = log_start_thread();
+	const int r = log_start_thread(begin, arg);
 
 	if (r != 0)
 		log_say(LEVEL_WARN, "no thread for the log: %s; a slow log may delay flows", strerror(-r));
+}
+
+static void
+enter_worker(struct worker *w, void *arg)
+{
+	(void)w;
+	sandbox_enter(arg, SANDBOX_WORKER);
+}
+
+static void
+enter_log(void *arg)
+{
+	sandbox_enter(arg, SANDBOX_LOG);
+}
+
+/* The thread of the log is the last one that is started: the sandbox allows no other. */
+static void
+enter_sandbox(struct process *p, const struct config *config)
+{
+	p->sandbox = sandbox_new(config);
+	if (p->sandbox == NULL) {
+		start_log_thread(NULL, NULL);
+		return;
+	}
+	for (size_t i = 0; i < server_workers(p->server); i++)
+		worker_call(server_worker(p->server, i), enter_worker, p->sandbox);
+	start_log_thread(enter_log, p->sandbox);
+	sandbox_enter(p->sandbox, SANDBOX_MAIN);
+	sandbox_say(p->sandbox);
 }
 
 /* Takes config over. Returns the exit status. */
@@ -204,13 +263,14 @@ relay_until_stopped(struct config *config)
 	if (r == 0)
 		r = start_or_explain(&p, config);
 	if (r == 0)
-		start_log_thread();
+		enter_sandbox(&p, config);
 	if (r == 0)
 		r = server_run(p.server);
 	stop(&p);
 	if (r == 0)
 		log_say(LEVEL_INFO, "stopped");
 	log_close();
+	sandbox_free(p.sandbox);
 	config_release(config);
 	return r == 0 ? CLI_DONE : CLI_FAILED;
 }

@@ -136,6 +136,7 @@ config_keep(struct config *next, const struct config *running)
 	if (r == 0)
 		r = keep_text(&next->user, running->user);
 	next->workers = running->workers;
+	next->sandbox = running->sandbox;
 	next->control_is_default = running->control_is_default;
 	return r;
 }

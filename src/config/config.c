@@ -12,8 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config/make.h"
+#include "stent/confined.h"
 #include "stent/utf8.h"
 
 static void
@@ -54,6 +56,9 @@ config_free(struct config *c)
 	for (size_t i = 0; i < c->n_warnings; i++)
 		free(c->warnings[i]);
 	free(c->warnings);
+	for (size_t i = 0; i < c->n_files; i++)
+		free(c->files[i]);
+	free(c->files);
 	free(c->routes);
 	free(c->log.path);
 	free(c->control);
@@ -215,6 +220,8 @@ config_make(struct config **ret, struct parsed *d, FILE *errors)
 	if (r == 0)
 		r = printed;
 	if (c != NULL)
+		c->files = errors_take_files(&d->errors, &c->n_files);
+	if (c != NULL)
 		c->warnings = errors_take_warnings(&d->errors, &c->n_warnings);
 	if (r == -ENOMEM)
 		print_of_file(d->errors.path, "not enough memory to read the settings", errors);
@@ -257,7 +264,7 @@ open_source(FILE **ret, struct parsed *d, const char *path, FILE *errors)
 	if (*ret != NULL)
 		return 0;
 	err = errno;
-	snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(err));
+	snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", confined_error(err, d->errors.path, R_OK));
 	print_of_file(d->errors.path, why, errors);
 	return -err;
 }

@@ -164,3 +164,39 @@ errors_take_warnings(struct errors *e, size_t *n)
 	forget(e);
 	return texts;
 }
+
+void
+errors_note_file(struct errors *e, const char *path)
+{
+	char **files = reallocarray(e->files, e->n_files + 1, sizeof(*files));
+
+	if (files != NULL) {
+		e->files = files;
+		files[e->n_files] = strdup(path);
+	}
+	if (files == NULL || files[e->n_files] == NULL)
+		e->failed = -ENOMEM;
+	else
+		e->n_files++;
+}
+
+char **
+errors_take_files(struct errors *e, size_t *n)
+{
+	char **files = e->files;
+
+	*n = e->n_files;
+	e->files = NULL;
+	e->n_files = 0;
+	return files;
+}
+
+void
+errors_clear_files(struct errors *e)
+{
+	for (size_t i = 0; i < e->n_files; i++)
+		free(e->files[i]);
+	free(e->files);
+	e->files = NULL;
+	e->n_files = 0;
+}

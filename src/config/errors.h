@@ -21,6 +21,8 @@ struct errors {
 	const char *const *words;	/* NULL: lines of the file */
 	struct error *list;
 	size_t n;
+	char **files;			/* that were read besides: their paths */
+	size_t n_files;
 	int failed;			/* -ENOMEM: an error could not be kept */
 };
 
@@ -43,5 +45,11 @@ int errors_print(struct errors *e, FILE *out);
 
 /* The warnings as "FILE:LINE: what", *n of them; the caller frees each and the list. NULL: none, or out of memory. */
 char **errors_take_warnings(struct errors *e, size_t *n);
+
+/* Keeps the path of a file that a value was read from. */
+void errors_note_file(struct errors *e, const char *path);
+/* Those paths, *n of them; the caller frees each and the list. */
+char **errors_take_files(struct errors *e, size_t *n);
+void errors_clear_files(struct errors *e);
 
 #endif

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "config/expand.h"
+#include "stent/confined.h"
 
 #define SECRET_BYTES 4096
 
@@ -114,7 +115,8 @@ write_expanded(const char *text, bool is_secret, FILE *out, const struct spot *s
 static int
 cannot_read(const char *path, int err, const struct spot *spot)
 {
-	return spot_error(spot, "the file \"%s\" cannot be read: %s; write @ and the path of a file that holds the secret", path, strerror(err));
+	return spot_error(spot, "the file \"%s\" cannot be read: %s; write @ and the path of a file that holds the secret", path,
+	    confined_error(err, path, R_OK));
 }
 
 /* Returns the number of bytes, at most size, or -EINVAL: the spot has the error. Opening or reading a pipe might never end. */
@@ -149,6 +151,8 @@ read_secret(char **ret, const char *path, const struct spot *spot)
 
 	if (got < 0)
 		return (int)got;
+	if (spot->errors != NULL)
+		errors_note_file(spot->errors, path);
 	if (n > SECRET_BYTES)
 		return spot_error(spot, "the file \"%s\" has more than %d bytes; it must hold the secret alone", path, SECRET_BYTES);
 	n -= n > 0 && text[n - 1] == '\n';

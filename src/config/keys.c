@@ -93,6 +93,9 @@ const struct key keys[] = {
 	    "then needed" },
 	{ PROCESS("user", user, user), .needs_restart = true, .words = off, .def = "nobody",
 	  .help = "The user that stent switches to when started as root; off: it stays root" },
+	{ PROCESS("sandbox", flag, sandbox), .needs_restart = true, .def = "on",
+	  .help = "Linux: after the start stent can no longer run programs, nor open files outside of the folders that these settings name "
+	    "(and /etc and /usr, to read), nor do what else it does not need. Settings that need another folder need a restart then" },
 	{ PROCESS("max_flows", count, max_flows), .min = 1, .max = 100000000, .words = automatic, .def = "auto",
 	  .help = "Maximum number of open flows; auto: what the limits on descriptors and epoll watches allow" },
 	{ PROCESS("when_full", word, when_full), .words = when_full, .def = "refuse",

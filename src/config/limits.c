@@ -17,6 +17,7 @@
 
 #include "config/make.h"
 #include "config/units.h"
+#include "stent/confined.h"
 #include "stent/user.h"
 #include "stent/utf8.h"
 
@@ -216,7 +217,9 @@ read_file(const struct making *m, const char *path)
 		return wrong(m, "\"%s\" is not a regular file; write the path of a file with a network on each line", path);
 	f = fopen(path, "re");
 	if (f == NULL)
-		return wrong(m, "\"%s\" cannot be read: %s; write the path of a file with a network on each line", path, strerror(errno));
+		return wrong(m, "\"%s\" cannot be read: %s; write the path of a file with a network on each line", path,
+		    confined_error(errno, path, R_OK));
+	errors_note_file(&m->parsed->errors, path);
 	warn_of_rights(m, path);
 	r = read_lines(m, path, f);
 	fclose(f);

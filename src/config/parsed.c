@@ -317,6 +317,7 @@ parsed_clear(struct parsed *d)
 		free(s->name);
 	}
 	free(d->sections);
+	errors_clear_files(&d->errors);
 	for (size_t i = 0; i < d->errors.n; i++)
 		free(d->errors.list[i].text);
 	free(d->errors.list);

@@ -63,6 +63,7 @@ struct buffer {
 static struct {
 	pthread_t id;
 	pthread_cond_t wake;
+	void (*begin)(void *arg);	/* what the thread does first; NULL: nothing */
 	bool runs;		/* it owns the sink, and lines go through the buffers */
 	atomic_bool stop, reopen;	/* requested */
 	struct log_change *_Atomic change;	/* the sink to use from now on; NULL: the one in use */
@@ -316,8 +317,9 @@ run(void *arg)
 {
 	struct buffer *b;
 
-	(void)arg;
 	pthread_setname_np(pthread_self(), "stent-log");
+	if (writer.begin != NULL)
+		writer.begin(arg);
 	for (bool ends = false; !ends;) {
 		pthread_mutex_lock(&lock);
 		wait_for_lines();
@@ -367,7 +369,7 @@ take(enum log_level level, const struct log_line *l)
 
 /* Signals are handled by the main thread. */
 static int
-start_thread(void)
+start_thread(void *arg)
 {
 	pthread_condattr_t attr;
 	sigset_t all, before;
@@ -379,7 +381,7 @@ start_thread(void)
 	pthread_condattr_destroy(&attr);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = -pthread_create(&writer.id, NULL, run, NULL);
+	r = -pthread_create(&writer.id, NULL, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return r;
 }
@@ -393,17 +395,18 @@ free_buffers(void)
 }
 
 int
-log_start_thread(void)
+log_start_thread(void (*begin)(void *arg), void *arg)
 {
 	int r = -ENOMEM;
 
 	pthread_mutex_lock(&lock);
 	assert(!writer.runs);
+	writer.begin = begin;
 	writer.fill = calloc(1, sizeof(*writer.fill));
 	writer.written = calloc(1, sizeof(*writer.written));
 	atomic_store(&writer.stop, false);
 	if (writer.fill != NULL && writer.written != NULL)
-		r = start_thread();
+		r = start_thread(arg);
 	writer.runs = r == 0;
 	if (r != 0)
 		free_buffers();

@@ -13,10 +13,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "stent/confined.h"
 #include "stent/folder.h"
 #include "stent/log.h"
 
@@ -89,7 +91,8 @@ bind_as_user(int fd, const struct sockaddr_un *sun, socklen_t len, const struct 
 }
 
 static int
-bind_with_mode(int fd, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access)
+bind_with_mode(int fd, const struct sockaddr_un *sun, socklen_t len, const struct unix_access *access,
+    const char **why)
 {
 	const mode_t before = umask(0777 & ~access->mode);
 	int r = -EACCES;
@@ -99,6 +102,11 @@ bind_with_mode(int fd, const struct sockaddr_un *sun, socklen_t len, const struc
 	if (r == -EACCES)
 		r = bind(fd, (const struct sockaddr *)sun, len) == 0 ? 0 : -errno;
 	umask(before);
+	if (r == -EACCES) {
+		*why = confined_error(EACCES, sun->sun_path, W_OK);
+		if (strcmp(*why, strerror(EACCES)) == 0)
+			*why = NULL;
+	}
 	return r;
 }
 
@@ -127,7 +135,7 @@ unix_file_bind(int fd, const struct sockaddr_un *sun, socklen_t len, const struc
 		return folder;
 	r = clear_stale(folder, name, sun, len, access, why);
 	if (r == 0)
-		r = bind_with_mode(fd, sun, len, access);
+		r = bind_with_mode(fd, sun, len, access, why);
 	/* It was created by bind() just now, unless a directory of the path was replaced. */
 	if (r == 0 && (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISSOCK(st.st_mode)))
 		r = fail(EBUSY, "another process is changing the path at this moment; try again", why);

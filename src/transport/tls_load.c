@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stent/confined.h"
 #include "transport/tls_context.h"
 
 #define FILE_MAX (8 * 1024 * 1024)	/* a bundle of all CAs has a quarter of a MiB */
@@ -54,9 +55,11 @@ read_file(const char *file)
 static int
 fail_to_read(const char *file, char error[TLS_ERROR_MAX])
 {
-	if (errno == EACCES)
+	const char *const why = confined_error(errno, file, R_OK);
+
+	if (strcmp(why, strerror(EACCES)) == 0)
 		return fail(error, "%s: cannot be read by user %u: permission denied", file, (unsigned)geteuid());
-	return fail(error, "%s: cannot be read: %s", file, strerror(errno));
+	return fail(error, "%s: cannot be read: %s", file, why);
 }
 
 /* Nothing could be parsed of a file, in which `label` ("CERTIFICATE") was sought. */

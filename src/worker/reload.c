@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stent/confined.h"
 #include "stent/events.h"
 #include "stent/log.h"
 #include "worker/running.h"
@@ -58,6 +59,15 @@ abandon(struct reload *r)
 	config_release(r->next);
 }
 
+static void
+report_log(const struct log_settings *log, int err, FILE *errors)
+{
+	const char *const why = log->path != NULL && err == EACCES ? confined_error(err, log->path, W_OK) : log_open_hint(err);
+
+	fprintf(errors, "log: %s cannot be opened: %s; stent runs as user %u now\n", log->path != NULL ? log->path : "syslog", why,
+	    (unsigned)geteuid());
+}
+
 /* Opens what is new. 0, or -errno: the errors have been written. */
 static int
 prepare(struct server *s, struct reload *r, FILE *errors)
@@ -87,8 +97,7 @@ prepare(struct server *s, struct reload *r, FILE *errors)
 		return result;
 	result = log_prepare(&r->log, log);
 	if (result != 0)
-		fprintf(errors, "log: %s cannot be opened: %s; stent runs as user %u now\n", log->path != NULL ? log->path : "syslog",
-		    log_open_hint(-result), (unsigned)geteuid());
+		report_log(log, -result, errors);
 	return result;
 }
 

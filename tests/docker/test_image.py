@@ -68,7 +68,8 @@ def test_relays_becomes_healthy_and_ends_at_sigterm(engine, container, echo, har
     engine.docker("stop", "-t", "20", name)
     assert time.monotonic() - began < 5 * harness.SLOW
     assert engine.inspect(name, "{{.State.ExitCode}}") == "0"
-    assert "flow end" in engine.docker("logs", name)
+    log = engine.docker("logs", name)
+    assert "flow end" in log and "sandbox: seccomp" in log
 
 
 def test_starts_in_a_fifth_of_a_second(engine, container):

@@ -355,7 +355,7 @@ def max_flows(one):
 
 
 def log(one):
-    o = one()
+    o = one(settings={"sandbox": "off"})		# in it, a log in a new folder needs a restart: test_sandbox.py
     path = o.s.ini_path.parent / "other.log"
     o.change(settings={"log": f"file:{path}"})
     o.near.close()
@@ -440,7 +440,7 @@ def admin(one):
 
 
 def on_event(one):
-    o = one()
+    o = one(settings={"sandbox": "off"})		# in it, the program is that of the start: test_sandbox.py
     script, told = o.s.ini_path.parent / "hook", o.s.ini_path.parent / "told"
     script.write_text(f"#!/bin/sh\ncat >> {told}\n")
     script.chmod(0o755)
@@ -622,7 +622,7 @@ def test_tls_is_that_of_new_flows(stent, certificates, echo):
         sock.close()
 
 CASES = {
-    "workers": needs_restart("workers", 3), "user": needs_restart("user", "daemon"),
+    "workers": needs_restart("workers", 3), "sandbox": needs_restart("sandbox", "off"), "user": needs_restart("user", "daemon"),
     "control": needs_restart("control", "/tmp/other-control.sock"), "admin": admin,
     "on_event": on_event, "events": on_event, "event_timeout": for_process("event_timeout", "3s"),
     "handshake_timeout": for_new_flows("handshake_timeout", "3s"),

@@ -11,7 +11,8 @@ from pathlib import Path
 # From each folder to those it may use. What stands in no list is a mistake.
 ALLOWED = {
     "main": "cli",
-    "cli": "config admin worker relay redirect demo doctor log net",
+    "cli": "config admin worker relay sandbox redirect demo doctor log net",
+    "sandbox": "config log net",
     "redirect": "net",
     "doctor": "config codec net log",
     "demo": "config worker http log net",

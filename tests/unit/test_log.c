@@ -408,7 +408,7 @@ test_thread_copes_with_a_stuck_reader(void **state)
 	assert_int_equal(mkfifo(path, 0600), 0);
 	fd = open(path, O_RDONLY | O_NONBLOCK);
 	open_file_log(path, FORMAT_TEXT, LEVEL_INFO);
-	assert_int_equal(log_start_thread(), 0);
+	assert_int_equal(log_start_thread(NULL, NULL), 0);
 	began = now_ms();
 	for (int i = 0; i < 3000; i++)		/* more than the pipe holds */
 		log_say(LEVEL_INFO, "line %d of some", i);
@@ -460,7 +460,7 @@ log_while_the_disk_hangs(void)
 	int64_t began;
 
 	open_file_log(path_in_dir("hung"), FORMAT_TEXT, LEVEL_INFO);
-	if (log_start_thread() != 0 || pipe(hanging) != 0)
+	if (log_start_thread(NULL, NULL) != 0 || pipe(hanging) != 0)
 		return 1;
 	began = now_ms();
 	for (int i = 0; i < 10000; i++)
@@ -493,7 +493,7 @@ test_thread_reopens_and_writes_all_at_the_end(void **state)
 	(void)state;
 	snprintf(old, sizeof(old), "%s", path_in_dir("turned.1"));
 	open_file_log(path_in_dir("turned"), FORMAT_TEXT, LEVEL_INFO);
-	assert_int_equal(log_start_thread(), 0);
+	assert_int_equal(log_start_thread(NULL, NULL), 0);
 	log_say(LEVEL_INFO, "before");
 	for (int i = 0; i < 1000 && read_text(path_in_dir("turned"), text, sizeof(text)) == 0; i++)
 		usleep(1000);
