@@ -170,7 +170,7 @@ dial_deny(struct flow *f)
 
 	if (d == NULL)
 		return VERDICT_CONNECT_FAILED(REASON_DENIED);
-	d->turn = f->route->n_backend;	/* none is left to try */
+	d->turn = (uint32_t)f->route->n_backend;	/* none is left to try */
 	d->deadline_us = d->next_us = f->began_us + DENIED_AFTER_US;
 	d->last = REASON_DENIED;
 	flow_wake_at(f, d->deadline_us);

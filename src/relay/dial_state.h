@@ -16,7 +16,7 @@
 struct target {
 	struct sockaddr_storage at;
 	struct address address;
-	size_t backend;			/* of the route's list */
+	uint32_t backend;			/* of the route's list */
 };
 
 struct deferred {
@@ -34,24 +34,24 @@ struct attempt {
 	bool is_counted;		/* among the flows of its backend */
 };
 
+/* It leaves a hole for a moment or for good when a flow is open: the smaller, the less memory an idle flow costs. */
 struct dial {
 	uint16_t *order;		/* of the backends, by balance; NULL: as in the settings */
-	size_t turn;			/* index into that order: whose addresses are tried */
-	struct host_addresses *found;	/* its addresses; NULL: not known yet */
-	size_t next;			/* index into found */
+	struct host_addresses *found;	/* the addresses of the one whose turn it is; NULL: not known yet */
+	uint32_t turn;			/* index into order: whose addresses are tried */
+	uint32_t next;			/* index into found */
 	STAILQ_HEAD(, deferred) deferred;	/* failed recently: tried after all others */
-	size_t n_deferred;
+	uint32_t n_deferred, n_parallel;
 	struct lookup *lookup;		/* under way; NULL: none */
 	struct attempt own;		/* on the flow's own leg; under way while that has a socket */
 	TAILQ_HEAD(, attempt) parallel;
-	size_t n_parallel;
 	uint64_t failed;		/* a set of backends, by index, of which an address failed */
-	bool is_last_of_backend;	/* of the newest attempt: the next one is to another backend */
 	int64_t deadline_us;		/* connect_timeout */
 	int64_t next_us;		/* then continue without the lookup, or with a parallel attempt */
 	int64_t retry_until_us;		/* connect_retry */
 	int64_t retry_delay_us;		/* before the next round */
 	struct flow *waiter;		/* it has waited: its flow; NULL: this is the first round */
+	bool is_last_of_backend;	/* of the newest attempt: the next one is to another backend */
 	bool awaits_check;		/* the next address has not been checked yet: looked at again at next_us */
 	bool is_resting;		/* between two rounds, until next_us */
 	enum close_reason last;		/* why the last one failed */

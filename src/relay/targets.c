@@ -183,7 +183,7 @@ take_address(struct flow *f, struct target *t)
 	if (ep->kind == ENDPOINT_NAME)
 		set_port(&t->at, ep->port);
 	t->address = address_from_sockaddr((struct sockaddr *)&t->at);
-	t->backend = dial_backend_index(f);
+	t->backend = (uint32_t)dial_backend_index(f);
 }
 
 /* It failed lately, and another flow tries it when its time has come. */

@@ -551,7 +551,7 @@ def test_an_address_mapped_into_ipv6_is_judged_as_ipv4(stent, echo):
     ("accept_proxy = require", "proxy_from = NETWORK"),
     ("proxy_from = 10.0.0.0/8", "no PROXY header is read"),
     ("accept_proxy = require\nproxy_from = 10.0.0.0/33", "10.0.0.0/33"),
-    ("accept_proxy = require\nproxy_from = 10.0.0.0/8,,unix", "remove a comma"),
+    ("accept_proxy = require\nproxy_from = 10.0.0.0/8,,unix", "write a network between the commas"),
     ("accept_proxy = maybe\nproxy_from = unix", "accept_proxy"),
     ("send_proxy = v3", "v1"),
 ])
