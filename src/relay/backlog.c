@@ -38,7 +38,7 @@ backlog_add(struct leg *l, const uint8_t *data, size_t len)
 
 	if (b == NULL)
 		return -ENOMEM;
-	assert(b->pipe == NULL && !b->urgent);
+	assert(b->pipe == NULL && !b->urgent);	/* bytes would overtake it */
 	if (b->bytes == NULL)
 		b->bytes = evbuffer_new();
 	if (b->bytes == NULL || evbuffer_add(b->bytes, data, len) != 0)
@@ -112,6 +112,7 @@ send_bytes(struct leg *l)
 	const int n_spans = evbuffer_peek(bytes, -1, NULL, spans, SPANS);
 	const ssize_t n = transport_write(&l->transport, spans, n_spans < SPANS ? (size_t)n_spans : SPANS);
 
+	assert(n <= (ssize_t)evbuffer_get_length(bytes));
 	if (n > 0)
 		evbuffer_drain(bytes, (size_t)n);
 	return n;
@@ -139,6 +140,7 @@ send_some(struct leg *l)
 		return send_bytes(l);
 	assert(b->pipe != NULL && b->pipe->len > 0);
 	n = transport_write_from_pipe(&l->transport, b->pipe->out, b->pipe->len);
+	assert(n <= (ssize_t)b->pipe->len);	/* else its length would wrap around */
 	if (n > 0)
 		b->pipe->len -= (size_t)n;
 	return n;

@@ -17,6 +17,7 @@
  */
 #include "relay/ending.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 #include "stent/lateness.h"
@@ -108,6 +109,7 @@ detect_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	struct socket_facts facts;
 	enum lateness verdict;
 
+	require(f, f->state == FLOW_OPEN && policy.detect_us >= 0 && policy.idle_us >= 0);
 	*again_us = INT64_MAX;
 	if (policy.detect_us == 0 || policy.idle_us == 0 || f->leg[s].dead)
 		return VERDICT(GO_ON);

@@ -166,7 +166,7 @@ notify(struct flow *f, struct ending *e, int64_t now_us)
 {
 	struct leg *l = leg_of(f, e->to);
 
-	require_or(f, l->backlog == NULL && !e->notified);
+	require_void(f, l->backlog == NULL && !e->notified);
 	if (f->session != NULL && session_is_early(f, e->to))
 		e->how = ON_DEAD_RESET;
 	/* Regardless of on_dead: a truncated body must not look complete. */

@@ -226,7 +226,7 @@ progress_ending(struct flow *f)
 	struct ending *e = f->ending;
 	bool is_over;
 
-	require_or(f, f->state == FLOW_ENDING && e != NULL);
+	require_void(f, f->state == FLOW_ENDING && e != NULL);
 	is_over = ending_check(f, e, clock_us());
 	if (!e->forced)
 		take_late_cause(f, e->dead);
@@ -290,7 +290,7 @@ end_open(struct flow *f, bool at_rest)
 {
 	bool notified[2];
 
-	require_or(f, f->state == FLOW_OPEN);
+	require_void(f, f->state == FLOW_OPEN);
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		notified[s] = ending_notify(f, s, at_rest);
 	f->ending = malloc(sizeof(*f->ending));
@@ -366,7 +366,7 @@ leg_lost(struct flow *f, enum side dead, enum close_reason reason)
 	struct leg *l = leg_of(f, dead);
 	enum on_dead how;
 
-	require_or(f, f->state == FLOW_OPEN && !l->dead);
+	require_void(f, f->state == FLOW_OPEN && !l->dead);
 	how = how_to_notify(f, dead, reason);
 	if (!reason_is_death(reason))
 		heartbeats_judge_end(f, dead, clock_us());
@@ -397,9 +397,9 @@ opened(struct flow *f, struct preface *p)
 	const int64_t now = clock_us();
 	int r;
 
-	require_or(f, (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE) && f->session == NULL);
-	require_or(f, transport_is_open(&f->leg[CLIENT].transport) && transport_is_open(&f->leg[BACKEND].transport));
-	require_or(f, !f->leg[CLIENT].shut && !f->leg[BACKEND].shut && !f->leg[CLIENT].dead && !f->leg[BACKEND].dead);
+	require_void(f, (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE) && f->session == NULL);
+	require_void(f, transport_is_open(&f->leg[CLIENT].transport) && transport_is_open(&f->leg[BACKEND].transport));
+	require_void(f, !f->leg[CLIENT].shut && !f->leg[BACKEND].shut && !f->leg[CLIENT].dead && !f->leg[BACKEND].dead);
 	f->dial = NULL;
 	f->state = FLOW_OPEN;
 	for (enum side s = CLIENT; s <= BACKEND; s++)
@@ -441,7 +441,7 @@ dial(struct flow *f)
 {
 	struct preface *p = f->preface;
 
-	require_or(f, f->state == FLOW_PREFACE);
+	require_void(f, f->state == FLOW_PREFACE);
 	f->state = FLOW_CONNECTING;
 	f->dial = NULL;
 	flow_apply(f, dial_start(f, p));
@@ -452,7 +452,7 @@ flow_start(struct flow *f)
 {
 	struct preface *p;
 
-	require_or(f, f->state == FLOW_CONNECTING && f->dial == NULL);
+	require_void(f, f->state == FLOW_CONNECTING && f->dial == NULL);
 	if (!preface_is_needed(f->route)) {
 		flow_apply(f, dial_start(f, NULL));
 		return;
@@ -637,6 +637,7 @@ on_event(evutil_socket_t fd, short what, void *arg)
 static void
 recheck(struct flow *f)
 {
+	require_void(f, f->state == FLOW_OPEN);	/* else the union holds another member */
 	f->recheck_us = 0;
 	if (!f->keepalive_is_set && f->backend.family != AF_UNIX)
 		(void)transport_set_keepalive(&leg_of(f, BACKEND)->transport, &leg_settings(f, BACKEND)->keepalive);
@@ -699,6 +700,7 @@ tick_open(struct flow *f, int64_t now_us)
 	const bool is_watched = f->watch_us != 0 && f->watch_us <= now_us;
 	int64_t at = INT64_MAX, again = INT64_MAX;
 
+	require_or(f, f->state == FLOW_OPEN && f->watch_us >= 0 && f->recheck_us >= 0, INT64_MAX);
 	if (f->recheck_us != 0 && f->recheck_us <= now_us)
 		recheck(f);
 	if (is_watched)

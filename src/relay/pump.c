@@ -84,6 +84,7 @@ pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_
 		if (r < 0 && r != -EAGAIN)
 			return VERDICT_FAILED(to, (int)-r);
 	}
+	require(f, r <= (ssize_t)total);
 	if (r > 0)
 		pump_sent(f, to, now_us);
 	if (r < (ssize_t)total && store_rest(l, v, n, r > 0 ? (size_t)r : 0) != 0)
@@ -199,6 +200,7 @@ splice_out(struct flow *f, enum side to, struct pipe *p)
 	while (p->len > 0 && v.kind == GO_ON) {
 		const ssize_t n = transport_write_from_pipe(&l->transport, p->out, p->len);
 
+		assert(n <= (ssize_t)p->len);
 		if (n > 0) {
 			p->len -= (size_t)n;
 			pump_sent(f, to, leg_of(f, side_other(to))->rx_us);

@@ -12,17 +12,20 @@
 
 #include "relay/flow.h"
 
-/* In a function that returns a verdict: returns that the flow ends. */
-#define require(f, condition) require_or(f, condition, require_verdict())
-
-/* In another function: returns the last argument, which may be left out; the flow ends before the next round of the loop. */
-#define require_or(f, condition, ...) \
+#define REQUIRE_ELSE(f, condition, leave) \
 	do { \
 		if (__builtin_expect(!(condition), false)) { \
 			require_violated((f), #condition, __FILE__, __LINE__); \
-			return __VA_ARGS__; \
+			leave; \
 		} \
 	} while (0)
+
+/* In a function that returns a verdict: it returns that the flow ends. */
+#define require(f, condition) REQUIRE_ELSE(f, condition, return require_verdict())
+
+/* In another function, which returns the result, or nothing; the flow ends before the next round of the loop. */
+#define require_or(f, condition, result) REQUIRE_ELSE(f, condition, return result)
+#define require_void(f, condition) REQUIRE_ELSE(f, condition, return)
 
 /* What costs more than a comparison or two: in builds with a sanitizer, and for fuzzing. */
 #ifdef STENT_DEAR

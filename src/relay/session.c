@@ -191,7 +191,7 @@ is_outside_of(const struct iovec *v, const uint8_t *room, size_t len)
 {
 	const uint8_t *at = v->iov_base;
 
-	return at < room || at > room + len || v->iov_len <= (size_t)(room + len - at);
+	return at < room || at >= room + len || v->iov_len <= (size_t)(room + len - at);
 }
 
 /* A span that begins in the bytes that were consumed, or in scratch, ends there; none is empty. */
@@ -279,7 +279,7 @@ session_skipped(struct flow *f, enum side from, uint64_t n)
 	ss->app_us[from] = leg_of(f, from)->rx_us;
 	if (ss->codec == NULL)
 		return;
-	require_or(f, n <= session_skippable(f, from));
+	require_void(f, n <= session_skippable(f, from));
 	resume_after_limit(f, from);
 	ss->codec->skipped(ss->state, from, n);
 }

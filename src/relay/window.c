@@ -9,6 +9,7 @@
  */
 #include "relay/ending.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 
 #define CHECK_MAX_US (5 * US_PER_S)	/* the longest time between two checks */
 
@@ -21,6 +22,7 @@ window_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	struct socket_facts facts;
 	bool shut;
 
+	require(f, f->state == FLOW_OPEN && timeout_us >= 0);
 	*again_us = INT64_MAX;
 	if (timeout_us == 0 || l->dead)
 		return VERDICT(GO_ON);

@@ -64,14 +64,14 @@ move(int from, int to, size_t len)
 ssize_t
 transport_read_into_pipe(struct transport *t, int pipe, size_t len)
 {
-	assert(transport_can_splice(t));
+	assert(transport_can_splice(t) && len > 0);
 	return move(t->fd, pipe, len);
 }
 
 ssize_t
 transport_write_from_pipe(struct transport *t, int pipe, size_t len)
 {
-	assert(transport_can_splice(t));
+	assert(transport_can_splice(t) && len > 0);
 	return move(pipe, t->fd, len);
 }
 
@@ -110,6 +110,7 @@ transport_take_error(const struct transport *t)
 int
 transport_shutdown(struct transport *t)
 {
+	assert(t->fd >= 0);
 	if (t->tls != NULL)
 		return tls_shutdown(t->tls);
 	return shutdown(t->fd, SHUT_WR) == 0 ? 0 : -errno;
