@@ -46,6 +46,14 @@ pump_sent(struct flow *f, enum side to, int64_t now_us)
 	flow_wake_at(f, look_us);
 }
 
+/* Out of memory: what was sent last may be a part of a message, so nothing may follow it. The leg is reset. */
+static struct verdict
+cut_short(struct leg *l)
+{
+	l->shut = true;
+	return VERDICT_CUT_OFF(REASON_MEMORY);
+}
+
 /* Adds what v holds beyond the first `skip` bytes to the backlog. */
 static int
 store_rest(struct leg *l, const struct iovec *v, size_t n, size_t skip)
@@ -88,7 +96,7 @@ pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_
 	if (r > 0)
 		pump_sent(f, to, now_us);
 	if (r < (ssize_t)total && store_rest(l, v, n, r > 0 ? (size_t)r : 0) != 0)
-		return VERDICT_CUT_OFF(REASON_MEMORY);
+		return cut_short(l);
 	return holds_unsent(l) ? VERDICT(GO_ON) : VERDICT_CUT_OFF(REASON_MEMORY);
 }
 
@@ -185,7 +193,7 @@ pump_urgent(struct flow *f, enum side from)
 	else if (n != -EAGAIN)
 		return VERDICT_FAILED(to->side, (int)-n);
 	else if (backlog_add_urgent(to, byte) != 0)
-		return VERDICT_CUT_OFF(REASON_MEMORY);
+		return cut_short(to);
 	return holds_unsent(to) ? VERDICT(GO_ON) : VERDICT_CUT_OFF(REASON_MEMORY);
 }
 
@@ -207,7 +215,7 @@ splice_out(struct flow *f, enum side to, struct pipe *p)
 		} else if (n == -EAGAIN) {
 			if (backlog_add_pipe(l, p) == 0)
 				return v;
-			v = VERDICT_CUT_OFF(REASON_MEMORY);
+			v = cut_short(l);
 		} else {
 			v = VERDICT_FAILED(to, n == 0 ? EPIPE : (int)-n);
 		}
