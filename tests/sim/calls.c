@@ -120,8 +120,10 @@ shortened_write(struct file *f, size_t len)
 {
 	const size_t n = shortened(len);
 
-	if (n < len)
+	if (n < len) {
+		f->tcp->wants_space = true;	/* if there is too little now */
 		changed(f, POLLOUT);
+	}
 	return n;
 }
 
@@ -456,7 +458,8 @@ set_tcp_option(struct tcp *t, int name, int value)
 	switch (name) {
 	case TCP_KEEPIDLE:
 		t->idle_s = value;
-		break;
+		tcp_keepidle_changed(t);
+		return 0;
 	case TCP_KEEPINTVL:
 		t->interval_s = value;
 		return 0;
@@ -469,8 +472,6 @@ set_tcp_option(struct tcp *t, int name, int value)
 	default:
 		return 0;		/* TCP_NODELAY and others change nothing here */
 	}
-	tcp_options_changed(t);
-	return 0;
 }
 
 static int
@@ -478,7 +479,9 @@ set_socket_option(struct tcp *t, int name, const void *value)
 {
 	switch (name) {
 	case SO_KEEPALIVE:
-		t->keepalive = *(const int *)value != 0;
+		if (t->keepalive == (*(const int *)value != 0))
+			break;
+		t->keepalive = !t->keepalive;
 		tcp_options_changed(t);
 		break;
 	case SO_OOBINLINE:
@@ -934,6 +937,7 @@ clock_gettime(clockid_t clock, struct timespec *t)
 {
 	if (machine == NULL || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID)
 		return real_time(clock, t);
+	world_us += (int64_t)(rnd() & 1);	/* a program that looks at the clock again sees it move on */
 	*t = (struct timespec){ .tv_sec = world_us / SECONDS, .tv_nsec = world_us % SECONDS * 1000 };
 	if (clock == CLOCK_REALTIME)
 		t->tv_sec += 1700000000;

@@ -1,206 +1,21 @@
-/*
- * life.c - the program under test, its surroundings, and the oracles that
- * judge what it logs.
- *
- * The program runs as fibers: its main thread as `stent run` would, from
- * settings in STENT_CONFIG, and its workers. An oracle that needs to know how a
- * flow ended reads the program's log, as an operator would.
- */
+/* life.c - the surroundings of the program under test: hosts, paths, conversations, and what happens to them. */
 #include "life.h"
 
-#include <assert.h>
-#include <event2/event.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "calls.h"
 #include "fiber.h"
+#include "judge.h"
+#include "memory.h"
 #include "names.h"
-#include "stent/config.h"
-#include "stent/log.h"
-#include "stent/server.h"
+#include "program.h"
 
-#define FIRST_PORT 7000
-#define SERVER_PORT 5000
-
-static const struct timeval every = { .tv_sec = 1 };
 static const struct plan *plan;
-static struct server *server;
-static struct event *operator_timer;
-static bool wants_reload, wants_drain, has_ended;
-static unsigned reloads;
 static struct happening fault_begins[FAULTS_MAX], fault_ends[FAULTS_MAX], talk_begins[TALKS_MAX];
 static struct planned_fault *faults;
 static bool is_active[FAULTS_MAX];
-
-/* --- the settings --- */
-
-static void
-write_route(FILE *out, size_t i)
-{
-	fprintf(out, "[route %s]\nlisten = 0.0.0.0:%zu\nprotocol = %s\nbackend = ", speeches[i]->name, FIRST_PORT + i,
-	    speeches[i]->protocol != NULL ? speeches[i]->protocol : speeches[i]->name);
-	if (plan->names)
-		fprintf(out, "server:%zu\n", SERVER_PORT + i);
-	for (size_t s = 0; s < plan->n_servers && !plan->names; s++)
-		fprintf(out, "%s10.0.0.%zu:%zu", s > 0 ? ", " : "", 2 + plan->n_clients + s, SERVER_PORT + i);
-	fprintf(out, "\n%s", speeches[i]->keys != NULL ? speeches[i]->keys : "");
-}
-
-static void
-set_settings(void)
-{
-	char *text;
-	size_t len;
-	FILE *out = open_memstream(&text, &len);
-
-	fprintf(out, "[stent]\nworkers = %d\nlog_format = json\nlog_level = info\ncontrol = off\nadmin = off\nuser = off\ndrain_timeout = 5s\n"
-	    "max_flows = %d\n", plan->workers, reloads % 2 ? 9000 : 10000);
-	fprintf(out, "[defaults]\nkeepalive = %ds/%ds/%d\nheartbeat = %lldms\nheartbeat_timeout = %lldms\n", plan->idle_s, plan->interval_s,
-	    plan->probes, (long long)(reloads % 2 ? plan->heartbeat_ms / 2 + 500 : plan->heartbeat_ms), (long long)plan->timeout_ms);
-	for (size_t i = 0; speeches[i] != NULL; i++)
-		write_route(out, i);
-	fclose(out);
-	setenv("STENT_CONFIG", text, 1);
-	free(text);
-}
-
-/* --- the program --- */
-
-static void
-on_operator(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	(void)arg;
-	if (wants_reload) {
-		wants_reload = false;
-		reloads++;
-		set_settings();
-		if (server_reload(server, stderr, NULL, NULL) != 0)
-			wrong("reload", "the settings were refused");
-	}
-	if (wants_drain) {
-		wants_drain = false;
-		server_drain(server);
-	}
-	(void)event_add(operator_timer, &every);
-}
-
-static void
-run_program(void *arg)
-{
-	struct event_base *base;
-	struct config *config;
-
-	(void)arg;
-	set_settings();
-	if (config_read(&config, NULL, stderr) != 0) {
-		wrong("start", "the settings were refused");
-		return;
-	}
-	(void)log_open(&config->log);
-	base = event_base_new();
-	if (server_start(&server, config, base) != 0) {
-		wrong("start", "it did not start");
-		return;
-	}
-	operator_timer = evtimer_new(base, on_operator, NULL);
-	(void)event_add(operator_timer, &every);
-	if (server_run(server) != 0)
-		wrong("start", "it did not run");
-	event_free(operator_timer);
-	server_free(server);
-	event_base_free(base);
-	log_close();
-	config_release(config);
-	has_ended = true;
-}
-
-/* --- oracles on the log --- */
-
-static bool
-parse_address(const char *text, struct address *ret)
-{
-	unsigned a, b, c, d, port;
-
-	if (text == NULL || sscanf(text, "%u.%u.%u.%u:%u", &a, &b, &c, &d, &port) != 5)
-		return false;
-	*ret = (struct address){ .family = AF_INET, .port = (uint16_t)port, .ip = { (uint8_t)a, (uint8_t)b, (uint8_t)c, (uint8_t)d } };
-	return true;
-}
-
-static const char *
-member(const json_t *line, const char *name)
-{
-	const char *text = json_string_value(json_object_get(line, name));
-
-	return text != NULL ? text : "";
-}
-
-static bool
-is_death(const char *reason)
-{
-	return strstr(reason, "-timeout") != NULL || strstr(reason, "-unreachable") != NULL;
-}
-
-/* A side that the program calls dead must be harmed, or have been. */
-static void
-judge_death(const struct talk *t, const char *reason)
-{
-	const enum side s = strncmp(reason, "client-", 7) == 0 ? CLIENT : BACKEND;
-	const struct party *p = &t->party[s];
-
-	if (s == BACKEND && p->host == NULL)
-		return;			/* no flow was open yet */
-	if (p->harm == UNHARMED)
-		wrong("honest", "talk %ld (%s): %s, but nothing has happened to the %s%s", t->number, t->speech->name, reason,
-		    s == CLIENT ? "client" : "server", p->host == NULL ? ", which has not been reached" : "");
-}
-
-static void
-judge_end(const json_t *line)
-{
-	const char *reason = member(line, "reason");
-	struct address client;
-	struct talk *t;
-
-	if (!parse_address(member(line, "client"), &client))
-		return;
-	t = talk_of(&client);
-	if (t == NULL)
-		return;
-	t->was_logged = true;
-	snprintf(t->reason, sizeof(t->reason), "%s", reason);
-	story("stent ends talk %ld (%s): %s", t->number, t->speech->name, reason);
-	if (is_death(reason))
-		judge_death(t, reason);
-	if (strcmp(reason, "drain") == 0 || strcmp(reason, "admin-kill") == 0 || strcmp(reason, "limit") == 0 || strcmp(reason, "max-age") == 0)
-		t->was_ended = true;
-	if (strcmp(reason, "memory") == 0)
-		wrong("bounded", "out of memory");
-}
-
-static void
-take_line(const char *text)
-{
-	json_t *line = json_loads(text, 0, NULL);
-	const char *event = member(line, "event");
-
-	if (line == NULL) {
-		wrong("log", "not JSON: %s", text);
-		return;
-	}
-	if (strcmp(event, "flow end") == 0)
-		judge_end(line);
-	else if (strcmp(event, "protocol passthrough") == 0)
-		wrong("legal", "passthrough: %s", text);
-	else if (strcmp(member(line, "level"), "error") == 0 || strcmp(event, "heartbeat missed") == 0 || strcmp(event, "heartbeat refused") == 0)
-		story("stent: %.180s", text);
-	json_decref(line);
-}
 
 /* --- faults --- */
 
@@ -226,12 +41,26 @@ harm_of(const struct planned_fault *f)
 	case FAULT_REBOOT:
 		return HARM_REBOOTED;
 	case FAULT_STOP:
+	case FAULT_HANG:
 		return HARM_STOPPED;
 	case FAULT_LOSS:
 		return HARM_LOSS;
 	default:
 		return UNHARMED;
 	}
+}
+
+static void
+stop_host(size_t host, bool on)
+{
+	struct host *h = &hosts[host];
+
+	if (on == (h->stopped_us != 0))
+		return;
+	if (!on && world_us - h->stopped_us > h->longest_stop_us)
+		h->longest_stop_us = world_us - h->stopped_us;
+	h->stopped_us = on ? world_us : 0;
+	for_all_parties(host, party_stop, on);
 }
 
 /* Faults of a host may overlap: what those that last now do to it, and to conversations that begin there. */
@@ -241,18 +70,37 @@ refresh(size_t host)
 	struct path *path = &hosts[host].path;
 	const unsigned loss = path->usual_loss;
 
+	bool stops = false;
+
 	hosts[host].harm = UNHARMED;
-	path->is_cut = false;
+	hosts[host].refuses = path->is_cut = false;
 	path->loss = loss;
 	for (size_t i = 0; i < plan->n_faults; i++) {
 		if (!is_active[i] || faults[i].host != host)
 			continue;
 		path->is_cut |= faults[i].kind == FAULT_CUT;
+		hosts[host].refuses |= faults[i].kind == FAULT_REFUSE;
+		stops |= faults[i].kind == FAULT_STOP || faults[i].kind == FAULT_HANG;
 		if (faults[i].kind == FAULT_LOSS)
 			path->loss = 2000;	/* a death is none to complain of */
 		if (harm_of(&faults[i]) != UNHARMED)
 			hosts[host].harm = (int)harm_of(&faults[i]);
 	}
+	stop_host(host, stops);
+	host_note_away(&hosts[host]);
+}
+
+static void
+forget_all(size_t host)
+{
+	struct talk *t;
+
+	talks_harmed(&hosts[host], HARM_FORGOTTEN);
+	TAILQ_FOREACH(t, &talks, link)
+		for (int s = CLIENT; s <= BACKEND; s++)
+			if (t->party[s].tcp != NULL && t->party[s].tcp->host == &hosts[host] && t->party[s].tcp->state == TCP_S_OPEN)
+				party_doomed(&t->party[s]);
+	middlebox_forget_all(&hosts[host].path);
 }
 
 static void
@@ -273,12 +121,8 @@ begin_fault(void *arg)
 		break;
 	case FAULT_FORGET:
 		if (path->box.exists)
-			talks_harmed(&hosts[f->host], HARM_FORGOTTEN);
-		middlebox_forget_all(path);
+			forget_all(f->host);
 		return;
-	case FAULT_STOP:
-		for_all_parties(f->host, party_stop, true);
-		break;
 	case FAULT_PAUSE:
 		for_all_parties(f->host, party_pause, true);
 		break;
@@ -288,14 +132,23 @@ begin_fault(void *arg)
 	case FAULT_FREEZE:
 		fibers_stop(world_us + f->for_us);
 		return;
+	case FAULT_KILL:
+		judge_expect("admin-kill");
+		program_kill_flows();
+		return;
+	case FAULT_MEMORY:
+		judge_expect("memory");
+		memory_fail(rnd_below(200), f->with_icmp ? 1 + (size_t)rnd_below(20) : 1);
+		return;
 	case FAULT_PIPES:
 		call_faults.no_pipes = true;
 		break;
 	case FAULT_DESCRIPTORS:
+		judge_expect("limit");
 		call_faults.descriptor_limit = calls_open() + 4;
 		break;
 	case FAULT_RELOAD:
-		wants_reload = true;
+		program_reload();
 		return;
 	default:
 		break;
@@ -318,9 +171,6 @@ end_fault(void *arg)
 		break;
 	case FAULT_GONE:
 		host_return(&hosts[f->host]);
-		break;
-	case FAULT_STOP:
-		for_all_parties(f->host, party_stop, false);
 		break;
 	case FAULT_PAUSE:
 		for_all_parties(f->host, party_pause, false);
@@ -354,7 +204,10 @@ draw_path(struct path *p)
 	p->box.idle_us = 3 * (plan->idle_s * SECONDS + plan->heartbeat_ms * MS) + MINUTES;
 	p->box.room = 100000;
 	p->box.resets = rnd_chance(4000);
-	p->box.counts = COUNTS_ALL;
+	p->box.counts = rnd_chance(7000) ? COUNTS_ALL : COUNTS_PAYLOAD;
+	/* A ping may wait for those of other flows that are on trial, and within a message for another interval. */
+	if (p->box.counts == COUNTS_PAYLOAD)
+		p->box.idle_us = (5 * plan->heartbeat_ms + 3 * plan->timeout_ms) * MS + 20 * SECONDS;
 }
 
 static void
@@ -369,7 +222,7 @@ make_hosts(void)
 	}
 	for (size_t s = 0; s < plan->n_servers; s++)
 		for (size_t i = 0; speeches[i] != NULL; i++)
-			server_listen(speeches[i], &hosts[1 + plan->n_clients + s], (uint16_t)(SERVER_PORT + i));
+			server_listen(speeches[i], &hosts[1 + plan->n_clients + s], (uint16_t)(PROGRAM_BACKEND_PORT + i));
 	tcp_settings.mss = (size_t)(const int64_t[]){ 536, 1460, 9000, 32000 }[rnd_below(4)];
 	tcp_settings.out_room = (size_t)rnd_scale(16 * 1024, 512 * 1024);
 	tcp_settings.in_room = (size_t)rnd_scale(16 * 1024, 512 * 1024);
@@ -385,7 +238,7 @@ begin_talk(void *arg)
 	const struct planned_talk *t = arg;
 	struct address at = hosts[0].address;
 
-	at.port = (uint16_t)(FIRST_PORT + t->speech);
+	at.port = (uint16_t)(PROGRAM_PORT + t->speech);
 	if (!hosts[t->client].is_gone)
 		(void)talk_begin(speeches[t->speech], &hosts[t->client], at, t->for_us);
 }
@@ -407,27 +260,6 @@ set_all_up(struct plan *p)
 	}
 }
 
-/* A side that is dead is told of in time, and so is the end of a conversation. */
-static void
-check_told(void)
-{
-	const int64_t bound_us = plan_bound_us(plan);
-	struct talk *t;
-
-	TAILQ_FOREACH(t, &talks, link)
-		for (int s = CLIENT; s <= BACKEND; s++) {
-			const struct party *p = &t->party[s], *o = &t->party[!s];
-			int64_t since_us;
-
-			if ((p->harm != HARM_GONE && p->harm != HARM_CUT) || o->harm != UNHARMED || o->tcp == NULL || o->is_paused || o->is_stopped)
-				continue;
-			since_us = p->host->gone_us > p->harmed_us ? p->host->gone_us : p->harmed_us;
-			if (p->host->is_gone && world_us - since_us > bound_us && !t->was_logged)
-				wrong("told", "talk %ld (%s): the %s has been gone for %.1f s", t->number, t->speech->name, s == CLIENT ? "client" : "server",
-				    (double)(world_us - since_us) / SECONDS);
-		}
-}
-
 static bool
 all_over(void)
 {
@@ -439,36 +271,32 @@ all_over(void)
 	return true;
 }
 
-static bool
-program_has_ended(void)
-{
-	return has_ended;
-}
-
 static void
 live(void)
 {
-	const int64_t last_us = world_us + plan->length_us + 30 * MINUTES;
+	const int64_t last_us = world_us + (plan->drain_us > 0 ? plan->drain_us : plan->length_us + 30 * MINUTES);
 
 	while (world_us < last_us && what_is_wrong() == NULL) {
 		world_run(world_us + 5 * SECONDS, NULL);
-		check_told();
-		if (world_us > last_us - 29 * MINUTES && all_over())
+		judge_check();
+		if (plan->drain_us == 0 && world_us > last_us - 29 * MINUTES && all_over())
 			break;
 	}
 	for (struct talk *t = TAILQ_FIRST(&talks); t != NULL && what_is_wrong() == NULL; t = TAILQ_NEXT(t, link)) {
 		t->was_ended = true;	/* by the drain that follows */
-		if (!talk_is_over(t))
+		if (!talk_is_over(t) && plan->drain_us == 0)
 			talk_print(t);
 	}
-	wants_drain = true;
+	story("the operator stops it");
+	judge_expect("drain");
+	program_drain();
 	world_run(world_us + MINUTES, program_has_ended);
-	if (!has_ended && what_is_wrong() == NULL)
+	if (!program_has_ended() && what_is_wrong() == NULL)
 		wrong("ends", "it does not stop");
 	if (what_is_wrong() == NULL)
 		world_run(world_us + 10 * SECONDS, NULL);
 	if (what_is_wrong() == NULL)
-		talks_check();
+		judge_ends();
 }
 
 const char *
@@ -483,8 +311,16 @@ life_run(const struct plan *p, struct life *ret)
 	world_begin(p->seed);
 	make_hosts();
 	calls_begin(&hosts[0]);
-	on_log_line = take_line;
-	(void)fiber_start(run_program, NULL);
+	judge_begin(plan);
+	on_log_line = judge_line;
+	on_forgotten = judge_forgotten;
+	if (plan->max_flows < 1000)
+		judge_expect(plan->evicts ? "evicted" : "limit");
+	if (plan->max_flows < 1000)
+		judge_expect("limit");
+	if (plan->max_age_s > 0)
+		judge_expect("max-age");
+	program_start(plan);
 	set_all_up(&copy);
 	live();
 	abandoned = what_is_wrong() != NULL;
@@ -495,6 +331,7 @@ life_run(const struct plan *p, struct life *ret)
 	calls_end(abandoned);
 	*ret = (struct life){ .talks = talks_begun, .messages = talks_heard_messages, .calls = calls_count, .happenings = world_happenings(),
 		.story = story_hash() };
+	on_forgotten = NULL;
 	for (size_t i = 0; i < copy.n_faults; i++) {
 		happen_not(&fault_begins[i]);
 		happen_not(&fault_ends[i]);

@@ -17,13 +17,14 @@
 #include <unistd.h>
 
 #include "life.h"
+#include "memory.h"
 
 static struct {
 	uint64_t seed, runs;
-	double minutes;			/* of this machine's time; 0: as many as runs says */
+	double minutes;			/* of CPU; 0: as many as runs says */
 	int64_t length_us;
 	int only;
-	bool tells, shrinks;
+	bool tells, shrinks, stops_at_first, lives_twice;
 } wants = { .seed = 1, .runs = 1, .length_us = 20 * MINUTES, .only = -1, .shrinks = true };
 
 /* What a life reports to its parent. */
@@ -48,7 +49,10 @@ live_in_child(const struct plan *p, bool tells)
 		const char *why;
 
 		close(fd[0]);
+		memory_begin();
 		story_is_told = tells;
+		if (tells)		/* also what was told before a crash */
+			setvbuf(stdout, NULL, _IOLBF, 0);
 		why = life_run(p, &r.life);
 		r.is_wrong = why != NULL;
 		snprintf(r.why, sizeof(r.why), "%s", why != NULL ? why : "");
@@ -115,14 +119,57 @@ fault_at(struct plan *p, size_t i)
 	return &p->faults[i].left_out;
 }
 
+/* Halves how long something lasts, as long as the same is found. */
+static size_t
+shorten(struct plan *p, const char *why, int64_t *(*at)(struct plan *, size_t), size_t n)
+{
+	size_t done = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct plan tried = *p;
+		struct report r;
+
+		if (at(p, i) == NULL || *at(p, i) < 2 * MS)
+			continue;
+		*at(&tried, i) /= 2;
+		r = live_in_child(&tried, false);
+		if (r.is_wrong && is_same_finding(why, r.why)) {
+			*p = tried;
+			done++;
+		}
+	}
+	return done;
+}
+
+static int64_t *
+talk_time_at(struct plan *p, size_t i)
+{
+	return p->talks[i].left_out ? NULL : &p->talks[i].for_us;
+}
+
+static int64_t *
+fault_time_at(struct plan *p, size_t i)
+{
+	return p->faults[i].left_out ? NULL : &p->faults[i].for_us;
+}
+
+/* Until nothing can be left out any more, or a minute is over. */
 static void
 shrink(struct plan *p, const char *why)
 {
 	const time_t until = time(NULL) + 60;
+	size_t done = 1;
 
-	for (size_t part = p->n_talks / 2 + 1; part > 0 && time(NULL) < until; part /= 2) {
-		(void)leave_out(p, why, p->n_talks, talk_at, part);
-		(void)leave_out(p, why, p->n_faults, fault_at, part < p->n_faults ? part : p->n_faults);
+	while (done > 0 && time(NULL) < until) {
+		done = 0;
+		for (size_t part = p->n_talks / 2 + 1; part > 0 && time(NULL) < until; part /= 2) {
+			done += leave_out(p, why, p->n_talks, talk_at, part);
+			done += leave_out(p, why, p->n_faults, fault_at, part < p->n_faults ? part : p->n_faults);
+		}
+		for (int i = 0; i < 4 && time(NULL) < until; i++) {
+			done += shorten(p, why, talk_time_at, p->n_talks);
+			done += shorten(p, why, fault_time_at, p->n_faults);
+		}
 	}
 }
 
@@ -136,7 +183,8 @@ show_failure(struct plan *p, struct report *r)
 	printf("made smaller; its story:\n");
 	plan_print(p);
 	*r = live_in_child(p, true);
-	printf("again: ./dev sim --seed %llu%s\n", (unsigned long long)p->seed, wants.only >= 0 ? " --fault" : "");
+	printf("again, whole: ./dev sim --seed %llu --story%s%s\n", (unsigned long long)p->seed, wants.only >= 0 ? " --fault " : "",
+	    wants.only >= 0 ? fault_names[wants.only] : "");
 }
 
 static int
@@ -162,12 +210,34 @@ cpu_seconds(void)
 }
 
 static void
+usage(FILE *out)
+{
+	fprintf(out, "usage: sim [OPTION...]: lives of the program in simulated worlds, one for each seed\n"
+	    "  --seed N          the first seed (default 1)\n"
+	    "  --runs N          so many worlds, with the seeds from N on (default 1)\n"
+	    "  --minutes M       as many worlds as fit into M minutes of CPU\n"
+	    "  --long            the same as --minutes 60\n"
+	    "  --fault KIND      no faults but of this kind\n"
+	    "  --length SECONDS  of the world's time in which conversations begin (default 1200)\n"
+	    "  --story           what happens, a line an event\n"
+	    "  --twice           each world twice: the same must happen, to the byte\n"
+	    "  --first           ends at the first finding\n"
+	    "  --no-shrink       does not look for a smaller world in which the same is found\n"
+	    "  --mutants         (of ./dev sim) are faults found that were put in by hand? See tests/sim/mutants.py --help\n"
+	    "faults:");
+	for (int i = 0; i < FAULT_KINDS; i++)
+		fprintf(out, " %s", fault_names[i]);
+	fprintf(out, "\nexit status: 0 nothing was wrong, 1 an oracle found something, 2 the call is wrong\n");
+}
+
+static void
 read_options(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "seed", required_argument, NULL, 's' }, { "runs", required_argument, NULL, 'n' }, { "minutes", required_argument, NULL, 'm' },
 		{ "fault", required_argument, NULL, 'f' }, { "story", no_argument, NULL, 't' }, { "no-shrink", no_argument, NULL, 'k' },
-		{ "length", required_argument, NULL, 'l' }, { 0 },
+		{ "length", required_argument, NULL, 'l' }, { "first", no_argument, NULL, '1' },
+		{ "twice", no_argument, NULL, '2' }, { "long", no_argument, NULL, 'L' }, { "help", no_argument, NULL, 'h' }, { 0 },
 	};
 	int c;
 
@@ -195,22 +265,47 @@ read_options(int argc, char **argv)
 		case 'k':
 			wants.shrinks = false;
 			break;
+		case '1':
+			wants.stops_at_first = true;
+			break;
+		case '2':
+			wants.lives_twice = true;
+			break;
+		case 'L':
+			wants.minutes = 60;
+			wants.runs = UINT64_MAX;
+			break;
+		case 'h':
+			usage(stdout);
+			exit(0);
 		default:
-			fprintf(stderr, "usage: sim [--seed N] [--runs N | --minutes M] [--fault KIND] [--length SECONDS] [--story] [--no-shrink]\n");
+			usage(stderr);
 			exit(2);
 		}
+}
+
+/* The same seed must give the same story. */
+static void
+compare(struct report *r, const struct plan *p)
+{
+	const struct report again = live_in_child(p, false);
+
+	if (again.life.story == r->life.story && again.life.happenings == r->life.happenings && again.life.calls == r->life.calls)
+		return;
+	r->is_wrong = true;
+	snprintf(r->why, sizeof(r->why), "replay: %llu happenings and %zu calls, then %llu and %zu", (unsigned long long)r->life.happenings,
+	    r->life.calls, (unsigned long long)again.life.happenings, again.life.calls);
 }
 
 int
 main(int argc, char **argv)
 {
-	const time_t began = time(NULL);
 	size_t flows = 0, messages = 0, failed = 0, lives = 0;
 
 	if (!(personality(0xffffffff) & ADDR_NO_RANDOMIZE) && personality(ADDR_NO_RANDOMIZE) >= 0)
 		execv("/proc/self/exe", argv);
 	read_options(argc, argv);
-	for (uint64_t i = 0; i < wants.runs && (wants.minutes <= 0 || difftime(time(NULL), began) < wants.minutes * 60); i++) {
+	for (uint64_t i = 0; i < wants.runs && (wants.minutes <= 0 || cpu_seconds() < wants.minutes * 60); i++) {
 		struct plan p;
 		struct report r;
 
@@ -218,12 +313,16 @@ main(int argc, char **argv)
 		plan_draw(&p, wants.seed + i, wants.length_us, wants.only);
 		world_end();
 		r = live_in_child(&p, wants.tells);
+		if (wants.lives_twice && !r.is_wrong)
+			compare(&r, &p);
 		lives++;
 		flows += r.life.talks;
 		messages += r.life.messages;
 		if (r.is_wrong) {
 			failed++;
 			show_failure(&p, &r);
+			if (wants.stops_at_first)
+				break;
 		}
 	}
 	printf("%zu worlds, %zu flows, %zu messages, %.1f s of CPU: %.0f flows a CPU minute; %zu failed\n", lives, flows, messages, cpu_seconds(),

@@ -113,6 +113,11 @@ resolver_lookup(struct resolver *r, const char *name, void (*done)(void *arg, co
 		return NULL;
 	*l = (struct lookup){ .name = strdup(name), .done = done, .arg = arg };
 	l->answer = evtimer_new(r->base, answer, l);
+	if (l->answer == NULL) {
+		free(l->name);
+		free(l);
+		return NULL;
+	}
 	LIST_INSERT_HEAD(&r->lookups, l, link);
 	after = (struct timeval){ .tv_sec = after_us / SECONDS, .tv_usec = after_us % SECONDS };
 	(void)event_add(l->answer, &after);

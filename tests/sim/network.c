@@ -18,6 +18,8 @@
 
 struct host hosts[HOSTS_MAX];
 size_t n_hosts;
+uint64_t network_segments;
+void (*on_forgotten)(uint64_t id, bool counts_payload);
 
 /* A flow in the table of a middlebox. */
 struct remembered {
@@ -64,7 +66,21 @@ host_vanish(struct host *h, bool icmp)
 	story("%s is gone", h->name);
 	h->is_gone = true;
 	h->has_icmp = icmp;
-	h->gone_us = world_us;
+	host_note_away(h);
+}
+
+void
+host_note_away(struct host *h)
+{
+	const bool is_away = h->is_gone || h->path.is_cut;
+
+	if (is_away && h->away_us == 0)
+		h->away_us = world_us;
+	if (is_away || h->away_us == 0)
+		return;
+	if (world_us - h->away_us > h->longest_away_us)
+		h->longest_away_us = world_us - h->away_us;
+	h->away_us = 0;
 }
 
 void
@@ -72,6 +88,7 @@ host_return(struct host *h)
 {
 	story("%s is back", h->name);
 	h->is_gone = false;
+	host_note_away(h);
 }
 
 /* --- middleboxes --- */
@@ -136,6 +153,8 @@ passes(struct host *from, struct host *other, const struct segment *s)
 		story("%s's middlebox has forgotten %llx", other->name, (unsigned long long)s->id);
 		*r = p->table[--p->n_table];
 		r = NULL;
+		if (on_forgotten != NULL)
+			on_forgotten(s->id, p->box.counts == COUNTS_PAYLOAD);
 	}
 	if (r == NULL && (s->flags & SEG_SYN)) {
 		remember(p, s->id);
@@ -211,6 +230,7 @@ network_send(struct host *from, const struct segment *s)
 	struct host *to = host_of(&s->to), *other = from == &hosts[0] ? to : from;
 	struct path *p = other != NULL ? &other->path : NULL;
 
+	network_segments++;
 	if (from->is_gone || to == NULL || p == NULL)
 		return;
 	if (from == to || other == &hosts[0]) {

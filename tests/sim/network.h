@@ -56,10 +56,14 @@ struct host {
 	struct address address;		/* without a port */
 	struct path path;
 	struct tcp_list ends;
+	bool refuses;			/* nobody listens */
 	bool is_gone;			/* it neither receives nor sends */
 	int harm;			/* enum harm: what is being done to those who talk there */
 	bool has_icmp;			/* when it is gone, a router says so */
-	int64_t gone_us;		/* since when; 0: it never was */
+	int64_t away_us;		/* since when it is gone or cut off; 0: it is not */
+	int64_t longest_away_us;
+	int64_t stopped_us;		/* since when its programs are stopped; 0: they are not */
+	int64_t longest_stop_us;
 	uint16_t last_port;
 };
 
@@ -71,7 +75,12 @@ struct host *host_add(const char *name);
 struct host *host_of(const struct address *a);	/* NULL: nobody has that address */
 void host_vanish(struct host *h, bool icmp);
 void host_return(struct host *h);	/* as it was; talks_forget() makes it rebooted */
+/* After a change of is_gone or is_cut. */
+void host_note_away(struct host *h);
 void network_end(void);
+extern uint64_t network_segments;	/* to and from the program's machine */
+/* A middlebox has forgotten a flow because nothing came for too long; set by life.c. */
+extern void (*on_forgotten)(uint64_t id, bool counts_payload);
 
 /* Takes a copy of it to its destination, or loses it. */
 void network_send(struct host *from, const struct segment *s);

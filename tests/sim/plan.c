@@ -7,7 +7,8 @@
 const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_CUT] = "cut", [FAULT_GONE] = "gone", [FAULT_REBOOT] = "reboot", [FAULT_FORGET] = "forget", [FAULT_STOP] = "stop",
 	[FAULT_PAUSE] = "pause", [FAULT_LOSS] = "loss", [FAULT_NAMES] = "names", [FAULT_FREEZE] = "freeze", [FAULT_PIPES] = "pipes",
-	[FAULT_DESCRIPTORS] = "descriptors", [FAULT_RELOAD] = "reload",
+	[FAULT_DESCRIPTORS] = "descriptors", [FAULT_RELOAD] = "reload", [FAULT_HANG] = "hang", [FAULT_REFUSE] = "refuse", [FAULT_KILL] = "kill",
+	[FAULT_MEMORY] = "memory",
 };
 
 static void
@@ -21,7 +22,7 @@ draw_fault(struct planned_fault *f, const struct plan *p, int only)
 	switch (f->kind) {
 	case FAULT_PAUSE:
 	case FAULT_STOP:
-		f->for_us = rnd_scale(100 * MS, 2 * p->timeout_ms * MS);	/* else it counts as dead, which is no fault */
+		f->for_us = rnd_scale(100 * MS, plan_stop_us(p) * 2 / 3);	/* else it counts as dead, which is no fault */
 		break;
 	case FAULT_FREEZE:
 	case FAULT_DESCRIPTORS:
@@ -50,7 +51,20 @@ plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only)
 	p->probes = (int)rnd_between(3, 6);
 	p->heartbeat_ms = rnd_scale(1000, 60000);
 	p->timeout_ms = rnd_scale(10000, 30000);
+	if (rnd_chance(2500)) {		/* the rest follows from it: at most this */
+		p->detect_s = (int)rnd_between(20, 120);
+		p->idle_s = p->detect_s / 2;
+		p->interval_s = p->detect_s / 6;
+		p->probes = 3;
+		p->heartbeat_ms = p->detect_s * INT64_C(500);
+		p->timeout_ms = p->detect_s * INT64_C(166);
+	}
 	p->names = rnd_chance(3000);
+	p->serves_while_draining = rnd_chance(3000);
+	p->drain_us = rnd_chance(2000) ? rnd_between(SECONDS, length_us) : 0;
+	p->max_age_s = rnd_chance(1500) ? (int)rnd_scale(60, 3600) : 0;
+	p->max_flows = rnd_chance(1500) ? (int)rnd_scale(8, 100) : 10000;
+	p->evicts = rnd_chance(7000);
 	p->n_talks = (size_t)rnd_scale(1, TALKS_MAX);
 	for (size_t i = 0; i < p->n_talks; i++) {
 		p->talks[i].at_us = (int64_t)rnd_below((uint64_t)length_us);
@@ -64,10 +78,34 @@ plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only)
 }
 
 int64_t
+plan_patience_us(const struct plan *p)
+{
+	return (p->detect_s > 0 ? p->detect_s : p->idle_s + (int64_t)p->interval_s * p->probes) * SECONDS;
+}
+
+int64_t
+plan_stumble_us(const struct plan *p)
+{
+	const int64_t third_us = plan_patience_us(p) / 3, probes_us = p->interval_s * (p->probes - 1) * SECONDS;
+
+	/* An outage may begin when the first probe is due. */
+	return p->detect_s > 0 || third_us < probes_us ? third_us : probes_us;
+}
+
+int64_t
+plan_stop_us(const struct plan *p)
+{
+	/* Three missing replies, less a moment. */
+	return p->detect_s > 0 ? p->detect_s * SECONDS / 3 : p->timeout_ms * MS * 29 / 10;
+}
+
+int64_t
 plan_bound_us(const struct plan *p)
 {
 	const int64_t probes_us = (p->idle_s + (int64_t)p->interval_s * (p->probes + 1)) * SECONDS;
 
+	if (p->detect_s > 0)		/* with the time of a look at it, and of the path */
+		return (p->detect_s + 7) * SECONDS;
 	/* Bytes that were sent last may delay the first probe by a retransmission's wait. */
 	return 2 * probes_us + 10 * SECONDS;
 }
@@ -79,9 +117,11 @@ plan_print(const struct plan *p)
 
 	for (size_t i = 0; i < p->n_talks; i++)
 		n += !p->talks[i].left_out;
-	printf("seed %llu: %zu talks, %zu clients, %zu servers, %d workers, keepalive %ds/%ds/%d, heartbeats %lld ms, replies %lld ms\n",
+	printf("seed %llu: %zu talks, %zu clients, %zu servers, %d workers, keepalive %ds/%ds/%d, heartbeats %lld ms, replies %lld ms, detect %d s, "
+	    "max_age %d s, max_flows %d%s, drain after %.1f s\n",
 	    (unsigned long long)p->seed, n, p->n_clients, p->n_servers, p->workers, p->idle_s, p->interval_s, p->probes,
-	    (long long)p->heartbeat_ms, (long long)p->timeout_ms);
+	    (long long)p->heartbeat_ms, (long long)p->timeout_ms, p->detect_s, p->max_age_s, p->max_flows, p->evicts ? " (evict)" : "",
+	    (double)p->drain_us / SECONDS);
 	for (size_t i = 0; i < p->n_faults; i++)
 		if (!p->faults[i].left_out)
 			printf("  fault %zu: %s of host %zu after %.3f s for %.3f s\n", i, fault_names[p->faults[i].kind], p->faults[i].host,

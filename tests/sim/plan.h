@@ -24,6 +24,10 @@ enum fault_kind {
 	FAULT_PIPES,		/* it gets no pipes */
 	FAULT_DESCRIPTORS,	/* it gets no more descriptors for a while */
 	FAULT_RELOAD,		/* the operator changes the settings */
+	FAULT_HANG,		/* the programs of a host are stopped for long: they may be taken for dead */
+	FAULT_REFUSE,		/* nobody listens on a host for a while */
+	FAULT_KILL,		/* the operator ends some flows */
+	FAULT_MEMORY,		/* the next allocations, or one of them, fail */
 	FAULT_KINDS,
 };
 
@@ -47,6 +51,7 @@ struct planned_talk {
 struct plan {
 	uint64_t seed;
 	int64_t length_us;		/* new talks begin within it */
+	int64_t drain_us;		/* after the start; 0: when all is over */
 	size_t n_clients, n_servers;	/* hosts */
 	struct planned_talk talks[TALKS_MAX];
 	size_t n_talks;
@@ -56,13 +61,24 @@ struct plan {
 	/* Settings, in milliseconds. */
 	int idle_s, interval_s, probes;
 	int64_t heartbeat_ms, timeout_ms;
+	int detect_s;			/* instead of the above; 0: not */
 	bool names;			/* the backend is a name */
+	bool serves_while_draining;
+	int max_age_s;			/* 0: off */
+	int max_flows;
+	bool evicts;
 };
 
 extern const char *const fault_names[FAULT_KINDS];
 
 /* Draws a plan; only: a fault of this kind alone, -1: any. */
 void plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only);
+/* How long a side may be silent before the settings call it dead. */
+int64_t plan_patience_us(const struct plan *p);
+/* An outage of less may not be taken for a death. */
+int64_t plan_stumble_us(const struct plan *p);
+/* For how long a program may be stopped without being called dead. */
+int64_t plan_stop_us(const struct plan *p);
 /* How long after a death the program may take to tell it, at most. */
 int64_t plan_bound_us(const struct plan *p);
 void plan_print(const struct plan *p);

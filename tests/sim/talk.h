@@ -27,6 +27,8 @@ struct speech {
 	const char *name;		/* of its route */
 	const char *protocol;		/* in the settings; NULL: as the name */
 	const char *keys;		/* further lines of its route, or NULL */
+	bool is_kept;			/* heartbeats may go out nearly always: a middlebox that counts payload does not forget it */
+	bool may_be_mute;		/* a party may leave heartbeats without a reply */
 	size_t state_size;		/* of what a party keeps: party->state, zeroed */
 	/* The connection stands; the client's first message must begin the conversation, and hold its number. */
 	void (*begin)(struct party *p);
@@ -66,6 +68,7 @@ struct said {
 	size_t *lengths;		/* of the messages that remain */
 	size_t n, from, room;
 	size_t heard;			/* of the first one */
+	int64_t since_us;		/* when something was to be heard again */
 };
 
 /* What the world did to a side of a talk. */
@@ -88,8 +91,14 @@ struct party {
 	bool is_stopped;		/* its program does nothing */
 	bool says_fin, said_fin, got_fin, got_reset, heard_goodbye;
 	bool expects_end;		/* it ends the conversation, or was told of it */
-	enum harm harm;
+	const char *odd_fin;		/* what is wrong with the FIN that it got, unless the program tells that it has ended the flow */
+	bool follows;			/* it ends the conversation because it heard the other one's end */
+	bool is_mute;			/* it does not reply to heartbeats */
+	enum harm harm;			/* the first one */
+	unsigned harms;			/* all of them: bits 1 << harm */
 	int64_t harmed_us;
+	int64_t doomed_us;		/* since when its connection cannot live on; 0: it can */
+	int64_t resumed_us;		/* when it was continued, or read again */
 	uint64_t heartbeats;
 	int64_t last_heard_us, end_us;
 };
@@ -104,6 +113,7 @@ struct talk {
 	int64_t began_us;
 	int64_t stops_us;		/* nothing new is begun after that */
 	bool was_logged;		/* the program has told its end */
+	int64_t logged_us;
 	bool was_ended;			/* by an operator, a limit, a drain */
 	char reason[40];
 	unsigned exchanges;
@@ -120,7 +130,6 @@ void server_listen(const struct speech *s, struct host *host, uint16_t port);
 struct talk *talk_of(const struct address *client);	/* by the client's address */
 bool talk_is_over(const struct talk *t);
 void talk_print(const struct talk *t);		/* its state, into the story */
-void talks_check(void);			/* what must hold at the end of the world */
 void talks_end(void);
 
 /* --- for speeches --- */
@@ -138,6 +147,7 @@ void party_pause(struct party *p, bool on);
 void party_stop(struct party *p, bool on);	/* SIGSTOP */
 void party_harmed(struct party *p, enum harm harm);
 void talks_harmed(struct host *h, enum harm harm);	/* all that have an end there */
+void party_doomed(struct party *p);		/* its connection cannot live on */
 void talks_forget(struct host *h);		/* it reboots */
 
 #endif

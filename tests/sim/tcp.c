@@ -558,7 +558,7 @@ copy_options(struct tcp *to, const struct tcp *from)
 static void
 take_syn(struct host *at, const struct segment *s)
 {
-	struct tcp *l = find_listener(at, s->to.port), *t;
+	struct tcp *l = at->refuses ? NULL : find_listener(at, s->to.port), *t;
 
 	if (l == NULL) {
 		answer_by_reset(at, s);
@@ -682,6 +682,16 @@ tcp_options_changed(struct tcp *t)
 		happen_at(&t->keep, world_us + t->idle_s * SECONDS);
 	else
 		happen_not(&t->keep);
+}
+
+/* As tcp_sock_set_keepidle_locked(): a probe goes out at once when that time is over. */
+void
+tcp_keepidle_changed(struct tcp *t)
+{
+	const int64_t last_us = t->data_in_us > t->ack_in_us ? t->data_in_us : t->ack_in_us;
+
+	if (t->state == TCP_S_OPEN && t->keepalive)
+		happen_at(&t->keep, last_us + t->idle_s * SECONDS);
 }
 
 static void

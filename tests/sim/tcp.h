@@ -107,7 +107,8 @@ unsigned tcp_poll(const struct tcp *t);				/* bits of poll(2) */
 int tcp_take_error(struct tcp *t);
 size_t tcp_unread(const struct tcp *t);
 bool tcp_at_urgent(const struct tcp *t);
-void tcp_options_changed(struct tcp *t);			/* of keepalive or the user timeout */
+void tcp_options_changed(struct tcp *t);			/* SO_KEEPALIVE */
+void tcp_keepidle_changed(struct tcp *t);
 
 /* For network.c. */
 void tcp_arrive(struct host *at, const struct segment *s);
