@@ -472,10 +472,21 @@ number(const uint8_t *bytes, size_t len)
 	return strtol((const char *)at + 6, NULL, 10);
 }
 
+/* An event stream that the program ends between two events is whole: its last chunk. */
+static long
+goodbye(struct party *p, const uint8_t *bytes, size_t len)
+{
+	static const char last[] = "0\r\n\r\n";
+
+	if (p->side != CLIENT || memcmp(bytes, last, len < 5 ? len : 5) != 0)
+		return -1;
+	return len < 5 ? 0 : 5;
+}
+
 const struct speech speech_http = { .name = "http", .state_size = sizeof(struct http), .begin = begin, .hear = hear, .act = act,
-	.heartbeat = heartbeat, .number = number };
+	.heartbeat = heartbeat, .goodbye = goodbye, .number = number };
 const struct speech speech_http_auto = { .name = "http_auto", .protocol = "auto", .state_size = sizeof(struct http), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number };
+	.hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
 /* Heartbeats are bytes that come anyway. */
 const struct speech speech_http_early = { .name = "http_early", .protocol = "http", .keys = "heartbeat_kind = early\n",
-	.state_size = sizeof(struct http), .begin = begin, .hear = hear, .act = act, .heartbeat = heartbeat, .number = number };
+	.state_size = sizeof(struct http), .begin = begin, .hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
