@@ -44,7 +44,7 @@ set_settings(void)
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	fprintf(out, "[stent]\nworkers = %d\nlog_format = json\nlog_level = info\ncontrol = off\nadmin = off\nuser = off\ndrain_timeout = 5s\n"
+	fprintf(out, "[stent]\nworkers = %d\nlog_format = json\nlog_level = info\ncontrol = off\nadmin = off\nuser = off\nsandbox = off\ndrain_timeout = 5s\n"
 	    "max_flows = %d\nwhen_full = %s\ndrain = %s\n", plan->workers, plan->max_flows - (int)(reloads % 2), plan->evicts ? "evict" : "refuse",
 	    plan->serves_while_draining ? "serve" : "refuse");
 	fprintf(out, "[defaults]\n");
