@@ -60,7 +60,7 @@ outcome(int (*fn)(const void *arg), const void *arg)
 
 struct attempt {
 	const char *what;
-	long nr, args[4];
+	long nr, args[6];
 	int on_worker, on_main;		/* DIES, 0 or an errno */
 };
 
@@ -72,7 +72,7 @@ try_call(const void *arg)
 	const struct attempt *a = arg;
 	if (calls_enter(thread) != 0)
 		return BROKEN;
-	return syscall(a->nr, a->args[0], a->args[1], a->args[2], a->args[3]) >= 0 ? 0 : errno;
+	return syscall(a->nr, a->args[0], a->args[1], a->args[2], a->args[3], a->args[4], a->args[5]) >= 0 ? 0 : errno;
 }
 
 static void
@@ -177,7 +177,7 @@ test_what_is_needed_or_unknown_does_not_end_it(void **state)
 		{ "netlink", SYS_socket, { AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 4 }, 0, 0 },
 		{ "memory", SYS_mmap, { 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS }, 0, 0 },
 		{ "bytes in the queue", SYS_ioctl, { -1, FIONREAD }, EBADF, EBADF },
-		{ "splice", SYS_splice, { -1, 0, -1, 0 }, EBADF, EBADF },
+		{ "splice", SYS_splice, { -1, 0, -1, 0, 1, 0 }, EBADF, EBADF },
 	};
 
 	(void)state;
