@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define ANSWER_MAX 65536
+#define ERRNO_MAX 4095		/* of the kernel (MAX_ERRNO) */
 
 static size_t
 aligned(size_t len)
@@ -147,14 +148,23 @@ struct answer {
 	bool is_dump, is_done;
 };
 
-static void
-take_message(struct answer *a, const struct nlmsghdr *h)
+/* An errno, negative, as the kernel has them, or 0. */
+static int
+error_of(const struct nlmsghdr *h)
 {
 	const struct nlmsgerr *e = NLMSG_DATA(h);
 
+	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(e->error)) || e->error > 0 || e->error < -ERRNO_MAX)
+		return -EPROTO;
+	return e->error;
+}
+
+static void
+take_message(struct answer *a, const struct nlmsghdr *h)
+{
 	if (h->nlmsg_type == NLMSG_ERROR) {
 		if (a->first_error == 0)
-			a->first_error = h->nlmsg_len >= NLMSG_LENGTH(sizeof(e->error)) ? e->error : -EPROTO;
+			a->first_error = error_of(h);
 		a->is_done = true;
 	} else if (h->nlmsg_type == NLMSG_DONE) {
 		a->is_done = true;

@@ -62,7 +62,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *variable = text_of(data, first), *text = text_of(data + first, size - first), *expanded = NULL;
 	int r;
 
-	if (setenv("A", variable, 1) != 0)
+	if (clearenv() != 0 || setenv("A", variable, 1) != 0)
 		abort();
 	r = expand_value(&expanded, &key, text, &spot);
 	assert((r == 0) == (expanded != NULL) && (r == 0 || r == -EINVAL) && errors.n == (r == 0 ? 0 : 1));
