@@ -31,9 +31,9 @@ attempt_uncount(struct attempt *a)
 void
 attempt_free(struct dial *d, struct attempt *a)
 {
-	const int fd = event_get_fd(&a->ev);
+	const int fd = event_get_fd(a->ev);
 
-	event_del(&a->ev);
+	event_free(a->ev);
 	if (fd >= 0)
 		socket_reset(fd);
 	TAILQ_REMOVE(&d->parallel, a, link);
@@ -227,8 +227,10 @@ add_attempt(struct flow *f, int fd, const struct target *t)
 		flow_init_leg(f, BACKEND, fd);
 		return flow_register_leg(f, BACKEND);
 	}
-	event_assign(&a->ev, f->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, dial_on_parallel, a);
-	if (event_add(&a->ev, NULL) != 0) {
+	a->ev = event_new(f->relay->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, dial_on_parallel, a);
+	if (a->ev == NULL || event_add(a->ev, NULL) != 0) {
+		if (a->ev != NULL)
+			event_free(a->ev);
 		attempt_uncount(a);
 		free(a);
 		return -ENOMEM;

@@ -299,7 +299,7 @@ parallel_event(struct flow *f, struct attempt *a, short what)
 {
 	struct leg *l = leg_of(f, BACKEND);
 	const struct target t = a->target;
-	const int fd = event_get_fd(&a->ev);
+	const int fd = event_get_fd(a->ev);
 	uint8_t error = 0;
 	const int err = outcome(fd, what & EV_READ, &error);
 
@@ -312,8 +312,8 @@ parallel_event(struct flow *f, struct attempt *a, short what)
 		note_slower(f, &f->dial->own);
 		attempts_drop_own(f);
 	}
-	event_del(&a->ev);
-	event_assign(&a->ev, f->relay->base, -1, 0, dial_on_parallel, a);	/* the socket is the leg's now */
+	event_del(a->ev);
+	(void)event_assign(a->ev, f->relay->base, -1, 0, dial_on_parallel, a);	/* the socket is the leg's now */
 	attempt_free(f->dial, a);
 	flow_init_leg(f, BACKEND, fd);
 	l->error = error;

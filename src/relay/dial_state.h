@@ -27,7 +27,7 @@ struct deferred {
 /* A connection under way. */
 struct attempt {
 	TAILQ_ENTRY(attempt) link;	/* of the parallel ones */
-	struct event ev;
+	struct event *ev;		/* owned; NULL: the flow's own leg has it */
 	struct flow *flow;
 	struct target target;
 	int64_t began_us;

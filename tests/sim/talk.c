@@ -552,6 +552,21 @@ take_greeting(struct party *p)
 	return -1;
 }
 
+/* The speeches read it with strtol(), so what came is ended by a NUL. */
+static long
+number_of(const struct arrival *a)
+{
+	const struct speech *s = a->server->speech;
+	uint8_t *text = calloc(1, a->bytes.len + 1);
+	long number;
+
+	assert(text != NULL);
+	memcpy(text, queue_front(&a->bytes), a->bytes.len);
+	number = s->number != NULL ? s->number(text, a->bytes.len) : -1;
+	free(text);
+	return number;
+}
+
 /* Its first message tells which conversation it is. */
 static void
 look_at_arrival(void *arg)
@@ -571,7 +586,7 @@ look_at_arrival(void *arg)
 		return;
 	}
 	queue_put(&a->bytes, buf, (size_t)n);
-	number = a->server->speech->number != NULL ? a->server->speech->number(queue_front(&a->bytes), a->bytes.len) : -1;
+	number = number_of(a);
 	if (number == NUMBER_REFUSED)
 		(void)tcp_send(tcp, (const uint8_t *)"N", 1, false);
 	if (number == NUMBER_NO_TALK)
