@@ -67,6 +67,7 @@ def test_a_name_server_that_is_down(stent, echo, tmp_path):
     assert other.recv_exact(5) == b"after"
 
 
+@pytest.mark.malloc	# the sanitizer's allocator is not made to fail here
 def test_no_memory(stent, echo, tmp_path):
     scene = machine_faults.Scene(stent, tmp_path, {"tcp": echo.port}, names=("tcp",))
     scene.stand_by("tcp")

@@ -66,8 +66,8 @@ def test_flows_that_began_together_do_not_end_together(stent, raw_backend):
         await ws.wait_closed()
 
     async def one(port):
+        began = time.monotonic()
         async with websockets.connect(f"ws://127.0.0.1:{port}/", ping_interval=None) as ws:
-            began = time.monotonic()
             await ws.wait_closed()
             return ws.close_code, time.monotonic() - began
 

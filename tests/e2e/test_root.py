@@ -222,8 +222,8 @@ def test_a_log_may_go_to_an_open_descriptor(stent, echo):
 def test_no_thread_can_be_root_again(stent, echo):
     s = stent.route(echo.text, settings={"user": "nobody", "workers": 2})
     s.connect().close()
+    harness.wait_for(lambda: len(os.listdir(f"/proc/{s.pid}/task")) >= 4, what="main, two workers, the log's thread")
     tasks = os.listdir(f"/proc/{s.pid}/task")
-    assert len(tasks) >= 4		# main, two workers, the log's
     for task in tasks:
         with open(f"/proc/{s.pid}/task/{task}/status") as f:
             status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
