@@ -26,6 +26,13 @@
 
 #define DENIED_AFTER_US (50 * US_PER_MS)
 
+/*
+ * Its memory lies behind that of its flow, and is free when the flow is open. It is as large as a session and the
+ * state of its codec are together, which then take its place; else holes would remain between the flows.
+ */
+#define DIAL_BYTES 392
+_Static_assert(sizeof(struct dial) <= DIAL_BYTES, "struct dial is larger than its memory");
+
 static struct verdict step(struct flow *f);
 static struct verdict all_failed(struct flow *f);
 
@@ -135,7 +142,7 @@ try_next(struct flow *f)
 static struct dial *
 new_dial(struct flow *f)
 {
-	struct dial *d = calloc(1, sizeof(*d));
+	struct dial *d = calloc(1, DIAL_BYTES);
 
 	if (d == NULL)
 		return NULL;
