@@ -268,6 +268,7 @@ def test_a_postgresql_that_restarts(stent):
         for client in clients:
             client.start()
         waiting(s, 3)
+        time.sleep(0.3)
         server.spawn(*command)
         for client in clients:
             client.join(20 * harness.SLOW)
