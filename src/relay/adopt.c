@@ -16,11 +16,11 @@
  * is rare, so no flow has a field for it: they are in a tree of the relay.
  */
 #include <assert.h>
-#include <search.h>
 #include <stdlib.h>
 
 #include "relay/adopt.h"
 #include "relay/ending.h"
+#include "relay/flow_tree.h"
 #include "relay/origin.h"
 #include "relay/session.h"
 #include "relay/shared.h"
@@ -35,27 +35,10 @@ struct old_settings {
 	const struct route *route;	/* held through its settings */
 };
 
-static int
-compare(const void *a, const void *b)
-{
-	const struct flow *f = ((const struct old_settings *)a)->flow, *g = ((const struct old_settings *)b)->flow;
-
-	return f < g ? -1 : f > g;
-}
-
-static struct old_settings *
-find_old(const struct flow *f)
-{
-	const struct old_settings key = { .flow = f };
-	void *const *node = tfind(&key, &f->relay->old_settings, compare);
-
-	return node != NULL ? *node : NULL;
-}
-
 const struct route *
 adopt_codec_route(const struct flow *f)
 {
-	const struct old_settings *old = f->has_old_settings ? find_old(f) : NULL;
+	const struct old_settings *old = f->has_old_settings ? flow_tree_find(&f->relay->old_settings, f) : NULL;
 
 	assert(!f->has_old_settings || old != NULL);
 	return old != NULL ? old->route : f->route;
@@ -64,12 +47,12 @@ adopt_codec_route(const struct flow *f)
 void
 adopt_forget(struct flow *f)
 {
-	struct old_settings *old = f->has_old_settings ? find_old(f) : NULL;
+	struct old_settings *old = f->has_old_settings ? flow_tree_find(&f->relay->old_settings, f) : NULL;
 
 	f->has_old_settings = false;
 	if (old == NULL)
 		return;
-	(void)tdelete(old, &f->relay->old_settings, compare);
+	flow_tree_remove(&f->relay->old_settings, old);
 	config_release(old->route->config);
 	free(old);
 }
@@ -84,7 +67,7 @@ remember(struct flow *f, const struct route *route)
 	if (old == NULL)
 		return -1;
 	*old = (struct old_settings){ f, route };
-	if (tsearch(old, &f->relay->old_settings, compare) == NULL) {
+	if (flow_tree_add(&f->relay->old_settings, old) != 0) {
 		free(old);
 		return -1;
 	}

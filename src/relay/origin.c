@@ -7,7 +7,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,26 +14,18 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "relay/flow_tree.h"
 #include "relay/origin.h"
 #include "relay/shared.h"
 #include "stent/transparent.h"
 
-static int
-compare(const void *a, const void *b)
-{
-	const struct flow *f = ((const struct client_origin *)a)->flow, *g = ((const struct client_origin *)b)->flow;
-
-	return f < g ? -1 : f > g;
-}
-
 static struct client_origin *
 find(const struct flow *f)
 {
-	const struct client_origin key = { .flow = f };
-	void *const *node = tfind(&key, &f->relay->origins, compare);
+	struct client_origin *o = flow_tree_find(&f->relay->origins, f);
 
-	assert(node != NULL);
-	return *node;
+	assert(o != NULL);
+	return o;
 }
 
 const struct client_origin *
@@ -52,7 +43,7 @@ origin_set(struct flow *f, const struct proxy_header *h)
 	if (o == NULL)
 		return -ENOMEM;
 	*o = (struct client_origin){ f, f->client, h->destination, h->kind, h->id };
-	if (tsearch(o, &f->relay->origins, compare) == NULL) {
+	if (flow_tree_add(&f->relay->origins, o) != 0) {
 		free(o);
 		return -ENOMEM;
 	}
@@ -70,7 +61,7 @@ origin_forget(struct flow *f)
 	f->has_origin = false;
 	if (o == NULL)
 		return;
-	(void)tdelete(o, &f->relay->origins, compare);
+	flow_tree_remove(&f->relay->origins, o);
 	free(o);
 }
 

@@ -15,10 +15,10 @@
  * tree of the relay.
  */
 #include <assert.h>
-#include <search.h>
 #include <stdlib.h>
 
 #include "relay/dial.h"
+#include "relay/flow_tree.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
 #include "relay/retire.h"
@@ -37,22 +37,13 @@ struct retiring {
 	enum close_reason reason;
 };
 
-static int
-compare(const void *a, const void *b)
-{
-	const struct flow *f = ((const struct retiring *)a)->flow, *g = ((const struct retiring *)b)->flow;
-
-	return f < g ? -1 : f > g;
-}
-
 static struct retiring *
 find(const struct flow *f)
 {
-	const struct retiring key = { .flow = f };
-	void *const *node = f->retires ? tfind(&key, &f->relay->retiring, compare) : NULL;
+	struct retiring *r = f->retires ? flow_tree_find(&f->relay->retiring, f) : NULL;
 
-	assert(!f->retires || node != NULL);
-	return node != NULL ? *node : NULL;
+	assert(!f->retires || r != NULL);
+	return r;
 }
 
 /* NULL: out of memory. */
@@ -64,7 +55,7 @@ add(struct flow *f)
 	if (r == NULL)
 		return NULL;
 	r->flow = f;
-	if (tsearch(r, &f->relay->retiring, compare) == NULL) {
+	if (flow_tree_add(&f->relay->retiring, r) != 0) {
 		free(r);
 		return NULL;
 	}
@@ -110,7 +101,7 @@ retire_forget(struct flow *f)
 
 	if (r == NULL)
 		return;
-	(void)tdelete(r, &f->relay->retiring, compare);
+	flow_tree_remove(&f->relay->retiring, r);
 	f->retires = false;
 	free(r);
 }
