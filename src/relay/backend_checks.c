@@ -31,9 +31,7 @@ backends_health(struct backends *b, size_t place, const struct address *a, bool 
 	assert(place < b->n);
 	s = b->list[place];
 	if (b->has_checks && s->is_in_use) {
-		at = backends_find_address(s, a);
-		if (at == NULL)
-			at = backends_add_address(s, a);
+		at = backends_take_address(s, a);
 		is = at != NULL ? at->is : BACKEND_UP;		/* without memory it is tried */
 		if (at != NULL && !at->is_listed) {
 			*wanted = at->wanted_us == 0;
@@ -78,10 +76,8 @@ backends_list(struct backends *b, size_t place, const struct address *found, siz
 	for (size_t i = 0; i < s->n; i++)
 		s->at[i].is_listed = false;
 	for (size_t i = 0; i < n; i++) {
-		struct backend_address *at = backends_find_address(s, &found[i]);
+		struct backend_address *at = backends_take_address(s, &found[i]);
 
-		if (at == NULL)
-			at = backends_add_address(s, &found[i]);
 		if (at != NULL)
 			at->is_listed = true;
 	}

@@ -42,7 +42,7 @@ struct backends {
 
 /* All with the lock held. */
 struct backend_address *backends_find_address(const struct backend_state *s, const struct address *a);
-struct backend_address *backends_add_address(struct backend_state *s, const struct address *a);	/* NULL: out of memory */
+struct backend_address *backends_take_address(struct backend_state *s, const struct address *a);	/* adds it if needed; NULL: out of memory */
 void backends_drop_address(struct backend_state *s, struct backend_address *at);	/* if nothing is known of it */
 enum backend_is backends_change(struct backend_state *s, enum backend_is is, const char *why);	/* returns what it was */
 void backends_forget(struct backend_state *s);

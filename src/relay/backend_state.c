@@ -171,8 +171,8 @@ prune(struct backend_state *s)
 			s->at[i] = s->at[--s->n];
 }
 
-struct backend_address *
-backends_add_address(struct backend_state *s, const struct address *a)
+static struct backend_address *
+add_address(struct backend_state *s, const struct address *a)
 {
 	if (s->n == s->room)
 		prune(s);
@@ -187,6 +187,14 @@ backends_add_address(struct backend_state *s, const struct address *a)
 	}
 	s->at[s->n] = (struct backend_address){ .address = *a };
 	return &s->at[s->n++];
+}
+
+struct backend_address *
+backends_take_address(struct backend_state *s, const struct address *a)
+{
+	struct backend_address *at = backends_find_address(s, a);
+
+	return at != NULL ? at : add_address(s, a);
 }
 
 void
@@ -205,10 +213,7 @@ backends_count(struct backends *b, size_t place, const struct address *a)
 	pthread_mutex_lock(&b->lock);
 	assert(place < b->n);
 	s = b->list[place];
-	a = key_of(s, a);
-	at = backends_find_address(s, a);
-	if (at == NULL)
-		at = backends_add_address(s, a);
+	at = backends_take_address(s, key_of(s, a));
 	if (at != NULL) {
 		at->flows++;
 		s->flows++;
@@ -273,10 +278,7 @@ backends_note_failure(struct backends *b, size_t place, const struct address *a)
 	pthread_mutex_lock(&b->lock);
 	assert(place < b->n);
 	s = b->list[place];
-	a = key_of(s, a);
-	at = backends_find_address(s, a);
-	if (at == NULL)
-		at = backends_add_address(s, a);
+	at = backends_take_address(s, key_of(s, a));
 	if (at != NULL)
 		at->failed_us = clock_us();
 	s->failures++;
