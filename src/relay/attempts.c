@@ -28,19 +28,24 @@ attempt_uncount(struct attempt *a)
 	a->is_counted = false;
 }
 
-void
-attempt_free(struct dial *d, struct attempt *a)
+int
+attempt_take(struct dial *d, struct attempt *a)
 {
 	const int fd = event_get_fd(a->ev);
 
 	event_free(a->ev);
-	if (fd >= 0)
-		socket_reset(fd);
 	TAILQ_REMOVE(&d->parallel, a, link);
 	assert(d->n_parallel > 0);
 	d->n_parallel--;
 	attempt_uncount(a);
 	free(a);
+	return fd;
+}
+
+void
+attempt_free(struct dial *d, struct attempt *a)
+{
+	socket_reset(attempt_take(d, a));
 }
 
 static enum close_reason

@@ -306,9 +306,8 @@ parallel_event(struct flow *f, struct attempt *a, short what)
 {
 	struct leg *l = leg_of(f, BACKEND);
 	const struct target t = a->target;
-	const int fd = event_get_fd(a->ev);
 	uint8_t error = 0;
-	const int err = outcome(fd, what & EV_READ, &error);
+	const int err = outcome(event_get_fd(a->ev), what & EV_READ, &error);
 
 	if (err != 0) {
 		attempt_failed(f, a, err);
@@ -319,10 +318,7 @@ parallel_event(struct flow *f, struct attempt *a, short what)
 		note_slower(f, &f->dial->own);
 		attempts_drop_own(f);
 	}
-	event_del(a->ev);
-	(void)event_assign(a->ev, f->relay->base, -1, 0, dial_on_parallel, a);	/* the socket is the leg's now */
-	attempt_free(f->dial, a);
-	flow_init_leg(f, BACKEND, fd);
+	flow_init_leg(f, BACKEND, attempt_take(f->dial, a));
 	l->error = error;
 	l->readable = (what & (EV_READ | EV_CLOSED)) != 0;	/* this edge is not repeated */
 	l->hup = (what & EV_CLOSED) != 0;

@@ -92,7 +92,8 @@ const struct address *target_key(const struct target *t, struct address *buf);	/
 bool attempt_start(struct flow *f, struct target *t);	/* false: it failed immediately */
 void attempt_failed(struct flow *f, const struct attempt *a, int err);	/* err: an errno */
 void attempt_uncount(struct attempt *a);
-void attempt_free(struct dial *d, struct attempt *a);	/* of the parallel ones */
+int attempt_take(struct dial *d, struct attempt *a);	/* of the parallel ones: frees it, returns its socket */
+void attempt_free(struct dial *d, struct attempt *a);	/* the same, and resets the socket */
 void attempts_drop_own(struct flow *f);
 bool attempts_have_own(struct flow *f);
 bool attempts_blame_client(const struct flow *f, int err);	/* this error says nothing of the backend */
