@@ -215,6 +215,9 @@ void config_print_keys(FILE *out, enum keys_format format);
 /* Prints the table of profiles: `stent help profiles`. As JSON: the members of an array. */
 void config_print_profiles(FILE *out, enum keys_format format);
 
+/* NULL: there is no route of that name. */
+const struct route *config_route(const struct config *c, const char *name);
+
 /* From any thread; NULL is fine. config_read() and config_from_args() return one that is held. */
 const struct config *config_hold(const struct config *c);
 void config_release(const struct config *c);

@@ -127,12 +127,11 @@ control_resume(struct server *s, char *const words[])
 	char buf[256];
 	const char *name = name_of(words + 1, buf, sizeof(buf));
 	struct server_pause was = { .waiting = -1 };
-	const struct config *c = server_config(s);
+	const struct route *route = config_route(server_config(s), name);
 	int r;
 
-	for (size_t i = 0; i < c->n_routes; i++)
-		if (strcmp(c->routes[i].name, name) == 0)
-			(void)server_pause_of(s, &c->routes[i], &was);
+	if (route != NULL)
+		(void)server_pause_of(s, route, &was);
 	r = server_resume(s, name);
 	if (r == -ENOENT)
 		return no_route(name);

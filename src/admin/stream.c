@@ -205,17 +205,6 @@ read_kinds(char *list, char why[STREAM_WHY_MAX])
 	return kinds;
 }
 
-static bool
-is_route(const struct stream *t, const char *name)
-{
-	const struct config *c = server_config(t->server);
-
-	for (size_t i = 0; i < c->n_routes; i++)
-		if (strcmp(c->routes[i].name, name) == 0)
-			return true;
-	return false;
-}
-
 int
 stream_add_reader(struct stream *t, const char *request, int fd, char why[STREAM_WHY_MAX])
 {
@@ -237,7 +226,7 @@ stream_add_reader(struct stream *t, const char *request, int fd, char why[STREAM
 			return -EINVAL;
 		}
 	}
-	if (route != NULL && !is_route(t, route)) {
+	if (route != NULL && config_route(server_config(t->server), route) == NULL) {
 		snprintf(why, STREAM_WHY_MAX, "no route \"%.60s\" in the settings", route);
 		return -EINVAL;
 	}

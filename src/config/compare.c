@@ -75,15 +75,6 @@ compare_route(const struct comparison *c, const struct route *from, const struct
 	return r;
 }
 
-static const struct route *
-find_route(const struct config *c, const char *name)
-{
-	for (size_t i = 0; i < c->n_routes; i++)
-		if (strcmp(c->routes[i].name, name) == 0)
-			return &c->routes[i];
-	return NULL;
-}
-
 int
 config_compare(const struct config *from, const struct config *to,
     void (*visit)(const struct config_change *change, void *arg), void *arg)
@@ -95,10 +86,10 @@ config_compare(const struct config *from, const struct config *to,
 		if (k->scope == SCOPE_PROCESS)
 			r = compare_key(&c, NULL, k, -1, from, to);
 	for (size_t i = 0; i < from->n_routes; i++)
-		if (find_route(to, from->routes[i].name) == NULL)
+		if (config_route(to, from->routes[i].name) == NULL)
 			visit(&(struct config_change){ .route = from->routes[i].name, .from = from->routes[i].protocol }, arg);
 	for (size_t i = 0; i < to->n_routes && r == 0; i++) {
-		const struct route *route = &to->routes[i], *before = find_route(from, route->name);
+		const struct route *route = &to->routes[i], *before = config_route(from, route->name);
 
 		if (before == NULL)
 			visit(&(struct config_change){ .route = route->name, .to = route->protocol }, arg);

@@ -99,6 +99,15 @@ config_release(const struct config *c)
 		config_free((struct config *)(uintptr_t)c);
 }
 
+const struct route *
+config_route(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->n_routes; i++)
+		if (strcmp(c->routes[i].name, name) == 0)
+			return &c->routes[i];
+	return NULL;
+}
+
 static struct config *
 config_new(void)
 {
@@ -242,12 +251,11 @@ is_path(const char *text)
 	return strpbrk(text, "\n[=") == NULL;
 }
 
+/* 0, -EINVAL (an error was printed) or -errno. */
 static int
 open_source(FILE **ret, struct parsed *d, const char *path, FILE *errors)
 {
 	const char *text = path == NULL ? getenv(CONFIG_ENV) : NULL;
-	char why[160];
-	int err;
 
 	if (text != NULL && *text != '\0') {
 		d->is_environment = true;
@@ -257,33 +265,30 @@ open_source(FILE **ret, struct parsed *d, const char *path, FILE *errors)
 			return -EINVAL;
 		}
 		*ret = fmemopen((char *)(uintptr_t)text, strlen(text), "r");
-		return *ret != NULL ? 0 : -ENOMEM;
+	} else {
+		d->errors.path = path != NULL ? path : CONFIG_PATH;
+		*ret = fopen(d->errors.path, "re");
 	}
-	d->errors.path = path != NULL ? path : CONFIG_PATH;
-	*ret = fopen(d->errors.path, "re");
-	if (*ret != NULL)
-		return 0;
-	err = errno;
-	snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", confined_error(err, d->errors.path, R_OK));
-	print_of_file(d->errors.path, why, errors);
-	return -err;
+	return *ret != NULL ? 0 : -errno;
 }
 
 int
 config_read(struct config **ret, const char *path, FILE *errors)
 {
 	struct parsed d = { 0 };
-	FILE *file;
+	FILE *file = NULL;
 	char why[160];
 	int r = open_source(&file, &d, path, errors);
 
-	if (r < 0)
+	if (r == -EINVAL)
 		return r;
-	r = parsed_read(&d, file);
-	fclose(file);
+	if (r == 0)
+		r = parsed_read(&d, file);
+	if (file != NULL)
+		fclose(file);
 	if (r == 0)
 		return config_make(ret, &d, errors);
-	snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", strerror(-r));
+	snprintf(why, sizeof(why), "cannot be read: %s; name another file with -c", confined_error(-r, d.errors.path, R_OK));
 	print_of_file(d.errors.path, why, errors);
 	parsed_clear(&d);
 	return r;

@@ -61,15 +61,6 @@ server_keep_transparent(struct server *s)
 	return r;
 }
 
-static const struct route *
-find_route(const struct config *c, const char *name)
-{
-	for (size_t i = 0; i < c->n_routes; i++)
-		if (strcmp(c->routes[i].name, name) == 0)
-			return &c->routes[i];
-	return NULL;
-}
-
 int
 capability_check_reload(const struct config *running, const struct config *next, FILE *errors)
 {
@@ -78,7 +69,7 @@ capability_check_reload(const struct config *running, const struct config *next,
 	if (user_may_be_transparent())
 		return 0;
 	for (size_t i = 0; i < next->n_routes; i++) {
-		const struct route *to = &next->routes[i], *from = find_route(running, to->name);
+		const struct route *to = &next->routes[i], *from = config_route(running, to->name);
 		const bool is_listening = to->transparent && (from == NULL || !from->transparent);
 
 		if (!to->source_client && !is_listening)

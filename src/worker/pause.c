@@ -24,15 +24,6 @@ find(const struct server *s, unsigned slot)
 	return NULL;
 }
 
-static const struct route *
-find_route(const struct server *s, const char *name)
-{
-	for (size_t i = 0; i < s->config->n_routes; i++)
-		if (strcmp(s->config->routes[i].name, name) == 0)
-			return &s->config->routes[i];
-	return NULL;
-}
-
 bool
 pause_is_on(const struct route *route, const void *server)
 {
@@ -125,7 +116,7 @@ add(struct server *s, unsigned slot)
 int
 server_pause(struct server *s, const char *name, int64_t for_ms)
 {
-	const struct route *route = find_route(s, name);
+	const struct route *route = config_route(s->config, name);
 	struct route_pause *p;
 
 	if (route == NULL)
@@ -149,7 +140,7 @@ server_pause(struct server *s, const char *name, int64_t for_ms)
 int
 server_resume(struct server *s, const char *name)
 {
-	const struct route *route = find_route(s, name);
+	const struct route *route = config_route(s->config, name);
 	struct route_pause *p = route != NULL ? find(s, route->slot) : NULL;
 
 	if (route == NULL)
