@@ -67,13 +67,34 @@ end_log_level(enum close_reason r)
 	return reason_is_death(r) || r == REASON_BACKEND_TLS ? LEVEL_WARN : LEVEL_INFO;
 }
 
+struct names {
+	char client[ADDRESS_TEXT_MAX], peer[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
+};
+
+/* Which flow it is; the fields point into names. */
+static size_t
+add_names(const struct flow_info *i, struct names *names, struct log_field *fields)
+{
+	size_t n = 0;
+
+	fields[n++] = LOG_INT("id", i->id);
+	fields[n++] = LOG_TEXT("route", i->route->name);
+	fields[n++] = LOG_TEXT("protocol", i->protocol);
+	fields[n++] = LOG_TEXT("client", address_text(&i->client, names->client));
+	if (i->client_peer.family != 0)
+		fields[n++] = LOG_TEXT("client_peer", address_text(&i->client_peer, names->peer));
+	fields[n++] = LOG_TEXT("backend", address_text(&i->backend, names->backend));
+	return n;
+}
+
 void
 end_log(const struct flow *f)
 {
-	char client[ADDRESS_TEXT_MAX], peer[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX], client_tls[TLS_TEXT_MAX], backend_tls[TLS_TEXT_MAX];
+	char client_tls[TLS_TEXT_MAX], backend_tls[TLS_TEXT_MAX];
 	struct log_field fields[22];
+	struct names names;
 	struct flow_info i;
-	size_t n = 0;
+	size_t n;
 
 	const enum log_level level = end_log_level((enum close_reason)f->reason);
 
@@ -81,13 +102,7 @@ end_log(const struct flow *f)
 		return;
 	flow_describe(f, &i);
 	flow_info_add_kernel(&i);
-	fields[n++] = LOG_INT("id", i.id);
-	fields[n++] = LOG_TEXT("route", i.route->name);
-	fields[n++] = LOG_TEXT("protocol", i.protocol);
-	fields[n++] = LOG_TEXT("client", address_text(&i.client, client));
-	if (i.client_peer.family != 0)
-		fields[n++] = LOG_TEXT("client_peer", address_text(&i.client_peer, peer));
-	fields[n++] = LOG_TEXT("backend", address_text(&i.backend, backend));
+	n = add_names(&i, &names, fields);
 	fields[n++] = LOG_TEXT("reason", reason_text((enum close_reason)f->reason));
 	fields[n++] = LOG_MS("seconds", i.age_ms);
 	fields[n++] = LOG_INT("client_bytes", i.leg[CLIENT].bytes);
@@ -112,21 +127,15 @@ end_log(const struct flow *f)
 void
 begin_log(const struct flow *f)
 {
-	char client[ADDRESS_TEXT_MAX], peer[ADDRESS_TEXT_MAX], backend[ADDRESS_TEXT_MAX];
 	struct log_field fields[6];
+	struct names names;
 	struct flow_info i;
-	size_t n = 0;
+	size_t n;
 
 	if (!log_wants(LEVEL_DEBUG) && !events_want(EVENT_FLOW_BEGIN))
 		return;
 	flow_describe(f, &i);
-	fields[n++] = LOG_INT("id", i.id);
-	fields[n++] = LOG_TEXT("route", i.route->name);
-	fields[n++] = LOG_TEXT("protocol", i.protocol);
-	fields[n++] = LOG_TEXT("client", address_text(&i.client, client));
-	if (i.client_peer.family != 0)
-		fields[n++] = LOG_TEXT("client_peer", address_text(&i.client_peer, peer));
-	fields[n++] = LOG_TEXT("backend", address_text(&i.backend, backend));
+	n = add_names(&i, &names, fields);
 	log_event(LEVEL_DEBUG, "flow start", fields, n);
 	events_say(EVENT_FLOW_BEGIN, fields, n);
 }
