@@ -88,32 +88,47 @@ by_side(struct rows *r, const char *name, const char *help, size_t offset)
 		}
 }
 
-static void
-ends(struct rows *r)
-{
-	static const char name[] = "stent_flows_ended_total";
+/* Numbers that stand in a row in struct relay_counters, one for each word of a list: of an enum, from `first` on. */
+struct words {
+	const char *label;
+	size_t first, end;
+	const char *(*text)(size_t i);
+};
 
-	metrics_head(r->out, name, "counter", "Flows that ended, by close reason.");
-	for (size_t i = 0; i < r->n; i++)
-		for (size_t reason = REASON_NONE + 1; reason < REASON_COUNT; reason++) {
-			metrics_begin(r, name, &r->row[i]);
-			evbuffer_add_printf(r->out, ",reason=\"%s\"} %" PRIu64 "\n", reason_text((enum close_reason)reason),
-			    r->row[i].sum.flows_ended[reason]);
-		}
+static const char *
+end_text(size_t i)
+{
+	return reason_text((enum close_reason)i);
 }
 
-static void
-refusals(struct rows *r)
+static const char *
+refusal_text(size_t i)
 {
-	static const char name[] = "stent_refusals_total";
+	return admission_text((enum admission)i);
+}
 
-	metrics_head(r->out, name, "counter", "Clients that were refused by a limit, or by allow and deny, by cause.");
-	for (size_t i = 0; i < r->n; i++)
-		for (size_t cause = ADMITTED_COUNTED + 1; cause < ADMISSION_COUNT; cause++) {
+static const char *
+connect_text(size_t i)
+{
+	return connect_result_text((enum connect_result)i);
+}
+
+static const struct words end_words = { "reason", REASON_NONE + 1, REASON_COUNT, end_text };
+static const struct words refusal_words = { "cause", ADMITTED_COUNTED + 1, ADMISSION_COUNT, refusal_text };
+static const struct words connect_words = { "result", 0, CONNECT_RESULTS, connect_text };
+
+static void
+by_word(struct rows *r, const char *name, const char *help, const struct words *w, size_t offset)
+{
+	metrics_head(r->out, name, "counter", help);
+	for (size_t i = 0; i < r->n; i++) {
+		const uint64_t *value = (const uint64_t *)(const void *)((const char *)&r->row[i].sum + offset);
+
+		for (size_t k = w->first; k < w->end; k++) {
 			metrics_begin(r, name, &r->row[i]);
-			evbuffer_add_printf(r->out, ",cause=\"%s\"} %" PRIu64 "\n", admission_text((enum admission)cause),
-			    r->row[i].sum.refusals[cause]);
+			evbuffer_add_printf(r->out, ",%s=\"%s\"} %" PRIu64 "\n", w->label, w->text(k), value[k]);
 		}
+	}
 }
 
 /* Of the ends, those by which a side was found to be dead. */
@@ -132,20 +147,6 @@ deaths(struct rows *r)
 			evbuffer_add_printf(r->out, ",side=\"%s\"} %" PRIu64 "\n", side_name(s), dead[s]);
 		}
 	}
-}
-
-static void
-connects(struct rows *r)
-{
-	static const char name[] = "stent_connects_total";
-
-	metrics_head(r->out, name, "counter", "Attempts to connect to an address of a backend, by result.");
-	for (size_t i = 0; i < r->n; i++)
-		for (size_t result = 0; result < CONNECT_RESULTS; result++) {
-			metrics_begin(r, name, &r->row[i]);
-			evbuffer_add_printf(r->out, ",result=\"%s\"} %" PRIu64 "\n", connect_result_text((enum connect_result)result),
-			    r->row[i].sum.connects[result]);
-		}
 }
 
 static void
@@ -254,8 +255,9 @@ routes(struct rows *r)
 {
 	by_route(r, "stent_flows_open", "gauge", "Flows that are open.", COUNTER(flows_open));
 	by_route(r, "stent_flows_total", "counter", "Flows that were accepted.", COUNTER(flows_total));
-	ends(r);
-	refusals(r);
+	by_word(r, "stent_flows_ended_total", "Flows that ended, by close reason.", &end_words, offsetof(struct relay_counters, flows_ended));
+	by_word(r, "stent_refusals_total", "Clients that were refused by a limit, or by allow and deny, by cause.", &refusal_words,
+	    offsetof(struct relay_counters, refusals));
 	by_route(r, "stent_flows_unopened_total", "counter", "Of the ended flows, those that never had a connected backend.",
 	    COUNTER(flows_unopened));
 	deaths(r);
@@ -264,7 +266,8 @@ routes(struct rows *r)
 	by_side(r, "stent_heartbeat_replies_total", "Heartbeats that a side replied to.", COUNTER(replies));
 	by_side(r, "stent_heartbeat_misses_total", "Replies that did not come within heartbeat_timeout.", COUNTER(misses));
 	by_side(r, "stent_heartbeats_refused_total", "Flows of which this side refused a heartbeat.", COUNTER(refused));
-	connects(r);
+	by_word(r, "stent_connects_total", "Attempts to connect to an address of a backend, by result.", &connect_words,
+	    offsetof(struct relay_counters, connects));
 	histograms(r);
 	passthrough(r);
 	metrics_tls(r);
