@@ -5,10 +5,12 @@
 #ifndef STENT_UTF8_H
 #define STENT_UTF8_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Length of the UTF-8 character that s begins with, 0 if it is invalid (RFC 3629: shortest form, no surrogates). */
 static inline size_t
@@ -64,6 +66,23 @@ utf8_print(const char *text, FILE *out)
 		if (*text != '\0')
 			fprintf(out, "\\x%02x", (unsigned char)*text++);
 	}
+}
+
+/* A line, of which what is formatted may come from outside; without memory for it, nothing. */
+static inline void
+utf8_print_line(const char *before, const char *fmt, va_list ap, FILE *out) __attribute__((format(printf, 2, 0)));
+
+static inline void
+utf8_print_line(const char *before, const char *fmt, va_list ap, FILE *out)
+{
+	char *text;
+
+	if (vasprintf(&text, fmt, ap) < 0)
+		return;
+	fputs(before, out);
+	utf8_print(text, out);
+	putc('\n', out);
+	free(text);
 }
 
 #endif

@@ -18,18 +18,11 @@
 void
 cli_error(const char *fmt, ...)
 {
-	char *text;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	utf8_print_line("", fmt, ap, stderr);
 	va_end(ap);
-	if (n < 0)
-		return;
-	utf8_print(text, stderr);
-	putc('\n', stderr);
-	free(text);
 }
 
 static int

@@ -35,19 +35,11 @@ static const struct opening {
 void
 doctor_error(const char *fmt, ...)
 {
-	char *text;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	utf8_print_line("stent doctor: ", fmt, ap, stderr);
 	va_end(ap);
-	if (n < 0)
-		return;
-	fputs("stent doctor: ", stderr);
-	utf8_print(text, stderr);
-	putc('\n', stderr);
-	free(text);
 }
 
 /* The errors of the settings, without the words of another command before them. */
