@@ -402,15 +402,6 @@ hear(struct party *p, const uint8_t *message, size_t len)
 		server_hear(p, message, len);
 }
 
-static void
-act(struct party *p)
-{
-	if (p->side == CLIENT)
-		client_act(p);
-	else
-		server_act(p);
-}
-
 /* The comment that may come there, with the stream's own line ends; NULL: none may. */
 static const char *
 comment_at(const struct text *t, char comment[8])
@@ -483,10 +474,10 @@ goodbye(struct party *p, const uint8_t *bytes, size_t len)
 	return len < 5 ? 0 : 5;
 }
 
-const struct speech speech_http = { .name = "http", .state_size = sizeof(struct http), .begin = begin, .hear = hear, .act = act,
+const struct speech speech_http = { .name = "http", .state_size = sizeof(struct http), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act },
 	.heartbeat = heartbeat, .goodbye = goodbye, .number = number };
 const struct speech speech_http_auto = { .name = "http_auto", .protocol = "auto", .state_size = sizeof(struct http), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
 /* Heartbeats are bytes that come anyway. */
 const struct speech speech_http_early = { .name = "http_early", .protocol = "http", .keys = "heartbeat_kind = early\n",
-	.state_size = sizeof(struct http), .begin = begin, .hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.state_size = sizeof(struct http), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };

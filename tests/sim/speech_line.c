@@ -73,15 +73,6 @@ server_act(struct party *p)
 }
 
 static void
-act(struct party *p)
-{
-	if (p->side == CLIENT)
-		client_act(p);
-	else
-		server_act(p);
-}
-
-static void
 hear(struct party *p, const uint8_t *message, size_t len)
 {
 	struct line *l = p->state;
@@ -127,4 +118,4 @@ number(const uint8_t *bytes, size_t len)
 
 const struct speech speech_line = { .name = "line",
 	.keys = "backend.heartbeat_send = \"PING\\n\"\nbackend.heartbeat_expect = \"PONG\\n\"\nclient.heartbeat_send = \"+\\n\"\n",
-	.state_size = sizeof(struct line), .begin = begin, .hear = hear, .act = act, .heartbeat = heartbeat, .number = number };
+	.state_size = sizeof(struct line), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number };

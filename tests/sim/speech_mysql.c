@@ -846,24 +846,6 @@ server_hear(struct party *p, const uint8_t *packet, size_t len)
 
 /* --- both --- */
 
-static void
-hear(struct party *p, const uint8_t *message, size_t len)
-{
-	if (p->side == CLIENT)
-		client_hear(p, message, len);
-	else
-		server_hear(p, message, len);
-}
-
-static void
-act(struct party *p)
-{
-	if (p->side == CLIENT)
-		client_act(p);
-	else
-		server_act(p);
-}
-
 /* The length of the packet that is whole there; 0: more is needed; -1: it does not begin a command. */
 static long
 whole_command(const uint8_t *bytes, size_t len)
@@ -971,10 +953,10 @@ goodbye(struct party *p, const uint8_t *bytes, size_t len)
 	return (long)(4 + ((size_t)bytes[0] | (size_t)bytes[1] << 8));
 }
 
-const struct speech speech_mysql = { .name = "mysql", .state_size = sizeof(struct mysql), .begin = begin, .hear = hear, .act = act,
+const struct speech speech_mysql = { .name = "mysql", .state_size = sizeof(struct mysql), .begin = begin, .hear = { client_hear, server_hear }, .act = { client_act, server_act },
 	.heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
 const struct speech speech_mysql_auto = { .name = "mysql_auto", .protocol = "auto", .state_size = sizeof(struct mysql), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
+	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
 const struct speech speech_mysql_busy = { .name = "mysql_busy", .protocol = "mysql",
 	.keys = "backend.heartbeat_while_busy = on\nbackend.heartbeat_in_transaction = on\n", .state_size = sizeof(struct mysql), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
+	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };

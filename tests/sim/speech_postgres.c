@@ -774,24 +774,6 @@ server_hear(struct party *p, const uint8_t *m, size_t len)
 
 /* --- both --- */
 
-static void
-hear(struct party *p, const uint8_t *message, size_t len)
-{
-	if (p->side == CLIENT)
-		client_hear(p, message, len);
-	else
-		server_hear(p, message, len);
-}
-
-static void
-act(struct party *p)
-{
-	if (p->side == CLIENT)
-		client_act(p);
-	else
-		server_act(p);
-}
-
 /* Whole messages alone; returns the length, 0: more is needed, -1: it is none of this type. */
 static long
 whole(const uint8_t *bytes, size_t len, char type)
@@ -936,10 +918,10 @@ number(const uint8_t *bytes, size_t len)
 	return at != NULL ? strtol((const char *)at + 9, NULL, 10) : -1;
 }
 
-const struct speech speech_postgres = { .name = "postgres", .state_size = sizeof(struct postgres), .begin = begin, .hear = hear, .act = act,
+const struct speech speech_postgres = { .name = "postgres", .state_size = sizeof(struct postgres), .begin = begin, .hear = { client_hear, server_hear }, .act = { client_act, server_act },
 	.heartbeat = heartbeat, .goodbye = goodbye, .number = number };
 const struct speech speech_postgres_busy = { .name = "postgres_busy", .protocol = "postgres",
 	.keys = "heartbeat_while_busy = on\nbackend.heartbeat_in_transaction = on\n", .state_size = sizeof(struct postgres), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
 const struct speech speech_postgres_auto = { .name = "postgres_auto", .protocol = "auto", .state_size = sizeof(struct postgres), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };

@@ -136,15 +136,6 @@ server_act(struct party *p)
 	free(text);
 }
 
-static void
-act(struct party *p)
-{
-	if (p->side == CLIENT)
-		client_act(p);
-	else
-		server_act(p);
-}
-
 /* 1: it is text; 0: it may become it; -1: it is not. */
 static int
 begins(const uint8_t *bytes, size_t len, const char *text)
@@ -201,10 +192,10 @@ goodbye(struct party *p, const uint8_t *bytes, size_t len)
 	return end != NULL ? end - bytes + 1 : 0;
 }
 
-const struct speech speech_redis = { .name = "redis", .state_size = sizeof(struct redis), .begin = begin, .hear = hear, .act = act,
+const struct speech speech_redis = { .name = "redis", .state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act },
 	.heartbeat = heartbeat, .number = number, .goodbye = goodbye };
 const struct speech speech_redis_auto = { .name = "redis_auto", .protocol = "auto", .state_size = sizeof(struct redis), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+	.hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
 /* Heartbeats are empty lines. */
 const struct speech speech_redis_oneway = { .name = "redis_oneway", .protocol = "redis", .keys = "backend.heartbeat_kind = oneway\n",
-	.state_size = sizeof(struct redis), .begin = begin, .hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+	.state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };

@@ -67,4 +67,4 @@ number(const uint8_t *bytes, size_t len)
 	return text[0] == 'T' ? strtol(text + 1, NULL, 10) : -1;
 }
 
-const struct speech speech_tcp = { .name = "tcp", .begin = begin, .act = act, .number = number };
+const struct speech speech_tcp = { .name = "tcp", .begin = begin, .act = { act, act }, .number = number };

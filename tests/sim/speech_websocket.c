@@ -228,10 +228,10 @@ goodbye(struct party *p, const uint8_t *f, size_t len)
 	return control_frame(p, f, len, CLOSE);
 }
 
-const struct speech speech_websocket = { .name = "websocket", .is_kept = true, .may_be_mute = true, .state_size = sizeof(struct websocket), .begin = begin, .hear = hear, .act = act,
+const struct speech speech_websocket = { .name = "websocket", .is_kept = true, .may_be_mute = true, .state_size = sizeof(struct websocket), .begin = begin, .hear = { hear, hear }, .act = { act, act },
 	.heartbeat = heartbeat, .number = number, .goodbye = goodbye };
 /* The same, on routes whose protocol finds it by itself. */
 const struct speech speech_websocket_http = { .name = "websocket_http", .protocol = "http", .state_size = sizeof(struct websocket), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+	.hear = { hear, hear }, .act = { act, act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
 const struct speech speech_websocket_auto = { .name = "websocket_auto", .protocol = "auto", .state_size = sizeof(struct websocket), .begin = begin,
-	.hear = hear, .act = act, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+	.hear = { hear, hear }, .act = { act, act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };

@@ -211,8 +211,8 @@ heard_message(struct party *p)
 	s->heard = 0;
 	s->since_us = world_us;
 	talks_heard_messages++;
-	if (p->talk->speech->hear != NULL && !p->is_stopped)
-		p->talk->speech->hear(p, copy, len);
+	if (p->talk->speech->hear[p->side] != NULL && !p->is_stopped)
+		p->talk->speech->hear[p->side](p, copy, len);
 	free(copy);
 }
 
@@ -418,7 +418,7 @@ on_think(void *arg)
 			party_think(p, SECONDS);
 		return;
 	}
-	p->talk->speech->act(p);
+	p->talk->speech->act[p->side](p);
 }
 
 static void

@@ -32,10 +32,10 @@ struct speech {
 	size_t state_size;		/* of what a party keeps: party->state, zeroed */
 	/* The connection stands; the client's first message must begin the conversation, and hold its number. */
 	void (*begin)(struct party *p);
-	/* A whole message of the other party has arrived, as party_say() said it. */
-	void (*hear)(struct party *p, const uint8_t *message, size_t len);
+	/* By the side of the party. A whole message of the other party has arrived, as party_say() said it. */
+	void (*hear[2])(struct party *p, const uint8_t *message, size_t len);
 	/* The time that party_think() set has come. */
-	void (*act)(struct party *p);
+	void (*act[2])(struct party *p);
 	/*
 	 * Bytes between two messages that the other party did not say. Returns the length of the heartbeat that they
 	 * begin with, after saying its reply by party_reply(); 0: more bytes are needed; -1: it is none, or not legal now.
