@@ -4,7 +4,6 @@ protocols are open. No crash, no leak, no wrong byte; at most the one flow that 
 """
 
 import contextlib
-import datetime
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from machine_faults import CONVERSATIONS, Scene
 from servers.postgres import Postgres
 from servers.redis import Redis
 
-STEP = 7		# without --long every 7th call, each day others
+STEP = 5		# without --long every 5th call: always the same ones, so that a run can be repeated
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +42,13 @@ def wrapped(monkeypatch):
 @pytest.fixture
 def numbers(request):
     """Which calls fail, and with which of their errors: pairs, without an end."""
-    day = datetime.date.today().toordinal()
     step = 1 if request.config.getoption("--long") else STEP
 
-    def generate(variants=1):
-        n = 1 + day % step
+    def generate():
+        n = 1
         while True:
             for variant in range(3 if step == 1 else 1):
-                yield n, (day + n + variant) % 3
+                yield n, (n + variant) % 3
             n += step
     return generate
 
@@ -86,7 +84,7 @@ def test_each_call_of_a_flow_fails_once(stent, tmp_path, ports, numbers, name):
         failed[hit[0]] = failed.get(hit[0], 0) + 1
     assert scene.others_go_on() < 2
     print(failed)
-    assert sum(failed.values()) > 5
+    assert sum(failed.values()) > 3
     for each in scene.names:
         assert scene.run(each)
     harness.wait_for(lambda: descriptors(s) <= before, what="its descriptors to be closed")
@@ -129,7 +127,7 @@ def test_each_call_of_a_start_and_an_end_fails_once(tmp_path, ports, request):
     assert status == 0 and total > 100
     step = 1 if is_long else max(total // 25, 1)
     problems = []
-    for n in range(1 + datetime.date.today().toordinal() % step, total + 1, step):
+    for n in range(1, total + 1, step):
         faults.set(n, n)
         try:
             status, said = start(ini, port, faults)
