@@ -1,6 +1,6 @@
 /*
  * http.h - the parts of the HTTP/1.1 and WebSocket codecs. Only http*.c and
- * websocket.c include it.
+ * websocket*.c include it.
  *
  * All of it is plain memory inside one codec state, which lives as long as the
  * flow, however idle that is: so fields are as narrow as they can be.
@@ -153,6 +153,21 @@ struct ws_pings {		/* pings to one side */
 	bool knows_pongs;	/* a pong of this side without our token is not for us: it returns tokens, or sends unsolicited pongs */
 };
 
+/*
+ * A pong from the pinged side. True: it is for a ping of ours. len: of its payload, of which as much as a token is long
+ * is here.
+ */
+bool ws_take_pong(struct ws_pings *a, uint32_t nonce, const uint8_t *payload, size_t len, struct codec_out *out);
+/* The application's own pings to that side, and pongs of that side that are not for us. hash: of the payload. */
+void ws_note_app_ping(struct ws_pings *a, uint32_t hash);
+void ws_note_app_pong(struct ws_pings *a, uint32_t hash);
+/* The side is to reply to the application's own ping first. */
+bool ws_app_comes_first(const struct ws_pings *a);
+/* The pongs that are due are few enough that the next one would be recognized. */
+bool ws_has_room_for_ping(const struct ws_pings *a);
+/* Writes the payload of the next ping, and counts it as sent. */
+void ws_begin_ping(struct ws_pings *a, uint32_t nonce, uint8_t token[WS_TOKEN]);
+
 struct ws {
 	struct ws_stream stream[2];	/* by the side that sends */
 	struct ws_pings pings[2];	/* by the side that is pinged */
@@ -190,5 +205,56 @@ bool ws_sent_close(const struct ws *ws, enum side from);
 size_t ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX]);
 size_t ws_close_message(struct ws *ws, enum side to, const struct codec_close_info *info,
     uint8_t buf[CODEC_CLOSE_MESSAGE_MAX]);
+
+/* ---- one exchange, and the state of a flow (http_exchange.c) ---- */
+
+enum http_part { PART_START, PART_HEAD, PART_BODY };
+
+struct http_exchange {
+	struct http_head head;		/* the one being read, of either side */
+	struct http_body body[2];	/* by the side that sends it */
+	struct http_events events;	/* where the text of a response of events stands */
+	uint8_t part[2];
+	uint8_t prefix;			/* bytes of "HTTP/1." that the client got early */
+	bool is_open;			/* a request has been read, and its response has not ended */
+	bool is_head;			/* ... it was HEAD */
+	bool expects;			/* ... it has Expect; neither 100 nor its body has come yet */
+	bool wants_upgrade;		/* ... it has Upgrade */
+	bool wants_websocket;		/* ... to websocket */
+	bool has_early_frames;		/* ... and the client did not wait for the response: */
+	struct ws_early early_frames;
+};
+
+struct http {
+	const char *passthrough;	/* reason to become passthrough; NULL: none */
+	bool is_blind[2];	/* bytes from that side are passed on unread */
+	bool is_finished[2];	/* that side has sent its FIN */
+	bool is_websocket;
+	bool heartbeats_http;	/* heartbeats before an upgrade: not in the row `websocket` */
+	bool sends_comments;	/* comments to the client */
+	bool sends_early[2];	/* early heartbeats to that side */
+	uint32_t nonce;		/* random: for heartbeats after an upgrade */
+	const struct codec_settings *settings;	/* NULL in the row `websocket` */
+	union {
+		struct http_exchange exchange;
+		struct ws ws;
+	};
+};
+
+_Static_assert(sizeof(struct http) <= 184, "memory of idle flows counts");
+
+/* Follows one part of the exchange, at least a byte of it or up to *why. After a 101 to WebSocket h->is_websocket. */
+size_t http_exchange_feed(struct http *h, enum side from, const uint8_t *buf, size_t len, struct codec_out *out, const char **why);
+/* After bytes of a body, which may have ended with them. */
+void http_exchange_end_body(struct http_exchange *x, enum side from);
+/* A response whose body is a stream of events is under way; it stands between two events, and its request has been sent whole. */
+bool http_exchange_is_in_events(const struct http *h);
+bool http_exchange_is_between_events(const struct http *h);
+/* As of struct codec. */
+unsigned http_exchange_may_heartbeat(const struct http *h, enum side to);
+const char *http_exchange_why_none(const struct http *h, enum side to);
+size_t http_exchange_heartbeat(struct http *h, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC_HEARTBEAT_MAX]);
+/* Its close message: the last chunk of a stream of events that is at rest. */
+size_t http_exchange_last_chunk(const struct http *h, enum side to, const struct codec_close_info *info, uint8_t *buf);
 
 #endif

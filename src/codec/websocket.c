@@ -7,12 +7,12 @@
  *
  * A one-way heartbeat is an unsolicited empty pong. A side that waits for the
  * pong to a ping of its own gets none: it would take ours for that pong, and a
- * dead peer for alive. A ping carries a token, by which its pong is recognized.
+ * dead peer for alive. A ping carries a token, by which its pong is recognized
+ * (websocket_pongs.c).
  * Masking keys are zeros: our payloads cannot be chosen by a script (10.3), and
  * a server that forgets to unmask returns them unharmed.
  */
 #include <assert.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,24 +27,11 @@ enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PON
 #define FIN 0x80
 #define MASKED 0x80
 #define CONTROL_MAX 125
-#define WINDOW 32	/* pings whose pongs are still known; the width of ws_pings.open */
 
 #define HASH_START 2166136261u	/* FNV-1a */
 #define HASH_PRIME 16777619u
 
 #define CLOSE_GOING_AWAY 1001
-
-#define NAME_LEN 6
-#define NONCE_LEN 6	/* random letters of this flow */
-#define FIXED_LEN (NAME_LEN + NONCE_LEN)
-#define SURE_LEN (NAME_LEN + 3)		/* with this many of its first bytes it is certainly ours */
-#define MOST_REPLACED 3			/* bytes of a token; with more it might be that of another stent */
-#define LETTERS 32u
-#define SERIAL_MASK (LETTERS * LETTERS * LETTERS - 1)	/* three letters */
-#define PATIENCE 2	/* heartbeats after which the application's own ping is taken for one that gets no reply */
-
-static const char name[NAME_LEN + 1] = "stent-";
-static const char letters[LETTERS + 1] = "abcdefghijklmnopqrstuvwxyz234567";
 
 static bool
 is_masked(const uint8_t *head)
@@ -126,111 +113,6 @@ head_fault(const struct ws_stream *s, enum side from, const uint8_t *head, uint6
 	return NULL;
 }
 
-static void
-write_token(const struct ws *ws, uint16_t serial, uint8_t token[WS_TOKEN])
-{
-	memcpy(token, name, NAME_LEN);
-	for (unsigned i = 0; i < NONCE_LEN; i++)
-		token[NAME_LEN + i] = (uint8_t)letters[ws->nonce >> (5 * i) & (LETTERS - 1)];
-	for (unsigned i = 0; i < WS_TOKEN - FIXED_LEN; i++)
-		token[FIXED_LEN + i] = (uint8_t)letters[serial >> (10 - 5 * i) & (LETTERS - 1)];
-}
-
-/* The serial at the end of a whole token; -1: there is none. */
-static int
-read_serial(const uint8_t *p)
-{
-	int serial = 0;
-
-	for (unsigned i = 0; i < WS_TOKEN - FIXED_LEN; i++) {
-		const char *at = p[i] != '\0' ? strchr(letters, tolower(p[i])) : NULL;
-
-		if (at == NULL)
-			return -1;
-		serial = serial * (int)LETTERS + (int)(at - letters);
-	}
-	return serial;
-}
-
-enum likeness { UNLIKE, MANGLED, CARRIES };
-
-/*
- * What a pong's payload has of our token: a name, letters drawn at random for
- * this flow (another stent in the chain has others), and a serial; short and
- * printable, so that peers seldom change it. A pong that
- *   - carries the token is ours at any time: late, repeated, cut short, with
- *     more after it, whatever its mask;
- *   - may be a mangled token (empty, cut shorter, some bytes replaced) is taken
- *     for the reply only where no ping of the application's can be meant: see
- *     take_pong(). Elsewhere it is passed on.
- * len: of the payload; judged_len() bytes of it are here.
- */
-static enum likeness
-likeness_of(const struct ws *ws, const uint8_t *p, size_t len)
-{
-	const size_t n = len < FIXED_LEN ? len : FIXED_LEN;
-	uint8_t token[WS_TOKEN];
-	size_t same = 0;
-
-	write_token(ws, 0, token);
-	for (size_t i = 0; i < n; i++)
-		same += tolower(p[i]) == token[i];
-	if (same == n)
-		return n >= SURE_LEN ? CARRIES : MANGLED;
-	return len == WS_TOKEN && same + MOST_REPLACED >= FIXED_LEN ? MANGLED : UNLIKE;
-}
-
-/* A reply without a known serial settles all pings. False: none was due. */
-static bool
-settle_all(struct ws_pings *a)
-{
-	if (a->settled == a->next)
-		return false;
-	a->settled = a->next;
-	a->open = 0;
-	return true;
-}
-
-/* A reply to the ping of this serial, which settles those before it too (5.5.3). False: it came before. */
-static bool
-settle_one(struct ws_pings *a, unsigned serial)
-{
-	const unsigned back = (a->next - 1u - serial) & SERIAL_MASK;
-
-	assert((uint16_t)(a->next - a->settled) <= WINDOW);
-	if (back >= WINDOW || (a->open >> back & 1) == 0)
-		return false;
-	a->open &= ~(1u << back);
-	if ((uint16_t)(a->next - a->settled) > back)
-		a->settled = (uint16_t)(a->next - back);
-	return true;
-}
-
-/*
- * Takes a pong for a ping of ours. False: it is not. An empty one is taken, but
- * does not count as a reply: some peers (.NET's) send empty pongs unsolicited
- * and reply to no ping while their application does not read.
- */
-static bool
-take_pong(struct ws *ws, enum side from, const uint8_t *payload, size_t len, struct codec_out *out)
-{
-	struct ws_pings *a = &ws->pings[from];
-	const enum likeness like = likeness_of(ws, payload, len);
-	int serial = -1;
-
-	if (like == UNLIKE || (like == MANGLED && (a->knows_pongs || a->app_due > 0 || a->settled == a->next)))
-		return false;
-	if (like == CARRIES)
-		a->knows_pongs = true;
-	if (like == CARRIES && len >= WS_TOKEN)
-		serial = read_serial(payload + FIXED_LEN);
-	if ((serial >= 0 ? settle_one(a, (unsigned)serial) : settle_all(a)) && len > 0)
-		out->replies++;
-	else
-		out->strays++;
-	return true;
-}
-
 /* Payload of a control frame: hashed; of a Close the status code is kept. */
 static void
 read_control(struct ws_stream *s, const uint8_t *p, size_t n)
@@ -266,36 +148,6 @@ complaint_of(uint32_t code)
 	}
 }
 
-/* A ping of the application's has gone to side `to`. */
-static void
-note_app_ping(struct ws_pings *a, uint32_t hash)
-{
-	a->app_open = true;
-	a->app_hash = hash;
-	a->app_waits = 0;
-	a->before_app = a->next;
-	if (a->app_due < UINT8_MAX)	/* beyond that the count is not known */
-		a->app_due++;
-}
-
-/* A pong that is not for us has come from a side. */
-static void
-note_app_pong(struct ws_pings *a, uint32_t hash)
-{
-	if (a->app_due == 0 && !a->has_pinged)
-		a->knows_pongs = true;	/* unsolicited: there will be more */
-	if (a->app_due > 0 && a->app_due < UINT8_MAX)
-		a->app_due--;
-	if (a->app_open && a->app_hash == hash) {
-		a->app_open = false;
-		if ((uint16_t)(a->next - a->settled) > (uint16_t)(a->next - a->before_app))
-			a->settled = a->before_app;
-	} else if (!a->knows_pongs) {
-		a->app_open = false;	/* a peer that mangles payloads: which ping it is for is not known */
-		a->settled = a->next;
-	}
-}
-
 /* A control frame of the application has passed whole. */
 static void
 end_control(struct ws *ws, enum side from, struct codec_out *out)
@@ -303,9 +155,9 @@ end_control(struct ws *ws, enum side from, struct codec_out *out)
 	const struct ws_stream *s = &ws->stream[from];
 
 	if (s->opcode == OP_PING)
-		note_app_ping(&ws->pings[side_other(from)], s->hash);
+		ws_note_app_ping(&ws->pings[side_other(from)], s->hash);
 	else if (s->opcode == OP_PONG)
-		note_app_pong(&ws->pings[from], s->hash);
+		ws_note_app_pong(&ws->pings[from], s->hash);
 	else
 		out->complaint = complaint_of(s->hash);
 }
@@ -358,11 +210,11 @@ take_ours(struct ws *ws, enum side from, const uint8_t *head, struct codec_out *
 	const size_t len = head[1] & ~MASKED, n = judged_len(head);
 	uint8_t plain[WS_TOKEN];
 
-	if (take_pong(ws, from, payload, len, out))
+	if (ws_take_pong(&ws->pings[from], ws->nonce, payload, len, out))
 		return true;
 	for (size_t i = 0; i < n && is_masked(head); i++)
 		plain[i] = payload[i] ^ (payload - 4)[i % 4];
-	return is_masked(head) && take_pong(ws, from, plain, len, out);
+	return is_masked(head) && ws_take_pong(&ws->pings[from], ws->nonce, plain, len, out);
 }
 
 /* bytes_needed() bytes are at `head`. Of a pong for us they are consumed, and the rest of it will be dropped. */
@@ -519,17 +371,6 @@ is_between_frames(const struct ws_stream *s)
 	return s->state == S_HEAD && s->n_passed == 0;
 }
 
-/*
- * A peer may send a pong for the latest ping only (5.5.3), so while it has not
- * replied to the application's own ping it gets none of ours, until that ping
- * has gone without a reply for PATIENCE heartbeats.
- */
-static bool
-app_comes_first(const struct ws_pings *a)
-{
-	return a->app_open && a->app_waits < PATIENCE;
-}
-
 unsigned
 ws_may_heartbeat(const struct ws *ws, enum side to)
 {
@@ -541,7 +382,7 @@ ws_may_heartbeat(const struct ws *ws, enum side to)
 		return 0;
 	if (!ws->pings[from].app_open)
 		kinds |= HEARTBEAT_ONEWAY;
-	if (!app_comes_first(a) && (uint16_t)(a->next - a->settled) < WINDOW)
+	if (!ws_app_comes_first(a) && ws_has_room_for_ping(a))
 		kinds |= HEARTBEAT_PING;
 	return kinds;
 }
@@ -569,7 +410,7 @@ ws_awaits_reply(const struct ws *ws, enum side by)
 
 	if (ws->stream[by].is_closed || ws->stream[side_other(by)].is_closed)
 		return false;
-	return a->settled != a->next && !app_comes_first(a);
+	return a->settled != a->next && !ws_app_comes_first(a);
 }
 
 bool
@@ -614,14 +455,11 @@ ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[
 	uint8_t token[WS_TOKEN];
 
 	if (kind == HEARTBEAT_ONEWAY) {
-		if (app_comes_first(a))
+		if (ws_app_comes_first(a))
 			a->app_waits++;
 		return write_frame(buf, to, OP_PONG, "", 0);
 	}
-	write_token(ws, a->next, token);
-	a->open = a->open << 1 | 1;
-	a->next++;
-	a->has_pinged = true;
+	ws_begin_ping(a, ws->nonce, token);
 	return write_frame(buf, to, OP_PING, token, sizeof(token));
 }
 
