@@ -17,7 +17,7 @@
 #include "stent/socket.h"
 
 #define TEXT_MAX 512
-#define HALF_CLOSED_IDLE_S 25	/* the first probe on a half-closed flow comes then at the latest: flow.c */
+#define HALF_CLOSED_IDLE_S 25	/* the first probe on a half-closed flow comes then at the latest: flow_timer.c */
 #define CONNTRACK "/proc/sys/net/netfilter/nf_conntrack_"
 
 struct warner {

@@ -124,7 +124,7 @@ change_probes(struct flow *f, enum side s, const struct keepalive *from, int64_t
 		l->stalled = false;
 	f->watch_us = now_us;		/* bytes may be in flight that nobody watched */
 	if (s == BACKEND && !f->keepalive_is_set)
-		return;			/* recheck() in flow.c sets all of them */
+		return;			/* recheck() in flow_timer.c sets all of them */
 	transport_change_keepalive(&l->transport, to, !l->stalled);
 }
 
