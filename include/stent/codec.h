@@ -10,6 +10,8 @@
  *   legal        may_heartbeat() returns a kind only where the protocol allows it.
  *   passthrough  bytes that it does not understand make it emit what it holds
  *                and set out->passthrough; the relay continues without it.
+ * What it states of its own state is a promise (promise.h): after each call the
+ * caller asks whether one was violated, and then ends that flow.
  *
  * A new protocol is one file and one row of the table in codec.c.
  */
@@ -77,7 +79,8 @@ codec_out_clear(struct codec_out *out)
 
 /*
  * True while one more step of a codec fits: a step emits at most four spans
- * and CODEC_STATE_MAX bytes of scratch. A codec that sees false returns what
+ * and CODEC_STATE_MAX bytes of scratch. False too after a violated promise
+ * (promise.h): what is emitted is not used then. A codec that sees false returns what
  * it consumed so far and is called again.
  */
 bool codec_out_has_room(const struct codec_out *out);

@@ -6,6 +6,7 @@
 
 #include "codec/codecs.h"
 #include "stent/codec.h"
+#include "stent/promise.h"
 
 static const struct codec *const table[] = {
 	&codec_auto,
@@ -45,8 +46,8 @@ codec_find(const char *name)
 bool
 codec_out_has_room(const struct codec_out *out)
 {
-	return out->n_spans + 4 <= CODEC_SPANS &&
-	    out->scratch_used + CODEC_STATE_MAX <= CODEC_SCRATCH;
+	/* After a violated promise no more steps are wanted. */
+	return out->n_spans + 4 <= CODEC_SPANS && out->scratch_used + CODEC_STATE_MAX <= CODEC_SCRATCH && !promise_is_broken();
 }
 
 size_t

@@ -21,6 +21,7 @@
 
 #include "doctor/sample_flow.h"
 #include "stent/clock.h"
+#include "stent/promise.h"
 #include "stent/socket.h"
 
 #define NEVER_S 32767		/* the largest TCP_KEEPIDLE */
@@ -120,10 +121,23 @@ enter(struct sample_flow *f, enum stage stage, int64_t now_us)
 	f->stage_us = now_us;
 }
 
-static unsigned
-kinds_now(const struct sample_flow *f)
+/* False: the codec has violated a promise, so it is not used any more. */
+static bool
+codec_is_sound(struct sample_flow *f)
 {
-	return f->codec != NULL ? f->codec->may_heartbeat(f->state, BACKEND) : 0;
+	if (!promise_is_broken())
+		return true;
+	(void)promise_take();
+	f->codec = NULL;
+	return false;
+}
+
+static unsigned
+kinds_now(struct sample_flow *f)
+{
+	const unsigned kinds = f->codec != NULL ? f->codec->may_heartbeat(f->state, BACKEND) : 0;
+
+	return codec_is_sound(f) ? kinds : 0;
 }
 
 /* Sends a heartbeat, a ping where one is legal. 0 or an errno; *kind: 0 if none is legal now. */
@@ -138,6 +152,8 @@ send_heartbeat(struct sample_flow *f, enum heartbeat_kind *kind, int64_t now_us)
 	if (*kind == 0)
 		return 0;
 	len = f->codec->heartbeat(f->state, BACKEND, *kind, buf);
+	if (!codec_is_sound(f))
+		return EPROTO;
 	f->heartbeat_us = now_us;
 	if (send(f->fd, buf, len, MSG_NOSIGNAL) == (ssize_t)len)
 		return 0;
@@ -277,6 +293,8 @@ feed(struct sample_flow *f, enum side from, const uint8_t *buf, size_t len, size
 
 		codec_out_clear(&f->out);
 		n = f->codec->feed(f->state, from, buf, len, &f->out);
+		if (!codec_is_sound(f))
+			break;
 		f->replies += f->out.replies;
 		*emitted += codec_emitted(&f->out);
 		f->codec = f->out.passthrough != NULL || f->out.ends != NULL ? NULL : codec_next(f->codec, f->state);

@@ -22,6 +22,7 @@
 #include "relay/ending.h"
 #include "relay/flow_tree.h"
 #include "relay/origin.h"
+#include "relay/require.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 #include "stent/socket.h"
@@ -82,7 +83,10 @@ configure(struct flow *f)
 {
 	const struct session *ss = f->session;
 
-	return ss->codec->configure(f->session->state, &f->route->codec_settings);
+	const bool is_configured = ss->codec->configure(f->session->state, &f->route->codec_settings);
+
+	require_promises_or(f, true);
+	return is_configured;
 }
 
 void

@@ -22,6 +22,7 @@
 #include "relay/shared.h"
 #include "stent/log.h"
 #include "stent/negotiation.h"
+#include "stent/promise.h"
 #include "stent/own_ends.h"
 #include "stent/socket.h"
 
@@ -172,6 +173,13 @@ take_step(struct cancel *c, enum side from, const uint8_t *buf, size_t len, bool
 	codec_out_clear(&r->out);
 	codec_out_clear(&r->out_backend);
 	c->negotiation->step(c->state, from, buf, len, fin, &step);
+	if (promise_is_broken()) {
+		const struct promise broken = promise_take();
+
+		log_say(LEVEL_ERROR, "internal error: %s does not hold (%s:%d); a cancel request is given up", broken.condition, broken.file,
+		    broken.line);
+		return -EPROTO;
+	}
 	if (out->n_spans > 0 && transport_write(&c->transport, out->spans, out->n_spans) != (ssize_t)codec_emitted(out))
 		return -EPROTO;
 	if (step.consumed > sizeof(used) ||

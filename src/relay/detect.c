@@ -124,6 +124,7 @@ detect_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		return VERDICT(GO_ON);
 	be_patient(f, s, &facts, &policy);
 	verdict = lateness_judge(&policy, &late, again_us);
+	require_promises(f);
 	*again_us += now_us;
 	if (verdict == LATENESS_DEAD)
 		return VERDICT_DEAD(s, reason_on_side(facts.unacked > 0 ? REASON_CLIENT_USER_TIMEOUT : REASON_CLIENT_KEEPALIVE_TIMEOUT, s));
@@ -140,5 +141,7 @@ detect_misses(const struct flow *f, enum side s, unsigned misses)
 	if (leg_settings(f, s)->detect_ms == 0)
 		return misses;
 	transport_facts(&f->leg[s].transport, &facts);
-	return lateness_misses(misses, facts.sent, facts.retransmitted);
+	misses = lateness_misses(misses, facts.sent, facts.retransmitted);
+	require_promises_or(f, misses);
+	return misses;
 }

@@ -72,8 +72,11 @@ heartbeats_gap_us(const struct flow *f, enum side s)
 {
 	const struct heartbeat_policy p = policy_of(f, s);
 
+	const int64_t gap_us = heartbeat_gap_us(&f->session->heartbeat[s], &p);
+
 	assert(f->session->codec != NULL);
-	return heartbeat_gap_us(&f->session->heartbeat[s], &p);
+	require_promises_or(f, p.interval_us);
+	return gap_us;
 }
 
 void
@@ -202,8 +205,10 @@ send_heartbeat(struct flow *f, enum side s, enum heartbeat_kind kind, int64_t no
 	const size_t n = ss->codec->heartbeat(ss->state, s, kind, buf);
 
 	assert(n <= sizeof(buf));	/* else it wrote past it */
+	require_promises(f);
 	require(f, n > 0 && f->leg[s].backlog == NULL && !f->leg[s].shut);	/* never behind unsent bytes, nor after our FIN */
 	heartbeat_sent(&ss->heartbeat[s], kind, now_us, relay_random(f->relay));
+	require_promises(f);
 	counter_add(&counters_of(f)->heartbeats[s], 1);
 	session_update_reset_at_close(f, s);
 	return pump_write(f, s, &(struct iovec){ buf, n }, 1, now_us);
@@ -265,6 +270,7 @@ heartbeats_why_none(const struct flow *f, enum side s)
 		return "half-closed";
 	if (ss->codec->why_none != NULL)
 		why = ss->codec->why_none(ss->state, s);
+	require_promises_or(f, why);
 	return why != NULL ? why : hold_text(&ss->heartbeat[s]);
 }
 
@@ -394,10 +400,13 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	if (l->shut)
 		return verdict;
 	*again_us = due_us(f, s, &p);
+	require_promises(f);
 	if (*again_us > now_us)
 		return verdict;
 	legal = ss->codec->may_heartbeat(ss->state, s);
 	facts.reply_awaited = is_reply_awaited(f, s);
+	require_promises(f);
+	require(f, (legal & ~ss->codec->leg[s].kinds) == 0);
 	if (l->fin)
 		legal &= ~(unsigned)HEARTBEAT_PING;	/* it cannot reply any more */
 	if (heartbeat_is_impossible(h, legal, facts.reply_awaited)) {
@@ -410,6 +419,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	if (p.misses > 0 && h->misses + 1U >= p.misses)
 		p.misses = detect_misses(f, s, p.misses);
 	o = heartbeat_decide(h, &p, &facts, now_us);
+	require_promises(f);
 	*again_us = o.again_us;
 	if (o.missed)
 		note_miss(f, s, &p);
@@ -426,6 +436,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	if (o.kind == 0) {
 		h->hold = HEARTBEAT_HOLD_TRIAL;
 		*again_us = heartbeat_again_us(h, &p, now_us);
+		require_promises(f);
 		return verdict;
 	}
 	verdict = send_heartbeat(f, s, (enum heartbeat_kind)o.kind, now_us);
@@ -441,8 +452,11 @@ heartbeats_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 	*again_us = INT64_MAX;
 	if (f->session->codec != NULL)
 		adopt_retry(f);
+	require_promises(f);
 	for (enum side s = CLIENT; s <= BACKEND && v.kind == GO_ON && f->session->codec != NULL; s++) {
 		int64_t at;
+
+		require_or(f, !f->broken, require_verdict());
 
 		v = tick_leg(f, s, now_us, &at);
 		*again_us = at < *again_us ? at : *again_us;

@@ -21,6 +21,7 @@
 #include "relay/preface.h"
 #include "relay/preface_state.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/shared.h"
 
 #define CAUSE_MAX 384
@@ -351,6 +352,8 @@ preface_refuse(struct flow *f, struct preface *p)
 	if (p->negotiation->refusal == NULL)
 		return false;
 	n = p->negotiation->refusal(p->state, why, buf);
+	require_promises_or(f, false);
+	require_or(f, n <= sizeof(buf), false);
 	return n > 0 && transport_write(&l->transport, &(struct iovec){ buf, n }, 1) == (ssize_t)n;
 }
 

@@ -15,6 +15,7 @@
 #include "relay/preface.h"
 #include "relay/preface_state.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/shared.h"
 
 #define HANDSHAKE_ROUNDS 100	/* recv() calls per event */
@@ -81,7 +82,8 @@ preface_step(struct flow *f, struct preface *p, enum side from, const uint8_t *b
 	codec_out_clear(&r->out);
 	codec_out_clear(&r->out_backend);
 	p->negotiation->step(p->state, from, buf, len, p->fin[from], &step);
-	assert(step.consumed <= len);
+	require_promises(f);
+	require(f, step.consumed <= len && step.want <= NEGOTIATION_FAILED && (step.side == CLIENT || step.side == BACKEND));
 	v = send_out(f, p, &step);
 	if (v.kind == GO_ON && step.consumed > 0)
 		v = consume(f, p, from, step.consumed);

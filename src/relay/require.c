@@ -22,12 +22,21 @@ leg_text(const struct leg *l, char text[LEG_TEXT_MAX])
 	return text;
 }
 
+/* The state of the codec, as it says it: why no heartbeat may go to that side now. */
+static const char *
+codec_text(const struct flow *f, enum side s)
+{
+	const char *why = f->state == FLOW_OPEN ? heartbeats_why_none(f, s) : NULL;
+
+	return why != NULL ? why : "-";
+}
+
 void
 require_violated(struct flow *f, const char *condition, const char *file, int line)
 {
 	char where[160], client[LEG_TEXT_MAX], backend[LEG_TEXT_MAX];
 
-	if (f->state == FLOW_ENDED || f->broken)
+	if (f->broken)
 		return;
 	f->broken = true;
 	snprintf(where, sizeof(where), "%s:%d", file, line);
@@ -40,6 +49,19 @@ require_violated(struct flow *f, const char *condition, const char *file, int li
 	    LOG_TEXT("protocol", session_protocol(f)),
 	    LOG_TEXT("client_leg", leg_text(&f->leg[CLIENT], client)),
 	    LOG_TEXT("backend_leg", leg_text(&f->leg[BACKEND], backend)),
-	}, 8);
-	flow_requeue(f);
+	    LOG_TEXT("client_heartbeats", codec_text(f, CLIENT)),
+	    LOG_TEXT("backend_heartbeats", codec_text(f, BACKEND)),
+	}, 10);
+	(void)promise_take();	/* what codec_text() may have found follows from this */
+	if (f->state != FLOW_ENDED)
+		flow_requeue(f);
+}
+
+bool
+require_promise_kept(const struct flow *f)
+{
+	const struct promise broken = promise_take();
+
+	require_violated((struct flow *)(uintptr_t)f, broken.condition, broken.file, broken.line);
+	return false;
 }

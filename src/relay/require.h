@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #include "relay/flow.h"
+#include "stent/promise.h"
 
 #define REQUIRE_ELSE(f, condition, leave) \
 	do { \
@@ -34,6 +35,18 @@
 #define require_dear(f, condition) do { } while (0)
 #endif
 
+/*
+ * After each call into the flow's codec, its negotiation or the heartbeat engine, which know no flow: false, if they violated
+ * a promise (stent/promise.h). As after require_or(), the flow ends; what the call returned is not used. f may be
+ * const where it is only listed: this is noted in it all the same.
+ */
+#define promises_are_kept(f) (!promise_is_broken() || require_promise_kept((const struct flow *)(f)))
+
+/* In a function that returns a verdict; and in another. */
+#define require_promises(f) do { if (!promises_are_kept(f)) return require_verdict(); } while (0)
+#define require_promises_or(f, result) do { if (!promises_are_kept(f)) return result; } while (0)
+
+bool require_promise_kept(const struct flow *f) __attribute__((cold));	/* false */
 void require_violated(struct flow *f, const char *condition, const char *file, int line) __attribute__((cold));
 
 static inline struct verdict

@@ -21,6 +21,7 @@
 #include "relay/flow_tree.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/retire.h"
 #include "relay/session.h"
 #include "relay/shared.h"
@@ -129,12 +130,15 @@ enum codec_rest
 retire_rest(const struct flow *f)
 {
 	const struct session *ss = f->session;
+	enum codec_rest rest;
 
 	if (ss == NULL || ss->codec == NULL || ss->codec->rest == NULL)
 		return REST_UNSURE;
 	if (session_is_early(f, CLIENT) || session_is_early(f, BACKEND))
 		return REST_NONE;
-	return ss->codec->rest(ss->state);
+	rest = ss->codec->rest(ss->state);
+	require_promises_or(f, REST_NONE);
+	return rest;
 }
 
 /* How long they must be silent where the codec says `rest`. In the second half of the time any boundary that is sure will do. */

@@ -41,6 +41,7 @@ session_open(struct flow *f, const struct preface *preface, int64_t now_us)
 	if (preface != NULL)
 		preface_hand_over(f, preface, codec, f->session->state);
 	heartbeats_open(f, now_us);
+	require_promises_or(f, 0);	/* then it ends at once: see flow_work() */
 	return 0;
 }
 
@@ -117,6 +118,7 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 		heartbeats_refused(f, from, out->refused);
 	if (out->complaint != NULL && heartbeats_are_fresh(f, from, now_us))
 		heartbeats_refused(f, from, out->complaint);
+	require_promises(f);
 	if (n + out->early == 0)
 		return VERDICT(GO_ON);
 	l->bytes += n + out->early;
@@ -175,6 +177,7 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	note(f, out);
 	if (out->passthrough == NULL)
 		f->session->codec = codec_next(f->session->codec, f->session->state);
+	require_promises(f);
 	if (f->first_goodbye == 0 && session_said_goodbye(f, from))
 		f->first_goodbye = from == CLIENT ? 1 : 2;
 	v = check_passthrough(f, from, out);
@@ -232,8 +235,10 @@ session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 		size_t used;
 
 		codec_out_clear(out);
+		require_dear(f, !promise_is_broken());	/* by another flow: then its caller did not ask */
 		used = ss->codec->feed(ss->state, from, buf, len, out);
 		assert(out->n_spans <= CODEC_SPANS && out->scratch_used <= CODEC_SCRATCH);	/* else it wrote past the relay's memory */
+		require_promises(f);
 		require(f, used <= len);
 		require(f, used > 0 || out->n_spans > 0 || out->passthrough != NULL);	/* it goes on: else this never ends */
 		require(f, out->ends == NULL || out->ends_on == CLIENT || out->ends_on == BACKEND);
@@ -258,6 +263,7 @@ session_finish(struct flow *f, enum side from)
 		return VERDICT(NOTHING);
 	codec_out_clear(out);
 	ss->codec->finish(ss->state, from, out);
+	require_promises(f);
 	return settle(f, from, out, clock_us());
 }
 
@@ -265,10 +271,13 @@ uint64_t
 session_skippable(const struct flow *f, enum side from)
 {
 	const struct session *ss = f->session;
+	uint64_t n;
 
 	if (ss->codec == NULL)
 		return UINT64_MAX;
-	return ss->codec->skippable != NULL ? ss->codec->skippable(ss->state, from) : 0;
+	n = ss->codec->skippable != NULL ? ss->codec->skippable(ss->state, from) : 0;
+	require_promises_or(f, 0);
+	return n;
 }
 
 void
@@ -282,6 +291,7 @@ session_skipped(struct flow *f, enum side from, uint64_t n)
 	require_void(f, n <= session_skippable(f, from));
 	resume_after_limit(f, from);
 	ss->codec->skipped(ss->state, from, n);
+	require_promises_or(f, );
 }
 
 bool
@@ -334,10 +344,14 @@ session_close_message(struct flow *f, enum side to, bool at_rest, uint8_t buf[CO
 		.idle_ms = (clock_us() - leg_of(f, dead)->rx_us) / US_PER_MS,
 		.at_rest = at_rest,
 	};
+	size_t n;
 
 	if (ss == NULL || ss->codec == NULL || ss->codec->close_message == NULL || session_is_early(f, to))
 		return 0;
-	return ss->codec->close_message(ss->state, to, &info, buf);
+	n = ss->codec->close_message(ss->state, to, &info, buf);
+	require_promises_or(f, 0);
+	require_or(f, n <= CODEC_CLOSE_MESSAGE_MAX, 0);
+	return n;
 }
 
 size_t
@@ -345,5 +359,8 @@ session_cancel(const struct flow *f, uint8_t buf[CODEC_HEARTBEAT_MAX])
 {
 	const struct session *ss = f->session;
 
-	return ss != NULL && ss->codec != NULL && ss->codec->cancel != NULL ? ss->codec->cancel(ss->state, buf) : 0;
+	const size_t n = ss != NULL && ss->codec != NULL && ss->codec->cancel != NULL ? ss->codec->cancel(ss->state, buf) : 0;
+
+	require_promises_or(f, 0);
+	return n;
 }

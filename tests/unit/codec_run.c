@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "codec_run.h"
+#include "stent/promise.h"
 
 #define CANARY 0xa5
 #define CANARY_LEN 16
@@ -74,6 +75,8 @@ check_canary(const struct run *r)
 		if (end[i] != CANARY)
 			run_fail(r, "wrote past its state (state_size %zu, byte %zu behind it)",
 			    r->state_size, i);
+	if (promise_is_broken())
+		run_fail(r, "broke a promise: %s (%s:%d)", promise_broken.condition, promise_broken.file, promise_broken.line);
 }
 
 static void

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "negotiation_run.h"
+#include "stent/promise.h"
 
 static void
 check(bool promise, const char *what)
@@ -83,6 +84,7 @@ step(struct negotiation_run *r, enum side from, size_t n)
 	codec_out_clear(s.out[CLIENT]);
 	codec_out_clear(s.out[BACKEND]);
 	r->negotiation->step(r->state, from, buf, n, r->fin[from] && n == r->unread[from].len, &s);
+	check(!promise_is_broken(), promise_broken.condition);
 	check(s.consumed <= n, "it consumed more than it was given");
 	take_out(r, CLIENT);
 	take_out(r, BACKEND);

@@ -25,7 +25,7 @@
 #define LONGEST_US (5 * US_PER_S)
 
 /* Behaves until it sees an 'X'. */
-static enum { TAKES_TOO_MUCH, TAKES_NOTHING } mutation;
+static enum { TAKES_TOO_MUCH, TAKES_NOTHING, BREAKS_A_PROMISE } mutation;
 
 static size_t
 feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
@@ -34,6 +34,12 @@ feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_o
 	(void)from;
 	if (memchr(buf, 'X', len) == NULL) {
 		codec_emit(out, buf, len);
+		return len;
+	}
+	if (mutation == BREAKS_A_PROMISE) {
+		codec_emit(out, buf, len);
+		promise(mutation == TAKES_NOTHING);
+		promise(memchr(buf, 'X', len) == NULL);		/* the first one is what the log has */
 		return len;
 	}
 	return mutation == TAKES_TOO_MUCH ? len + 1 : 0;
@@ -187,7 +193,7 @@ set_up(struct config **config, struct relay_shared **shared, struct relay_counte
 }
 
 static void
-try_mutation(const char *violated)
+try_mutation(const char *violated, const char *where)
 {
 	char path[] = "/tmp/test_require.XXXXXX", text[8192], buf[64];
 	struct relay_shared *shared;
@@ -213,7 +219,7 @@ try_mutation(const char *violated)
 	passes(other, "it goes on");
 	log = logged(path, text, sizeof(text));
 	assert_non_null(strstr(log, "internal error"));
-	assert_non_null(strstr(log, "session.c:"));
+	assert_non_null(strstr(log, where));
 	assert_non_null(strstr(log, violated));
 	assert_non_null(strstr(log, "state=open"));
 	assert_non_null(strstr(log, "bytes=10"));
@@ -234,7 +240,7 @@ test_a_codec_that_consumes_more_than_there_is(void **state)
 {
 	(void)state;
 	mutation = TAKES_TOO_MUCH;
-	try_mutation("used <= len");
+	try_mutation("used <= len", "session.c:");
 }
 
 static void
@@ -242,7 +248,17 @@ test_a_codec_that_does_not_go_on(void **state)
 {
 	(void)state;
 	mutation = TAKES_NOTHING;
-	try_mutation("used > 0");
+	try_mutation("used > 0", "session.c:");
+}
+
+/* What it had emitted before is not sent either. */
+static void
+test_a_codec_that_breaks_a_promise(void **state)
+{
+	(void)state;
+	mutation = BREAKS_A_PROMISE;
+	try_mutation("mutation == TAKES_NOTHING", "test_require.c:");
+	assert_false(promise_is_broken());
 }
 
 int
@@ -251,6 +267,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_codec_that_consumes_more_than_there_is),
 		cmocka_unit_test(test_a_codec_that_does_not_go_on),
+		cmocka_unit_test(test_a_codec_that_breaks_a_promise),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
