@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #define LATENESS_LOSSY 10	/* see lateness_misses() */
+#define LATENESS_REPLY_US INT64_C(206000000)	/* 0.2 s (2^10 - 1) and a round trip */
 #define LATENESS_STRETCH 2	/* see lateness_stretch() */
 
 struct lateness_policy {
@@ -32,12 +33,13 @@ enum lateness {
 enum lateness lateness_judge(const struct lateness_policy *p, const struct lateness_facts *f, int64_t *again_us);
 
 /*
- * How many missing replies mean that a program hangs, of a peer whose kernel answers. A reply that was lost comes late: its
- * sender waits for 0.2 s, then for twice as long after each further loss, 27 s after the eighth. So where every tenth packet
- * or more had to be sent again in the life of the flow, ten times as many may be missing. sent: packets with data,
- * retransmitted: of these.
+ * How many missing replies mean that a program hangs, of a peer whose kernel answers; one is missing after each_us. A reply that
+ * was lost comes late: its sender waits for 0.2 s, then for twice as long after each further loss, and later replies wait behind
+ * it. So where every tenth packet or more had to be sent again in the life of the flow, ten times as many may be missing, and
+ * replies for LATENESS_REPLY_US at least: 11 transmissions, of which a fifth lost leaves one reply in 49 million out. sent:
+ * packets with data, retransmitted: of these. A limit of 0 stays 0 (none).
  */
-unsigned lateness_misses(unsigned misses, uint32_t sent, uint32_t retransmitted);
+unsigned lateness_misses(unsigned misses, int64_t each_us, uint32_t sent, uint32_t retransmitted);
 
 /*
  * How many times the time of detect is waited for an acknowledgement of bytes under way. On such a path the kernel has measured

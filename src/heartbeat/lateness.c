@@ -41,9 +41,16 @@ is_lossy(uint32_t sent, uint32_t retransmitted)
 }
 
 unsigned
-lateness_misses(unsigned misses, uint32_t sent, uint32_t retransmitted)
+lateness_misses(unsigned misses, int64_t each_us, uint32_t sent, uint32_t retransmitted)
 {
-	return is_lossy(sent, retransmitted) ? misses * LATENESS_LOSSY : misses;
+	int64_t most = (int64_t)misses * LATENESS_LOSSY;
+
+	assert(each_us > 0);
+	if (misses == 0 || !is_lossy(sent, retransmitted))
+		return misses;
+	if (most * each_us < LATENESS_REPLY_US)
+		most = (LATENESS_REPLY_US + each_us - 1) / each_us;
+	return (unsigned)least(most, UINT16_MAX);	/* as many as are counted (struct heartbeat) */
 }
 
 unsigned

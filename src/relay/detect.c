@@ -134,14 +134,14 @@ detect_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 }
 
 unsigned
-detect_misses(const struct flow *f, enum side s, unsigned misses)
+detect_misses(const struct flow *f, enum side s, unsigned misses, int64_t each_us)
 {
 	struct socket_facts facts;
 
 	if (leg_settings(f, s)->detect_ms == 0)
 		return misses;
 	transport_facts(&f->leg[s].transport, &facts);
-	misses = lateness_misses(misses, facts.sent, facts.retransmitted);
+	misses = lateness_misses(misses, each_us, facts.sent, facts.retransmitted);
 	require_promises_or(f, misses);
 	return misses;
 }

@@ -417,7 +417,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	}
 	gather_facts(f, s, legal, now_us, &facts);
 	if (p.misses > 0 && h->misses + 1U >= p.misses)
-		p.misses = detect_misses(f, s, p.misses);
+		p.misses = detect_misses(f, s, p.misses, p.timeout_us);
 	o = heartbeat_decide(h, &p, &facts, now_us);
 	require_promises(f);
 	*again_us = o.again_us;

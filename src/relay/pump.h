@@ -36,7 +36,7 @@ struct verdict window_watch(struct flow *f, enum side s, int64_t now_us, int64_t
 /* Judges a leg that has `detect`; *again_us: when to check again, INT64_MAX: it has none. */
 struct verdict detect_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us);
 /* How many missing replies mean that its program hangs. */
-unsigned detect_misses(const struct flow *f, enum side s, unsigned misses);
+unsigned detect_misses(const struct flow *f, enum side s, unsigned misses, int64_t each_us);
 /* Its round trips are too long for that time. */
 bool detect_is_too_short(const struct flow *f, enum side s, const struct socket_facts *facts);
 

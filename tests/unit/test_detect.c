@@ -216,7 +216,7 @@ beat(struct leg *l, int64_t now)
 	if (now < l->again_us || now < heartbeat_due_us(&l->h, &hp, l->rx_us, l->tx_us))
 		return false;
 	if (l->h.misses + 1U >= hp.misses)
-		hp.misses = lateness_misses(hp.misses, l->sent, l->retransmitted);
+		hp.misses = lateness_misses(hp.misses, hp.timeout_us, l->sent, l->retransmitted);
 	o = heartbeat_decide(&l->h, &hp, &facts, now);
 	l->again_us = o.again_us;
 	if (o.verdict != HEARTBEAT_SEND)
@@ -432,11 +432,14 @@ static void
 test_a_path_that_loses_packets_is_given_more_replies_to_miss(void **state)
 {
 	(void)state;
-	assert_int_equal(lateness_misses(4, 1000, 0), 4);
-	assert_int_equal(lateness_misses(4, 1000, 99), 4);
-	assert_int_equal(lateness_misses(4, 1000, 100), 4 * LATENESS_LOSSY);
-	assert_int_equal(lateness_misses(4, 3, 1), 4);		/* one may be chance */
-	assert_int_equal(lateness_misses(4, 0, 0), 4);		/* a kernel that does not count */
+	assert_int_equal(lateness_misses(4, 8 * S, 1000, 0), 4);
+	assert_int_equal(lateness_misses(4, 8 * S, 1000, 99), 4);
+	assert_int_equal(lateness_misses(4, 8 * S, 1000, 100), 4 * LATENESS_LOSSY);
+	assert_int_equal(lateness_misses(4, 2 * S, 1000, 100), 103);	/* LATENESS_REPLY_US */
+	assert_int_equal(lateness_misses(4, S / 1000, 1000, 100), UINT16_MAX);
+	assert_int_equal(lateness_misses(0, 2 * S, 1000, 100), 0);
+	assert_int_equal(lateness_misses(4, 2 * S, 3, 1), 4);		/* one may be chance */
+	assert_int_equal(lateness_misses(4, 2 * S, 0, 0), 4);		/* a kernel that does not count */
 }
 
 int
