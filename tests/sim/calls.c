@@ -70,7 +70,7 @@ struct watch {
 };
 
 struct call_faults call_faults;
-size_t calls_count;
+size_t calls_count, calls_wakeups;
 void (*on_log_line)(const char *line);
 
 static struct file *files[FILES];
@@ -248,7 +248,7 @@ void
 calls_begin(struct host *m)
 {
 	machine = m;
-	calls_count = 0;
+	calls_count = calls_wakeups = 0;
 }
 
 size_t
@@ -918,6 +918,7 @@ epoll_wait(int epfd, struct epoll_event *events, int most, int timeout)
 	while (TAILQ_EMPTY(&p->ready) && world_us < until_us)
 		fiber_wait(until_us);
 	p->waiter = NULL;
+	calls_wakeups++;
 	wake_in_vain(p);
 	if (is_interrupted())
 		return fails(EINTR);

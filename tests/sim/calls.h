@@ -27,6 +27,7 @@ extern struct call_faults {
 } call_faults;
 
 extern size_t calls_count;		/* since calls_begin(): a measure of work */
+extern size_t calls_wakeups;		/* waits that ended */
 
 /* Each line that the program logs, without its end. */
 extern void (*on_log_line)(const char *line);

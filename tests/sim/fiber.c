@@ -134,6 +134,12 @@ fibers_stop(int64_t until_us)
 	stopped_until_us = until_us;
 }
 
+int64_t
+fibers_stopped_until_us(void)
+{
+	return stopped_until_us;
+}
+
 void
 world_run(int64_t until_us, bool (*ended)(void))
 {

@@ -20,6 +20,7 @@ void fiber_wait(int64_t until_us);
 void fiber_wake(struct fiber *f);	/* it runs within some microseconds; NULL is fine */
 /* No fiber runs until then: the process is stopped. */
 void fibers_stop(int64_t until_us);
+int64_t fibers_stopped_until_us(void);	/* the last time when it was; 0: never */
 /* Lets the world go on, and fibers run, until then, or until ended() says so (NULL: not asked), or something is wrong. */
 void world_run(int64_t until_us, bool (*ended)(void));
 void fibers_end(void);			/* all have ended: frees them */

@@ -15,8 +15,18 @@
 #include <string.h>
 
 #include "calls.h"
+#include "kernel.h"
+#include "memory.h"
 
 #define STUCK_US (200 * SECONDS)
+#define SETTLE_US (5 * MINUTES)		/* after that an idle flow is idle in each kernel, too */
+#define WAKEUPS 6			/* of the program, for each interval of a leg */
+#define OWN_WAKEUPS 2			/* a second: its own timers, and the operator's */
+#define CALLS 3				/* for each wake-up */
+#define FLOW_BYTES 1100			/* of memory, for each idle flow */
+#define OWN_BYTES (64 * 1024)		/* what does not depend on the number of flows ... */
+#define ROUTE_BYTES 2600		/* ... but on that of routes that a worker has flows of: its counters */
+#define OWN_DESCRIPTORS 64
 #define HEARS_LATE_US (60 * SECONDS)
 
 static const struct plan *plan;
@@ -28,6 +38,16 @@ static struct {
 	uint64_t segments;
 } last;
 
+/* While nobody says anything. */
+static struct {
+	int64_t from_us, until_us;	/* until_us 0: not now */
+	int64_t began_us;		/* since when it is measured */
+	bool is_measured;
+	size_t n, n_beaten;		/* flows, and those of a protocol with heartbeats */
+	size_t calls, wakeups, bytes, descriptors;
+	size_t empty_bytes, empty_descriptors;	/* without a flow */
+} idle;
+
 void
 judge_begin(const struct plan *p)
 {
@@ -35,6 +55,8 @@ judge_begin(const struct plan *p)
 	n_expected = 0;
 	has_refused = false;
 	memset(&last, 0, sizeof(last));
+	memset(&idle, 0, sizeof(idle));
+	kernel_begin();
 }
 
 static bool
@@ -125,6 +147,8 @@ judge_death(const struct talk *t, const char *reason)
 
 	if (s == BACKEND && p->host == NULL)
 		return;			/* no flow was open yet */
+	if (p->lost >= (unsigned)plan->probes)
+		return;			/* each probe was lost, by bad luck */
 	if (p->harms == 0)
 		wrong("honest", "talk %ld (%s): %s, but nothing has happened to the %s", t->number, t->speech->name, reason, name_of(s));
 	else if (p->harms == 1u << HARM_STOPPED && strstr(reason, "heartbeat") == NULL)
@@ -169,6 +193,40 @@ check_fin(const struct talk *t, const struct party *p)
 		wrong("exact", "talk %ld (%s): the %s heard a FIN, but %s", t->number, t->speech->name, name_of(p->side), p->odd_fin);
 }
 
+/*
+ * An end for want of room, by age or in a drain comes between two messages, after a pause (src/relay/retire.c); one that cannot wait
+ * for that is no FIN.
+ */
+static void
+check_rest(const struct talk *t, const struct party *p)
+{
+	const struct party *o = &t->party[!p->side];
+	const bool is_evicted = strcmp(t->reason, "evicted") == 0, knows_rest = strcmp(t->speech->name, "tcp") != 0;
+	const int64_t pause_us = is_evicted ? 2 * SECONDS : knows_rest ? 0 : SECONDS;
+
+	if (!(is_evicted || strcmp(t->reason, "max-age") == 0 || strcmp(t->reason, "drain") == 0) || !p->has_heard_end || p->harms != 0 || o->harms != 0)
+		return;
+	if (p->was_cut && knows_rest)
+		wrong("rest", "talk %ld (%s): %s, with a FIN for the %s within a message", t->number, t->speech->name, t->reason, name_of(p->side));
+	else if ((is_evicted || !p->heard_goodbye) && p->rested_us < pause_us)
+		wrong("rest", "talk %ld (%s): %s, and the %s had said something %.3f s before", t->number, t->speech->name, t->reason, name_of(o->side),
+		    (double)p->rested_us / SECONDS);
+}
+
+void
+judge_heard_end(struct party *p, bool is_fin)
+{
+	const struct party *o = &p->talk->party[!p->side];
+
+	if (!p->has_heard_end && o->tcp != NULL && !p->expects_end && !o->expects_end && !p->says_fin && !o->says_fin) {
+		p->has_heard_end = true;
+		p->was_cut = is_fin && o->said.heard > 0;
+		p->rested_us = o->said.n == 0 && o->said_us != 0 ? world_us - o->said_us : NEVER;
+	}
+	if (p->talk->was_logged)
+		check_rest(p->talk, p);
+}
+
 static void
 judge_end(const json_t *line)
 {
@@ -195,8 +253,10 @@ judge_end(const json_t *line)
 		judge_own_end(t, reason);
 	if (is_expected(reason))
 		t->was_ended = true;
-	for (int s = CLIENT; s <= BACKEND; s++)
+	for (int s = CLIENT; s <= BACKEND; s++) {
 		check_fin(t, &t->party[s]);
+		check_rest(t, &t->party[s]);
+	}
 }
 
 void
@@ -249,6 +309,15 @@ party_of(uint64_t id)
 }
 
 void
+judge_lost(uint64_t id, unsigned in_a_row)
+{
+	struct party *p = party_of(id);
+
+	if (p != NULL && in_a_row > p->lost)
+		p->lost = in_a_row;
+}
+
+void
 judge_forgotten(uint64_t id, bool counts_payload)
 {
 	struct party *p = party_of(id), *o;
@@ -292,10 +361,9 @@ check_told(const struct talk *t, enum side s)
 
 	if (since_us == 0 || t->was_logged || o->tcp == NULL || o->harms != 0 || is_idling(o))
 		return;
-	if (p->slow_us > 0 || p->resumed_us != 0 || p->is_paused)	/* probes of a window that was shut are rare */
+	/* Probes of a window that was shut, and maybe still was to the program's machine, are rare. */
+	if (p->slow_us > 0 || p->is_paused || (p->resumed_us != 0 && p->resumed_us > since_us - 5 * MINUTES))
 		bound_us += 5 * MINUTES;
-	if (has(p, HARM_LOSS))		/* its retransmissions had become rare */
-		bound_us *= 2;
 	if (world_us - since_us > bound_us)
 		wrong_of(t, "told", "talk %ld (%s): the %s has been dead for %.1f s", t->number, t->speech->name, name_of(s),
 		    (double)(world_us - since_us) / SECONDS);
@@ -363,6 +431,102 @@ check_calls(size_t n_open)
 		wrong("bounded", "%zu calls in 5 s, with %llu segments and %zu flows", calls, (unsigned long long)segments, n_open);
 }
 
+/* --- what an idle flow costs --- */
+
+/* Conversations that the program knows of; n: of which heartbeats may go out. */
+static size_t
+count_flows(size_t *n_beaten)
+{
+	const struct talk *t;
+	size_t n = 0;
+
+	*n_beaten = 0;
+	TAILQ_FOREACH(t, &talks, link)
+		if (!t->was_logged && t->party[CLIENT].tcp != NULL && t->party[BACKEND].tcp != NULL) {
+			n++;
+			*n_beaten += t->speech->heartbeat != NULL;
+		}
+	return n;
+}
+
+static size_t
+count_speeches(void)
+{
+	size_t n = 0;
+
+	while (speeches[n] != NULL)
+		n++;
+	return n;
+}
+
+void
+judge_empty(void)
+{
+	idle.empty_bytes = memory_used();
+	idle.empty_descriptors = calls_open();
+}
+
+void
+judge_hush(int64_t until_us)
+{
+	idle.from_us = world_us + SETTLE_US;
+	idle.until_us = until_us;
+	idle.is_measured = false;
+}
+
+/*
+ * For each heartbeat of a leg: the timer, the reply, the look at what is not acknowledged yet. Where none is legal now, or the other
+ * side has given no sign of life lately, a leg is looked at again after a part of the interval (heartbeat_again_us()).
+ */
+static double
+wakeups_an_hour(size_t n_flows, size_t n_beaten)
+{
+	const double interval_s = plan->detect_s > 0 ? plan->detect_s / 3.0 : (double)plan->heartbeat_ms / 1000;
+
+	return (double)n_beaten * 2 * WAKEUPS * 3600 / interval_s + (double)n_flows * 2 + OWN_WAKEUPS * 3600;
+}
+
+static void
+check_idle(void)
+{
+	size_t n_beaten;
+	const size_t n = count_flows(&n_beaten), wakeups = calls_wakeups - idle.wakeups, calls = calls_count - idle.calls;
+	const double hours = (double)(world_us - idle.began_us) / (60.0 * MINUTES), most = wakeups_an_hour(idle.n, idle.n_beaten) * (hours + 0.1);
+
+	if (idle.until_us == 0 || world_us < idle.from_us)
+		return;
+	if (!idle.is_measured) {
+		idle.is_measured = true;
+		idle.began_us = world_us;
+		idle.calls = calls_count;
+		idle.wakeups = calls_wakeups;
+		idle.n = n;
+		idle.n_beaten = n_beaten;
+		idle.bytes = memory_used();
+		idle.descriptors = calls_open();
+		story("%zu flows are idle: %zu bytes of memory, %zu descriptors", n, idle.bytes - idle.empty_bytes, idle.descriptors - idle.empty_descriptors);
+		if (idle.bytes > idle.empty_bytes + n * FLOW_BYTES + OWN_BYTES + count_speeches() * (size_t)plan->workers * ROUTE_BYTES)
+			wrong("bounded", "%zu bytes for %zu idle flows", idle.bytes - idle.empty_bytes, n);
+		if (idle.descriptors > idle.empty_descriptors + 2 * n + OWN_DESCRIPTORS)
+			wrong("bounded", "%zu descriptors for %zu idle flows", idle.descriptors - idle.empty_descriptors, n);
+		return;
+	}
+	if (call_faults.spurious == 0 && call_faults.interrupted == 0 && (double)wakeups > most)
+		wrong("bounded", "%zu flows, %zu of them with heartbeats, were idle for %.2f h: %zu wake-ups, and not %.0f at most", idle.n,
+		    idle.n_beaten, hours, wakeups, most);
+	if (call_faults.spurious == 0 && call_faults.interrupted == 0 && (double)calls > most * CALLS)
+		wrong("bounded", "%zu flows, %zu of them with heartbeats, were idle for %.2f h: %zu calls, and not %.0f at most", idle.n, idle.n_beaten,
+		    hours, calls, most * CALLS);
+	if (memory_used() > idle.bytes + OWN_BYTES)
+		wrong("bounded", "%zu idle flows need %zu bytes more than %.2f h before", n, memory_used() - idle.bytes, hours);
+	if (calls_open() > idle.descriptors)
+		wrong("bounded", "%zu idle flows need %zu descriptors more than %.2f h before", n, calls_open() - idle.descriptors, hours);
+	if (world_us + 5 * SECONDS < idle.until_us)
+		return;
+	story("%zu flows were idle for %.2f h: %zu wake-ups, %zu calls, of %.0f and %.0f at most", idle.n, hours, wakeups, calls, most, most * CALLS);
+	idle.until_us = 0;
+}
+
 void
 judge_check(void)
 {
@@ -380,7 +544,9 @@ judge_check(void)
 		}
 		check_connected(t);
 	}
+	check_idle();
 	check_calls(n_open);
+	kernel_check();
 }
 
 void

@@ -13,10 +13,18 @@ void judge_check(void);
 void judge_expect(const char *reason);
 /* The program may end flows whose client is there, and then cancels what their servers do. */
 bool judge_cancels_work(void);
+/* A party hears a goodbye, or a FIN. */
+void judge_heard_end(struct party *p, bool is_fin);
 /* A party gets a heartbeat. */
 void judge_heartbeat(const struct party *p);
+/* A segment of this connection was lost by chance, the n-th without one that arrived. */
+void judge_lost(uint64_t id, unsigned in_a_row);
 /* A middlebox has forgotten this connection, as it was quiet for too long. */
 void judge_forgotten(uint64_t id, bool counts_payload);
+/* It has started, and there was no flow yet. */
+void judge_empty(void);
+/* Nobody says anything until then: what an idle flow costs. */
+void judge_hush(int64_t until_us);
 /* What must be true at the end of the world. */
 void judge_ends(void);
 

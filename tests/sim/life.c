@@ -13,6 +13,9 @@
 #include "program.h"
 
 static const struct plan *plan;
+static void on_hush(void *arg);
+
+static struct happening hush = { .fn = on_hush };
 static struct happening fault_begins[FAULTS_MAX], fault_ends[FAULTS_MAX], talk_begins[TALKS_MAX];
 static struct planned_fault *faults;
 static bool is_active[FAULTS_MAX];
@@ -224,8 +227,9 @@ make_hosts(void)
 		for (size_t i = 0; speeches[i] != NULL; i++)
 			server_listen(speeches[i], &hosts[1 + plan->n_clients + s], (uint16_t)(PROGRAM_BACKEND_PORT + i));
 	tcp_settings.mss = (size_t)(const int64_t[]){ 536, 1460, 9000, 32000 }[rnd_below(4)];
-	tcp_settings.out_room = (size_t)rnd_scale(16 * 1024, 512 * 1024);
-	tcp_settings.in_room = (size_t)rnd_scale(16 * 1024, 512 * 1024);
+	/* Large ones hold more than the program reads in one turn of a flow. */
+	tcp_settings.out_room = (size_t)rnd_scale(16 * 1024, 4096 * 1024);
+	tcp_settings.in_room = (size_t)rnd_scale(16 * 1024, 4096 * 1024);
 	tcp_settings.delays_acks = rnd_chance(5000);
 	call_faults.spurious = rnd_chance(5000) ? 0 : (unsigned)rnd_scale(1, 1000);
 	call_faults.interrupted = rnd_chance(7000) ? 0 : (unsigned)rnd_scale(1, 100);
@@ -251,6 +255,8 @@ set_all_up(struct plan *p)
 		if (!p->talks[i].left_out)
 			happen_at(&talk_begins[i], world_us + SECONDS + p->talks[i].at_us);
 	}
+	if (p->hush_us > 0)
+		happen_at(&hush, world_us + SECONDS + p->hush_at_us);
 	faults = p->faults;
 	for (size_t i = 0; i < p->n_faults; i++) {
 		fault_begins[i] = (struct happening){ .fn = begin_fault, .arg = &p->faults[i] };
@@ -258,6 +264,18 @@ set_all_up(struct plan *p)
 		if (!p->faults[i].left_out)
 			happen_at(&fault_begins[i], world_us + SECONDS + p->faults[i].at_us);
 	}
+}
+
+/* Until then nobody speaks; replies, acknowledgements and heartbeats go on. */
+static void
+on_hush(void *arg)
+{
+	const int64_t until_us = world_us + plan->hush_us;
+
+	(void)arg;
+	story("nobody says anything for %lld s", (long long)(plan->hush_us / SECONDS));
+	talks_hush(until_us);
+	judge_hush(until_us);
 }
 
 static bool
@@ -276,6 +294,8 @@ live(void)
 {
 	const int64_t last_us = world_us + (plan->drain_us > 0 ? plan->drain_us : plan->length_us + 30 * MINUTES);
 
+	world_run(world_us + SECONDS * 9 / 10, NULL);
+	judge_empty();
 	while (world_us < last_us && what_is_wrong() == NULL) {
 		world_run(world_us + 5 * SECONDS, NULL);
 		judge_check();
@@ -314,6 +334,7 @@ life_run(const struct plan *p, struct life *ret)
 	judge_begin(plan);
 	on_log_line = judge_line;
 	on_forgotten = judge_forgotten;
+	on_lost = judge_lost;
 	if (plan->max_flows < 1000)
 		judge_expect(plan->evicts ? "evicted" : "limit");
 	if (plan->max_flows < 1000)
@@ -332,6 +353,8 @@ life_run(const struct plan *p, struct life *ret)
 	*ret = (struct life){ .talks = talks_begun, .messages = talks_heard_messages, .calls = calls_count, .happenings = world_happenings(),
 		.story = story_hash() };
 	on_forgotten = NULL;
+	on_lost = NULL;
+	happen_not(&hush);
 	for (size_t i = 0; i < copy.n_faults; i++) {
 		happen_not(&fault_begins[i]);
 		happen_not(&fault_ends[i]);

@@ -20,6 +20,7 @@ struct host hosts[HOSTS_MAX];
 size_t n_hosts;
 uint64_t network_segments;
 void (*on_forgotten)(uint64_t id, bool counts_payload);
+void (*on_lost)(uint64_t id, unsigned in_a_row);
 
 /* A flow in the table of a middlebox. */
 struct remembered {
@@ -186,6 +187,16 @@ lose(const struct segment *s, struct host *to)
 }
 
 static void
+note_lost(const struct segment *s)
+{
+	struct tcp *t;
+
+	TAILQ_FOREACH(t, &hosts[0].ends, of_host)
+		if (t->id == s->id && on_lost != NULL)
+			on_lost(t->id, ++t->lost);
+}
+
+static void
 arrive(void *arg)
 {
 	struct travelling *t = arg;
@@ -247,6 +258,7 @@ network_send(struct host *from, const struct segment *s)
 		return;
 	}
 	if (rnd_chance(p->loss)) {
+		note_lost(s);
 		lose(s, to);
 		return;
 	}

@@ -82,6 +82,9 @@ extern uint64_t network_segments;	/* to and from the program's machine */
 /* A middlebox has forgotten a flow because nothing came for too long; set by life.c. */
 extern void (*on_forgotten)(uint64_t id, bool counts_payload);
 
+/* A segment was lost by chance, the n-th since the program's machine got one of this connection; set by life.c. */
+extern void (*on_lost)(uint64_t id, unsigned in_a_row);
+
 /* Takes a copy of it to its destination, or loses it. */
 void network_send(struct host *from, const struct segment *s);
 /* The bits of a flow that a middlebox remembers are gone: it has been restarted. */

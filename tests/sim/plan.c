@@ -33,6 +33,23 @@ draw_fault(struct planned_fault *f, const struct plan *p, int only)
 	}
 }
 
+/* Flows that are idle for hours: what they cost. */
+static void
+draw_hush(struct plan *p)
+{
+	p->hush_at_us = (int64_t)rnd_below((uint64_t)p->length_us) / 2 + p->length_us / 4;
+	p->hush_us = p->heartbeat_ms > 10000 ? rnd_scale(60 * MINUTES, 240 * MINUTES) : 60 * MINUTES;
+	p->n_faults = 0;
+	p->drain_us = p->max_age_s = 0;
+	p->max_flows = 10000;
+	for (size_t i = 0; i < p->n_talks; i++)
+		if (p->talks[i].at_us > p->hush_at_us)
+			p->talks[i].at_us += p->hush_us;
+		else if (p->talks[i].at_us + p->talks[i].for_us < p->hush_at_us && rnd_chance(8000))
+			p->talks[i].for_us = p->length_us;	/* many are open */
+	p->length_us += p->hush_us;
+}
+
 void
 plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only)
 {
@@ -75,6 +92,8 @@ plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only)
 	p->n_faults = rnd_chance(2000) ? 0 : (size_t)rnd_scale(1, 20);
 	for (size_t i = 0; i < p->n_faults; i++)
 		draw_fault(&p->faults[i], p, only);
+	if (only < 0 && rnd_chance(600))
+		draw_hush(p);
 }
 
 int64_t
@@ -122,6 +141,8 @@ plan_print(const struct plan *p)
 	    (unsigned long long)p->seed, n, p->n_clients, p->n_servers, p->workers, p->idle_s, p->interval_s, p->probes,
 	    (long long)p->heartbeat_ms, (long long)p->timeout_ms, p->detect_s, p->max_age_s, p->max_flows, p->evicts ? " (evict)" : "",
 	    (double)p->drain_us / SECONDS);
+	if (p->hush_us > 0)
+		printf("  silence after %.3f s for %.3f s\n", (double)p->hush_at_us / SECONDS, (double)p->hush_us / SECONDS);
 	for (size_t i = 0; i < p->n_faults; i++)
 		if (!p->faults[i].left_out)
 			printf("  fault %zu: %s of host %zu after %.3f s for %.3f s\n", i, fault_names[p->faults[i].kind], p->faults[i].host,

@@ -52,6 +52,7 @@ struct plan {
 	uint64_t seed;
 	int64_t length_us;		/* new talks begin within it */
 	int64_t drain_us;		/* after the start; 0: when all is over */
+	int64_t hush_at_us, hush_us;	/* nobody says anything for so long, and nothing happens; 0: not */
 	size_t n_clients, n_servers;	/* hosts */
 	struct planned_talk talks[TALKS_MAX];
 	size_t n_talks;

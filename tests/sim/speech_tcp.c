@@ -6,12 +6,14 @@
 #include "talk.h"
 
 #define LARGEST (200 * 1024)
+#define HUGE (3 * 1024 * 1024)
 #define QUEUED_MAX (1024 * 1024)
 
 static void
 say_something(struct party *p)
 {
-	const size_t len = (size_t)rnd_scale(1, rnd_chance(1000) ? LARGEST : 2000);
+	const bool is_large = rnd_chance(1000);
+	const size_t len = (size_t)rnd_scale(1, is_large && rnd_chance(300) ? HUGE : is_large ? LARGEST : 2000);
 	uint8_t *bytes = malloc(len);
 
 	for (size_t i = 0; i < len; i++)
@@ -41,6 +43,10 @@ begin(struct party *p)
 static void
 act(struct party *p)
 {
+	if (p->says_fin) {		/* it only listens; some have enough of it */
+		party_abort(p);
+		return;
+	}
 	if (world_us >= p->talk->stops_us) {
 		if (rnd_chance(1000))
 			party_abort(p);
@@ -48,6 +54,8 @@ act(struct party *p)
 			party_quit(p);
 		else
 			party_finish(p);
+		if (p->says_fin && rnd_chance(2500))
+			party_think(p, rnd_scale(MS, 5 * MINUTES));
 		return;
 	}
 	if (party_unsaid(p) < QUEUED_MAX)

@@ -7,6 +7,7 @@
  * that point; the party replies to it, and the other party must not hear that.
  */
 #include "judge.h"
+#include "kernel.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -43,6 +44,7 @@ struct server {
 };
 
 static unsigned greetings;
+static int64_t hushed_until_us;
 static TAILQ_HEAD(, arrival) arrivals = TAILQ_HEAD_INITIALIZER(arrivals);
 static TAILQ_HEAD(, server) servers = TAILQ_HEAD_INITIALIZER(servers);
 
@@ -112,6 +114,7 @@ party_say(struct party *p, const void *message, size_t len)
 {
 	assert(len > 0 && !p->says_fin);
 	note_said(p, message, len);
+	p->said_us = world_us;
 	queue_put(&p->unsent, message, len);
 	flush(p);
 }
@@ -255,6 +258,7 @@ take_boundary(struct party *p)
 {
 	const uint8_t *bytes = queue_front(&p->unheard), *message;
 	const struct speech *sp = p->talk->speech;
+	const size_t before = p->unheard.len;		/* a reply may end the connection */
 	size_t whole = 0, n;
 	long used = -1;
 
@@ -277,6 +281,8 @@ take_boundary(struct party *p)
 	if (used > 0) {
 		p->heartbeats++;
 		judge_heartbeat(p);
+		if (p->tcp != NULL)
+			kernel_judge_heartbeat(p, p->tcp->read - before);
 		queue_drop(&p->unheard, (size_t)used);
 		return true;
 	}
@@ -284,6 +290,7 @@ take_boundary(struct party *p)
 		used = sp->goodbye(p, bytes, p->unheard.len);
 		if (used > 0) {
 			p->heard_goodbye = true;
+			judge_heard_end(p, false);
 			queue_drop(&p->unheard, (size_t)used);
 			return true;
 		}
@@ -340,6 +347,7 @@ heard_end(struct party *p)
 	if (p->talk->was_logged && p->odd_fin != NULL)
 		wrong("exact", "talk %ld (%s): the %s hears a FIN, but %s", p->talk->number, p->talk->speech->name, name_of(p), p->odd_fin);
 	story("talk %ld: the %s hears the end", p->talk->number, name_of(p));
+	judge_heard_end(p, true);
 }
 
 static void
@@ -400,6 +408,15 @@ on_change(void *arg, unsigned bits)
 		happen_at(&p->look, world_us + rnd_between(1, 200));
 }
 
+/* A server that speaks when it was asked something; others also speak by themselves. */
+static bool
+only_answers(const struct party *p)
+{
+	const struct speech *s = p->talk->speech;
+
+	return p->side == BACKEND && s->act[CLIENT] != s->act[BACKEND] && strncmp(s->name, "http", 4) != 0;
+}
+
 static void
 on_think(void *arg)
 {
@@ -409,6 +426,10 @@ on_think(void *arg)
 		return;
 	if (p->is_stopped) {
 		party_think(p, SECONDS);
+		return;
+	}
+	if (world_us < hushed_until_us && !only_answers(p)) {
+		party_think(p, hushed_until_us - world_us + rnd_between(0, MINUTES));
 		return;
 	}
 	if (p->got_fin) {
@@ -773,6 +794,12 @@ talk_is_over(const struct talk *t)
 	return t->party[CLIENT].tcp == NULL && t->party[BACKEND].tcp == NULL;
 }
 
+void
+talks_hush(int64_t until_us)
+{
+	hushed_until_us = until_us;
+}
+
 static void
 end_party(struct party *p)
 {
@@ -802,6 +829,7 @@ talks_end(void)
 		free(t);
 	}
 	greetings = 0;
+	hushed_until_us = 0;
 	while (!TAILQ_EMPTY(&arrivals))
 		free_arrival(TAILQ_FIRST(&arrivals));
 	while ((s = TAILQ_FIRST(&servers)) != NULL) {

@@ -101,6 +101,11 @@ struct party {
 	int64_t resumed_us;		/* when it was continued, or read again */
 	uint64_t heartbeats;
 	int64_t last_heard_us, end_us;
+	int64_t said_us;		/* when it said something last */
+	unsigned lost;			/* the most segments in a row that its path has lost by chance */
+	bool has_heard_end;		/* a goodbye, or a FIN, that neither side had asked for: */
+	bool was_cut;			/* ... within a message */
+	int64_t rested_us;		/* ... for so long the other side had said nothing; NEVER: it was not heard whole */
 };
 
 struct talk {
@@ -130,6 +135,7 @@ void server_listen(const struct speech *s, struct host *host, uint16_t port);
 struct talk *talk_of(const struct address *client);	/* by the client's address */
 bool talk_is_over(const struct talk *t);
 void talk_print(const struct talk *t);		/* its state, into the story */
+void talks_hush(int64_t until_us);		/* nobody says anything unasked until then */
 void talks_end(void);
 
 /* --- for speeches --- */

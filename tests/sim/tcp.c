@@ -629,6 +629,7 @@ tcp_arrive(struct host *at, const struct segment *s)
 			answer_by_reset(at, s);
 		return;
 	}
+	t->lost = 0;
 	if (s->flags & SEG_RST) {
 		take_reset(t);
 		return;
@@ -789,6 +790,8 @@ tcp_send(struct tcp *t, const void *data, size_t len, bool urgent)
 		len = room;
 		t->wants_space = true;
 	}
+	t->sent[t->n_sent++ % TCP_SENT] = (struct tcp_sent){ t->una + t->out.len, t->una + t->out.len + len,
+		t->una + t->out.len > t->nxt ? (size_t)(t->una + t->out.len - t->nxt) : 0 };
 	queue_put(&t->out, data, len);
 	if (urgent)
 		t->urgent_out = t->una + t->out.len;

@@ -33,6 +33,14 @@ struct early {
 	uint8_t data[];
 };
 
+/* A call that sent something. */
+struct tcp_sent {
+	uint64_t from, to;		/* positions */
+	size_t behind;			/* so many bytes were waiting to be sent */
+};
+
+#define TCP_SENT 16
+
 struct tcp {
 	TAILQ_ENTRY(tcp) of_host;
 	STAILQ_ENTRY(tcp) of_queue;	/* of connections to be accepted */
@@ -78,8 +86,15 @@ struct tcp {
 	bool shut_in, shut_out;
 	bool orphan;			/* its user has closed it */
 	bool missed_reset;		/* it was lost on the way */
+	unsigned lost;			/* of its segments, since the last one that came */
 	bool wants_space;		/* a write found no room */
 	struct happening late;		/* the end of an orphan */
+	struct tcp_sent sent[TCP_SENT];	/* the last calls, as a ring */
+	size_t n_sent;
+	struct {			/* by kernel_check(): since when it has been so */
+		int64_t unread_us, error_us;
+		uint64_t read, una;
+	} seen;
 	STAILQ_HEAD(, tcp) accepted;	/* of a listener: to be accepted */
 	struct tcp *listener;
 	size_t n_accepted;

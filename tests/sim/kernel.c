@@ -1,0 +1,142 @@
+/*
+ * kernel.c - what the program's kernel holds for it tells what the program has overlooked.
+ *
+ * Bytes that wait to be read while the other side's socket would take them are stuck: an edge was forgotten, or a
+ * watch lost. An error that waits to be fetched is one that the program does not know of. And a heartbeat that was
+ * sent while other bytes waited to be sent comes late, behind them.
+ */
+#include "kernel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "fiber.h"
+
+#define OVERLOOKED_US (9 * SECONDS)	/* at two looks, 5 s apart, and some time */
+
+static struct tcp **ends;		/* of the program's machine, by the id of the connection */
+static size_t room;
+
+void
+kernel_begin(void)
+{
+	free(ends);
+	ends = NULL;
+	room = 0;
+}
+
+/* Those that the program holds a descriptor of. */
+static void
+find_ends(void)
+{
+	struct tcp *e;
+
+	if (ends != NULL)
+		memset(ends, 0, room * sizeof(*ends));
+	TAILQ_FOREACH(e, &hosts[0].ends, of_host) {
+		if (e->user.changed == NULL || e->state == TCP_S_LISTEN)
+			continue;
+		if (e->id >= room) {
+			const size_t wanted = (size_t)e->id + 256;
+
+			ends = realloc(ends, wanted * sizeof(*ends));
+			if (ends == NULL)
+				abort();
+			memset(ends + room, 0, (wanted - room) * sizeof(*ends));
+			room = wanted;
+		}
+		ends[e->id] = e;
+	}
+}
+
+static struct tcp *
+end_toward(const struct party *p)
+{
+	return p->id > 0 && p->id < room ? ends[p->id] : NULL;
+}
+
+static const char *
+name_of(const struct party *p)
+{
+	return p->side == CLIENT ? "client" : "server";
+}
+
+/* Since when `is_so` holds, as far as was looked; *since_us: 0: it does not. */
+static int64_t
+lasts_us(int64_t *since_us, bool is_so)
+{
+	if (!is_so)
+		*since_us = 0;
+	else if (*since_us == 0)
+		*since_us = world_us;
+	return is_so ? world_us - *since_us : 0;
+}
+
+static void
+check_unread(const struct party *p, struct tcp *from, const struct tcp *to)
+{
+	const bool can_go_on = to != NULL && from->state == TCP_S_OPEN && to->state == TCP_S_OPEN && to->out.len == 0 && !to->shut_out && !to->fin_out;
+	const bool is_so = can_go_on && from->in.len > 0 && from->read == from->seen.read && p->harms == 0 && party_other(p)->harms == 0;
+
+	if (lasts_us(&from->seen.unread_us, is_so) > OVERLOOKED_US) {
+		talk_print(p->talk);
+		wrong("stuck", "talk %ld (%s): %zu bytes of the %s are not read, and the other side would take them", p->talk->number,
+		    p->talk->speech->name, from->in.len, name_of(p));
+	}
+	from->seen.read = from->read;
+}
+
+/* The delivery to a slow survivor may take its time. */
+static void
+check_error(const struct party *p, struct tcp *from, struct tcp *to)
+{
+	const bool is_moving = to != NULL && to->una != to->seen.una;
+
+	if (lasts_us(&from->seen.error_us, from->err != 0 && !is_moving) > OVERLOOKED_US)
+		wrong("told", "talk %ld (%s): the connection of the %s has failed (%s), and that was not noticed for %.0f s", p->talk->number,
+		    p->talk->speech->name, name_of(p), strerror(from->err), (double)(world_us - from->seen.error_us) / SECONDS);
+}
+
+void
+kernel_check(void)
+{
+	const bool was_stopped = world_us - fibers_stopped_until_us() < 5 * SECONDS;
+	struct talk *t;
+
+	find_ends();
+	TAILQ_FOREACH(t, &talks, link) {
+		struct tcp *e[2] = { end_toward(&t->party[CLIENT]), end_toward(&t->party[BACKEND]) };
+
+		for (int s = CLIENT; s <= BACKEND && what_is_wrong() == NULL; s++) {
+			if (e[s] == NULL)
+				continue;
+			if (was_stopped || t->was_logged)
+				e[s]->seen.unread_us = e[s]->seen.error_us = 0;
+			check_unread(&t->party[s], e[s], e[!s]);
+			check_error(&t->party[s], e[s], e[!s]);
+		}
+		for (int s = CLIENT; s <= BACKEND; s++)
+			if (e[s] != NULL)
+				e[s]->seen.una = e[s]->una;
+	}
+}
+
+void
+kernel_judge_heartbeat(const struct party *p, uint64_t at)
+{
+	const struct tcp *e;
+
+	TAILQ_FOREACH(e, &hosts[0].ends, of_host)
+		if (e->id == p->id)
+			break;
+	for (size_t i = 0; e != NULL && i < TCP_SENT && i < e->n_sent; i++) {
+		const struct tcp_sent *s = &e->sent[i];
+
+		if (s->from > at || s->to <= at)
+			continue;
+		if (s->behind > 0 || s->from < at)
+			wrong("late", "talk %ld (%s): a heartbeat for the %s was sent behind %zu bytes that were not sent yet", p->talk->number,
+			    p->talk->speech->name, name_of(p), s->behind + (size_t)(at - s->from));
+		return;
+	}
+}

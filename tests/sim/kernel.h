@@ -1,0 +1,13 @@
+/* kernel.h - oracles on what the program's kernel holds: bytes and errors that are there for it to take, and what it sent behind what. */
+#ifndef SIM_KERNEL_H
+#define SIM_KERNEL_H
+
+#include "talk.h"
+
+void kernel_begin(void);
+/* Now and then: bytes that can be passed on are, and a reset is noticed. */
+void kernel_check(void);
+/* A party gets a heartbeat, which begins at this position of the stream to it. */
+void kernel_judge_heartbeat(const struct party *p, uint64_t at);
+
+#endif
