@@ -225,7 +225,7 @@ print_gone(struct top *t, FILE *out, char *why)
 {
 	t->is_gone = true;
 	t->is_stale = false;
-	t->selected = 0;
+	t->selected = t->follows ? t->selected : 0;	/* it may come back with its flows */
 	t->mode = TOP_LIST;
 	t->at = 0;
 	fprintf(out, "%s" LINE_END LINE_END "Trying again every second; q quits." LINE_END "\033[J", figure_harmless(why));

@@ -348,7 +348,7 @@ read_tcp(struct server_query *a)
 		return;
 	}
 	a->done += (size_t)n;
-	if (a->done == TCP_HEAD || a->done < tcp_length(a))
+	if (a->done < tcp_length(a))
 		return;
 	verdict = dns_read_reply(a->question + TCP_HEAD, a->len, a->reply + TCP_HEAD, a->done - TCP_HEAD, true, &found);
 	if (verdict == DNS_FOUND || verdict == DNS_NONE)

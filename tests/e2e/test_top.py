@@ -33,8 +33,12 @@ class Screen:
         return self
 
     def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
+        self.process.terminate()
+        try:
+            wait_for(lambda: self.shown() is not None and self.process.poll() is not None, 10, "the end of stent top")
+        finally:
+            self.process.kill()
+            self.process.wait()
         os.close(self.master)
         os.close(self.slave)
 
