@@ -178,6 +178,17 @@ judge_leaving(const struct talk *t, const char *reason)
 		wrong("honest", "talk %ld (%s): %s, but the %s closed because the other side had", t->number, t->speech->name, reason, name_of(s));
 }
 
+/* A side whose TLS has failed must have done something to it. */
+static void
+judge_tls(const struct talk *t, const char *reason)
+{
+	const enum side s = strncmp(reason, "client-", 7) == 0 ? CLIENT : BACKEND;
+	const struct party *p = &t->party[s];
+
+	if (p->host != NULL && p->harms == 0 && !p->has_spoilt)
+		wrong("harmless", "talk %ld (%s): %s, but the TLS of the %s was in order", t->number, t->speech->name, reason, name_of(s));
+}
+
 static void
 judge_own_end(const struct talk *t, const char *reason)
 {
@@ -249,6 +260,8 @@ judge_end(const json_t *line)
 		judge_death(t, reason);
 	else if (strcmp(what, "-fin") == 0 || strcmp(what, "-reset") == 0)
 		judge_leaving(t, reason);
+	else if (strcmp(what, "-tls") == 0)
+		judge_tls(t, reason);
 	else if (strncmp(reason, "backend-", 8) != 0)
 		judge_own_end(t, reason);
 	if (is_expected(reason))

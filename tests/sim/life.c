@@ -76,13 +76,14 @@ refresh(size_t host)
 	bool stops = false;
 
 	hosts[host].harm = UNHARMED;
-	hosts[host].refuses = path->is_cut = false;
+	hosts[host].refuses = hosts[host].spoils_tls = path->is_cut = false;
 	path->loss = loss;
 	for (size_t i = 0; i < plan->n_faults; i++) {
 		if (!is_active[i] || faults[i].host != host)
 			continue;
 		path->is_cut |= faults[i].kind == FAULT_CUT;
 		hosts[host].refuses |= faults[i].kind == FAULT_REFUSE;
+		hosts[host].spoils_tls |= faults[i].kind == FAULT_TLS;
 		stops |= faults[i].kind == FAULT_STOP || faults[i].kind == FAULT_HANG;
 		if (faults[i].kind == FAULT_LOSS)
 			path->loss = 2000;	/* a death is none to complain of */

@@ -22,10 +22,9 @@
 static struct {
 	uint64_t seed, runs;
 	double minutes;			/* of CPU; 0: as many as runs says */
-	int64_t length_us;
-	int only;
+	struct plan_limits limits;
 	bool tells, shrinks, stops_at_first, lives_twice;
-} wants = { .seed = 1, .runs = 1, .length_us = 20 * MINUTES, .only = -1, .shrinks = true };
+} wants = { .seed = 1, .runs = 1, .limits = { .length_us = 20 * MINUTES, .fault = -1 }, .shrinks = true };
 
 /* What a life reports to its parent. */
 struct report {
@@ -183,8 +182,9 @@ show_failure(struct plan *p, struct report *r)
 	printf("made smaller; its story:\n");
 	plan_print(p);
 	*r = live_in_child(p, true);
-	printf("again, whole: ./dev sim --seed %llu --story%s%s\n", (unsigned long long)p->seed, wants.only >= 0 ? " --fault " : "",
-	    wants.only >= 0 ? fault_names[wants.only] : "");
+	printf("again, whole: ./dev sim --seed %llu --story%s%s%s%s%s\n", (unsigned long long)p->seed, wants.limits.fault >= 0 ? " --fault " : "",
+	    wants.limits.fault >= 0 ? fault_names[wants.limits.fault] : "", wants.limits.speech != NULL ? " --protocol " : "",
+	    wants.limits.speech != NULL ? wants.limits.speech : "", wants.limits.no_tls ? " --no-tls" : "");
 }
 
 static int
@@ -197,6 +197,16 @@ find_fault(const char *name)
 	for (int i = 0; i < FAULT_KINDS; i++)
 		fprintf(stderr, " %s", fault_names[i]);
 	fprintf(stderr, "\n");
+	exit(2);
+}
+
+static const char *
+find_speech(const char *name)
+{
+	for (size_t i = 0; speeches[i] != NULL; i++)
+		if (strcmp(speeches[i]->name, name) == 0)
+			return speeches[i]->name;
+	fprintf(stderr, "sim: no such protocol: %s; see --help\n", name);
 	exit(2);
 }
 
@@ -218,6 +228,8 @@ usage(FILE *out)
 	    "  --minutes M       as many worlds as fit into M minutes of CPU\n"
 	    "  --long            the same as --minutes 60\n"
 	    "  --fault KIND      no faults but of this kind\n"
+	    "  --protocol NAME   no conversations but of this kind\n"
+	    "  --no-tls          none with TLS\n"
 	    "  --length SECONDS  of the world's time in which conversations begin (default 1200)\n"
 	    "  --story           what happens, a line an event\n"
 	    "  --twice           each world twice: the same must happen, to the byte\n"
@@ -227,6 +239,9 @@ usage(FILE *out)
 	    "faults:");
 	for (int i = 0; i < FAULT_KINDS; i++)
 		fprintf(out, " %s", fault_names[i]);
+	fprintf(out, "\nprotocols:");
+	for (size_t i = 0; speeches[i] != NULL; i++)
+		fprintf(out, " %s", speeches[i]->name);
 	fprintf(out, "\nexit status: 0 nothing was wrong, 1 an oracle found something, 2 the call is wrong\n");
 }
 
@@ -236,7 +251,7 @@ read_options(int argc, char **argv)
 	static const struct option options[] = {
 		{ "seed", required_argument, NULL, 's' }, { "runs", required_argument, NULL, 'n' }, { "minutes", required_argument, NULL, 'm' },
 		{ "fault", required_argument, NULL, 'f' }, { "story", no_argument, NULL, 't' }, { "no-shrink", no_argument, NULL, 'k' },
-		{ "length", required_argument, NULL, 'l' }, { "first", no_argument, NULL, '1' },
+		{ "length", required_argument, NULL, 'l' }, { "protocol", required_argument, NULL, 'p' }, { "no-tls", no_argument, NULL, 'P' }, { "first", no_argument, NULL, '1' },
 		{ "twice", no_argument, NULL, '2' }, { "long", no_argument, NULL, 'L' }, { "help", no_argument, NULL, 'h' }, { 0 },
 	};
 	int c;
@@ -254,10 +269,16 @@ read_options(int argc, char **argv)
 			wants.runs = UINT64_MAX;
 			break;
 		case 'l':
-			wants.length_us = strtol(optarg, NULL, 10) * SECONDS;
+			wants.limits.length_us = strtol(optarg, NULL, 10) * SECONDS;
 			break;
 		case 'f':
-			wants.only = find_fault(optarg);
+			wants.limits.fault = find_fault(optarg);
+			break;
+		case 'p':
+			wants.limits.speech = find_speech(optarg);
+			break;
+		case 'P':
+			wants.limits.no_tls = true;
 			break;
 		case 't':
 			wants.tells = true;
@@ -305,12 +326,13 @@ main(int argc, char **argv)
 	if (!(personality(0xffffffff) & ADDR_NO_RANDOMIZE) && personality(ADDR_NO_RANDOMIZE) >= 0)
 		execv("/proc/self/exe", argv);
 	read_options(argc, argv);
+	secure_set_up();
 	for (uint64_t i = 0; i < wants.runs && (wants.minutes <= 0 || cpu_seconds() < wants.minutes * 60); i++) {
 		struct plan p;
 		struct report r;
 
 		world_begin(wants.seed + i);
-		plan_draw(&p, wants.seed + i, wants.length_us, wants.only);
+		plan_draw(&p, wants.seed + i, &wants.limits);
 		world_end();
 		r = live_in_child(&p, wants.tells);
 		if (wants.lives_twice && !r.is_wrong)

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,8 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *old, size_t size);
 void __wrap_free(void *p);
+int __wrap_pthread_setspecific(pthread_key_t key, const void *value);
+int __real_pthread_setspecific(pthread_key_t key, const void *value);
 
 static size_t
 place_of(const void *p)
@@ -142,6 +145,14 @@ __wrap_free(void *p)
 {
 	disown(p);
 	free(p);
+}
+
+/* What a thread keeps for itself until it ends: all fibers are one thread, and have it in common. */
+int
+__wrap_pthread_setspecific(pthread_key_t key, const void *value)
+{
+	disown(value);
+	return __real_pthread_setspecific(key, value);
 }
 
 void

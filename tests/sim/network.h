@@ -57,6 +57,7 @@ struct host {
 	struct path path;
 	struct tcp_list ends;
 	bool refuses;			/* nobody listens */
+	bool spoils_tls;		/* its programs may misbehave in TLS that they begin now */
 	bool is_gone;			/* it neither receives nor sends */
 	int harm;			/* enum harm: what is being done to those who talk there */
 	bool has_icmp;			/* when it is gone, a router says so */

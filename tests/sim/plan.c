@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SHARE_OF_TLS 800	/* of 10,000 conversations */
+
 const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_CUT] = "cut", [FAULT_GONE] = "gone", [FAULT_REBOOT] = "reboot", [FAULT_FORGET] = "forget", [FAULT_STOP] = "stop",
 	[FAULT_PAUSE] = "pause", [FAULT_LOSS] = "loss", [FAULT_NAMES] = "names", [FAULT_FREEZE] = "freeze", [FAULT_PIPES] = "pipes",
 	[FAULT_DESCRIPTORS] = "descriptors", [FAULT_RELOAD] = "reload", [FAULT_HANG] = "hang", [FAULT_REFUSE] = "refuse", [FAULT_KILL] = "kill",
-	[FAULT_MEMORY] = "memory",
+	[FAULT_MEMORY] = "memory", [FAULT_TLS] = "tls",
 };
 
 static void
@@ -50,14 +52,28 @@ draw_hush(struct plan *p)
 	p->length_us += p->hush_us;
 }
 
-void
-plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only)
+/* Handshakes cost more than all the rest of a short flow: so TLS is seldom. */
+static size_t
+draw_speech(const struct plan_limits *limits)
 {
-	size_t n_speeches = 0;
+	const bool tls = !limits->no_tls && rnd_chance(SHARE_OF_TLS);
+	size_t n = 0, chosen = 0;
+
+	for (size_t i = 0; speeches[i] != NULL; i++) {
+		const bool is_tls = speeches[i]->secrecy[CLIENT] != SECURE_NOT || speeches[i]->secrecy[BACKEND] != SECURE_NOT;
+
+		if (limits->speech != NULL ? strcmp(speeches[i]->name, limits->speech) == 0 : is_tls == tls)
+			chosen = rnd_below(++n) == 0 ? i : chosen;
+	}
+	return chosen;
+}
+
+void
+plan_draw(struct plan *p, uint64_t seed, const struct plan_limits *limits)
+{
+	const int64_t length_us = limits->length_us;
 
 	memset(p, 0, sizeof(*p));
-	while (speeches[n_speeches] != NULL)
-		n_speeches++;
 	p->seed = seed;
 	p->length_us = length_us;
 	p->n_clients = (size_t)rnd_between(1, 6);
@@ -86,13 +102,13 @@ plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only)
 	for (size_t i = 0; i < p->n_talks; i++) {
 		p->talks[i].at_us = (int64_t)rnd_below((uint64_t)length_us);
 		p->talks[i].for_us = rnd_scale(MS, length_us);
-		p->talks[i].speech = rnd_below(n_speeches);
+		p->talks[i].speech = draw_speech(limits);
 		p->talks[i].client = 1 + rnd_below(p->n_clients);
 	}
 	p->n_faults = rnd_chance(2000) ? 0 : (size_t)rnd_scale(1, 20);
 	for (size_t i = 0; i < p->n_faults; i++)
-		draw_fault(&p->faults[i], p, only);
-	if (only < 0 && rnd_chance(600))
+		draw_fault(&p->faults[i], p, limits->fault);
+	if (limits->fault < 0 && rnd_chance(600))
 		draw_hush(p);
 }
 

@@ -28,6 +28,7 @@ enum fault_kind {
 	FAULT_REFUSE,		/* nobody listens on a host for a while */
 	FAULT_KILL,		/* the operator ends some flows */
 	FAULT_MEMORY,		/* the next allocations, or one of them, fail */
+	FAULT_TLS,		/* TLS that begins at a host meanwhile may stall, be refused, damaged, or cut off */
 	FAULT_KINDS,
 };
 
@@ -72,8 +73,15 @@ struct plan {
 
 extern const char *const fault_names[FAULT_KINDS];
 
-/* Draws a plan; only: a fault of this kind alone, -1: any. */
-void plan_draw(struct plan *p, uint64_t seed, int64_t length_us, int only);
+/* What a plan is limited to. */
+struct plan_limits {
+	int64_t length_us;
+	int fault;			/* of this kind alone; -1: any */
+	const char *speech;		/* this one alone; NULL: any */
+	bool no_tls;
+};
+
+void plan_draw(struct plan *p, uint64_t seed, const struct plan_limits *limits);
 /* How long a side may be silent before the settings call it dead. */
 int64_t plan_patience_us(const struct plan *p);
 /* An outage of less may not be taken for a death. */

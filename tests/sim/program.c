@@ -26,6 +26,16 @@ static unsigned reloads;
 /* --- the settings --- */
 
 static void
+write_tls(FILE *out, const struct speech *s)
+{
+	if (s->secrecy[CLIENT] != SECURE_NOT)
+		fprintf(out, "client.tls = %s\nclient.tls_cert = %s\nclient.tls_key = %s\n", s->may_be_plain ? "accept" : "require",
+		    secure_certificate_file(), secure_certificate_file());
+	if (s->secrecy[BACKEND] != SECURE_NOT)
+		fprintf(out, "backend.tls = verify\nbackend.tls_ca = %s\nbackend.tls_name = server.sim\n", secure_ca_file());
+}
+
+static void
 write_route(FILE *out, size_t i)
 {
 	fprintf(out, "[route %s]\nlisten = 0.0.0.0:%zu\nprotocol = %s\nbackend = ", speeches[i]->name, PROGRAM_PORT + i,
@@ -35,6 +45,7 @@ write_route(FILE *out, size_t i)
 	for (size_t s = 0; s < plan->n_servers && !plan->names; s++)
 		fprintf(out, "%s10.0.0.%zu:%zu", s > 0 ? ", " : "", 2 + plan->n_clients + s, PROGRAM_BACKEND_PORT + i);
 	fprintf(out, "\n%s", speeches[i]->keys != NULL ? speeches[i]->keys : "");
+	write_tls(out, speeches[i]);
 }
 
 static void
@@ -132,6 +143,7 @@ run(void *arg)
 	log_close();
 	config_release(config);
 	memory_check();
+	secure_check();
 	has_ended = true;
 }
 

@@ -481,3 +481,5 @@ const struct speech speech_http_auto = { .name = "http_auto", .protocol = "auto"
 /* Heartbeats are bytes that come anyway. */
 const struct speech speech_http_early = { .name = "http_early", .protocol = "http", .keys = "heartbeat_kind = early\n",
 	.state_size = sizeof(struct http), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+const struct speech speech_http_tls = { .name = "http_tls", .protocol = "http", .secrecy = { SECURE_DIRECT, SECURE_DIRECT }, .state_size = sizeof(struct http),
+	.begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };

@@ -191,7 +191,7 @@ begin(struct party *p)
 		return;
 	if (rnd_chance(200)) {
 		say_cancel(p);
-	} else if (rnd_chance(2000)) {
+	} else if (p->talk->speech->secrecy[CLIENT] == SECURE_NOT && p->talk->speech->secrecy[BACKEND] == SECURE_NOT && rnd_chance(2000)) {
 		pg->login = ASKED_TLS;
 		put32(packet, 8);
 		put32(packet + 4, SSL_CODE);
@@ -925,3 +925,10 @@ const struct speech speech_postgres_busy = { .name = "postgres_busy", .protocol 
 	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
 const struct speech speech_postgres_auto = { .name = "postgres_auto", .protocol = "auto", .state_size = sizeof(struct postgres), .begin = begin,
 	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+/* Either side negotiates it, as libpq does. */
+const struct speech speech_postgres_tls = { .name = "postgres_tls", .protocol = "postgres", .secrecy = { SECURE_POSTGRES, SECURE_POSTGRES },
+	.may_be_plain = true, .state_size = sizeof(struct postgres), .begin = begin, .hear = { client_hear, server_hear }, .act = { client_act, server_act },
+	.heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+const struct speech speech_postgres_to_tls = { .name = "postgres_to_tls", .protocol = "postgres", .secrecy = { SECURE_NOT, SECURE_POSTGRES },
+	.state_size = sizeof(struct postgres), .begin = begin, .hear = { client_hear, server_hear }, .act = { client_act, server_act },
+	.heartbeat = heartbeat, .goodbye = goodbye, .number = number };

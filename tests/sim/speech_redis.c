@@ -199,3 +199,6 @@ const struct speech speech_redis_auto = { .name = "redis_auto", .protocol = "aut
 /* Heartbeats are empty lines. */
 const struct speech speech_redis_oneway = { .name = "redis_oneway", .protocol = "redis", .keys = "backend.heartbeat_kind = oneway\n",
 	.state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+/* Some of the clients use TLS, on the same port. */
+const struct speech speech_redis_tls = { .name = "redis_tls", .protocol = "redis", .secrecy = { SECURE_DIRECT, SECURE_DIRECT }, .may_be_plain = true,
+	.state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };

@@ -76,3 +76,9 @@ number(const uint8_t *bytes, size_t len)
 }
 
 const struct speech speech_tcp = { .name = "tcp", .begin = begin, .act = { act, act }, .number = number };
+const struct speech speech_tcp_tls = { .name = "tcp_tls", .protocol = "tcp", .secrecy = { SECURE_DIRECT, SECURE_DIRECT }, .begin = begin, .act = { act, act },
+	.number = number };
+const struct speech speech_tcp_from_tls = { .name = "tcp_from_tls", .protocol = "tcp", .secrecy = { SECURE_DIRECT, SECURE_NOT }, .begin = begin,
+	.act = { act, act }, .number = number };
+const struct speech speech_tcp_to_tls = { .name = "tcp_to_tls", .protocol = "tcp", .secrecy = { SECURE_NOT, SECURE_DIRECT }, .begin = begin,
+	.act = { act, act }, .number = number };

@@ -235,3 +235,6 @@ const struct speech speech_websocket_http = { .name = "websocket_http", .protoco
 	.hear = { hear, hear }, .act = { act, act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
 const struct speech speech_websocket_auto = { .name = "websocket_auto", .protocol = "auto", .state_size = sizeof(struct websocket), .begin = begin,
 	.hear = { hear, hear }, .act = { act, act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+const struct speech speech_websocket_tls = { .name = "websocket_tls", .protocol = "websocket", .secrecy = { SECURE_DIRECT, SECURE_NOT }, .is_kept = true,
+	.may_be_mute = true, .state_size = sizeof(struct websocket), .begin = begin, .hear = { hear, hear }, .act = { act, act }, .heartbeat = heartbeat,
+	.number = number, .goodbye = goodbye };

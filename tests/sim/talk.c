@@ -28,6 +28,7 @@ struct arrival {
 	struct server *server;
 	struct host *host;
 	struct tcp *tcp;		/* NULL: it is gone, and a client may still hear its greeting */
+	struct secure *secure;
 	enum harm harm;
 	struct happening look;
 	struct queue bytes;
@@ -64,11 +65,34 @@ party_other(const struct party *p)
 
 /* --- saying --- */
 
+/* The program may end what has come to that, and this side expects it. */
+static void
+note_spoilt(struct party *p)
+{
+	if (!secure_is_spoilt(p->secure))
+		return;
+	p->has_spoilt = p->expects_end = true;
+}
+
+static long
+send_some(struct party *p)
+{
+	long n;
+
+	if (p->secure == NULL)
+		return tcp_send(p->tcp, queue_front(&p->unsent), p->unsent.len, false);
+	n = secure_send(p->secure, queue_front(&p->unsent), p->unsent.len);
+	note_spoilt(p);
+	return n;
+}
+
 static void
 flush(struct party *p)
 {
+	if (p->secure != NULL && !p->is_stopped)
+		secure_go_on(p->secure);
 	while (p->tcp != NULL && p->unsent.len > 0 && !p->is_stopped) {
-		const long n = tcp_send(p->tcp, queue_front(&p->unsent), p->unsent.len, false);
+		const long n = send_some(p);
 
 		if (n == -EAGAIN)
 			return;
@@ -81,7 +105,7 @@ flush(struct party *p)
 		}
 		queue_drop(&p->unsent, (size_t)n);
 	}
-	if (p->tcp != NULL && p->unsent.len == 0 && p->says_fin && !p->said_fin && !p->is_stopped) {
+	if (p->tcp != NULL && p->unsent.len == 0 && p->says_fin && !p->said_fin && !p->is_stopped && (p->secure == NULL || secure_finish(p->secure))) {
 		p->said_fin = true;
 		p->said.since_us = world_us;
 		(void)tcp_shutdown(p->tcp);
@@ -147,6 +171,10 @@ close_party(struct party *p)
 		return;
 	p->tcp->user = (struct tcp_user){ 0 };
 	p->tcp = NULL;
+	if (p->secure != NULL && !secure_is_open(p->secure))
+		p->has_spoilt = true;	/* it closes within its handshake */
+	secure_free(p->secure);
+	p->secure = NULL;
 	p->end_us = world_us;
 	happen_not(&p->think);
 	happen_not(&p->look);
@@ -170,6 +198,9 @@ party_quit(struct party *p)
 		return;
 	story("talk %ld: the %s closes", p->talk->number, name_of(p));
 	flush(p);
+	if (p->secure != NULL && p->unsent.len == 0)
+		(void)secure_finish(p->secure);
+	p->has_spoilt |= p->secure != NULL && tcp_unread(t) > 0;	/* then it is a reset */
 	close_party(p);
 	tcp_close(t);
 }
@@ -183,6 +214,7 @@ party_abort(struct party *p)
 	if (t == NULL)
 		return;
 	story("talk %ld: the %s resets", p->talk->number, name_of(p));
+	p->has_spoilt |= p->secure != NULL;	/* the reset may overtake the end of its handshake */
 	close_party(p);
 	tcp_abort(t);
 }
@@ -344,10 +376,24 @@ heard_end(struct party *p)
 		p->odd_fin = "messages before it are missing";
 	if (!o->said_fin && o->tcp != NULL && o->harm == UNHARMED && !p->talk->was_ended && !p->heard_goodbye && !p->expects_end)
 		p->odd_fin = "nobody sent it";
+	if (p->secure != NULL && secure_is_truncated(p->secure) && o->harm == UNHARMED && p->harm == UNHARMED && !p->talk->was_ended)
+		p->odd_fin = "no close_notify came before it";
 	if (p->talk->was_logged && p->odd_fin != NULL)
 		wrong("exact", "talk %ld (%s): the %s hears a FIN, but %s", p->talk->number, p->talk->speech->name, name_of(p), p->odd_fin);
 	story("talk %ld: the %s hears the end", p->talk->number, name_of(p));
 	judge_heard_end(p, true);
+}
+
+static long
+receive_some(struct party *p, uint8_t *buf, size_t len)
+{
+	long n;
+
+	if (p->secure == NULL)
+		return tcp_receive(p->tcp, buf, len, false);
+	n = secure_receive(p->secure, buf, len);
+	note_spoilt(p);
+	return n;
 }
 
 static void
@@ -358,7 +404,7 @@ listen_to(struct party *p)
 	long n = 1;
 
 	while (p->tcp != NULL && !p->is_paused && !p->is_stopped && !p->got_fin) {
-		n = tcp_receive(p->tcp, buf, most, false);
+		n = receive_some(p, buf, most);
 		if (n <= 0)
 			break;
 		hear_bytes(p, buf, (size_t)n);
@@ -396,6 +442,8 @@ on_look(void *arg)
 		party_abort(p);
 	if (p->tcp != NULL)
 		listen_to(p);
+	if (p->secure != NULL && p->unsent.len > 0 && secure_is_open(p->secure) && !p->got_reset)
+		flush(p);		/* what waited for the handshake */
 }
 
 static void
@@ -433,7 +481,7 @@ on_think(void *arg)
 		return;
 	}
 	if (p->got_fin) {
-		if (p->unsent.len == 0)
+		if (p->unsent.len == 0 || (p->secure != NULL && !secure_is_open(p->secure)))
 			party_quit(p);
 		else
 			party_think(p, SECONDS);
@@ -494,7 +542,10 @@ talk_begin(const struct speech *s, struct host *client, struct address listener,
 	t->at = tcp->local;
 	story("talk %ld (%s): %s:%u connects", t->number, s->name, client->name, tcp->local.port);
 	connect_party(&t->party[CLIENT], tcp);
+	if (s->secrecy[CLIENT] != SECURE_NOT && !(s->may_be_plain && rnd_chance(5000)))
+		t->party[CLIENT].secure = secure_new(tcp, s->secrecy[CLIENT], false, client->spoils_tls);
 	s->begin(&t->party[CLIENT]);
+	flush(&t->party[CLIENT]);
 	return t;
 }
 
@@ -515,6 +566,7 @@ static void
 free_arrival(struct arrival *a)
 {
 	TAILQ_REMOVE(&arrivals, a, link);
+	secure_free(a->secure);
 	happen_not(&a->look);
 	queue_free(&a->bytes);
 	free(a);
@@ -526,6 +578,8 @@ close_arrival(struct arrival *a)
 	a->tcp->user = (struct tcp_user){ 0 };
 	tcp_close(a->tcp);
 	a->tcp = NULL;
+	secure_free(a->secure);
+	a->secure = NULL;
 	happen_not(&a->look);
 	if (a->greeting_len == 0)
 		free_arrival(a);
@@ -540,6 +594,8 @@ settle_arrival(struct arrival *a, struct talk *t)
 	p->host = a->host;
 	if (a->tcp != NULL)
 		connect_party(p, a->tcp);
+	p->secure = a->secure;
+	a->secure = NULL;
 	if (a->harm != UNHARMED)
 		party_harmed(p, a->harm);
 	if (a->tcp == NULL)
@@ -588,42 +644,54 @@ number_of(const struct arrival *a)
 	return number;
 }
 
+/* What has come is looked at for the conversation that it is of. True: it may be read on. */
+static bool
+take_arrival(struct arrival *a, const uint8_t *bytes, size_t n)
+{
+	struct party *p;
+	struct talk *t;
+	long number;
+
+	queue_put(&a->bytes, bytes, n);
+	number = number_of(a);
+	if (number == NUMBER_REFUSED)
+		(void)tcp_send(a->tcp, (const uint8_t *)"N", 1, false);
+	if (number == NUMBER_NO_TALK)
+		close_arrival(a);
+	if (number == -2 || number == NUMBER_REFUSED || number == NUMBER_NO_TALK)
+		return number != NUMBER_NO_TALK;
+	t = number >= 0 ? find_talk(a->server->speech, number) : NULL;
+	if (t == NULL || t->party[BACKEND].tcp != NULL) {
+		wrong("exact", "a %s server hears what no client has said at the beginning%s: %zu bytes, %.20s", a->server->speech->name,
+		    t != NULL ? ", or has said to another one" : "", a->bytes.len, (const char *)queue_front(&a->bytes));
+		return false;
+	}
+	p = &t->party[BACKEND];
+	settle_arrival(a, t);
+	hear_bytes(p, queue_front(&a->bytes), a->bytes.len);
+	free_arrival(a);
+	return false;
+}
+
 /* Its first message tells which conversation it is. */
 static void
 look_at_arrival(void *arg)
 {
 	struct arrival *a = arg;
 	uint8_t buf[4096];
-	const long n = tcp_receive(a->tcp, buf, sizeof(buf), false);
-	struct tcp *tcp = a->tcp;
-	struct party *p;
-	struct talk *t;
-	long number;
+	long n;
 
-	if (n == -EAGAIN)
-		return;
-	if (n <= 0) {
-		close_arrival(a);
-		return;
-	}
-	queue_put(&a->bytes, buf, (size_t)n);
-	number = number_of(a);
-	if (number == NUMBER_REFUSED)
-		(void)tcp_send(tcp, (const uint8_t *)"N", 1, false);
-	if (number == NUMBER_NO_TALK)
-		close_arrival(a);
-	if (number == -2 || number == NUMBER_REFUSED || number == NUMBER_NO_TALK)
-		return;
-	t = number >= 0 ? find_talk(a->server->speech, number) : NULL;
-	if (t == NULL || t->party[BACKEND].tcp != NULL) {
-		wrong("exact", "a %s server hears what no client has said at the beginning%s: %zu bytes, %.20s", a->server->speech->name,
-		    t != NULL ? ", or has said to another one" : "", a->bytes.len, (const char *)queue_front(&a->bytes));
-		return;
-	}
-	p = &t->party[BACKEND];
-	settle_arrival(a, t);
-	hear_bytes(p, queue_front(&a->bytes), a->bytes.len);
-	free_arrival(a);
+	if (a->secure != NULL)
+		secure_go_on(a->secure);
+	do {
+		n = a->secure != NULL ? secure_receive(a->secure, buf, sizeof(buf)) : tcp_receive(a->tcp, buf, sizeof(buf), false);
+		if (n == -EAGAIN)
+			return;
+		if (n <= 0) {
+			close_arrival(a);
+			return;
+		}
+	} while (take_arrival(a, buf, (size_t)n));
 }
 
 static void
@@ -647,6 +715,8 @@ accept_all(void *arg)
 		assert(a != NULL);
 		*a = (struct arrival){ .server = s, .host = t->host, .tcp = t, .harm = (enum harm)t->host->harm, .look = { .fn = look_at_arrival, .arg = a } };
 		t->user = (struct tcp_user){ on_arrival_change, a };
+		if (s->speech->secrecy[BACKEND] != SECURE_NOT)
+			a->secure = secure_new(t, s->speech->secrecy[BACKEND], true, t->host->spoils_tls);
 		TAILQ_INSERT_TAIL(&arrivals, a, link);
 		if (s->speech->greet != NULL) {
 			a->greeting_len = s->speech->greet(a->greeting, ++greetings);
@@ -756,6 +826,8 @@ talks_forget(struct host *h)
 		if (a->tcp == NULL || a->host != h)
 			continue;
 		a->tcp = NULL;
+		secure_free(a->secure);
+		a->secure = NULL;
 		a->harm = HARM_REBOOTED;
 		happen_not(&a->look);
 		if (a->greeting_len == 0)
@@ -809,6 +881,7 @@ end_party(struct party *p)
 	(void)t;			/* network_end() frees it */
 	happen_not(&p->look);
 	happen_not(&p->think);
+	secure_free(p->secure);
 	queue_free(&p->said.bytes);
 	queue_free(&p->unsent);
 	queue_free(&p->unheard);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "secure.h"
 #include "stent/side.h"
 #include "tcp.h"
 #include "world.h"
@@ -29,6 +30,8 @@ struct speech {
 	const char *keys;		/* further lines of its route, or NULL */
 	bool is_kept;			/* heartbeats may go out nearly always: a middlebox that counts payload does not forget it */
 	bool may_be_mute;		/* a party may leave heartbeats without a reply */
+	enum secrecy secrecy[2];	/* its TLS, by the side */
+	bool may_be_plain;		/* clients may do without */
 	size_t state_size;		/* of what a party keeps: party->state, zeroed */
 	/* The connection stands; the client's first message must begin the conversation, and hold its number. */
 	void (*begin)(struct party *p);
@@ -59,7 +62,8 @@ struct speech {
 extern const struct speech speech_tcp, speech_redis, speech_websocket, speech_postgres, speech_postgres_busy, speech_postgres_auto, speech_mysql,
 	speech_mysql_auto, speech_line, speech_http, speech_http_auto,
 	speech_websocket_http, speech_websocket_auto, speech_redis_auto, speech_redis_oneway, speech_mysql_busy,
-	speech_http_early;
+	speech_http_early, speech_tcp_tls, speech_tcp_from_tls, speech_tcp_to_tls, speech_redis_tls, speech_websocket_tls, speech_postgres_tls,
+	speech_postgres_to_tls, speech_http_tls;
 extern const struct speech *const speeches[];	/* ended by NULL */
 
 /* What was said and is not heard yet: whole messages. */
@@ -80,6 +84,8 @@ struct party {
 	struct host *host;		/* NULL: not known yet */
 	uint64_t id;			/* of its connection */
 	struct tcp *tcp;		/* NULL: not connected yet, or closed */
+	struct secure *secure;		/* NULL: without TLS, or closed */
+	bool has_spoilt;		/* its TLS cannot go on, and that is its own doing */
 	struct said said;		/* by this party: what the other one is to hear */
 	struct queue unsent;		/* said, and not taken by its kernel */
 	struct queue unheard;		/* received between messages: maybe a heartbeat, maybe a message */
