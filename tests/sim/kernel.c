@@ -126,6 +126,8 @@ kernel_judge_heartbeat(const struct party *p, uint64_t at)
 {
 	const struct tcp *e;
 
+	if (p->secure != NULL)
+		return;			/* positions in plain text are others */
 	TAILQ_FOREACH(e, &hosts[0].ends, of_host)
 		if (e->id == p->id)
 			break;
