@@ -94,8 +94,11 @@ void socket_set_user_timeout(int fd, int64_t ms);	/* 0: the kernel's default */
  * the stream. is_inherited: the socket has the option from its listener already.
  */
 void socket_take_urgent(int fd, bool in_line, bool is_inherited);
-/* True when the next byte to read is an urgent one. */
-bool socket_at_urgent(int fd);
+/*
+ * 1: the next byte to read is an urgent one. 0: it is not, or the stream has ended. -EAGAIN: there is none yet, and a read that
+ * follows could begin with an urgent byte unseen. Another -errno is what a read would have returned, and returns no more.
+ */
+int socket_at_urgent(int fd);
 /* Sends one byte, as urgent where the socket supports that. As send(2). */
 ssize_t socket_send_urgent(int fd, uint8_t byte);
 

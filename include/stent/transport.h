@@ -52,8 +52,8 @@ ssize_t transport_write_from_pipe(struct transport *t, int pipe, size_t len);
 
 /* Its state, without consuming anything: a set of SOCKET_ bits. */
 unsigned transport_look(const struct transport *t);
-/* True: the next byte to read is urgent. transport_write_urgent() sends one byte as urgent. */
-bool transport_at_urgent(const struct transport *t);
+/* As socket_at_urgent(). transport_write_urgent() sends one byte as urgent. */
+int transport_at_urgent(const struct transport *t);
 ssize_t transport_write_urgent(struct transport *t, uint8_t byte);
 
 /* 1: there are bytes to read, or the end; 0: nothing now; -errno: the pending error, cleared by this call. */

@@ -444,14 +444,6 @@ socket_set_user_timeout(int fd, int64_t ms)
 	(void)set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)ms);
 }
 
-bool
-socket_at_urgent(int fd)
-{
-	int at = 0;
-
-	return ioctl(fd, SIOCATMARK, &at) == 0 && at != 0;
-}
-
 ssize_t
 socket_send_urgent(int fd, uint8_t byte)
 {
@@ -469,6 +461,17 @@ socket_has_more(int fd)
 	if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0)
 		return 1;
 	return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+int
+socket_at_urgent(int fd)
+{
+	int at = 0;
+	const int r = socket_has_more(fd);
+
+	if (r <= 0)
+		return r < 0 ? r : -EAGAIN;
+	return ioctl(fd, SIOCATMARK, &at) == 0 && at != 0;
 }
 
 static size_t

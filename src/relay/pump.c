@@ -273,10 +273,13 @@ pump_once(struct flow *f, enum side from)
 	struct leg *l = leg_of(f, from);
 	uint8_t *buf = f->relay->buf;
 	const bool urgent = may_be_urgent(f, l);
+	const int at_urgent = urgent ? transport_at_urgent(&l->transport) : 0;
 	struct verdict v;
 	ssize_t n;
 
-	if (urgent && transport_at_urgent(&l->transport))
+	if (at_urgent < 0)
+		return read_nothing(f, from, at_urgent);
+	if (at_urgent > 0)
 		return pump_urgent(f, from);
 	if (l->bulk) {
 		v = pump_splice(f, from);	/* this also stops before an urgent byte */

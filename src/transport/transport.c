@@ -81,10 +81,10 @@ transport_look(const struct transport *t)
 	return socket_look(t->fd);
 }
 
-bool
+int
 transport_at_urgent(const struct transport *t)
 {
-	return t->tls == NULL && socket_at_urgent(t->fd);
+	return t->tls == NULL ? socket_at_urgent(t->fd) : 0;
 }
 
 ssize_t

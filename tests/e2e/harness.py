@@ -33,7 +33,10 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SLOW = float(os.environ.get("STENT_TEST_SLOW", "1"))
+# Also stretched on a machine that has much else to do: by one for each four processes a processor that want to run.
+SLOW = float(os.environ.get("STENT_TEST_SLOW", "1")) * max(1, os.getloadavg()[0] / (4 * os.cpu_count()))
+IS_SANITIZED = "STENT_TEST_SLOW" in os.environ	# a sanitizer's allocator keeps what was freed
+PATIENCE = 20	# seconds within which what is waited for happens even then
 HOST = "127.0.0.1"
 
 
@@ -47,19 +50,27 @@ def stent_bin():
 def run_stent(*args, timeout=20, **popen):
     """One command to its end: run_stent("check", "-c", path).returncode, .stdout, .stderr."""
     return subprocess.run([stent_bin(), *map(str, args)], capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=timeout * SLOW, **popen)
+                          stdin=subprocess.DEVNULL, timeout=patient(timeout), **popen)
 
 
 # --- waiting and ports ---
 
-def wait_for(condition, timeout=5, what="the condition", step=0.01):
+def patient(timeout):
+    """
+    Seconds until a wait fails. A wait of less than 5 s means what it says. Others are for what happens much sooner, and
+    longer on a machine that is busy: a test that asks how soon compares times itself.
+    """
+    return (timeout if timeout < 5 else max(PATIENCE, 3 * timeout)) * SLOW
+
+
+def wait_for(condition, timeout=PATIENCE, what="the condition", step=0.01):
     """Calls condition() until it returns something true, and returns that."""
-    deadline = time.monotonic() + timeout * SLOW
+    deadline = time.monotonic() + patient(timeout)
     while True:
         result = condition()
         if result:
             return result
-        assert time.monotonic() < deadline, f"waited {timeout * SLOW:g} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patient(timeout):g} s for {what}"
         time.sleep(step)
 
 
@@ -109,7 +120,7 @@ def _address(address):
     return (socket.AF_INET6 if ":" in address[0] else socket.AF_INET), address
 
 
-def connect(address, timeout=5, source=None, rcvbuf=None):
+def connect(address, timeout=PATIENCE, source=None, rcvbuf=None):
     """Connects; returns a Peer. rcvbuf: a small receive buffer, set before the handshake as it must be."""
     family, target = _address(address)
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -118,7 +129,7 @@ def connect(address, timeout=5, source=None, rcvbuf=None):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         if source:
             sock.bind(source)
-        sock.settimeout(timeout * SLOW)
+        sock.settimeout(patient(timeout))
         sock.connect(target)
     except BaseException:
         sock.close()
@@ -129,7 +140,7 @@ def connect(address, timeout=5, source=None, rcvbuf=None):
 class Peer:
     """A connected socket with timeouts: what does not come within `timeout` seconds fails the test."""
 
-    def __init__(self, sock, timeout=5):
+    def __init__(self, sock, timeout=PATIENCE):
         self.sock = sock
         self.timeout = timeout
         if sock.family != socket.AF_UNIX:
@@ -150,7 +161,7 @@ class Peer:
         return self.sock.getsockname()[1]
 
     def _wait(self, timeout):
-        self.sock.settimeout((self.timeout if timeout is None else timeout) * SLOW)
+        self.sock.settimeout(patient(self.timeout if timeout is None else timeout))
 
     def send_all(self, data, timeout=None):
         self._wait(timeout)
@@ -162,7 +173,7 @@ class Peer:
         return self.sock.recv(limit)
 
     def recv_exact(self, length, timeout=None):
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout) * SLOW
+        deadline = time.monotonic() + patient(self.timeout if timeout is None else timeout)
         got = bytearray()
         while len(got) < length:
             self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -176,7 +187,7 @@ class Peer:
 
     def recv_all(self, timeout=None):
         """Everything up to the FIN; a reset is an error."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout) * SLOW
+        deadline = time.monotonic() + patient(self.timeout if timeout is None else timeout)
         got = bytearray()
         while True:
             self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -257,8 +268,8 @@ class RawBackend:
     def __exit__(self, *_):
         self.close()
 
-    def accept(self, timeout=5):
-        self.sock.settimeout(timeout * SLOW)
+    def accept(self, timeout=PATIENCE):
+        self.sock.settimeout(patient(timeout))
         try:
             sock, _ = self.sock.accept()
         except TimeoutError:
@@ -298,7 +309,7 @@ class BlackHole(RawBackend):
         self.sock.listen(128)
         ours = {sock.getsockname()[1] for sock in self._fillers}
         while ours:				# a waiting client may get in before a filler
-            peer = super().accept(timeout=5)
+            peer = super().accept(timeout=PATIENCE)
             port = peer.sock.getpeername()[1]
             if port in ours:
                 ours.remove(port)
@@ -309,7 +320,7 @@ class BlackHole(RawBackend):
             sock.close()
         self._fillers = []
 
-    def accept(self, timeout=5):
+    def accept(self, timeout=PATIENCE):
         return self._waiting.pop(0) if self._waiting else super().accept(timeout)
 
     def close(self):
@@ -472,7 +483,7 @@ class Stent:
     def connect(self, **how):
         return connect(self.address, **how)
 
-    def expect_refusal(self, timeout=5):
+    def expect_refusal(self, timeout=PATIENCE):
         """Expects a new client to be reset, in connect() or shortly after."""
         try:
             peer = self.connect(timeout=timeout)
@@ -483,9 +494,9 @@ class Stent:
 
     # --- its log ---
 
-    def next_event(self, event, timeout=5, **members):
+    def next_event(self, event, timeout=PATIENCE, **members):
         """The next record of that event (and with those members) that was not returned before."""
-        deadline = time.monotonic() + timeout * SLOW
+        deadline = time.monotonic() + patient(timeout)
         with self._heard:
             while True:
                 for i, record in enumerate(self.records):
@@ -494,14 +505,14 @@ class Stent:
                         self._taken.add(i)
                         return record
                 left = deadline - time.monotonic()
-                assert left > 0, f"no {event!r} {members or ''} was logged within {timeout * SLOW:g} s"
+                assert left > 0, f"no {event!r} {members or ''} was logged within {patient(timeout):g} s"
                 self._heard.wait(left)
 
-    def flow_end(self, timeout=5, **members):
+    def flow_end(self, timeout=PATIENCE, **members):
         """The next `flow end` record: route, client, backend, reason, seconds, client_bytes, backend_bytes, ..."""
         return self.next_event("flow end", timeout, **members)
 
-    def flow_start(self, timeout=5, **members):
+    def flow_start(self, timeout=PATIENCE, **members):
         return self.next_event("flow start", timeout, **members)
 
     def expect_no_event(self, event, seconds=0.2, **members):
@@ -516,7 +527,7 @@ class Stent:
         with self._heard:
             return [r for r in self.records if any(re.search(pattern, str(v)) for v in r.values())]
 
-    def wait_logged(self, pattern, timeout=5):
+    def wait_logged(self, pattern, timeout=PATIENCE):
         return wait_for(lambda: self.logged(pattern), timeout, f"a log line with {pattern!r}")
 
     def show(self):
@@ -627,6 +638,22 @@ class Stent:
         with open(f"/proc/{self.pid}/smaps_rollup") as f:
             return 1024 * sum(int(line.split()[1]) for line in f if line.startswith("Private_Dirty"))
 
+    def states(self):
+        """What its threads do, as letters: R: one runs, or is about to; S: one waits; T: one is stopped."""
+        return {task.read_text().rsplit(") ", 1)[1][0] for task in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat")}
+
+    def is_idle(self):
+        """All its threads wait: what came to it before has been handled."""
+        return self.states() == {"S"}
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """It does nothing meanwhile."""
+        self.signal(signal.SIGSTOP)
+        wait_for(lambda: self.states() == {"T"}, what="stent to stop")
+        yield
+        self.signal(signal.SIGCONT)
+
     def cpu_seconds(self):
         with open(f"/proc/{self.pid}/stat") as f:
             word = f.read().rsplit(")", 1)[1].split()
@@ -642,7 +669,7 @@ class Stent:
 
     def wait(self, timeout=10):
         """Waits for its end; returns the exit status."""
-        status = self.process.wait(timeout * SLOW)
+        status = self.process.wait(patient(timeout))
         self._reader.join(5)
         return status
 
@@ -666,7 +693,7 @@ class Stent:
                 self.wait(timeout)
             except subprocess.TimeoutExpired:
                 self.kill()
-                raise AssertionError(f"stent did not end within {timeout * SLOW:g} s of SIGTERM") from None
+                raise AssertionError(f"stent did not end within {patient(timeout):g} s of SIGTERM") from None
         self._reader.join(5)
         self.process.stdout.close()
         report = [line for line in self.other_lines if SANITIZER_REPORT.search(line)]
