@@ -5,8 +5,10 @@ import pytest
 
 
 # The files that take longest. They begin first: a file runs in one process, and one that began last would be waited for.
-LONGEST = ("test_websocket", "test_redis", "test_rhythm", "test_mysql", "test_http_streams", "test_tls_exact", "test_exact",
-           "test_tls_postgres", "test_page", "test_postgres", "test_tls_streams", "test_demo", "test_testssl")
+LONGEST = ("test_websocket", "test_tls_exact", "test_redis", "test_http_streams", "test_tls_postgres", "test_rhythm", "test_page",
+           "test_mysql", "test_exact", "test_postgres_clients", "test_postgres", "test_reload", "test_tls_streams", "test_tls_mysql",
+           "test_tls_redis", "test_tls_mysql_passwords", "test_demo", "test_goodbyes", "test_testssl", "test_limits",
+           "test_proxy_protocol", "test_admin", "test_drain", "test_tls_relay")
 
 
 def pytest_addoption(parser):

@@ -85,7 +85,7 @@ def visit(page, query, timeout=40, ca=None):
         said = []
         reader = threading.Thread(target=lambda: said.extend(browser.stderr))
         reader.start()
-        came = server.came.wait(timeout * harness.SLOW)
+        came = server.came.wait(harness.patient(timeout))
         with contextlib.suppress(TimeoutError, AssertionError):	# what a page wrote last may come after what it posted
             harness.wait_for(lambda: CONSOLE.search("".join(said)), 3)
         os.killpg(browser.pid, signal.SIGTERM)
@@ -96,5 +96,5 @@ def visit(page, query, timeout=40, ca=None):
         browser.wait()
         reader.join(10)
         text = "".join(said)
-        assert came, f"the page reported nothing within {timeout * harness.SLOW:g} s:\n{text}"
+        assert came, f"the page reported nothing within {harness.patient(timeout):g} s:\n{text}"
         return server.result, [line.strip('"') for line in CONSOLE.findall(text)]

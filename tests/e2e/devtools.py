@@ -21,7 +21,7 @@ import tempfile
 import time
 
 import chromium
-from harness import SLOW
+from harness import patient
 
 
 class Browser:
@@ -60,7 +60,7 @@ class Browser:
         if self._session:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + timeout * SLOW
+        deadline = time.monotonic() + patient(timeout)
         while (answer := self._read(deadline)) is not None:
             if answer.get("id") == message["id"]:
                 assert "error" not in answer, (method, answer["error"])
@@ -93,7 +93,7 @@ class Browser:
 
     def wait(self, expression, timeout=10):
         """Until the expression is true; returns its value."""
-        deadline = time.monotonic() + timeout * SLOW
+        deadline = time.monotonic() + patient(timeout)
         while True:
             # Just after open() the elements are not there yet.
             value = self.js(f"(() => {{ try {{ const v = {expression}; return v instanceof Node ? true : v; }} catch {{ return null; }} }})()")

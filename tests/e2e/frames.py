@@ -11,6 +11,8 @@ import os
 import threading
 import time
 
+import harness
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 MESSAGES = (CONTINUATION, TEXT, BINARY)
 REQUEST = (b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -83,7 +85,7 @@ class WebSocket:
         assert start, "a FIN came"
         return self._rest(start + self.peer.recv_exact(1), None)
 
-    def read_until(self, opcode, timeout=5):
+    def read_until(self, opcode, timeout=harness.PATIENCE):
         """The next frame of that opcode; before it pings and pongs only. The pings are answered."""
         deadline = time.monotonic() + timeout
         while True:
@@ -94,7 +96,7 @@ class WebSocket:
             if got[0] == PING:
                 self.send(PONG, got[1])
 
-    def read_until_ping(self, timeout=5):
+    def read_until_ping(self, timeout=harness.PATIENCE):
         """The payload of the next ping; before it nothing but pongs."""
         deadline = time.monotonic() + timeout
         while True:
@@ -103,7 +105,7 @@ class WebSocket:
                 return payload
             assert opcode == PONG, (opcode, payload)
 
-    def read_message(self, timeout=5):
+    def read_message(self, timeout=harness.PATIENCE):
         deadline = time.monotonic() + timeout
         while True:
             got = self.read(max(deadline - time.monotonic(), 0.1))
@@ -152,6 +154,6 @@ class Answering:
         self._stopping = True
         self._thread.join(5)
 
-    def wait_end(self, timeout=5):
+    def wait_end(self, timeout=harness.PATIENCE):
         self._thread.join(timeout)
         return self.end

@@ -4,6 +4,8 @@ import socket
 import struct
 import time
 
+import harness
+
 
 def message(kind, body=b""):
     return kind + struct.pack(">I", len(body) + 4) + body
@@ -42,7 +44,7 @@ class Raw:
     """One session. `seen` is every message that the server sent."""
 
     def __init__(self, port, version=196608, user="postgres", **params):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=harness.PATIENCE)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buf = b""
         self.seen = []
@@ -58,7 +60,7 @@ class Raw:
     def send(self, *messages):
         self.sock.sendall(b"".join(messages))
 
-    def get(self, timeout=10):
+    def get(self, timeout=harness.PATIENCE):
         """The next message; None: none came in time; b"": the server has closed."""
         deadline = time.monotonic() + timeout
         while len(self.buf) < 5 or len(self.buf) < 1 + struct.unpack(">I", self.buf[1:5])[0]:
@@ -75,7 +77,7 @@ class Raw:
         self.seen.append(got)
         return got
 
-    def until(self, kind, timeout=10):
+    def until(self, kind, timeout=harness.PATIENCE):
         """Up to the next message of that kind, which is returned."""
         while True:
             got = self.get(timeout)

@@ -61,13 +61,13 @@ class Program:
             return None
 
         with self._heard:
-            line = self._heard.wait_for(find, timeout * harness.SLOW)
+            line = self._heard.wait_for(find, harness.patient(timeout))
             assert line is not None, f"no line with {pattern!r} came; it said:\n" + "\n".join(self.lines)
             return line
 
     def result(self, timeout=40):
         """Waits for its end; the JSON that it printed last."""
-        status = self.process.wait(timeout * harness.SLOW)
+        status = self.process.wait(harness.patient(timeout))
         self._reader.join(5)
         assert status == 0 and self.lines, f"status {status}:\n" + "\n".join(self.lines)
         return json.loads(self.lines[-1])

@@ -44,7 +44,7 @@ def reload(s, routes, **settings):
     return done["changes"]
 
 
-def settle(s, timeout=5):
+def settle(s, timeout=harness.PATIENCE):
     harness.wait_for(lambda: not s.ask("status")["load"]["moving_flows"], timeout, "all flows to have the settings")
 
 

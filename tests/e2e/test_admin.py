@@ -480,6 +480,7 @@ def test_host_names_of_the_machine_are_accepted(stent, echo, web, tmp_path):
         assert status == 403 and f"admin_hosts = {name}" in why, (name, status, why)
 
 
+@pytest.mark.plain
 def test_page_shows_the_flows_and_complains_of_nothing(stent, web):
     with RawBackend() as backend:
         s = stent.route(backend.text, name="page-route", settings=web.settings)
@@ -575,6 +576,7 @@ def test_a_delayed_acknowledgement_is_no_round_trip(stent, keys):
         assert flow["backend"]["rtt_ms"] < 5
 
 
+@pytest.mark.plain
 def test_page_colours_a_leg_by_its_verdict(three_flows, web):
     s, ids, _ = three_flows
     with devtools.browser() as page:

@@ -150,6 +150,7 @@ def found(measured, name):
     return told, {m["method"]: m for m in told["methods"]}
 
 
+@pytest.mark.plain
 def test_the_schema_is_one_and_refuses_what_is_wrong(measured):
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     told, _ = found(measured, "keeps")

@@ -12,7 +12,7 @@ import time
 import harness
 import jsonschema
 import pytest
-from harness import HOST, SLOW, connect, free_port, run_stent, stent_bin, wait_for
+from harness import HOST, SLOW, connect, free_port, patient, run_stent, stent_bin, wait_for
 
 SCHEMA = json.loads((harness.ROOT / "docs" / "schemas" / "events.json").read_text())
 
@@ -33,7 +33,7 @@ class Reader:
 
     def next(self, kind=None, timeout=5):
         """The next event, or the next of that kind."""
-        deadline = time.monotonic() + timeout * SLOW
+        deadline = time.monotonic() + patient(timeout)
         while True:
             while self.lines:
                 event = json.loads(self.lines.popleft())

@@ -3,6 +3,8 @@
 import harness
 import pytest
 
+pytestmark = pytest.mark.plain
+
 
 @pytest.fixture
 def pair(raw_backend):

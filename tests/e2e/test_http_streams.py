@@ -26,7 +26,8 @@ GETTERS = {
     "node http": [*JS, "http"], "node fetch": [*JS, "fetch"], "requests": [*PY, "requests", "get"],
     "httpx": [*PY, "httpx", "get"], "http.client": [*PY, "http.client", "get"], "aiohttp": [*PY, "aiohttp", "get"],
 }
-GETTER = pytest.mark.parametrize("getter", ["curl", *GETTERS])
+GETTER = pytest.mark.parametrize("getter", ["curl", *(
+    name if name in ("node http", "requests") else pytest.param(name, marks=pytest.mark.plain) for name in GETTERS)])
 
 
 def parsed(text):
@@ -121,19 +122,21 @@ def test_the_text_of_the_comment_is_a_setting(stent, server):
     check_heartbeats(s)
 
 
-@pytest.mark.parametrize("library", ["requests", "httpx"])
+@pytest.mark.parametrize("library", ["requests", pytest.param("httpx", marks=pytest.mark.plain)])
 def test_python_sees_the_events(events, library):
     with Program(*PY, library, "text", url(events, "/events")) as program:
         assert parsed(program.result()["text"]) == EXPECTED
     check_heartbeats(events)
 
 
+@pytest.mark.plain
 def test_node_sees_the_events_alone(events):
     with Program(*JS, "events", url(events, "/events")) as program:
         assert program.result() == {"events": [[kind, data] for kind, data, _ in EXPECTED]}
     check_heartbeats(events)
 
 
+@pytest.mark.plain
 def test_a_page_in_chromium_sees_the_events_alone(events):
     seen, console = chromium.visit("clients/events.html", events.port)
     assert seen == {"events": EXPECTED}
@@ -345,6 +348,7 @@ def test_a_backend_killed_with_bytes_ahead_is_an_error_to_all(stent, path):
             assert 0 < s.flow_end()["client_heartbeats"] <= 7 + 7	# before the answer, and in its body
 
 
+@pytest.mark.plain
 def test_a_backend_killed_with_bytes_ahead_is_an_error_to_chromium(stent):
     """Which makes an empty answer with status 200 of "HTTP/1." and a FIN."""
     port = harness.free_port()

@@ -42,7 +42,7 @@ def test_a_websocket_ends_behind_its_message(stent, raw_backend):
         peer.close()
     end = s.flow_end()
     assert (end["reason"], end["protocol"]) == ("max-age", "websocket")
-    assert 1.2 < end["seconds"] < 2 * harness.SLOW
+    assert 1.2 < end["seconds"] < 10 * harness.SLOW
 
 
 def test_what_does_not_come_to_a_boundary_is_cut_off(stent, raw_backend):
@@ -56,7 +56,7 @@ def test_what_does_not_come_to_a_boundary_is_cut_off(stent, raw_backend):
     with pytest.raises(ConnectionResetError):
         backend.recv_all()
     end = s.flow_end()
-    assert end["reason"] == "max-age" and 1.7 < end["seconds"] < 4 * harness.SLOW
+    assert end["reason"] == "max-age" and 1.7 < end["seconds"] < 10 * harness.SLOW
 
 
 @pytest.mark.workers

@@ -47,7 +47,7 @@ def environment(s):
 
 def run(s, *command, timeout=60, **more):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment(s),
-                          timeout=timeout * harness.SLOW, **more)
+                          timeout=harness.patient(timeout), **more)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

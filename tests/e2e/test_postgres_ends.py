@@ -180,7 +180,7 @@ def kill_it(s):
     assert s.ask(f"kill {s.ask('flows')[0]['id']}")["killed"]
 
 
-@pytest.mark.parametrize("reason, keys, end", [("admin-kill", {}, kill_it), ("client-idle", {"client__idle_timeout": f"{2 * harness.SLOW:g}s"}, None)])
+@pytest.mark.parametrize("reason, keys, end", [("admin-kill", {}, kill_it), ("client-idle", {"client__idle_timeout": f"{int(2000 * harness.SLOW)}ms"}, None)])
 def test_a_flow_that_is_cut_off_frees_its_lock(stent, postgres, reason, keys, end):
     s = stent.route(postgres.port, protocol="postgres", **keys)
     with a_client_that_holds_a_lock(postgres, s):

@@ -20,7 +20,7 @@ TLS = {"tls": "require", "no-tls": "disable"}
 
 
 def run(*command, timeout=60, **more):
-    done = subprocess.run([str(word) for word in command], capture_output=True, timeout=timeout * harness.SLOW, **more)
+    done = subprocess.run([str(word) for word in command], capture_output=True, timeout=harness.patient(timeout), **more)
     assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
     return done
 

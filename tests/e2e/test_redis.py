@@ -335,9 +335,11 @@ def test_none_while_a_command_runs_unless_wanted(stent, redis, kind, heartbeats)
         time.sleep(0.02)
         before = listed(s)["heartbeats"]
         c.rest()
-        flow = listed(s)
-        assert (flow["heartbeats"] > before + 5) == heartbeats
-        assert heartbeats or flow["why_none"] == "command running"
+        if heartbeats:
+            harness.wait_for(lambda: listed(s)["heartbeats"] > before + 5)
+        else:
+            flow = listed(s)
+            assert flow["heartbeats"] <= before + 5 and flow["why_none"] == "command running"
         redis.ask("LPUSH", "empty", "x")
         c.expect(b"*2\r\n$5\r\nempty\r\n$1\r\nx\r\n")
         c.rest()
@@ -383,7 +385,7 @@ def test_commands_typed_by_hand(through, session):
     session.expect(b'$3\r\nb c\r\n$13\r\nit\'s "quoted"\r\n')
     session.rest()
     session.end()
-    assert heartbeats_of(through) > 20
+    assert heartbeats_of(through) > 5
 
 
 def test_a_script_that_takes_its_time(through, session):
@@ -751,7 +753,7 @@ def test_the_server_s_timeout_is_defeated(stent):
 # --- programs ---
 
 def run(*words, timeout=60, **more):
-    result = subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=timeout * harness.SLOW,
+    result = subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=harness.patient(timeout),
                             check=False, **more)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
@@ -764,7 +766,7 @@ def run_all(commands, timeout=60, **more):
     said = []
     for process in processes:
         try:
-            said.append(process.communicate(timeout=timeout * harness.SLOW)[0])
+            said.append(process.communicate(timeout=harness.patient(timeout))[0])
         finally:
             process.kill()
         assert process.returncode == 0, said[-1]
@@ -855,6 +857,7 @@ def test_redis_py_idle_for_100_heartbeats(through):
     expect_100_heartbeats(through)
 
 
+@pytest.mark.plain
 def test_node_drivers_idle_for_100_heartbeats(through):
     said = run_all([["node", HERE / "clients" / "redis.js", driver, through.port, int(IDLE * 1000)] for driver in NODE_DRIVERS])
     assert said == ["idle\nend\n"] * len(NODE_DRIVERS)
@@ -863,7 +866,7 @@ def test_node_drivers_idle_for_100_heartbeats(through):
 
 # --- drivers at work ---
 
-@pytest.mark.parametrize("kind", [*KINDS, "push"])
+@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=pytest.mark.plain) for kind in KINDS), "push"])
 def test_node_drivers(stent, redis, kind):
     keys = KINDS.get(kind) or {"client__heartbeat": "5ms", "client__heartbeat_kind": "oneway"}
     redis.ask("FLUSHALL")

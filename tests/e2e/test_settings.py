@@ -14,6 +14,9 @@ import sys
 import harness
 import pytest
 
+# Its reader is fuzzed with sanitizers, and has unit tests.
+pytestmark = pytest.mark.plain
+
 ROUTE = "[route r]\nlisten = 127.0.0.1:1\nbackend = 127.0.0.1:2\n"
 
 REFERENCE = harness.ROOT / "docs" / "settings.md"

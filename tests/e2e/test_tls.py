@@ -358,7 +358,7 @@ def openssl(*words, **popen):
 
 def finish(process, timeout=5):
     process.kill()
-    return process.communicate(timeout=timeout * harness.SLOW)[0]
+    return process.communicate(timeout=harness.patient(timeout))[0]
 
 
 @pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])

@@ -178,7 +178,7 @@ def test_a_running_statement_is_killed(through, server, certificates, client, ba
 # --- programs ---
 
 def run(*words, env=None, status=0, timeout=60):
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=timeout * harness.SLOW, check=False,
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=harness.patient(timeout), check=False,
                           env={**os.environ, **(env or {})})
     assert (done.returncode == 0) == (status == 0), done.stdout + done.stderr
     return done.stdout if status == 0 else done.stdout + done.stderr

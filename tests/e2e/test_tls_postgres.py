@@ -225,7 +225,7 @@ def idle_asyncpg(s, certificates, way):
 
 
 def run(*command, env, timeout=60, **more):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=env, timeout=timeout * harness.SLOW, **more)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=env, timeout=harness.patient(timeout), **more)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -100,8 +100,8 @@ def test_a_server_that_refuses_the_client_certificate(stent, strict, certificate
     """In TLS 1.3 it does so when stent's handshake is done: the flow is open by then, and ends with the cause all the same."""
     pair = getattr(certificates, shown) if shown else None
     s = test_redis.route(stent, strict, **({"backend__tls_cert": pair.cert, "backend__tls_key": pair.key} if pair else {}))
-    for _ in range(20):		# its reset may be found before its alert is read
-        with s.connect() as c, pytest.raises(ConnectionResetError):
+    for _ in range(20):		# its reset may be found before its alert is read; and the client's within its connect()
+        with pytest.raises(ConnectionResetError), s.connect() as c:
             c.send_all(command("PING"))
             c.recv_all()
         end = s.flow_end()

@@ -59,18 +59,19 @@ def check_heartbeats(end, kind):
         heartbeats, answers = end[f"{side}_heartbeats"], end[f"{side}_replies"]
         assert heartbeats > 5
         if kind == "ping":	# a tell while an application's own ping waits, and the last ask, have no answer
-            assert heartbeats * 0.5 <= answers <= heartbeats
+            assert 5 < answers <= heartbeats
         else:
             assert answers == 0
 
 
 @pytest.mark.parametrize("client, server, compressed, kind", [
-    ("ws", "ws", True, "ping"), ("ws", "ws", False, "oneway"),
-    ("ws", "websockets", False, "ping"), ("ws", "websockets", True, "oneway"),
-    ("websockets", "ws", False, "ping"), ("websockets", "ws", True, "oneway"),
-    ("websockets", "websockets", True, "ping"), ("websockets", "websockets", False, "oneway"),
-    ("aiohttp", "ws", False, "ping"), ("websockets", "aiohttp", False, "ping"), ("aiohttp", "aiohttp", True, "ping"),
-    ("ws", "aiohttp", False, "oneway"),	# aiohttp 3.8 takes no ping within a compressed message of several frames, whoever sends it
+    ("ws", "ws", True, "ping"), ("websockets", "websockets", False, "oneway"), ("websockets", "aiohttp", False, "ping"),
+    *(pytest.param(*words, marks=pytest.mark.plain) for words in [
+        ("ws", "ws", False, "oneway"), ("ws", "websockets", False, "ping"), ("ws", "websockets", True, "oneway"),
+        ("websockets", "ws", False, "ping"), ("websockets", "ws", True, "oneway"), ("websockets", "websockets", True, "ping"),
+        ("aiohttp", "ws", False, "ping"), ("aiohttp", "aiohttp", True, "ping"),
+        ("ws", "aiohttp", False, "oneway"),	# aiohttp 3.8 takes no ping within a compressed message of several frames, whoever sends it
+    ]),
 ])
 def test_libraries_converse(stent, servers, client, server, compressed, kind):
     s = route(stent, servers(server, compressed), kind=kind)
@@ -95,6 +96,7 @@ def test_two_stents_in_a_row(stent, servers):
         assert end["protocol"] == "websocket" and min(end["client_replies"], end["backend_replies"]) > 0
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("server, compressed, kind", [("ws", True, "ping"), ("websockets", False, "oneway")])
 def test_a_page_in_chromium_converses(stent, servers, server, compressed, kind):
     s = route(stent, servers(server, compressed), kind=kind)

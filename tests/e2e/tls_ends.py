@@ -40,7 +40,7 @@ def _set_up(context, version=None):
 class TlsSocket:
     """TLS on a connected socket. One thread may send while another receives."""
 
-    def __init__(self, raw, context, server_side, name=None, timeout=5):
+    def __init__(self, raw, context, server_side, name=None, timeout=harness.PATIENCE):
         self.raw = raw
         self.family = raw.family
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -52,7 +52,7 @@ class TlsSocket:
         self.ended = False		# its FIN
         self._shut = self._resets = self._closing = False
         self._finisher = None
-        raw.settimeout(timeout * harness.SLOW)
+        raw.settimeout(harness.patient(timeout))
         self._handshake()
 
     def _handshake(self):
@@ -229,7 +229,7 @@ class TlsBackend(harness.RawBackend):
         super().__init__(**where)
         self.context = server_context(certificates, pair, version=version)
 
-    def accept(self, timeout=5):
+    def accept(self, timeout=harness.PATIENCE):
         peer = super().accept(timeout)
         self.accepted.pop()
         peer = TlsPeer(TlsSocket(peer.sock, self.context, True, timeout=timeout))
