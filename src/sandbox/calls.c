@@ -41,7 +41,6 @@
 #ifdef ARCHITECTURE
 
 #define FOREIGN 0x40000000	/* x86-64: calls of the x32 architecture begin here */
-#define FILTER_MAX 1024		/* instructions */
 
 /* Numbers that older headers lack; the same on all architectures. */
 #ifndef SYS_faccessat2
@@ -203,7 +202,7 @@ static const struct rule rules_worker[] = {
 };
 
 struct program {
-	struct sock_filter code[FILTER_MAX];
+	struct sock_filter *code;
 	unsigned short n;
 	bool is_full;
 };
@@ -211,7 +210,7 @@ struct program {
 static void
 add(struct program *p, struct sock_filter one)
 {
-	if (p->n < FILTER_MAX)
+	if (p->n < CALLS_FILTER_MAX)
 		p->code[p->n++] = one;
 	else
 		p->is_full = true;
@@ -313,22 +312,38 @@ install(const struct sock_fprog *program, unsigned flags)
 }
 
 int
-calls_enter(enum sandbox_thread kind)
+calls_write(enum sandbox_thread kind, struct sock_filter *code)
 {
-	struct program p = { .n = 0 };
-	struct sock_fprog program = { .filter = p.code };
-	int r;
+	struct program p = { .code = code };
 
 	write_program(&p, kind == SANDBOX_WORKER);
-	if (p.is_full)
-		return -E2BIG;
-	program.len = p.n;
+	return p.is_full ? -E2BIG : p.n;
+}
+
+int
+calls_enter(enum sandbox_thread kind)
+{
+	struct sock_filter code[CALLS_FILTER_MAX];
+	struct sock_fprog program = { .filter = code };
+	int r = calls_write(kind, code);
+
+	if (r < 0)
+		return r;
+	program.len = (unsigned short)r;
 	/* Without the second, older kernels turn speculation off for what has a filter, which slows it down. */
 	r = install(&program, SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW);
 	return r == -EINVAL ? install(&program, 0) : r;	/* before 4.17 */
 }
 
 #else
+
+int
+calls_write(enum sandbox_thread kind, struct sock_filter *code)
+{
+	(void)kind;
+	(void)code;
+	return -EOPNOTSUPP;
+}
 
 int
 calls_enter(enum sandbox_thread kind)

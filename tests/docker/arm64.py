@@ -20,7 +20,7 @@ LIBRARIES = "libc6-dev,libevent-dev,libinih-dev,libjansson-dev,libmicrohttpd-dev
 TRIPLET = "aarch64-linux-gnu"
 
 
-def _run(*command, timeout=600):
+def run(*command, timeout=600):
     done = subprocess.run(list(map(str, command)), text=True, timeout=timeout, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stdout[-4000:]}"
@@ -35,10 +35,10 @@ def sysroot():
     engine.CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stent-debootstrap-", dir=engine.CACHE) as folder:
         got, made = pathlib.Path(folder) / "packages", pathlib.Path(folder) / "root"
-        _run("debootstrap", "--arch=arm64", "--variant=minbase", "--download-only", f"--include={LIBRARIES}",
+        run("debootstrap", "--arch=arm64", "--variant=minbase", "--download-only", f"--include={LIBRARIES}",
              engine.SUITE, got, *engine.mirror())
         for deb in (got / "var/cache/apt/archives").glob("*.deb"):
-            _run("dpkg-deb", "-x", deb, made)
+            run("dpkg-deb", "-x", deb, made)
         shutil.rmtree(root, ignore_errors=True)
         made.rename(root)
         root.touch()
@@ -58,11 +58,15 @@ def cross_file(root, path):
     return path
 
 
+def configure(folder, root):
+    """Sets a build for arm64 up in a folder; returns where."""
+    run("meson", "setup", folder / "build", harness.ROOT, "--cross-file", cross_file(root, folder / "cross.ini"), "-Dtests=enabled")
+    return folder / "build"
+
+
 def unit_tests(folder):
     """Builds the unit tests for arm64 in a folder and runs them; returns what meson says of them."""
-    cross = cross_file(sysroot(), folder / "cross.ini")
-    _run("meson", "setup", folder / "build", harness.ROOT, "--cross-file", cross, "-Dtests=enabled")
-    _run("ninja", "-C", folder / "build")
+    build = configure(folder, sysroot())
+    run("ninja", "-C", build)
     # Emulation is some thirty times slower than the machine.
-    return _run("meson", "test", "-C", folder / "build", "--no-rebuild", "--quiet", "--print-errorlogs",
-                "--timeout-multiplier=10", timeout=1800)
+    return run("meson", "test", "-C", build, "--no-rebuild", "--quiet", "--print-errorlogs", "--timeout-multiplier=10", timeout=1800)

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import arm64
+import arm64_machine
 import harness
 import pytest
 from containers import IMAGE, health
@@ -64,6 +65,9 @@ def test_relays_becomes_healthy_and_ends_at_sigterm(engine, container, echo, har
     status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
     assert status["Uid"].split()[0] == ("4242" if "--user=4242:4242" in hardening else "65534")
     assert int(status["CapEff"], 16) == 0
+    # every thread is in the sandbox: the engine's default profile is one filter, stent's own another
+    threads = [dict(line.split(":", 1) for line in file.read_text().splitlines()) for file in pathlib.Path(f"/proc/{pid}/task").glob("*/status")]
+    assert {int(thread["Seccomp_filters"]) for thread in threads} == {2} and {int(thread["NoNewPrivs"]) for thread in threads} == {1}
     began = time.monotonic()
     engine.docker("stop", "-t", "20", name)
     assert time.monotonic() - began < 5 * harness.SLOW
@@ -139,3 +143,14 @@ def test_the_arm64_image_relays(engine, container, echo, arm64_image, emulated):
 @pytest.mark.timeout(2400)
 def test_the_unit_tests_pass_on_arm64(tmp_path):
     assert "Fail:               0" in arm64.unit_tests(tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_the_sandbox_holds_on_an_arm64_kernel(tmp_path, certificates):
+    """User emulation knows neither seccomp nor Landlock: a whole machine does. Its kernel is 6.1, with Landlock ABI 2."""
+    console = arm64_machine.run(tmp_path, certificates.good)
+    for text in ("info sandbox: seccomp, Landlock ABI 2 (files)\n", "guest: filters: 4 of 4 threads\n", "guest: plain: over plain\n",
+                 "guest: tls: over tls\n", "guest: reloaded: over reloaded\n", "the sandbox allows only the folders that the settings named at the start",
+                 "guest: stent ended: 0\n", "guest: unit tests ended: 0 0\n"):
+        assert text in console.replace("\r", ""), f"{text}\n{console}"

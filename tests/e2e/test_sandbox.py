@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 
 import harness
@@ -39,12 +40,22 @@ def in_kernel():
 
 def threads(pid):
     """{name of a thread: (seccomp mode, no_new_privs)}"""
+    return {name: (int(value["Seccomp"]), int(value["NoNewPrivs"])) for name, value in statuses(pid).items()}
+
+
+def statuses(pid):
+    """{name of a thread: what the kernel says of it}"""
     found = {}
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        text = (task / "status").read_text()
-        value = {key: re.search(rf"(?m)^{key}:\s*(\S+)", text)[1] for key in ("Name", "Seccomp", "NoNewPrivs")}
-        found[value["Name"]] = int(value["Seccomp"]), int(value["NoNewPrivs"])
+        status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+        found[status["Name"].strip()] = status
     return found
+
+
+def filters(pid):
+    """How many seccomp filters (Linux 5.9) each thread has besides those that this one has, such as a container's."""
+    own = int(re.search(r"Seccomp_filters:\s*(\d+)", pathlib.Path("/proc/thread-self/status").read_text())[1])
+    return {int(status["Seccomp_filters"]) - own for status in statuses(pid).values()}
 
 
 def expected_line():
@@ -65,6 +76,7 @@ def test_every_thread_is_in_it(stent, echo):
     s.wait_logged(re.escape(expected_line()))
     wait_for(lambda: set(threads(s.pid).values()) == {(2, 1)}, what="every thread to have a filter")
     assert {"stent", "stent-0", "stent-1", "stent-log"} == set(threads(s.pid))
+    assert filters(s.pid) == {1}	# the kernel asks all of them for each call
     exchange(s)
 
 
@@ -104,51 +116,50 @@ def test_who_starts_it(stent, echo, folders, user):
     assert not (folders / "in" / "l.sock").exists()
 
 
+# stent's words behind these: calls that fail as in a kernel that lacks them. The filter stays over exec.
+LACKING = """
+import ctypes, os, sys
+lib = ctypes.CDLL("libseccomp.so.2")
+lib.seccomp_init.restype = ctypes.c_void_p
+context = ctypes.c_void_p(lib.seccomp_init(0x7fff0000))
+end = sys.argv.index("--")
+for word in sys.argv[1:end]:
+    name, error = word.split("=")
+    assert lib.seccomp_rule_add(context, 0x00050000 | int(error), lib.seccomp_syscall_resolve_name(name.encode()), 0) == 0
+assert lib.seccomp_load(context) == 0
+os.execv(sys.argv[end + 1], sys.argv[end + 1:])
+"""
+
+
 def without(*calls):
-    """What a process calls before it becomes stent: those fail as in a kernel that lacks them."""
-    lib = ctypes.CDLL("libseccomp.so.2")
-    lib.seccomp_init.restype = ctypes.c_void_p
-
-    def enter():
-        context = ctypes.c_void_p(lib.seccomp_init(0x7fff0000))
-        for name, error in calls:
-            nr = lib.seccomp_syscall_resolve_name(name.encode())
-            assert lib.seccomp_rule_add(context, 0x00050000 | error, nr, 0) == 0
-        assert lib.seccomp_load(context) == 0
-    return enter
+    """Words before stent's: those calls (NAME=ERRNO) fail."""
+    return [sys.executable, "-c", LACKING, *calls, "--"]
 
 
-@pytest.mark.parametrize("calls, line", [
-    ([("landlock_create_ruleset", 38)], "info sandbox: seccomp; no Landlock in this kernel or container: Function not implemented"),
-    ([("landlock_create_ruleset", 95)], "info sandbox: seccomp; no Landlock in this kernel or container: Operation not supported"),
-    ([("seccomp", 22)], "warn sandbox: Landlock ABI "),
-    ([("seccomp", 22), ("landlock_create_ruleset", 38)], "warn sandbox: none. seccomp is not available: Invalid argument; Landlock: Function"),
+def landlock_alone():
+    version = in_kernel()
+    if version < 1:
+        return "warn", "sandbox: none. seccomp is not available: Invalid argument; Landlock: "
+    return "warn", f"sandbox: Landlock ABI {version} (files{', ports' if version >= 4 else ''}); seccomp is not available: Invalid argument"
+
+
+NO_LANDLOCK = "info", "sandbox: seccomp; no Landlock in this kernel or container: "
+
+
+@pytest.mark.parametrize("calls, level, line", [
+    (["landlock_create_ruleset=38"], NO_LANDLOCK[0], NO_LANDLOCK[1] + "Function not implemented"),
+    (["landlock_create_ruleset=95"], NO_LANDLOCK[0], NO_LANDLOCK[1] + "Operation not supported"),
+    (["seccomp=22"], *landlock_alone()),
+    (["seccomp=22", "landlock_create_ruleset=38"], "warn", "sandbox: none. seccomp is not available: Invalid argument; Landlock: Function not implemented"),
 ], ids=["no Landlock", "Landlock is off", "no seccomp", "neither"])
-def test_a_kernel_that_lacks_it(echo, calls, line):
-    port = free_port()
-    process = subprocess.Popen([stent_bin(), "relay", f"{HOST}:{port}", echo.text, "--control=off", "--admin=off"],
-                               stderr=subprocess.PIPE, text=True, preexec_fn=without(*calls))
-    try:
-        with wait_for(lambda: connected(port), what="the listener") as client:
-            client.send_all(b"hello")
-            assert client.recv_exact(5) == b"hello"
-    finally:
-        process.terminate()
-        output = process.communicate(timeout=10)[1]
-    assert process.returncode == 0 and line in output, output
-
-
-def connected(port):
-    try:
-        return harness.connect(port)
-    except ConnectionRefusedError:
-        return None
+def test_a_kernel_that_lacks_it(stent, echo, calls, level, line):
+    s = stent.route(echo.text, settings={"prefix": without(*calls)})
+    assert s.wait_logged(re.escape(line))[0]["level"] == level
+    exchange(s)
+    assert filters(s.pid) == {1 if "seccomp=22" in calls else 2}	# one makes the calls fail here
 
 
 # --- a reload ---
-
-needs_landlock = pytest.mark.skipif(in_kernel() < 1, reason="without Landlock every folder is open")
-
 
 def refuses(s, text, routes, **settings):
     """A reload that is refused with that text, and changes nothing."""
@@ -160,7 +171,14 @@ def refuses(s, text, routes, **settings):
     exchange(s)
 
 
-@needs_landlock
+def needs_restart(s, text, routes, **settings):
+    """As refuses(), where the kernel has Landlock; else every folder is open, and the reload succeeds."""
+    if in_kernel() >= 1:
+        refuses(s, text, routes, **settings)
+    else:
+        reload(s, routes, **settings)
+
+
 def test_a_folder_that_is_new_needs_a_restart(stent, echo, folders, certificates):
     inside, outside = folders / "in", folders / "out"
     for folder in inside, outside:
@@ -177,12 +195,12 @@ def test_a_folder_that_is_new_needs_a_restart(stent, echo, folders, certificates
                   for name, route in (("t", keys), ("tls", tls)))
     s = stent(ini, admin_token=f"@{inside}/token", log=f"file:{inside}/stent.log")
     routes = {"t": keys, "tls": tls}
-    refuses(s, f"cannot be read: {OUTSIDE}", {"t": {**keys, "allow": f"file:{outside}/nets"}, "tls": tls})
-    refuses(s, f'the file "{outside}/token" cannot be read: {OUTSIDE}', routes, admin_token=f"@{outside}/token")
-    refuses(s, f"{outside}/cert.pem: cannot be read: {OUTSIDE}", {"t": keys, "tls": {**tls, "client__tls_cert": f"{outside}/cert.pem"}})
-    refuses(s, f"{outside}/key.pem: cannot be read: {OUTSIDE}", {"t": keys, "tls": {**tls, "client__tls_key": f"{outside}/key.pem"}})
-    refuses(s, f"log: {outside}/stent.log cannot be opened: {OUTSIDE}", routes, log=f"file:{outside}/stent.log")
-    refuses(s, f"cannot listen on unix:{outside}/l.sock: {OUTSIDE}", {"t": keys, "tls": {**tls, "listen": f"unix:{outside}/l.sock"}})
+    needs_restart(s, f"cannot be read: {OUTSIDE}", {"t": {**keys, "allow": f"file:{outside}/nets"}, "tls": tls})
+    needs_restart(s, f'the file "{outside}/token" cannot be read: {OUTSIDE}', routes, admin_token=f"@{outside}/token")
+    needs_restart(s, f"{outside}/cert.pem: cannot be read: {OUTSIDE}", {"t": keys, "tls": {**tls, "client__tls_cert": f"{outside}/cert.pem"}})
+    needs_restart(s, f"{outside}/key.pem: cannot be read: {OUTSIDE}", {"t": keys, "tls": {**tls, "client__tls_key": f"{outside}/key.pem"}})
+    needs_restart(s, f"log: {outside}/stent.log cannot be opened: {OUTSIDE}", routes, log=f"file:{outside}/stent.log")
+    needs_restart(s, f"cannot listen on unix:{outside}/l.sock: {OUTSIDE}", {"t": keys, "tls": {**tls, "listen": f"unix:{outside}/l.sock"}})
     # other files of folders that are known, files that others have taken the place of, and ports, are no matter
     for name in "cert", "key":
         shutil.copy(inside / f"{name}.pem", inside / f"{name}.new")
@@ -199,6 +217,17 @@ def test_a_folder_that_is_new_needs_a_restart(stent, echo, folders, certificates
     s.signal(signal.SIGUSR1)
     exchange(s)
     wait_for(lambda: (inside / "other.log").exists() and "flow end" in (inside / "other.log").read_text(), what="the new log")
+
+
+def test_without_landlock_a_new_folder_needs_no_restart(stent, echo, folders):
+    s = stent.route(echo.text, settings={"prefix": without("landlock_create_ruleset=38"), "log": f"file:{folders}/in/stent.log"})
+    wait_for(lambda: NO_LANDLOCK[1] in (folders / "in" / "stent.log").read_text(), what="what the log says of it")
+    reload(s, {"t": {"listen": f"{HOST}:{s.port}", "backend": echo.text}, "new": {"listen": f"unix:{folders}/out/l.sock", "backend": echo.text}},
+           log=f"file:{folders}/out/stent.log")
+    with harness.connect(f"unix:{folders}/out/l.sock") as client:
+        client.send_all(b"hello")
+        assert client.recv_exact(5) == b"hello"
+    wait_for(lambda: "flow end" in (folders / "out" / "stent.log").read_text(), what="the new log")
 
 
 # --- the program of on_event ---
