@@ -10,8 +10,14 @@
 all_stages="unit e2e asan tsan fuzz lab docker"
 results=$PWD/build-results
 pytest_args=()
-at_once=6	# tests mostly wait, for timers and for other programs
+asan_options=("-Db_sanitize=address,undefined" -Db_lundef=false)
+tsan_options=(-Db_sanitize=thread -Db_lundef=false)
+ahead_pid=
+other_ports=STENT_TEST_PORTS=10000-11999	# of stages that run beside others with the same network
+at_once=10	# tests mostly wait, for timers and for other programs
 
+# Compiling the tests takes each of pytest's processes seconds: the first one keeps the result, outside of the folders of the clone.
+export PYTHONPYCACHEPREFIX=$results/pycache
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp
@@ -44,23 +50,58 @@ meson_tests() {
 pytest_tests() {
 	local marks=$1 n=$2 status=0
 	shift 2
-	PYTHONDONTWRITEBYTECODE=1 "$@" "${python:?}" -m pytest tests -q -ra --durations=5 -m "$marks" -n "$n" --dist "${dist:-loadfile}" \
+	"$@" "${python:?}" -m pytest tests -q -ra --durations=5 -m "$marks" -n "$n" --dist "${dist:-loadfile}" \
 		--junitxml="$results/$stage.pytest.xml" "${pytest_args[@]}" || status=$?
 	# 0: all passed, 1: some failed (the file has them); else pytest stopped early, or found no test
 	[ $status -le 1 ] || note FAILED "pytest ended with status $status"
 }
 
-# Passes the environment that the tests need on to root, also through sudo.
-in_root() { as_root env PYTHONDONTWRITEBYTECODE=1 STENT_TEST_RUN="$STENT_TEST_RUN" "$@"; }
+# Passes the environment that the tests need on to root, also through sudo. Root leaves no files here.
+in_root() {
+	as_root env PYTHONDONTWRITEBYTECODE=1 PYTHONPYCACHEPREFIX="$PYTHONPYCACHEPREFIX" STENT_TEST_RUN="$STENT_TEST_RUN" "$@"
+}
 
 # Old sanitizers fail on kernels with much address randomisation.
 steady_addresses() {
 	if setarch -R true 2>/dev/null; then setarch -R "$@"; else "$@"; fi
 }
 
-stage_unit() {	# gcc and clang without a warning, and the unit tests of both
+# --- what is prepared while tests wait ---
+# Builds of later stages need the processor and no clock. They are made from the beginning on, one after the other, by a
+# process that gets the processor only when nothing else wants it. A stage waits for its build, and then calls it itself:
+# what failed here fails there again, and is reported.
+
+# ahead NAME COMMAND...: prepares one thing, for wait_ahead NAME.
+ahead() {
+	local name=$1
+	shift
+	"$@" >"$results/ahead-$name.log" 2>&1 || true
+	touch "$results/ahead-$name"
+}
+
+# prepare_ahead STAGE...
+prepare_ahead() {
+	local stage
+	chrt -i -p 0 "$BASHPID" || renice -n 19 -p "$BASHPID"
+	"$python" -m pytest tests --collect-only -q || true	# the tests are compiled then
+	for stage; do
+		case $stage in
+		asan) CC=clang ahead build-asan build build-asan "${asan_options[@]}" -Dtests=enabled ;;
+		tsan) CC=clang ahead build-tsan build build-tsan "${tsan_options[@]}" -Dtests=enabled ;;
+		fuzz) ahead build-fuzz tests/fuzz/run.sh --build ;;
+		esac
+	done
+} >/dev/null 2>&1
+
+# wait_ahead NAME: until it is prepared, if it was begun.
+wait_ahead() {
+	while [ -n "$ahead_pid" ] && [ ! -e "$results/ahead-$1" ] && kill -0 "$ahead_pid" 2>/dev/null; do sleep 0.1; done
+}
+
+# --- the stages ---
+
+stage_unit() {	# the unit tests, built with gcc without a warning; with clang: asan
 	build_for_test build && meson_tests build
-	CC=clang build_for_test build-clang && meson_tests build-clang
 }
 
 stage_e2e() {	# the program, with real servers and clients
@@ -68,19 +109,22 @@ stage_e2e() {	# the program, with real servers and clients
 }
 
 stage_asan() {	# unit and end-to-end tests with address and leak checks
-	CC=clang build_for_test build-asan -Db_sanitize=address,undefined -Db_lundef=false || return 0
+	wait_ahead build-asan
+	CC=clang build_for_test build-asan "${asan_options[@]}" || return 0
 	meson_tests build-asan
 	STENT_BIN=build-asan/stent STENT_TEST_SLOW=3 pytest_tests "not lab and not docker and not malloc and not plain" "$at_once" steady_addresses
 }
 
 stage_tsan() {	# unit and end-to-end tests of threads with race checks
-	CC=clang build_for_test build-tsan -Db_sanitize=thread -Db_lundef=false || return 0
-	meson_tests build-tsan --no-suite codec	# codecs have one thread
-	STENT_BIN=build-tsan/stent STENT_TEST_SLOW=5 pytest_tests workers "$at_once" steady_addresses
+	wait_ahead build-tsan
+	CC=clang build_for_test build-tsan "${tsan_options[@]}" || return 0
+	meson_tests build-tsan
+	STENT_BIN=build-tsan/stent STENT_TEST_SLOW=5 pytest_tests workers 4 steady_addresses
 }
 
 stage_fuzz() {	# fuzzes the codecs for a minute in all
 	local log=$results/fuzz.log status=0
+	wait_ahead build-fuzz
 	nice tests/fuzz/run.sh 60 2>&1 | tee "$log" || status=$?	# beside stages that watch the clock
 	sed -nE 's/^([a-z0-9_]+): [0-9]+ inputs in .*/passed fuzzing \1/p; s/^([a-z0-9_]+): FAILED.*/FAILED fuzzing \1/p' \
 		"$log" >>"$results/fuzz.own.txt"
@@ -88,11 +132,11 @@ stage_fuzz() {	# fuzzes the codecs for a minute in all
 }
 
 stage_lab() {	# cut cables and stateful firewalls, in network namespaces
-	build_for_test build && dist=load pytest_tests lab 6 in_root	# they mostly wait, and share no server
+	build_for_test build && dist=load pytest_tests lab "$at_once" in_root env "$other_ports"	# they mostly wait, and share no server
 }
 
 stage_docker() {	# the image and the compose files, with a real engine
-	pytest_tests docker 0 in_root
+	pytest_tests docker 0 in_root env "$other_ports"
 }
 
 # Processes that tests left running, found by a mark in their environment.
@@ -128,10 +172,17 @@ test_all() {
 	rm -rf "$results" && mkdir -p "$results"
 	export STENT_TEST_RUN=$$-$RANDOM
 	before=$(clone_status)
-	for stage in $stages; do
-		case $stage in fuzz | lab | docker) ;; *) run_stage ;; esac
-	done
-	run_beside "$stages"
+	# shellcheck disable=SC2086	# names, a word each
+	{
+		prepare_ahead $stages &
+		ahead_pid=$!
+		trap 'kill "$ahead_pid" 2>/dev/null || true' EXIT
+		together "$stages" unit
+		together "$stages" e2e
+		together "$stages" asan docker	# the deadlines of asan are three times as long, and docker waits for its images
+		together "$stages" lab tsan fuzz
+		wait "$ahead_pid" || true
+	}
 	stage=end
 	check "nothing is left running" left_nothing_running || true
 	check "the clone is as it was" [ "$before" = "$(clone_status)" ] || true
@@ -140,18 +191,24 @@ test_all() {
 	"$python" tests/tally.py "$results" $stages end
 }
 
-# Those of the stages that mostly wait, or need no clock, at the same time. What they print comes in their turn.
-run_beside() {
-	local pids=() names=() i
-	for stage in fuzz lab docker; do
-		case " $1 " in *" $stage "*) ;; *) continue ;; esac
+# together ASKED STAGE...: those of the stages that were asked for, at the same time. What the first one prints comes at once,
+# what the others print when it has ended.
+together() {
+	local asked=$1 others=() pids=() first="" i
+	shift
+	for stage; do
+		case " $asked " in *" $stage "*) ;; *) continue ;; esac
+		if [ -z "$first" ]; then first=$stage; continue; fi
 		run_stage >"$results/$stage.out" 2>&1 &
 		pids+=($!)
-		names+=("$stage")
+		others+=("$stage")
 	done
+	[ -n "$first" ] || return 0
+	stage=$first
+	run_stage
 	for i in "${!pids[@]}"; do
 		wait "${pids[$i]}" || true
-		cat "$results/${names[$i]}.out" >&2
+		cat "$results/${others[$i]}.out" >&2
 	done
 }
 

@@ -27,8 +27,9 @@ def engine_and_builds():
             yield e, builds
             builds[ARM64_IMAGE].exception()
         finally:
-            for image in (IMAGE, SERVER_IMAGE, ARM64_IMAGE):
-                e.docker_status("image", "rm", "-f", image)
+            if e.process is None:	# else they go with the engine
+                for image in (IMAGE, SERVER_IMAGE, ARM64_IMAGE):
+                    e.docker_status("image", "rm", "-f", image)
             e.stop()
 
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 #
-# run.sh [--update] SECONDS [CODEC...]: feeds each target (all, when none is
+# run.sh [--update] SECONDS [CODEC...] | --build: feeds each target (all, when none is
 # named) what nobody would send, for so many seconds of this machine in all,
 # as many targets at a time as it has cores. Fails when one of them does; the
 # input that did it is left in build-fuzz/found/.
@@ -13,7 +13,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 update=
+only_build=
 if [ "${1:-}" = --update ]; then update=yes; shift; fi
+if [ "${1:-}" = --build ]; then only_build=yes; set -- 0; fi
 if ! [[ ${1:-} =~ ^[0-9]+$ ]]; then
 	sed -n 's/^# //; 3,7p' "$0" >&2
 	exit 2
@@ -25,6 +27,7 @@ build="build-fuzz"
 [ -e $build/build.ninja ] || CC=clang meson setup $build -Dfuzz=true -Dtests=disabled \
 	-Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 ninja -C $build fuzz >/dev/null
+[ -z "$only_build" ] || exit 0
 
 codecs=("$@")
 if [ ${#codecs[@]} -eq 0 ]; then

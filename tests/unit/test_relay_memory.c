@@ -468,8 +468,9 @@ fill_data(void)
 	}
 }
 
+/* [only|without PATTERN]: some of the tests. */
 int
-main(void)
+main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain_flows),
@@ -481,6 +482,10 @@ main(void)
 	};
 	struct sockaddr_in at, hole;
 
+	if (argc > 2 && strcmp(argv[1], "only") == 0)
+		cmocka_set_test_filter(argv[2]);
+	else if (argc > 2)
+		cmocka_set_skip_filter(argv[2]);
 	signal(SIGPIPE, SIG_IGN);
 	event_set_mem_functions(__wrap_malloc, __wrap_realloc, free);
 	fill_data();
