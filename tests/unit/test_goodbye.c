@@ -1,5 +1,5 @@
 /*
- * test_goodbye.c - no goodbye behind half a message.
+ * test_goodbye.c - ends that a client must hear rightly, or must not hold up.
  *
  * A codec has seen a reply whole, and says that the protocol's close message may follow; but the socket has taken half
  * of it, and there is no memory for the other half. Whatever the client hears then: it is the beginning of the reply,
@@ -20,6 +20,8 @@
 
 #include <cmocka.h>
 
+#include "relay/ending.h"
+#include "relay/retire.h"
 #include "relay/shared.h"
 
 #define LONGEST_US (5 * US_PER_S)
@@ -151,14 +153,21 @@ converse(void)
 		listen_to_client();
 }
 
+static size_t
+make_reply(size_t value_len)
+{
+	const size_t n = (size_t)snprintf(reply, sizeof(reply), "$%zu\r\n", value_len);
+
+	memset(reply + n, 'v', value_len);
+	memcpy(reply + n + value_len, "\r\n", 2);
+	return n + value_len + 2;
+}
+
 /* True: memory failed within the reply. */
 static bool
 try_reply(const struct route *route, size_t value_len, int buffer, int skip)
 {
-	reply_len = (size_t)snprintf(reply, sizeof(reply), "$%zu\r\n", value_len);
-	memset(reply + reply_len, 'v', value_len);
-	memcpy(reply + reply_len + value_len, "\r\n", 2);
-	reply_len += value_len + 2;
+	reply_len = make_reply(value_len);
 	ended = client_error = 0;
 	n_heard = 0;
 	is_armed = has_failed = false;
@@ -181,6 +190,41 @@ try_reply(const struct route *route, size_t value_len, int buffer, int skip)
 	return has_failed;
 }
 
+struct test_relay {
+	struct relay_shared *shared;
+	struct relay_counters **counters;
+	struct config *config;
+};
+
+static struct test_relay
+begin(char **options, size_t n_options)
+{
+	struct test_relay t;
+	struct sockaddr_in at;
+	char text[32];
+
+	listener = listen_somewhere(&at, 0);
+	snprintf(text, sizeof(text), "127.0.0.1:%d", ntohs(at.sin_port));
+	assert_int_equal(config_from_args(&t.config, "127.0.0.1:1", text, options, n_options, stderr), 0);
+	base = event_base_new();
+	t.shared = relay_shared_new(t.config);
+	t.counters = counters_new(relay_shared_room(t.shared));
+	relay = relay_new(base, t.config, t.shared, t.counters, 0, on_end, NULL);
+	assert_non_null(relay);
+	return t;
+}
+
+static void
+end(const struct test_relay *t)
+{
+	relay_free(relay);
+	counters_free(t->counters, relay_shared_room(t->shared));
+	relay_shared_free(t->shared);
+	config_release(t->config);
+	event_base_free(base);
+	close(listener);
+}
+
 /* Short writes of what was read, and of what goes by splice(), which takes over in a long value. */
 static void
 test_nothing_follows_half_a_reply(void **state)
@@ -189,38 +233,65 @@ test_nothing_follows_half_a_reply(void **state)
 		{ 60000, 4096, 0 }, { 100000, 4096, 0 }, { 120000, 30000, 0 }, { 120000, 50000, 0 },
 		{ 400000, 200000, 1 }, { 700000, 200000, 1 }, { 900000, 200000, 1 },
 	};
-	char *options[] = { "--protocol=redis" }, text[32];
-	struct relay_shared *shared;
-	struct relay_counters **counters;
-	struct config *config;
-	struct sockaddr_in at;
+	char *options[] = { "--protocol=redis" };
+	const struct test_relay t = begin(options, 1);
 	int failures = 0;
 
 	(void)state;
-	listener = listen_somewhere(&at, 0);
-	snprintf(text, sizeof(text), "127.0.0.1:%d", ntohs(at.sin_port));
-	assert_int_equal(config_from_args(&config, "127.0.0.1:1", text, options, 1, stderr), 0);
-	base = event_base_new();
-	shared = relay_shared_new(config);
-	counters = counters_new(relay_shared_room(shared));
-	relay = relay_new(base, config, shared, counters, 0, on_end, NULL);
-	assert_non_null(relay);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		failures += try_reply(&config->routes[0], cases[i].value, cases[i].buffer, cases[i].skip);
+		failures += try_reply(&t.config->routes[0], cases[i].value, cases[i].buffer, cases[i].skip);
 	assert_true(failures >= 5);
-	assert_int_equal(counters[0]->flows_ended[REASON_MEMORY], failures);
-	relay_free(relay);
-	counters_free(counters, relay_shared_room(shared));
-	relay_shared_free(shared);
-	config_release(config);
-	event_base_free(base);
-	close(listener);
+	assert_int_equal(t.counters[0]->flows_ended[REASON_MEMORY], failures);
+	end(&t);
+}
+
+/* It has had its FIN, and takes what was sent before little by little: not for longer than others when all flows end. */
+static void
+test_a_slow_reader_does_not_hold_up_the_end(void **state)
+{
+	char *options[] = { "--protocol=redis" };
+	const struct test_relay t = begin(options, 1);
+	int64_t killed_us = 0;
+	size_t sent = 0;
+	char buf[512];
+
+	(void)state;
+	reply_len = make_reply(600000);
+	ended = client_error = 0;
+	is_armed = false;
+	open_flow(&t.config->routes[0], 1000000);
+	assert_int_equal(send(client, COMMAND, strlen(COMMAND), 0), strlen(COMMAND));
+	for (int64_t began_us = clock_us(); ended == 0 && clock_us() - began_us < 2 * LONGEST_US;) {
+		const ssize_t n = sent < reply_len ? send(server, reply + sent, reply_len - sent, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+
+		sent += n > 0 ? (size_t)n : 0;
+		turn();
+		if (killed_us == 0 && clock_us() - began_us > US_PER_S / 2) {
+			assert_int_equal(sent, reply_len);
+			flow_retire(TAILQ_FIRST(&relay->flows), REASON_DRAIN, clock_us());
+			turn();
+			assert_int_equal(TAILQ_FIRST(&relay->flows)->state, FLOW_ENDING);
+			killed_us = clock_us();
+		}
+		if (killed_us != 0)
+			(void)relay_kill_all(relay, REASON_DRAIN);
+		(void)recv(client, buf, sizeof(buf), MSG_DONTWAIT);
+		usleep(5000);
+	}
+	assert_int_equal(ended, 1);
+	assert_true(clock_us() - killed_us < 3 * US_PER_S);
+	close(client);
+	close(server);
+	end(&t);
 }
 
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_nothing_follows_half_a_reply) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nothing_follows_half_a_reply),
+		cmocka_unit_test(test_a_slow_reader_does_not_hold_up_the_end),
+	};
 
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
