@@ -15,18 +15,10 @@
 #include <string.h>
 
 #include "calls.h"
+#include "idle.h"
 #include "kernel.h"
-#include "memory.h"
 
 #define STUCK_US (200 * SECONDS)
-#define SETTLE_US (5 * MINUTES)		/* after that an idle flow is idle in each kernel, too */
-#define WAKEUPS 6			/* of the program, for each interval of a leg */
-#define OWN_WAKEUPS 2			/* a second: its own timers, and the operator's */
-#define CALLS 3				/* for each wake-up */
-#define FLOW_BYTES 1100			/* of memory, for each idle flow */
-#define OWN_BYTES (64 * 1024)		/* what does not depend on the number of flows ... */
-#define ROUTE_BYTES 2600		/* ... but on that of routes that a worker has flows of: its counters */
-#define OWN_DESCRIPTORS 64
 #define HEARS_LATE_US (60 * SECONDS)
 
 static const struct plan *plan;
@@ -38,16 +30,6 @@ static struct {
 	uint64_t segments;
 } last;
 
-/* While nobody says anything. */
-static struct {
-	int64_t from_us, until_us;	/* until_us 0: not now */
-	int64_t began_us;		/* since when it is measured */
-	bool is_measured;
-	size_t n, n_beaten;		/* flows, and those of a protocol with heartbeats */
-	size_t calls, wakeups, bytes, descriptors;
-	size_t empty_bytes, empty_descriptors;	/* without a flow */
-} idle;
-
 void
 judge_begin(const struct plan *p)
 {
@@ -55,7 +37,7 @@ judge_begin(const struct plan *p)
 	n_expected = 0;
 	has_refused = false;
 	memset(&last, 0, sizeof(last));
-	memset(&idle, 0, sizeof(idle));
+	idle_begin(p);
 	kernel_begin();
 }
 
@@ -147,6 +129,8 @@ judge_death(const struct talk *t, const char *reason)
 
 	if (s == BACKEND && p->host == NULL)
 		return;			/* no flow was open yet */
+	if (strstr(reason, "heartbeat") != NULL)
+		kernel_judge_missing(p);
 	if (p->lost >= (unsigned)plan->probes)
 		return;			/* each probe was lost, by bad luck */
 	if (p->harms == 0)
@@ -444,102 +428,6 @@ check_calls(size_t n_open)
 		wrong("bounded", "%zu calls in 5 s, with %llu segments and %zu flows", calls, (unsigned long long)segments, n_open);
 }
 
-/* --- what an idle flow costs --- */
-
-/* Conversations that the program knows of; n: of which heartbeats may go out. */
-static size_t
-count_flows(size_t *n_beaten)
-{
-	const struct talk *t;
-	size_t n = 0;
-
-	*n_beaten = 0;
-	TAILQ_FOREACH(t, &talks, link)
-		if (!t->was_logged && t->party[CLIENT].tcp != NULL && t->party[BACKEND].tcp != NULL) {
-			n++;
-			*n_beaten += t->speech->heartbeat != NULL;
-		}
-	return n;
-}
-
-static size_t
-count_speeches(void)
-{
-	size_t n = 0;
-
-	while (speeches[n] != NULL)
-		n++;
-	return n;
-}
-
-void
-judge_empty(void)
-{
-	idle.empty_bytes = memory_used();
-	idle.empty_descriptors = calls_open();
-}
-
-void
-judge_hush(int64_t until_us)
-{
-	idle.from_us = world_us + SETTLE_US;
-	idle.until_us = until_us;
-	idle.is_measured = false;
-}
-
-/*
- * For each heartbeat of a leg: the timer, the reply, the look at what is not acknowledged yet. Where none is legal now, or the other
- * side has given no sign of life lately, a leg is looked at again after a part of the interval (heartbeat_again_us()).
- */
-static double
-wakeups_an_hour(size_t n_flows, size_t n_beaten)
-{
-	const double interval_s = plan->detect_s > 0 ? plan->detect_s / 3.0 : (double)plan->heartbeat_ms / 1000;
-
-	return (double)n_beaten * 2 * WAKEUPS * 3600 / interval_s + (double)n_flows * 2 + OWN_WAKEUPS * 3600;
-}
-
-static void
-check_idle(void)
-{
-	size_t n_beaten;
-	const size_t n = count_flows(&n_beaten), wakeups = calls_wakeups - idle.wakeups, calls = calls_count - idle.calls;
-	const double hours = (double)(world_us - idle.began_us) / (60.0 * MINUTES), most = wakeups_an_hour(idle.n, idle.n_beaten) * (hours + 0.1);
-
-	if (idle.until_us == 0 || world_us < idle.from_us)
-		return;
-	if (!idle.is_measured) {
-		idle.is_measured = true;
-		idle.began_us = world_us;
-		idle.calls = calls_count;
-		idle.wakeups = calls_wakeups;
-		idle.n = n;
-		idle.n_beaten = n_beaten;
-		idle.bytes = memory_used();
-		idle.descriptors = calls_open();
-		story("%zu flows are idle: %zu bytes of memory, %zu descriptors", n, idle.bytes - idle.empty_bytes, idle.descriptors - idle.empty_descriptors);
-		if (idle.bytes > idle.empty_bytes + n * FLOW_BYTES + OWN_BYTES + count_speeches() * (size_t)plan->workers * ROUTE_BYTES)
-			wrong("bounded", "%zu bytes for %zu idle flows", idle.bytes - idle.empty_bytes, n);
-		if (idle.descriptors > idle.empty_descriptors + 2 * n + OWN_DESCRIPTORS)
-			wrong("bounded", "%zu descriptors for %zu idle flows", idle.descriptors - idle.empty_descriptors, n);
-		return;
-	}
-	if (call_faults.spurious == 0 && call_faults.interrupted == 0 && (double)wakeups > most)
-		wrong("bounded", "%zu flows, %zu of them with heartbeats, were idle for %.2f h: %zu wake-ups, and not %.0f at most", idle.n,
-		    idle.n_beaten, hours, wakeups, most);
-	if (call_faults.spurious == 0 && call_faults.interrupted == 0 && (double)calls > most * CALLS)
-		wrong("bounded", "%zu flows, %zu of them with heartbeats, were idle for %.2f h: %zu calls, and not %.0f at most", idle.n, idle.n_beaten,
-		    hours, calls, most * CALLS);
-	if (memory_used() > idle.bytes + OWN_BYTES)
-		wrong("bounded", "%zu idle flows need %zu bytes more than %.2f h before", n, memory_used() - idle.bytes, hours);
-	if (calls_open() > idle.descriptors)
-		wrong("bounded", "%zu idle flows need %zu descriptors more than %.2f h before", n, calls_open() - idle.descriptors, hours);
-	if (world_us + 5 * SECONDS < idle.until_us)
-		return;
-	story("%zu flows were idle for %.2f h: %zu wake-ups, %zu calls, of %.0f and %.0f at most", idle.n, hours, wakeups, calls, most, most * CALLS);
-	idle.until_us = 0;
-}
-
 void
 judge_check(void)
 {
@@ -557,7 +445,7 @@ judge_check(void)
 		}
 		check_connected(t);
 	}
-	check_idle();
+	idle_check();
 	check_calls(n_open);
 	kernel_check();
 }
@@ -569,6 +457,6 @@ judge_ends(void)
 
 	TAILQ_FOREACH(t, &talks, link)
 		for (int s = CLIENT; s <= BACKEND; s++)
-			if (t->party[s].tcp != NULL && t->party[s].harms == 0 && !t->party[s].is_stopped && !t->party[s].tcp->missed_reset)
+			if (t->party[s].tcp != NULL && t->party[s].harms == 0 && !is_idling(&t->party[s]) && !t->party[s].tcp->missed_reset)
 				wrong("ends", "talk %ld (%s): the %s was not told that it is over", t->number, t->speech->name, name_of((enum side)s));
 }

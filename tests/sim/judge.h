@@ -21,10 +21,6 @@ void judge_heartbeat(const struct party *p);
 void judge_lost(uint64_t id, unsigned in_a_row);
 /* A middlebox has forgotten this connection, as it was quiet for too long. */
 void judge_forgotten(uint64_t id, bool counts_payload);
-/* It has started, and there was no flow yet. */
-void judge_empty(void);
-/* Nobody says anything until then: what an idle flow costs. */
-void judge_hush(int64_t until_us);
 /* What must be true at the end of the world. */
 void judge_ends(void);
 

@@ -121,6 +121,18 @@ kernel_check(void)
 	}
 }
 
+/* What waits to be sent to it says that it does not read: then TCP judges. */
+void
+kernel_judge_missing(const struct party *p)
+{
+	const struct tcp *e;
+
+	TAILQ_FOREACH(e, &hosts[0].ends, of_host)
+		if (e->id == p->id && e->state == TCP_S_OPEN && e->una + e->out.len > e->nxt)
+			wrong("honest", "talk %ld (%s): %s, but %zu bytes wait to be sent to the %s", p->talk->number, p->talk->speech->name,
+			    p->talk->reason, (size_t)(e->una + e->out.len - e->nxt), name_of(p));
+}
+
 void
 kernel_judge_heartbeat(const struct party *p, uint64_t at)
 {

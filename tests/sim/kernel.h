@@ -7,6 +7,8 @@
 void kernel_begin(void);
 /* Now and then: bytes that can be passed on are, and a reset is noticed. */
 void kernel_check(void);
+/* The program has given this side up, as replies to heartbeats were missing. */
+void kernel_judge_missing(const struct party *p);
 /* A party gets a heartbeat, which begins at this position of the stream to it. */
 void kernel_judge_heartbeat(const struct party *p, uint64_t at);
 

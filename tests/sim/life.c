@@ -7,6 +7,7 @@
 
 #include "calls.h"
 #include "fiber.h"
+#include "idle.h"
 #include "judge.h"
 #include "memory.h"
 #include "names.h"
@@ -45,6 +46,7 @@ harm_of(const struct planned_fault *f)
 		return HARM_REBOOTED;
 	case FAULT_STOP:
 	case FAULT_HANG:
+	case FAULT_STALL:
 		return HARM_STOPPED;
 	case FAULT_LOSS:
 		return HARM_LOSS;
@@ -127,6 +129,10 @@ begin_fault(void *arg)
 		if (path->box.exists)
 			forget_all(f->host);
 		return;
+	case FAULT_STALL:
+		if (f->for_us > hosts[f->host].longest_stop_us)
+			hosts[f->host].longest_stop_us = f->for_us;
+		/* fall through */
 	case FAULT_PAUSE:
 		for_all_parties(f->host, party_pause, true);
 		break;
@@ -177,6 +183,7 @@ end_fault(void *arg)
 		host_return(&hosts[f->host]);
 		break;
 	case FAULT_PAUSE:
+	case FAULT_STALL:
 		for_all_parties(f->host, party_pause, false);
 		break;
 	case FAULT_NAMES:
@@ -228,9 +235,13 @@ make_hosts(void)
 		for (size_t i = 0; speeches[i] != NULL; i++)
 			server_listen(speeches[i], &hosts[1 + plan->n_clients + s], (uint16_t)(PROGRAM_BACKEND_PORT + i));
 	tcp_settings.mss = (size_t)(const int64_t[]){ 536, 1460, 9000, 32000 }[rnd_below(4)];
-	/* Large ones hold more than the program reads in one turn of a flow. */
-	tcp_settings.out_room = (size_t)rnd_scale(16 * 1024, 4096 * 1024);
-	tcp_settings.in_room = (size_t)rnd_scale(16 * 1024, 4096 * 1024);
+	tcp_settings.out_room = (size_t)rnd_scale(16 * 1024, 512 * 1024);
+	tcp_settings.in_room = (size_t)rnd_scale(16 * 1024, 512 * 1024);
+	if (rnd_chance(1000))		/* soon full */
+		tcp_settings.in_room = 4096;
+	/* More than the program reads in one turn of a flow. */
+	if (rnd_chance(2000))
+		tcp_settings.out_room = tcp_settings.in_room = TCP_LARGE;
 	tcp_settings.delays_acks = rnd_chance(5000);
 	call_faults.spurious = rnd_chance(5000) ? 0 : (unsigned)rnd_scale(1, 1000);
 	call_faults.interrupted = rnd_chance(7000) ? 0 : (unsigned)rnd_scale(1, 100);
@@ -276,7 +287,7 @@ on_hush(void *arg)
 	(void)arg;
 	story("nobody says anything for %lld s", (long long)(plan->hush_us / SECONDS));
 	talks_hush(until_us);
-	judge_hush(until_us);
+	idle_hush(until_us);
 }
 
 static bool
@@ -296,7 +307,7 @@ live(void)
 	const int64_t last_us = world_us + (plan->drain_us > 0 ? plan->drain_us : plan->length_us + 30 * MINUTES);
 
 	world_run(world_us + SECONDS * 9 / 10, NULL);
-	judge_empty();
+	idle_empty();
 	while (world_us < last_us && what_is_wrong() == NULL) {
 		world_run(world_us + 5 * SECONDS, NULL);
 		judge_check();

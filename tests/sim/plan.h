@@ -18,6 +18,7 @@ enum fault_kind {
 	FAULT_FORGET,		/* a middlebox is restarted */
 	FAULT_STOP,		/* the programs of a host are stopped, and continued later */
 	FAULT_PAUSE,		/* they do not read for a while */
+	FAULT_STALL,		/* they do not read for long: who has read all that there was may be taken for dead */
 	FAULT_LOSS,		/* a path loses many segments for a while */
 	FAULT_NAMES,		/* the name server is down for a while */
 	FAULT_FREEZE,		/* stent's process is stopped for a while */

@@ -12,8 +12,8 @@
 static void
 say_something(struct party *p)
 {
-	const bool is_large = rnd_chance(1000);
-	const size_t len = (size_t)rnd_scale(1, is_large && rnd_chance(300) ? HUGE : is_large ? LARGEST : 2000);
+	const bool is_huge = tcp_settings.in_room == TCP_LARGE && rnd_chance(200);
+	const size_t len = (size_t)(is_huge ? rnd_between(HUGE / 3, HUGE) : rnd_scale(1, rnd_chance(1000) ? LARGEST : 2000));
 	uint8_t *bytes = malloc(len);
 
 	for (size_t i = 0; i < len; i++)

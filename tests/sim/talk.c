@@ -374,7 +374,7 @@ heard_end(struct party *p)
 		wrong("told", "talk %ld (%s): %s, but the %s hears an orderly end", p->talk->number, p->talk->speech->name, p->talk->reason, name_of(p));
 	if (o->said_fin && o->harm == UNHARMED && p->harm == UNHARMED && !p->talk->was_ended && o->said.n > 0 && !o->got_reset && !p->heard_goodbye)
 		p->odd_fin = "messages before it are missing";
-	if (!o->said_fin && o->tcp != NULL && o->harm == UNHARMED && !p->talk->was_ended && !p->heard_goodbye && !p->expects_end)
+	if (!o->said_fin && o->tcp != NULL && o->harm == UNHARMED && !p->talk->was_ended && !p->heard_goodbye && (!p->expects_end || p->said_fin))
 		p->odd_fin = "nobody sent it";
 	if (p->secure != NULL && secure_is_truncated(p->secure) && o->harm == UNHARMED && p->harm == UNHARMED && !p->talk->was_ended)
 		p->odd_fin = "no close_notify came before it";

@@ -100,6 +100,8 @@ struct tcp {
 	size_t n_accepted;
 };
 
+#define TCP_LARGE (4 * 1024 * 1024)	/* of large rooms */
+
 /* How this world's kernels are set. */
 extern struct tcp_settings {
 	size_t mss, out_room, in_room;
