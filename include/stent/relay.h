@@ -65,6 +65,7 @@ struct flow_info {
 	const char *backend_text;	/* the backend as written in the settings; NULL while connecting, and when they do not name it any more */
 	const char *protocol;		/* the codec at work; "tcp" for none, also after passthrough */
 	bool connecting;
+	bool ending;		/* it has a reason to end; its last bytes and its goodbye are under way */
 	bool awaits_client;	/* then: for the client's PROXY header or first byte; no backend is dialled yet */
 	int64_t began_us, age_ms;
 	struct {

@@ -286,6 +286,8 @@ flow_leg(const struct flow_info *f, enum side side)
 static const char *
 flow_state(const struct flow_info *f)
 {
+	if (f->ending)
+		return "ending";
 	return f->awaits_client ? "waiting-for-client" : f->connecting ? "connecting" :
 	    f->leg[CLIENT].fin || f->leg[BACKEND].fin ? "half-closed" : "open";
 }

@@ -48,6 +48,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 		.protocol = session_protocol(f),
 		.connecting = f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE,
 		.awaits_client = f->state == FLOW_PREFACE && preface_awaits_client(f->preface),
+		.ending = f->state == FLOW_ENDING,
 		.began_us = f->began_us,
 		.age_ms = (now - f->began_us) / US_PER_MS,
 	};

@@ -5,10 +5,13 @@ A conversation returns when all was exchanged, and raises Ended when its flow wa
 after its protocol's goodbye. A wrong byte, a FIN in the middle or a flow that hangs is an AssertionError.
 """
 
+import collections
+import errno
 import mmap
 import os
 import pathlib
 import re
+import socket
 import struct
 import subprocess
 import time
@@ -18,7 +21,7 @@ import harness
 import pgwire
 from servers.redis import command
 
-LAYOUT = struct.Struct("qqQqqQq40s")
+LAYOUT = struct.Struct("qqQqqQqHHI40s")
 STUCK = 4	# seconds after which a flow that neither goes on nor ends is one that hangs
 EVERYTHING = (1 << 64) - 1
 
@@ -43,12 +46,20 @@ class Faults:
     def set(self, number, variant=0, *calls):
         """The call with that number, of all or of some kinds, fails next."""
         calls = sum(1 << CALLS.index(call) for call in calls) or EVERYTHING
-        self.map[:] = LAYOUT.pack(number, variant, calls, 0, 0, 0, 0, b"")
+        self.map[:] = LAYOUT.pack(number, variant, calls, 0, 0, 0, 0, 0, 0, 0, b"")
+
+    def pause(self):
+        """Nothing fails from now on; what did can still be asked."""
+        self.map[:8] = bytes(8)
 
     def hit(self):
         """What failed: its name and its errno; None: nothing yet."""
-        _, _, _, hits, error, _, _, name = LAYOUT.unpack(self.map[:])
+        _, _, _, hits, error, *_, name = LAYOUT.unpack(self.map[:])
         return (name.rstrip(b"\0").decode(), os.strerror(error)) if hits else None
+
+    def ports(self):
+        """Of the socket that the call was for and of its peer, of a TCP connection; else 0, 0."""
+        return LAYOUT.unpack(self.map[:])[7:9]
 
     def jump(self, seconds):
         """The wall clock is so much ahead from now on."""
@@ -72,12 +83,29 @@ class Ended(Exception):
     """The flow was ended, in a way that its ends understand."""
 
 
+_opened = collections.deque(maxlen=1)		# the address of the last client
+
+
+def opened(address):
+    """A connected socket, whose own address is known also if it is reset at once."""
+    sock = socket.socket()
+    sock.settimeout(STUCK * harness.SLOW)
+    try:
+        sock.bind((harness.HOST, 0))
+        _opened.append(f"{harness.HOST}:{sock.getsockname()[1]}")
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Client(harness.Peer):
     """The ends of its flow: a reset is Ended."""
 
     def __init__(self, address):
         try:
-            super().__init__(harness.connect(address).sock, timeout=STUCK)
+            super().__init__(opened(address), timeout=STUCK)
         except ConnectionError:
             raise Ended("connect") from None
 
@@ -87,31 +115,35 @@ class Client(harness.Peer):
         except ConnectionError as problem:
             raise Ended(str(problem)) from None
 
-    def hear(self, wanted, noise=None):
-        """Exactly these bytes; noise: lines of that text are heartbeats."""
+    def hear(self, wanted, noise=None, goodbye=None):
+        """Exactly these bytes; noise: lines of that text are heartbeats; goodbye: what stent may say instead, with a FIN."""
         got = b""
         until = time.monotonic() + STUCK * harness.SLOW
         while got != wanted:
             self.sock.settimeout(max(until - time.monotonic(), 0.001))
             try:
-                piece = self.sock.recv(1 << 18 if noise else len(wanted) - len(got))
+                piece = self.sock.recv(1 << 18 if noise or goodbye else len(wanted) - len(got))
             except TimeoutError:
                 raise AssertionError(f"hangs after {len(got)} of {len(wanted)} bytes") from None
             except ConnectionError as problem:
                 raise Ended(str(problem)) from None
             assert piece, f"FIN after {len(got)} of {len(wanted)} bytes"
             got += piece
+            if goodbye and got[:1] == goodbye[:1]:
+                raise Ended(got)
             if noise:
                 got = got.replace(noise, b"")
             assert wanted.startswith(got) or (noise and noise.startswith(got[-1:])), (got[-60:], len(got))
 
-    def ends(self, noise=b""):
+    def ends(self, noise=b"", goodbye=None):
         """Closes its half, and gets the other's FIN."""
         try:
             self.half_close()
             rest = self.recv_all()
         except OSError as problem:
             raise Ended(str(problem)) from None
+        if goodbye and rest.startswith(goodbye):
+            raise Ended(rest)
         assert not (rest.replace(noise, b"") if noise else rest), rest
 
 
@@ -143,21 +175,24 @@ def line(address, pause):
         c.ends(NOISE)
 
 
+GOODBYE = b"-ERR stent:"
+
+
 def redis(address, pause):
     with Client(address) as c:
         c.say(command("SET", "k", "v"))
-        c.hear(b"+OK\r\n")
+        c.hear(b"+OK\r\n", goodbye=GOODBYE)
         yield
         time.sleep(pause)		# its pings are answered, and nothing of that comes
         c.say(command("GET", "k") + command("STRLEN", "k"))
-        c.hear(b"$1\r\nv\r\n:1\r\n")
+        c.hear(b"$1\r\nv\r\n:1\r\n", goodbye=GOODBYE)
         time.sleep(pause)
-        c.ends()
+        c.ends(goodbye=GOODBYE)
 
 
 def postgres(address, pause):
     try:
-        with pgwire.Raw(address[1]) as session:
+        with pgwire.Raw(address[1], sock=opened(address)) as session:
             told(session)
             yield
             for sql, rows in (("select 1", [["1"]]), ("select 'x' union all select 'y'", [["x"], ["y"]])):
@@ -233,11 +268,27 @@ ROUTE_KEYS = {
 }
 
 
+class Bystander:
+    """A flow with nothing to do while calls fail. ports: those of stent's two sockets and their peers, a pair each."""
+
+    def __init__(self, name, talk, ports, client):
+        self.name, self.talk, self.ports, self.client = name, talk, ports, client
+
+
+# Why a flow may end by an error of a call, with the side whose call it was.
+REASONS = {os.strerror(error): reason for error, reason in {
+    errno.ECONNRESET: "SIDE-reset", errno.EPIPE: "SIDE-reset", errno.ENOTCONN: "SIDE-reset|memory",
+    errno.ETIMEDOUT: "SIDE-(keepalive|user)-timeout", errno.ECONNREFUSED: "backend-refused",
+    errno.ENETUNREACH: "SIDE-unreachable", errno.EHOSTUNREACH: "SIDE-unreachable",
+}.items()}
+
+
 class Scene:
     """One stent with a route for each conversation, under a plan of faults."""
 
     def __init__(self, stent, tmp_path, ports, names=tuple(CONVERSATIONS), extra=lambda name: "", **settings):
         self.names = names
+        self.backends = ports
         self.faults = Faults(tmp_path / f"faults{len(stent.started)}")
         self.listen = {name: harness.free_port() for name in names}
         ini = "".join(f"[route {n}]\nlisten = 127.0.0.1:{self.listen[n]}\nbackend = 127.0.0.1:{ports[n]}\nprotocol = {n}\n"
@@ -262,17 +313,77 @@ class Scene:
             return False
         return True
 
+    def connections(self):
+        """Ports of stent's TCP connections: pairs of its own and its peer's."""
+        sockets = self.s.sockets()
+        try:
+            return {(s.getsockname()[1], s.getpeername()[1]) for s in sockets}
+        finally:
+            for s in sockets:
+                s.close()
+
     def stand_by(self, *names):
         for name in names:
-            self.bystanders[name] = self.begin(name)
+            before = self.connections()
+            talk = self.begin(name)
+            ports = self.connections() - before
+            self.bystanders[name] = Bystander(name, talk, ports, _opened[-1])
 
     def others_go_on(self):
-        """The rest of the conversations that began before the faults: how many of them had been ended."""
-        lost = 0
+        """The rest of the conversations that began before the faults: none of them was ended."""
         while self.bystanders:
+            name, other = self.bystanders.popitem()
             try:
-                for _ in self.bystanders.popitem()[1]:
+                for _ in other.talk:
                     pass
-            except Ended:
-                lost += 1
-        return lost
+            except Ended as problem:
+                raise AssertionError(f"the flow of {name} was ended: {problem}") from None
+
+    def fail(self, name, number, variant):
+        """
+        A whole conversation while the call with that number fails: what failed; None, if there was no such call. At most one
+        flow has ended then, the conversation's or a bystander's: the one whose call failed, for a reason of that side.
+        """
+        self.faults.set(number, variant)
+        try:
+            whole = self.run(name)
+            hit = self.faults.hit()
+            assert self.s.process.poll() is None
+            assert whole or hit, "the flow ended, and no call had failed"
+            self.faults.pause()
+            if hit:
+                self.judge(name, whole, hit[1], self.faults.ports())
+        except AssertionError as problem:
+            raise AssertionError(f"call {number}: {self.faults.hit()} at {self.faults.caller(self.s)}: {problem}") from None
+        return hit and hit[0]
+
+    def judge(self, name, whole, error, call):
+        lost = self.lost()
+        assert len(lost) + (not whole) < 2, f"one fault ended the flows of {lost} and {'no' if whole else 'its'} conversation of {name}"
+        if not lost and whole:
+            return
+        if any(call):
+            owner = [b.name for b in self.bystanders.values() if call in b.ports]
+            assert owner == lost, f"the call was for the flow of {owner or 'the conversation'}, that of {lost or 'the conversation'} ended"
+        ended = self.bystanders.pop(lost[0]) if lost else Bystander(name, None, None, _opened[-1])
+        reason = self.reason(ended)
+        side = "client" if call[0] == self.listen[ended.name] else "backend" if any(call) else "(client|backend)"
+        assert re.fullmatch(REASONS.get(error, "memory|SIDE-error").replace("SIDE", side), reason), f"the flow ended for {reason}"
+        self.stand_by(*lost)
+
+    def lost(self):
+        """The bystanders that are no longer open, when the conversation is gone."""
+        ours = {b.client: b.name for b in self.bystanders.values()}
+
+        def rest():
+            flows = {f["client"]["address"]: f["state"] for f in self.s.ask("flows")}
+            return None if flows.keys() - ours.keys() else (flows,)
+        flows, = harness.wait_for(rest, what="the flow of the conversation to be gone")
+        return [name for client, name in ours.items() if flows.get(client) != "open"]
+
+    def reason(self, ended):
+        """Of a flow's end, as the log says. Refused flows may be counted there, for their route."""
+        def told():
+            return [r["reason"] for r in self.s.logged("^flow end$") if r["client"] == ended.client] or \
+                   [r["reason"] for r in self.s.logged("^flows refused$") if r["route"] == ended.name]
+        return harness.wait_for(told, what=f"the end of {ended.client} to be logged")[-1]

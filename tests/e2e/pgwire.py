@@ -43,8 +43,8 @@ def copy_data(data):
 class Raw:
     """One session. `seen` is every message that the server sent."""
 
-    def __init__(self, port, version=196608, user="postgres", **params):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=harness.PATIENCE)
+    def __init__(self, port, version=196608, user="postgres", sock=None, **params):
+        self.sock = sock or socket.create_connection(("127.0.0.1", port), timeout=harness.PATIENCE)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buf = b""
         self.seen = []

@@ -1,34 +1,90 @@
 /*
  * wrap.c - linked into stent by -Wl,--wrap in a build with AddressSanitizer, whose malloc() fault.c cannot replace: the
- * program's own allocations fail by number, too. What libraries allocate does not fail there.
+ * program's own allocations fail by number, too, and those of libevent, OpenSSL and Jansson, which can be given other
+ * functions. What the C library allocates for itself (fopen(), getifaddrs(), ...) and libmicrohttpd fails in the other build only.
  */
+#include <event2/event.h>
+#include <jansson.h>
+#include <openssl/crypto.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 bool fault_hits(void *from) __attribute__((weak));	/* of fault.c, when that is preloaded */
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
 
 #define HITS (fault_hits != NULL && fault_hits(__builtin_return_address(0)))
 
-void *
-__wrap_malloc(size_t n)
+/* NULL, when it is this call's turn. */
+#define WRAP(type, name, parameters, arguments) \
+	type __real_##name parameters; \
+	type __wrap_##name parameters; \
+	type __wrap_##name parameters \
+	{ \
+		return HITS ? NULL : __real_##name arguments; \
+	}
+
+WRAP(void *, malloc, (size_t n), (n))
+WRAP(void *, calloc, (size_t n, size_t size), (n, size))
+WRAP(void *, realloc, (void *p, size_t n), (p, n))
+WRAP(void *, reallocarray, (void *p, size_t n, size_t size), (p, n, size))
+WRAP(char *, strdup, (const char *s), (s))
+WRAP(char *, strndup, (const char *s, size_t n), (s, n))
+WRAP(FILE *, open_memstream, (char **ret, size_t *n), (ret, n))
+WRAP(FILE *, fmemopen, (void *buf, size_t n, const char *mode), (buf, n, mode))
+
+int __real_vasprintf(char **ret, const char *format, va_list arguments);
+int __wrap_vasprintf(char **ret, const char *format, va_list arguments);
+int __wrap_asprintf(char **ret, const char *format, ...);
+
+int
+__wrap_vasprintf(char **ret, const char *format, va_list arguments)
 {
-	return HITS ? NULL : __real_malloc(n);
+	return HITS ? -1 : __real_vasprintf(ret, format, arguments);
 }
 
-void *
-__wrap_calloc(size_t n, size_t size)
+int
+__wrap_asprintf(char **ret, const char *format, ...)
 {
-	return HITS ? NULL : __real_calloc(n, size);
+	va_list arguments;
+	int r = -1;
+
+	va_start(arguments, format);
+	if (!HITS)
+		r = __real_vasprintf(ret, format, arguments);
+	va_end(arguments);
+	return r;
 }
 
-void *
-__wrap_realloc(void *p, size_t n)
+static void *
+openssl_malloc(size_t n, const char *file, int line)
 {
+	(void)file;
+	(void)line;
+	return HITS || n == 0 ? NULL : __real_malloc(n);
+}
+
+static void *
+openssl_realloc(void *p, size_t n, const char *file, int line)
+{
+	(void)file;
+	(void)line;
 	return HITS ? NULL : __real_realloc(p, n);
+}
+
+static void
+openssl_free(void *p, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	free(p);
+}
+
+__attribute__((constructor)) static void
+replace_allocators(void)
+{
+	event_set_mem_functions(__wrap_malloc, __wrap_realloc, free);
+	json_set_alloc_funcs(__wrap_malloc, free);
+	CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free);
 }

@@ -46,7 +46,7 @@ fake_server_add_flow(struct server *s, size_t worker, uint64_t id)
 	w->flows[w->n_flows++] = (struct flow_info){
 		.id = id, .route = &routes[id % 2 == 0],
 		.client = address_of("192.0.2.1", (uint16_t)(5000 + id)), .backend = address_of("10.0.0.7", 5432),
-		.backend_text = id % 2 == 0 ? NULL : "db1:5432", .protocol = "tcp", .connecting = id % 2 == 0,
+		.backend_text = id % 2 == 0 ? NULL : "db1:5432", .protocol = "tcp", .connecting = id % 2 == 0, .ending = id == 1,
 		.age_ms = (int64_t)(1000 * id),
 		.leg = {
 			[CLIENT] = { .bytes = 1000000 / id, .heartbeats = id, .replies = id - 1, .rtt_us = 1234,

@@ -300,6 +300,7 @@ test_flows_show_both_legs(void **state)
 	flow = json_array_get(list, 1);
 	assert_string_equal(string(flow, "state"), "connecting");
 	assert_true(json_is_null(json_object_get(flow, "backend_name")));
+	assert_string_equal(string(json_array_get(list, 2), "state"), "ending");
 	json_decref(list);
 }
 
