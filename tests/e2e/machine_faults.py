@@ -22,7 +22,7 @@ import pgwire
 from servers.redis import command
 
 LAYOUT = struct.Struct("qqQqqQqHHI40s")
-STUCK = 4	# seconds after which a flow that neither goes on nor ends is one that hangs
+STUCK = harness.PATIENCE	# seconds after which a flow that neither goes on nor ends is one that hangs
 EVERYTHING = (1 << 64) - 1
 
 
