@@ -116,7 +116,7 @@ def run(folder, certificate):
     """Builds stent and the unit tests of its sandbox for arm64 in a folder, and starts the machine; returns what is on its console."""
     root = arm64.sysroot()
     build = arm64.configure(folder, root)
-    programs = [build / name for name in ("stent", "tests/unit/test_sandbox", "tests/unit/test_sandbox_kernels")]
+    programs = [build / name for name in ("stent", *(f"tests/unit/test_sandbox{name}" for name in ("", "_files", "_kernels")))]
     arm64.run("ninja", "-C", build, *(program.relative_to(build) for program in programs))
     archive = Archive()
     add_system(archive, root, programs)

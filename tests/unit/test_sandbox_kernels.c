@@ -29,9 +29,8 @@
 
 #include "sandbox/calls.h"
 #include "sandbox/landlock.h"
+#include "sandbox_child.h"
 #include "stent/sandbox.h"
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* --- an older kernel --- */
 
