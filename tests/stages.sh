@@ -17,6 +17,7 @@ other_ports=STENT_TEST_PORTS=10000-11999	# of stages that run beside others with
 at_once=10	# tests mostly wait, for timers and for other programs
 
 # Compiling the tests takes each of pytest's processes seconds: the first one keeps the result, outside of the folders of the clone.
+unset PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX=$results/pycache
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
