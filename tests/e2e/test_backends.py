@@ -117,21 +117,21 @@ def test_the_addresses_of_a_name_share_the_flows(stent, tmp_path):
 
 @pytest.mark.workers
 def test_one_flow_tries_a_backend_whose_time_has_come(stent, echo):
-    dead = harness.free_port()
-    s = stent.route(f"127.0.0.1:{dead}, {echo.text}", balance="least-flows", retry_after="600ms", settings={"workers": 2})
+    dead, retry_s = harness.free_port(), 0.6 * harness.SLOW
+    s = stent.route(f"127.0.0.1:{dead}, {echo.text}", balance="least-flows", retry_after=f"{int(1000 * retry_s)}ms", settings={"workers": 2})
     failures = lambda: states(s)[f"127.0.0.1:{dead}"]["connect_failures"]		# noqa: E731
     harness.wait_for(lambda: open_flow(s)[0].close() or failures() == 1, what="a flow to try it")
     for _ in range(10):
         assert open_flow(s)[1] == echo.text
     assert failures() == 1
     address, = states(s)[f"127.0.0.1:{dead}"]["addresses"]
-    assert 0 < address["retry_in_seconds"] <= 0.6
-    time.sleep(0.6)
+    assert 0 < address["retry_in_seconds"] <= retry_s
+    time.sleep(retry_s)
     for _ in range(10):
         assert open_flow(s)[1] == echo.text
     assert failures() == 2
     address, = states(s)[f"127.0.0.1:{dead}"]["addresses"]
-    assert address["retry_in_seconds"] > 0.6			# it has doubled, less a fifth at most
+    assert address["retry_in_seconds"] > retry_s		# it has doubled, less a fifth at most
     with harness.EchoBackend(port=dead) as back:
         assert open_flow(s)[1] == echo.text
         harness.wait_for(lambda: open_flow(s)[1] == back.text, what="it to be used again", step=0.1)

@@ -35,7 +35,7 @@ async def serve(ws, path=None):
 
 
 async def client(port, is_busy, sizes):
-    async with websockets.connect(f"ws://127.0.0.1:{port}/", ping_interval=None, close_timeout=1) as ws:
+    async with websockets.connect(f"ws://127.0.0.1:{port}/", ping_interval=None, open_timeout=60, close_timeout=1) as ws:
         await ws.send("busy" if is_busy else "idle")
         try:
             while True:

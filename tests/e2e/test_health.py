@@ -10,7 +10,7 @@ import pytest
 import harness
 from reloading import reload
 
-FAST = {"health_interval": "100ms", "health_timeout": "300ms"}
+FAST = {"health_interval": "100ms", "health_timeout": f"{int(500 * harness.SLOW)}ms"}
 PATH = "/primary"
 
 

@@ -67,7 +67,7 @@ def test_flows_that_began_together_do_not_end_together(stent, raw_backend):
 
     async def one(port):
         began = time.monotonic()
-        async with websockets.connect(f"ws://127.0.0.1:{port}/", ping_interval=None) as ws:
+        async with websockets.connect(f"ws://127.0.0.1:{port}/", ping_interval=None, open_timeout=60) as ws:
             await ws.wait_closed()
             return ws.close_code, time.monotonic() - began
 
