@@ -19,7 +19,7 @@ coverage_build() {
 }
 
 coverage_report() {
-	gcovr -r . $coverage_dir --filter src/ --exclude-branches-by-pattern '^\s*assert\(' --gcov-ignore-parse-errors \
+	gcovr -j "$(nproc)" -r . $coverage_dir --filter src/ --exclude-branches-by-pattern '^\s*assert\(' --gcov-ignore-parse-errors \
 		--json-summary $coverage_dir/summary.json --html-details $coverage_dir/report.html >/dev/null
 	"${python:?}" tests/coverage.py $coverage_dir/summary.json
 }
