@@ -456,7 +456,7 @@ judge_ends(void)
 	struct talk *t;
 
 	TAILQ_FOREACH(t, &talks, link)
-		for (int s = CLIENT; s <= BACKEND; s++)
+		for (int s = CLIENT; s <= BACKEND && world_us - t->began_us > 10 * SECONDS; s++)
 			if (t->party[s].tcp != NULL && t->party[s].harms == 0 && !is_idling(&t->party[s]) && !t->party[s].tcp->missed_reset)
 				wrong("ends", "talk %ld (%s): the %s was not told that it is over", t->number, t->speech->name, name_of((enum side)s));
 }

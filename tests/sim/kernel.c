@@ -133,6 +133,27 @@ kernel_judge_missing(const struct party *p)
 			    p->talk->reason, (size_t)(e->una + e->out.len - e->nxt), name_of(p));
 }
 
+/* What a side had sent before it was lost is delivered to the other one, as long as that takes it. */
+void
+kernel_judge_reset(const struct tcp *e)
+{
+	const struct talk *t;
+
+	if (e->host != &hosts[0] || e->out.len == 0 || world_us - e->taken_us > SECONDS / 2)
+		return;
+	TAILQ_FOREACH(t, &talks, link)
+		for (int s = CLIENT; s <= BACKEND; s++) {
+			const char *lost = s == CLIENT ? "backend-" : "client-";
+
+			if (t->party[s].id != e->id || !t->was_logged || strncmp(t->reason, lost, strlen(lost)) != 0)
+				continue;
+			if (strstr(t->reason, "-reset") == NULL && strstr(t->reason, "-timeout") == NULL)
+				continue;
+			wrong("exact", "talk %ld (%s): %s, and the %s is reset while it takes %zu bytes that came before", t->number, t->speech->name,
+			    t->reason, name_of(&t->party[s]), e->out.len);
+		}
+}
+
 void
 kernel_judge_heartbeat(const struct party *p, uint64_t at)
 {

@@ -9,6 +9,8 @@ void kernel_begin(void);
 void kernel_check(void);
 /* The program has given this side up, as replies to heartbeats were missing. */
 void kernel_judge_missing(const struct party *p);
+/* The program resets one of its connections. */
+void kernel_judge_reset(const struct tcp *e);
 /* A party gets a heartbeat, which begins at this position of the stream to it. */
 void kernel_judge_heartbeat(const struct party *p, uint64_t at);
 

@@ -9,6 +9,7 @@
 #include "fiber.h"
 #include "idle.h"
 #include "judge.h"
+#include "kernel.h"
 #include "memory.h"
 #include "names.h"
 #include "program.h"
@@ -347,6 +348,7 @@ life_run(const struct plan *p, struct life *ret)
 	on_log_line = judge_line;
 	on_forgotten = judge_forgotten;
 	on_lost = judge_lost;
+	on_tcp_reset = kernel_judge_reset;
 	if (plan->max_flows < 1000)
 		judge_expect(plan->evicts ? "evicted" : "limit");
 	if (plan->max_flows < 1000)
@@ -366,6 +368,7 @@ life_run(const struct plan *p, struct life *ret)
 		.story = story_hash() };
 	on_forgotten = NULL;
 	on_lost = NULL;
+	on_tcp_reset = NULL;
 	happen_not(&hush);
 	for (size_t i = 0; i < copy.n_faults; i++) {
 		happen_not(&fault_begins[i]);

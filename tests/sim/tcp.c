@@ -33,6 +33,8 @@
 
 struct tcp_settings tcp_settings = { .mss = 1460, .out_room = 128 * 1024, .in_room = 128 * 1024 };
 
+void (*on_tcp_reset)(const struct tcp *t);
+
 static uint64_t last_id;
 
 /* --- an end --- */
@@ -385,6 +387,7 @@ take_ack(struct tcp *t, const struct segment *s)
 		t->shut_out = true;
 	}
 	t->una = s->ack;
+	t->taken_us = world_us;
 	if (t->nxt < t->una)
 		t->nxt = t->una;
 	t->retries = t->backoff = 0;
@@ -913,6 +916,8 @@ tcp_close(struct tcp *t)
 		free_end(t);
 		return;
 	}
+	if (t->linger_zero && on_tcp_reset != NULL)
+		on_tcp_reset(t);
 	if (t->linger_zero || t->in.len > 0) {
 		tcp_abort(t);
 		return;

@@ -80,6 +80,7 @@ struct tcp {
 	bool keepalive, inline_urgent;
 	int idle_s, interval_s, count, user_timeout_ms;
 	bool linger_zero;
+	int64_t taken_us;		/* when bytes were acknowledged last */
 	int owner;			/* who gets SIGURG */
 
 	int err;			/* pending */
@@ -121,6 +122,8 @@ int tcp_shutdown(struct tcp *t);				/* of what is sent */
 void tcp_close(struct tcp *t);					/* t is not the caller's any more */
 void tcp_abort(struct tcp *t);					/* the same, by a reset */
 unsigned tcp_poll(const struct tcp *t);				/* bits of poll(2) */
+/* A user resets a connection on purpose; NULL: nobody asks. */
+extern void (*on_tcp_reset)(const struct tcp *t);
 int tcp_take_error(struct tcp *t);
 size_t tcp_unread(const struct tcp *t);
 bool tcp_at_urgent(const struct tcp *t);
