@@ -20,7 +20,7 @@ import time
 
 import devtools
 import pytest
-from harness import HOST, SLOW, RawBackend, connect, free_port, run_stent, stent_bin, wait_for
+from harness import HOST, SLOW, RawBackend, connect, free_port, patient, run_stent, stent_bin, wait_for
 
 
 def ask(s, *words, status=0):
@@ -54,7 +54,7 @@ class Http:
         self.settings = {"admin": f"{HOST}:{self.port}"}
 
     def get(self, path, method="GET", **headers):
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=patient(10))
         connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
         response = connection.getresponse()
         body = response.read().decode()
@@ -335,7 +335,7 @@ def test_a_hundred_that_hang_do_not_make_it_unhealthy(stent, echo, web, says):
     stop.set()
     for thread in threads:
         thread.join(10)
-    assert answers == {(200, "ok\n")} and took < 2 * SLOW, (answers, took)
+    assert answers == {(200, "ok\n")} and took < 5 * SLOW, (answers, took)
 
 
 def test_without_descriptors_it_still_responds(stent, echo, web):

@@ -201,7 +201,7 @@ def test_a_second_sigterm_ends_at_once(stent, echo):
 
 
 def test_another_takes_the_port_while_the_first_one_drains(stent, echo):
-    first = stent.route(echo.text, settings={"drain_timeout": "20s"})
+    first = stent.route(echo.text, settings={"drain_timeout": "200s"})	# flows end one after the other in it
     peer = connected(first)
     first.signal(signal.SIGTERM)
     first.wait_logged("^draining")

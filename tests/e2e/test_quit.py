@@ -71,7 +71,7 @@ def test_the_sidecar_of_a_job_with_redis(stent):
     import subprocess
     server = Redis()
     try:
-        s = stent.route(f"127.0.0.1:{server.port}", protocol="redis", settings={"quit_when_idle": "500ms"})
+        s = stent.route(f"127.0.0.1:{server.port}", protocol="redis", settings={"quit_when_idle": f"{int(1000 * harness.SLOW)}ms"})
         for i in range(3):
             done = subprocess.run(["redis-cli", "-p", str(s.port), "incr", "jobs"], capture_output=True, text=True, timeout=20)
             assert done.stdout.strip() == str(i + 1)
