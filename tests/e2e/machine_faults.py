@@ -295,6 +295,7 @@ class Scene:
                       f"{ROUTE_KEYS[n]}{extra(n)}" for n in names)
         self.s = stent(ini, env=self.faults.environment(), **settings)
         self.bystanders = {}
+        self.refused = collections.Counter()	# flows of each route whose refusal was read in the log
 
     def address(self, name):
         return (harness.HOST, self.listen[name])
@@ -344,6 +345,7 @@ class Scene:
         A whole conversation while the call with that number fails: what failed; None, if there was no such call. At most one
         flow has ended then, the conversation's or a bystander's: the one whose call failed, for a reason of that side.
         """
+        self.mark = len(self.s.records)
         self.faults.set(number, variant)
         try:
             whole = self.run(name)
@@ -382,8 +384,13 @@ class Scene:
         return [name for client, name in ours.items() if flows.get(client) != "open"]
 
     def reason(self, ended):
-        """Of a flow's end, as the log says. Refused flows may be counted there, for their route."""
-        def told():
-            return [r["reason"] for r in self.s.logged("^flow end$") if r["client"] == ended.client] or \
-                   [r["reason"] for r in self.s.logged("^flows refused$") if r["route"] == ended.name]
-        return harness.wait_for(told, what=f"the end of {ended.client} to be logged")[-1]
+        """Of a flow's end, as the log says. Those that are refused are only counted there, for their route."""
+        def whole():		# since this call failed: an earlier flow may have had the same port
+            return [r["reason"] for r in self.s.records[self.mark:] if r.get("event") == "flow end" and r["client"] == ended.client]
+
+        def counted():
+            refusals = [r for r in self.s.logged("^flows refused$") if r["route"] == ended.name]
+            return [refusals[-1]["reason"]] if sum(r["flows"] for r in refusals) > self.refused[ended.name] else []
+        reason, = harness.wait_for(lambda: whole() or counted(), what=f"the end of {ended.client} to be logged")
+        self.refused[ended.name] += not whole()
+        return reason
