@@ -25,10 +25,11 @@ coverage_report() {
 }
 
 # The words are for pytest: `./dev coverage -k NAME` counts only what those tests run, with the unit tests. A test that fails is shown, and
-# what it ran is counted.
+# what it ran is counted. There is no sandbox in this build: its tests are for others. Two of tests/e2e/test_machine_faults.py fail here, as
+# the counters' own calls and allocations fail too, and one of test_systemd.py, as the umask makes its files writable for all.
 coverage_all() {
 	local stage=coverage
-	pytest_args=("$@")
+	pytest_args=(--ignore=tests/e2e/test_sandbox.py "$@")
 	rm -rf "${results:?}" && mkdir -p "$results"
 	export STENT_BIN=$PWD/$coverage_dir/stent STENT_TEST_SLOW=2 STENT_TEST_RUN=$$-$RANDOM
 	coverage_build
