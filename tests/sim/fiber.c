@@ -18,7 +18,19 @@
 
 #include "world.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_ASAN 1
+#endif
+#endif
+#ifdef HAS_ASAN			/* it is told which stack is in use; its frames are larger */
+#include <sanitizer/common_interface_defs.h>
+#define STACK (2 * 1024 * 1024)
+#else
 #define STACK (512 * 1024)
+#endif
 
 struct fiber {
 	TAILQ_ENTRY(fiber) link;
@@ -30,6 +42,7 @@ struct fiber {
 	struct happening wake;
 	const void *waits_for;		/* a condition, or a fiber */
 	bool has_ended;
+	void *fake;			/* of the address sanitizer */
 };
 
 static TAILQ_HEAD(, fiber) fibers = TAILQ_HEAD_INITIALIZER(fibers);
@@ -37,10 +50,43 @@ static ucontext_t world_context;
 static struct fiber *current;
 static int64_t stopped_until_us;
 
+static struct {
+	const void *bottom;
+	size_t size;
+	void *fake;
+} world_stack;			/* for the address sanitizer */
+
+/* About to switch to a fiber, or, NULL, to the world; keep: where its own stack is remembered, NULL: it ends. */
+static void
+leave_stack(void **keep, const struct fiber *to)
+{
+#ifdef HAS_ASAN
+	__sanitizer_start_switch_fiber(keep, to != NULL ? to->stack : world_stack.bottom, to != NULL ? STACK : world_stack.size);
+#else
+	(void)keep;
+	(void)to;
+	(void)world_stack;
+#endif
+}
+
+/* Switched; from the world: where its stack is, is noted. */
+static void
+take_stack(void *kept, bool from_world)
+{
+#ifdef HAS_ASAN
+	__sanitizer_finish_switch_fiber(kept, from_world ? &world_stack.bottom : NULL, from_world ? &world_stack.size : NULL);
+#else
+	(void)kept;
+	(void)from_world;
+#endif
+}
+
 static void
 enter(void)
 {
 	struct fiber *f = current;
+
+	take_stack(NULL, true);
 
 	if (f->thread != NULL)
 		(void)f->thread(f->arg);
@@ -51,6 +97,7 @@ enter(void)
 		if (o->waits_for == f)
 			fiber_wake(o);
 	current = NULL;
+	leave_stack(NULL, NULL);
 	(void)setcontext(&world_context);
 }
 
@@ -65,7 +112,9 @@ resume(void *arg)
 		return;
 	}
 	current = f;
+	leave_stack(&world_stack.fake, f);
 	(void)swapcontext(&world_context, &f->context);
+	take_stack(world_stack.fake, false);
 	current = NULL;
 }
 
@@ -116,7 +165,9 @@ fiber_wait(int64_t until_us)
 	assert(f != NULL);
 	if (until_us != NEVER)
 		happen_at(&f->wake, until_us);
+	leave_stack(&f->fake, NULL);
 	(void)swapcontext(&f->context, &world_context);
+	take_stack(f->fake, true);
 }
 
 void

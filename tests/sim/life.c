@@ -14,6 +14,8 @@
 #include "names.h"
 #include "program.h"
 
+#define TABLE 100000		/* of a middlebox that is not full */
+
 static const struct plan *plan;
 static void on_hush(void *arg);
 
@@ -110,6 +112,16 @@ forget_all(size_t host)
 	middlebox_forget_all(&hosts[host].path);
 }
 
+/* So many flows as there are now, or fewer: then the oldest are forgotten, and those that come later get no place. */
+static void
+fill_table(struct path *path, bool refuses)
+{
+	path->box.refuses_new = refuses;
+	path->box.room = refuses || path->n_table == 0 ? path->n_table : rnd_below(path->n_table) + 1;
+	if (path->box.room == 0)
+		path->box.room = 1;
+}
+
 static void
 begin_fault(void *arg)
 {
@@ -130,6 +142,9 @@ begin_fault(void *arg)
 		if (path->box.exists)
 			forget_all(f->host);
 		return;
+	case FAULT_TABLE:
+		fill_table(path, f->with_icmp);
+		break;
 	case FAULT_STALL:
 		if (f->for_us > hosts[f->host].longest_stop_us)
 			hosts[f->host].longest_stop_us = f->for_us;
@@ -183,6 +198,10 @@ end_fault(void *arg)
 	case FAULT_GONE:
 		host_return(&hosts[f->host]);
 		break;
+	case FAULT_TABLE:
+		hosts[f->host].path.box.room = TABLE;
+		hosts[f->host].path.box.refuses_new = false;
+		break;
 	case FAULT_PAUSE:
 	case FAULT_STALL:
 		for_all_parties(f->host, party_pause, false);
@@ -214,7 +233,7 @@ draw_path(struct path *p)
 	/* What a middlebox forgets by itself is longer than what the settings keep alive; faults make one forget at once. */
 	p->box.exists = rnd_chance(4000);
 	p->box.idle_us = 3 * (plan->idle_s * SECONDS + plan->heartbeat_ms * MS) + MINUTES;
-	p->box.room = 100000;
+	p->box.room = TABLE;
 	p->box.resets = rnd_chance(4000);
 	p->box.counts = rnd_chance(7000) ? COUNTS_ALL : COUNTS_PAYLOAD;
 	/* A ping may wait for those of other flows that are on trial, and within a message for another interval. */
@@ -347,6 +366,7 @@ life_run(const struct plan *p, struct life *ret)
 	judge_begin(plan);
 	on_log_line = judge_line;
 	on_forgotten = judge_forgotten;
+	on_pushed_out = talks_pushed_out;
 	on_lost = judge_lost;
 	on_tcp_reset = kernel_judge_reset;
 	if (plan->max_flows < 1000)
@@ -367,6 +387,7 @@ life_run(const struct plan *p, struct life *ret)
 	*ret = (struct life){ .talks = talks_begun, .messages = talks_heard_messages, .calls = calls_count, .happenings = world_happenings(),
 		.story = story_hash() };
 	on_forgotten = NULL;
+	on_pushed_out = NULL;
 	on_lost = NULL;
 	on_tcp_reset = NULL;
 	happen_not(&hush);

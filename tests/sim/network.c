@@ -20,6 +20,7 @@ struct host hosts[HOSTS_MAX];
 size_t n_hosts;
 uint64_t network_segments;
 void (*on_forgotten)(uint64_t id, bool counts_payload);
+void (*on_pushed_out)(uint64_t id);
 void (*on_lost)(uint64_t id, unsigned in_a_row);
 
 /* A flow in the table of a middlebox. */
@@ -114,11 +115,13 @@ remember(struct path *p, uint64_t id)
 {
 	size_t oldest = 0;
 
-	if (p->n_table == p->box.room) {
+	if (p->n_table >= p->box.room && p->n_table > 0) {
 		for (size_t i = 1; i < p->n_table; i++)
 			if (p->table[i].last_us < p->table[oldest].last_us)
 				oldest = i;
 		story("a full table of %zu flows forgets %llx", p->box.room, (unsigned long long)p->table[oldest].id);
+		if (on_pushed_out != NULL)
+			on_pushed_out(p->table[oldest].id);
 		p->table[oldest] = p->table[--p->n_table];
 	}
 	if (p->n_table == p->room_table) {
@@ -157,7 +160,7 @@ passes(struct host *from, struct host *other, const struct segment *s)
 		if (on_forgotten != NULL)
 			on_forgotten(s->id, p->box.counts == COUNTS_PAYLOAD);
 	}
-	if (r == NULL && (s->flags & SEG_SYN)) {
+	if (r == NULL && (s->flags & SEG_SYN) && !(p->box.refuses_new && p->n_table >= p->box.room)) {
 		remember(p, s->id);
 		return true;
 	}

@@ -33,7 +33,8 @@ enum counts { COUNTS_ALL, COUNTS_PAYLOAD };
 struct middlebox {
 	bool exists;
 	int64_t idle_us;		/* then a flow is forgotten */
-	size_t room;			/* of its table; a new flow pushes out the oldest */
+	size_t room;			/* of its table; a new flow pushes out the oldest, or */
+	bool refuses_new;		/* ... it does not pass */
 	enum counts counts;		/* what keeps a flow */
 	bool resets;			/* tells the sender of a forgotten flow, else it is silent */
 };
@@ -85,6 +86,9 @@ extern void (*on_forgotten)(uint64_t id, bool counts_payload);
 
 /* A segment was lost by chance, the n-th since the program's machine got one of this connection; set by life.c. */
 extern void (*on_lost)(uint64_t id, unsigned in_a_row);
+
+/* One has forgotten a flow because its table was full; set by life.c. */
+extern void (*on_pushed_out)(uint64_t id);
 
 /* Takes a copy of it to its destination, or loses it. */
 void network_send(struct host *from, const struct segment *s);

@@ -10,7 +10,7 @@ const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_CUT] = "cut", [FAULT_GONE] = "gone", [FAULT_REBOOT] = "reboot", [FAULT_FORGET] = "forget", [FAULT_STOP] = "stop",
 	[FAULT_PAUSE] = "pause", [FAULT_STALL] = "stall", [FAULT_LOSS] = "loss", [FAULT_NAMES] = "names", [FAULT_FREEZE] = "freeze", [FAULT_PIPES] = "pipes",
 	[FAULT_DESCRIPTORS] = "descriptors", [FAULT_RELOAD] = "reload", [FAULT_HANG] = "hang", [FAULT_REFUSE] = "refuse", [FAULT_KILL] = "kill",
-	[FAULT_MEMORY] = "memory", [FAULT_TLS] = "tls",
+	[FAULT_MEMORY] = "memory", [FAULT_TABLE] = "table", [FAULT_TLS] = "tls",
 };
 
 static void

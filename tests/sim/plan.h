@@ -29,6 +29,7 @@ enum fault_kind {
 	FAULT_REFUSE,		/* nobody listens on a host for a while */
 	FAULT_KILL,		/* the operator ends some flows */
 	FAULT_MEMORY,		/* the next allocations, or one of them, fail */
+	FAULT_TABLE,		/* the table of a middlebox is full for a while */
 	FAULT_TLS,		/* TLS that begins at a host meanwhile may stall, be refused, damaged, or cut off */
 	FAULT_KINDS,
 };

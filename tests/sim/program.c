@@ -40,9 +40,11 @@ write_route(FILE *out, size_t i)
 {
 	fprintf(out, "[route %s]\nlisten = 0.0.0.0:%zu\nprotocol = %s\nbackend = ", speeches[i]->name, PROGRAM_PORT + i,
 	    speeches[i]->protocol != NULL ? speeches[i]->protocol : speeches[i]->name);
-	if (plan->names)
+	if (speeches[i]->is_own_backend)
+		fprintf(out, "10.0.0.1:%d\n", PROGRAM_OWN_PORT);
+	else if (plan->names)
 		fprintf(out, "server:%zu\n", PROGRAM_BACKEND_PORT + i);
-	for (size_t s = 0; s < plan->n_servers && !plan->names; s++)
+	for (size_t s = 0; s < plan->n_servers && !plan->names && !speeches[i]->is_own_backend; s++)
 		fprintf(out, "%s10.0.0.%zu:%zu", s > 0 ? ", " : "", 2 + plan->n_clients + s, PROGRAM_BACKEND_PORT + i);
 	fprintf(out, "\n%s", speeches[i]->keys != NULL ? speeches[i]->keys : "");
 	write_tls(out, speeches[i]);

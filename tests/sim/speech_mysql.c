@@ -822,7 +822,7 @@ static void
 server_hear(struct party *p, const uint8_t *packet, size_t len)
 {
 	struct mysql *m = p->state;
-	struct item item = { .command = packet[4] };
+	struct item item = { .command = len > 4 ? packet[4] : 0 };
 
 	if (!m->is_ready || m->logs_in) {
 		hear_login(p, packet, len);

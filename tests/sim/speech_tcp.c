@@ -60,6 +60,8 @@ act(struct party *p)
 	}
 	if (party_unsaid(p) < QUEUED_MAX)
 		say_something(p);
+	if (p->talk->speech->urgent != URGENT_NOT && rnd_chance(3000))
+		party_say_urgent(p);
 	if (p->side == BACKEND || !p->says_fin)
 		party_think(p, pause_us());
 }
@@ -82,3 +84,9 @@ const struct speech speech_tcp_from_tls = { .name = "tcp_from_tls", .protocol = 
 	.act = { act, act }, .number = number };
 const struct speech speech_tcp_to_tls = { .name = "tcp_to_tls", .protocol = "tcp", .secrecy = { SECURE_NOT, SECURE_DIRECT }, .begin = begin,
 	.act = { act, act }, .number = number };
+const struct speech speech_tcp_urgent = { .name = "tcp_urgent", .protocol = "tcp", .urgent = URGENT_RELAYED, .begin = begin, .act = { act, act },
+	.number = number };
+const struct speech speech_tcp_urgent_off = { .name = "tcp_urgent_off", .protocol = "tcp", .keys = "urgent = off\n", .urgent = URGENT_DROPPED,
+	.begin = begin, .act = { act, act }, .number = number };
+/* A connection to a port in the range of clients' ones may become one with itself: clients must not hear what they say. */
+const struct speech speech_self = { .name = "self", .protocol = "tcp", .is_own_backend = true, .begin = begin, .act = { act, act }, .number = number };

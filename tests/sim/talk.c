@@ -74,11 +74,27 @@ note_spoilt(struct party *p)
 	p->has_spoilt = p->expects_end = true;
 }
 
+/* The bytes before an urgent one, or that alone. */
+static long
+send_until_urgent(struct party *p)
+{
+	const bool is_urgent = p->urgent_in == 1;
+	const long n = tcp_send(p->tcp, queue_front(&p->unsent), is_urgent ? 1 : p->urgent_in - 1, is_urgent);
+
+	if (n > 0)
+		p->urgent_in -= (size_t)n;
+	if (n > 0 && is_urgent)
+		p->urgent_at = p->tcp->una + p->tcp->out.len;
+	return n;
+}
+
 static long
 send_some(struct party *p)
 {
 	long n;
 
+	if (p->urgent_in > 0)
+		return send_until_urgent(p);
 	if (p->secure == NULL)
 		return tcp_send(p->tcp, queue_front(&p->unsent), p->unsent.len, false);
 	n = secure_send(p->secure, queue_front(&p->unsent), p->unsent.len);
@@ -99,6 +115,7 @@ flush(struct party *p)
 		if (n < 0) {
 			story("talk %ld: the %s gets %s", p->talk->number, name_of(p), strerror((int)-n));
 			queue_free(&p->unsent);
+			p->urgent_in = 0;
 			p->got_reset = true;
 			happen_at(&p->look, world_us);	/* where it is closed: the caller is at work on it */
 			return;
@@ -140,6 +157,23 @@ party_say(struct party *p, const void *message, size_t len)
 	note_said(p, message, len);
 	p->said_us = world_us;
 	queue_put(&p->unsent, message, len);
+	p->said_more = true;
+	flush(p);
+}
+
+/* TCP has one urgent byte at a time: a second one makes the first a normal one, unless it has been read. */
+void
+party_say_urgent(struct party *p)
+{
+	const uint8_t byte = (uint8_t)rnd();
+
+	if (p->said.n > 0 || p->unsent.len > 0 || (p->urgent_at != 0 && !p->said_more) || p->says_fin || p->tcp == NULL)
+		return;
+	p->said_more = false;
+	if (p->talk->speech->urgent == URGENT_RELAYED)
+		note_said(p, &byte, 1);
+	queue_put(&p->unsent, &byte, 1);
+	p->urgent_in = p->unsent.len;
 	flush(p);
 }
 
@@ -384,11 +418,32 @@ heard_end(struct party *p)
 	judge_heard_end(p, true);
 }
 
+/* The mark of an urgent byte is where the other one has set it, and nowhere else. Reading stops before it. */
+static long
+receive_marked(struct party *p, uint8_t *buf, size_t len)
+{
+	const uint64_t before = p->tcp->read, at = p->talk->speech->urgent == URGENT_RELAYED ? party_other(p)->urgent_at : 0;
+	const bool is_marked = p->tcp->in.len > 0 && tcp_at_urgent(p->tcp);
+	const long n = tcp_receive(p->tcp, buf, is_marked ? 1 : len, false);
+
+	if (n <= 0)
+		return n;
+	if (is_marked && before + 1 != at)
+		wrong("exact", "talk %ld (%s): the %s hears byte %llu as urgent, which is not (%llu is)", p->talk->number, p->talk->speech->name,
+		    name_of(p), (unsigned long long)before + 1, (unsigned long long)at);
+	else if (!is_marked && before < at && p->tcp->read >= at)
+		wrong("exact", "talk %ld (%s): the %s hears the urgent byte %llu as a normal one", p->talk->number, p->talk->speech->name,
+		    name_of(p), (unsigned long long)at);
+	return n;
+}
+
 static long
 receive_some(struct party *p, uint8_t *buf, size_t len)
 {
 	long n;
 
+	if (p->talk->speech->urgent != URGENT_NOT)
+		return receive_marked(p, buf, len);
 	if (p->secure == NULL)
 		return tcp_receive(p->tcp, buf, len, false);
 	n = secure_receive(p->secure, buf, len);
@@ -538,6 +593,7 @@ talk_begin(const struct speech *s, struct host *client, struct address listener,
 	TAILQ_INSERT_TAIL(&talks, t, link);
 	begin_party(&t->party[CLIENT], t, CLIENT);
 	begin_party(&t->party[BACKEND], t, BACKEND);
+	tcp->inline_urgent = s->urgent != URGENT_NOT;
 	(void)tcp_connect(tcp, listener);
 	t->at = tcp->local;
 	story("talk %ld (%s): %s:%u connects", t->number, s->name, client->name, tcp->local.port);
@@ -715,6 +771,7 @@ accept_all(void *arg)
 		assert(a != NULL);
 		*a = (struct arrival){ .server = s, .host = t->host, .tcp = t, .harm = (enum harm)t->host->harm, .look = { .fn = look_at_arrival, .arg = a } };
 		t->user = (struct tcp_user){ on_arrival_change, a };
+		t->inline_urgent = s->speech->urgent != URGENT_NOT;
 		if (s->speech->secrecy[BACKEND] != SECURE_NOT)
 			a->secure = secure_new(t, s->speech->secrecy[BACKEND], true, t->host->spoils_tls);
 		TAILQ_INSERT_TAIL(&arrivals, a, link);
@@ -798,6 +855,23 @@ talks_harmed(struct host *h, enum harm harm)
 	TAILQ_FOREACH(a, &arrivals, link)
 		if (a->host == h && a->harm == UNHARMED)
 			a->harm = harm;
+}
+
+void
+talks_pushed_out(uint64_t id)
+{
+	struct arrival *a;
+	struct talk *t;
+
+	TAILQ_FOREACH(t, &talks, link)
+		for (int s = CLIENT; s <= BACKEND; s++)
+			if (t->party[s].id == id) {
+				party_harmed(&t->party[s], HARM_FORGOTTEN);
+				party_doomed(&t->party[s]);
+			}
+	TAILQ_FOREACH(a, &arrivals, link)
+		if (a->tcp != NULL && a->tcp->id == id)
+			a->harm = HARM_FORGOTTEN;
 }
 
 void

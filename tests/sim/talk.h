@@ -32,6 +32,8 @@ struct speech {
 	bool may_be_mute;		/* a party may leave heartbeats without a reply */
 	enum secrecy secrecy[2];	/* its TLS, by the side */
 	bool may_be_plain;		/* clients may do without */
+	enum { URGENT_NOT, URGENT_RELAYED, URGENT_DROPPED } urgent;	/* what the program does with urgent bytes; NOT: none are said */
+	bool is_own_backend;		/* the backend is a port of the program's machine on which nobody listens */
 	size_t state_size;		/* of what a party keeps: party->state, zeroed */
 	/* The connection stands; the client's first message must begin the conversation, and hold its number. */
 	void (*begin)(struct party *p);
@@ -63,7 +65,7 @@ extern const struct speech speech_tcp, speech_redis, speech_websocket, speech_po
 	speech_mysql_auto, speech_line, speech_http, speech_http_auto,
 	speech_websocket_http, speech_websocket_auto, speech_redis_auto, speech_redis_oneway, speech_mysql_busy,
 	speech_http_early, speech_tcp_tls, speech_tcp_from_tls, speech_tcp_to_tls, speech_redis_tls, speech_websocket_tls, speech_postgres_tls,
-	speech_postgres_to_tls, speech_http_tls;
+	speech_postgres_to_tls, speech_http_tls, speech_tcp_urgent, speech_tcp_urgent_off, speech_self;
 extern const struct speech *const speeches[];	/* ended by NULL */
 
 /* What was said and is not heard yet: whole messages. */
@@ -88,6 +90,9 @@ struct party {
 	bool has_spoilt;		/* its TLS cannot go on, and that is its own doing */
 	struct said said;		/* by this party: what the other one is to hear */
 	struct queue unsent;		/* said, and not taken by its kernel */
+	size_t urgent_in;		/* the last of so many bytes of these is urgent; 0: none is */
+	uint64_t urgent_at;		/* the position behind the last one; 0: there was none */
+	bool said_more;			/* since then */
 	struct queue unheard;		/* received between messages: maybe a heartbeat, maybe a message */
 	void *state;
 	struct happening look, think;
@@ -146,6 +151,7 @@ void talks_end(void);
 
 /* --- for speeches --- */
 void party_say(struct party *p, const void *message, size_t len);	/* a whole message */
+void party_say_urgent(struct party *p);	/* a byte; nothing, if the last one may not have been heard yet */
 void party_reply(struct party *p, const void *bytes, size_t len);	/* to a heartbeat: the other party must not hear it */
 void party_think(struct party *p, int64_t after_us);			/* then act() is called */
 void party_finish(struct party *p);	/* a FIN after all that was said */
@@ -159,6 +165,7 @@ void party_pause(struct party *p, bool on);
 void party_stop(struct party *p, bool on);	/* SIGSTOP */
 void party_harmed(struct party *p, enum harm harm);
 void talks_harmed(struct host *h, enum harm harm);	/* all that have an end there */
+void talks_pushed_out(uint64_t id);		/* a middlebox does not know this connection any more */
 void party_doomed(struct party *p);		/* its connection cannot live on */
 void talks_forget(struct host *h);		/* it reboots */
 

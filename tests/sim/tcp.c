@@ -751,15 +751,39 @@ tcp_accept(struct tcp *listener)
 	return t;
 }
 
+/* The port to connect to may be the one that the kernel chooses to connect from; then the connection is one with itself. */
+static bool
+takes_its_own_port(struct host *h, const struct address *to)
+{
+	struct tcp *t;
+
+	if (host_of(to) != h || to->port < h->last_port || !rnd_chance(5000))
+		return false;
+	TAILQ_FOREACH(t, &h->ends, of_host)
+		if (t->local.port == to->port)
+			return false;
+	return true;
+}
+
 int
 tcp_connect(struct tcp *t, struct address to)
 {
+	bool is_own;
+
 	if (t->state != TCP_S_CLOSED)
 		return t->state == TCP_S_SYN_SENT ? -EALREADY : -EISCONN;
 	t->local = t->host->address;
-	t->local.port = ++t->host->last_port;
+	is_own = takes_its_own_port(t->host, &to);
+	t->local.port = is_own ? to.port : ++t->host->last_port;
 	t->remote = to;
 	t->id = ++last_id;
+	if (is_own) {		/* the kernel is done with that before connect() returns */
+		t->state = TCP_S_OPEN;
+		t->edge = room_in(t);
+		t->ack_in_us = t->data_in_us = world_us;
+		tcp_options_changed(t);
+		return -EINPROGRESS;
+	}
 	t->state = TCP_S_SYN_SENT;
 	t->timed_us = world_us;
 	emit(t, SEG_SYN, 0, NULL, 0);
