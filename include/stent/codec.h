@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "stent/promise.h"
 #include "stent/side.h"
 
 /* Kinds of heartbeat, as bits: may_heartbeat() returns a set of them. */
@@ -53,6 +54,7 @@ struct codec_out {
 	unsigned replies;	/* replies to our heartbeats, removed by this call */
 	unsigned strays;	/* removed without counting as a reply: duplicates, late ones, errors */
 	unsigned early;		/* bytes left out by this call because they were sent early */
+	size_t left_out;	/* bytes of replies that this call found to be such, with those held until then */
 	const char *refused;	/* this peer does not accept our heartbeats: why. See feed() */
 	const char *complaint;	/* `from` ended the session because of what it was sent: why. Right after a heartbeat this is evidence against heartbeats */
 	const char *passthrough;	/* set once, when the codec becomes passthrough: why */
@@ -70,6 +72,7 @@ codec_out_clear(struct codec_out *out)
 	out->replies = 0;
 	out->strays = 0;
 	out->early = 0;
+	out->left_out = 0;
 	out->refused = NULL;
 	out->complaint = NULL;
 	out->passthrough = NULL;
@@ -83,13 +86,20 @@ codec_out_clear(struct codec_out *out)
  * (promise.h): what is emitted is not used then. A codec that sees false returns what
  * it consumed so far and is called again.
  */
-bool codec_out_has_room(const struct codec_out *out);
+static inline bool
+codec_out_has_room(const struct codec_out *out)
+{
+	return out->n_spans + 4 <= CODEC_SPANS && out->scratch_used + CODEC_STATE_MAX <= CODEC_SCRATCH && !promise_is_broken();
+}
+
 /* Emits bytes of the fed buffer; a piece that continues the last one joins it. */
 void codec_emit(struct codec_out *out, const uint8_t *data, size_t len);
 /* Emits a copy, for bytes that do not outlive the call. */
 void codec_emit_copy(struct codec_out *out, const void *data, size_t len);
 /* Bytes emitted so far. */
 size_t codec_emitted(const struct codec_out *out);
+/* ... and those that are left out for good: with what is held back, all that was consumed. */
+size_t codec_accounted(const struct codec_out *out);
 
 /* Settings of a route that a codec may need; see configure(). */
 struct codec_bytes {

@@ -19,7 +19,7 @@ struct promise {
 	int line;
 };
 
-extern _Thread_local struct promise promise_broken;
+extern _Thread_local struct promise promise_broken __attribute__((tls_model("initial-exec")));
 
 void promise_violated(const char *condition, const char *file, int line) __attribute__((cold));
 /* What was noted, which is forgotten then. */
@@ -32,21 +32,21 @@ promise_is_broken(void)
 	return __builtin_expect(promise_broken.condition != NULL, false);
 }
 
-#define PROMISE_ELSE(condition, leave) \
+#define PROMISE_ELSE(condition, text, leave) \
 	do { \
 		if (__builtin_expect(!(condition), false)) { \
-			promise_violated(#condition, __FILE__, __LINE__); \
+			promise_violated(text, __FILE__, __LINE__); \
 			leave; \
 		} \
 	} while (0)
 
-#define promise(condition) PROMISE_ELSE(condition, )
-#define promise_or(condition, result) PROMISE_ELSE(condition, return result)
-#define promise_void(condition) PROMISE_ELSE(condition, return)
+#define promise(condition) PROMISE_ELSE(condition, #condition, )
+#define promise_or(condition, result) PROMISE_ELSE(condition, #condition, return result)
+#define promise_void(condition) PROMISE_ELSE(condition, #condition, return)
 
 /* What costs more than a comparison or two: in builds with a sanitizer, and for fuzzing. */
 #ifdef STENT_DEAR
-#define promise_dear(condition) promise(condition)
+#define promise_dear(condition) PROMISE_ELSE(condition, #condition, )
 #else
 #define promise_dear(condition) do { } while (0)
 #endif

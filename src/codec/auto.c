@@ -13,12 +13,12 @@
  * passthrough. Typed commands (`set a 1`) are shared by Redis and memcached,
  * so those rows are guesses, which the first byte of the reply decides.
  */
-#include <assert.h>
 #include <ctype.h>
 #include <string.h>
 
 #include "codec/codecs.h"
 #include "stent/negotiation.h"
+#include "stent/promise.h"
 
 #define LOOK_MAX 32	/* bytes of a side; twice what the longest row needs */
 #define INNER_MAX 256	/* bytes; the largest state of a codec that may be found */
@@ -167,6 +167,7 @@ struct finder {
 };
 
 _Static_assert(sizeof(struct finder) <= CODEC_STATE_MAX, "an inner state has no room");
+_Static_assert(LOOK_MAX <= UINT8_MAX, "`n` counts them");
 _Static_assert(sizeof(struct look) <= INNER_MAX, "a look takes more than an inner state");
 
 static bool
@@ -205,6 +206,7 @@ match_word(const char *word, const uint8_t *bytes, size_t n)
 {
 	size_t len = strlen(word);
 
+	promise(len > 0 && len <= LOOK_MAX / 2);
 	for (size_t i = 0; i < n && i < len; i++)
 		if (toupper(bytes[i]) != word[i])
 			return MATCH_NONE;
@@ -220,6 +222,7 @@ match_row(const struct beginning *b, const uint8_t *bytes, size_t n)
 
 	if (b->is_guess)
 		return match_word(b->bytes, bytes, n);
+	promise(len > 0 && len <= LOOK_MAX / 2);	/* else a row could never match */
 	for (size_t i = 0; i < n && i < len; i++) {
 		char shape = b->shape != NULL ? b->shape[i] : '=';
 
@@ -235,6 +238,7 @@ static const struct beginning *
 recognise(enum side first, const uint8_t *bytes, size_t n, bool *is_open)
 {
 	*is_open = false;
+	promise_or(n > 0 && n <= LOOK_MAX, NULL);
 	for (const struct beginning *b = beginnings[first]; b->why != NULL; b++) {
 		enum match match = match_row(b, bytes, n);
 
@@ -262,6 +266,7 @@ replay(struct finder *f, const struct look *seen, struct codec_out *out)
 			continue;
 		if (f->inner->feed(f->inner_state, sides[i], bytes, len, &past) != len && past.passthrough == NULL)
 			return false;
+		promise(past.replies == 0 && past.strays == 0 && past.refused == NULL);	/* no heartbeat was sent */
 		if (past.note != NULL)
 			out->note = past.note;
 		out->passthrough = past.passthrough;
@@ -275,10 +280,14 @@ static void
 hand_over(struct finder *f, const struct codec *inner, struct codec_out *out)
 {
 	const struct look seen = f->look;
+	bool is_configured;
 
+	promise_void(f->inner == NULL && inner->state_size <= sizeof(f->inner_state));
+	promise_void(seen.settings != NULL && seen.n[CLIENT] <= LOOK_MAX && seen.n[BACKEND] <= LOOK_MAX);
 	f->inner = inner;
 	memset(f->inner_state, 0, sizeof(f->inner_state));
-	(void)inner->configure(f->inner_state, seen.settings);
+	is_configured = inner->configure(f->inner_state, seen.settings);
+	promise(is_configured);		/* a fresh state waits for no reply */
 	if (inner->seed != NULL)
 		inner->seed(f->inner_state, f->random);
 	if (inner->tls != NULL && (f->tls.leg[CLIENT] || f->tls.leg[BACKEND]))
@@ -306,6 +315,9 @@ look(struct finder *f, enum side from, uint8_t byte, struct codec_out *out)
 	const struct codec *inner;
 	bool is_open;
 
+	promise_void(f->inner == NULL && l->n[from] <= LOOK_MAX);
+	promise(l->has_first || (l->n[CLIENT] == 0 && l->n[BACKEND] == 0));
+	promise(l->first == CLIENT || l->first == BACKEND);
 	if (!l->has_first) {
 		l->has_first = true;
 		l->first = (uint8_t)from;
@@ -342,15 +354,17 @@ auto_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct co
 	struct finder *f = state;
 	size_t n = 0;
 
+	promise(f->guess == NULL || f->inner != NULL);
 	while (n < len && f->inner == NULL && out->passthrough == NULL)
 		look(f, from, buf[n++], out);
 	codec_emit(out, buf, n);
 	if (n < len && out->passthrough == NULL && f->guess != NULL && from == BACKEND) {
+		promise(f->inner != NULL);
 		out->passthrough = begins_reply(buf[n]) ? NULL : f->guess;
 		f->guess = NULL;
 	}
 	if (n < len && out->passthrough == NULL) {
-		assert(f->inner != NULL);
+		promise_or(f->inner != NULL, n);
 		n += f->inner->feed(f->inner_state, from, buf + n, len - n, out);
 	}
 	return n;
@@ -377,7 +391,7 @@ auto_hand_over(void *state)
 	const struct codec *inner = f->guess == NULL ? f->inner : NULL;
 
 	if (inner != NULL) {
-		assert(inner->state_size <= sizeof(f->inner_state));
+		promise_or(inner->state_size <= sizeof(f->inner_state), NULL);
 		memmove(state, f->inner_state, inner->state_size);
 	}
 	return inner;

@@ -20,11 +20,15 @@ static const struct codec *const table[] = {
 	NULL,	/* the end */
 };
 
+_Static_assert(CODEC_SPANS >= 4 && CODEC_SCRATCH >= CODEC_STATE_MAX, "one that is cleared has room for a step");
+_Static_assert(CODEC_SCRATCH >= CODEC_CLOSE_MESSAGE_MAX, "it has room for an error in place of a reply");
+
 const struct codec *
 codec_next(const struct codec *codec, void *state)
 {
 	const struct codec *next = codec->hand_over != NULL ? codec->hand_over(state) : NULL;
 
+	promise_or(next == NULL || next->state_size <= codec->state_size, codec);	/* the relay allocated it for the first one */
 	return next != NULL ? next : codec;
 }
 
@@ -43,13 +47,6 @@ codec_find(const char *name)
 	return NULL;
 }
 
-bool
-codec_out_has_room(const struct codec_out *out)
-{
-	/* After a violated promise no more steps are wanted. */
-	return out->n_spans + 4 <= CODEC_SPANS && out->scratch_used + CODEC_STATE_MAX <= CODEC_SCRATCH && !promise_is_broken();
-}
-
 size_t
 codec_emitted(const struct codec_out *out)
 {
@@ -58,6 +55,12 @@ codec_emitted(const struct codec_out *out)
 	for (size_t i = 0; i < out->n_spans; i++)
 		n += out->spans[i].iov_len;
 	return n;
+}
+
+size_t
+codec_accounted(const struct codec_out *out)
+{
+	return codec_emitted(out) + out->early + out->left_out;
 }
 
 void

@@ -16,6 +16,7 @@
 
 #include "codec/codecs.h"
 #include "codec/http.h"
+#include "stent/promise.h"
 
 static bool
 configure_websocket(void *state, const struct codec_settings *settings)
@@ -67,12 +68,20 @@ is_settled(const struct http *h, enum side from)
 	return h->is_finished[from] || ws_is_settled(&h->ws, from);
 }
 
+/* Bytes of that side that were consumed and may still be emitted. */
+static size_t
+held(const struct http *h, enum side from)
+{
+	return h->is_websocket ? ws_held(&h->ws, from) : 0;
+}
+
 /* The bytes from that side are not understood from here on. */
 static void
 stop_reading(struct http *h, enum side from, const char *why, struct codec_out *out)
 {
 	if (h->is_websocket)
 		ws_release(&h->ws, from, out);
+	promise(!h->is_blind[from] && held(h, from) == 0);
 	h->is_blind[from] = true;
 	if (h->passthrough == NULL)
 		h->passthrough = why;
@@ -88,14 +97,17 @@ check_passthrough(const struct http *h, struct codec_out *out)
 	bool is_broken = (h->is_blind[CLIENT] && is_early(h, BACKEND)) ||
 	    (h->is_blind[BACKEND] && is_early(h, CLIENT));
 
+	promise(h->passthrough != NULL || (!h->is_blind[CLIENT] && !h->is_blind[BACKEND]));
 	if (h->passthrough != NULL && (is_broken || (is_settled(h, CLIENT) && is_settled(h, BACKEND))))
 		out->passthrough = h->passthrough;
+	promise(out->passthrough == NULL || (held(h, CLIENT) == 0 && held(h, BACKEND) == 0));
 }
 
 static size_t
 feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
 {
 	struct http *h = state;
+	const size_t before = held(h, from) + codec_accounted(out);
 	size_t done = 0;
 
 	while (done < len && out->passthrough == NULL && codec_out_has_room(out)) {
@@ -113,6 +125,7 @@ feed(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_o
 			stop_reading(h, from, why, out);
 		check_passthrough(h, out);
 	}
+	promise(done <= len && before + done == held(h, from) + codec_accounted(out));	/* every byte is emitted, held, early or of a reply */
 	return done;
 }
 
@@ -123,6 +136,7 @@ finish(void *state, enum side from, struct codec_out *out)
 
 	if (h->is_websocket)
 		ws_release(&h->ws, from, out);
+	promise(held(h, from) == 0);
 	h->is_finished[from] = true;
 	check_passthrough(h, out);
 }
@@ -150,6 +164,7 @@ skipped(void *state, enum side from, uint64_t n)
 		ws_skipped(&h->ws, from, n);
 		return;
 	}
+	promise_void(n == 0 || h->exchange.part[from] == PART_BODY);
 	if (from == CLIENT && n > 0)
 		h->exchange.expects = false;
 	http_body_skipped(&h->exchange.body[from], n);
@@ -228,6 +243,7 @@ heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[CODEC
 {
 	struct http *h = state;
 
+	promise_or(h->passthrough == NULL && !h->is_finished[side_other(to)], 0);
 	return h->is_websocket ? ws_heartbeat(&h->ws, to, kind, buf) : http_exchange_heartbeat(h, to, kind, buf);
 }
 

@@ -190,6 +190,8 @@ size_t ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len,
     struct codec_out *out, const char **why);
 /* Emits what is held of that direction. */
 void ws_release(struct ws *ws, enum side from, struct codec_out *out);
+/* Bytes of that direction that were consumed and not emitted. */
+size_t ws_held(const struct ws *ws, enum side from);
 /* Nothing of that direction is held, and no reply is due in it. */
 bool ws_is_settled(const struct ws *ws, enum side from);
 uint64_t ws_skippable(const struct ws *ws, enum side from);

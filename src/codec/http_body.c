@@ -12,11 +12,11 @@
  * leaves `promised` set: what was sent cannot be taken back, and the
  * relay resets the flow.
  */
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/http.h"
+#include "stent/promise.h"
 
 enum body_state {
 	S_NONE, S_COUNTED, S_UNTIL_CLOSE,
@@ -27,6 +27,10 @@ enum body_state {
 enum taken { KEEP, DROP, BAD };
 
 #define DIGITS_MAX 16
+#define CHUNK_FRAME 8	/* of a comment as a chunk: a size of two digits, two line ends, and a NUL */
+
+_Static_assert(HTTP_EARLY_MAX < DIGITS_MAX, "behind early zeros a size has room for digits of its own");
+_Static_assert(HTTP_COMMENT_MAX + CHUNK_FRAME <= CODEC_HEARTBEAT_MAX && HTTP_COMMENT_MAX <= 0xff, "the longest comment is a heartbeat");
 
 static int
 hex_value(uint8_t c)
@@ -40,6 +44,7 @@ hex_value(uint8_t c)
 static void
 start_chunk(struct http_body *b)
 {
+	promise(b->left == 0 && b->early == 0 && !b->promised);	/* nothing was sent early for a size that is over */
 	b->state = S_SIZE;
 	b->left = 0;
 	b->digits = 0;
@@ -52,6 +57,8 @@ start_chunk(struct http_body *b)
 static enum taken
 take_digit(struct http_body *b, int value)
 {
+	promise_dear(b->digits <= DIGITS_MAX && b->digits <= b->digits_sent && b->digits_sent <= DIGITS_MAX);
+	promise_dear(b->early <= HTTP_EARLY_MAX && b->early <= b->digits_sent - b->digits);
 	if (b->digits == DIGITS_MAX || b->left >> 58 != 0)
 		return BAD;
 	b->digits++;
@@ -72,6 +79,7 @@ take_size(struct http_body *b, uint8_t c)
 {
 	int value = hex_value(c);
 
+	promise_dear(!b->promised || b->digits_sent > 0);
 	if (value >= 0)
 		return take_digit(b, value);
 	if (b->digits == 0 || (c != '\r' && c != ';' && c != ' ' && c != '\t'))
@@ -103,6 +111,7 @@ take_extension(struct http_body *b, uint8_t c)
 static enum taken
 take_size_lf(struct http_body *b, uint8_t c)
 {
+	promise(b->digits > 0 && b->early == 0 && !b->promised);
 	b->state = b->left > 0 ? S_DATA : S_TRAILER;
 	return c == '\n' ? KEEP : BAD;
 }
@@ -110,6 +119,7 @@ take_size_lf(struct http_body *b, uint8_t c)
 static enum taken
 take_data_cr(struct http_body *b, uint8_t c)
 {
+	promise(b->left == 0);
 	b->state = S_DATA_LF;
 	return c == '\r' ? KEEP : BAD;
 }
@@ -171,6 +181,7 @@ http_body_start(struct http_body *b, const struct http_head *head)
 {
 	unsigned facts = head->facts;
 
+	promise(http_head_is_done(head) && http_body_is_done(b));
 	memset(b, 0, sizeof(*b));
 	if ((facts & FACT_CODING) != 0) {
 		if ((facts & FACT_LENGTH) != 0)
@@ -211,7 +222,7 @@ count_payload(struct http_body *b, uint64_t n)
 {
 	if (b->state == S_UNTIL_CLOSE || n == 0)
 		return;
-	assert(n <= b->left && (b->state == S_COUNTED || b->state == S_DATA));
+	promise_void(n <= b->left && (b->state == S_COUNTED || b->state == S_DATA));
 	b->left -= n;
 	if (b->left == 0)
 		b->state = b->state == S_DATA ? S_DATA_CR : S_NONE;
@@ -234,6 +245,7 @@ http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *b
 {
 	size_t n = 0;
 
+	promise_or(b->state <= S_LAST_LF && (!b->is_events || events != NULL), 0);
 	while (n < len && b->state != S_NONE && codec_out_has_room(out)) {
 		size_t run = payload_run(b, len - n);
 		enum taken taken = KEEP;
@@ -245,7 +257,7 @@ http_body_feed(struct http_body *b, struct http_events *events, const uint8_t *b
 		} else {
 			const char *bad = takers[b->state].why;
 
-			assert(takers[b->state].take != NULL);
+			promise_or(takers[b->state].take != NULL, n);	/* what is not payload is read byte by byte */
 			taken = takers[b->state].take(b, buf[n]);
 			run = 1;
 			if (taken == BAD) {
@@ -303,7 +315,9 @@ http_body_comment(const struct http_body *b, const struct http_events *events, c
 	char comment[HTTP_COMMENT_MAX];
 	const size_t n = http_events_comment(events, text, comment);
 
-	assert(b->is_events && n < sizeof(comment));
+	promise_or(b->is_events && n > 0 && n < sizeof(comment), 0);
+	promise_or(b->state == S_UNTIL_CLOSE || http_body_at_chunk(b), 0);
+	promise(b->early == 0 && !b->promised);	/* a stream gets comments or early bytes, not both */
 	if (b->state == S_UNTIL_CLOSE) {
 		memcpy(buf, comment, n);
 		return n;
@@ -314,7 +328,8 @@ http_body_comment(const struct http_body *b, const struct http_events *events, c
 void
 http_body_send_zero(struct http_body *b)
 {
-	assert(http_body_at_chunk(b) && b->early < HTTP_EARLY_MAX);
+	promise_void(http_body_at_chunk(b) && b->early < HTTP_EARLY_MAX);
+	promise(!b->is_events && b->digits_sent == b->early);
 	b->early++;
 	b->digits_sent++;
 	b->promised = true;

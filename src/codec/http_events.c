@@ -13,10 +13,10 @@
  * there is none, unless a text in the settings has one. Within an event there is
  * never one, since it would end the event.
  */
-#include <assert.h>
 #include <stdio.h>
 
 #include "codec/http.h"
+#include "stent/promise.h"
 
 enum line_end { END_UNKNOWN, END_LF, END_CRLF, END_CR };
 
@@ -56,6 +56,7 @@ add_to_line(struct http_events *e, uint8_t c)
 static void
 take(struct http_events *e, uint8_t c)
 {
+	promise_dear(!e->is_behind_cr || e->line == LINE_EMPTY);
 	if (e->is_behind_cr) {
 		e->is_behind_cr = false;
 		e->line_end = c == '\n' ? END_CRLF : END_CR;
@@ -83,6 +84,7 @@ http_events_feed(struct http_events *e, const uint8_t *buf, size_t len)
 {
 	size_t n = 0;
 
+	promise(e->line <= LINE_OTHER && e->line_end <= END_CR);
 	e->has_begun |= len > 0;
 	while (n < len) {
 		if (e->line >= LINE_COMMENT)
@@ -95,6 +97,7 @@ http_events_feed(struct http_events *e, const uint8_t *buf, size_t len)
 enum http_place
 http_events_place(const struct http_events *e)
 {
+	promise(e->has_begun || (e->line == LINE_EMPTY && !e->is_open && !e->is_behind_cr));
 	if (!e->has_begun)
 		return PLACE_START;
 	if (e->line != LINE_EMPTY || (e->is_behind_cr && e->line_end != END_CR))
@@ -108,9 +111,10 @@ http_events_comment(const struct http_events *e, const struct codec_bytes *text,
 	const bool is_auto = text->len == 0;
 	const bool has_empty_line = is_auto ? !e->has_ids : text->len > 1 && text->data[text->len - 2] == '\n';
 	const size_t n = is_auto ? 1 : text->len - (has_empty_line ? 2 : 1);
-	const char *end = line_ends[e->line_end];
+	const char *end = line_ends[e->line_end <= END_CR ? e->line_end : END_UNKNOWN];
 
-	assert(http_events_place(e) != PLACE_IN_LINE && n <= CODEC_COMMENT_MAX);
+	promise_or(http_events_place(e) != PLACE_IN_LINE && n <= CODEC_COMMENT_MAX, 0);
+	promise(is_auto || (text->data[0] == ':' && text->data[text->len - 1] == '\n'));	/* else it would be part of an event */
 	return (size_t)snprintf(buf, HTTP_COMMENT_MAX, "%.*s%s%s", (int)n, is_auto ? ":" : (const char *)text->data,
 	    end, has_empty_line && http_events_place(e) != PLACE_IN_EVENT ? end : "");
 }

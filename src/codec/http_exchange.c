@@ -5,12 +5,13 @@
  * (http_head.c, http_body.c). At most one request is open, so both directions
  * share one head. After a 101 to WebSocket, websocket.c takes over the state.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/http.h"
+#include "stent/promise.h"
 
 static const char version_prefix[HTTP_EARLY_MAX] = "HTTP/1.";
+_Static_assert(sizeof("HTTP/1.") - 1 == HTTP_EARLY_MAX, "each early byte is one of it");
 #define AFTER_UPGRADE "bytes after a request to upgrade"
 
 /* A request's head has ended. */
@@ -20,6 +21,7 @@ open_exchange(struct http *h)
 	struct http_exchange *x = &h->exchange;
 	unsigned upgrade = FACT_UPGRADE_WS | FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER;
 
+	promise(x->head.is_request && !x->is_open && http_body_is_done(&x->body[CLIENT]));
 	if (x->head.method == METHOD_CONNECT)
 		return "tunnel (CONNECT)";
 	x->is_open = true;
@@ -40,6 +42,8 @@ upgrade(struct http *h)
 	unsigned facts = x->head.facts;
 	const struct ws_early early = x->early_frames;
 
+	promise_or(!h->is_websocket && x->is_open, NULL);
+	promise(early.stream.n_held == early.stream.n_passed);	/* all of it has gone out */
 	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) == FACT_UPGRADE_H2C)
 		return "upgrade to h2c (HTTP/2)";
 	if ((facts & (FACT_UPGRADE_H2C | FACT_UPGRADE_OTHER)) != 0)
@@ -64,6 +68,8 @@ read_response(struct http *h)
 	unsigned status = x->head.status;
 	const char *why;
 
+	promise(!x->head.is_request && x->is_open && x->prefix == 0);	/* what was sent early of it has come */
+	promise(http_body_is_done(&x->body[BACKEND]));
 	if (status == 101)
 		return upgrade(h);
 	if (status < 200) {	/* interim: the final one is still to come */
@@ -91,10 +97,12 @@ read_response(struct http *h)
 static const char *
 start_message(struct http_exchange *x, enum side from, uint8_t c)
 {
+	promise(x->part[from] == PART_START && http_body_is_done(&x->body[from]));
 	if (from == CLIENT && x->is_open)
 		return x->wants_upgrade ? AFTER_UPGRADE : "pipelined requests";
 	if (from == BACKEND && !x->is_open)
 		return c == 0x16 ? "TLS" : "a response without a request";
+	promise(x->part[side_other(from)] != PART_HEAD);	/* they share one head */
 	http_head_start(&x->head, from == CLIENT);
 	x->part[from] = PART_HEAD;
 	return NULL;
@@ -106,7 +114,7 @@ http_exchange_end_body(struct http_exchange *x, enum side from)
 	if (x->part[from] != PART_BODY || !http_body_is_done(&x->body[from]))
 		return;
 	x->part[from] = PART_START;
-	assert(from == CLIENT || x->is_open);
+	promise(from == CLIENT || x->is_open);
 	if (from == BACKEND)
 		x->is_open = false;
 }
@@ -118,10 +126,14 @@ feed_head(struct http *h, enum side from, const uint8_t *buf, size_t len, struct
 {
 	struct http_exchange *x = &h->exchange;
 	bool is_sent = from == BACKEND && x->prefix > 0;
-	size_t n = http_head_feed(&x->head, buf, is_sent && len > x->prefix ? x->prefix : len, why);
+	size_t n;
+
+	promise_or(x->part[from] == PART_HEAD && x->head.is_request == (from == CLIENT), 0);
+	promise_or(x->prefix <= HTTP_EARLY_MAX, 0);
+	n = http_head_feed(&x->head, buf, is_sent && len > x->prefix ? x->prefix : len, why);
 
 	if (is_sent) {
-		assert(n <= x->prefix);
+		promise_or(n <= x->prefix, 0);
 		x->prefix -= (uint8_t)n;
 		out->early += (unsigned)n;
 	} else {
@@ -145,6 +157,8 @@ feed_early_frames(struct http_exchange *x, const uint8_t *buf, size_t len, struc
 {
 	const size_t n = ws_feed_early(&x->early_frames, buf, len, why);
 
+	promise(x->is_open && x->wants_websocket && x->part[CLIENT] == PART_START);
+	promise_or(n <= len && (n == len || *why != NULL), 0);
 	x->has_early_frames = true;
 	codec_emit(out, buf, n);
 	if (*why != NULL)
@@ -159,6 +173,9 @@ http_exchange_feed(struct http *h, enum side from, const uint8_t *buf, size_t le
 	struct http_exchange *x = &h->exchange;
 	size_t n;
 
+	promise_or(!h->is_websocket && x->part[from] <= PART_BODY, 0);
+	promise(!x->is_open || x->part[CLIENT] != PART_HEAD);	/* its request has been read */
+	promise(x->is_open || x->part[BACKEND] == PART_START);
 	switch (x->part[from]) {
 	case PART_START:
 		if (from == CLIENT && x->has_early_frames)
@@ -211,6 +228,7 @@ why_no_comment(const struct http *h)
 {
 	const struct http_body *b = &h->exchange.body[BACKEND];
 
+	promise_or(h->settings != NULL && http_exchange_is_in_events(h), "");
 	if (!http_body_ends_at_fin(b) && !http_body_at_chunk(b))
 		return "in the middle of a chunk";
 	switch (http_events_place(&h->exchange.events)) {
@@ -301,13 +319,14 @@ http_exchange_heartbeat(struct http *h, enum side to, enum heartbeat_kind kind, 
 {
 	struct http_exchange *x = &h->exchange;
 
+	promise_or((http_exchange_may_heartbeat(h, to) & kind) != 0, 0);
 	if (kind == HEARTBEAT_ONEWAY)
 		return http_body_comment(&x->body[BACKEND], &x->events, &h->settings->comment, buf);
 	if (at_chunk(x, side_other(to))) {
 		http_body_send_zero(&x->body[side_other(to)]);
 		buf[0] = '0';
 	} else {
-		assert(to == CLIENT && x->prefix < HTTP_EARLY_MAX);
+		promise_or(to == CLIENT && awaits_response(x) && x->prefix < HTTP_EARLY_MAX, 0);
 		buf[0] = (uint8_t)version_prefix[x->prefix++];
 	}
 	return 1;

@@ -11,10 +11,10 @@
  * such messages end, and a proxy that inserts bytes between messages must know
  * that for certain.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/http.h"
+#include "stent/promise.h"
 
 enum head_state {
 	S_METHOD, S_TARGET, S_VERSION, S_MINOR, S_STATUS_GAP, S_STATUS, S_STATUS_END,
@@ -48,6 +48,10 @@ static const char *const headers[] = {
 };
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+
+_Static_assert(COUNT(methods) == METHOD_OTHER && COUNT(methods) <= WORDS_MAX, "a name for each method that matters");
+_Static_assert(COUNT(headers) == HEADER_OTHER && COUNT(headers) <= WORDS_MAX, "... and for each header");
+_Static_assert(COUNT(words) == WORD_OTHER && COUNT(words) <= WORDS_MAX, "... and for each word of a value");
 
 static bool
 is_token(uint8_t c)
@@ -97,6 +101,7 @@ read_target(struct http_head *h, uint8_t c)
 static const char *
 read_version(struct http_head *h, uint8_t c)
 {
+	promise_dear(h->at < sizeof(prefix) - 1);
 	if (c != (uint8_t)prefix[h->at])
 		return h->is_request && h->method == METHOD_PRI ? "HTTP/2" : not_http;
 	if (prefix[++h->at] == '\0')
@@ -125,6 +130,7 @@ read_status_gap(struct http_head *h, uint8_t c)
 static const char *
 read_status(struct http_head *h, uint8_t c)
 {
+	promise_or(h->at < 3 && !h->is_request, malformed);
 	if (c < '0' || c > '9' || (h->at == 0 && c == '0'))
 		return malformed;
 	h->status = (uint16_t)(h->status * 10 + (c - '0'));
@@ -199,6 +205,7 @@ read_name(struct http_head *h, uint8_t c)
 	if (c != ':')
 		return malformed;
 	h->header = (uint8_t)words_end(&h->word, headers, COUNT(headers));
+	promise_or(h->header <= HEADER_OTHER, malformed);
 	h->facts |= on_header[h->header].fact;
 	h->state = on_header[h->header].state;
 	h->number = 0;
@@ -216,6 +223,7 @@ end_number(struct http_head *h)
 		return "Content-Length is not a number";
 	if ((h->facts & FACT_LENGTH) != 0 && h->length != h->number)
 		return "two Content-Lengths that differ";
+	promise(h->number <= INT64_MAX);
 	h->length = h->number;
 	h->facts |= FACT_LENGTH;
 	h->state = S_LINE_LF;
@@ -241,6 +249,7 @@ read_number(struct http_head *h, uint8_t c)
 static const char *
 end_coding(struct http_head *h, enum word w)
 {
+	promise((h->facts & FACT_CODING) != 0);
 	if ((h->facts & FACT_CHUNKED) != 0)
 		return "chunked is not the last Transfer-Encoding";
 	h->facts |= w == WORD_CHUNKED ? FACT_CHUNKED : FACT_CODING_OTHER;
@@ -253,6 +262,7 @@ end_word(struct http_head *h)
 {
 	const enum word w = words_end(&h->word, words, COUNT(words));
 
+	promise_dear(on_header[h->header].state == S_WORDS);
 	if (h->word.len == 0)
 		return NULL;
 	switch (h->header) {
@@ -315,6 +325,8 @@ read_last_lf(struct http_head *h, uint8_t c)
 	return c == '\n' ? NULL : malformed;
 }
 
+_Static_assert(COUNT(on_header) == HEADER_OTHER + 1, "what each header means");
+
 static const char *(*const readers[])(struct http_head *h, uint8_t c) = {
 	[S_METHOD] = read_method, [S_TARGET] = read_target, [S_VERSION] = read_version,
 	[S_MINOR] = read_minor, [S_STATUS_GAP] = read_status_gap, [S_STATUS] = read_status,
@@ -323,6 +335,8 @@ static const char *(*const readers[])(struct http_head *h, uint8_t c) = {
 	[S_WORDS] = read_words, [S_SKIP] = read_skip, [S_LAST_LF] = read_last_lf,
 };
 
+_Static_assert(COUNT(readers) == S_DONE, "a reader for each state but the last");
+
 void
 http_head_start(struct http_head *h, bool is_request)
 {
@@ -330,6 +344,15 @@ http_head_start(struct http_head *h, bool is_request)
 	h->is_request = is_request;
 	h->state = is_request ? S_METHOD : S_VERSION;
 	words_start(&h->word, COUNT(methods));
+}
+
+/* A head that has been read whole: what the rest of the codec may rely on. */
+static void
+check_whole(const struct http_head *h)
+{
+	promise(h->is_request || (h->status >= 100 && h->status <= 999));
+	promise(h->method <= METHOD_OTHER && h->minor <= 9);
+	promise((h->facts & (FACT_CHUNKED | FACT_CODING_OTHER)) == 0 || (h->facts & FACT_CODING) != 0);
 }
 
 bool
@@ -355,7 +378,7 @@ http_head_feed(struct http_head *h, const uint8_t *buf, size_t len, const char *
 {
 	size_t n = 0;
 
-	assert(h->state < COUNT(readers));
+	promise_or(h->state <= S_DONE, 0);
 	while (n < len && h->state != S_DONE) {
 		if (h->state == S_SKIP) {
 			n += skip_run(buf + n, len - n);
@@ -367,5 +390,8 @@ http_head_feed(struct http_head *h, const uint8_t *buf, size_t len, const char *
 			break;
 		n++;
 	}
+	if (h->state == S_DONE)
+		check_whole(h);
+	promise(n <= len);
 	return n;
 }

@@ -13,10 +13,10 @@
  * looks like any other line. A client's line that begins with the first byte
  * of TLS (STARTTLS) leads to passthrough, once no reply is due.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/codecs.h"
+#include "stent/promise.h"
 
 #define PINGS_DUE_MAX 100
 #define EXPECT_MAX (CODEC_STATE_MAX - 2)	/* held bytes must fit a step's scratch */
@@ -35,11 +35,15 @@ struct line {
 	bool is_tls;
 };
 
+_Static_assert(PINGS_DUE_MAX <= UINT8_MAX, "`due` counts them");
+_Static_assert(EXPECT_MAX + 1 <= UINT16_MAX, "`held` counts its bytes and a CR");
+
 static bool
 line_configure(void *state, const struct codec_settings *settings)
 {
 	struct line *l = state;
 
+	promise(settings != NULL);
 	/* A reply that is due is recognized by the text of the settings. */
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		if (l->stream[s].due > 0 || l->stream[s].held > 0)
@@ -52,6 +56,7 @@ line_configure(void *state, const struct codec_settings *settings)
 static bool
 is_whole_line(const struct codec_bytes *expect)
 {
+	promise_or(expect->len > 0, false);	/* without a text no reply is due */
 	return expect->data[expect->len - 1] == '\n';
 }
 
@@ -61,6 +66,7 @@ enum reply_match { REPLY_NOT, REPLY_PARTIAL, REPLY_WHOLE };
 static enum reply_match
 match_reply(const struct codec_bytes *expect, size_t held, uint8_t c)
 {
+	promise_or(expect->len > 0 && held <= expect->len + 1, REPLY_NOT);	/* all of it, and a CR */
 	if (held < expect->len) {
 		if (c != expect->data[held])
 			return REPLY_NOT;
@@ -78,7 +84,8 @@ emit_held(struct stream *s, const struct codec_bytes *expect, size_t n, struct c
 
 	if (n == 0)
 		return;
-	assert(n <= s->held && !s->inside && s->due > 0);
+	promise_void(n <= s->held && !s->inside && s->due > 0);
+	promise_void(n <= expect->len + 1 && of_text > 0);
 	codec_emit_copy(out, expect->data, of_text);
 	if (n > of_text)
 		codec_emit_copy(out, "\r", 1);
@@ -94,6 +101,7 @@ static void
 fall_back(struct stream *s, const struct codec_bytes *expect, struct codec_out *out)
 {
 	const size_t of_text = s->held < expect->len ? s->held : expect->len;
+	const uint16_t before = s->held;
 	size_t n;
 
 	for (n = 1; n < of_text; n++)
@@ -101,6 +109,7 @@ fall_back(struct stream *s, const struct codec_bytes *expect, struct codec_out *
 		    memcmp(expect->data + n, expect->data, of_text - n) == 0)
 			break;
 	emit_held(s, expect, n < of_text ? n : s->held, out);
+	promise(s->held < before);	/* it goes on */
 }
 
 /* At the start of a line, with a reply due. False: the line is not the reply. */
@@ -112,6 +121,8 @@ take_reply(struct stream *s, const struct codec_bytes *expect, uint8_t c, struct
 		s->held++;
 		return true;
 	case REPLY_WHOLE:
+		promise_or(s->due > 0, false);
+		out->left_out += s->held + 1u;
 		s->held = 0;
 		s->due--;
 		out->replies++;
@@ -142,6 +153,7 @@ check_passthrough(const struct line *l, struct codec_out *out)
 	for (int side = CLIENT; side <= BACKEND; side++)
 		if (l->stream[side].due > 0 && !l->stream[side].fin)
 			return;
+	promise(l->stream[CLIENT].held == 0 && l->stream[BACKEND].held == 0);
 	out->passthrough = "TLS";
 }
 
@@ -151,8 +163,10 @@ line_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct co
 	struct line *l = state;
 	struct stream *s = &l->stream[from];
 	const struct codec_bytes *expect = &l->settings->heartbeat_expect[from];
+	const size_t before = s->held + codec_accounted(out);
 	size_t n = 0;
 
+	promise(s->due <= PINGS_DUE_MAX && (s->held == 0 || (s->due > 0 && !s->inside)));
 	while (n < len && out->passthrough == NULL && codec_out_has_room(out)) {
 		if (!s->inside && s->due > 0 && take_reply(s, expect, buf[n], out)) {
 			n++;
@@ -166,6 +180,7 @@ line_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct co
 		}
 		check_passthrough(l, out);
 	}
+	promise(before + n == s->held + codec_accounted(out));	/* every byte is emitted, held, or of a reply */
 	return n;
 }
 
@@ -176,6 +191,7 @@ line_finish(void *state, enum side from, struct codec_out *out)
 	struct stream *s = &l->stream[from];
 
 	emit_held(s, &l->settings->heartbeat_expect[from], s->held, out);
+	promise(s->held == 0);
 	s->fin = true;
 	check_passthrough(l, out);
 }
@@ -217,8 +233,11 @@ line_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf[
 	struct line *l = state;
 	const struct codec_bytes *send = &l->settings->heartbeat_send[to];
 
+	promise_or((line_may_heartbeat(state, to) & kind) != 0, 0);	/* between two lines, with room for its reply */
+	promise_or(send->len > 0 && send->len <= CODEC_HEARTBEAT_MAX, 0);
 	if (kind == HEARTBEAT_PING)
 		l->stream[to].due++;
+	promise(l->stream[to].due <= PINGS_DUE_MAX);
 	memcpy(buf, send->data, send->len);
 	return send->len;
 }

@@ -13,13 +13,13 @@
  * while a statement runs (MariaDB takes unread bytes for a sign of life;
  * ProxySQL closes). No client expects an unsolicited packet, so it gets none.
  */
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/codecs.h"
 #include "codec/mysql.h"
 #include "stent/negotiation.h"
+#include "stent/promise.h"
 
 #define PINGS_DUE_MAX 100
 #define ER_SERVER_SHUTDOWN 1053
@@ -35,7 +35,7 @@ mysql_is_idle(const struct mysql *s)
 enum mysql_kind
 mysql_queue_first(const struct mysql *s)
 {
-	assert(s->n_runs > 0);
+	promise_or(s->n_runs > 0 && s->n_runs <= MYSQL_QUEUE && s->first_run < MYSQL_QUEUE, KIND_SINGLE);
 	return s->runs[s->first_run] >> 5;
 }
 
@@ -44,6 +44,7 @@ mysql_queue_add(struct mysql *s, enum mysql_kind kind)
 {
 	uint8_t *last = &s->runs[(s->first_run + s->n_runs + MYSQL_QUEUE - 1) % MYSQL_QUEUE];
 
+	promise_void(s->n_runs <= MYSQL_QUEUE && s->first_run < MYSQL_QUEUE && kind <= KIND_AUTH);
 	if (s->n_runs > 0 && *last >> 5 == kind && (*last & (MYSQL_RUN_MAX - 1)) < MYSQL_RUN_MAX - 1) {
 		++*last;
 	} else if (s->n_runs == MYSQL_QUEUE) {
@@ -57,9 +58,9 @@ mysql_queue_add(struct mysql *s, enum mysql_kind kind)
 void
 mysql_queue_drop(struct mysql *s)
 {
-	uint8_t *first = &s->runs[s->first_run];
+	uint8_t *first = &s->runs[s->first_run % MYSQL_QUEUE];
 
-	assert(s->n_runs > 0);
+	promise_void(s->n_runs > 0 && s->n_runs <= MYSQL_QUEUE && s->first_run < MYSQL_QUEUE);
 	if ((*first & (MYSQL_RUN_MAX - 1)) != 0) {
 		--*first;
 		return;
@@ -84,7 +85,7 @@ release(struct mysql *s, struct codec_out *out)
 	const struct mysql_packet *k = &s->packet[BACKEND];
 	const uint8_t seq = (uint8_t)(k->head[3] + s->shift);
 
-	assert(s->holding);
+	promise_void(s->holding && !s->swallowing && k->got <= MYSQL_HEAD && s->body_got <= MYSQL_BODY_MAX);
 	codec_emit_copy(out, k->head, k->got < MYSQL_HEAD ? k->got : MYSQL_HEAD - 1);
 	if (k->got == MYSQL_HEAD)
 		codec_emit_copy(out, &seq, 1);
@@ -103,8 +104,10 @@ is_judged_as_login(const struct mysql *s)
 static void
 judge(struct mysql *s, struct codec_out *out)
 {
+	promise_void(s->holding && !s->swallowing && s->packet[BACKEND].got == MYSQL_HEAD && s->body_got <= MYSQL_BODY_MAX);
 	if (!is_judged_as_login(s) && mysql_reply_is_ours(s, out)) {
 		out->replies++;
+		out->left_out += MYSQL_HEAD + s->body_got;
 		s->holding = false;
 		s->swallowing = true;
 		mysql_reply_read(s, s->body, s->body_got);
@@ -138,8 +141,11 @@ read_packet(struct mysql *s, enum side from, const uint8_t *p, const uint8_t *en
 	struct mysql_packet *k = &s->packet[from];
 	const bool is_held = from == BACKEND && s->holding;
 	const uint8_t judged = is_judged_as_login(s) ? MYSQL_BODY_MAX : MYSQL_JUDGED;
+	const bool is_left_out = from == BACKEND && s->swallowing;
 	size_t n = 0;
 
+	promise_or(k->got <= MYSQL_HEAD && (k->got == MYSQL_HEAD || k->left == 0), end);
+	promise_or(!is_held || s->body_got <= judged, end);
 	if (k->got < MYSQL_HEAD) {
 		if (!mysql_packet_head(k, &p, end))
 			return p;
@@ -150,7 +156,8 @@ read_packet(struct mysql *s, enum side from, const uint8_t *p, const uint8_t *en
 		n = k->left < (size_t)(end - p) ? k->left : (size_t)(end - p);
 		if (is_held && n > (size_t)(judged - s->body_got))
 			n = (size_t)(judged - s->body_got);
-		assert(n > 0);
+		promise_or(n > 0 && n <= k->left, end);
+		out->left_out += is_left_out ? n : 0;
 		on_packet[from].payload(s, p, n);
 		k->left -= (uint32_t)n;
 	}
@@ -177,12 +184,21 @@ skip_rows(struct mysql *s, const uint8_t *p, const uint8_t *end)
 	return p;
 }
 
+/* Bytes of the server that were consumed and may still be emitted. */
+static size_t
+held(const struct mysql *s)
+{
+	return s->holding ? (size_t)s->packet[BACKEND].got + s->body_got : 0;
+}
+
 static size_t
 feed_backend(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *out)
 {
 	const struct mysql_packet *k = &s->packet[BACKEND];
 	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
+	const size_t before = held(s) + codec_accounted(out);
 
+	promise(!(s->holding && s->swallowing) && s->pings_due <= PINGS_DUE_MAX && s->reply <= REPLY_PREPARED);
 	while (p < end && !is_passthrough(s) && !s->cut_off && codec_out_has_room(out)) {
 		if (s->reply == REPLY_ROWS && mysql_packet_boundary(k))
 			p = skip_rows(s, p, end);
@@ -200,6 +216,8 @@ feed_backend(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *
 		}
 	}
 	codec_emit(out, unsent, (size_t)(p - unsent));
+	/* Every byte is emitted, held or of a reply. */
+	promise(s->cut_off || before + (size_t)(p - buf) == held(s) + codec_accounted(out));
 	return s->cut_off ? len : (size_t)(p - buf);
 }
 
@@ -209,7 +227,9 @@ feed_login(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *ou
 {
 	const struct mysql_packet *k = &s->packet[CLIENT];
 	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
+	const size_t before = codec_accounted(out);
 
+	promise(s->watched && s->auth);
 	while (p < end && codec_out_has_room(out)) {
 		const bool was_head = k->got < MYSQL_HEAD;
 		uint8_t seq;
@@ -223,6 +243,7 @@ feed_login(struct mysql *s, const uint8_t *buf, size_t len, struct codec_out *ou
 		unsent = p;
 	}
 	codec_emit(out, unsent, (size_t)(p - unsent));
+	promise(before + (size_t)(p - buf) == codec_accounted(out));	/* other numbers, but not other lengths */
 	return (size_t)(p - buf);
 }
 
@@ -239,12 +260,13 @@ mysql_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct c
 	} else if (s->watched && s->shift != 0) {
 		n = feed_login(s, buf, len, out);
 	} else {
-		for (const uint8_t *p = buf; p < buf + len && s->passthrough == NULL;)
+		for (const uint8_t *p = buf; p < buf + len && s->passthrough == NULL && !promise_is_broken();)
 			p = read_packet(s, CLIENT, p, buf + len, out);
 		codec_emit(out, buf, len);
 	}
 	if (is_passthrough(s))
 		out->passthrough = s->passthrough;
+	promise(n <= len && (out->passthrough == NULL || held(s) == 0));
 	return n;
 }
 
@@ -280,7 +302,8 @@ mysql_skipped(void *state, enum side from, uint64_t n)
 {
 	struct mysql *s = state;
 
-	assert(n <= s->packet[from].left);
+	promise_void(n == 0 || n < s->packet[from].left);	/* the last byte ends the packet */
+	promise(from == CLIENT || (!s->holding && !s->swallowing));
 	s->packet[from].left -= (uint32_t)n;
 }
 
@@ -353,7 +376,7 @@ mysql_may_heartbeat(const void *state, enum side to)
 
 	if (mysql_why_none(state, to) != NULL)
 		return 0;
-	assert(takes_commands(s));
+	promise_or(takes_commands(s), 0);
 	if (may_send_oneway(s))
 		kinds |= HEARTBEAT_ONEWAY;
 	if (may_ping(s))
@@ -376,11 +399,11 @@ mysql_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf
 	static const uint8_t statistics[] = { 1, 0, 0, 0, 0x09 }, ping[] = { 1, 0, 0, 0, 0x0e };
 	struct mysql *s = state;
 
-	assert(to == BACKEND);
-	(void)to;
+	promise_or((mysql_may_heartbeat(state, to) & kind) != 0, 0);	/* between two commands */
 	if (kind == HEARTBEAT_PING) {
-		assert(mysql_is_idle(s) && s->oneways_left == 0);
+		promise(mysql_is_idle(s) && s->oneways_left == 0);
 		s->pings_due++;
+		promise(s->pings_due <= PINGS_DUE_MAX);
 		memcpy(buf, s->is_full_server ? statistics : ping, sizeof(ping));
 		return sizeof(ping);
 	}

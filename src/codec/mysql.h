@@ -157,6 +157,9 @@ struct mysql {
 	uint8_t method;		/* of the login under way */
 };
 
+_Static_assert(MYSQL_RUN_MAX == 1 << 5 && KIND_AUTH < 1 << 3, "a run is a byte: kind << 5 | commands - 1");
+_Static_assert(MYSQL_BODY_MAX >= MYSQL_JUDGED && MYSQL_BODY_MAX <= UINT8_MAX, "`body_got` counts the bytes that are read");
+
 /* The queue of commands that await their replies. */
 bool mysql_is_idle(const struct mysql *s);
 enum mysql_kind mysql_queue_first(const struct mysql *s);

@@ -6,9 +6,9 @@
  * what kind of reply it gets, and it is queued for that. Unknown commands and
  * replication lead to passthrough.
  */
-#include <assert.h>
 
 #include "codec/mysql.h"
+#include "stent/promise.h"
 
 enum role { ROLE_LOGIN, ROLE_COMMAND, ROLE_DATA };
 
@@ -57,6 +57,7 @@ mysql_packet_head(struct mysql_packet *k, const uint8_t **at, const uint8_t *end
 {
 	const uint8_t *p = *at;
 
+	promise(k->got < MYSQL_HEAD && k->left == 0);
 	while (p < end && k->got < MYSQL_HEAD)
 		k->head[k->got++] = *p++;
 	*at = p;
@@ -95,6 +96,7 @@ login_ends(struct mysql *s)
 {
 	uint32_t caps = s->login_caps;
 
+	promise(s->phase == PHASE_LOGIN && mysql_is_idle(s) && !s->auth);
 	if (s->at == 32 && (caps & CAP_SSL) != 0)
 		s->passthrough = "TLS";
 	else if (s->at < 32 || (caps & CAP_PROTOCOL_41) == 0)
@@ -117,6 +119,7 @@ command_begins(struct mysql *s, uint8_t command)
 {
 	bool local = (s->caps & CAP_LOCAL_FILES) != 0;
 
+	promise(s->phase == PHASE_COMMANDS && !s->auth && s->at == 0);
 	s->command = command;
 	s->scan.on = false;
 	if (command == COM_QUERY || command == COM_PREPARE)
@@ -134,6 +137,8 @@ command_ends(struct mysql *s)
 {
 	uint8_t known = commands[s->command];
 
+	promise(s->phase == PHASE_COMMANDS && !s->auth && s->at > 0);
+	promise(known == REPLY_NONE || (known & ~REPLY_KNOWN) <= KIND_AUTH);
 	if (s->command == COM_PREPARE && s->may_load_file)
 		s->prepared_may_load_file = true;
 	if (s->command == COM_QUIT)
@@ -162,6 +167,7 @@ mysql_client_begins(struct mysql *s)
 	const struct mysql_packet *k = &s->packet[CLIENT];
 	uint8_t seq = k->head[3];
 
+	promise(k->got == MYSQL_HEAD && s->role <= ROLE_DATA);
 	if (k->continued)
 		return;
 	s->at = 0;
@@ -184,6 +190,8 @@ mysql_client_begins(struct mysql *s)
 void
 mysql_client_payload(struct mysql *s, const uint8_t *p, size_t n)
 {
+	promise_void(n > 0 && n <= s->packet[CLIENT].left);
+	promise(!s->scan.on || s->role != ROLE_LOGIN);
 	if (s->role == ROLE_LOGIN)
 		login_payload(s, p, n);
 	if (s->role == ROLE_COMMAND && s->at == 0)
@@ -199,7 +207,7 @@ mysql_client_ends(struct mysql *s)
 	struct mysql_packet *k = &s->packet[CLIENT];
 	const bool is_empty = !k->continued && k->head[0] == 0 && k->head[1] == 0 && k->head[2] == 0;
 
-	assert(k->got == MYSQL_HEAD && k->left == 0 && s->phase != PHASE_GREETING);
+	promise_void(k->got == MYSQL_HEAD && k->left == 0 && s->phase != PHASE_GREETING);
 	k->got = 0;
 	if (k->more)
 		return;

@@ -11,11 +11,11 @@
  * the clear though the client sent it inside TLS. So the flow ends at the server's
  * request, by an error that says what to do. Changes of the user are watched too.
  */
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/mysql.h"
+#include "stent/promise.h"
 
 enum { AUTH_MORE = 0x01, AUTH_NEXT_FACTOR = 0x02, AUTH_SWITCH = 0xfe };
 enum { FULL_AUTHENTICATION = 0x04 };	/* of caching_sha2_password, behind AUTH_MORE */
@@ -92,6 +92,7 @@ mysql_login_begins(struct mysql *s)
 void
 mysql_login_packet_ended(struct mysql *s)
 {
+	promise(s->watched);
 	if (s->auth)
 		return;
 	s->watched = false;
@@ -105,7 +106,7 @@ why_not(struct mysql *s)
 	const uint8_t *name = s->body + 1, *nul;
 	const uint8_t first = s->body[0];
 
-	assert(s->watched && s->body_got <= MYSQL_BODY_MAX);
+	promise_or(s->watched && s->body_got <= MYSQL_BODY_MAX && s->holding, NULL);
 	if (s->body_got == 0 || s->packet[BACKEND].continued)
 		return NULL;
 	if (first == AUTH_MORE && s->body_len == 2 && s->body[1] == FULL_AUTHENTICATION)
@@ -122,8 +123,10 @@ mysql_login_refuses(struct mysql *s, struct codec_out *out)
 {
 	const char *why = why_not(s);
 
+	promise(!s->cut_off);
 	if (why == NULL)
 		return false;
+	promise(s->guards != 0);	/* without a leg that differs every method works */
 	out->ends = out->note = why;
 	out->ends_on = (s->guards & GUARD_CLIENT_PLAIN) != 0 ? CLIENT : BACKEND;
 	s->cut_off = s->ended = true;
@@ -134,10 +137,10 @@ size_t
 mysql_login_error(const struct mysql *s, uint8_t buf[CODEC_CLOSE_MESSAGE_MAX])
 {
 	const uint8_t seq = (uint8_t)(s->packet[BACKEND].head[3] + s->shift);
+	const char *why = mysql_method_refused((enum mysql_method)s->method, s->guards);
 
-	assert(s->cut_off);
-	return mysql_error(buf, CODEC_CLOSE_MESSAGE_MAX, seq, ER_SECURE_TRANSPORT_REQUIRED, "HY000",
-	    mysql_method_refused((enum mysql_method)s->method, s->guards));
+	promise_or(s->cut_off && why != NULL, 0);
+	return mysql_error(buf, CODEC_CLOSE_MESSAGE_MAX, seq, ER_SECURE_TRANSPORT_REQUIRED, "HY000", why);
 }
 
 size_t
@@ -147,7 +150,7 @@ mysql_error(uint8_t *buf, size_t room, uint8_t seq, unsigned number, const char 
 	    state != NULL ? "#" : "", state != NULL ? state : "", text);
 	const size_t len = n < 0 ? 0 : (size_t)n < room - MYSQL_HEAD ? (size_t)n : room - MYSQL_HEAD - 1;
 
-	assert(room > MYSQL_HEAD);
+	promise_or(len <= UINT16_MAX && len + MYSQL_HEAD <= room, 0);
 	buf[0] = (uint8_t)len;
 	buf[1] = (uint8_t)(len >> 8);
 	buf[2] = 0;

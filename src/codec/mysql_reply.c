@@ -12,9 +12,9 @@
  * know the command: with no command open, any packet with the number 1; else,
  * until a command is seen to get its own reply, only "unknown command".
  */
-#include <assert.h>
 
 #include "codec/mysql.h"
+#include "stent/promise.h"
 
 #define STATISTICS_MARK "Threads: "
 #define THREADS_AT_ONCE 1000	/* COM_STATISTICS reads them all; with more of them pings are rarer */
@@ -83,6 +83,7 @@ is_reply_to_ping(struct mysql *s, struct codec_out *out)
 	const enum shape shape = shape_of(s), expected = s->is_full_server ? SHAPE_TEXT : SHAPE_OK;
 	const bool idle = mysql_is_idle(s), is_close = mysql_is_close_error(s);
 
+	promise_or(s->pings_due > 0, false);
 	if (s->packet[BACKEND].head[3] != 1 || s->body_len == MYSQL_FULL ||
 	    (!idle && shape != expected && (is_close || (shape != SHAPE_OK && shape != SHAPE_ERROR)))) {
 		s->pings_due = 0;
@@ -130,12 +131,13 @@ mysql_reply_may_be_ours(const struct mysql *s)
 bool
 mysql_reply_is_ours(struct mysql *s, struct codec_out *out)
 {
+	promise_or(s->holding && s->body_got <= MYSQL_BODY_MAX, false);
 	s->mark_at = 0;
 	if (s->pings_due > 0)
 		return is_reply_to_ping(s, out);
 	if (!may_reply_to_oneway(s) || !is_reply_to_oneway(s))
 		return false;
-	assert(s->oneways_sent > 0);
+	promise_or(s->oneways_sent > 0, false);
 	s->oneways_sent--;
 	refuse(s, "a reply to COM_STMT_CLOSE, which has none", out);
 	return true;
@@ -148,6 +150,7 @@ read_statistics(struct mysql *s, uint8_t c)
 	static const char mark[] = STATISTICS_MARK;
 	const uint8_t end = sizeof(mark) - 1;
 
+	promise_void(s->mark_at <= sizeof(mark));
 	if (s->mark_at < end) {
 		s->mark_at = c == (uint8_t)mark[s->mark_at] ? s->mark_at + 1 : c == (uint8_t)mark[0];
 		s->threads = 0;
@@ -163,6 +166,7 @@ mysql_reply_read(struct mysql *s, const uint8_t *p, size_t n)
 {
 	uint32_t rounds;
 
+	promise(s->swallowing);
 	if (!s->is_full_server)
 		return;
 	for (size_t i = 0; i < n; i++)

@@ -10,9 +10,9 @@
  * none follows the column definitions; MariaDB may leave definitions out,
  * and sends progress reports that look like errors.
  */
-#include <assert.h>
 
 #include "codec/mysql.h"
+#include "stent/promise.h"
 
 #define STATUS_IN_TRANS 0x1u
 #define STATUS_AUTOCOMMIT 0x2u
@@ -53,6 +53,7 @@ greeting_byte(struct mysql *s, uint8_t c)
 static void
 greeting_ends(struct mysql *s)
 {
+	promise(s->phase == PHASE_GREETING && mysql_is_idle(s));
 	if (s->body[0] == MYSQL_ERR && s->body_got > 0)
 		s->ended = s->closing[BACKEND] = true;	/* too many connections, host blocked */
 	else if (s->body[0] != 10 || s->greeting_at < 21)
@@ -102,6 +103,7 @@ error_ends(struct mysql *s)
 {
 	bool is_last = mysql_is_close_error(s);
 
+	promise_void(!mysql_is_idle(s) && s->body_got > 0);
 	if ((s->status & STATUS_AUTOCOMMIT) == 0)
 		s->in_transaction = true;
 	if (mysql_queue_first(s) == KIND_AUTH) {
@@ -125,6 +127,7 @@ read_ok(struct mysql *s)
 {
 	unsigned at = 1;
 
+	promise_or(s->body_got <= MYSQL_BODY_MAX, false);
 	for (int i = 0; i < 2; i++)
 		at += at < s->body_got ? lenenc_size(s->body[at]) : MYSQL_BODY_MAX;
 	if (at + 2 > s->body_got) {
@@ -185,6 +188,7 @@ first_of_prepare(struct mysql *s)
 {
 	uint32_t columns, params;
 
+	promise(mysql_queue_first(s) == KIND_PREPARE);
 	if (s->body[0] != MYSQL_OK || s->body_got < 9) {
 		mysql_server_passthrough(s, "a reply that is not a prepared statement");
 		return;
@@ -215,6 +219,7 @@ first_of_query(struct mysql *s)
 static void
 first_of_auth(struct mysql *s)
 {
+	promise(s->auth);
 	if (s->body[0] != MYSQL_OK)
 		return;		/* more packets to come */
 	s->auth = false;
@@ -257,13 +262,14 @@ read_first(struct mysql *s)
 		[KIND_AUTH] = first_of_auth,
 	};
 
+	promise_void(mysql_queue_first(s) <= KIND_AUTH);
 	firsts[mysql_queue_first(s)](s);
 }
 
 static void
 read_column(struct mysql *s)
 {
-	assert(s->left > 0);
+	promise_void(s->left > 0);
 	if (--s->left == 0)
 		after_columns(s);
 }
@@ -285,7 +291,7 @@ read_columns_eof(struct mysql *s)
 static void
 read_prepared(struct mysql *s)
 {
-	assert(s->left > 0);
+	promise_void(s->left > 0);
 	if (--s->left == 0)
 		reply_ends(s);
 }
@@ -308,6 +314,8 @@ is_progress(const struct mysql *s)
 static void
 packet_came(struct mysql *s)
 {
+	promise_void(s->reply <= REPLY_PREPARED && s->body_got <= s->body_len);
+	promise(!mysql_is_idle(s) || s->reply == REPLY_FIRST);	/* a reply of several packets belongs to a command */
 	if (s->phase == PHASE_GREETING) {
 		greeting_ends(s);
 	} else if (mysql_is_idle(s) && s->body[0] == MYSQL_ERR && s->body_got > 0) {
@@ -332,6 +340,7 @@ mysql_server_begins(struct mysql *s)
 {
 	const struct mysql_packet *k = &s->packet[BACKEND];
 
+	promise(k->got == MYSQL_HEAD && !s->swallowing);
 	if (!s->holding)
 		s->next_seq = (uint8_t)(k->head[3] + 1);
 	if (k->continued)
@@ -345,7 +354,7 @@ mysql_server_payload(struct mysql *s, const uint8_t *p, size_t n)
 {
 	const size_t room = sizeof(s->body) - s->body_got;
 
-	assert(s->body_got <= sizeof(s->body));
+	promise_void(s->body_got <= sizeof(s->body) && n <= s->packet[BACKEND].left);
 	if (s->packet[BACKEND].continued)
 		return;
 	if (s->phase == PHASE_GREETING)
@@ -363,7 +372,7 @@ mysql_server_ends(struct mysql *s)
 {
 	struct mysql_packet *k = &s->packet[BACKEND];
 
-	assert(!s->holding && k->got == MYSQL_HEAD && k->left == 0);
+	promise_void(!s->holding && k->got == MYSQL_HEAD && k->left == 0);
 	k->got = 0;
 	if (!s->swallowing && !k->continued)
 		packet_came(s);

@@ -12,12 +12,14 @@
  * too: a lock that is wrongly assumed only costs heartbeats. Locks of procedures
  * and triggers, and those after the part that is searched, are not found.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/mysql.h"
+#include "stent/promise.h"
 
 #define SCAN_MAX 4096	/* bytes of a statement that are searched */
+
+_Static_assert(sizeof(((struct mysql_scan *)0)->high) + sizeof(((struct mysql_scan *)0)->low) == 16, "the longest phrase is kept");
 
 enum meaning {
 	MAY_LOAD,
@@ -162,13 +164,14 @@ search_byte(struct mysql *s, uint8_t c)
 void
 mysql_scan_begin(struct mysql *s)
 {
+	promise(!s->scan.on && s->at == 0);
 	s->scan = (struct mysql_scan){ .on = true };
 }
 
 void
 mysql_scan(struct mysql *s, const uint8_t *p, size_t n)
 {
-	assert(s->scan.on);
+	promise_void(s->scan.on && s->at <= SCAN_MAX);
 	for (size_t i = 0; i < n && s->at + i <= SCAN_MAX; i++)
 		search_byte(s, p[i]);
 	if (s->at + n <= SCAN_MAX)

@@ -17,6 +17,7 @@
 #include "codec/codecs.h"
 #include "codec/mysql.h"
 #include "stent/negotiation.h"
+#include "stent/promise.h"
 
 #define SSL_REQUEST 32	/* bytes of payload; a login is longer */
 #define CAP_SSL_BYTE 1	/* of the capabilities: the byte with CAP_SSL */
@@ -48,6 +49,8 @@ struct packet {
 static void
 want(struct my_negotiation *g, enum phase next, struct negotiation_step *ret, enum negotiation_want w, enum side side)
 {
+	promise(next >= g->phase && next <= DONE);	/* it never goes back */
+	promise(w != NEGOTIATION_TLS || g->tls[side]);
 	g->phase = next;
 	ret->want = w;
 	ret->side = side;
@@ -84,6 +87,7 @@ follow(struct my_negotiation *g, enum side from, const uint8_t *p, size_t len)
 
 		codec_out_clear(&out);
 		n = codec_mysql.feed(&g->followed, from, p, len, &out);
+		promise_void(n > 0 && codec_emitted(&out) == n);
 		if (out.passthrough != NULL)
 			return;		/* it says so again when the relay begins */
 		p += n;
@@ -96,7 +100,10 @@ static void
 emit_changed(struct codec_out *out, const struct packet *p, size_t at, bool ssl, uint8_t seq)
 {
 	const uint8_t head[MYSQL_HEAD] = { (uint8_t)p->len, (uint8_t)(p->len >> 8), (uint8_t)(p->len >> 16), seq };
-	const uint8_t caps = (uint8_t)((p->payload[at] & ~CAP_SSL_BIT) | (ssl ? CAP_SSL_BIT : 0));
+	uint8_t caps;
+
+	promise_void(at < p->len && p->len <= NEGOTIATION_INPUT_MAX);
+	caps = (uint8_t)((p->payload[at] & ~CAP_SSL_BIT) | (ssl ? CAP_SSL_BIT : 0));
 
 	codec_emit_copy(out, head, sizeof(head));
 	codec_emit(out, p->payload, at);
@@ -124,6 +131,7 @@ pass_greeting(struct my_negotiation *g, const struct packet *p, struct negotiati
 		return;
 	}
 	caps = nul + 1 + GREETING_CAPS;
+	promise_void(caps + CAP_SSL_BYTE < p->payload + p->len);
 	if (g->settings.backend && (caps[CAP_SSL_BYTE] & CAP_SSL_BIT) == 0) {
 		fail_telling(g, ret, BACKEND, 0, ER_HANDSHAKE_ERROR, "the server offers no TLS: its greeting lacks CLIENT_SSL",
 		    "stent: the server offers no TLS, which backend.tls of the route demands. Set ssl_cert and ssl_key in its "
@@ -204,6 +212,7 @@ request_tls(struct my_negotiation *g, const struct packet *login, struct negotia
 {
 	const struct packet request = { login->payload, SSL_REQUEST, LOGIN_SEQ };
 
+	promise(!g->tls[BACKEND] && login->len > SSL_REQUEST);
 	ret->consumed = 0;	/* it is read again when TLS has begun */
 	emit_changed(ret->out[BACKEND], &request, CAP_SSL_BYTE, true, LOGIN_SEQ);
 	g->tls[BACKEND] = true;
@@ -219,6 +228,7 @@ pass_login(struct my_negotiation *g, const struct packet *login, struct negotiat
 	const enum mysql_method method = method_of(login, &has_password);
 	const char *refused;
 
+	promise(g->phase == LOGIN && g->tls[BACKEND] == g->settings.backend);
 	s->guards = (uint8_t)guards_of(g, ret);
 	s->method = (uint8_t)method;
 	refused = has_password && method != METHOD_CACHING_SHA2 ? mysql_method_refused(method, s->guards) : NULL;
@@ -258,6 +268,7 @@ read_login(struct my_negotiation *g, const struct packet *p, struct negotiation_
 	const char *wrong = wrong_with(g, p);
 	const uint8_t reply = (uint8_t)(p->seq + 1);
 
+	promise(!g->has_login || (g->tls[BACKEND] && g->seq == p->seq));	/* read again inside TLS */
 	g->seq = p->seq;
 	if (wrong != NULL) {
 		fail_telling(g, ret, CLIENT, reply, ER_HANDSHAKE_ERROR, wrong, wrong);
@@ -340,7 +351,6 @@ my_step(void *state, enum side from, const uint8_t *buf, size_t len, bool fin, s
 {
 	struct my_negotiation *g = state;
 
-	(void)from;
 	ret->consumed = 0;
 	ret->why = NULL;
 	switch (g->phase) {
@@ -360,6 +370,8 @@ my_step(void *state, enum side from, const uint8_t *buf, size_t len, bool fin, s
 		want(g, DONE, ret, NEGOTIATION_DONE, CLIENT);
 		break;
 	}
+	promise(ret->consumed <= len && (ret->want != NEGOTIATION_FAILED || ret->why != NULL));
+	promise(ret->out[BACKEND]->n_spans == 0 || (from == CLIENT && g->phase >= LOGIN));
 }
 
 /* All but the settings, which the codec has got itself. */
@@ -369,6 +381,7 @@ my_hand_over(const void *state, void *codec_state)
 	const struct my_negotiation *g = state;
 	struct mysql *to = codec_state, s = g->followed;
 
+	promise(g->phase == DONE && s.pings_due == 0 && !s.holding && !s.swallowing);	/* no heartbeat was sent */
 	s.heartbeat_in_transaction = to->heartbeat_in_transaction;
 	s.while_busy = to->while_busy;
 	s.oneway_is_chosen = to->oneway_is_chosen;

@@ -7,6 +7,7 @@
  * stays unread.
  */
 #include "stent/negotiation.h"
+#include "stent/promise.h"
 
 #define HANDSHAKE_RECORD 0x16
 
@@ -92,6 +93,10 @@ direct_step(void *state, enum side from, const uint8_t *buf, size_t len, bool fi
 		ret->side = BACKEND;
 		break;
 	}
+	promise(d->phase > START && d->phase <= DONE);
+	promise(ret->want != NEGOTIATION_TLS || ret->side != CLIENT || d->settings.client == CLIENT_MAY_TLS || d->settings.client == CLIENT_MUST_TLS);
+	promise(ret->want != NEGOTIATION_TLS || ret->side != BACKEND || d->settings.backend);
+	promise(ret->want != NEGOTIATION_READ || (ret->side == CLIENT && d->phase == CLIENT_BYTE));
 }
 
 const struct negotiation negotiation_direct = {

@@ -11,12 +11,12 @@
  * still in the head, and are sent after all. Where stent terminates TLS, the list of
  * login methods is held back too (postgres_scram.c).
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/codecs.h"
 #include "codec/postgres.h"
 #include "stent/negotiation.h"
+#include "stent/promise.h"
 
 static bool
 pg_configure(void *state, const struct codec_settings *settings)
@@ -57,6 +57,7 @@ gather_head(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 	struct pg_stream *s = &pg->stream[from];
 	size_t size = pg_head_size(pg, from), n;
 
+	promise_or(size <= sizeof(s->head) && (size == 0 || s->got < size), 0);
 	if (size == 0) {
 		pg_passthrough(pg, from, from == CLIENT ? "the client did not wait for the server's reply" :
 		    "the server spoke before the client");
@@ -82,14 +83,32 @@ give_back_error(struct pg *pg, struct codec_out *out)
 {
 	struct pg_stream *s = &pg->stream[BACKEND];
 
+	promise_void(s->ours && s->type == 'E' && s->got == 0 && s->off <= sizeof(pg->held));
 	s->ours = false;
 	codec_emit_copy(out, s->head, PG_HEAD_TYPED);
 	codec_emit_copy(out, pg->held, s->off);
 }
 
-static void
-leave_out_error(struct pg_stream *s, struct codec_out *out)
+/* Bytes of a side that were consumed and may still be emitted. */
+static size_t
+held(const struct pg *pg, enum side from)
 {
+	const struct pg_stream *s = &pg->stream[from];
+
+	if (from == CLIENT || (!s->ours && !pg->holds_auth))
+		return 0;
+	if (s->got > 0)
+		return s->got;
+	return s->ours ? PG_HEAD_TYPED + pg_be32(s->head + 1) - 4u - s->left : PG_HEAD_TYPED + (size_t)s->off;
+}
+
+static void
+leave_out_error(struct pg *pg, struct codec_out *out)
+{
+	struct pg_stream *s = &pg->stream[BACKEND];
+
+	promise(s->ours && s->type == 'E');
+	out->left_out += held(pg, BACKEND);
 	s->ours = false;
 	out->strays++;
 }
@@ -100,15 +119,18 @@ settle_ours(struct pg *pg, unsigned syncs_before, struct codec_out *out)
 {
 	struct pg_stream *s = &pg->stream[BACKEND];
 
+	promise(s->ours && pg->syncs_due <= syncs_before && syncs_before > 0);
 	if (pg->syncs_due == syncs_before) {
 		if (s->type != 'E' || s->got > 0)
 			return;
 		if (pg->error.severity == PG_FATAL || (s->left == 0 && pg->error.severity == PG_UNKNOWN))
 			give_back_error(pg, out);
 		else if (s->left == 0)
-			leave_out_error(s, out);
+			leave_out_error(pg, out);
 		return;
 	}
+	if (s->off > 0)
+		out->left_out += held(pg, BACKEND);
 	s->ours = false;
 	if (s->off > 0)
 		out->replies++;
@@ -132,7 +154,7 @@ step(struct pg *pg, enum side from, const uint8_t *p, size_t len)
 	n = s->left < len ? s->left : len;
 	if (pg_searches_sql(pg, from))
 		pg_search_sql(pg, p, n);
-	assert(n > 0 && s->look == 0);
+	promise_or(n > 0 && n <= s->left && s->look == 0, 0);
 	s->left -= (uint32_t)n;
 	if (s->left == 0)
 		pg_end(pg, from);
@@ -152,6 +174,7 @@ report_note(struct pg *pg, struct codec_out *out)
 		[PG_NOTE_LONG_LIST] = "the server's list of login methods is too long to strike SCRAM-SHA-256-PLUS from it",
 	};
 
+	promise_void(pg->note <= PG_NOTE_REPORTED);
 	if (pg->note != PG_NOTE_NONE && pg->note != PG_NOTE_REPORTED) {
 		out->note = notes[pg->note];
 		pg->note = PG_NOTE_REPORTED;
@@ -164,7 +187,11 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 	struct pg *pg = state;
 	struct pg_stream *s = &pg->stream[from];
 	const uint8_t *p = buf, *unsent = buf, *const end = buf + len;
+	const size_t before = held(pg, from) + codec_accounted(out);
+	const bool strikes = pg->strikes && pg->phase == PG_LOGIN;	/* a list that is made shorter */
 
+	promise_or(s->look <= s->left && (s->got == 0 || s->left == 0) && pg->phase <= PG_CANCEL, 0);
+	promise(!s->ours || (from == BACKEND && pg->syncs_due > 0));
 	while (p < end && !is_blind(pg, from) && codec_out_has_room(out)) {
 		const unsigned syncs_before = pg->syncs_due;
 		const size_t n = step(pg, from, p, (size_t)(end - p));
@@ -189,6 +216,8 @@ pg_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct code
 	pg->refuses = false;
 	if (pg->passthrough != NULL && pg->syncs_due == 0 && !pg->holds_auth)
 		out->passthrough = pg->passthrough;
+	promise(strikes || before + (size_t)(p - buf) == held(pg, from) + codec_accounted(out));	/* every byte is emitted, held, or of a reply */
+	promise(out->passthrough == NULL || held(pg, from) == 0);
 	return (size_t)(p - buf);
 }
 
@@ -198,13 +227,14 @@ pg_finish(void *state, enum side from, struct codec_out *out)
 	struct pg *pg = state;
 	struct pg_stream *s = &pg->stream[from];
 
+	promise(!s->ours || from == BACKEND);
 	/* Part of a reply is no reply, so it is passed on. */
 	if (s->ours && s->got > 0)
 		codec_emit_copy(out, s->head, s->got);
 	else if (s->ours && s->left > 0 && s->type == 'E' && pg->error.severity == PG_UNKNOWN)
 		give_back_error(pg, out);
 	else if (s->ours && s->left > 0 && s->type == 'E')
-		leave_out_error(s, out);
+		leave_out_error(pg, out);
 	else if (s->ours && s->left > 0)
 		codec_emit_copy(out, s->head, PG_HEAD_TYPED);
 	else if (from == BACKEND && pg->holds_auth)
@@ -232,9 +262,9 @@ pg_skipped(void *state, enum side from, uint64_t n)
 
 	if (is_blind(pg, from))
 		return;
-	assert(n <= s->left);
+	promise_void(n <= s->left && (n == 0 || (s->look == 0 && s->got == 0 && !s->ours)));
 	s->left -= (uint32_t)n;
-	if (s->left == 0)
+	if (n > 0 && s->left == 0)
 		pg_end(pg, from);
 }
 

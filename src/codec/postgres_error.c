@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "codec/postgres.h"
+#include "stent/promise.h"
 
 void
 pg_error_begin(struct pg *pg)
@@ -53,6 +54,7 @@ field_end(struct pg *pg)
 {
 	struct pg_error *e = &pg->error;
 
+	promise(e->field != '\0' && e->len < sizeof(e->word) && e->severity <= PG_FATAL);
 	if ((e->field == 'S' || e->field == 'V') && e->severity == PG_UNKNOWN)
 		e->severity = (uint8_t)severity_of(e->word);
 	if (e->field != 'C' || e->severity != PG_FATAL)
@@ -71,8 +73,9 @@ pg_error_at(struct pg *pg, uint16_t off, uint8_t byte)
 	const bool is_held = pg->stream[BACKEND].ours && e->severity == PG_UNKNOWN;
 	const bool is_end = e->field == '\0' && byte == '\0';	/* no field may follow */
 
+	promise_void(e->len < sizeof(e->word));
 	if (is_held) {
-		assert(off < sizeof(pg->held));
+		promise_void(off < sizeof(pg->held));
 		pg->held[off] = byte;
 	}
 	if (e->field == '\0') {
@@ -114,7 +117,7 @@ pg_fatal(uint8_t *buf, size_t room, const char *sqlstate, const char *text, cons
 	const size_t others = PG_HEAD_TYPED + 2 * (sizeof(severity) + 1) + strlen(sqlstate) + 2 + strlen(hint) + 2 + 1;
 	size_t len = strlen(text), n = PG_HEAD_TYPED;
 
-	assert(others + 2 <= room);
+	promise_or(others + 2 <= room, 0);
 	if (len > room - others - 2)
 		len = room - others - 2;
 	n = put_field(buf, n, 'S', severity, sizeof(severity) - 1);

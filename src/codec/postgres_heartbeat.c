@@ -12,12 +12,12 @@
  * A pooler as the server gets none: a Sync occupies a connection of its pool. A
  * pooler as the client takes one at rest for a busy connection.
  */
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/postgres.h"
 #include "stent/codec.h"
+#include "stent/promise.h"
 
 static void
 put32(uint8_t *p, uint32_t v)
@@ -32,6 +32,7 @@ put32(uint8_t *p, uint32_t v)
 static size_t
 put_head(uint8_t *buf, char type, size_t body)
 {
+	promise(body + PG_HEAD_TYPED <= CODEC_HEARTBEAT_MAX);
 	buf[0] = (uint8_t)type;
 	put32(buf + 1, (uint32_t)(4 + body));
 	return PG_HEAD_TYPED + body;
@@ -187,6 +188,7 @@ heartbeat_client(struct pg *pg, uint8_t *buf)
 	const char *name = pg_param_name(pg);
 	const size_t len = strlen(name) + 1;
 
+	promise_or(pg->value_len > 0 && pg->value_len <= PG_VALUE_MAX && pg->value[pg->value_len - 1] == '\0', 0);
 	memcpy(buf + PG_HEAD_TYPED, name, len);
 	memcpy(buf + PG_HEAD_TYPED + len, pg->value, pg->value_len);
 	return put_head(buf, 'S', len + pg->value_len);
@@ -198,6 +200,7 @@ heartbeat_receiver(struct pg *pg, uint8_t *buf)
 {
 	uint8_t *body = buf + PG_HEAD_TYPED;
 
+	promise(pg->has_wal && pg->both_from[BACKEND]);
 	body[0] = 'k';
 	memcpy(body + 1, pg->wal + 8, 16);
 	body[17] = 0;
@@ -210,6 +213,7 @@ heartbeat_walsender(struct pg *pg, uint8_t *buf)
 {
 	uint8_t *body = buf + PG_HEAD_TYPED;
 
+	promise(pg->has_standby && pg->both_from[CLIENT]);
 	body[0] = 'r';
 	memcpy(body + 1, pg->standby, PG_STANDBY_LEN);
 	body[1 + PG_STANDBY_LEN] = 0;
@@ -221,12 +225,13 @@ pg_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t *buf)
 {
 	struct pg *pg = state;
 
+	promise_or((pg_may_heartbeat(state, to) & kind) != 0, 0);	/* between two messages */
 	if (to == CLIENT)
 		return pg->in_both ? heartbeat_receiver(pg, buf) : heartbeat_client(pg, buf);
 	if (pg->in_both)
 		return heartbeat_walsender(pg, buf);
 	if (kind == HEARTBEAT_PING || is_rearm_due(pg)) {
-		assert(pg->syncs_due < UINT8_MAX && pg_ledger_is_idle(&pg->ledger));
+		promise_or(pg->syncs_due < UINT8_MAX && pg_ledger_is_idle(&pg->ledger), 0);	/* its reply is known by its place */
 		pg->syncs_due++;
 		pg->timer_is_off = false;
 		return put_head(buf, 'S', 0);
@@ -322,6 +327,7 @@ pg_cancel(const void *state, uint8_t *buf)
 	/* After Terminate the work is meant to be finished. */
 	if (pg->phase != PG_READY || pg->key_len == 0 || pg_ledger_is_idle(&pg->ledger) || pg->client_ended)
 		return 0;
+	promise_or(pg->key_len <= PG_KEY_MAX && len <= PG_CANCEL_MAX, 0);
 	put32(buf, (uint32_t)len);
 	put32(buf + 4, PG_CODE_CANCEL);
 	put32(buf + 8, pg->pid);

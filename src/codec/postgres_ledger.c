@@ -13,10 +13,10 @@
  * ledger is unsure and no Sync of ours is sent, until the client sends one
  * message when idle and gets its result.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/postgres.h"
+#include "stent/promise.h"
 
 enum run_kind {
 	RUN_QUERY,
@@ -29,6 +29,9 @@ enum run_kind {
 
 #define COUNT_BITS 13
 #define COUNT_MAX ((1u << COUNT_BITS) - 1)
+
+_Static_assert(RUN_COPY_END < 1 << (16 - COUNT_BITS), "a run is its kind and its count");
+_Static_assert(PG_RUNS <= UINT8_MAX, "`n` counts them");
 
 static enum run_kind
 kind_of(uint16_t run)
@@ -58,6 +61,7 @@ ready_due(uint16_t run)
 static uint16_t
 run_of(enum run_kind kind, unsigned count)
 {
+	promise(kind <= RUN_COPY_END && count > 0 && count <= COUNT_MAX);
 	return (uint16_t)((unsigned)kind << COUNT_BITS | count);
 }
 
@@ -71,7 +75,7 @@ last_is(const struct pg_ledger *l, enum run_kind kind)
 static void
 drop(struct pg_ledger *l, size_t n)
 {
-	assert(n <= l->n);
+	promise_void(n <= l->n && l->n <= PG_RUNS);
 	l->n = (uint8_t)(l->n - n);
 	memmove(l->run, l->run + n, l->n * sizeof(l->run[0]));
 }
@@ -79,6 +83,7 @@ drop(struct pg_ledger *l, size_t n)
 static void
 spill(struct pg_ledger *l)
 {
+	promise(l->spilled == 0 && l->n == PG_RUNS);
 	l->open = last_is(l, RUN_OPEN);
 	for (size_t i = 0; i < l->n; i++) {
 		l->spilled += ready_due(l->run[i]);
@@ -91,6 +96,7 @@ spill(struct pg_ledger *l)
 static void
 push(struct pg_ledger *l, enum run_kind kind)
 {
+	promise_void(l->n <= PG_RUNS && (l->n == 0 || l->spilled == 0));	/* in order, or only counted */
 	l->alone = l->n == 0 && l->spilled == 0;
 	if (l->spilled == 0 && kind != RUN_MIXED && last_is(l, kind) && count_of(l->run[l->n - 1]) < COUNT_MAX) {
 		l->run[l->n - 1]++;
@@ -126,12 +132,14 @@ pg_ledger_query(struct pg_ledger *l)
 	}
 	messages = count_of(l->run[--l->n]);	/* its ReadyForQuery ends the batch too (asyncpg) */
 	push(l, RUN_MIXED);
+	promise_void(l->n > 0 && last_is(l, RUN_MIXED));	/* in the place of the batch */
 	l->run[l->n - 1] = run_of(RUN_MIXED, messages);
 }
 
 void
 pg_ledger_extended(struct pg_ledger *l)
 {
+	promise(!l->skipping || (l->n == 1 && last_is(l, RUN_OPEN)));	/* up to its Sync */
 	if (l->skipping)
 		return;
 	if (l->copying)
@@ -183,6 +191,7 @@ copy_starter(struct pg_ledger *l)
 	const unsigned count = count_of(l->run[0]);
 	const enum run_kind kind = kind_of(l->run[0]);
 
+	promise(l->n > 0 && count > 0);
 	if (kind == RUN_SYNC || (kind == RUN_MIXED && is_in_batch(l)) || (kind <= RUN_BATCH && count > 1))
 		l->unsure = true;
 	if (kind == RUN_BATCH)
@@ -214,6 +223,7 @@ pg_ledger_copy_in(struct pg_ledger *l)
 		i--;			/* no end yet: all but the first run is removed */
 	else if (count_of(l->run[i]) > 1)
 		l->run[i--]--;		/* more copies are to come */
+	promise(i < l->n);
 	drop(l, i);
 	l->run[0] = run_of(starter, messages);
 }
@@ -241,7 +251,7 @@ skip_to_sync(struct pg_ledger *l)
 {
 	size_t i;
 
-	assert(l->n > 0 && l->spilled == 0);
+	promise_void(l->n > 0 && l->n <= PG_RUNS && l->spilled == 0);
 	for (i = 1; i < l->n && kind_of(l->run[i]) != RUN_SYNC && kind_of(l->run[i]) != RUN_BATCH; i++)
 		;
 	if (i == l->n) {		/* it is still to come */
@@ -252,6 +262,7 @@ skip_to_sync(struct pg_ledger *l)
 	}
 	if (count_of(l->run[i]) > 1)
 		l->run[i--]--;		/* the first of several */
+	promise(i < l->n);
 	drop(l, i);
 	l->run[0] = run_of(RUN_BATCH, 1);
 }
@@ -272,6 +283,7 @@ pg_ledger_ready(struct pg_ledger *l)
 	const bool is_sure = l->alone && l->worked && l->n > 0 && gets_ready(l->run[0]);
 	size_t i;
 
+	promise_void(l->n <= PG_RUNS && (l->n == 0 || l->spilled == 0));
 	l->copying = false;
 	l->took_sync = false;
 	l->skipping = false;
@@ -305,7 +317,7 @@ pg_ledger_ready(struct pg_ledger *l)
 bool
 pg_ledger_is_idle(const struct pg_ledger *l)
 {
-	assert(l->n == 0 || l->spilled == 0);
+	promise(l->n == 0 || l->spilled == 0);
 	return l->n == 0 && l->spilled == 0;
 }
 

@@ -8,10 +8,10 @@
  * later those of the parameters that the server reports, are matched as they
  * pass (words.h): nothing is gathered.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/postgres.h"
+#include "stent/promise.h"
 
 #define STARTUP_MAX 10000	/* the server's own limit */
 
@@ -99,6 +99,7 @@ pg_startup_at(struct pg *pg, uint16_t off, uint8_t byte)
 void
 pg_startup_end(struct pg *pg)
 {
+	promise(pg->phase == PG_FIRST);
 	pg->phase = PG_LOGIN;
 	pg->from_pooler = pg->saw_database && pg->last_key == KEY_USER && (pg->as_pgbouncer || pg->as_pgpool);
 }
@@ -109,6 +110,7 @@ pg_begin_untyped(struct pg *pg)
 	struct pg_stream *s = &pg->stream[CLIENT];
 	uint32_t len = pg_be32(s->head), code = pg_be32(s->head + 4);
 
+	promise(pg->phase == PG_FIRST && pg->stream[BACKEND].got == 0 && pg_ledger_is_idle(&pg->ledger));
 	if (s->head[0] == 0x16 && s->head[1] == 3)
 		pg_passthrough(pg, CLIENT, "TLS from the first byte");
 	else if ((code == PG_CODE_SSL || code == PG_CODE_GSSENC) && len == PG_HEAD_UNTYPED)
@@ -133,6 +135,7 @@ pg_begin_untyped(struct pg *pg)
 void
 pg_begin_encryption(struct pg *pg)
 {
+	promise(pg->phase == PG_ENCRYPTION && pg->stream[CLIENT].got == 0);
 	switch (pg->stream[BACKEND].head[0]) {
 	case 'N':
 		pg->phase = PG_FIRST;
@@ -157,13 +160,15 @@ static const char *const params[] = {
 };
 #define N_PARAMS (sizeof(params) / sizeof(params[0]))
 #define N_REPEATABLE 3
+
+_Static_assert(N_KEYS <= WORDS_MAX && N_PARAMS <= WORDS_MAX, "a bit for each name");
 #define PARAM_STRINGS 3
 #define PARAM_APPLICATION 4
 
 const char *
 pg_param_name(const struct pg *pg)
 {
-	assert(pg->param > 0 && pg->param <= N_REPEATABLE);
+	promise_or(pg->param > 0 && pg->param <= N_REPEATABLE, "");
 	return params[pg->param - 1];
 }
 
@@ -172,6 +177,7 @@ pg_key_begin(struct pg *pg)
 {
 	struct pg_stream *s = &pg->stream[BACKEND];
 
+	promise_void(s->left >= 8);
 	pg->pid = 0;
 	pg->key_len = s->left - 4 <= PG_KEY_MAX ? (uint8_t)(s->left - 4) : 0;
 	s->look = (uint16_t)(4 + pg->key_len);
@@ -183,7 +189,7 @@ pg_key_at(struct pg *pg, uint16_t off, uint8_t byte)
 	if (off < 4) {
 		pg->pid = pg->pid << 8 | byte;
 	} else {
-		assert(off - 4u < pg->key_len);
+		promise_void(off - 4u < pg->key_len && pg->key_len <= PG_KEY_MAX);
 		pg->key[off - 4] = byte;
 	}
 }
@@ -214,6 +220,7 @@ param_named(struct pg *pg)
 
 	if (i == PARAM_APPLICATION && pg->last_param == PARAM_STRINGS + 1 && pg->phase == PG_LOGIN)
 		pg->is_pooler = true;
+	promise(!pg->in_value && pg->param <= N_REPEATABLE);
 	pg->last_param = i < N_PARAMS ? (uint8_t)(i + 1) : 0;
 	pg->in_value = true;
 	pg->keeps_value = i < N_REPEATABLE && (pg->param == 0 || i + 1 <= pg->param);
@@ -242,8 +249,9 @@ pg_param_at(struct pg *pg, uint16_t off, uint8_t byte)
 void
 pg_param_end(struct pg *pg)
 {
-	const char *nul = memchr(pg->value, '\0', pg->value_len);
+	const char *nul = memchr(pg->value, '\0', pg->value_len <= PG_VALUE_MAX ? pg->value_len : 0);
 
+	promise(pg->value_len <= PG_VALUE_MAX && pg->param <= N_REPEATABLE);
 	/* A value that is too long is not repeated; nor one with something after it. */
 	if (pg->in_value && pg->keeps_value && (nul == NULL || nul + 1 != pg->value + pg->value_len))
 		pg->param = 0;

@@ -7,10 +7,10 @@
  * passthrough. Most rows only bound the length, so that a stream that is not
  * PostgreSQL is soon detected.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/postgres.h"
+#include "stent/promise.h"
 
 #define ANY_LEN 0x40000000u	/* the server can neither build nor take a longer one */
 #define SMALL_LEN (1u << 20)	/* for messages that carry no data */
@@ -149,6 +149,7 @@ client_copy_begin(struct pg *pg)
 static void
 client_copy_at(struct pg *pg, uint16_t off, uint8_t byte)
 {
+	promise_void(off <= PG_STANDBY_LEN);
 	if (off == 0 && byte != 'r')
 		pg->stream[CLIENT].look = 0;
 	else if (off > 0)
@@ -171,6 +172,7 @@ ready_at(struct pg *pg, uint16_t off, uint8_t byte)
 static void
 first_ready(struct pg *pg)
 {
+	promise(pg->phase == PG_LOGIN && pg->syncs_due == 0);
 	pg->phase = PG_READY;
 	if (pg->heartbeats[BACKEND] && pg->is_pooler)
 		pg->note = PG_NOTE_POOLER;
@@ -266,6 +268,7 @@ server_copy_at(struct pg *pg, uint16_t off, uint8_t byte)
 {
 	struct pg_stream *s = &pg->stream[BACKEND];
 
+	promise_void(off - 1 + (pg->wal_kind == 'k' ? 8 : 0) < PG_WAL_LEN && (off == 0 || pg->wal_kind != 0));
 	if (off > 0) {
 		pg->wal[off - 1 + (pg->wal_kind == 'k' ? 8 : 0)] = byte;
 	} else if (byte == 'w' && s->left + 1 >= WAL_LOOK) {
@@ -294,6 +297,7 @@ server_copy_data_end(struct pg *pg)
 		return;
 	start = be64(pg->wal);
 	end = be64(pg->wal + 8);
+	promise(pg->wal_kind == 'w' && pg->both_from[BACKEND]);
 	if (end > start && end - start > pg->wal_data)
 		put64(pg->wal + 8, start + pg->wal_data);
 }
@@ -370,6 +374,7 @@ begin_typed(struct pg *pg, enum side from)
 	const struct message *m;
 	uint32_t len = pg_be32(s->head + 1);
 
+	promise_dear(pg->phase == PG_LOGIN || pg->phase == PG_READY);
 	s->type = s->head[0];
 	m = &messages[from][s->type & 127];
 	if (s->type == 0 || s->type > 127 || m->max == 0) {
@@ -387,6 +392,7 @@ begin_typed(struct pg *pg, enum side from)
 		pg->syncs_due = 0;
 		pg->refuses = true;
 	}
+	promise_dear(m->min >= 4 && m->max >= m->min && (m->look == 0 || m->at != NULL));
 	s->left = len - 4;
 	s->look = s->left < m->look ? (uint16_t)s->left : m->look;
 	s->has_sql = m->sql;
@@ -403,6 +409,7 @@ pg_begin(struct pg *pg, enum side from)
 {
 	struct pg_stream *s = &pg->stream[from];
 
+	promise_dear(s->got == 0 && s->left == 0 && s->look == 0);
 	s->off = 0;
 	s->look = 0;
 	s->left = 0;
@@ -421,10 +428,10 @@ void
 pg_read_byte(struct pg *pg, enum side from, uint8_t byte)
 {
 	struct pg_stream *s = &pg->stream[from];
-	const struct message *m = &messages[from][s->type];
+	const struct message *m = &messages[from][s->type & 127];
 	const uint16_t off = s->off++;
 
-	assert(s->look > 0 && s->left >= s->look && m->at != NULL);
+	promise_void(s->look > 0 && s->left >= s->look && s->type < 128 && m->at != NULL);
 	s->look--;
 	s->left--;
 	m->at(pg, off, byte);
@@ -435,8 +442,9 @@ pg_read_byte(struct pg *pg, enum side from, uint8_t byte)
 void
 pg_end(struct pg *pg, enum side from)
 {
-	const struct message *m = &messages[from][pg->stream[from].type];
+	const struct message *m = &messages[from][pg->stream[from].type & 127];
 
+	promise_dear(pg->stream[from].left == 0 && pg->stream[from].look == 0 && pg->stream[from].type < 128);
 	if (m->end != NULL)
 		m->end(pg);
 }

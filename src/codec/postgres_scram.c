@@ -13,13 +13,15 @@
  * binding and that the server does not (`y`). The server takes this for an
  * attack, and refuses. Nothing can be done about it here, except to say why.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/postgres.h"
+#include "stent/promise.h"
 
 #define AUTH_SASL 10u
 #define AUTH_HEAD 4	/* its code; then come names, each with its NUL, and an empty one */
+
+_Static_assert(4 + PG_AUTH_MAX <= UINT8_MAX, "the length of a list is one byte");
 
 static const char plus[] = "SCRAM-SHA-256-PLUS";
 
@@ -55,7 +57,7 @@ pg_auth_begin(struct pg *pg)
 void
 pg_auth_at(struct pg *pg, uint16_t off, uint8_t byte)
 {
-	assert(off < sizeof(pg->auth));
+	promise_void(off < sizeof(pg->auth) && pg->holds_auth);
 	pg->auth[off] = byte;
 }
 
@@ -64,6 +66,7 @@ pg_auth_give_back(struct pg *pg, struct codec_out *out)
 {
 	struct pg_stream *s = &pg->stream[BACKEND];
 
+	promise_void(pg->holds_auth && s->off <= sizeof(pg->auth) && s->got <= sizeof(s->head));
 	pg->holds_auth = false;
 	codec_emit_copy(out, s->head, s->got > 0 ? s->got : PG_HEAD_TYPED);
 	if (s->got == 0)
@@ -90,6 +93,7 @@ strike(uint8_t *list, size_t len)
 		}
 		at += n;
 	}
+	promise_or(kept <= at && at <= len, 0);
 	if (at + 1 != len || kept == at)
 		return 0;
 	list[kept] = '\0';
@@ -101,7 +105,7 @@ emit_list(struct pg *pg, size_t len, struct codec_out *out)
 {
 	const uint8_t head[PG_HEAD_TYPED] = { 'R', 0, 0, 0, (uint8_t)(4 + AUTH_HEAD + len) };
 
-	assert(4 + AUTH_HEAD + len <= UINT8_MAX);
+	promise_void(len > 1 && AUTH_HEAD + len <= sizeof(pg->auth) && pg->strikes);
 	codec_emit_copy(out, head, sizeof(head));
 	codec_emit_copy(out, pg->auth, AUTH_HEAD + len);
 	pg->has_struck = true;
@@ -126,6 +130,7 @@ settle_list(struct pg *pg, struct codec_out *out)
 	uint8_t before[PG_AUTH_MAX];
 	size_t left;
 
+	promise_void(len <= sizeof(pg->auth) - AUTH_HEAD && pg->stream[BACKEND].left == 0);
 	memcpy(before, pg->auth, sizeof(before));
 	left = strike(pg->auth + AUTH_HEAD, len);
 	if (left == 0) {
@@ -146,6 +151,7 @@ pg_auth_settle(struct pg *pg, struct codec_out *out)
 	const struct pg_stream *s = &pg->stream[BACKEND];
 	const bool has_code = s->off >= AUTH_HEAD;
 
+	promise(pg->holds_auth && !s->ours);
 	if (pg->passthrough != NULL) {
 		pg_auth_give_back(pg, out);
 	} else if (s->got > 0 || !has_code) {

@@ -16,6 +16,7 @@
 #include "codec/codecs.h"
 #include "codec/postgres.h"
 #include "stent/negotiation.h"
+#include "stent/promise.h"
 
 enum phase {
 	START,
@@ -98,6 +99,9 @@ tell(struct negotiation_step *ret, const char *sqlstate, const char *text, const
 static void
 want(struct pg_negotiation *g, enum phase next, struct negotiation_step *ret, enum negotiation_want w, enum side side)
 {
+	promise(next >= g->phase && next <= DONE);	/* it never goes back */
+	promise(w != NEGOTIATION_TLS || side == BACKEND || g->settings.client == CLIENT_MAY_TLS || g->settings.client == CLIENT_MUST_TLS);
+	promise(w != NEGOTIATION_TLS || side == CLIENT || g->settings.backend);
 	g->phase = next;
 	ret->want = w;
 	ret->side = side;
@@ -125,6 +129,7 @@ accept_ssl(struct pg_negotiation *g, bool has_more, struct negotiation_step *ret
 		fail(g, ret, CLIENT, "the client sent bytes in the clear behind its SSLRequest");
 		return;
 	}
+	promise(!g->asked_ssl);		/* it was told N then */
 	codec_emit_copy(ret->out[CLIENT], "S", 1);
 	want(g, DIAL, ret, NEGOTIATION_TLS, CLIENT);
 }
@@ -179,6 +184,7 @@ read_requests(struct pg_negotiation *g, const uint8_t *buf, size_t len, bool fin
 			begin_plain(g, first, ret);
 			return;
 		}
+		promise_void(left >= PG_HEAD_UNTYPED);
 		ret->consumed += PG_HEAD_UNTYPED;
 		g->is_postgres = true;
 		if (first == FIRST_SSL && has_tls) {
@@ -320,6 +326,8 @@ pg_negotiation_step(void *state, enum side from, const uint8_t *buf, size_t len,
 		want(g, DONE, ret, NEGOTIATION_DONE, BACKEND);
 		break;
 	}
+	promise(ret->consumed <= len && (ret->want != NEGOTIATION_FAILED || ret->why != NULL));
+	promise(ret->out[BACKEND]->n_spans == 0 || g->phase == ANSWER);
 }
 
 static size_t

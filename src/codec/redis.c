@@ -12,12 +12,12 @@
  *
  * To the client, opt-in: a RESP3 push of a kind that clients ignore.
  */
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/codecs.h"
 #include "codec/redis.h"
+#include "stent/promise.h"
 
 #define PINGS_DUE_MAX 100
 
@@ -29,6 +29,9 @@ static const char *const pongs[] = {
 };
 
 #define N_PONGS (sizeof(pongs) / sizeof(pongs[0]))
+
+_Static_assert(PINGS_DUE_MAX < UINT8_MAX, "`pings_due` counts them");
+_Static_assert(REDIS_HEAD_MAX == sizeof("ERR unkn") - 1, "errors are told apart by a whole head");
 
 static const char *const refusals[REFUSED_COUNT] = {
 	[REFUSED_PERMISSION] = "this user has no permission for PING",
@@ -65,6 +68,7 @@ nothing_due(const struct redis *s)
 static void
 refuse(struct redis *s, enum redis_refusal why)
 {
+	promise_void(why > REFUSED_NOT && why < REFUSED_COUNT);
 	s->refusal = (uint8_t)why;
 	s->no_ping = true;
 }
@@ -83,6 +87,7 @@ judge_error(struct redis *s)
 	const bool is_err = len >= 3 && memcmp(head, "ERR", 3) == 0;
 	const bool is_second = is_err && s->ping_failed;
 
+	promise(len <= REDIS_HEAD_MAX && s->reply.reply_type == '-');
 	s->ping_failed = is_err;
 	if (len >= 6 && memcmp(head, "NOPERM", 6) == 0)
 		refuse(s, REFUSED_PERMISSION);
@@ -96,7 +101,7 @@ judge_error(struct redis *s)
 static void
 count_reply(struct redis *s, struct codec_out *out)
 {
-	assert(s->pings_due > 0 || s->empty_lines > 0);
+	promise_void(s->pings_due > 0 || s->empty_lines > 0);
 	if (s->pings_due > 0)
 		s->pings_due--;
 	else
@@ -106,11 +111,15 @@ count_reply(struct redis *s, struct codec_out *out)
 
 /* A line that replies to a heartbeat is known by its first byte: nothing of it is held. */
 static const uint8_t *
-take_line(struct redis *s, const uint8_t *p, const uint8_t *end)
+take_line(struct redis *s, const uint8_t *p, const uint8_t *end, struct codec_out *out)
 {
+	const uint8_t *const from = p;
+
+	promise_or(s->held == 0 && s->reply.head_len <= REDIS_HEAD_MAX, end);
 	for (; p < end && *p != '\n'; p++)
 		if (s->reply.head_len < REDIS_HEAD_MAX)
 			s->reply.head[s->reply.head_len++] = (char)*p;
+	out->left_out += (size_t)(p - from) + (p < end);
 	if (p == end)
 		return p;
 	s->in_our_line = false;
@@ -124,6 +133,7 @@ begin_line(struct redis *s, const uint8_t *p, struct codec_out *out)
 {
 	const bool is_pong = s->pings_due > 0;
 
+	promise(!s->in_our_line && s->held == 0 && redis_reply_boundary(s));
 	s->in_our_line = true;
 	s->reply.head_len = 0;
 	s->reply.reply_type = *p;
@@ -142,6 +152,7 @@ release(struct redis *s, struct codec_out *out)
 	const uint8_t *text = (const uint8_t *)pongs[s->held_text];
 	const uint8_t *end = text + s->held;
 
+	promise_void(s->held > 0 && s->held < strlen(pongs[s->held_text]));
 	codec_emit_copy(out, text, s->held);
 	s->held = 0;
 	if (!redis_may_get_messages(s))
@@ -160,6 +171,7 @@ differs(struct redis *s, const uint8_t *p, struct codec_out *out)
 		release(s, out);
 		return p;
 	}
+	out->left_out += s->held;
 	s->held = 0;
 	(void)begin_line(s, &plus, out);
 	return p;
@@ -168,13 +180,14 @@ differs(struct redis *s, const uint8_t *p, struct codec_out *out)
 static const uint8_t *
 take_pong(struct redis *s, const uint8_t *p, const uint8_t *end, struct codec_out *out)
 {
-	const char *text = pongs[s->held_text];
+	const char *text = s->held_text < N_PONGS ? pongs[s->held_text] : "";
 
-	assert(s->held_text < N_PONGS && s->held < strlen(text));
+	promise_or(s->held < strlen(text) && s->pings_due > 0 && !s->in_our_line, end);
 	for (; p < end; p++) {
 		if (*p != (uint8_t)text[s->held])
 			return differs(s, p, out);
 		if (text[++s->held] == '\0') {
+			out->left_out += s->held;
 			s->held = 0;
 			s->ping_failed = false;
 			count_reply(s, out);
@@ -188,11 +201,13 @@ static const uint8_t *
 take_reply(struct redis *s, const uint8_t *p, const uint8_t *end, struct codec_out *out)
 {
 	if (s->in_our_line)
-		return take_line(s, p, end);
+		return take_line(s, p, end, out);
 	if (s->held > 0)
 		return take_pong(s, p, end, out);
-	if (*p == '-' || *p == ':' || s->pings_due == 0)
+	if (*p == '-' || *p == ':' || s->pings_due == 0) {
+		out->left_out++;
 		return begin_line(s, p, out);
+	}
 	for (size_t i = 0; i < N_PONGS; i++) {
 		if (*p == (uint8_t)pongs[i][0]) {
 			s->held_text = (uint8_t)i;
@@ -237,8 +252,10 @@ static size_t
 feed_backend(struct redis *s, const uint8_t *buf, size_t len, struct codec_out *out)
 {
 	const uint8_t *p = buf, *unsent = buf, *end = buf + len;
+	const size_t before = s->held + codec_accounted(out);
 
-	while (p < end && !is_passthrough(s)) {
+	promise(s->pings_due <= PINGS_DUE_MAX && (s->held == 0 || (s->pings_due > 0 && !s->in_our_line)));
+	while (p < end && !is_passthrough(s) && !promise_is_broken()) {
 		if (is_stream(s)) {
 			s->heard = true;
 			p = end;
@@ -252,6 +269,7 @@ feed_backend(struct redis *s, const uint8_t *buf, size_t len, struct codec_out *
 		}
 	}
 	codec_emit(out, unsent, (size_t)(p - unsent));
+	promise(before + (size_t)(p - buf) == s->held + codec_accounted(out));	/* every byte is emitted, held, or of a reply */
 	return (size_t)(p - buf);
 }
 
@@ -268,8 +286,10 @@ redis_feed(void *state, enum side from, const uint8_t *buf, size_t len, struct c
 		redis_commands_read(s, buf, buf + len);
 		codec_emit(out, buf, len);
 	}
+	promise_or(s->refusal < REFUSED_COUNT && (s->refusal != REFUSED_NOT || refusal == REFUSED_NOT), n);
 	if (s->refusal != refusal)
 		out->refused = refusals[s->refusal];
+	promise(!is_passthrough(s) || s->held == 0);
 	if (is_passthrough(s))
 		out->passthrough = s->passthrough;
 	return n;
@@ -422,8 +442,10 @@ redis_heartbeat(void *state, enum side to, enum heartbeat_kind kind, uint8_t buf
 	struct redis *s = state;
 	const char *text = to == CLIENT ? push : "\r\n";
 
+	promise_or((redis_may_heartbeat(state, to) & kind) != 0, 0);
 	if (kind == HEARTBEAT_PING) {
-		assert(s->pings_due == 0 || s->ping_at == s->sent);	/* all replies come in one place */
+		promise_or(to == BACKEND && s->pings_due < PINGS_DUE_MAX, 0);
+		promise(s->pings_due == 0 || s->ping_at == s->sent);	/* all replies come in one place */
 		text = ping;
 		s->pings_due++;
 		s->ping_at = s->sent;

@@ -10,10 +10,10 @@
  * The states are a table; each reader takes what it can of the bytes that are
  * here, and returns where it stopped.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/redis.h"
+#include "stent/promise.h"
 
 #define SHORTEST 4	/* letters of the shortest command that matters */
 #define ANY_FIRST 20	/* the row for all other commands */
@@ -78,6 +78,7 @@ redis_number_read(struct redis_number *n, const uint8_t **at, const uint8_t *end
 {
 	const uint8_t *p = *at;
 
+	promise_dear(n->digits <= 18 && !(n->streamed && n->negative));
 	while (p < end) {
 		uint8_t c = *p++;
 
@@ -118,6 +119,7 @@ redis_number_quick(const uint8_t *p, const uint8_t *end, size_t *value)
 void
 redis_word_add(struct redis_word *w, const uint8_t *bytes, size_t len)
 {
+	promise_dear(w->len <= REDIS_WORD_MAX);
 	for (size_t i = 0; i < len && w->len < REDIS_WORD_MAX; i++) {
 		uint8_t c = bytes[i];
 
@@ -130,7 +132,7 @@ redis_bulk_read(uint64_t *left, struct redis_word *w, const uint8_t *p, const ui
 {
 	const size_t n = *left < (size_t)(end - p) ? (size_t)*left : (size_t)(end - p);
 
-	assert(n > 0);
+	promise_or(n > 0, end);		/* else it was over */
 	if (w != NULL && *left > 2)
 		redis_word_add(w, p, n < *left - 2 ? n : (size_t)*left - 2);
 	*left -= n;
@@ -174,6 +176,7 @@ word_ends(struct redis *s)
 			s->command.kind = words[i].kind;
 			break;
 		}
+	promise_dear(i < sizeof(words) / sizeof(words[0]) && s->command.kind != KIND_NONE);	/* each table of words has a row for all others */
 	s->command.word.len = 0;
 }
 
@@ -183,6 +186,8 @@ command_ends(struct redis *s)
 	enum redis_kind kind = s->command.kind;
 	uint32_t argc = s->command.argc;
 
+	promise_dear(s->command.state != S_START && s->command.args_left == 0);
+	promise_dear(kind < KIND_COUNT && (kind == KIND_NONE || argc > 0));
 	s->started = true;
 	s->command.state = S_START;
 	s->command.kind = KIND_NONE;
@@ -235,6 +240,7 @@ read_count(struct redis *s, const uint8_t *p, const uint8_t *end)
 			command_ends(s);
 			return p;
 		}
+		promise_dear(s->command.kind == KIND_NONE && s->command.word.len == 0);
 		s->command.argc = s->command.args_left = (uint32_t)n->value;
 		s->command.state = S_BULK;
 	}
@@ -247,7 +253,7 @@ argument_ends(struct redis *s)
 	if (wants_word(s))
 		word_ends(s);
 	s->command.state = S_BULK;
-	assert(s->command.args_left > 0);
+	promise_void(s->command.args_left > 0 && s->command.args_left <= s->command.argc);
 	if (--s->command.args_left == 0)
 		command_ends(s);
 }
@@ -377,6 +383,7 @@ read_inline_byte(struct redis *s, uint8_t c)
 static const uint8_t *
 read_inline(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
+	promise(s->command.quote <= QUOTE_CLOSED && s->command.args_left == 0);
 	while (p < end && s->passthrough == NULL) {
 		uint8_t c = *p++;
 
@@ -408,9 +415,12 @@ static const uint8_t *(*const readers[])(struct redis *s, const uint8_t *p,
 	[S_INLINE] = read_inline,
 };
 
+_Static_assert(sizeof(readers) / sizeof(readers[0]) == S_INLINE + 1, "a reader for each state");
+
 void
 redis_commands_read(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
+	promise_void(s->command.state <= S_INLINE);
 	while (p < end && s->passthrough == NULL) {
 		if (s->command.state == S_BULK)
 			p = read_bulk(s, p, end);
@@ -439,6 +449,6 @@ redis_command_skippable(const struct redis *s)
 void
 redis_command_skipped(struct redis *s, uint64_t n)
 {
-	assert(n + 2 <= s->command.left || n == 0);
+	promise_void(n == 0 || (s->command.state == S_BODY && n + 2 <= s->command.left));
 	s->command.left -= n;
 }

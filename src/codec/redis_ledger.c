@@ -11,10 +11,10 @@
  * looks like a message is not counted, which merely stops our PINGs; a message
  * that is counted would do harm, but no server sends one of another name.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/redis.h"
+#include "stent/promise.h"
 
 /* --- what a command changes; each returns the number of replies that it gets --- */
 
@@ -271,6 +271,9 @@ redis_command_sent(struct redis *s, enum redis_kind kind, uint32_t argc)
 	const bool gets_reply = !s->reply_off && (s->one_shot & ONE_SHOT_SKIP) == 0;
 	uint32_t replies;
 
+	promise_void(kind > KIND_NONE && kind < KIND_COUNT);
+	promise_dear(kind == KIND_EMPTY || (kinds[kind].sent != NULL && argc > 0));
+	promise_dear(s->one_shot <= (ONE_SHOT_SKIP | ONE_SHOT_ASKING | ONE_SHOT_CACHING));
 	s->one_shot = kinds[kind].is_client ? s->one_shot & ONE_SHOT_CACHING : 0;
 	s->empty_lines = 0;
 	if (kind == KIND_EMPTY)
@@ -282,6 +285,7 @@ redis_command_sent(struct redis *s, enum redis_kind kind, uint32_t argc)
 	if (!gets_reply && kind >= KIND_SUBSCRIBE && kind <= KIND_SUNSUBSCRIBE)
 		s->count_is_unsure = true;
 	replies = kinds[kind].sent(s, argc);
+	promise_dear(replies <= 1);	/* confirmations of subscriptions are counted apart */
 	if (gets_reply || (kinds[kind].speaks != 0 && kinds[kind].speaks == argc))
 		s->sent += replies;
 	else
@@ -301,6 +305,7 @@ exec_replied(struct redis *s)
 {
 	bool aborted = head_is(s, "EXEC");
 
+	promise(s->exec_due && s->exec_at == s->done);
 	s->exec_due = false;
 	if (s->reply.reply_type != '-' || aborted)
 		s->in_multi = false;
@@ -313,6 +318,7 @@ hello_replied(struct redis *s)
 {
 	bool was_reset = s->reset_due;
 
+	promise(s->hello_due && s->hello_at == s->done);
 	s->hello_due = false;
 	s->reset_due = false;
 	if (s->reply.reply_type == '-') {
@@ -344,6 +350,7 @@ confirmation_came(struct redis *s)
 		s->count_is_unsure = true;
 		return true;
 	}
+	promise_or(s->confirms > 0 || s->leaving > 0, true);
 	s->logged_in = true;
 	if (s->confirms > 0)
 		s->confirms--;
@@ -381,6 +388,7 @@ redis_is_busy(const struct redis *s)
 static void
 first_reply_came(struct redis *s)
 {
+	promise(!s->rejected && s->done == 0);
 	s->heard = true;
 	s->rejected = s->reply.reply_type == '-' && (head_is(s, "ERR max ") || head_is(s, "DENIED"));
 }
@@ -408,6 +416,7 @@ is_sane(const struct redis *s)
 static void
 settle_silence(struct redis *s)
 {
+	promise(s->silence_is_unconfirmed && s->done != s->silence_at);
 	s->silence_is_unconfirmed = false;
 	if (s->reply.reply_type == '-')
 		s->count_is_unsure = true;
@@ -416,7 +425,7 @@ settle_silence(struct redis *s)
 void
 redis_reply_came(struct redis *s)
 {
-	assert(s->reply.values_left == 0);
+	promise_void(s->reply.values_left == 0 && s->reply.depth == 0 && s->reply.head_len <= REDIS_HEAD_MAX);
 	if (!is_sane(s)) {
 		redis_reply_passthrough(s, "replies that are not RESP");
 		return;
@@ -435,6 +444,7 @@ redis_reply_came(struct redis *s)
 		s->count_is_unsure = true;
 		return;
 	}
+	promise(s->stream || s->count_is_unsure || (int32_t)(s->sent - s->done) > 0);	/* no more replies than commands */
 	s->done++;
 	if (s->reply.reply_type != '-')
 		s->logged_in = true;
@@ -448,6 +458,6 @@ redis_reply_came(struct redis *s)
 		exec_replied(s);
 	if (s->hello_due && s->hello_at == s->done)
 		hello_replied(s);
-	assert(!s->exec_due || s->exec_at != s->done);
-	assert(!s->hello_due || s->hello_at != s->done);
+	promise(!s->exec_due || s->exec_at != s->done);
+	promise(!s->hello_due || s->hello_at != s->done);
 }

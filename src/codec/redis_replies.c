@@ -7,10 +7,10 @@
  * whose length is not known, puts that number aside until its end mark. Bodies
  * are skipped, lines are searched for their end.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "codec/redis.h"
+#include "stent/promise.h"
 
 #define ENDLESS UINT32_MAX	/* values_left inside a streamed aggregate */
 
@@ -48,7 +48,7 @@ value_ends(struct redis *s)
 {
 	s->reply.state = S_TYPE;
 	s->reply.chunked = false;
-	assert(s->reply.values_left > 0);
+	promise_void(s->reply.values_left > 0);
 	if (s->reply.values_left != ENDLESS && --s->reply.values_left == 0)
 		redis_reply_came(s);
 }
@@ -60,6 +60,7 @@ list_begins(struct redis *s, uint8_t type)
 	const struct redis_number *n = &s->reply.number;
 	uint64_t values = n->negative ? 0 : n->value * types[type].values;
 
+	promise_void(types[type].shape == SHAPE_LIST && s->reply.values_left > 0 && s->reply.depth <= REDIS_STREAMS_MAX);
 	s->reply.state = S_TYPE;
 	if (n->streamed) {
 		if (s->reply.depth == REDIS_STREAMS_MAX) {
@@ -90,6 +91,7 @@ stream_ends(struct redis *s)
 		redis_reply_passthrough(s, "replies that are not RESP");
 		return;
 	}
+	promise_void(s->reply.depth <= REDIS_STREAMS_MAX && s->reply.outer[s->reply.depth - 1] > 0);
 	s->reply.values_left = s->reply.outer[--s->reply.depth];
 	value_ends(s);
 }
@@ -99,6 +101,7 @@ bulk_begins(struct redis *s)
 {
 	const struct redis_number *n = &s->reply.number;
 
+	promise(types[s->reply.type & 0x7f].shape == (s->reply.chunked ? SHAPE_CHUNK : SHAPE_BULK));
 	if (n->streamed && !s->reply.chunked) {
 		s->reply.chunked = true;
 		s->reply.state = S_TYPE;
@@ -119,6 +122,7 @@ read_line(struct redis *s, const uint8_t *p, const uint8_t *end)
 	const uint8_t *stop = nl != NULL ? nl : end;
 	bool cr = stop > p ? stop[-1] == '\r' : s->reply.number.cr;
 
+	promise_or(s->reply.head_len <= REDIS_HEAD_MAX, end);
 	if (s->reply.values_left == 1)
 		while (p < stop && s->reply.head_len < REDIS_HEAD_MAX)
 			s->reply.head[s->reply.head_len++] = (char)*p++;
@@ -157,6 +161,7 @@ read_type(struct redis *s, const uint8_t *p, const uint8_t *end)
 		return p;
 	}
 	if (s->reply.values_left == 0) {
+		promise_dear(s->reply.depth == 0 && !s->reply.chunked);
 		s->reply.values_left = 1;
 		s->reply.head_len = 0;
 		s->reply.word.len = 0;
@@ -178,8 +183,9 @@ read_type(struct redis *s, const uint8_t *p, const uint8_t *end)
 static const uint8_t *
 read_length(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
-	uint8_t type = s->reply.type;
+	uint8_t type = s->reply.type & 0x7f;
 
+	promise(s->reply.values_left > 0 && types[type].shape >= SHAPE_BULK && types[type].shape <= SHAPE_LIST);
 	switch (redis_number_read(&s->reply.number, &p, end)) {
 	case NUMBER_MORE:
 		break;
@@ -201,6 +207,7 @@ read_length(struct redis *s, const uint8_t *p, const uint8_t *end)
 static const uint8_t *
 read_body(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
+	promise(s->reply.values_left > 0 && !(s->reply.chunked && s->reply.naming));
 	p = redis_bulk_read(&s->reply.left, s->reply.naming ? &s->reply.word : NULL, p, end);
 	if (s->reply.left > 0)
 		return p;
@@ -220,9 +227,12 @@ static const uint8_t *(*const readers[])(struct redis *s, const uint8_t *p,
 	[S_BODY] = read_body,
 };
 
+_Static_assert(sizeof(readers) / sizeof(readers[0]) == S_BODY + 1, "a reader for each state");
+
 const uint8_t *
 redis_reply_read(struct redis *s, const uint8_t *p, const uint8_t *end)
 {
+	promise_or(s->reply.state <= S_BODY, end);
 	while (p < end && (s->passthrough == NULL || s->pings_due > 0)) {
 		if (s->reply.state == S_TYPE)
 			p = read_type(s, p, end);
@@ -251,6 +261,6 @@ redis_reply_skippable(const struct redis *s)
 void
 redis_reply_skipped(struct redis *s, uint64_t n)
 {
-	assert(n + 2 <= s->reply.left || n == 0);
+	promise_void(n == 0 || (s->reply.state == S_BODY && n + 2 <= s->reply.left && !s->reply.naming));
 	s->reply.left -= n;
 }

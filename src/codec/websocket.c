@@ -12,11 +12,11 @@
  * Masking keys are zeros: our payloads cannot be chosen by a script (10.3), and
  * a server that forgets to unmask returns them unharmed.
  */
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/http.h"
+#include "stent/promise.h"
 
 enum frame_state { S_HEAD, S_DATA, S_CONTROL, S_DROP /* the rest of a pong for us */ };
 
@@ -32,6 +32,10 @@ enum opcode { OP_CONTINUATION, OP_TEXT, OP_BINARY, OP_CLOSE = 8, OP_PING, OP_PON
 #define HASH_PRIME 16777619u
 
 #define CLOSE_GOING_AWAY 1001
+
+_Static_assert(2 + 4 + CONTROL_MAX <= CODEC_HEARTBEAT_MAX && CODEC_HEARTBEAT_MAX <= CODEC_CLOSE_MESSAGE_MAX, "any control frame of ours fits");
+_Static_assert(WS_TOKEN <= CONTROL_MAX && CONTROL_MAX <= UINT8_MAX, "`at` counts the payload of a control frame");
+_Static_assert(WS_HOLD >= 2 + 8 + 4, "a head is held whole");
 
 static bool
 is_masked(const uint8_t *head)
@@ -117,6 +121,7 @@ head_fault(const struct ws_stream *s, enum side from, const uint8_t *head, uint6
 static void
 read_control(struct ws_stream *s, const uint8_t *p, size_t n)
 {
+	promise(s->at + n <= CONTROL_MAX);
 	for (size_t i = 0; i < n; i++) {
 		const uint8_t c = p[i] ^ s->key[s->at & 3];
 
@@ -154,6 +159,7 @@ end_control(struct ws *ws, enum side from, struct codec_out *out)
 {
 	const struct ws_stream *s = &ws->stream[from];
 
+	promise(s->opcode >= OP_CLOSE && s->opcode <= OP_PONG && s->left == 0);
 	if (s->opcode == OP_PING)
 		ws_note_app_ping(&ws->pings[side_other(from)], s->hash);
 	else if (s->opcode == OP_PONG)
@@ -168,6 +174,7 @@ begin_frame(struct ws_stream *s, const uint8_t *head, uint64_t length)
 {
 	size_t size = head_size(head);
 
+	promise_dear(s->state == S_HEAD && s->left == 0 && length <= INT64_MAX);
 	s->opcode = head[0] & 0x0f;
 	s->left = length;
 	s->state = (s->opcode & 8) != 0 ? S_CONTROL : S_DATA;
@@ -192,7 +199,8 @@ count_payload(struct ws *ws, enum side from, const uint8_t *buf, size_t len, str
 
 	if (s->state == S_CONTROL)
 		read_control(s, buf, len);
-	assert(len <= s->left);
+	promise_void(len <= s->left);
+	promise_dear(s->state != S_HEAD);
 	s->left -= len;
 	if (s->left > 0)
 		return;
@@ -226,6 +234,7 @@ judge(struct ws *ws, enum side from, const uint8_t *head, struct codec_out *out,
 	uint64_t length = n > 0 ? read_number(head + 2, n) : head[1] & 0x7f;
 
 	if (may_be_ours(ws, from, head) && take_ours(ws, from, head, out)) {
+		promise_or(judged_len(head) <= length, VERDICT_FAULT);
 		s->left = length - judged_len(head);
 		s->state = s->left > 0 ? S_DROP : S_HEAD;
 		return VERDICT_OURS;
@@ -244,7 +253,7 @@ gather(struct ws *ws, enum side from, uint8_t c, struct codec_out *out, const ch
 	struct ws_stream *s = &ws->stream[from];
 	size_t size;
 
-	assert(s->state == S_HEAD && s->n_held < sizeof(s->held));
+	promise_void(s->state == S_HEAD && s->n_held < sizeof(s->held));
 	s->held[s->n_held++] = c;
 	if (s->n_held < 2 || s->n_held < bytes_needed(ws, from, s->held))
 		return;
@@ -252,11 +261,14 @@ gather(struct ws *ws, enum side from, uint8_t c, struct codec_out *out, const ch
 	case VERDICT_FRAME:
 		/* a pong that proved not to be for us is held with its payload */
 		size = head_size(s->held);
+		promise_void(size <= s->n_held && s->n_passed <= s->n_held);
 		codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
 		count_payload(ws, from, s->held + size, s->n_held - size, out);
 		s->n_held = s->n_passed = 0;
 		break;
 	case VERDICT_OURS:
+		promise(s->n_passed == 0);	/* nothing of it has gone out */
+		out->left_out += s->n_held;
 		s->n_held = 0;
 		break;
 	case VERDICT_FAULT:
@@ -278,6 +290,7 @@ take_frame(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct
 	}
 	switch (judge(ws, from, buf, out, why)) {
 	case VERDICT_OURS:
+		out->left_out += needed;
 		return needed;
 	case VERDICT_FAULT:
 		return 0;
@@ -285,6 +298,7 @@ take_frame(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct
 		break;
 	}
 	size = head_size(buf);
+	promise_or(size <= len, 0);
 	run = s->left < len - size ? (size_t)s->left : len - size;
 	codec_emit(out, buf, size + run);
 	count_payload(ws, from, buf + size, run, out);
@@ -298,6 +312,8 @@ ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct co
 	struct ws_stream *s = &ws->stream[from];
 	size_t n = 0, run;
 
+	promise_or(s->state <= S_DROP && s->n_held <= sizeof(s->held) && s->n_passed <= s->n_held, 0);
+	promise(s->state == S_HEAD ? s->left == 0 : s->n_held == 0 && s->left > 0);
 	while (n < len && *why == NULL && codec_out_has_room(out)) {
 		if (s->state == S_HEAD) {
 			n += take_frame(ws, from, buf + n, len - n, out, why);
@@ -306,6 +322,8 @@ ws_feed(struct ws *ws, enum side from, const uint8_t *buf, size_t len, struct co
 		run = s->left < len - n ? (size_t)s->left : len - n;
 		if (s->state != S_DROP)
 			codec_emit(out, buf + n, run);
+		else
+			out->left_out += run;
 		count_payload(ws, from, buf + n, run, out);
 		n += run;
 	}
@@ -317,10 +335,17 @@ ws_release(struct ws *ws, enum side from, struct codec_out *out)
 {
 	struct ws_stream *s = &ws->stream[from];
 
+	promise_void(s->n_passed <= s->n_held && s->n_held <= sizeof(s->held));
 	if (s->n_held > 0)
 		s->is_closed = true;	/* inside a frame that will not go on: no heartbeat may follow */
 	codec_emit_copy(out, s->held + s->n_passed, s->n_held - s->n_passed);
 	s->n_held = s->n_passed = 0;
+}
+
+size_t
+ws_held(const struct ws *ws, enum side from)
+{
+	return ws->stream[from].n_held - ws->stream[from].n_passed;
 }
 
 bool
@@ -341,9 +366,9 @@ ws_skipped(struct ws *ws, enum side from, uint64_t n)
 {
 	struct ws_stream *s = &ws->stream[from];
 
-	assert(n <= s->left);
+	promise_void(n == 0 || (s->state == S_DATA && n <= s->left));
 	s->left -= n;
-	if (s->left == 0)
+	if (n > 0 && s->left == 0)
 		s->state = S_HEAD;
 }
 
@@ -354,7 +379,8 @@ ws_feed_early(struct ws_early *e, const uint8_t *buf, size_t len, const char **w
 	struct codec_out passed;
 	size_t n = 0;
 
-	while (n < len && *why == NULL) {
+	promise(e->stream.n_held == e->stream.n_passed);
+	while (n < len && *why == NULL && !promise_is_broken()) {
 		codec_out_clear(&passed);
 		n += ws_feed(&ws, CLIENT, buf + n, len - n, &passed, why);
 	}
@@ -437,7 +463,7 @@ write_frame(uint8_t *buf, enum side to, enum opcode opcode, const void *payload,
 {
 	size_t n = 2;
 
-	assert(len <= CONTROL_MAX);
+	promise_or(len <= CONTROL_MAX, 0);
 	buf[0] = (uint8_t)(FIN | opcode);
 	buf[1] = (uint8_t)(len | (to == BACKEND ? MASKED : 0));
 	if (to == BACKEND) {
@@ -454,6 +480,7 @@ ws_heartbeat(struct ws *ws, enum side to, enum heartbeat_kind kind, uint8_t buf[
 	struct ws_pings *a = &ws->pings[to];
 	uint8_t token[WS_TOKEN];
 
+	promise_or((ws_may_heartbeat(ws, to) & kind) != 0, 0);	/* between two frames, before a Close */
 	if (kind == HEARTBEAT_ONEWAY) {
 		if (ws_app_comes_first(a))
 			a->app_waits++;

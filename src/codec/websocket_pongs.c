@@ -6,11 +6,11 @@
  * the application's pings the last payload is kept, as a hash: a side that owes
  * the application a pong is not asked by us.
  */
-#include <assert.h>
 #include <ctype.h>
 #include <string.h>
 
 #include "codec/http.h"
+#include "stent/promise.h"
 
 #define NAME_LEN 6
 #define NONCE_LEN 6	/* random letters of this flow */
@@ -21,6 +21,11 @@
 #define SERIAL_MASK (LETTERS * LETTERS * LETTERS - 1)	/* three letters */
 #define WINDOW 32	/* pings whose pongs are still known; the width of ws_pings.open */
 #define PATIENCE 2	/* heartbeats after which the application's own ping is taken for one that gets no reply */
+
+_Static_assert(WS_TOKEN == FIXED_LEN + 3, "a serial has three letters");
+_Static_assert(SERIAL_MASK <= UINT16_MAX && WINDOW < SERIAL_MASK, "serials that are told apart differ in their letters");
+_Static_assert(WINDOW == 8 * sizeof(((struct ws_pings *)0)->open), "a bit for each ping");
+_Static_assert(5 * NONCE_LEN <= 8 * sizeof(uint32_t), "five random bits a letter");
 
 static const char name[NAME_LEN + 1] = "stent-";
 static const char letters[LETTERS + 1] = "abcdefghijklmnopqrstuvwxyz234567";
@@ -83,6 +88,7 @@ likeness_of(uint32_t nonce, const uint8_t *p, size_t len)
 static bool
 settle_all(struct ws_pings *a)
 {
+	promise((uint16_t)(a->next - a->settled) <= WINDOW);
 	if (a->settled == a->next)
 		return false;
 	a->settled = a->next;
@@ -96,7 +102,7 @@ settle_one(struct ws_pings *a, unsigned serial)
 {
 	const unsigned back = (a->next - 1u - serial) & SERIAL_MASK;
 
-	assert((uint16_t)(a->next - a->settled) <= WINDOW);
+	promise((uint16_t)(a->next - a->settled) <= WINDOW && serial <= SERIAL_MASK);
 	if (back >= WINDOW || (a->open >> back & 1) == 0)
 		return false;
 	a->open &= ~(1u << back);
@@ -116,6 +122,7 @@ ws_take_pong(struct ws_pings *a, uint32_t nonce, const uint8_t *payload, size_t 
 	const enum likeness like = likeness_of(nonce, payload, len);
 	int serial = -1;
 
+	promise_or(a->has_pinged, false);
 	if (like == UNLIKE || (like == MANGLED && (a->knows_pongs || a->app_due > 0 || a->settled == a->next)))
 		return false;
 	if (like == CARRIES)
@@ -133,6 +140,7 @@ ws_take_pong(struct ws_pings *a, uint32_t nonce, const uint8_t *payload, size_t 
 void
 ws_note_app_ping(struct ws_pings *a, uint32_t hash)
 {
+	promise(a->app_waits <= PATIENCE);
 	a->app_open = true;
 	a->app_hash = hash;
 	a->app_waits = 0;
@@ -145,6 +153,7 @@ ws_note_app_ping(struct ws_pings *a, uint32_t hash)
 void
 ws_note_app_pong(struct ws_pings *a, uint32_t hash)
 {
+	promise(a->has_pinged || a->settled == a->next);
 	if (a->app_due == 0 && !a->has_pinged)
 		a->knows_pongs = true;	/* unsolicited: there will be more */
 	if (a->app_due > 0 && a->app_due < UINT8_MAX)
@@ -179,8 +188,10 @@ ws_has_room_for_ping(const struct ws_pings *a)
 void
 ws_begin_ping(struct ws_pings *a, uint32_t nonce, uint8_t token[WS_TOKEN])
 {
+	promise_void(ws_has_room_for_ping(a) && !ws_app_comes_first(a));
 	write_token(nonce, a->next, token);
 	a->open = a->open << 1 | 1;
 	a->next++;
 	a->has_pinged = true;
+	promise((uint16_t)(a->next - a->settled) <= WINDOW);
 }

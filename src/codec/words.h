@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stent/promise.h"
+
 #define WORDS_MAX 8	/* in a table */
 
 struct words {
@@ -28,6 +30,7 @@ words_start(struct words *w, size_t n_words)
 static inline void
 words_add(struct words *w, const char *const table[], size_t n_words, uint8_t byte)
 {
+	promise_dear(byte != '\0' && w->matching >> n_words == 0);
 	for (size_t i = 0; i < n_words && w->matching >> i != 0; i++)
 		if ((w->matching >> i & 1) != 0 && (uint8_t)table[i][w->len] != byte)
 			w->matching &= (uint8_t)~(1u << i);
@@ -39,6 +42,7 @@ words_add(struct words *w, const char *const table[], size_t n_words, uint8_t by
 static inline unsigned
 words_end(const struct words *w, const char *const table[], unsigned n_words)
 {
+	promise_dear(w->matching >> n_words == 0);	/* else of another table */
 	for (unsigned i = 0; i < n_words; i++)
 		if ((w->matching >> i & 1) != 0 && table[i][w->len] == '\0')
 			return i;

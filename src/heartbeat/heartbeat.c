@@ -15,10 +15,10 @@
  */
 #include "stent/heartbeat.h"
 
-#include <assert.h>
 
 #include "stent/clock.h"
 #include "stent/codec.h"
+#include "stent/promise.h"
 
 #define RETRY_MIN_US (5 * US_PER_MS)
 #define RETRY_MAX_US (5 * US_PER_S)
@@ -42,7 +42,7 @@ max64(int64_t a, int64_t b)
 int64_t
 heartbeat_gap_us(const struct heartbeat_leg *h, const struct heartbeat_policy *p)
 {
-	assert(h->jitter < JITTERS);
+	promise(h->jitter < JITTERS && p->interval_us >= 0);
 	return p->interval_us - p->interval_us * JITTER_PERCENT / 100 * h->jitter / JITTERS;
 }
 
@@ -51,7 +51,7 @@ heartbeat_limit_policy(struct heartbeat_policy *p, const struct codec_limits *li
 {
 	const int64_t interval_us = limits->interval_ms * US_PER_MS, silence_us = limits->silence_ms * US_PER_MS;
 
-	assert(interval_us >= 0 && silence_us >= 0);
+	promise_void(interval_us >= 0 && silence_us >= 0);
 	if (interval_us > 0 && p->interval_us > interval_us)	/* 0 is off, and stays so */
 		p->interval_us = interval_us;
 	if (silence_us > 0 && (p->limit_us == 0 || p->limit_us > silence_us))
@@ -78,6 +78,7 @@ heartbeat_due_us(const struct heartbeat_leg *h, const struct heartbeat_policy *p
 
 	if (p->interval_us == 0 || h->refused)
 		return INT64_MAX;
+	promise(h->timeout_from_us == 0 || (h->oldest_ping_us != 0 && h->timeout_from_us >= h->oldest_ping_us));
 	/* Only a ping brings bytes back; a one-way heartbeat brings acknowledgements at most. */
 	idle_us = wanted_kind(p) == HEARTBEAT_PING ? min64(rx_us, tx_us) : tx_us;
 	due_us = max64(idle_us, h->last_us) + heartbeat_gap_us(h, p);
@@ -134,7 +135,7 @@ find_hold(const struct heartbeat_leg *h, const struct heartbeat_policy *p, const
 static void
 miss(struct heartbeat_leg *h, const struct heartbeat_policy *p, struct heartbeat_outcome *o)
 {
-	assert(h->timeout_from_us != 0);
+	promise_void(h->timeout_from_us != 0 && h->pings > 0);
 	h->timeout_from_us = 0;
 	if (h->replied == 0) {		/* see the head of this file */
 		o->went_mute = h->oldest_ping_us != 0 && !h->mute;
@@ -184,12 +185,41 @@ heartbeat_again_us(const struct heartbeat_leg *h, const struct heartbeat_policy 
 {
 	int64_t at = heartbeat_impossible_us(p, now_us);
 
-	assert(p->interval_us > 0);
+	promise(p->interval_us > 0 && h->hold <= HEARTBEAT_HOLD_MESSAGE);
 	if (h->hold == HEARTBEAT_HOLD_LIMIT)
 		at = INT64_MAX;		/* only bytes from the other side change that: see resume_after_limit() */
 	else if (h->hold == HEARTBEAT_HOLD_OTHER || h->hold == HEARTBEAT_HOLD_TRIAL)
 		at = now_us + max64(RETRY_MIN_US, min64(p->interval_us / 4, RETRY_MAX_US));
 	return h->timeout_from_us != 0 ? min64(at, h->timeout_from_us + p->timeout_us) : at;
+}
+
+/* What the state of a leg is between two calls. */
+static void
+check_leg(const struct heartbeat_leg *h)
+{
+	const unsigned all = HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY, others = h->on_trial & ~(unsigned)HEARTBEAT_PING;
+
+	promise(h->oldest_ping_us != 0 || h->timeout_from_us == 0);
+	promise(h->unread <= HEARTBEAT_UNREAD_MAX && h->hold <= HEARTBEAT_HOLD_MESSAGE);
+	promise(((h->accepted | h->on_trial | h->last_kind) & ~all) == 0);
+	promise((h->accepted & h->on_trial) == 0);	/* the trial of what is accepted is over */
+	promise((others & (others - 1)) == 0);		/* at most one: see may_try() */
+	promise(!h->refused || h->on_trial == 0);
+}
+
+/* What the caller may rely on. */
+static void
+check_outcome(const struct heartbeat_leg *h, const struct heartbeat_facts *f, const struct heartbeat_outcome *o, int64_t now_us)
+{
+	if (o->verdict == HEARTBEAT_SEND) {
+		promise(o->kind != 0 && (o->kind & f->legal) == o->kind && (o->kind & (o->kind - 1)) == 0);
+		promise(o->kind != HEARTBEAT_PING || (!h->mute && h->timeout_from_us == 0));	/* one ping at a time */
+		promise(f->other_alive && !f->busy && !f->unread);	/* nothing for the dead, nothing behind unsent bytes */
+	} else {
+		promise(h->hold != HEARTBEAT_HOLD_NONE && o->again_us >= now_us);
+	}
+	promise(!o->missed || (h->misses > 0 && h->replied > 0));
+	promise(!o->went_mute || h->mute);
 }
 
 struct heartbeat_outcome
@@ -198,13 +228,15 @@ heartbeat_decide(struct heartbeat_leg *h, const struct heartbeat_policy *p, cons
 	struct heartbeat_outcome o = { .verdict = HEARTBEAT_WAIT };
 	unsigned legal = f->legal;
 
-	assert(p->interval_us > 0 && !h->refused);	/* else it is never due */
-	assert(h->oldest_ping_us != 0 || h->timeout_from_us == 0);
+	promise(p->interval_us > 0 && !h->refused);	/* else it is never due */
+	check_leg(h);
 	if (f->rx_us > h->last_us)
 		h->unread = 0;
 	judge_reply(h, p, f, now_us, &o);
-	if (o.verdict == HEARTBEAT_DEAD)
+	if (o.verdict == HEARTBEAT_DEAD) {
+		promise(h->replied > 0 && p->misses != 0 && h->misses >= p->misses);
 		return o;
+	}
 	if (h->timeout_from_us == 0 && f->reply_awaited && h->oldest_ping_us != 0 && !h->mute &&
 	    wanted_kind(p) == HEARTBEAT_PING && (legal & HEARTBEAT_PING) == 0)
 		h->timeout_from_us = now_us;	/* no new ping is legal: wait for the reply to the last one again */
@@ -225,14 +257,15 @@ heartbeat_decide(struct heartbeat_leg *h, const struct heartbeat_policy *p, cons
 		o.again_us = heartbeat_again_us(h, p, now_us);
 	if (h->hold == HEARTBEAT_HOLD_MESSAGE)
 		o.again_us = min64(o.again_us, message_wait_us(h, p, f));
+	check_outcome(h, f, &o, now_us);
 	return o;
 }
 
 void
 heartbeat_sent(struct heartbeat_leg *h, unsigned kind, int64_t now_us, uint32_t random)
 {
-	assert(kind == HEARTBEAT_ONEWAY || kind == HEARTBEAT_PING || kind == HEARTBEAT_EARLY);
-	assert(!h->refused && now_us >= h->last_us);
+	promise_void(kind == HEARTBEAT_ONEWAY || kind == HEARTBEAT_PING || kind == HEARTBEAT_EARLY);
+	promise(!h->refused && now_us >= h->last_us);
 	h->last_us = now_us;
 	h->jitter = (uint16_t)(random % JITTERS);
 	h->sent++;
@@ -244,8 +277,10 @@ heartbeat_sent(struct heartbeat_leg *h, unsigned kind, int64_t now_us, uint32_t 
 		if (kind != HEARTBEAT_PING)
 			h->trial_us = now_us;
 	}
+	check_leg(h);
 	if (kind != HEARTBEAT_PING)
 		return;
+	promise(!h->mute && h->timeout_from_us == 0);
 	h->pings++;
 	h->timeout_from_us = now_us;
 	if (h->oldest_ping_us == 0)
@@ -266,7 +301,8 @@ heartbeat_replied(struct heartbeat_leg *h, unsigned n, int64_t now_us)
 {
 	const unsigned accepted = h->on_trial & HEARTBEAT_PING;
 
-	assert(n > 0);
+	promise_or(n > 0, 0);
+	promise(h->timeout_from_us == 0 || h->oldest_ping_us != 0);
 	h->accepted |= (uint8_t)accepted;
 	h->on_trial &= (uint8_t)~HEARTBEAT_PING;
 	h->replied += n;
@@ -276,10 +312,12 @@ heartbeat_replied(struct heartbeat_leg *h, unsigned n, int64_t now_us)
 	h->mute = false;
 	if (h->oldest_ping_us == 0)
 		return accepted;	/* a newer ping was replied to before */
+	promise(now_us >= h->oldest_ping_us);
 	h->rtt_us = (uint32_t)min64(now_us - h->oldest_ping_us, UINT32_MAX);
 	h->srtt_us = h->srtt_us == 0 ? h->rtt_us : h->srtt_us - h->srtt_us / 8 + h->rtt_us / 8;
 	if (h->rtt_us > h->worst_us)
 		h->worst_us = h->rtt_us;
+	promise(h->worst_us >= h->rtt_us && h->srtt_us <= h->worst_us);
 	h->oldest_ping_us = 0;
 	return accepted;
 }
@@ -295,7 +333,7 @@ heartbeat_settle_trial(struct heartbeat_leg *h, const struct heartbeat_policy *p
 {
 	const unsigned kind = h->on_trial & ~(unsigned)HEARTBEAT_PING;
 
-	assert((kind & (kind - 1)) == 0);	/* at most one: see may_try() */
+	promise((kind & (kind - 1)) == 0);	/* at most one: see may_try() */
 	if (kind == 0 || now_us < h->trial_us + heartbeat_trial_us(p, false))
 		return 0;
 	h->accepted |= (uint8_t)kind;
@@ -308,6 +346,7 @@ heartbeat_end_ping_trial(struct heartbeat_leg *h, const struct heartbeat_policy 
 {
 	if ((h->on_trial & HEARTBEAT_PING) == 0)
 		return false;
+	promise(h->pings > 0);
 	if (h->oldest_ping_us != 0 && !(h->mute && rx_us > h->oldest_ping_us) &&
 	    now_us < h->oldest_ping_us + PING_TRIAL_TIMEOUTS * p->timeout_us)
 		return false;

@@ -1,10 +1,10 @@
 /* lateness.c - when a silent leg is probed again, and when it is dead. */
 #include "stent/lateness.h"
 
-#include <assert.h>
 #include <stdbool.h>
 
 #include "stent/clock.h"
+#include "stent/promise.h"
 
 #define LATE_US (200 * US_PER_MS)	/* how late a timer of the kernel may be, and an acknowledgement */
 #define STEP_MIN_US (200 * US_PER_MS)	/* between two extra probes */
@@ -24,13 +24,14 @@ lateness_judge(const struct lateness_policy *p, const struct lateness_facts *f, 
 	const int64_t late_us = p->idle_us + least(p->interval_us, INTERVAL_MAX_US) + LATE_US;	/* the first probe is unanswered */
 	const int64_t step_us = p->detect_us / STEPS > STEP_MIN_US ? p->detect_us / STEPS : STEP_MIN_US;
 
-	assert(p->idle_us > 0 && p->detect_us > 0);
+	promise(p->idle_us > 0 && p->detect_us > 0 && f->silent_us >= 0);
 	*again_us = late_us - f->silent_us;
 	if (*again_us > 0)
 		return LATENESS_NONE;
 	if (f->silent_us >= p->detect_us && f->unanswered >= p->chances)
 		return LATENESS_DEAD;
 	*again_us = f->silent_us < p->detect_us ? least(step_us, p->detect_us - f->silent_us) : STEP_MIN_US;
+	promise(*again_us > 0 && *again_us <= step_us);
 	return LATENESS_PROBE;
 }
 
@@ -45,7 +46,7 @@ lateness_misses(unsigned misses, int64_t each_us, uint32_t sent, uint32_t retran
 {
 	int64_t most = (int64_t)misses * LATENESS_LOSSY;
 
-	assert(each_us > 0);
+	promise_or(each_us > 0, misses);
 	if (misses == 0 || !is_lossy(sent, retransmitted))
 		return misses;
 	if (most * each_us < LATENESS_REPLY_US)

@@ -6,14 +6,17 @@
  */
 #include "stent/trial.h"
 
-#include <assert.h>
 
 #include "stent/codec.h"
+#include "stent/promise.h"
+
+_Static_assert(sizeof(((struct trial *)0)->kind) / sizeof(((struct trial *)0)->kind[0]) == 3, "a row for each kind");
+_Static_assert(HEARTBEAT_ONEWAY == 1 && HEARTBEAT_PING == 2 && HEARTBEAT_EARLY == 4, "a set of kinds is a sum of bits");
 
 static unsigned
 row(unsigned kind)
 {
-	assert(kind == HEARTBEAT_ONEWAY || kind == HEARTBEAT_PING || kind == HEARTBEAT_EARLY);
+	promise(kind == HEARTBEAT_ONEWAY || kind == HEARTBEAT_PING || kind == HEARTBEAT_EARLY);
 	return kind == HEARTBEAT_ONEWAY ? 0 : kind == HEARTBEAT_PING ? 1 : 2;
 }
 
@@ -42,6 +45,7 @@ trial_allowed(const struct trial *t, unsigned kinds)
 {
 	static const unsigned all[] = { HEARTBEAT_ONEWAY, HEARTBEAT_PING, HEARTBEAT_EARLY };
 
+	promise((kinds & ~(unsigned)(HEARTBEAT_ONEWAY | HEARTBEAT_PING | HEARTBEAT_EARLY)) == 0);
 	if (is_off(t, HEARTBEAT_PING))
 		return 0;
 	for (unsigned i = 0; i < 3; i++)
@@ -66,7 +70,7 @@ trial_begin(struct trial *t, unsigned kind)
 static void
 leave(struct trial *t, unsigned kind)
 {
-	assert(read_count(&t->kind[row(kind)].under_way) > 0);
+	promise_void(read_count(&t->kind[row(kind)].under_way) > 0);	/* each trial that ends has begun */
 	__atomic_sub_fetch(&t->kind[row(kind)].under_way, 1, __ATOMIC_RELAXED);
 }
 

@@ -9,6 +9,7 @@
 #include "stent/heartbeat.h"
 #include "stent/codec.h"
 #include "stent/trial.h"
+#include "stent/promise.h"
 
 #define S 1000000LL
 
@@ -38,6 +39,7 @@ decide(struct heartbeat_leg *b, const struct heartbeat_policy *p, const struct h
 {
 	const struct heartbeat_outcome o = heartbeat_decide(b, p, f, now_us);
 
+	assert_false(promise_is_broken());
 	switch (o.verdict) {
 	case HEARTBEAT_SEND:
 		heartbeat_sent(b, o.kind, now_us, 0);
@@ -637,6 +639,13 @@ test_limits_of_the_protocol(void **state)
 	assert_int_equal(p.interval_us, 0);
 }
 
+static int
+all_promises_are_kept(void **state)
+{
+	(void)state;
+	return promise_is_broken() ? -1 : 0;
+}
+
 int
 main(void)
 {
@@ -671,5 +680,5 @@ main(void)
 		cmocka_unit_test(test_limits_of_the_protocol),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, all_promises_are_kept);
 }

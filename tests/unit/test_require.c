@@ -17,7 +17,13 @@
 
 #include <cmocka.h>
 
+#include "codec/codecs.h"
+#include "codec/http.h"
+#include "codec/mysql.h"
+#include "codec/postgres.h"
+#include "codec/redis.h"
 #include "relay/require.h"
+#include "relay/session.h"
 #include "relay/shared.h"
 #include "stent/codec.h"
 #include "stent/log.h"
@@ -192,8 +198,9 @@ set_up(struct config **config, struct relay_shared **shared, struct relay_counte
 	ended = 0;
 }
 
+/* The flow of `codec` passes `first`; what comes behind it breaks it. */
 static void
-try_mutation(const char *violated, const char *where)
+try_codec(const struct codec *codec, const char *first, const char *violated, const char *where)
 {
 	char path[] = "/tmp/test_require.XXXXXX", text[8192], buf[64];
 	struct relay_shared *shared;
@@ -206,10 +213,11 @@ try_mutation(const char *violated, const char *where)
 	set_up(&config, &shared, &counters, path);
 	route = &config->routes[0];
 	other = open_flow(route);
-	route->codec = &mutant;		/* for the next flow */
+	route->codec = codec;		/* for the next flow */
 	broken = open_flow(route);
 	passes(other, "hello");
-	passes(broken, "good bytes");
+	if (first[0] != '\0')
+		passes(broken, first);
 	assert_int_equal(send(broken.client, "XX", 2, 0), 2);
 	assert_int_equal(hear(broken.server, buf, sizeof(buf)), -ECONNRESET);
 	assert_int_equal(hear(broken.client, buf, sizeof(buf)), -ECONNRESET);
@@ -217,12 +225,17 @@ try_mutation(const char *violated, const char *where)
 	assert_int_equal(ended, 1);
 	assert_int_equal(counters[0]->flows_ended[REASON_INTERNAL], 1);
 	passes(other, "it goes on");
+	assert_false(promise_is_broken());
 	log = logged(path, text, sizeof(text));
 	assert_non_null(strstr(log, "internal error"));
 	assert_non_null(strstr(log, where));
+	if (strstr(log, violated) == NULL)
+		print_message("%s", log);
 	assert_non_null(strstr(log, violated));
 	assert_non_null(strstr(log, "state=open"));
-	assert_non_null(strstr(log, "bytes=10"));
+	assert_non_null(strstr(log, "backend_heartbeats="));
+	snprintf(buf, sizeof(buf), "bytes=%zu", strlen(first));
+	assert_non_null(strstr(log, buf));
 	assert_string_equal(reason_text(REASON_INTERNAL), "internal");
 	assert_non_null(strstr(log, "reason=internal"));
 	end_pair(broken);
@@ -233,6 +246,12 @@ try_mutation(const char *violated, const char *where)
 	config_release(config);
 	event_base_free(base);
 	close(listener);
+}
+
+static void
+try_mutation(const char *violated, const char *where)
+{
+	try_codec(&mutant, "good bytes", violated, where);
 }
 
 static void
@@ -258,7 +277,150 @@ test_a_codec_that_breaks_a_promise(void **state)
 	(void)state;
 	mutation = BREAKS_A_PROMISE;
 	try_mutation("mutation == TAKES_NOTHING", "test_require.c:");
-	assert_false(promise_is_broken());
+}
+
+/* Each codec as it is, but an 'X' finds its state as it must never be. */
+static const struct codec *intact;
+static void (*corrupt)(void *state);
+
+static size_t
+feed_corrupted(void *state, enum side from, const uint8_t *buf, size_t len, struct codec_out *out)
+{
+	if (memchr(buf, 'X', len) != NULL)
+		corrupt(state);
+	return intact->feed(state, from, buf, len, out);
+}
+
+#define LINE_HELD 8	/* where in its state the file has these */
+#define AUTO_SEEN 40
+
+static void
+line_holds_what_is_not_due(void *state)
+{
+	((uint8_t *)state)[LINE_HELD] = 1;
+}
+
+static void
+auto_has_seen_too_much(void *state)
+{
+	((uint8_t *)state)[AUTO_SEEN] = 200;
+}
+
+static void
+http_is_nowhere(void *state)
+{
+	((struct http *)state)->exchange.part[CLIENT] = PART_BODY + 1;
+}
+
+static void
+frame_without_a_head(void *state)
+{
+	struct http *h = state;
+
+	h->is_websocket = true;
+	h->ws = (struct ws){ .stream[CLIENT].left = 5 };
+}
+
+static void
+redis_is_nowhere(void *state)
+{
+	((struct redis *)state)->command.state = 99;
+}
+
+static void
+mysql_head_is_too_long(void *state)
+{
+	((struct mysql *)state)->packet[CLIENT].got = MYSQL_HEAD + 1;
+}
+
+static void
+postgres_reads_past_the_end(void *state)
+{
+	((struct pg *)state)->stream[CLIENT].look = 5;
+}
+
+static void
+test_each_codec_with_a_corrupted_state(void **state)
+{
+	static const struct {
+		const struct codec *codec;
+		void (*corrupt)(void *state);
+		const char *first, *violated, *where;
+	} tries[] = {
+		{ &codec_line, line_holds_what_is_not_due, "a line\n", "s->due > 0", "line.c:" },
+		{ &codec_auto, auto_has_seen_too_much, "GE", "<= LOOK_MAX", "auto.c:" },
+		{ &codec_http, http_is_nowhere, "GET / HTTP/1.1\r\n", "<= PART_BODY", "http_exchange.c:" },
+		{ &codec_websocket, frame_without_a_head, "GET / HTTP/1.1\r\n", "s->left == 0", "websocket.c:" },
+		{ &codec_redis, redis_is_nowhere, "PING\r\n", "<= S_INLINE", "redis_commands.c:" },
+		{ &codec_mysql, mysql_head_is_too_long, "", "<= MYSQL_HEAD", "mysql.c:" },
+		{ &codec_postgres, postgres_reads_past_the_end, "", "s->look <= s->left", "postgres.c:" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+		struct codec corrupted = *tries[i].codec;
+
+		intact = tries[i].codec;
+		corrupt = tries[i].corrupt;
+		corrupted.feed = feed_corrupted;
+		try_codec(&corrupted, tries[i].first, tries[i].violated, tries[i].where);
+	}
+}
+
+/* A heartbeat where none is legal is not written, whichever codec is asked for it. */
+static void
+test_no_heartbeat_where_none_is_legal(void **state)
+{
+	static const struct codec *const codecs[] = { &codec_line, &codec_http, &codec_websocket, &codec_redis, &codec_mysql, &codec_postgres };
+	static const struct codec_settings settings = { .heartbeats = { true, true } };
+	uint64_t memory[CODEC_STATE_MAX / sizeof(uint64_t)];
+	uint8_t buf[CODEC_HEARTBEAT_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(codecs) / sizeof(codecs[0]); i++) {
+		memset(memory, 0, sizeof(memory));
+		assert_true(codecs[i]->configure(memory, &settings));
+		assert_int_equal(codecs[i]->may_heartbeat(memory, BACKEND), 0);
+		assert_int_equal(codecs[i]->heartbeat(memory, BACKEND, HEARTBEAT_PING, buf), 0);
+		assert_true(promise_is_broken());
+		(void)promise_take();
+	}
+}
+
+/* The engine finds a leg that cannot be: its flow ends, and gets nothing. */
+static void
+test_a_leg_whose_heartbeats_are_corrupted(void **state)
+{
+	char path[] = "/tmp/test_require.XXXXXX", text[8192], buf[64];
+	struct relay_shared *shared;
+	struct relay_counters **counters;
+	struct config *config;
+	struct pair broken;
+	struct flow *f;
+	struct verdict v;
+	int64_t again_us;
+
+	(void)state;
+	set_up(&config, &shared, &counters, path);
+	config->routes[0].codec = &codec_line;
+	config->routes[0].leg[BACKEND].heartbeat_ms = 25000;
+	broken = open_flow(&config->routes[0]);
+	passes(broken, "a line\n");
+	f = TAILQ_FIRST(&relay->flows);
+	f->session->heartbeat[BACKEND].timeout_from_us = 1;	/* a reply is due, and no ping was sent */
+	v = heartbeats_tick(f, clock_us(), &again_us);
+	assert_int_equal(v.kind, CUT_OFF);
+	assert_int_equal(v.reason, REASON_INTERNAL);
+	assert_int_equal(hear(broken.server, buf, sizeof(buf)), -ECONNRESET);
+	assert_int_equal(counters[0]->flows_ended[REASON_INTERNAL], 1);
+	assert_non_null(strstr(logged(path, text, sizeof(text)), "heartbeat.c:"));
+	end_pair(broken);
+	relay_free(relay);
+	counters_free(counters, relay_shared_room(shared));
+	relay_shared_free(shared);
+	config_release(config);
+	event_base_free(base);
+	close(listener);
 }
 
 int
@@ -268,6 +430,9 @@ main(void)
 		cmocka_unit_test(test_a_codec_that_consumes_more_than_there_is),
 		cmocka_unit_test(test_a_codec_that_does_not_go_on),
 		cmocka_unit_test(test_a_codec_that_breaks_a_promise),
+		cmocka_unit_test(test_each_codec_with_a_corrupted_state),
+		cmocka_unit_test(test_no_heartbeat_where_none_is_legal),
+		cmocka_unit_test(test_a_leg_whose_heartbeats_are_corrupted),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
