@@ -329,11 +329,13 @@ write(int fd, const void *buf, size_t n)
 	return !is_wakeup(n) && HITS(write) ? -1 : REAL(write)(fd, buf, n);
 }
 
+#define LIBEVENT_SIGNALS 1024	/* what libevent reads of its own socket pair, which cannot fail; it aborts then */
+
 KEPT(read);
 ssize_t
 read(int fd, void *buf, size_t n)
 {
-	return !is_wakeup(n) && HITS(read) ? -1 : REAL(read)(fd, buf, n);
+	return !is_wakeup(n) && n != LIBEVENT_SIGNALS && HITS(read) ? -1 : REAL(read)(fd, buf, n);
 }
 
 FAIL(ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n))
