@@ -58,10 +58,10 @@ act(struct party *p)
 			party_think(p, rnd_scale(MS, 5 * MINUTES));
 		return;
 	}
-	if (party_unsaid(p) < QUEUED_MAX)
-		say_something(p);
 	if (p->talk->speech->urgent != URGENT_NOT && rnd_chance(3000))
 		party_say_urgent(p);
+	if (party_unsaid(p) < QUEUED_MAX)
+		say_something(p);
 	if (p->side == BACKEND || !p->says_fin)
 		party_think(p, pause_us());
 }
