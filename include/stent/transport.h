@@ -42,6 +42,8 @@ transport_is_open(const struct transport *t)
 	return t->fd >= 0;
 }
 
+#define TRANSPORT_SPANS_MAX 64	/* of one transport_write() */
+
 /* Bytes read; 0: the end of the stream. */
 ssize_t transport_read(struct transport *t, void *buf, size_t len);
 /* Bytes taken of n spans, perhaps not all. */
@@ -95,6 +97,11 @@ int transport_handshake_noting(struct transport *t, struct transport_client *cli
  * write that returns -EPROTO has one, too: the peer of TLS 1.3 may refuse after its handshake is done for us.
  */
 const char *transport_tls_cause(const struct transport *t);
+/*
+ * What was not true of this leg that must be, and where: its TLS has failed (-EPROTO), and nothing is written any more.
+ * NULL: nothing.
+ */
+const char *transport_violation(const struct transport *t);
 enum tls_cause transport_tls_cause_kind(const struct transport *t);
 static inline bool
 transport_is_tls(const struct transport *t)

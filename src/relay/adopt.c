@@ -41,7 +41,7 @@ adopt_codec_route(const struct flow *f)
 {
 	const struct old_settings *old = f->has_old_settings ? flow_tree_find(&f->relay->old_settings, f) : NULL;
 
-	assert(!f->has_old_settings || old != NULL);
+	require_or(f, !f->has_old_settings || (old != NULL && old->flow == f), f->route);	/* the bit says that there is one */
 	return old != NULL ? old->route : f->route;
 }
 
@@ -62,9 +62,10 @@ adopt_forget(struct flow *f)
 static int
 remember(struct flow *f, const struct route *route)
 {
-	struct old_settings *old = malloc(sizeof(*old));
+	struct old_settings *old;
 
-	assert(!f->has_old_settings);
+	require_or(f, !f->has_old_settings && f->session != NULL && f->session->codec != NULL, -1);
+	old = malloc(sizeof(*old));
 	if (old == NULL)
 		return -1;
 	*old = (struct old_settings){ f, route };
@@ -82,9 +83,10 @@ static bool
 configure(struct flow *f)
 {
 	const struct session *ss = f->session;
+	bool is_configured;
 
-	const bool is_configured = ss->codec->configure(f->session->state, &f->route->codec_settings);
-
+	require_or(f, ss != NULL && ss->codec != NULL, false);
+	is_configured = ss->codec->configure(f->session->state, &f->route->codec_settings);
 	require_promises_or(f, true);
 	return is_configured;
 }
@@ -161,8 +163,9 @@ adopt_flow(struct flow *f)
 	const struct route *from = f->route, *to = route_in(f->relay->config, from);
 	const int64_t now_us = clock_us();
 
-	if (to == NULL || to == from || f->state != FLOW_OPEN)
+	if (to == NULL || to == from || f->state != FLOW_OPEN || f->broken)
 		return;
+	require_void(f, to->slot == from->slot);	/* it is counted by that */
 	f->route = to;
 	if (change_codec(f, f->has_old_settings ? adopt_codec_route(f) : from) != 0) {
 		f->route = from;	/* out of memory: it lives on by its last settings */
@@ -181,6 +184,7 @@ adopt_flow(struct flow *f)
 void
 relay_adopt(struct relay *r, const struct config *config)
 {
+	assert(config->workers == r->config->workers);	/* ids are numbered by it */
 	config_hold(config);
 	config_release(r->config);
 	r->config = config;
@@ -202,6 +206,7 @@ adopt_some(struct relay *r)
 	while (r->adopt_next != NULL && clock_us() < until_us) {
 		struct flow *f = r->adopt_next;
 
+		assert(f->relay == r && f->state != FLOW_ENDED);	/* one that ends is stepped over: finish() in flow.c */
 		/* Newer flows have the new settings, or get them when they open. */
 		r->adopt_next = f->id <= r->adopt_last_id ? TAILQ_NEXT(f, link) : NULL;
 		adopt_flow(f);

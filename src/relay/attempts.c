@@ -14,15 +14,15 @@
 #include "relay/balance.h"
 #include "relay/dial_state.h"
 #include "relay/ending.h"
+#include "relay/require.h"
 #include "stent/log.h"
 #include "stent/own_ends.h"
 #include "stent/socket.h"
 
-#define PARALLEL_MAX 3
-
 void
 attempt_uncount(struct attempt *a)
 {
+	assert(!a->is_counted || a->flow != NULL);
 	if (a->is_counted)
 		backends_uncount(relay_route(a->flow)->backends, a->flow->route->backend_place[a->target.backend], &a->target.address);
 	a->is_counted = false;
@@ -33,10 +33,10 @@ attempt_take(struct dial *d, struct attempt *a)
 {
 	const int fd = event_get_fd(a->ev);
 
+	assert(a != &d->own);		/* that one has the flow's leg */
 	event_free(a->ev);
 	TAILQ_REMOVE(&d->parallel, a, link);
-	assert(d->n_parallel > 0);
-	d->n_parallel--;
+	d->n_parallel -= d->n_parallel > 0;	/* dial_check() holds it to the list */
 	attempt_uncount(a);
 	free(a);
 	return fd;
@@ -89,6 +89,8 @@ dial_note_failure(struct flow *f, const struct endpoint *backend, enum close_rea
 	struct relay *r = f->relay;
 	const int64_t now_us = clock_us();
 
+	require_void(f, d != NULL && reason != REASON_NONE && reason < REASON_COUNT);
+	require_void(f, backend >= f->route->backend && backend < f->route->backend + f->route->n_backend);
 	counter_add(&counters_of(f)->connects[result_of(reason)], 1);
 	d->last = reason;
 	if (reason != REASON_LIMIT && reason != REASON_MEMORY)
@@ -154,6 +156,7 @@ attempt_failed(struct flow *f, const struct attempt *a, int err)
 	const int64_t now_us = clock_us();
 	char text[2 * ADDRESS_TEXT_MAX + 128], to[ADDRESS_TEXT_MAX];
 
+	require_void(f, err > 0 && a->target.backend < f->route->n_backend);
 	address_text(&a->target.address, to);
 	if (err == EADDRNOTAVAIL)
 		snprintf(text, sizeof(text), "no local port toward %s: %s", to, a->target.address.family == AF_INET6
@@ -175,6 +178,7 @@ attempts_drop_own(struct flow *f)
 
 	if (!transport_is_open(&l->transport))
 		return;
+	require_void(f, f->state == FLOW_CONNECTING && l->backlog == NULL);	/* nothing was sent to what is dropped */
 	attempt_uncount(&f->dial->own);
 	event_del(&l->ev);
 	transport_close(&l->transport, TRANSPORT_RESET);
@@ -183,13 +187,13 @@ attempts_drop_own(struct flow *f)
 }
 
 bool
-attempts_have_own(struct flow *f)
+attempts_have_own(const struct flow *f)
 {
-	return transport_is_open(&leg_of(f, BACKEND)->transport);
+	return transport_is_open(&f->leg[BACKEND].transport);
 }
 
 bool
-attempts_have_any(struct flow *f)
+attempts_have_any(const struct flow *f)
 {
 	return attempts_have_own(f) || f->dial->n_parallel > 0;
 }
@@ -209,6 +213,7 @@ attempts_time_out(struct flow *f)
 		attempt_failed(f, a, ETIMEDOUT);
 		attempt_free(d, a);
 	}
+	require_void(f, !attempts_have_any(f) && d->n_parallel == 0);
 }
 
 /* Registers a socket that is connecting: as the flow's own leg if that is free, else as a parallel attempt. */
@@ -224,6 +229,7 @@ add_attempt(struct flow *f, int fd, const struct target *t)
 		if (a == NULL)
 			return -ENOMEM;
 	}
+	require_or(f, !a->is_counted, -EIO);		/* the one before was given back */
 	a->target = *t;
 	a->began_us = clock_us();
 	a->flow = f;
@@ -242,6 +248,7 @@ add_attempt(struct flow *f, int fd, const struct target *t)
 	}
 	TAILQ_INSERT_TAIL(&d->parallel, a, link);
 	d->n_parallel++;
+	require_or(f, d->n_parallel <= ATTEMPTS_PARALLEL_MAX && attempts_have_own(f), 0);
 	return 0;
 }
 
@@ -256,11 +263,13 @@ attempt_start(struct flow *f, struct target *t)
 	struct address local;
 	int fd;
 
+	require_or(f, t->backend < f->route->n_backend, false);
 	if (t->at.ss_family == AF_UNIX)
 		len = ep->addr_len;
+	require_or(f, len > 0 && len <= sizeof(t->at), false);
 	/* The oldest one has had about a second by now. */
-	assert(d->n_parallel <= PARALLEL_MAX);
-	if (d->n_parallel == PARALLEL_MAX) {
+	require_or(f, d->n_parallel <= ATTEMPTS_PARALLEL_MAX, false);
+	if (d->n_parallel == ATTEMPTS_PARALLEL_MAX) {
 		attempt_failed(f, TAILQ_FIRST(&d->parallel), ETIMEDOUT);
 		attempt_free(d, TAILQ_FIRST(&d->parallel));
 	}

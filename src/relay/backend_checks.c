@@ -86,6 +86,7 @@ backends_list(struct backends *b, size_t place, const struct address *found, siz
 	for (size_t i = 0; i < s->n && k < max; i++)
 		if (is_checked(&s->at[i]) || s->at[i].flows > 0)
 			ret[k++] = s->at[i].address;
+	assert(k <= max && k <= s->n);
 	pthread_mutex_unlock(&b->lock);
 	return k;
 }
@@ -95,6 +96,7 @@ judge(struct backend_address *at, const struct backend_check *r)
 {
 	const enum backend_is found = r->passed ? BACKEND_UP : BACKEND_DOWN;
 
+	assert(r->rise > 0 && r->fall > 0 && at->streak >= 0);
 	at->checked_us = clock_us();
 	at->took_us = r->took_us;
 	snprintf(at->result, sizeof(at->result), "%s", r->text);

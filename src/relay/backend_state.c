@@ -93,8 +93,10 @@ backends_adopt(struct backends *b, const struct route *route)
 	for (size_t i = 0; i < route->n_backend && r == 0; i++) {
 		const size_t place = find(b, &route->backend[i]);
 
+		assert(place <= b->n && b->n <= PLACES_MAX);
 		if (place == b->n)
 			r = add(b, &route->backend[i]);
+		assert(r != 0 || place < b->n);
 		route->backend_place[i] = (uint16_t)place;
 	}
 	pthread_mutex_unlock(&b->lock);
@@ -123,8 +125,10 @@ backends_use(struct backends *b, const struct route *route)
 	pthread_mutex_lock(&b->lock);
 	for (size_t i = 0; i < b->n; i++)
 		b->list[i]->is_in_use = false;
-	for (size_t i = 0; i < route->n_backend; i++)
+	for (size_t i = 0; i < route->n_backend; i++) {
+		assert(route->backend_place[i] < b->n);		/* by backends_adopt() */
 		b->list[route->backend_place[i]]->is_in_use = true;
+	}
 	for (size_t i = 0; i < b->n; i++)
 		if (!b->list[i]->is_in_use)
 			backends_forget(b->list[i]);
@@ -185,6 +189,7 @@ add_address(struct backend_state *s, const struct address *a)
 		s->at = at;
 		s->room = room;
 	}
+	assert(s->n < s->room);
 	s->at[s->n] = (struct backend_address){ .address = *a };
 	return &s->at[s->n++];
 }
@@ -200,6 +205,7 @@ backends_take_address(struct backend_state *s, const struct address *a)
 void
 backends_drop_address(struct backend_state *s, struct backend_address *at)
 {
+	assert(at >= s->at && at < s->at + s->n);
 	if (at->flows == 0 && at->failed_us == 0 && !at->is_listed && at->wanted_us == 0)
 		*at = s->at[--s->n];
 }
@@ -217,6 +223,7 @@ backends_count(struct backends *b, size_t place, const struct address *a)
 	if (at != NULL) {
 		at->flows++;
 		s->flows++;
+		assert(at->flows > 0 && s->flows >= at->flows);
 	}
 	pthread_mutex_unlock(&b->lock);
 	return at != NULL;
@@ -244,8 +251,10 @@ void
 backends_flows(struct backends *b, const uint16_t *places, size_t n, unsigned *flows)
 {
 	pthread_mutex_lock(&b->lock);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		assert(places[i] < b->n);
 		flows[i] = b->list[places[i]]->flows;
+	}
 	pthread_mutex_unlock(&b->lock);
 }
 
@@ -253,6 +262,7 @@ void
 backends_flows_of_addresses(struct backends *b, size_t place, const struct address *a, size_t n, unsigned *flows)
 {
 	pthread_mutex_lock(&b->lock);
+	assert(place < b->n);
 	for (size_t i = 0; i < n; i++) {
 		const struct backend_address *at = backends_find_address(b->list[place], key_of(b->list[place], &a[i]));
 
@@ -362,6 +372,7 @@ describe(const struct backend_state *s, struct backend_facts *ret)
 		return -ENOMEM;
 	for (size_t i = 0; i < s->n; i++)
 		ret->at[ret->n++] = address_facts(&s->at[i]);
+	assert(ret->n == s->n && s->n <= s->room);
 	return 0;
 }
 

@@ -13,9 +13,14 @@
 #include <stdlib.h>
 
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/shared.h"
 
 #define SPANS 8		/* per write */
+#define BACKLOG_MAX (RELAY_BUFFER + CODEC_SCRATCH)	/* one read, and what a codec adds */
+
+_Static_assert(SPANS <= TRANSPORT_SPANS_MAX, "they are written by one call");
+_Static_assert(CODEC_STATE_MAX + CODEC_HEARTBEAT_MAX <= CODEC_SCRATCH, "what a codec had held back is a part of that");
 
 struct backlog {
 	struct evbuffer *bytes;
@@ -38,11 +43,13 @@ backlog_add(struct leg *l, const uint8_t *data, size_t len)
 
 	if (b == NULL)
 		return -ENOMEM;
-	assert(b->pipe == NULL && !b->urgent);	/* bytes would overtake it */
+	require_or(flow_of_leg(l), b->pipe == NULL && !b->urgent, -EIO);	/* bytes would overtake it */
+	require_or(flow_of_leg(l), len > 0 && len <= BACKLOG_MAX, -EIO);
 	if (b->bytes == NULL)
 		b->bytes = evbuffer_new();
 	if (b->bytes == NULL || evbuffer_add(b->bytes, data, len) != 0)
 		return -ENOMEM;
+	require_or(flow_of_leg(l), evbuffer_get_length(b->bytes) <= BACKLOG_MAX, -EIO);	/* nothing is read meanwhile */
 	return 0;
 }
 
@@ -51,7 +58,7 @@ backlog_add_urgent(struct leg *l, uint8_t byte)
 {
 	int r;
 
-	assert(l->backlog == NULL);
+	require_or(flow_of_leg(l), l->backlog == NULL, -EIO);	/* it is alone there */
 	r = backlog_add(l, &byte, 1);
 	if (r == 0)
 		l->backlog->urgent = true;
@@ -63,7 +70,8 @@ backlog_add_pipe(struct leg *l, struct pipe *p)
 {
 	struct backlog *b;
 
-	assert(l->backlog == NULL && p->len > 0 && p->len <= PIPE_BYTES);
+	assert(p->len > 0 && p->len <= PIPE_BYTES);
+	require_or(flow_of_leg(l), l->backlog == NULL && !leg_is_tls(l), -EIO);	/* TLS is not spliced */
 	b = backlog_of(l);
 	if (b == NULL)
 		return -ENOMEM;
@@ -74,6 +82,7 @@ backlog_add_pipe(struct leg *l, struct pipe *p)
 int
 backlog_hold(struct leg *l)
 {
+	require_or(flow_of_leg(l), leg_is_tls(l), -EIO);
 	return backlog_of(l) != NULL ? 0 : -ENOMEM;
 }
 
@@ -96,6 +105,7 @@ backlog_free(struct relay *r, struct leg *l)
 
 	if (b == NULL)
 		return;
+	assert(b->bytes == NULL || b->pipe == NULL);	/* it is one or the other */
 	if (b->bytes != NULL)
 		evbuffer_free(b->bytes);
 	if (b->pipe != NULL)
@@ -110,9 +120,11 @@ send_bytes(struct leg *l)
 	struct evbuffer *bytes = l->backlog->bytes;
 	struct evbuffer_iovec spans[SPANS];
 	const int n_spans = evbuffer_peek(bytes, -1, NULL, spans, SPANS);
-	const ssize_t n = transport_write(&l->transport, spans, n_spans < SPANS ? (size_t)n_spans : SPANS);
+	ssize_t n;
 
-	assert(n <= (ssize_t)evbuffer_get_length(bytes));
+	require_or(flow_of_leg(l), n_spans > 0, -EIO);
+	n = transport_write(&l->transport, spans, n_spans < SPANS ? (size_t)n_spans : SPANS);
+	require_or(flow_of_leg(l), n <= (ssize_t)evbuffer_get_length(bytes), -EIO);
 	if (n > 0)
 		evbuffer_drain(bytes, (size_t)n);
 	return n;
@@ -129,7 +141,7 @@ send_some(struct leg *l)
 	if (b->urgent) {
 		uint8_t byte;
 
-		assert(evbuffer_get_length(b->bytes) == 1);
+		require_or(flow_of_leg(l), b->bytes != NULL && evbuffer_get_length(b->bytes) == 1, -EIO);
 		evbuffer_copyout(b->bytes, &byte, 1);
 		n = transport_write_urgent(&l->transport, byte);
 		if (n > 0)
@@ -138,7 +150,7 @@ send_some(struct leg *l)
 	}
 	if (b->bytes != NULL && evbuffer_get_length(b->bytes) > 0)
 		return send_bytes(l);
-	assert(b->pipe != NULL && b->pipe->len > 0);
+	require_or(flow_of_leg(l), b->pipe != NULL && b->pipe->len > 0, -EIO);	/* else there is nothing to send */
 	n = transport_write_from_pipe(&l->transport, b->pipe->out, b->pipe->len);
 	assert(n <= (ssize_t)b->pipe->len);	/* else its length would wrap around */
 	if (n > 0)
@@ -151,9 +163,11 @@ backlog_drain(struct flow *f, enum side s)
 {
 	struct leg *l = leg_of(f, s);
 
+	require(f, l->backlog != NULL && !l->dead);
 	while (backlog_len(l) > 0) {
 		const ssize_t n = send_some(l);
 
+		require(f, l->backlog != NULL && !f->broken);
 		if (n == -EAGAIN)
 			return VERDICT(GO_ON);
 		if (n < 0)

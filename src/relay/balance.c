@@ -14,6 +14,8 @@
 #include "relay/balance.h"
 #include "relay/shared.h"
 
+_Static_assert(BALANCE_MAX <= UINT16_MAX, "an index of the order");
+
 struct ranked {
 	uint64_t key;
 	size_t index;
@@ -50,11 +52,14 @@ compare(const void *a, const void *b)
 static void
 rank(struct ranked *r, size_t n, size_t first, uint16_t *order)
 {
+	assert(n > 0 && n <= BALANCE_MAX && first < n);
 	for (size_t i = 0; i < n; i++)
 		r[i].index = (i + n - first) % n;
 	qsort(r, n, sizeof(*r), compare);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		order[i] = (uint16_t)((r[i].index + first) % n);
+		assert(order[i] < n);
+	}
 }
 
 uint16_t *
@@ -70,6 +75,7 @@ balance_backends(const struct flow *f)
 
 	if (order == NULL)
 		return NULL;
+	assert(n <= UINT16_MAX);
 	for (size_t i = 0; i < n; i++)
 		order[i] = (uint16_t)i;
 	if (route->balance == BALANCE_LEAST_FLOWS)

@@ -78,11 +78,14 @@ free_cancel(struct cancel *c)
 		r->cancels.n_running--;
 		counter_add(&r->counters[c->route->slot]->cancels, (uint64_t)-1);
 		TAILQ_REMOVE(&r->cancels.running, c, link);
+		assert((r->cancels.n_running == 0) == TAILQ_EMPTY(&r->cancels.running));
 	} else {
 		assert(r->cancels.n_waiting > 0);
 		r->cancels.n_waiting--;
 		TAILQ_REMOVE(&r->cancels.waiting, c, link);
+		assert((r->cancels.n_waiting == 0) == TAILQ_EMPTY(&r->cancels.waiting));
 	}
+	assert(c->timer.slot == 0);		/* else it would fire into free memory */
 	config_release(c->route->config);
 	free(c->header);
 	free(c);
@@ -109,7 +112,7 @@ start(struct cancel *c)
 	struct address local, to = address_from_sockaddr((struct sockaddr *)&c->to);
 	const int fd = socket_connect((struct sockaddr *)&c->to, c->to_len, 0, &local);
 
-	assert(!c->runs && r->cancels.n_running < RELAY_CANCELS);
+	assert(!c->runs && !c->sent && r->cancels.n_running < RELAY_CANCELS && r->cancels.n_waiting > 0);
 	if (fd < 0) {
 		warn_dropped(r, c->route, strerror(-fd));
 		free_cancel(c);
@@ -136,6 +139,7 @@ start_waiting(struct relay *r)
 {
 	while (r->cancels.n_running < RELAY_CANCELS && !TAILQ_EMPTY(&r->cancels.waiting))
 		start(TAILQ_FIRST(&r->cancels.waiting));
+	assert(r->cancels.n_running == RELAY_CANCELS || r->cancels.n_waiting == 0);	/* none waits for nothing */
 }
 
 /* Frees a request and starts the next one. */
@@ -180,6 +184,8 @@ take_step(struct cancel *c, enum side from, const uint8_t *buf, size_t len, bool
 		    broken.line);
 		return -EPROTO;
 	}
+	assert(out->n_spans <= CODEC_SPANS && out->scratch_used <= CODEC_SCRATCH);
+	assert(step.consumed <= len);
 	if (out->n_spans > 0 && transport_write(&c->transport, out->spans, out->n_spans) != (ssize_t)codec_emitted(out))
 		return -EPROTO;
 	if (step.consumed > sizeof(used) ||
@@ -248,6 +254,7 @@ prepare_tls(struct cancel *c, const struct flow *f, const struct negotiation *n)
 		.backend_direct = leg_settings(f, BACKEND)->tls.direct,
 	};
 
+	assert(!c->runs && n->state_size <= NEGOTIATION_STATE_MAX);
 	c->negotiation = n;
 	c->name = name;
 	n->begin(c->state, &settings);
@@ -260,6 +267,7 @@ prepare_tls(struct cancel *c, const struct flow *f, const struct negotiation *n)
 static int
 send_header(struct cancel *c)
 {
+	assert(!c->sent && c->header_len > 0 && c->header_len <= PROXY_HEADER_OUT_MAX);
 	if (transport_write(&c->transport, &(struct iovec){ c->header, c->header_len }, 1) != (ssize_t)c->header_len)
 		return -EPIPE;
 	free(c->header);
@@ -293,6 +301,7 @@ send_request(struct cancel *c)
 		r = negotiate(c);
 	if (r != 0)
 		return r;
+	assert(c->header == NULL && c->negotiation == NULL && c->len > 0);	/* what comes before it is done */
 	if (transport_write(&c->transport, &(struct iovec){ c->bytes, c->len }, 1) != (ssize_t)c->len)
 		return -EPIPE;
 	c->sent = true;
@@ -306,6 +315,7 @@ has_closed(struct cancel *c)
 	uint8_t buf[256];
 	ssize_t n;
 
+	assert(c->runs && c->sent);
 	if (transport_unsent(&c->transport) > 0 && transport_flush(&c->transport) == -EAGAIN)
 		return false;
 	do
@@ -322,6 +332,7 @@ on_event(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	assert(c->runs);			/* one that waits has no socket */
 	if (r == 0 && !c->sent) {
 		r = send_request(c);
 		if (r == -EAGAIN)
@@ -340,6 +351,7 @@ cancel_send(struct relay *r, struct flow *f, const uint8_t *bytes, size_t len)
 	struct cancel *c;
 
 	assert(len > 0 && len <= sizeof(c->bytes));
+	assert(f->relay == r && r->cancels.n_waiting <= WAITING_MAX);
 	if (r->cancels.n_waiting >= WAITING_MAX) {
 		warn_dropped(r, f->route, "too many requests are waiting");
 		return;

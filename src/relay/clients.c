@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #include "stent/clock.h"
 
@@ -61,6 +62,7 @@ key_of(const struct address *a)
 {
 	uint64_t key = 0;
 
+	assert(a->family == AF_INET || a->family == AF_INET6);	/* others have no address to be known by */
 	memcpy(&key, a->ip, a->family == AF_INET ? 4 : 8);
 	return key;
 }
@@ -70,6 +72,7 @@ bucket_of(const struct client_table *t, uint64_t key, uint16_t family)
 {
 	uint64_t h = (key ^ t->seed[0]) + family;
 
+	assert(t->room > 0 && (t->room & (t->room - 1)) == 0);	/* its mask */
 	for (int i = 0; i < 2; i++) {
 		h ^= h >> 32;
 		h *= UINT64_C(0x9e3779b97f4a7c15);
@@ -102,6 +105,7 @@ make_room(struct client_table *t)
 	buckets = calloc(room, sizeof(*buckets));
 	if (buckets == NULL)
 		return had > 0 ? 0 : -1;
+	assert(room > t->n);
 	t->buckets = buckets;
 	t->room = room;
 	for (size_t i = 0; i < had; i++)
@@ -121,15 +125,19 @@ make_room(struct client_table *t)
 static void
 put_last(struct client_table *t, struct client *c)
 {
+	assert(c->flows == 0);
 	TAILQ_INSERT_TAIL(&t->idle, c, idle);
 	t->n_idle++;
+	assert(t->n_idle <= t->n);
 }
 
 static void
 take_out(struct client_table *t, struct client *c)
 {
+	assert(t->n_idle > 0 && t->n_idle <= t->n);
 	TAILQ_REMOVE(&t->idle, c, idle);
 	t->n_idle--;
+	assert((t->n_idle == 0) == TAILQ_EMPTY(&t->idle));
 }
 
 static void
@@ -138,8 +146,10 @@ forget(struct client_table *t, struct client *c)
 	struct client **at = &t->buckets[bucket_of(t, c->key, c->family)];
 
 	assert(c->flows == 0);
-	while (*at != c)
+	while (*at != c) {
+		assert(*at != NULL);		/* it is in the bucket of its key */
 		at = &(*at)->next;
+	}
 	*at = c->next;
 	take_out(t, c);
 	free(c);
@@ -172,6 +182,7 @@ take_token(struct client *c, const struct accept_rate *rate, int64_t now_ns)
 {
 	const int64_t interval_ns = rate->per_ms * NS_PER_MS / rate->flows, most_ns = interval_ns * rate->burst;
 
+	assert(rate->flows > 0 && rate->burst > 0 && interval_ns > 0);
 	if (c->full_at_ns < now_ns)
 		c->full_at_ns = now_ns;
 	if (c->full_at_ns > now_ns + most_ns)
@@ -179,6 +190,7 @@ take_token(struct client *c, const struct accept_rate *rate, int64_t now_ns)
 	if (c->full_at_ns > now_ns + most_ns - interval_ns)
 		return false;
 	c->full_at_ns += interval_ns;
+	assert(c->full_at_ns > now_ns && c->full_at_ns <= now_ns + most_ns);	/* never more than a burst ahead */
 	return true;
 }
 
@@ -213,6 +225,7 @@ enter(struct client_table *t, const struct route *route, const struct address *a
 		return ADMITTED;
 	if (c->flows++ == 0)
 		take_out(t, c);
+	assert(c->flows <= (uint32_t)route->max_flows_per_client);
 	return ADMITTED_COUNTED;
 }
 

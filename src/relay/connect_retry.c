@@ -10,8 +10,11 @@
  * ends its flow. All waiting clients together are bounded, so that a backend that is
  * down takes no flows from other routes.
  */
+#include <assert.h>
+
 #include "relay/dial_state.h"
 #include "relay/ending.h"
+#include "relay/require.h"
 
 #define FIRST_DELAY_US (100 * US_PER_MS)
 #define MOST_DELAY_US (1 * US_PER_S)
@@ -34,6 +37,7 @@ join(struct flow *f)
 {
 	struct relay_shared *s = f->relay->shared;
 
+	require_or(f, f->dial->waiter == NULL, false);	/* it is counted once */
 	if (__atomic_add_fetch(&s->waiting, 1, __ATOMIC_RELAXED) > __atomic_load_n(&s->waiting_max, __ATOMIC_RELAXED)) {
 		__atomic_sub_fetch(&s->waiting, 1, __ATOMIC_RELAXED);
 		if (relay_log_once(f, "too many clients wait for a backend (connect_retry)"))
@@ -50,10 +54,15 @@ join(struct flow *f)
 void
 connect_retry_leave(struct dial *d)
 {
+	unsigned all, of_route;
+
 	if (d->waiter == NULL)
 		return;
-	__atomic_sub_fetch(&d->waiter->relay->shared->waiting, 1, __ATOMIC_RELAXED);
-	__atomic_sub_fetch(&relay_route(d->waiter)->waiting, 1, __ATOMIC_RELAXED);
+	all = __atomic_fetch_sub(&d->waiter->relay->shared->waiting, 1, __ATOMIC_RELAXED);
+	of_route = __atomic_fetch_sub(&relay_route(d->waiter)->waiting, 1, __ATOMIC_RELAXED);
+	assert(all > 0 && of_route > 0);	/* else they would wrap around, and nobody could wait */
+	(void)all;
+	(void)of_route;
 	d->waiter = NULL;
 }
 
@@ -75,6 +84,8 @@ wait_more(struct flow *f, int64_t now_us)
 	struct dial *d = f->dial;
 	const int64_t delay_us = d->retry_delay_us;
 
+	require_void(f, d->waiter == f && delay_us >= FIRST_DELAY_US && delay_us <= MOST_DELAY_US);
+	require_void(f, !attempts_have_any(f) && d->lookup == NULL);	/* it rests */
 	d->is_resting = true;
 	d->next_us = now_us + delay_us / 2 + relay_random(f->relay) % (delay_us / 2);
 	if (d->next_us > d->retry_until_us)
@@ -89,6 +100,7 @@ connect_retry_wait(struct flow *f)
 	const int64_t now_us = clock_us();
 	struct verdict v;
 
+	require(f, f->state == FLOW_CONNECTING && f->dial->last != REASON_NONE);
 	if (!may_wait(f, now_us))
 		return VERDICT_CONNECT_FAILED(f->dial->last);
 	v = flow_check_client(f, transport_look(&leg_of(f, CLIENT)->transport));	/* it may have left during the round */
@@ -116,6 +128,7 @@ connect_retry_begin(struct flow *f, int64_t now_us)
 		wait_more(f, now_us);
 		return false;
 	}
+	require_or(f, d->is_resting, false);
 	d->is_resting = false;
 	d->deadline_us = now_us + f->route->connect_timeout_ms * US_PER_MS;
 	if (d->deadline_us > d->retry_until_us)

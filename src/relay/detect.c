@@ -91,6 +91,7 @@ be_patient(struct flow *f, enum side s, const struct socket_facts *facts, struct
 
 	if (facts->unacked == 0 || facts->retransmits == 0 || stretch == 1 || settings->origin.user_timeout == ORIGIN_HAND)
 		return;
+	require_void(f, stretch > 1 && policy->detect_us > 0);		/* it only gets more time */
 	policy->detect_us *= stretch;
 	transport_set_user_timeout(&leg_of(f, s)->transport, settings->keepalive.user_timeout_ms * stretch);
 }
@@ -110,6 +111,7 @@ detect_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	enum lateness verdict;
 
 	require(f, f->state == FLOW_OPEN && policy.detect_us >= 0 && policy.idle_us >= 0);
+	require(f, transport_is_open(&f->leg[s].transport));
 	*again_us = INT64_MAX;
 	if (policy.detect_us == 0 || policy.idle_us == 0 || f->leg[s].dead)
 		return VERDICT(GO_ON);

@@ -20,7 +20,9 @@
 #include "relay/balance.h"
 #include "relay/dial_state.h"
 #include "relay/ending.h"
+#include "relay/flow_check.h"
 #include "relay/preface.h"
+#include "relay/require.h"
 #include "relay/shared.h"
 #include "stent/socket.h"
 
@@ -56,6 +58,27 @@ dial_free(struct dial *d)
 }
 
 bool
+dial_check(const struct flow *f)
+{
+	const struct dial *d = f->dial;
+	const struct attempt *a;
+
+	require_or(f, d->turn <= f->route->n_backend, false);
+	require_or(f, d->found == NULL || d->next <= d->found->n, false);
+	require_or(f, d->lookup == NULL || d->found == NULL, false);	/* a lookup is for addresses that are not known */
+	require_or(f, d->n_parallel <= ATTEMPTS_PARALLEL_MAX, false);
+	require_or(f, (d->n_parallel == 0) == TAILQ_EMPTY(&d->parallel), false);
+	require_or(f, (d->n_deferred == 0) == STAILQ_EMPTY(&d->deferred), false);
+	TAILQ_FOREACH(a, &d->parallel, link)
+		require_or(f, a->flow == f && a->ev != NULL && a->target.backend < f->route->n_backend, false);
+	require_or(f, d->waiter == NULL || d->waiter == f, false);
+	require_or(f, !d->is_resting || (d->waiter == f && d->lookup == NULL && !attempts_have_any(f)), false);
+	require_or(f, !d->own.is_counted || attempts_have_own(f), false);	/* only what is under way counts as a flow */
+	require_or(f, d->last != REASON_NONE && d->last < REASON_COUNT, false);
+	return true;
+}
+
+bool
 dial_is_retried(const struct dial *d)
 {
 	return d->waiter != NULL;
@@ -82,6 +105,8 @@ looked_up(struct flow *f, const struct host_addresses *list, const char *why_not
 {
 	struct dial *d = f->dial;
 
+	require(f, f->state == FLOW_CONNECTING && d != NULL && d->lookup != NULL);
+	require(f, d->found == NULL && d->turn < f->route->n_backend);
 	d->lookup = NULL;
 	if (list == NULL) {
 		dial_note_failure(f, dial_backend(f), REASON_BACKEND_LOOKUP, why_not);
@@ -95,7 +120,10 @@ looked_up(struct flow *f, const struct host_addresses *list, const char *why_not
 void
 dial_on_looked_up(void *arg, const struct host_addresses *list)
 {
-	flow_apply(arg, looked_up(arg, list, "its name was not found"));
+	struct flow *f = arg;
+
+	flow_apply(f, looked_up(f, list, "its name was not found"));
+	(void)flow_check_settled(f);
 }
 
 /* Tries addresses until one is connecting, a lookup is under way, or nothing is left. */
@@ -105,6 +133,7 @@ step(struct flow *f)
 	struct dial *d = f->dial;
 	struct target t;
 
+	require(f, f->state == FLOW_CONNECTING && d != NULL && !d->is_resting);
 	for (;;) {
 		switch (targets_next(f, &t)) {
 		case HAVE_DENIED:
@@ -142,11 +171,13 @@ try_next(struct flow *f)
 static struct dial *
 new_dial(struct flow *f)
 {
-	struct dial *d = calloc(1, DIAL_BYTES);
+	struct dial *d;
 
+	require_or(f, f->state == FLOW_CONNECTING && f->dial == NULL, NULL);
+	assert(f->route->n_backend > 0);
+	d = calloc(1, DIAL_BYTES);
 	if (d == NULL)
 		return NULL;
-	assert(f->state == FLOW_CONNECTING && f->dial == NULL && f->route->n_backend > 0);
 	f->dial = d;
 	TAILQ_INIT(&d->parallel);
 	STAILQ_INIT(&d->deferred);
@@ -228,6 +259,7 @@ judge_backends(struct flow *f, const struct target *t)
 static struct verdict
 all_failed(struct flow *f)
 {
+	require(f, !attempts_have_any(f) && f->dial->lookup == NULL);
 	judge_backends(f, NULL);
 	return connect_retry_wait(f);
 }
@@ -238,7 +270,7 @@ again(struct flow *f, int64_t now_us)
 {
 	struct dial *d = f->dial;
 
-	assert(d->lookup == NULL && !attempts_have_any(f));
+	require(f, d->waiter == f && d->lookup == NULL && !attempts_have_any(f));
 	if (now_us >= d->retry_until_us)
 		return VERDICT_CONNECT_FAILED(d->last);
 	if (!connect_retry_begin(f, now_us))
@@ -262,6 +294,8 @@ connected(struct flow *f, const struct target *t)
 	const int64_t now_us = clock_us();
 	struct address key;
 
+	require(f, transport_is_open(&f->leg[BACKEND].transport) && !f->is_counted);
+	require(f, t->backend < f->route->n_backend && now_us >= f->began_us);
 	counter_add(&counters_of(f)->connects[CONNECT_OK], 1);
 	histogram_add(&counters_of(f)->connect, now_us - f->began_us);
 	failed_forget(&f->relay->shared->failed, target_key(t, &key), now_us);
@@ -292,8 +326,12 @@ struct verdict
 dial_event(struct flow *f, bool may_have_failed)
 {
 	struct leg *l = leg_of(f, BACKEND);
-	const int err = outcome(l->transport.fd, may_have_failed, &l->error);
+	int err;
 
+	if (!dial_check(f))
+		return require_verdict();
+	require(f, attempts_have_own(f) && f->dial->own.flow == f);
+	err = outcome(l->transport.fd, may_have_failed, &l->error);
 	if (err == 0)
 		return connected(f, &f->dial->own.target);
 	attempt_failed(f, &f->dial->own, err);
@@ -307,7 +345,12 @@ parallel_event(struct flow *f, struct attempt *a, short what)
 	struct leg *l = leg_of(f, BACKEND);
 	const struct target t = a->target;
 	uint8_t error = 0;
-	const int err = outcome(event_get_fd(a->ev), what & EV_READ, &error);
+	int err;
+
+	if (f->broken || !dial_check(f))
+		return require_verdict();
+	require(f, f->state == FLOW_CONNECTING && f->dial->n_parallel > 0);
+	err = outcome(event_get_fd(a->ev), what & EV_READ, &error);
 
 	if (err != 0) {
 		attempt_failed(f, a, err);
@@ -333,6 +376,7 @@ dial_on_parallel(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	flow_apply(f, parallel_event(f, a, what));
+	(void)flow_check_settled(f);
 }
 
 struct verdict
@@ -341,6 +385,9 @@ dial_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 	struct dial *d = f->dial;
 	struct verdict v = VERDICT(GO_ON);
 
+	require(f, f->state == FLOW_CONNECTING && d != NULL);
+	if (!dial_check(f))
+		return require_verdict();
 	if (d->is_resting) {
 		v = now_us >= d->next_us ? again(f, now_us) : v;
 	} else if (now_us >= d->next_us && d->lookup != NULL) {
@@ -356,5 +403,6 @@ dial_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 		v = step(f);
 	}
 	*again_us = d->next_us;
+	require(f, v.kind != GO_ON || d->next_us > 0);	/* there is always a next time */
 	return v;
 }

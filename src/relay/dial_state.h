@@ -10,6 +10,7 @@
 #include "stent/log.h"
 #include "stent/resolve.h"
 
+#define ATTEMPTS_PARALLEL_MAX 3
 #define NEXT_ADDRESS_US (250 * US_PER_MS)	/* RFC 8305's Connection Attempt Delay */
 
 /* An address of a backend. */
@@ -95,9 +96,9 @@ void attempt_uncount(struct attempt *a);
 int attempt_take(struct dial *d, struct attempt *a);	/* of the parallel ones: frees it, returns its socket */
 void attempt_free(struct dial *d, struct attempt *a);	/* the same, and resets the socket */
 void attempts_drop_own(struct flow *f);
-bool attempts_have_own(struct flow *f);
+bool attempts_have_own(const struct flow *f);
 bool attempts_blame_client(const struct flow *f, int err);	/* this error says nothing of the backend */
-bool attempts_have_any(struct flow *f);
+bool attempts_have_any(const struct flow *f);
 void attempts_time_out(struct flow *f);		/* ends all */
 void dial_note_failure(struct flow *f, const struct endpoint *backend, enum close_reason reason, const char *what);
 

@@ -35,6 +35,7 @@ next_of(const struct relay *r)
 static void
 tell(struct relay *r, struct flow *f)
 {
+	assert(f->relay == r && f->state != FLOW_ENDED);	/* drain_forget() steps over it */
 	r->drain.next = TAILQ_NEXT(f, link);
 	r->drain.told_id = f->id;
 	r->drain.left -= r->drain.left > 0;
@@ -53,6 +54,7 @@ share(struct relay *r, int64_t now_us)
 	n = r->drain.owed + (double)r->drain.left * (double)step_us / (double)(left_us + step_us);
 	if (n > FLOWS_A_STEP)
 		n = FLOWS_A_STEP;
+	assert(n >= 0);			/* a clock that went back would owe flows */
 	r->drain.owed = n - (double)(size_t)n;
 	return (size_t)n;
 }

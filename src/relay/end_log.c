@@ -1,4 +1,5 @@
 /* end_log.c - the log line and the event of a flow that has opened, and of one that has ended. */
+#include <assert.h>
 #include <stdio.h>
 
 #include "relay/ending.h"
@@ -120,6 +121,7 @@ end_log(const struct flow *f)
 	n += add_tls(f, &i, client_tls, backend_tls, fields + n);
 	if (admission_is_refused(f->admission) && flow_cause(f)[0] == '\0')
 		fields[n++] = LOG_TEXT("cause", admission_text(f->admission));
+	assert(n <= sizeof(fields) / sizeof(fields[0]));
 	log_event(level, "flow end", fields, n);
 	events_say(EVENT_FLOW_END, fields, n);
 }
@@ -136,6 +138,7 @@ begin_log(const struct flow *f)
 		return;
 	flow_describe(f, &i);
 	n = add_names(&i, &names, fields);
+	assert(n <= sizeof(fields) / sizeof(fields[0]));
 	log_event(LEVEL_DEBUG, "flow start", fields, n);
 	events_say(EVENT_FLOW_BEGIN, fields, n);
 }

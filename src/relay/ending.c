@@ -17,6 +17,7 @@
 #include <errno.h>
 
 #include "relay/ending.h"
+#include "relay/flow_check.h"
 #include "relay/pump.h"
 #include "relay/require.h"
 #include "relay/session.h"
@@ -41,6 +42,25 @@ ending_begin_forced(struct ending *e, const bool notified[2], bool at_rest)
 		.progress_us = clock_us() };
 }
 
+bool
+ending_holds(const struct flow *f, const struct ending *e)
+{
+	require_or(f, !e->at_rest || e->forced, false);
+	require_or(f, e->preface == NULL || (e->forced && f->session == NULL), false);	/* it is of a flow that never opened */
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		const bool is_told = transport_is_open(&f->leg[s].transport) && f->leg[s].shut;
+
+		require_or(f, !e->waits_for[s] || (e->forced && is_told), false);	/* only who was told closes */
+		require_or(f, f->leg[s].dead == (!e->forced && s == e->dead), false);
+	}
+	if (e->forced)
+		return true;
+	require_or(f, e->to == side_other(e->dead), false);
+	require_or(f, transport_is_open(&f->leg[CLIENT].transport) && transport_is_open(&f->leg[BACKEND].transport), false);
+	require_or(f, !e->notified || f->leg[e->to].shut, false);
+	return true;
+}
+
 /* Sends the close message if the protocol has one and no bytes to that side are unsent. */
 static bool
 send_close_message(struct flow *f, enum side to, bool at_rest)
@@ -52,6 +72,7 @@ send_close_message(struct flow *f, enum side to, bool at_rest)
 	if (l->backlog != NULL || l->shut || l->dead)
 		return false;
 	n = session_close_message(f, to, at_rest, buf);
+	assert(n <= sizeof(buf));		/* else it wrote past it */
 	return n > 0 && transport_write(&l->transport, &(struct iovec){ buf, n }, 1) == (ssize_t)n;
 }
 
@@ -75,6 +96,7 @@ has_closed(struct flow *f, enum side to)
 	struct transport *t = &leg_of(f, to)->transport;
 	ssize_t n = -EAGAIN;
 
+	require_or(f, leg_of(f, to)->shut, true);	/* what it sends is dropped only after our FIN */
 	if (transport_unsent(t) > 0)
 		(void)transport_flush(t);	/* the close message; what fails shows below */
 	for (int i = 0; i < ROUNDS; i++) {
@@ -132,6 +154,7 @@ read_dead(struct flow *f, enum side dead)
 	struct leg *l = leg_of(f, dead);
 	struct verdict v;
 
+	require(f, l->dead && !l->fin && f->state == FLOW_ENDING);
 	l->hup = true;		/* read to the end: no edge will follow */
 	v = pump_once(f, dead);
 	if (v.kind != LEG_FAILED || v.side != dead)

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "relay/require.h"
 #include "relay/retire.h"
 #include "relay/session.h"
 #include "relay/shared.h"
@@ -66,6 +67,7 @@ struct evict_search {
 static struct evict_place *
 place_of(const struct relay *r, const struct evict_search *s)
 {
+	assert(r->index >= 0 && r->index < s->table->n_places);
 	return &s->table->place[r->index];
 }
 
@@ -142,6 +144,7 @@ sift_down(struct heap *h, size_t i)
 static void
 offer(struct heap *h, const struct candidate *c)
 {
+	assert(h->n <= KEPT);
 	if (h->n == KEPT) {
 		if (c->since_us >= h->at[0].since_us)
 			return;
@@ -169,6 +172,7 @@ publish(struct relay *r, struct evict_search *s)
 	struct evict_place *p = place_of(r, s);
 	const struct candidate *c = &s->ready[s->first_ready];
 
+	assert(s->first_ready + s->n_ready <= 2 * KEPT);
 	if (s->n_ready > 0)
 		SET(p->rank, c->since_us - (c->is_silent ? SILENT_FIRST : 0));
 	SET(p->ready, (int)s->n_ready);
@@ -195,6 +199,8 @@ finish_search(struct evict_search *s, int64_t now_us)
 	const size_t most_idle = s->n_flows / IDLE_PART > IDLE_MIN ? s->n_flows / IDLE_PART : IDLE_MIN;
 	size_t n = 0;
 
+	assert(s->next_flow == NULL && s->n_silent <= s->n_flows);
+	assert(s->silent.n <= s->n_silent && s->silent.n <= KEPT && s->idle.n <= KEPT);
 	qsort(s->silent.at, s->silent.n, sizeof(s->silent.at[0]), compare);
 	qsort(s->idle.at, s->idle.n, sizeof(s->idle.at[0]), compare);
 	for (size_t i = 0; i < s->silent.n; i++)
@@ -202,6 +208,7 @@ finish_search(struct evict_search *s, int64_t now_us)
 			s->ready[n++] = s->silent.at[i];
 	for (size_t i = 0; i < s->idle.n && i < most_idle && !is_flood; i++)
 		s->ready[n++] = s->idle.at[i];
+	assert(n <= sizeof(s->ready) / sizeof(s->ready[0]));
 	s->first_ready = 0;
 	s->n_ready = n;
 	s->silent.n = s->idle.n = 0;
@@ -213,6 +220,7 @@ look_at(struct evict_search *s, struct flow *f, int64_t now_us)
 {
 	struct candidate c;
 
+	assert(f->state != FLOW_ENDED);		/* evict_forget() steps over it */
 	if (!is_of(s, f))
 		return;
 	s->n_flows++;
@@ -237,6 +245,7 @@ leave(struct relay *r, struct evict_search *s, struct flow *f)
 	const size_t most = (size_t)GET(p->leaving_max);
 
 	assert(most < sizeof(s->leaving) / sizeof(s->leaving[0]));
+	require_void(f, f->state == FLOW_OPEN || f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE);
 	s->leaving[s->n_leaving++] = f;
 	publish_leaving(r, s);
 	if (f->state == FLOW_OPEN && f->leg[CLIENT].bytes > 0)
@@ -257,6 +266,7 @@ carry_out(struct relay *r, struct evict_search *s, int64_t now_us)
 	while (GET(p->wanted) > 0 && s->n_ready > 0) {
 		const struct candidate c = s->ready[s->first_ready++];
 
+		assert(c.flow->relay == r && c.flow->state != FLOW_ENDED);
 		s->n_ready--;
 		if (!may_go(&c, now_us))
 			continue;
@@ -318,6 +328,7 @@ evict_some(struct relay *r)
 		for (int i = 0; s->next_flow != NULL && ((i & 15) != 15 || clock_us() < until_us); i++) {
 			struct flow *f = s->next_flow;
 
+			assert(f->relay == r);
 			s->next_flow = TAILQ_NEXT(f, link);
 			look_at(s, f, now_us);
 		}
@@ -364,6 +375,7 @@ forget_leaving(struct evict_search *s, const struct flow *f)
 {
 	for (size_t i = 0; i < s->n_leaving; i++)
 		if (s->leaving[i] == f) {
+			assert(s->n_leaving <= sizeof(s->leaving) / sizeof(s->leaving[0]));
 			memmove(&s->leaving[i], &s->leaving[i + 1], (s->n_leaving - i - 1) * sizeof(s->leaving[0]));
 			s->n_leaving--;
 			s->n_gone++;

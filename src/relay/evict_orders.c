@@ -49,6 +49,7 @@ table_of(struct relay_shared *s, unsigned slot)
 		t = t->next;
 	if (t != NULL)
 		return t;
+	assert(s->n_workers > 0 && (slot == EVICT_ALL || slot < s->n_routes));
 	t = calloc(1, sizeof(*t) + (size_t)s->n_workers * sizeof(t->place[0]));
 	if (t == NULL)
 		return NULL;
@@ -64,6 +65,7 @@ reserve_of(int max_flows)
 {
 	const int n = max_flows / RESERVE_PART;
 
+	_Static_assert(RESERVE_MAX / 2 < 64, "more at a time have no room in struct evict_search");
 	return n < 1 ? 1 : n < RESERVE_MAX ? n : RESERVE_MAX;
 }
 
@@ -136,6 +138,7 @@ evict_look(struct relay_shared *s, unsigned slot, int open, int max_flows, const
 static int
 staying(const struct evict_table *t, int open)
 {
+	assert(open >= 0);
 	for (int i = 0; i < t->n_places; i++)
 		open -= GET(t->place[i].wanted) + GET(t->place[i].leaving);
 	return open;

@@ -78,6 +78,7 @@ failed_add(struct failed *all, const struct address *a, const struct failure *wh
 		.address = *a, .for_us = for_us, .most_us = most_us, .has_refused = why->has_refused,
 		.until_us = now_us + for_us - (int64_t)((double)for_us * why->jitter / 5),
 	};
+	assert(f->until_us > now_us && f->for_us > 0);	/* 0 is a free entry */
 	note_last(all, f->until_us + most_us);
 	pthread_mutex_unlock(&all->lock);
 }
@@ -97,6 +98,7 @@ failed_pass_over(struct failed *all, const struct address *a, bool refusals_too,
 	} else if (now_us < f->until_us) {
 		is_passed = true;
 	} else {			/* this flow tries it for all */
+		assert(claim_us > 0 && f->until_us > 0);
 		f->is_claimed = true;
 		f->until_us = now_us + claim_us;
 		note_last(all, f->until_us + f->most_us);
@@ -132,5 +134,6 @@ failed_retry_at(struct failed *all, const struct address *a, bool refusals_too, 
 	if (f != NULL && now_us < f->until_us && (refusals_too || !f->has_refused))
 		at_us = f->until_us;
 	pthread_mutex_unlock(&all->lock);
+	assert(at_us == 0 || at_us > now_us);
 	return at_us;
 }

@@ -12,6 +12,7 @@
 #include "relay/drain.h"
 #include "relay/ending.h"
 #include "relay/evict.h"
+#include "relay/flow_check.h"
 #include "relay/flow_parts.h"
 #include "relay/origin.h"
 #include "relay/preface.h"
@@ -31,6 +32,7 @@ close_leg(struct flow *f, enum side s, bool by_reset)
 	struct leg *l = leg_of(f, s);
 
 	backlog_free(f->relay, l);
+	assert(l->backlog == NULL);
 	if (!transport_is_open(&l->transport))
 		return;
 	event_del(&l->ev);
@@ -48,7 +50,7 @@ flow_preface(const struct flow *f)
 	case FLOW_PREFACE:
 		return f->preface;
 	case FLOW_ENDING:
-		return f->ending->preface;
+		return f->ending != NULL ? f->ending->preface : NULL;
 	default:
 		return NULL;
 	}
@@ -58,7 +60,7 @@ flow_preface(const struct flow *f)
 static bool
 has_relayed(const struct flow *f)
 {
-	return f->state == FLOW_OPEN || (f->state == FLOW_ENDING && f->ending->preface == NULL);
+	return f->state == FLOW_OPEN || (f->state == FLOW_ENDING && flow_preface(f) == NULL);
 }
 
 static void
@@ -81,8 +83,9 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	struct relay *r = f->relay;
 	const bool was_open = has_relayed(f);
 
-	assert(f->state != FLOW_ENDED);
+	assert(f->state != FLOW_ENDED);		/* a flow ends once */
 	assert(f->reason != REASON_NONE && f->reason < REASON_COUNT);
+	assert(f->relay == r && f->route != NULL);
 	if (was_open)
 		end_log(f);
 	else
@@ -96,6 +99,8 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	session_free(f);
 	assert(f->timer.slot == 0 && !transport_is_open(&f->leg[CLIENT].transport) && !transport_is_open(&f->leg[BACKEND].transport));
 	assert(f->leg[CLIENT].backlog == NULL && f->leg[BACKEND].backlog == NULL);
+	assert(f->session == NULL && f->dial == NULL && !f->has_old_settings);
+	assert(f->admission == ADMITTED);	/* given back */
 	assert(counters_of(f)->flows_open > 0);
 	counter_add(&counters_of(f)->flows_ended[f->reason], 1);
 	counter_add(&counters_of(f)->flows_unopened, !was_open);
@@ -110,6 +115,8 @@ finish(struct flow *f, bool reset_client, bool reset_backend)
 	retire_forget(f);
 	drain_forget(r, f);
 	evict_forget(f);
+	assert(!f->is_counted && !f->has_origin);
+	assert(r->list_next != f && r->adopt_next != f && r->watch.next != f && r->drain.next != f);	/* no walk comes to it */
 	TAILQ_REMOVE(&r->flows, f, link);
 	TAILQ_INSERT_TAIL(&r->dead, f, link);
 }
@@ -129,6 +136,19 @@ take_late_cause(struct flow *f, enum side dead)
 	counter_add(&counters_of(f)->tls_failures[dead][cause], 1);
 }
 
+/* Something is not true of the TLS of a leg that must be: the flow is broken, too. */
+static bool
+has_broken_tls(struct flow *f)
+{
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		const char *what = transport_violation(&leg_of(f, s)->transport);
+
+		if (what != NULL)
+			require_violated(f, what, __FILE__, __LINE__);
+	}
+	return f->broken;
+}
+
 void
 flow_progress_ending(struct flow *f)
 {
@@ -137,6 +157,11 @@ flow_progress_ending(struct flow *f)
 
 	require_void(f, f->state == FLOW_ENDING && e != NULL);
 	is_over = ending_check(f, e, clock_us());
+	require_void(f, f->state == FLOW_ENDING && f->ending == e);	/* only this file changes that */
+	if (has_broken_tls(f)) {
+		flow_end(f, REASON_INTERNAL);
+		return;
+	}
 	if (!e->forced)
 		take_late_cause(f, e->dead);
 	if (is_over)
@@ -151,6 +176,7 @@ cancel_work(struct flow *f)
 	uint8_t buf[CODEC_HEARTBEAT_MAX];
 	const size_t n = f->route->cancel_on_death ? session_cancel(f, buf) : 0;
 
+	assert(n <= sizeof(buf));	/* else it wrote past it */
 	if (n > 0)
 		cancel_send(f->relay, f, buf, n);
 }
@@ -173,8 +199,10 @@ static void
 end_unopened(struct flow *f, enum close_reason reason)
 {
 	struct preface *p = flow_preface(f);
-	struct ending *e = p != NULL && preface_refuse(f, p) ? malloc(sizeof(*e)) : NULL;
+	struct ending *e;
 
+	require_void(f, (f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE) && f->session == NULL);
+	e = p != NULL && preface_refuse(f, p) ? malloc(sizeof(*e)) : NULL;
 	if (e == NULL) {
 		finish(f, reason != REASON_CLIENT_TLS, reason != REASON_BACKEND_TLS);
 		return;
@@ -190,7 +218,8 @@ end_unopened(struct flow *f, enum close_reason reason)
 	(void)transport_shutdown(&leg_of(f, CLIENT)->transport);
 	leg_of(f, CLIENT)->shut = true;
 	close_leg(f, BACKEND, reason != REASON_BACKEND_TLS);
-	flow_progress_ending(f);
+	if (flow_check(f))
+		flow_progress_ending(f);
 }
 
 /* Neither side is dead. at_rest: the flow is between two messages. */
@@ -199,7 +228,7 @@ end_open(struct flow *f, bool at_rest)
 {
 	bool notified[2];
 
-	require_void(f, f->state == FLOW_OPEN);
+	require_void(f, f->state == FLOW_OPEN && f->reason != REASON_NONE);
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		notified[s] = ending_notify(f, s, at_rest);
 	f->ending = malloc(sizeof(*f->ending));
@@ -212,13 +241,14 @@ end_open(struct flow *f, bool at_rest)
 	for (enum side s = CLIENT; s <= BACKEND; s++)
 		if (!notified[s])
 			close_leg(f, s, true);
-	flow_progress_ending(f);
+	if (flow_check(f))
+		flow_progress_ending(f);
 }
 
 void
 flow_end(struct flow *f, enum close_reason reason)
 {
-	assert(reason != REASON_NONE);
+	assert(reason != REASON_NONE && reason < REASON_COUNT);
 	if (f->state == FLOW_ENDED)
 		return;
 	if (reason == REASON_INTERNAL) {	/* nothing of its state is relied on */
@@ -243,7 +273,7 @@ flow_end(struct flow *f, enum close_reason reason)
 void
 flow_close(struct flow *f)
 {
-	assert(f->state == FLOW_ENDING);
+	assert(f->state == FLOW_ENDING && f->reason != REASON_NONE);
 	finish(f, false, false);
 }
 
@@ -276,6 +306,7 @@ leg_lost(struct flow *f, enum side dead, enum close_reason reason)
 	enum on_dead how;
 
 	require_void(f, f->state == FLOW_OPEN && !l->dead);
+	require_void(f, transport_is_open(&l->transport));
 	how = how_to_notify(f, dead, reason);
 	if (!reason_is_death(reason))
 		heartbeats_judge_end(f, dead, clock_us());
@@ -294,7 +325,8 @@ leg_lost(struct flow *f, enum side dead, enum close_reason reason)
 	l->dead = true;
 	l->readable = !l->fin;		/* bytes that it sent before may still be unread */
 	backlog_free(f->relay, l);
-	flow_progress_ending(f);
+	if (flow_check(f))
+		flow_progress_ending(f);
 }
 
 /* --- verdicts --- */
@@ -318,6 +350,7 @@ opened(struct flow *f, struct preface *p)
 		leg_of(f, CLIENT)->readable = leg_of(f, BACKEND)->readable = true;
 	r = f->route->codec != NULL ? session_open(f, p, now) : 0;
 	preface_free(p);
+	require_void(f, (f->session != NULL) == (f->route->codec != NULL && r == 0));
 	if (r != 0) {
 		flow_end(f, REASON_MEMORY);
 		return;
@@ -326,23 +359,28 @@ opened(struct flow *f, struct preface *p)
 		adopt_flow(f);		/* they were replaced while it connected */
 	f->recheck_us = now + FLOW_RECHECK_US;	/* the backend's keepalive is set then, which saves the calls on short flows */
 	flow_set_timer(f, now);
-	flow_work(f);
+	if (flow_check(f))
+		flow_work(f);
 }
 
 /* The backend is connected: goes on with the preface, or opens. */
 static void
 connected(struct flow *f)
 {
-	struct preface *p = dial_take_preface(f->dial);
+	struct preface *p;
 
+	require_void(f, f->state == FLOW_CONNECTING && f->dial != NULL);
+	require_void(f, transport_is_open(&f->leg[BACKEND].transport));
+	p = dial_take_preface(f->dial);
 	dial_free(f->dial);
+	f->dial = NULL;
 	if (p == NULL) {
 		opened(f, NULL);
 		return;
 	}
 	f->preface = p;
 	f->state = FLOW_PREFACE;
-	flow_apply(f, preface_dialled(f));
+	flow_apply(f, flow_check(f) ? preface_dialled(f) : require_verdict());
 }
 
 static void
@@ -350,7 +388,8 @@ dial(struct flow *f)
 {
 	struct preface *p = f->preface;
 
-	require_void(f, f->state == FLOW_PREFACE);
+	require_void(f, f->state == FLOW_PREFACE && p != NULL);
+	require_void(f, !transport_is_open(&f->leg[BACKEND].transport));	/* it is dialled once */
 	f->state = FLOW_CONNECTING;
 	f->dial = NULL;
 	flow_apply(f, dial_start(f, p));
@@ -373,7 +412,7 @@ flow_start(struct flow *f)
 	}
 	f->preface = p;
 	f->state = FLOW_PREFACE;
-	flow_apply(f, preface_start(f));
+	flow_apply(f, flow_check(f) ? preface_start(f) : require_verdict());
 }
 
 /* TLS may fail in the middle of a flow, too: by an alert of the peer, or a record that is none. */
@@ -392,14 +431,20 @@ reason_of_failure(struct flow *f, enum side s, int err)
 void
 flow_apply(struct flow *f, struct verdict v)
 {
+	if (v.kind == LEG_FAILED || v.kind == CONNECT_FAILED)
+		(void)has_broken_tls(f);
+	if (__builtin_expect(f->broken, false))
+		v = require_verdict();	/* whatever it was about to do */
 	switch ((enum verdict_kind)v.kind) {
 	case GO_ON:
 	case NOTHING:
 		break;
 	case LEG_FAILED:
+		require_void(f, v.err > 0);
 		leg_lost(f, v.side, reason_of_failure(f, v.side, v.err));
 		break;
 	case LEG_DEAD:
+		require_void(f, reason_is_death((enum close_reason)v.reason));
 		leg_lost(f, v.side, (enum close_reason)v.reason);
 		break;
 	case CUT_OFF:
@@ -407,13 +452,17 @@ flow_apply(struct flow *f, struct verdict v)
 		flow_end(f, (enum close_reason)v.reason);
 		break;
 	case AT_REST:
+		require_void(f, f->retires || v.reason == REASON_EVICTED);
 		f->reason = v.reason;
 		end_open(f, true);
 		break;
-	case BOTH_CLOSED:
+	case BOTH_CLOSED:		/* each side has sent its FIN and got the other's, behind all bytes */
+		require_void(f, f->leg[CLIENT].fin && f->leg[BACKEND].fin && f->leg[CLIENT].shut && f->leg[BACKEND].shut);
+		require_void(f, f->leg[CLIENT].backlog == NULL && f->leg[BACKEND].backlog == NULL);
 		finish(f, false, false);
 		break;
 	case CLIENT_ABORT:
+		require_void(f, f->state == FLOW_CONNECTING || f->state == FLOW_PREFACE);
 		f->reason = REASON_CLIENT_FIN;
 		finish(f, false, true);
 		break;

@@ -2,9 +2,11 @@
 #ifndef STENT_RELAY_FLOW_H
 #define STENT_RELAY_FLOW_H
 
+#include <assert.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -92,6 +94,13 @@ leg_of(struct flow *f, enum side s)
 	return &f->leg[s];
 }
 
+/* The flow that a leg is of: leg[] is its first member. */
+static inline struct flow *
+flow_of_leg(struct leg *l)
+{
+	return (struct flow *)(void *)(l - l->side);
+}
+
 /* TLS has begun on it. */
 static inline bool
 leg_is_tls(const struct leg *l)
@@ -113,6 +122,10 @@ leg_settings(const struct flow *f, enum side s)
 {
 	return &f->route->leg[s];
 }
+
+_Static_assert(offsetof(struct flow, leg) == 0, "flow_of_leg() takes a leg's address for its flow's");
+_Static_assert(sizeof(struct flow) <= 504, "memory of idle flows counts: that is what its chunk of memory holds");
+_Static_assert(REASON_COUNT <= UINT8_MAX, "a flow has eight bits for its reason");
 
 void flow_start(struct flow *f);			/* the client is accepted */
 void flow_init_leg(struct flow *f, enum side s, int fd);

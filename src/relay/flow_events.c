@@ -12,6 +12,7 @@
 
 #include "relay/dial.h"
 #include "relay/ending.h"
+#include "relay/flow_check.h"
 #include "relay/flow_parts.h"
 #include "relay/origin.h"
 #include "relay/preface.h"
@@ -23,7 +24,7 @@
 void
 flow_requeue(struct flow *f)
 {
-	assert(f->state != FLOW_ENDED);
+	assert(f->state != FLOW_ENDED);		/* it is freed while it would be on the list */
 	if (f->again)
 		return;
 	f->again = true;
@@ -58,6 +59,7 @@ flow_work(struct flow *f)
 	flow_run(f, CLIENT);
 	flow_run(f, BACKEND);
 	flow_retire_now(f);
+	(void)flow_check_settled(f);
 }
 
 static void
@@ -65,6 +67,7 @@ event_while_open(struct flow *f, enum side s, short what)
 {
 	struct leg *l = leg_of(f, s), *to = leg_of(f, side_other(s));
 
+	require_void(f, !l->dead && !to->dead);
 	/* TLS may have to read in order to write, and the reverse. */
 	if (l->backlog != NULL && ((what & EV_WRITE) || leg_is_tls(l))) {
 		flow_apply(f, backlog_drain(f, s));
@@ -119,22 +122,16 @@ event_while_connecting(struct flow *f, enum side s, short what)
 		flow_apply(f, flow_check_client(f, transport_look(&leg_of(f, CLIENT)->transport)));
 }
 
-static struct flow *
-flow_of(struct leg *l)
-{
-	struct leg *first = l - l->side;
-
-	assert(l->side == CLIENT || l->side == BACKEND);
-	return (struct flow *)(void *)first;	/* leg[] is the first member */
-}
-
 static void
 on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct leg *l = arg;
-	struct flow *f = flow_of(l);
+	struct flow *f = flow_of_leg(l);
 
 	(void)fd;
+	assert(l->side == CLIENT || l->side == BACKEND);	/* else f is other memory */
+	if (f->broken)
+		return;
 	if (what & EV_CLOSED)
 		l->hup = true;
 	if (what & (EV_READ | EV_CLOSED))
@@ -147,6 +144,7 @@ on_event(evutil_socket_t fd, short what, void *arg)
 		flow_apply(f, preface_event(f, l->side, what));
 	else if (f->state == FLOW_ENDING)
 		flow_progress_ending(f);
+	(void)flow_check_settled(f);
 }
 
 /* --- the registration of its sockets --- */
@@ -156,6 +154,8 @@ flow_init_leg(struct flow *f, enum side s, int fd)
 {
 	struct leg *l = leg_of(f, s);
 
+	assert(s == CLIENT || s == BACKEND);
+	assert(l->backlog == NULL);		/* it would go to the new socket */
 	l->side = (uint8_t)s;
 	transport_init(&l->transport, fd);
 	l->rx_us = l->tx_us = f->began_us;
@@ -166,5 +166,6 @@ flow_init_leg(struct flow *f, enum side s, int fd)
 int
 flow_register_leg(struct flow *f, enum side s)
 {
+	assert(transport_is_open(&leg_of(f, s)->transport));
 	return event_add(&leg_of(f, s)->ev, NULL) == 0 ? 0 : -ENOMEM;
 }

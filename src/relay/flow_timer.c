@@ -7,6 +7,8 @@
 #include <assert.h>
 
 #include "relay/dial.h"
+#include "relay/ending.h"
+#include "relay/flow_check.h"
 #include "relay/flow_parts.h"
 #include "relay/preface.h"
 #include "relay/pump.h"
@@ -14,7 +16,6 @@
 #include "relay/retire.h"
 #include "relay/session.h"
 #include "relay/shared.h"
-#include "relay/ending.h"
 
 #define HALF_CLOSED_IDLE_S 25	/* limit before the first probe; the same as the default of keepalive */
 
@@ -40,6 +41,7 @@ flow_wake_at(struct flow *f, int64_t at_us)
 void
 flow_recheck(struct flow *f, enum side s, int64_t now_us)
 {
+	require_void(f, now_us > 0);		/* 0 is no time: see recheck_us */
 	leg_of(f, s)->read_short = true;
 	if (f->state != FLOW_OPEN || f->recheck_us != 0)
 		return;
@@ -65,6 +67,7 @@ static void
 recheck(struct flow *f)
 {
 	require_void(f, f->state == FLOW_OPEN);	/* else the union holds another member */
+	require_void(f, transport_is_open(&f->leg[CLIENT].transport) && transport_is_open(&f->leg[BACKEND].transport));
 	f->recheck_us = 0;
 	if (!f->keepalive_is_set && f->backend.family != AF_UNIX)
 		(void)transport_set_keepalive(&leg_of(f, BACKEND)->transport, &leg_settings(f, BACKEND)->keepalive);
@@ -96,6 +99,7 @@ idle_at(const struct flow *f, enum side s)
 {
 	const int64_t idle_ms = leg_settings(f, s)->idle_timeout_ms;
 
+	require_or(f, idle_ms >= 0 && session_app_us(f, s) > 0, INT64_MAX);
 	return idle_ms == 0 ? INT64_MAX : session_app_us(f, s) + idle_ms * US_PER_MS;
 }
 
@@ -116,6 +120,7 @@ tick_leg(struct flow *f, enum side s, bool is_watched, int64_t now_us, int64_t *
 	if (v.kind != GO_ON || leg_settings(f, s)->detect_ms == 0)
 		return v;
 	v = detect_watch(f, s, now_us, &watch_us);
+	require(f, watch_us > now_us || v.kind != GO_ON);	/* else it would be looked at without a pause */
 	*again_us = earlier(*again_us, watch_us);
 	return v;
 }
@@ -153,6 +158,7 @@ flow_set_timer(struct flow *f, int64_t now_us)
 {
 	int64_t at = INT64_MAX;
 
+	assert(now_us > 0);
 	flow_retire_now(f);
 	switch (f->state) {
 	case FLOW_CONNECTING:
@@ -179,5 +185,10 @@ flow_set_timer(struct flow *f, int64_t now_us)
 void
 flow_on_timer(struct timer *t, int64_t now_us)
 {
-	flow_set_timer((struct flow *)(void *)((char *)t - offsetof(struct flow, timer)), now_us);
+	struct flow *f = (struct flow *)(void *)((char *)t - offsetof(struct flow, timer));
+
+	if (f->broken)
+		return;
+	flow_set_timer(f, now_us);
+	(void)flow_check_settled(f);
 }

@@ -58,6 +58,7 @@ policy_of(const struct flow *f, enum side s)
 		f->session->codec->limits(f->session->state, s, &limits);
 		heartbeat_limit_policy(&p, &limits);
 	}
+	assert(p.interval_us >= 0 && p.timeout_us >= 0 && p.limit_us >= 0);	/* settings are not below 0 */
 	return p;
 }
 
@@ -70,11 +71,12 @@ heartbeats_interval_us(const struct flow *f, enum side s)
 int64_t
 heartbeats_gap_us(const struct flow *f, enum side s)
 {
-	const struct heartbeat_policy p = policy_of(f, s);
+	struct heartbeat_policy p;
+	int64_t gap_us;
 
-	const int64_t gap_us = heartbeat_gap_us(&f->session->heartbeat[s], &p);
-
-	assert(f->session->codec != NULL);
+	require_or(f, f->session != NULL && f->session->codec != NULL, US_PER_S);
+	p = policy_of(f, s);
+	gap_us = heartbeat_gap_us(&f->session->heartbeat[s], &p);
 	require_promises_or(f, p.interval_us);
 	return gap_us;
 }
@@ -93,7 +95,7 @@ withdraw_trial(struct flow *f, enum side s)
 {
 	struct heartbeat_leg *h = &f->session->heartbeat[s];
 
-	assert(h->on_trial < HEARTBEAT_EARLY << 1);
+	require_void(f, h->on_trial < HEARTBEAT_EARLY << 1);
 	for (unsigned kind = HEARTBEAT_ONEWAY; kind <= HEARTBEAT_EARLY; kind <<= 1)
 		if ((h->on_trial & kind) != 0)
 			trial_undecided(&relay_route(f)->trial[s], kind);
@@ -132,7 +134,7 @@ heartbeats_refused(struct flow *f, enum side s, const char *why)
 	char client[ADDRESS_TEXT_MAX];
 	bool is_off;
 
-	assert(why != NULL);
+	require_void(f, why != NULL && f->session != NULL);
 	if (h->refused || kind == 0)
 		return;
 	is_off = (h->on_trial & kind) != 0 ? trial_refused(t, kind) : trial_refused_after_accepted(t, kind);
@@ -202,11 +204,15 @@ send_heartbeat(struct flow *f, enum side s, enum heartbeat_kind kind, int64_t no
 {
 	struct session *ss = f->session;
 	uint8_t buf[CODEC_HEARTBEAT_MAX];
-	const size_t n = ss->codec->heartbeat(ss->state, s, kind, buf);
+	size_t n;
 
+	require(f, f->leg[s].backlog == NULL && !f->leg[s].shut);	/* never behind unsent bytes, nor after our FIN */
+	require(f, !ss->heartbeat[s].refused && (kind != HEARTBEAT_PING || !f->leg[s].fin));
+	require_dear(f, (ss->codec->may_heartbeat(ss->state, s) & kind) != 0);	/* only at a boundary */
+	n = ss->codec->heartbeat(ss->state, s, kind, buf);
 	assert(n <= sizeof(buf));	/* else it wrote past it */
 	require_promises(f);
-	require(f, n > 0 && f->leg[s].backlog == NULL && !f->leg[s].shut);	/* never behind unsent bytes, nor after our FIN */
+	require(f, n > 0);
 	heartbeat_sent(&ss->heartbeat[s], kind, now_us, relay_random(f->relay));
 	require_promises(f);
 	counter_add(&counters_of(f)->heartbeats[s], 1);
@@ -392,6 +398,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	unsigned legal;
 
 	require(f, f->state == FLOW_OPEN && ss->codec != NULL);
+	require(f, h->last_us <= now_us + US_PER_S && !l->dead);	/* the clock does not go back */
 	*again_us = INT64_MAX;
 	if (accepted != 0)
 		trial_accepted(&relay_route(f)->trial[s], accepted);
@@ -421,6 +428,8 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	o = heartbeat_decide(h, &p, &facts, now_us);
 	require_promises(f);
 	*again_us = o.again_us;
+	require(f, o.verdict != HEARTBEAT_SEND || l->backlog == NULL);
+	require(f, o.verdict != HEARTBEAT_DEAD || (h->replied > 0 && h->misses > 0));	/* only who has replied before is missed */
 	if (o.missed)
 		note_miss(f, s, &p);
 	if (o.went_mute)
@@ -431,7 +440,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		note_hold(f, s);
 		return verdict;
 	}
-	require(f, (o.kind & facts.legal) == o.kind && o.kind != 0);
+	require(f, (o.kind & facts.legal) == o.kind && o.kind != 0 && (o.kind & (o.kind - 1)) == 0);
 	o.kind = kind_to_send(f, s, &p, o.kind, facts.legal);
 	if (o.kind == 0) {
 		h->hold = HEARTBEAT_HOLD_TRIAL;
@@ -449,6 +458,7 @@ heartbeats_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 {
 	struct verdict v = VERDICT(GO_ON);
 
+	require(f, f->state == FLOW_OPEN && f->session != NULL);
 	*again_us = INT64_MAX;
 	if (f->session->codec != NULL)
 		adopt_retry(f);

@@ -36,7 +36,8 @@ flow_describe(const struct flow *f, struct flow_info *info)
 {
 	const int64_t now = clock_us();
 
-	assert(f->state != FLOW_ENDED);
+	assert(f->state != FLOW_ENDED && now >= f->began_us);
+	assert(f->leg[CLIENT].rx_us <= now && f->leg[BACKEND].rx_us <= now);	/* else it would be idle for less than no time */
 	*info = (struct flow_info){
 		.flow = f,
 		.id = f->id,
@@ -131,6 +132,7 @@ relay_list_flows(struct relay *r, bool restart, void (*visit)(struct flow_info *
 		/* Flows are in the order of their ids. Those newer than the listing are left out, so that it ends. */
 		if (r->list_next->id > r->list_last_id)
 			return false;
+		assert(r->list_next->relay == r);	/* finish() in flow.c steps over one that ends */
 		flow_describe(r->list_next, &info);
 		r->list_next = TAILQ_NEXT(r->list_next, link);
 		visit(&info, arg);

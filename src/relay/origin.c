@@ -16,6 +16,7 @@
 
 #include "relay/flow_tree.h"
 #include "relay/origin.h"
+#include "relay/require.h"
 #include "relay/shared.h"
 #include "stent/transparent.h"
 
@@ -24,7 +25,7 @@ find(const struct flow *f)
 {
 	struct client_origin *o = flow_tree_find(&f->relay->origins, f);
 
-	assert(o != NULL);
+	require_or(f, o != NULL && o->flow == f, NULL);	/* the bit says that there is one */
 	return o;
 }
 
@@ -37,9 +38,11 @@ origin_of(const struct flow *f)
 int
 origin_set(struct flow *f, const struct proxy_header *h)
 {
-	struct client_origin *o = malloc(sizeof(*o));
+	struct client_origin *o;
 
-	assert(!f->has_origin);
+	require_or(f, !f->has_origin && f->state == FLOW_PREFACE, -EIO);	/* a client has one header */
+	require_or(f, f->admission == ADMITTED, -EIO);	/* it is admitted by the address in it */
+	o = malloc(sizeof(*o));
 	if (o == NULL)
 		return -ENOMEM;
 	*o = (struct client_origin){ f, f->client, h->destination, h->kind, h->id };
@@ -68,9 +71,11 @@ origin_forget(struct flow *f)
 const struct address *
 leg_peer(const struct flow *f, enum side s)
 {
+	const struct client_origin *o = s == CLIENT ? origin_of(f) : NULL;
+
 	if (s == BACKEND)
 		return &f->backend;
-	return f->has_origin ? &find(f)->peer : &f->client;
+	return o != NULL ? &o->peer : &f->client;
 }
 
 /* --- the header to the backend --- */
@@ -102,6 +107,7 @@ make_id(const struct flow *f, struct proxy_id *id)
 		r->proxy_seed = (uint64_t)clock_us();
 	id->len = (uint8_t)snprintf((char *)id->bytes, sizeof(id->bytes), "%016llx-%llu", (unsigned long long)r->proxy_seed,
 	    (unsigned long long)f->id);
+	assert(id->len > 0 && id->len < sizeof(id->bytes));	/* it was not cut off */
 }
 
 /* False: the client's leg has no TLS. */
@@ -125,6 +131,7 @@ origin_write_header(const struct flow *f, const struct transport_client *client,
 	struct sockaddr_storage ss;
 	struct proxy_tls tls;
 	struct proxy_id id;
+	size_t n;
 
 	if (o != NULL)
 		out.destination = o->destination;
@@ -135,5 +142,8 @@ origin_write_header(const struct flow *f, const struct transport_client *client,
 		make_id(f, &id);
 	if (describe_tls(f, client, &tls))
 		out.tls = &tls;
-	return proxy_header_write(buf, f->route->send_proxy, &out);
+	assert(f->route->send_proxy == 1 || f->route->send_proxy == 2);
+	n = proxy_header_write(buf, f->route->send_proxy, &out);
+	assert(n > 0 && n <= PROXY_HEADER_OUT_MAX);	/* the caller's room */
+	return n;
 }

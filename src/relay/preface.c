@@ -18,6 +18,7 @@
 
 #include "relay/dial.h"
 #include "relay/ending.h"
+#include "relay/flow_check.h"
 #include "relay/preface.h"
 #include "relay/preface_state.h"
 #include "relay/pump.h"
@@ -78,6 +79,19 @@ preface_new(const struct flow *f)
 	return p;
 }
 
+bool
+preface_check(const struct flow *f, const struct preface *p)
+{
+	require_or(f, p->stage <= STAGE_NEGOTIATION, false);
+	require_or(f, p->stage != STAGE_FIRST_BYTE || p->first_byte_us > 0, false);
+	for (enum side s = CLIENT; s <= BACKEND; s++) {
+		require_or(f, p->seen[s] <= NEGOTIATION_INPUT_MAX, false);	/* no more is peeked at */
+		/* Time only runs out; the clocks of an event and of a timer differ a little. */
+		require_or(f, p->left_us[s] <= f->route->handshake_timeout_ms * US_PER_MS + US_PER_S, false);
+	}
+	return true;
+}
+
 void
 preface_free(struct preface *p)
 {
@@ -118,6 +132,7 @@ preface_set_cause(struct preface *p, const char *why)
 struct verdict
 preface_failed(struct flow *f, struct preface *p, enum side s, enum tls_cause kind, const char *why)
 {
+	require(f, kind > TLS_CAUSE_NONE && kind < TLS_CAUSE_COUNT);
 	preface_set_cause(p, why);
 	counter_add(&counters_of(f)->tls_failures[s][kind], 1);
 	return VERDICT_CONNECT_FAILED(reason_on_side(REASON_CLIENT_TLS, s));
@@ -167,6 +182,8 @@ preface_wait_for(struct flow *f, struct preface *p, enum side s)
 {
 	const int64_t now_us = clock_us();
 
+	require(f, f->state == FLOW_PREFACE && f->preface == p);
+	require(f, transport_is_open(&f->leg[s].transport));	/* else nothing would come */
 	preface_stop_clock(p, now_us);
 	p->since_us = now_us;
 	p->waits_on = s;
@@ -198,12 +215,13 @@ negotiate(struct flow *f, struct preface *p)
 		preface_stop_clock(p, clock_us());
 		return VERDICT(DIAL);
 	case NEGOTIATION_DONE:
-		assert(transport_is_open(&leg_of(f, BACKEND)->transport));
+		require(f, transport_is_open(&leg_of(f, BACKEND)->transport));
+		require(f, f->leg[CLIENT].backlog == NULL && f->leg[BACKEND].backlog == NULL);
 		return VERDICT(CONNECTED);
 	case NEGOTIATION_FAILED:
 		break;
 	}
-	assert(false);		/* preface_step() has returned the verdict */
+	require(f, p->want != NEGOTIATION_FAILED);		/* preface_step() has returned the verdict */
 	return VERDICT(NOTHING);
 }
 
@@ -211,6 +229,7 @@ negotiate(struct flow *f, struct preface *p)
 static struct verdict
 next_stage(struct flow *f, struct preface *p)
 {
+	require(f, p->stage != STAGE_NEGOTIATION);
 	if (p->stage == STAGE_HEADER && f->route->first_byte_timeout_ms != 0) {
 		preface_stop_clock(p, clock_us());
 		p->stage = STAGE_FIRST_BYTE;
@@ -229,6 +248,7 @@ advance(struct flow *f, struct preface *p)
 	struct verdict v = VERDICT(GO_ON);
 
 	while (v.kind == GO_ON) {
+		require(f, f->state == FLOW_PREFACE && f->preface == p && f->session == NULL);
 		if (f->leg[CLIENT].backlog != NULL || f->leg[BACKEND].backlog != NULL)
 			return preface_wait_for(f, p, slow_side(f, p));
 		if (p->stage == STAGE_NEGOTIATION) {
@@ -250,6 +270,7 @@ preface_start(struct flow *f)
 	struct preface *p = f->preface;
 	struct verdict v = VERDICT(GO_ON);
 
+	require(f, p->stage == STAGE_HEADER && p->seen[CLIENT] == 0);
 	if (f->route->accept_proxy == ACCEPT_PROXY_OFF)
 		v = next_stage(f, p);
 	return v.kind == GO_ON ? advance(f, p) : v;
@@ -261,7 +282,8 @@ preface_dialled(struct flow *f)
 	struct preface *p = f->preface;
 	struct verdict v = VERDICT(GO_ON);
 
-	assert(p->want == NEGOTIATION_DIAL);
+	require(f, p->want == NEGOTIATION_DIAL && p->stage == STAGE_NEGOTIATION);
+	require(f, transport_is_open(&f->leg[BACKEND].transport) && f->leg[BACKEND].backlog == NULL);
 	if (leg_of(f, CLIENT)->backlog != NULL)		/* its edges were not looked at meanwhile */
 		v = backlog_drain(f, CLIENT);
 	if (v.kind == GO_ON && f->route->send_proxy != 0)
@@ -293,6 +315,7 @@ preface_event(struct flow *f, enum side s, short what)
 	struct leg *l = leg_of(f, s);
 	struct verdict v = VERDICT(GO_ON);
 
+	require(f, f->state == FLOW_PREFACE && p != NULL && p->want != NEGOTIATION_FAILED);
 	if (l->backlog != NULL)
 		v = backlog_drain(f, s);
 	else if (s != p->side && (what & EV_READ))
@@ -306,8 +329,10 @@ preface_event(struct flow *f, enum side s, short what)
 static struct verdict
 header_is_late(struct flow *f, struct preface *p)
 {
-	struct verdict v = preface_header_is_late(f, p);
+	struct verdict v;
 
+	require(f, p->stage == STAGE_HEADER && !f->has_origin);
+	v = preface_header_is_late(f, p);
 	p->left_us[CLIENT] = f->route->handshake_timeout_ms * US_PER_MS;	/* for a handshake that may follow */
 	if (v.kind == GO_ON)
 		v = next_stage(f, p);
@@ -320,6 +345,7 @@ preface_tick(struct flow *f, int64_t now_us, int64_t *again_us)
 	struct preface *p = f->preface;
 	const enum side s = p->waits_on;
 
+	require(f, f->state == FLOW_PREFACE && (s == CLIENT || s == BACKEND));
 	if (p->stage == STAGE_FIRST_BYTE) {
 		*again_us = p->first_byte_us;
 		return now_us >= p->first_byte_us ? VERDICT_CONNECT_FAILED(REASON_CLIENT_IDLE) : VERDICT(GO_ON);
@@ -366,6 +392,7 @@ preface_hand_over(const struct flow *f, const struct preface *p, const struct co
 		.same_certificate = transport_is_tls(client) && transport_is_tls(backend) && transport_same_certificate(client, backend),
 	};
 
+	require_void(f, p->want == NEGOTIATION_DONE && p->stage == STAGE_NEGOTIATION);
 	if (p->negotiation->hand_over != NULL)
 		p->negotiation->hand_over(p->state, codec_state);
 	if (codec->tls != NULL && (tls.leg[CLIENT] || tls.leg[BACKEND]))

@@ -20,6 +20,8 @@
 
 #define HANDSHAKE_ROUNDS 100	/* recv() calls per event */
 
+_Static_assert(NEGOTIATION_INPUT_MAX <= RELAY_BUFFER, "it is peeked at in that");
+
 /* --- one step --- */
 
 /* Sends to both sides what a step said. */
@@ -31,7 +33,7 @@ send_out(struct flow *f, struct preface *p, const struct negotiation_step *step)
 	p->told_client = step->out[CLIENT]->n_spans > 0;
 	for (enum side s = CLIENT; s <= BACKEND && v.kind == GO_ON; s++)
 		if (step->out[s]->n_spans > 0) {
-			assert(transport_is_open(&leg_of(f, s)->transport));
+			require(f, transport_is_open(&leg_of(f, s)->transport));	/* nothing is said to who is not there yet */
 			v = pump_write(f, s, step->out[s]->spans, step->out[s]->n_spans, clock_us());
 		}
 	return v;
@@ -43,7 +45,7 @@ consume(struct flow *f, struct preface *p, enum side s, size_t n)
 {
 	struct leg *l = leg_of(f, s);
 
-	assert(n <= p->seen[s]);
+	require(f, n <= p->seen[s] && n <= RELAY_BUFFER);	/* no more is gone than was looked at */
 	p->seen[s] -= n;
 	while (n > 0) {
 		const ssize_t r = transport_read(&l->transport, f->relay->buf, n);
@@ -82,6 +84,8 @@ preface_step(struct flow *f, struct preface *p, enum side from, const uint8_t *b
 	codec_out_clear(&r->out);
 	codec_out_clear(&r->out_backend);
 	p->negotiation->step(p->state, from, buf, len, p->fin[from], &step);
+	assert(r->out.n_spans <= CODEC_SPANS && r->out.scratch_used <= CODEC_SCRATCH);	/* else it wrote past the relay's memory */
+	assert(r->out_backend.n_spans <= CODEC_SPANS && r->out_backend.scratch_used <= CODEC_SCRATCH);
 	require_promises(f);
 	require(f, step.consumed <= len && step.want <= NEGOTIATION_FAILED && (step.side == CLIENT || step.side == BACKEND));
 	v = send_out(f, p, &step);
@@ -117,6 +121,7 @@ preface_read_more(struct flow *f, struct preface *p)
 	const size_t len = n > 0 ? (size_t)n : 0;
 	int err;
 
+	require(f, n <= NEGOTIATION_INPUT_MAX && p->want == NEGOTIATION_READ);
 	if (n < 0 && n != -EAGAIN)
 		return preface_leg_failed(f, p, s, (int)-n);
 	p->fin[s] = n == 0 || l->hup;
@@ -149,7 +154,11 @@ start_tls(struct flow *f, struct preface *p, enum side s)
 {
 	struct leg *l = leg_of(f, s);
 	char text[ADDRESS_TEXT_MAX];
-	const int r = transport_start_tls(&l->transport, leg_settings(f, s)->tls_context, s == BACKEND ? preface_backend_name(f, text) : NULL);
+	int r;
+
+	require(f, !leg_is_tls(l) && leg_settings(f, s)->tls_context != NULL);
+	require(f, l->backlog == NULL);		/* what was said in clear text is sent before */
+	r = transport_start_tls(&l->transport, leg_settings(f, s)->tls_context, s == BACKEND ? preface_backend_name(f, text) : NULL);
 
 	p->seen[s] = 0;
 	return r == 0 ? VERDICT(GO_ON) : preface_leg_failed(f, p, s, -r);
@@ -206,6 +215,7 @@ preface_shake_hands(struct flow *f, struct preface *p)
 	if (r != 0)
 		return preface_leg_failed(f, p, s, -r);
 	transport_tls_facts(&l->transport, &facts);
+	require(f, facts.version != NULL && transport_unsent(&l->transport) == 0);	/* it is established, and nothing of it waits */
 	counter_add(&counters_of(f)->handshakes[s], 1);
 	counter_add(&counters_of(f)->resumed[s], facts.resumed);
 	return preface_step(f, p, s, NULL, 0);

@@ -20,8 +20,11 @@
 #include "relay/preface.h"
 #include "relay/preface_state.h"
 #include "relay/pump.h"
+#include "relay/require.h"
 #include "relay/shared.h"
 #include "stent/admission.h"
+
+_Static_assert(PROXY_HEADER_IN_MAX <= RELAY_BUFFER, "it is peeked at in that");
 
 static bool
 must_have_header(const struct flow *f)
@@ -41,6 +44,7 @@ is_trusted(const struct flow *f)
 static struct verdict
 deny(struct flow *f, struct preface *p, const char *why)
 {
+	require(f, f->admission == ADMITTED && p->stage == STAGE_HEADER);
 	preface_set_cause(p, why);
 	f->admission = ADMISSION_PROXY_HEADER & 15;
 	counter_add(&counters_of(f)->refusals[ADMISSION_PROXY_HEADER], 1);
@@ -64,11 +68,13 @@ take_header(struct flow *f, struct preface *p, const struct proxy_header *h)
 {
 	struct leg *l = leg_of(f, CLIENT);
 
+	require(f, h->len > 0 && h->len <= PROXY_HEADER_IN_MAX);
 	for (size_t left = h->len; left > 0;) {
 		const ssize_t n = transport_read(&l->transport, f->relay->buf, left);
 
 		if (n <= 0)
 			return preface_leg_failed(f, p, CLIENT, n == 0 ? ECONNRESET : (int)-n);
+		require(f, (size_t)n <= left);		/* the stream begins behind it */
 		left -= (size_t)n;
 	}
 	return origin_set(f, h) == 0 ? admit(f) : VERDICT_CONNECT_FAILED(REASON_MEMORY);
@@ -95,6 +101,7 @@ preface_read_header(struct flow *f, struct preface *p)
 	ssize_t n;
 	int err;
 
+	require(f, p->stage == STAGE_HEADER && !f->has_origin && !leg_is_tls(l));
 	if (!is_trusted(f))
 		return must_have_header(f) ? deny(f, p, "its address is not in proxy_from, so no PROXY header is taken from it") : admit(f);
 	n = transport_peek(&l->transport, f->relay->buf, PROXY_HEADER_IN_MAX);
@@ -149,7 +156,11 @@ preface_send_header(struct flow *f, struct preface *p)
 	uint8_t buf[PROXY_HEADER_OUT_MAX];
 	struct leg *l = leg_of(f, BACKEND);
 	const size_t n = origin_write_header(f, p->client, buf);
-	struct verdict v = pump_write(f, BACKEND, &(struct iovec){ buf, n }, 1, clock_us());
+	struct verdict v;
+
+	require(f, n > 0 && n <= sizeof(buf));
+	require(f, l->backlog == NULL && !leg_is_tls(l));	/* it is the first that the backend gets */
+	v = pump_write(f, BACKEND, &(struct iovec){ buf, n }, 1, clock_us());
 
 	/* A backend that was reset behind its bytes, as one that is full: the client gets them. */
 	if (v.kind == LEG_FAILED && f->route->leg[BACKEND].tls_context == NULL && transport_unread(&l->transport) > 0) {

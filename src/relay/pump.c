@@ -29,13 +29,16 @@
 #define URGENT_CHECK_US (10 * US_PER_S)	/* how long reads check for an urgent byte after a signal for one */
 #define BULK_MIN (64 * 1024)		/* a read of this many bytes begins bulk mode */
 
+_Static_assert(BULK_MIN <= RELAY_BUFFER && SPLICE_MIN < BULK_MIN, "a read can begin bulk mode, and its first splice does not end it");
+_Static_assert(CODEC_SPANS <= TRANSPORT_SPANS_MAX, "what a codec emits is written by one call");
+
 void
 pump_sent(struct flow *f, enum side to, int64_t now_us)
 {
 	const int64_t timeout_ms = leg_settings(f, to)->keepalive.user_timeout_ms;
 	const int64_t look_us = now_us + timeout_ms * US_PER_MS / 2;
 
-	assert(now_us > 0);
+	require_void(f, now_us > 0 && timeout_ms >= 0);
 	leg_of(f, to)->tx_us = now_us;
 	if (timeout_ms == 0 || f->state != FLOW_OPEN)
 		return;
@@ -65,6 +68,7 @@ store_rest(struct leg *l, const struct iovec *v, size_t n, size_t skip)
 			r = backlog_add(l, (const uint8_t *)v[i].iov_base + skip, v[i].iov_len - skip);
 		skip -= skip < v[i].iov_len ? skip : v[i].iov_len;
 	}
+	require_or(flow_of_leg(l), skip == 0 || r != 0, -EIO);	/* no more was sent than there is */
 	return r;
 }
 
@@ -83,6 +87,7 @@ pump_write(struct flow *f, enum side to, const struct iovec *v, size_t n, int64_
 	ssize_t r = 0;
 
 	require(f, !l->dead && !l->shut);	/* nothing follows our FIN */
+	require(f, n <= TRANSPORT_SPANS_MAX);
 	for (size_t i = 0; i < n; i++)
 		total += v[i].iov_len;
 	if (total == 0)
@@ -105,6 +110,7 @@ received(struct flow *f, enum side from, uint64_t n)
 {
 	struct leg *l = leg_of(f, from);
 
+	require_void(f, n > 0 && l->rx_us > 0);
 	l->bytes += n;
 	counter_add(&counters_of(f)->bytes[from], n);
 }
@@ -115,6 +121,7 @@ read_fin(struct flow *f, enum side from)
 	struct leg *l = leg_of(f, from);
 
 	require(f, !l->fin && leg_of(f, side_other(from))->backlog == NULL);	/* its FIN is passed on behind all its bytes */
+	require(f, f->state == FLOW_OPEN || f->state == FLOW_ENDING);
 	l->fin = true;
 	l->readable = false;
 	/* Behind a close message nothing can be missing. Few servers send a close_notify then. */
@@ -179,6 +186,7 @@ pump_urgent(struct flow *f, enum side from)
 	ssize_t n;
 
 	require(f, to->backlog == NULL && !to->shut);
+	require(f, !l->fin);
 	n = transport_read(&l->transport, &byte, 1);
 	if (n != 1)
 		return read_nothing(f, from, n);
@@ -188,6 +196,7 @@ pump_urgent(struct flow *f, enum side from)
 		f->session->app_us[from] = l->rx_us;
 	received(f, from, 1);
 	n = transport_write_urgent(&to->transport, byte);
+	require(f, n <= 1);
 	if (n == 1)
 		pump_sent(f, to->side, l->rx_us);
 	else if (n != -EAGAIN)
@@ -204,11 +213,11 @@ splice_out(struct flow *f, enum side to, struct pipe *p)
 	struct leg *l = leg_of(f, to);
 	struct verdict v = VERDICT(GO_ON);
 
-	assert(l->backlog == NULL && p->len <= PIPE_BYTES);
+	assert(l->backlog == NULL && p->len > 0 && p->len <= PIPE_BYTES);
 	while (p->len > 0 && v.kind == GO_ON) {
 		const ssize_t n = transport_write_from_pipe(&l->transport, p->out, p->len);
 
-		assert(n <= (ssize_t)p->len);
+		assert(n <= (ssize_t)p->len);		/* else its length would wrap around */
 		if (n > 0) {
 			p->len -= (size_t)n;
 			pump_sent(f, to, leg_of(f, side_other(to))->rx_us);
@@ -260,6 +269,7 @@ pump_splice(struct flow *f, enum side from)
 		return VERDICT(NOTHING);
 	}
 	p->len = (size_t)n;
+	assert(n <= PIPE_BYTES && (uint64_t)n <= max);	/* the codec must see what is behind that */
 	l->rx_us = clock_us();
 	received(f, from, (uint64_t)n);
 	if (f->session != NULL)
@@ -277,6 +287,7 @@ pump_once(struct flow *f, enum side from)
 	struct verdict v;
 	ssize_t n;
 
+	require(f, !l->fin && leg_of(f, side_other(from))->backlog == NULL);	/* only what can be passed on is read */
 	if (at_urgent < 0)
 		return read_nothing(f, from, at_urgent);
 	if (at_urgent > 0)
@@ -313,6 +324,7 @@ close_both(struct flow *f, struct leg *to)
 {
 	const struct leg *from = leg_of(f, side_other(to->side));
 
+	require(f, from->fin && from->shut && to->fin && to->shut);
 	if (leg_is_tls(to) && transport_shutdown(&to->transport) == 0 && !holds_unsent(to))
 		return VERDICT_CUT_OFF(REASON_MEMORY);
 	return VERDICT(from->backlog == NULL && to->backlog == NULL ? BOTH_CLOSED : GO_ON);
@@ -326,6 +338,7 @@ pass_fin(struct flow *f, enum side from)
 	int r;
 
 	require(f, l->fin && !to->shut && to->backlog == NULL);
+	require(f, !l->shut || to->fin);	/* our FIN to a side is the other side's */
 	/* A FIN after bytes that were sent early would make a truncated message look complete. */
 	if (f->session != NULL && session_is_early(f, to->side))
 		return VERDICT_CUT_OFF(f->reason);

@@ -43,6 +43,7 @@ log_count(struct bucket *k, const char *route, size_t index)
 
 	if (k->unlogged == 0)
 		return;
+	assert(index < BUCKETS);
 	reason = has_cause ? admission_reason((enum admission)(index - REASON_COUNT)) : (enum close_reason)index;
 	log_event(end_log_level(reason), "flows refused", (struct log_field[]){
 	    LOG_TEXT("route", route),
@@ -106,6 +107,7 @@ bucket_of(struct relay *r, const struct flow *f)
 	struct bucket **of_route = &r->refusals->buckets[f->route->slot];
 
 	assert(f->route->slot < r->refusals->n_routes);
+	assert(f->reason < REASON_COUNT && f->admission < ADMISSION_COUNT);	/* there is a bucket for each */
 	if (*of_route == NULL) {
 		*of_route = calloc(BUCKETS, sizeof(**of_route));
 		for (size_t i = 0; i < BUCKETS && *of_route != NULL; i++)
@@ -125,6 +127,7 @@ fill(struct bucket *k, int64_t now_us)
 		return;
 	k->filled_us = n < WHOLE_LINES ? k->filled_us + n * US_PER_S : now_us;
 	k->room = n < WHOLE_LINES - k->room ? (uint8_t)(k->room + n) : WHOLE_LINES;
+	assert(k->filled_us <= now_us);
 }
 
 /* Who asks for events is told of limits; of those that refuse flows all the time, once a second. */

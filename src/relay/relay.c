@@ -14,6 +14,7 @@
 #include "relay/adopt.h"
 #include "relay/ending.h"
 #include "relay/evict.h"
+#include "relay/flow_check.h"
 #include "relay/shared.h"
 #include "stent/log.h"
 #include "stent/own_ends.h"
@@ -54,6 +55,7 @@ relay_new(struct event_base *base, const struct config *config, struct relay_sha
 static void
 free_pipe(struct relay *r, struct pipe *p)
 {
+	assert(r->n_pipes > 0);
 	close(p->in);
 	close(p->out);
 	free(p);
@@ -78,6 +80,8 @@ relay_free(struct relay *r)
 		free_pipe(r, p);
 	}
 	assert(r->n_pipes == 0);	/* no backlog holds one */
+	assert(r->retiring == NULL && r->origins == NULL && r->old_settings == NULL);	/* each record went with its flow */
+	assert(r->list_next == NULL && r->adopt_next == NULL && r->watch.next == NULL && r->drain.next == NULL);
 	timer_disarm(r->timers, &r->watch.timer);
 	timer_disarm(r->timers, &r->drain.timer);
 	evict_free(r);
@@ -132,7 +136,7 @@ relay_take_pipe(struct relay *r)
 void
 relay_give_pipe(struct relay *r, struct pipe *p)
 {
-	assert(r->n_pipes > 0 && r->n_pipes <= RELAY_PIPES);
+	assert(r->n_pipes > 0 && r->n_pipes <= RELAY_PIPES && p->len <= PIPE_BYTES);
 	if (p->len > 0)
 		free_pipe(r, p);	/* it holds bytes of a flow that has ended */
 	else
@@ -244,6 +248,7 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 	init_flow(f, r, fd, route, client);
 	f->admission = (uint8_t)(admitted & 15);
 	counter_add(&counters_of(f)->flows_open, 1);
+	assert(TAILQ_EMPTY(&r->flows) || TAILQ_LAST(&r->flows, flow_list)->id < f->id);	/* the list is in the order of ids */
 	TAILQ_INSERT_TAIL(&r->flows, f, link);
 	if (route->urgent)
 		socket_take_urgent(fd, true, client->family != AF_UNIX);
@@ -258,6 +263,7 @@ relay_open(struct relay *r, int fd, const struct route *route, const struct addr
 		flow_start(f);
 	else
 		flow_end(f, REASON_MEMORY);
+	(void)flow_check_settled(f);
 }
 
 bool
@@ -286,6 +292,7 @@ relay_work(struct relay *r)
 	while ((f = TAILQ_FIRST(&r->dead)) != NULL && !f->again) {
 		TAILQ_REMOVE(&r->dead, f, link);
 		assert(f->state == FLOW_ENDED && f->timer.slot == 0);
+		assert(f->session == NULL && f->dial == NULL);	/* nothing of it outlives it */
 		slot = f->route->slot;
 		config_release(f->route->config);
 		free(f);

@@ -1,4 +1,5 @@
 /* require.c - a flow of which something is not true that must be: the log says what, and it ends. */
+#include <assert.h>
 #include <stdio.h>
 
 #include "relay/pump.h"
@@ -11,6 +12,7 @@
 static const char *const states[] = {
 	[FLOW_CONNECTING] = "connecting", [FLOW_PREFACE] = "preface", [FLOW_OPEN] = "open", [FLOW_ENDING] = "ending", [FLOW_ENDED] = "ended",
 };
+_Static_assert(sizeof(states) / sizeof(states[0]) == FLOW_ENDED + 1, "each state has a name");
 
 /* What a leg's bits say, and what it holds. */
 static const char *
@@ -32,8 +34,9 @@ codec_text(const struct flow *f, enum side s)
 }
 
 void
-require_violated(struct flow *f, const char *condition, const char *file, int line)
+require_violated(const struct flow *of, const char *condition, const char *file, int line)
 {
+	struct flow *f = (struct flow *)(uintptr_t)of;	/* who only looks at a flow may find this, too */
 	char where[160], client[LEG_TEXT_MAX], backend[LEG_TEXT_MAX];
 
 	if (f->broken)
@@ -45,7 +48,7 @@ require_violated(struct flow *f, const char *condition, const char *file, int li
 	    LOG_TEXT("route", f->route->name),
 	    LOG_TEXT("at", where),
 	    LOG_TEXT("violated", condition),
-	    LOG_TEXT("state", states[f->state]),
+	    LOG_TEXT("state", f->state <= FLOW_ENDED ? states[f->state] : "unknown"),
 	    LOG_TEXT("protocol", session_protocol(f)),
 	    LOG_TEXT("client_leg", leg_text(&f->leg[CLIENT], client)),
 	    LOG_TEXT("backend_leg", leg_text(&f->leg[BACKEND], backend)),
@@ -53,8 +56,10 @@ require_violated(struct flow *f, const char *condition, const char *file, int li
 	    LOG_TEXT("backend_heartbeats", codec_text(f, BACKEND)),
 	}, 10);
 	(void)promise_take();	/* what codec_text() may have found follows from this */
-	if (f->state != FLOW_ENDED)
-		flow_requeue(f);
+	if (f->state == FLOW_ENDED)
+		return;
+	flow_requeue(f);
+	assert(f->again);	/* or nobody would end it */
 }
 
 bool
@@ -62,6 +67,6 @@ require_promise_kept(const struct flow *f)
 {
 	const struct promise broken = promise_take();
 
-	require_violated((struct flow *)(uintptr_t)f, broken.condition, broken.file, broken.line);
+	require_violated(f, broken.condition, broken.file, broken.line);
 	return false;
 }

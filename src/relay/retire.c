@@ -43,7 +43,8 @@ find(const struct flow *f)
 {
 	struct retiring *r = f->retires ? flow_tree_find(&f->relay->retiring, f) : NULL;
 
-	assert(!f->retires || r != NULL);
+	require_or(f, !f->retires || r != NULL, NULL);	/* the bit says that there is one */
+	require_or(f, r == NULL || (r->flow == f && r->by_us >= r->from_us && r->reason != REASON_NONE), NULL);
 	return r;
 }
 
@@ -51,8 +52,10 @@ find(const struct flow *f)
 static struct retiring *
 add(struct flow *f)
 {
-	struct retiring *r = calloc(1, sizeof(*r));
+	struct retiring *r;
 
+	require_or(f, !f->retires && !f->broken, NULL);
+	r = calloc(1, sizeof(*r));
 	if (r == NULL)
 		return NULL;
 	r->flow = f;
@@ -70,7 +73,7 @@ retire_from(struct flow *f, enum close_reason reason, int64_t from_us, int64_t b
 	struct retiring *r = find(f);
 	const struct retiring wanted = { f, from_us, by_us, reason };
 
-	assert(reason != REASON_NONE && by_us >= from_us);
+	assert(reason != REASON_NONE && reason < REASON_COUNT && by_us >= from_us);
 	if (f->state == FLOW_ENDING || f->state == FLOW_ENDED)
 		return;
 	if (r == NULL) {
@@ -167,6 +170,7 @@ retire_check(const struct flow *f, int64_t now_us)
 {
 	const struct retiring *r = find(f);
 
+	require(f, f->state != FLOW_ENDING && f->state != FLOW_ENDED);
 	if (r == NULL || now_us < r->from_us)
 		return VERDICT(GO_ON);
 	if (f->state == FLOW_OPEN && is_at_rest(f, r, now_us))
@@ -204,6 +208,7 @@ spread_of(const struct flow *f)
 {
 	uint64_t x = f->id * UINT64_C(0x9e3779b97f4a7c15);	/* Fibonacci hashing: ids are consecutive */
 
+	_Static_assert(UINT64_MAX >> 54 == 1023, "the parts of a time are so many");
 	return (int64_t)(x >> 54);
 }
 
@@ -221,6 +226,7 @@ retire_by_age(struct flow *f, int64_t now_us)
 	/* Settings that were replaced have made many flows too old at once. */
 	if (now_us - at_us > US_PER_S)
 		from_us += grace_us / 1024 * spread_of(f);
+	require_or(f, f->began_us <= now_us && at_us <= f->began_us + max_us, INT64_MAX);	/* never later than the setting says */
 	retire_from(f, REASON_MAX_AGE, from_us, from_us + grace_us);
 	return INT64_MAX;
 }

@@ -30,7 +30,8 @@ session_open(struct flow *f, const struct preface *preface, int64_t now_us)
 {
 	const struct codec *codec = f->route->codec;
 
-	assert(f->session == NULL && codec->state_size <= CODEC_STATE_MAX);
+	assert(codec->state_size <= CODEC_STATE_MAX);
+	require_or(f, f->state == FLOW_OPEN && f->session == NULL && !f->has_old_settings, -EIO);
 	f->session = calloc(1, sizeof(*f->session) + codec->state_size);
 	if (f->session == NULL)
 		return -ENOMEM;
@@ -70,6 +71,7 @@ enter_passthrough(struct flow *f, enum side from, const struct codec_out *out)
 		LOG_INT("offset", f->leg[from].bytes + codec_emitted(out) + out->early),
 	};
 
+	require_void(f, f->session->codec != NULL && f->session->passthrough == NULL);	/* it steps aside once */
 	passthrough_add(counters_of(f)->passthrough, out->passthrough, 1);
 	log_event(LEVEL_INFO, "protocol passthrough", fields, 7);
 	events_say(EVENT_PASSTHROUGH, fields, 7);
@@ -104,6 +106,8 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 	const uint64_t n = codec_emitted(out);
 	struct verdict v;
 
+	require(f, out->replies == 0 || f->session->heartbeat[from].sent > 0);	/* who was sent none does not reply */
+	require(f, out->early == 0 || f->session->heartbeat[side_other(from)].sent > 0);	/* that was sent early as a heartbeat */
 	if (out->replies > 0) {
 		const bool is_timed = f->session->heartbeat[from].oldest_ping_us != 0;
 		const unsigned accepted = heartbeat_replied(&f->session->heartbeat[from], out->replies, now_us);
@@ -123,6 +127,7 @@ pass_on(struct flow *f, enum side from, const struct codec_out *out, int64_t now
 		return VERDICT(GO_ON);
 	l->bytes += n + out->early;
 	counter_add(&counters_of(f)->bytes[from], n + out->early);
+	require(f, now_us >= f->session->app_us[from]);
 	f->session->app_us[from] = now_us;
 	v = pump_write(f, side_other(from), out->spans, out->n_spans, now_us);
 	if (v.kind == GO_ON && (!to->reset_at_close || to->backlog == NULL))
@@ -136,8 +141,10 @@ pass_plain(struct flow *f, enum side from, const uint8_t *buf, size_t len, int64
 {
 	struct codec_out *out = &f->relay->out;
 
+	require(f, f->session->codec == NULL && len > 0);
 	codec_out_clear(out);
 	codec_emit(out, buf, len);
+	require(f, codec_emitted(out) == len);
 	return pass_on(f, from, out, now_us);
 }
 
@@ -178,6 +185,7 @@ settle(struct flow *f, enum side from, const struct codec_out *out, int64_t now_
 	if (out->passthrough == NULL)
 		f->session->codec = codec_next(f->session->codec, f->session->state);
 	require_promises(f);
+	require(f, f->session->codec != NULL && f->session->codec->state_size <= CODEC_STATE_MAX);
 	if (f->first_goodbye == 0 && session_said_goodbye(f, from))
 		f->first_goodbye = from == CLIENT ? 1 : 2;
 	v = check_passthrough(f, from, out);
@@ -215,6 +223,7 @@ resume_after_limit(struct flow *f, enum side from)
 {
 	struct heartbeat_leg *h = &f->session->heartbeat[side_other(from)];
 
+	require_void(f, f->session->codec != NULL);
 	if (h->hold != HEARTBEAT_HOLD_LIMIT)
 		return;
 	h->hold = HEARTBEAT_HOLD_NONE;
@@ -228,6 +237,7 @@ session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 	struct codec_out *out = &f->relay->out;
 	const int64_t now_us = leg_of(f, from)->rx_us;
 
+	require(f, len > 0 && !f->leg[from].fin);
 	if (ss->codec != NULL)
 		resume_after_limit(f, from);
 	while (len > 0 && ss->codec != NULL) {
@@ -241,6 +251,7 @@ session_forward(struct flow *f, enum side from, const uint8_t *buf, size_t len)
 		require_promises(f);
 		require(f, used <= len);
 		require(f, used > 0 || out->n_spans > 0 || out->passthrough != NULL);	/* it goes on: else this never ends */
+		require_dear(f, codec_emitted(out) + out->early <= used + CODEC_STATE_MAX);	/* what it was given, and what it had held */
 		require(f, out->ends == NULL || out->ends_on == CLIENT || out->ends_on == BACKEND);
 		require_dear(f, spans_are_whole(out, buf, used));
 		buf += used;
@@ -263,7 +274,9 @@ session_finish(struct flow *f, enum side from)
 		return VERDICT(NOTHING);
 	codec_out_clear(out);
 	ss->codec->finish(ss->state, from, out);
+	assert(out->n_spans <= CODEC_SPANS && out->scratch_used <= CODEC_SCRATCH);
 	require_promises(f);
+	require(f, codec_emitted(out) <= CODEC_STATE_MAX);	/* no more than it can have held */
 	return settle(f, from, out, clock_us());
 }
 
@@ -285,6 +298,7 @@ session_skipped(struct flow *f, enum side from, uint64_t n)
 {
 	struct session *ss = f->session;
 
+	require_void(f, n > 0);
 	ss->app_us[from] = leg_of(f, from)->rx_us;
 	if (ss->codec == NULL)
 		return;
@@ -348,6 +362,7 @@ session_close_message(struct flow *f, enum side to, bool at_rest, uint8_t buf[CO
 
 	if (ss == NULL || ss->codec == NULL || ss->codec->close_message == NULL || session_is_early(f, to))
 		return 0;
+	require_or(f, !f->leg[to].shut && f->leg[to].backlog == NULL, 0);	/* nothing follows our FIN, or goes before what waits */
 	n = ss->codec->close_message(ss->state, to, &info, buf);
 	require_promises_or(f, 0);
 	require_or(f, n <= CODEC_CLOSE_MESSAGE_MAX, 0);

@@ -120,13 +120,17 @@ find_name(const struct relay_shared *s, const char *name)
 int
 relay_shared_open(const struct relay_shared *s, unsigned slot)
 {
+	assert(slot < __atomic_load_n(&s->n_routes, __ATOMIC_ACQUIRE));
 	return __atomic_load_n(&s->routes[slot]->open, __ATOMIC_RELAXED);
 }
 
 void
 relay_shared_count(struct relay_shared *s, unsigned slot, int more)
 {
-	__atomic_add_fetch(&s->routes[slot]->open, more, __ATOMIC_RELAXED);
+	const int open = __atomic_add_fetch(&s->routes[slot]->open, more, __ATOMIC_RELAXED);
+
+	assert(open >= 0);		/* what is given back was counted */
+	(void)open;
 }
 
 int
@@ -145,6 +149,7 @@ relay_shared_adopt(struct relay_shared *s, struct config *config)
 			r = backends_adopt(s->routes[slot]->backends, route);
 		if (r != 0)
 			return r;
+		assert(slot < s->n_routes && s->n_routes <= s->room);
 		route->slot = (unsigned)slot;
 	}
 	return 0;
@@ -157,6 +162,7 @@ relay_shared_use(struct relay_shared *s, const struct config *config)
 		const struct route *route = &config->routes[i];
 		struct route_shared *r = s->routes[route->slot];
 
+		assert(strcmp(r->name, route->name) == 0);	/* its slot is that of its name */
 		backends_use(r->backends, route);
 		clients_sweep(&r->clients, clock_us());
 		if (r->codec == route->codec)
@@ -179,6 +185,7 @@ relay_route(const struct flow *f)
 uint16_t
 relay_route_index(const struct flow *f)
 {
+	assert(f->route->slot <= UINT16_MAX);
 	return (uint16_t)f->route->slot;
 }
 

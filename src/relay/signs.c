@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "relay/origin.h"
+#include "relay/require.h"
 #include "relay/session.h"
 #include "relay/shared.h"
 
@@ -59,6 +60,7 @@ signs_of_life(struct flow *f, enum side s, int64_t now_us)
 	struct socket_facts facts;
 	int64_t heard_us = l->rx_us;
 
+	require_or(f, max_age_us > 0 && transport_is_open(&l->transport), false);	/* without a limit any sign would count for ever */
 	if (l->dead)
 		return false;
 	if (now_us - heard_us <= max_age_us && has_acknowledged(l, heard_us, now_us))
@@ -115,7 +117,7 @@ signs_of_traffic(struct flow *f, enum side s, struct heartbeat_facts *ret)
 	const struct heartbeat_leg *h = &ss->heartbeat[s];
 	struct socket_facts facts;
 
-	assert(ss != NULL && !l->dead);
+	require_void(f, ss != NULL && !l->dead);
 	/* It is not read while the other side does not take its bytes. */
 	ret->stuck = l->readable || f->leg[side_other(s)].backlog != NULL;
 	if (l->backlog != NULL) {

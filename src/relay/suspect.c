@@ -81,6 +81,7 @@ tell(const struct flow *f, enum side s, enum event_kind kind, const char *what, 
 		fields[n++] = LOG_TEXT("unanswered", what);
 		fields[n++] = LOG_MS("silent_seconds", silent_us / US_PER_MS);
 	}
+	assert(n <= sizeof(fields) / sizeof(fields[0]));
 	events_say(kind, fields, n);
 }
 
@@ -126,6 +127,7 @@ round_us(const struct config *c)
 				if (times[t] > 0 && times[t] < least_us)
 					least_us = times[t];
 		}
+	assert(least_us > 0);
 	return least_us / 8 > ROUND_MIN_US ? least_us / 8 : ROUND_MIN_US;
 }
 
@@ -140,6 +142,7 @@ on_watch(struct timer *t, int64_t now_us)
 	while (r->watch.next != NULL && clock_us() < until_us) {
 		struct flow *f = r->watch.next;
 
+		assert(f->relay == r && f->state != FLOW_ENDED);	/* suspect_forget() steps over it */
 		r->watch.next = TAILQ_NEXT(f, link);
 		for (enum side s = CLIENT; s <= BACKEND; s++)
 			check_leg(f, s, now_us);

@@ -16,6 +16,7 @@
 #include "relay/balance.h"
 #include "relay/dial_state.h"
 #include "relay/original.h"
+#include "relay/require.h"
 #include "stent/log.h"
 #include "stent/socket.h"
 
@@ -26,8 +27,9 @@ targets_free_deferred(struct dial *d)
 {
 	struct deferred *p = STAILQ_FIRST(&d->deferred);
 
+	assert(p != NULL);
 	STAILQ_REMOVE_HEAD(&d->deferred, link);
-	d->n_deferred--;
+	d->n_deferred -= d->n_deferred > 0;	/* dial_check() holds it to the list */
 	free(p);
 }
 /* An even share of the time that is left, for the current attempt. */
@@ -37,8 +39,7 @@ share_us(const struct flow *f, int64_t now_us)
 	const struct dial *d = f->dial;
 	size_t others = d->n_deferred;
 
-	assert(d->found == NULL || d->next <= d->found->n);
-
+	require_or(f, d->found == NULL || d->next <= d->found->n, 0);
 	if (d->turn < f->route->n_backend)
 		others += f->route->n_backend - d->turn - 1;
 	if (d->found != NULL)
@@ -67,6 +68,7 @@ dial_set_next(struct flow *f)
 	if (d->turn >= f->route->n_backend - 1 && d->is_last_of_backend && d->n_deferred == 0)
 		wait = share;		/* nothing else is left to try */
 	d->next_us = now_us + (wait < share ? wait : share);
+	require_void(f, d->next_us <= d->deadline_us || share < 0);	/* connect_timeout covers all attempts */
 	flow_wake_at(f, d->next_us);
 }
 
@@ -77,6 +79,7 @@ alternate_families(struct sockaddr_storage *to, const struct sockaddr_storage *f
 	sa_family_t family = n > 0 ? from[0].ss_family : 0;
 	size_t at[2] = { 0, 0 };
 
+	assert(to != from);		/* it is no sort in place */
 	for (size_t k = 0; k < n; k++) {
 		const size_t turn = k % 2;
 		size_t *i = &at[turn];
@@ -88,6 +91,7 @@ alternate_families(struct sockaddr_storage *to, const struct sockaddr_storage *f
 			while ((from[*i].ss_family == family) != (turn != 0))
 				++*i;
 		}
+		assert(*i < n);		/* the two have as many left as there are places */
 		to[k] = from[(*i)++];
 	}
 }
@@ -97,6 +101,7 @@ targets_set_found(struct flow *f, const struct sockaddr_storage *at, size_t n)
 {
 	struct dial *d = f->dial;
 
+	require_or(f, d->turn < f->route->n_backend, -EIO);	/* they are those of the one whose turn it is */
 	free(d->found);
 	d->found = malloc(sizeof(*d->found) + n * sizeof(*at));
 	if (d->found == NULL) {
@@ -140,7 +145,7 @@ find_addresses(struct flow *f)
 		known = resolver_known(f->relay->resolver, ep->host, f->route->dns_ttl_ms);
 		if (known != NULL)
 			return targets_set_found(f, known->at, known->n) == 0 ? HAVE_ADDRESSES : HAVE_NONE;
-		assert(d->lookup == NULL);
+		require_or(f, d->lookup == NULL, HAVE_NONE);	/* one at a time */
 		d->lookup = resolver_lookup(f->relay->resolver, ep->host, dial_on_looked_up, f);
 		if (d->lookup == NULL)
 			d->last = REASON_MEMORY;
@@ -178,7 +183,7 @@ take_address(struct flow *f, struct target *t)
 	struct dial *d = f->dial;
 	const struct endpoint *ep = dial_backend(f);
 
-	assert(d->next < d->found->n);
+	assert(d->found != NULL && d->next < d->found->n);
 	t->at = d->found->at[d->next++];
 	if (ep->kind == ENDPOINT_NAME)
 		set_port(&t->at, ep->port);
@@ -229,7 +234,8 @@ targets_next(struct flow *f, struct target *t)
 {
 	struct dial *d = f->dial;
 
-	while (d->turn < f->route->n_backend) {
+	require_or(f, d->turn <= f->route->n_backend, HAVE_DENIED);
+	while (d->turn < f->route->n_backend && !f->broken) {
 		const enum have have = d->found == NULL ? find_addresses(f) : HAVE_ADDRESSES;
 
 		if (have == HAVE_TO_WAIT || have == HAVE_DENIED)

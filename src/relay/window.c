@@ -23,6 +23,7 @@ window_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 	bool shut;
 
 	require(f, f->state == FLOW_OPEN && timeout_us >= 0);
+	require(f, transport_is_open(&l->transport));
 	*again_us = INT64_MAX;
 	if (timeout_us == 0 || l->dead)
 		return VERDICT(GO_ON);
@@ -38,5 +39,6 @@ window_watch(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		return VERDICT_DEAD(s, reason_on_side(REASON_CLIENT_USER_TIMEOUT, s));
 	if (facts.unsent > 0 || facts.unacked > 0)
 		*again_us = now_us + (timeout_us / 4 < CHECK_MAX_US ? timeout_us / 4 : CHECK_MAX_US);
+	require(f, *again_us > now_us);
 	return VERDICT(GO_ON);
 }

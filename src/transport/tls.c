@@ -81,6 +81,7 @@ set_alpn(struct tls_context *c, const char *names)
 		memcpy(c->alpn + c->alpn_len, names, n);
 		c->alpn_len += (unsigned)n;
 	}
+	assert(c->alpn_len > 0);	/* an empty list is refused by peers */
 	if (c->is_server)
 		SSL_CTX_set_alpn_select_cb(c->ssl, choose_alpn, c);
 	else if (SSL_CTX_set_alpn_protos(c->ssl, c->alpn, c->alpn_len) != 0)
@@ -170,14 +171,23 @@ fail:
 struct tls_context *
 tls_context_hold(struct tls_context *c)
 {
-	atomic_fetch_add_explicit(&c->held, 1, memory_order_relaxed);
+	const unsigned held = atomic_fetch_add_explicit(&c->held, 1, memory_order_relaxed);
+
+	assert(held > 0);	/* else it is freed already */
+	(void)held;
 	return c;
 }
 
 void
 tls_context_release(struct tls_context *c)
 {
-	if (c == NULL || atomic_fetch_sub_explicit(&c->held, 1, memory_order_acq_rel) != 1)
+	unsigned held;
+
+	if (c == NULL)
+		return;
+	held = atomic_fetch_sub_explicit(&c->held, 1, memory_order_acq_rel);
+	assert(held > 0);
+	if (held != 1)
 		return;
 	SSL_CTX_free(c->ssl);
 	tls_sessions_free(c->sessions);

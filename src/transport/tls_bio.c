@@ -18,10 +18,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define IN_MAX (64 * 1024)
+#define IN_MAX (TLS_REST_MAX - TLS_RECORD_HEADER - TLS_RECORD_MAX)
 #define OUT_MAX (72 * 1024)		/* 64 KiB of plain text as records, and an alert */
-#define UNSENT_MAX (512 * 1024)		/* a peer that makes us write while it reads nothing is given up */
 #define DISCARD_MAX 16			/* times IN_MAX */
+
+_Static_assert(IN_MAX >= TLS_RECORD_HEADER + TLS_RECORD_MAX, "one recv() can bring a whole record");
+_Static_assert(OUT_MAX >= TLS_RECORD_HEADER + TLS_RECORD_MAX, "a record is written in one piece");
+_Static_assert(TLS_UNSENT_MAX > OUT_MAX, "what one call writes can be kept");
 
 static struct {
 	BIO_METHOD *method;
@@ -37,7 +40,7 @@ static __thread struct buffers {
 	bool full;		/* ... and filled the buffer */
 	bool got_some;
 	bool eager;		/* recv() again until there is nothing: see tls_bio_read_all() */
-	uint8_t in[IN_MAX + TLS_RECORD_HEADER + TLS_RECORD_MAX], out[OUT_MAX], room[TLS_RECORD_MAX];
+	uint8_t in[TLS_REST_MAX], out[OUT_MAX], room[TLS_RECORD_MAX];
 } *buffers;
 
 /* --- bytes of a leg --- */
@@ -48,6 +51,8 @@ tls_bytes_reserve(struct tls_bytes *b, size_t len)
 	const size_t have = tls_bytes_len(b);
 	uint8_t *data;
 
+	assert(b->data != NULL || b->end == 0);
+	assert(len <= UINT32_MAX - have);
 	if (b->at > 0) {
 		memmove(b->data, b->data + b->at, have);
 		b->at = 0;
@@ -129,12 +134,13 @@ send_out(struct tls *t)
 	struct buffers *b = buffers;
 	size_t at = 0;
 
+	assert(b->user == t && b->out_len <= OUT_MAX);	/* else one leg would send the bytes of another */
 	if (b->out_len > 0 && tls_bio_flush(t) == 0) {
 		const ssize_t n = send_some(t, b->out, b->out_len);
 
 		at = n > 0 ? (size_t)n : 0;
 	}
-	if (t->write_error == 0 && tls_bytes_len(&t->unsent) + b->out_len - at > UNSENT_MAX)
+	if (t->write_error == 0 && tls_bytes_len(&t->unsent) + b->out_len - at > TLS_UNSENT_MAX)
 		t->write_error = ENOBUFS;
 	if (t->write_error == 0 && !tls_bytes_add(&t->unsent, b->out + at, b->out_len - at))
 		t->write_error = ENOMEM;
@@ -146,6 +152,7 @@ note_first(struct tls *t, const uint8_t *data, size_t len)
 {
 	const size_t room = sizeof(t->first) - t->n_first, n = len < room ? len : room;
 
+	tls_require(t, t->n_first <= sizeof(t->first), );
 	memcpy(t->first + t->n_first, data, n);
 	t->n_first = (uint8_t)(t->n_first + n);
 }
@@ -158,6 +165,8 @@ receive(struct tls *t)
 
 	if (t->fin || t->read_error != 0 || (b->received && !b->eager && (!b->full || b->got_some)))
 		return;
+	tls_require(t, tls_bytes_len(&t->rest) == 0, );	/* what came before is read before */
+	assert(b->user == t && b->in_at <= b->in_end && b->in_end <= sizeof(b->in));
 	b->in_end -= b->in_at;
 	memmove(b->in, b->in + b->in_at, b->in_end);	/* the beginning of a record */
 	b->in_at = 0;
@@ -175,6 +184,7 @@ receive(struct tls *t)
 	if (t->n_first < sizeof(t->first) && !t->established)
 		note_first(t, b->in, (size_t)n);
 	b->in_end += (size_t)n;
+	assert(b->in_end <= sizeof(b->in));
 }
 
 /* --- what OpenSSL calls --- */
@@ -187,7 +197,9 @@ on_read(BIO *bio, char *to, size_t len, size_t *ret)
 
 	assert(b->user == t);
 	BIO_clear_retry_flags(bio);
+	tls_require(t, t->records == NULL, 0);		/* after that OpenSSL must not see a byte */
 	if (tls_bytes_len(&t->rest) > 0) {
+		tls_require(t, b->in_at == b->in_end, 0);	/* it is older than what the buffer has */
 		*ret = len < tls_bytes_len(&t->rest) ? len : tls_bytes_len(&t->rest);
 		memcpy(to, t->rest.data + t->rest.at, *ret);
 		tls_watch_bytes(t, TLS_IN, (const uint8_t *)to, *ret);
@@ -217,6 +229,7 @@ on_write(BIO *bio, const char *from, size_t len, size_t *ret)
 	BIO_clear_retry_flags(bio);
 	tls_watch_bytes(t, TLS_OUT, (const uint8_t *)from, len);
 	for (*ret = 0; *ret < len;) {
+		assert(b->out_len <= OUT_MAX);
 		const size_t room = OUT_MAX - b->out_len, n = len - *ret < room ? len - *ret : room;
 
 		memcpy(b->out + b->out_len, from + *ret, n);
@@ -291,7 +304,8 @@ tls_bio_enter(struct tls *t)
 {
 	struct buffers *b = buffers;
 
-	assert(b->user == NULL && b->in_at == b->in_end && b->out_len == 0);
+	assert(b->user == NULL);		/* calls do not nest */
+	assert(b->in_at == b->in_end && b->out_len == 0);	/* no leg leaves bytes to another */
 	b->user = t;
 	b->received = b->full = b->got_some = b->eager = false;
 	ERR_clear_error();	/* SSL_get_error() looks at the queue */
@@ -302,8 +316,9 @@ tls_bio_leave(struct tls *t)
 {
 	struct buffers *b = buffers;
 
-	assert(b->user == t);
+	assert(b->user == t && b->in_at <= b->in_end);
 	send_out(t);
+	tls_require_go_on(t, b->in_at == b->in_end || tls_bytes_len(&t->rest) == 0);	/* else they would change places */
 	if (b->received)
 		t->more = b->full;
 	if (!tls_bytes_add(&t->rest, b->in + b->in_at, b->in_end - b->in_at))
@@ -311,6 +326,9 @@ tls_bio_leave(struct tls *t)
 	b->in_at = b->in_end = 0;
 	b->user = NULL;
 	ERR_clear_error();
+#ifdef STENT_DEAR
+	tls_check(t);
+#endif
 }
 
 void
@@ -328,6 +346,7 @@ tls_bio_read_all(void)
 uint8_t *
 tls_bio_room(void)
 {
+	assert(buffers->user != NULL);		/* it is the room of a call */
 	return buffers->room;
 }
 
@@ -337,7 +356,7 @@ tls_bio_input(struct tls *t, size_t need, size_t *have)
 	struct buffers *b = buffers;
 	const size_t kept = tls_bytes_len(&t->rest);
 
-	assert(b->user == t);
+	assert(b->user == t && need <= TLS_RECORD_HEADER + TLS_RECORD_MAX);
 	if (kept > 0) {		/* put in front of what comes; nothing came yet */
 		assert(b->in_at == b->in_end && kept <= sizeof(b->in));
 		memcpy(b->in, t->rest.data + t->rest.at, kept);
@@ -361,7 +380,7 @@ tls_bio_consume(size_t len)
 uint8_t *
 tls_bio_output(struct tls *t, size_t len)
 {
-	assert(len <= OUT_MAX);
+	assert(buffers->user == t && len <= OUT_MAX);
 	if (len > OUT_MAX - buffers->out_len)
 		send_out(t);
 	return buffers->out + buffers->out_len;
@@ -370,13 +389,14 @@ tls_bio_output(struct tls *t, size_t len)
 void
 tls_bio_output_add(size_t len)
 {
-	assert(len <= OUT_MAX - buffers->out_len);
+	assert(buffers->user != NULL && len <= OUT_MAX - buffers->out_len);
 	buffers->out_len += len;
 }
 
 void
 tls_bio_discard_input(struct tls *t)
 {
+	assert(buffers->user == NULL);		/* it overwrites the buffer */
 	for (int i = 0; i < DISCARD_MAX && recv(t->fd, buffers->in, IN_MAX, 0) > 0; i++)
 		;
 }

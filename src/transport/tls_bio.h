@@ -3,6 +3,10 @@
 #define STENT_TRANSPORT_TLS_BIO_H
 
 #include "transport/tls_engine.h"
+#include "transport/tls_record.h"
+
+#define TLS_REST_MAX (64 * 1024 + TLS_RECORD_HEADER + TLS_RECORD_MAX)	/* one recv(), and the beginning of a record before it */
+#define TLS_UNSENT_MAX (512 * 1024)	/* a peer that makes us write while it reads nothing is given up */
 
 /* 0 or -ENOMEM. Gives the SSL its BIO, and the thread its buffers. */
 int tls_bio_attach(struct tls *t);

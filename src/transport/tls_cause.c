@@ -5,6 +5,7 @@
  * hand; other failures by OpenSSL's code for them, by the alert that the peer
  * sent, and by what the peer's first bytes look like.
  */
+#include <assert.h>
 #include <ctype.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -44,6 +45,7 @@ _Static_assert(sizeof(names) / sizeof(names[0]) == TLS_CAUSE_COUNT, "each cause 
 const char *
 tls_cause_name(enum tls_cause cause)
 {
+	assert(cause < TLS_CAUSE_COUNT);
 	return names[cause];
 }
 
@@ -53,8 +55,9 @@ set(struct tls *t, enum tls_cause kind, const char *format, ...)
 {
 	va_list args;
 
-	if (t->kind != TLS_CAUSE_NONE)
+	if (t->kind != TLS_CAUSE_NONE || t->broken)
 		return;
+	assert(kind > TLS_CAUSE_NONE && kind < TLS_CAUSE_COUNT);
 	t->kind = (uint8_t)kind;
 	va_start(args, format);
 	if (vasprintf(&t->cause, format, args) < 0)
@@ -84,6 +87,7 @@ add_name(char text[NAMES_MAX], const char *name, int len)
 {
 	const size_t have = strlen(text);
 
+	assert(have < NAMES_MAX);
 	if (have + (size_t)len + 8 > NAMES_MAX) {
 		if (have >= 4 && strcmp(text + have - 3, "...") != 0)
 			snprintf(text + have, NAMES_MAX - have, ", ...");

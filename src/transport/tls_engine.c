@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,12 +31,56 @@
 #define RECORD_MAX SSL3_RT_MAX_PLAIN_LENGTH
 #define WRITE_MAX (64 * 1024)		/* of plain text in one send() */
 
+_Static_assert(WRITE_MAX % RECORD_MAX == 0, "bulk goes out in full records");
+
+/* --- what is true of a leg --- */
+
+void
+tls_violated(struct tls *t, const char *condition, const char *file, int line)
+{
+	char *what;
+
+	if (t->broken)
+		return;		/* the first is the cause */
+	t->broken = t->failed = true;
+	t->write_error = EPROTO;
+	if (asprintf(&what, "%s:%d: %s", file, line, condition) < 0)
+		return;
+	free(t->cause);
+	t->cause = what;
+}
+
+static void
+check_bytes(struct tls *t, const struct tls_bytes *b, size_t max)
+{
+	tls_require(t, b->at <= b->end && b->end - b->at <= max, );
+	tls_require(t, b->data != NULL || b->end == 0, );
+}
+
+void
+tls_check(struct tls *t)
+{
+	tls_require(t, (t->ssl == NULL) == (t->records != NULL), );	/* either OpenSSL has the keys, or we */
+	tls_require(t, t->records == NULL || t->established, );
+	tls_require(t, t->watch == NULL || t->ssl != NULL, );
+	tls_require(t, !t->shut || t->established, );
+	tls_require(t, t->n_first <= sizeof(t->first), );
+	tls_require(t, !t->reported || t->ended || t->failed || t->fin || t->read_error != 0, );
+	check_bytes(t, &t->unsent, TLS_UNSENT_MAX);
+	check_bytes(t, &t->rest, TLS_REST_MAX);
+	check_bytes(t, &t->over, RECORD_MAX);
+	check_bytes(t, &t->plain, UINT32_MAX);
+}
+
+/* --- calls of OpenSSL --- */
+
 /* Takes what a call of OpenSSL returned: true to go on, else the leg says why not. */
 static bool
 succeeded(struct tls *t, int r)
 {
 	if (r == 1)
 		return true;
+	tls_require(t, t->ssl != NULL && !t->failed, false);	/* after a failure it may not be called */
 	switch (SSL_get_error(t->ssl, r)) {
 	case SSL_ERROR_WANT_READ:
 	case SSL_ERROR_WANT_WRITE:
@@ -123,6 +168,7 @@ fail:
 static int
 handshake_waits(struct tls *t)
 {
+	tls_require(t, !t->established && t->records == NULL, -EPROTO);
 	if (t->read_error != 0 || t->fin) {
 		t->failed = true;
 		tls_cause_of_end(t, t->read_error);
@@ -140,6 +186,7 @@ tls_handshake(struct tls *t, struct transport_client *client)
 		return -EPROTO;
 	if (t->established)
 		return r;
+	tls_require(t, t->ssl != NULL && !t->shut, -EPROTO);
 	tls_bio_enter(t);
 	tls_bio_read_all();
 	tls_watch_handshake(t);
@@ -180,16 +227,18 @@ decrypt(struct tls *t, uint8_t *buf, size_t len)
 {
 	size_t got = 0, n;
 
-	assert(t->established);
+	tls_require(t, t->established && len > 0, -EPROTO);	/* 0 bytes would be taken for the end */
 	if ((t->ended || t->failed) && tls_bytes_len(&t->over) == 0)
 		return nothing(t);
 	if (t->records != NULL) {
 		got = tls_stream_read(t, buf, len);
+		tls_require(t, got <= len, -EPROTO);
 		return got > 0 ? (ssize_t)got : nothing(t);
 	}
 	tls_bio_enter(t);
 	while (got < len && succeeded(t, SSL_read_ex(t->ssl, buf + got, len - got, &n))) {
 		got += n;
+		tls_require_go_on(t, got <= len);
 		tls_bio_got_some();
 	}
 	tls_bio_leave(t);
@@ -233,6 +282,7 @@ tls_peek(struct tls *t, void *buf, size_t len)
 			}
 			break;
 		}
+		tls_require(t, (size_t)n <= len - had, -EPROTO);
 		t->plain.end += (uint32_t)n;
 		had = tls_bytes_len(&t->plain);
 	}
@@ -286,6 +336,7 @@ next_piece(struct tls_spans *s, uint8_t *room, size_t *len)
 
 	*len = 0;
 	while (s->n > 0 && *len < max) {
+		assert(s->at <= s->v->iov_len);
 		const uint8_t *from = (const uint8_t *)s->v->iov_base + s->at;
 		const size_t left = s->v->iov_len - s->at, n = left < max - *len ? left : max - *len;
 
@@ -312,11 +363,12 @@ encrypt(struct tls *t, struct tls_spans *s)
 	size_t total = 0;
 
 	while (s->n > 0 && total < WRITE_MAX && t->write_error == 0) {
-		size_t len = RECORD_MAX, n;
+		size_t len = RECORD_MAX, n = 0;
 		const uint8_t *piece = next_piece(s, tls_bio_room(), &len);
 
 		if (len > 0 && !succeeded(t, SSL_write_ex(t->ssl, piece, len, &n)))
 			break;	/* the BIO takes all: it has failed */
+		tls_require(t, len == 0 || n == len, total);	/* a part of a piece could not be continued */
 		total += len;
 	}
 	return total;
@@ -329,7 +381,7 @@ tls_write(struct tls *t, const struct iovec *v, size_t n)
 	size_t total = 0;
 	int r;
 
-	assert(t->established && !t->shut);
+	tls_require(t, t->established && !t->shut, -EPROTO);	/* nothing follows a close_notify */
 	r = tls_bytes_len(&t->unsent) > 0 ? tls_flush(t) : 0;
 	if (r == 0 && t->failed)
 		r = -EPROTO;
@@ -349,6 +401,7 @@ tls_write(struct tls *t, const struct iovec *v, size_t n)
 static int
 send_fin(struct tls *t)
 {
+	tls_require(t, tls_bytes_len(&t->unsent) == 0, -EPROTO);	/* it follows the last byte */
 	t->fin_wanted = false;
 	return shutdown(t->fd, SHUT_WR) == 0 ? 0 : -errno;
 }

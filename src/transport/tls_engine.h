@@ -2,6 +2,7 @@
 #ifndef STENT_TRANSPORT_TLS_ENGINE_H
 #define STENT_TRANSPORT_TLS_ENGINE_H
 
+#include <assert.h>
 #include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,7 +45,28 @@ struct tls {
 	bool shut : 1;		/* close_notify was written */
 	bool resumed : 1;
 	bool fin_wanted : 1;	/* shutdown() follows when all is sent */
+	bool broken : 1;	/* a tls_require() of it was violated; `cause` says which */
 };
+
+/*
+ * What must be true of one leg. If it is not, its TLS has failed: nothing more is read or written, not even what was
+ * encrypted before, and the relay ends that flow (relay/require.h). assert() is for what legs share.
+ */
+#define tls_require_go_on(t, condition) \
+	do { \
+		if (__builtin_expect(!(condition), false)) \
+			tls_violated((t), #condition, __FILE__, __LINE__); \
+	} while (0)
+#define tls_require(t, condition, result) \
+	do { \
+		if (__builtin_expect(!(condition), false)) { \
+			tls_violated((t), #condition, __FILE__, __LINE__); \
+			return result; \
+		} \
+	} while (0)
+void tls_violated(struct tls *t, const char *condition, const char *file, int line) __attribute__((cold));
+/* What is true of a leg between two calls. */
+void tls_check(struct tls *t);
 
 /* Where the next byte to write is. */
 struct tls_spans {
@@ -74,6 +96,7 @@ bool tls_same_certificate(const struct tls *ours, const struct tls *peers);
 static inline size_t
 tls_bytes_len(const struct tls_bytes *b)
 {
+	assert(b->at <= b->end);	/* else it would wrap around */
 	return b->end - b->at;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "transport/tls_record.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -18,6 +19,10 @@
 #define NONCE 8			/* of TLS 1.2's AES-GCM, in the record */
 #define IV 12
 #define KEY_MAX 32
+
+_Static_assert(TLS_RECORD_EXTRA >= TLS_RECORD_HEADER + NONCE + 1 + TAG, "what a record has beside its plain text");
+_Static_assert(TLS_RECORDS_PER_KEY < (UINT64_C(1) << 24), "AES-GCM's limit: RFC 8446, section 5.5");
+_Static_assert(sizeof(((struct tls_keys *)0)->iv) == IV, "the nonce is made of it");
 
 /* --- keys --- */
 
@@ -32,6 +37,7 @@ expand_label(const EVP_MD *hash, const uint8_t *secret, size_t secret_len, const
 	uint8_t info[64] = { (uint8_t)(len >> 8), (uint8_t)len, (uint8_t)(6 + n), 't', 'l', 's', '1', '3', ' ' };
 	bool ok;
 
+	assert(9 + n + 1 <= sizeof(info) && len <= UINT16_MAX);
 	memcpy(info + 9, label, n);	/* and the length of the context, 0 */
 	ok = ctx != NULL && EVP_KDF_derive(ctx, to, len, (OSSL_PARAM[]){
 	    OSSL_PARAM_int(OSSL_KDF_PARAM_MODE, &mode),
@@ -72,6 +78,7 @@ set_key(struct tls_records *r, int way, const uint8_t *key)
 {
 	EVP_CIPHER_CTX *c = r->keys[way].cipher;
 
+	assert(EVP_CIPHER_get_key_length(r->algorithm) <= KEY_MAX);
 	r->keys[way].seq = 0;
 	return EVP_CipherInit_ex(c, r->algorithm, NULL, NULL, NULL, way == TLS_OUT) == 1 &&
 	    EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_IVLEN, IV, NULL) == 1 && EVP_CipherInit_ex(c, NULL, NULL, key, NULL, -1) == 1;
@@ -94,8 +101,10 @@ tls_records_update(struct tls_records *r, int way)
 {
 	struct tls_keys *k = &r->keys[way];
 	uint8_t next[TLS_SECRET_MAX];
-	bool ok = expand_label(r->hash, k->secret, r->secret_len, "traffic upd", next, r->secret_len);
+	bool ok;
 
+	assert(r->is_13 && r->secret_len > 0 && r->secret_len <= sizeof(next));	/* TLS 1.2 has no key updates */
+	ok = expand_label(r->hash, k->secret, r->secret_len, "traffic upd", next, r->secret_len);
 	if (ok)
 		memcpy(k->secret, next, r->secret_len);
 	OPENSSL_cleanse(next, sizeof(next));
@@ -108,7 +117,10 @@ set_keys_from_block(struct tls_records *r, SSL *ssl, bool is_server)
 {
 	const size_t key = (size_t)EVP_CIPHER_get_key_length(r->algorithm), iv = r->has_nonce ? IV - NONCE : IV;
 	uint8_t block[2 * (KEY_MAX + IV)];
-	bool ok = expand_block(ssl, r->hash, block, 2 * (key + iv));
+	bool ok;
+
+	assert(2 * (key + iv) <= sizeof(block));
+	ok = expand_block(ssl, r->hash, block, 2 * (key + iv));
 
 	for (int way = TLS_IN; way <= TLS_OUT && ok; way++) {
 		const size_t server = (way == TLS_OUT) == is_server;
@@ -141,6 +153,7 @@ set_keys(struct tls_records *r, SSL *ssl, const struct tls_takeover *from)
 	if (!r->is_13)
 		return set_keys_from_block(r, ssl, from->is_server);
 	r->secret_len = (uint8_t)EVP_MD_get_size(r->hash);
+	assert(r->secret_len > 0 && r->secret_len <= TLS_SECRET_MAX);
 	for (int way = TLS_IN; way <= TLS_OUT; way++) {
 		if (from->secret_len[way] != r->secret_len)
 			return false;
@@ -183,6 +196,8 @@ tls_records_new(SSL *ssl, const struct tls_takeover *from)
 	}
 	for (int way = TLS_IN; way <= TLS_OUT; way++)
 		r->keys[way].seq = from->seq[way];
+	assert(r->plain_max >= 512 && r->plain_max <= SSL3_RT_MAX_PLAIN_LENGTH);
+	assert(!(r->is_13 && r->has_nonce));	/* TLS 1.3 has no part of the nonce in the record */
 	return r;
 }
 
@@ -225,6 +240,7 @@ start(struct tls_records *r, int way, uint8_t type, size_t body, size_t plain, c
 		memcpy(aad, (uint8_t[]){ SSL3_RT_APPLICATION_DATA, 3, 3, (uint8_t)(body >> 8), (uint8_t)body }, TLS_RECORD_HEADER);
 	else
 		memcpy(aad + 8, (uint8_t[]){ type, 3, 3, (uint8_t)(plain >> 8), (uint8_t)plain }, TLS_RECORD_HEADER);
+	assert(k->seq < UINT64_MAX);	/* else a nonce would come twice */
 	k->seq++;
 	return EVP_CipherInit_ex(k->cipher, NULL, NULL, NULL, iv, -1) == 1 &&
 	    EVP_CipherUpdate(k->cipher, NULL, &n, aad, r->is_13 ? TLS_RECORD_HEADER : 13) == 1;
@@ -251,6 +267,7 @@ tls_records_open(struct tls_records *r, const uint8_t *header, size_t len, uint8
 	ssize_t plain;
 	int n = 0, rest = 0;
 
+	assert(len <= TLS_RECORD_MAX);		/* the room of the caller */
 	if (len < before + TAG)
 		return -EBADMSG;
 	plain = (ssize_t)(len - before - TAG);
@@ -275,6 +292,7 @@ tls_records_begin(struct tls_records *r, uint8_t type, size_t len, uint8_t *to)
 {
 	const size_t body = tls_records_size(r, len) - TLS_RECORD_HEADER;
 
+	assert(len <= SSL3_RT_MAX_PLAIN_LENGTH && body <= TLS_RECORD_MAX);	/* its length has two bytes */
 	memcpy(to, (uint8_t[]){ r->is_13 ? SSL3_RT_APPLICATION_DATA : type, 3, 3, (uint8_t)(body >> 8), (uint8_t)body }, TLS_RECORD_HEADER);
 	put_seq(to + TLS_RECORD_HEADER, r->keys[TLS_OUT].seq);	/* TLS 1.2: a nonce that does not come twice; else overwritten */
 	return start(r, TLS_OUT, type, body, len, to + TLS_RECORD_HEADER);

@@ -9,6 +9,7 @@
  * and OpenSSL keeps them as long as the connection. They are mostly the same
  * ones, and make up half of its memory; so equal ones are shared.
  */
+#include <assert.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -53,6 +54,7 @@ take_out(struct tls_sessions *s, struct entry *e)
 {
 	SSL_SESSION *session = e->session;
 
+	assert(s->n > 0 && s->n <= SESSIONS_MAX);
 	TAILQ_REMOVE(&s->entries, e, link);
 	s->n--;
 	free(e);
@@ -66,6 +68,7 @@ tls_sessions_free(struct tls_sessions *s)
 		return;
 	while (!TAILQ_EMPTY(&s->entries))
 		SSL_SESSION_free(take_out(s, TAILQ_FIRST(&s->entries)));
+	assert(s->n == 0);
 	for (size_t i = 0; i < CERTIFICATES_MAX; i++)
 		X509_free(s->certificates[i]);
 	pthread_mutex_destroy(&s->lock);
@@ -112,6 +115,7 @@ tls_sessions_add(struct tls_sessions *s, const char *name, SSL_SESSION *session)
 		dropped = old != NULL ? take_out(s, old) : NULL;
 		TAILQ_INSERT_HEAD(&s->entries, e, link);
 		s->n++;
+		assert(s->n <= SESSIONS_MAX);
 		pthread_mutex_unlock(&s->lock);
 	}
 	SSL_SESSION_free(dropped);
@@ -147,6 +151,7 @@ intern(struct tls_sessions *s, X509 *x)
 	for (size_t i = 0; i < CERTIFICATES_MAX && s->certificates[i] != NULL; i++)
 		if (X509_cmp(s->certificates[i], x) == 0)
 			return s->certificates[i];
+	assert(s->next < CERTIFICATES_MAX);
 	X509_free(s->certificates[s->next]);
 	X509_up_ref(x);
 	s->certificates[s->next] = x;

@@ -14,6 +14,7 @@
  */
 #include "transport/tls_takeover.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -91,6 +92,7 @@ tls_watch_bytes(struct tls *t, int way, const uint8_t *data, size_t len)
 {
 	struct tls_walk *w = t->watch != NULL ? &t->watch->walk[way] : NULL;
 
+	tls_require(t, w == NULL || w->have <= TLS_RECORD_HEADER, );
 	while (w != NULL && len > 0) {
 		size_t n = 1;
 
@@ -123,6 +125,7 @@ take_over(struct tls *t)
 {
 	struct tls_watch *w = t->watch;
 
+	tls_require(t, w != NULL && t->established && t->records == NULL, );
 	if (w->keeps || !is_between_records(&w->walk[TLS_IN]) || !is_between_records(&w->walk[TLS_OUT]) || SSL_has_pending(t->ssl) ||
 	    t->ended || t->failed || t->shut)
 		return;
@@ -142,11 +145,13 @@ take_over(struct tls *t)
 	SSL_free(t->ssl);
 	t->ssl = NULL;
 	tls_watch_end(t);
+	tls_check(t);
 }
 
 void
 tls_watch_handshake(struct tls *t)
 {
+	tls_require(t, t->watch != NULL && !t->established, );
 	t->watch->walk[TLS_OUT].count = 0;
 }
 
@@ -171,14 +176,35 @@ tls_watch_read(struct tls *t)
 
 /* --- after that --- */
 
+/* Where the plain text of a record of `size` bytes at `to` begins, which is encrypted in its place. */
+static uint8_t *
+text_of(const struct tls *t, uint8_t *to, size_t size, size_t len)
+{
+	const size_t behind = 16 + (t->records->is_13 ? 1 : 0);
+
+	assert(size >= TLS_RECORD_HEADER + len + behind);
+	return to + size - len - behind;
+}
+
+/* All of its plain text is in the record, which its header has said the length of. */
+static bool
+is_filled(const struct tls *t, const uint8_t *to, size_t size, const uint8_t *at)
+{
+	return at == to + size - 16 - (t->records->is_13 ? 1 : 0);
+}
+
 static void
 send_record(struct tls *t, uint8_t type, const uint8_t *data, size_t len)
 {
 	const size_t size = tls_records_size(t->records, len);
-	uint8_t *to = tls_bio_output(t, size), *at = to + size - len - 16 - (t->records->is_13 ? 1 : 0);
+	uint8_t *to = tls_bio_output(t, size), *at = text_of(t, to, size, len);
 
-	if (tls_records_begin(t->records, type, len, to) && tls_records_add(t->records, data, len, &at) &&
-	    tls_records_end(t->records, type, at))
+	bool ok;
+
+	tls_require(t, size <= len + TLS_RECORD_EXTRA, );
+	ok = tls_records_begin(t->records, type, len, to) && tls_records_add(t->records, data, len, &at);
+	tls_require(t, !ok || is_filled(t, to, size, at), );
+	if (ok && tls_records_end(t->records, type, at))
 		tls_bio_output_add(size);
 	else
 		t->failed = true;
@@ -242,6 +268,7 @@ on_message_bytes(struct tls *t, const uint8_t *data, size_t len)
 {
 	struct tls_records *r = t->records;
 
+	tls_require(t, r->is_13 && r->n_message <= sizeof(r->message), );
 	while (len > 0 && !t->failed) {
 		size_t n;
 
@@ -314,6 +341,8 @@ read_record(struct tls *t, const uint8_t *record, size_t body, uint8_t *buf, siz
 	uint8_t *to = body <= len ? buf : tls_bio_room(), type;
 	const ssize_t n = tls_records_open(t->records, record, body, to, &type);
 
+	tls_require(t, n <= (ssize_t)body, 0);		/* plain text is shorter than its record */
+	tls_require(t, tls_bytes_len(&t->over) == 0, 0);	/* what was left of the one before was read first */
 	tls_bio_consume(TLS_RECORD_HEADER + body);
 	if (n < 0) {
 		fail(t, n == -EMSGSIZE ? SSL_AD_RECORD_OVERFLOW : SSL_AD_BAD_RECORD_MAC, n == -EMSGSIZE ?
@@ -329,6 +358,7 @@ read_record(struct tls *t, const uint8_t *record, size_t body, uint8_t *buf, siz
 			memcpy(buf, to, (size_t)n);
 		return (size_t)n;
 	}
+	tls_require(t, (size_t)n > len, 0);
 	memcpy(buf, to, len);
 	if (!tls_bytes_add(&t->over, to + len, (size_t)n - len))
 		t->read_error = ENOMEM;
@@ -355,6 +385,7 @@ tls_stream_read(struct tls *t, uint8_t *buf, size_t len)
 		const size_t n = read_record(t, record, body, buf + got, len - got);
 
 		got += n;
+		tls_require_go_on(t, got <= len);
 		empty = n > 0 ? 0 : empty + 1;
 		if (n > 0)
 			tls_bio_got_some();
@@ -370,12 +401,16 @@ static size_t
 write_record(struct tls *t, struct tls_spans *s, size_t len)
 {
 	const size_t size = tls_records_size(t->records, len);
-	uint8_t *to = tls_bio_output(t, size), *at = to + size - len - 16 - (t->records->is_13 ? 1 : 0);
-	bool ok = tls_records_begin(t->records, SSL3_RT_APPLICATION_DATA, len, to);
+	uint8_t *to = tls_bio_output(t, size), *at = text_of(t, to, size, len);
+	bool ok;
+
+	tls_require(t, len > 0 && len <= t->records->plain_max, 0);
+	ok = tls_records_begin(t->records, SSL3_RT_APPLICATION_DATA, len, to);
 
 	for (size_t left = len; left > 0 && ok;) {
 		const size_t there = s->v->iov_len - s->at, n = there < left ? there : left;
 
+		tls_require(t, s->n > 0 && s->at <= s->v->iov_len, 0);
 		ok = tls_records_add(t->records, (const uint8_t *)s->v->iov_base + s->at, n, &at);
 		left -= n;
 		s->at += n;
@@ -385,6 +420,7 @@ write_record(struct tls *t, struct tls_spans *s, size_t len)
 			s->at = 0;
 		}
 	}
+	tls_require(t, !ok || is_filled(t, to, size, at), 0);
 	if (!ok || !tls_records_end(t->records, SSL3_RT_APPLICATION_DATA, at)) {
 		t->failed = true;
 		return 0;
@@ -400,6 +436,7 @@ tls_stream_write(struct tls *t, struct tls_spans *s, size_t max)
 
 	for (size_t i = 0; i < s->n; i++)
 		left += s->v[i].iov_len;
+	tls_require(t, s->n == 0 || s->at <= s->v->iov_len, 0);
 	left -= s->n > 0 ? s->at : 0;	/* of the first one that much is gone already */
 	left = left < max ? left : max;
 	while (left > 0 && !t->failed && t->write_error == 0) {
@@ -414,5 +451,6 @@ tls_stream_write(struct tls *t, struct tls_spans *s, size_t max)
 		s->v++;
 		s->n--;
 	}
+	tls_require(t, total <= max, 0);
 	return total;
 }

@@ -10,10 +10,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "transport/tls_engine.h"
+
+_Static_assert(TRANSPORT_SPANS_MAX <= IOV_MAX, "sendmsg() takes so many");
 
 /* The result of a call as this module returns it. */
 static ssize_t
@@ -27,6 +30,7 @@ transport_read(struct transport *t, void *buf, size_t len)
 {
 	ssize_t n;
 
+	assert(len > 0);		/* 0 bytes would be taken for the end of the stream */
 	if (t->tls != NULL)
 		return tls_read(t->tls, buf, len);
 	do
@@ -41,6 +45,7 @@ transport_write(struct transport *t, const struct iovec *v, size_t n)
 	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = n };
 	ssize_t r;
 
+	assert(n > 0 && n <= TRANSPORT_SPANS_MAX);	/* more the kernel refuses */
 	if (t->tls != NULL)
 		return tls_write(t->tls, v, n);
 	do
@@ -64,7 +69,7 @@ move(int from, int to, size_t len)
 ssize_t
 transport_read_into_pipe(struct transport *t, int pipe, size_t len)
 {
-	assert(transport_can_splice(t) && len > 0);
+	assert(transport_can_splice(t) && transport_is_open(t) && len > 0);
 	return move(t->fd, pipe, len);
 }
 
@@ -182,12 +187,21 @@ transport_peek(struct transport *t, void *buf, size_t len)
 {
 	ssize_t n;
 
+	assert(len > 0);
 	if (t->tls != NULL)
 		return tls_peek(t->tls, buf, len);
 	do
 		n = recv(t->fd, buf, len, MSG_PEEK);
 	while (n < 0 && errno == EINTR);
 	return result(n);
+}
+
+const char *
+transport_violation(const struct transport *t)
+{
+	if (t->tls == NULL || !t->tls->broken)
+		return NULL;
+	return t->tls->cause != NULL ? t->tls->cause : "out of memory for the words";
 }
 
 bool
