@@ -185,10 +185,9 @@ take_step(struct cancel *c, enum side from, const uint8_t *buf, size_t len, bool
 		return -EPROTO;
 	}
 	assert(out->n_spans <= CODEC_SPANS && out->scratch_used <= CODEC_SCRATCH);
-	assert(step.consumed <= len);
 	if (out->n_spans > 0 && transport_write(&c->transport, out->spans, out->n_spans) != (ssize_t)codec_emitted(out))
 		return -EPROTO;
-	if (step.consumed > sizeof(used) ||
+	if (step.consumed > len || step.consumed > sizeof(used) ||
 	    (step.consumed > 0 && transport_read(&c->transport, used, step.consumed) != (ssize_t)step.consumed))
 		return -EPROTO;
 	c->want = step.want;

@@ -139,7 +139,8 @@ check_forced(struct flow *f, struct ending *e, int64_t now_us)
 		left = SIZE_MAX;
 	else if (left < e->left) {	/* a slow reader gets its last message whole */
 		e->left = left;
-		e->progress_us = now_us;
+		if (!e->hurried)
+			e->progress_us = now_us;
 	}
 	if (waits && now_us - e->progress_us <= CLOSE_WAIT_US)
 		return check_again(f, now_us);

@@ -12,6 +12,7 @@ struct ending {
 	enum on_dead how;
 	bool forced;		/* neither side is dead: see waits_for */
 	bool at_rest;		/* ... and the flow is between two messages */
+	bool hurried;		/* ... and it no longer takes longer for a peer that reads slowly */
 	bool notified;		/* close message and FIN were sent to `to` */
 	bool waits_for[2];	/* forced: the side was notified and has not closed yet */
 	bool reset[2];		/* how to close the legs at the end */

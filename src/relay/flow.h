@@ -76,7 +76,7 @@ struct flow {
 	uint8_t state;		/* enum flow_state */
 	uint8_t urgent_seen;	/* the worker's count of urgent signals (low bits) when its legs were last checked */
 	uint8_t hops;		/* flows of this process before it in a chain of routes */
-	bool keepalive_is_set : 1;	/* on the backend leg: set once the flow has lived for RECHECK_US */
+	bool keepalive_is_set : 1;	/* on the backend leg: set once the flow has lived for FLOW_RECHECK_US */
 	bool again : 1;		/* on the relay's list of flows with more to pump */
 	uint8_t first_goodbye : 2;	/* 1 + the side that said goodbye in its protocol before the other; 0: neither did */
 	bool is_counted : 1;	/* among the flows of its backend */
@@ -138,7 +138,7 @@ void flow_set_timer(struct flow *f, int64_t now_us);
 void flow_wake_at(struct flow *f, int64_t at_us);	/* or earlier; never ends the flow itself */
 void flow_half_closed(struct flow *f);		/* a FIN was passed on */
 void flow_requeue(struct flow *f);
-void flow_recheck(struct flow *f, enum side s, int64_t now_us);	/* after RECHECK_US */
+void flow_recheck(struct flow *f, enum side s, int64_t now_us);	/* after FLOW_RECHECK_US */
 
 /*
  * Judges the client before the relay begins, by a set of SOCKET_ bits. Most clients that have closed by then are

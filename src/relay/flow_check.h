@@ -11,7 +11,6 @@ bool flow_check(const struct flow *f);		/* at any time */
 bool dial_check(const struct flow *f);		/* dial.c: of a flow that has a dial */
 bool preface_check(const struct flow *f, const struct preface *p);	/* preface.c */
 bool ending_holds(const struct flow *f, const struct ending *e);	/* ending.c */
-void relay_check(const struct relay *r);	/* relay_check.c: what the flows of a worker share */
 
 #ifdef STENT_DEAR
 bool flow_check_settled(const struct flow *f);	/* between two events */

@@ -326,6 +326,9 @@ heartbeats_are_half_missed(const struct flow *f, enum side s, int64_t now_us)
 	if (h == NULL || f->session->codec == NULL || h->timeout_from_us == 0 || h->replied == 0 || h->mute)
 		return false;
 	p = policy_of(f, s);
+	require_promises_or(f, false);
+	if (p.misses > 0 && h->misses + 1U >= p.misses)
+		p.misses = detect_misses(f, s, p.misses, p.timeout_us);
 	return 2 * (h->misses * p.timeout_us + now_us - h->timeout_from_us) >= p.misses * p.timeout_us && p.misses > 0;
 }
 

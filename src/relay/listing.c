@@ -36,8 +36,7 @@ flow_describe(const struct flow *f, struct flow_info *info)
 {
 	const int64_t now = clock_us();
 
-	assert(f->state != FLOW_ENDED && now >= f->began_us);
-	assert(f->leg[CLIENT].rx_us <= now && f->leg[BACKEND].rx_us <= now);	/* else it would be idle for less than no time */
+	assert(f->state != FLOW_ENDED);		/* else its settings may be gone */
 	*info = (struct flow_info){
 		.flow = f,
 		.id = f->id,

@@ -349,7 +349,7 @@ relay_kill_all(struct relay *r, enum close_reason reason)
 	for (struct flow *next, *f = TAILQ_FIRST(&r->flows); f != NULL; f = next) {
 		next = TAILQ_NEXT(f, link);
 		if (f->state == FLOW_ENDING && f->ending->forced) {
-			f->ending->at_rest = false;	/* a slow reader does not make this last longer */
+			f->ending->hurried = true;
 			continue;
 		}
 		flow_end(f, reason);

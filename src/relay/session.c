@@ -54,6 +54,7 @@ session_free(struct flow *f)
 	adopt_forget(f);
 	free(f->session);
 	f->session = NULL;
+	require_promises_or(f, );	/* else the next flow would be ended for it */
 }
 
 static void
@@ -312,25 +313,31 @@ bool
 session_ends_at_fin(const struct flow *f, enum side to)
 {
 	const struct session *ss = f->session;
-
-	return ss != NULL && ss->codec != NULL && ss->codec->ends_at_fin != NULL && !f->leg[to].shut &&
+	const bool does = ss != NULL && ss->codec != NULL && ss->codec->ends_at_fin != NULL && !f->leg[to].shut &&
 	    ss->codec->ends_at_fin(ss->state, to);
+
+	require_promises_or(f, false);
+	return does;
 }
 
 bool
 session_is_early(const struct flow *f, enum side to)
 {
 	const struct session *ss = f->session;
+	const bool does = ss->codec != NULL && ss->codec->is_early != NULL && ss->codec->is_early(ss->state, to);
 
-	return ss->codec != NULL && ss->codec->is_early != NULL && ss->codec->is_early(ss->state, to);
+	require_promises_or(f, false);
+	return does;
 }
 
 bool
 session_said_goodbye(const struct flow *f, enum side s)
 {
 	const struct session *ss = f->session;
+	const bool does = ss != NULL && ss->codec != NULL && ss->codec->said_goodbye != NULL && ss->codec->said_goodbye(ss->state, s);
 
-	return ss != NULL && ss->codec != NULL && ss->codec->said_goodbye != NULL && ss->codec->said_goodbye(ss->state, s);
+	require_promises_or(f, false);
+	return does;
 }
 
 int64_t

@@ -68,7 +68,8 @@ dial_set_next(struct flow *f)
 	if (d->turn >= f->route->n_backend - 1 && d->is_last_of_backend && d->n_deferred == 0)
 		wait = share;		/* nothing else is left to try */
 	d->next_us = now_us + (wait < share ? wait : share);
-	require_void(f, d->next_us <= d->deadline_us || share < 0);	/* connect_timeout covers all attempts */
+	if (d->next_us > d->deadline_us)
+		d->next_us = d->deadline_us;		/* connect_timeout covers all attempts */
 	flow_wake_at(f, d->next_us);
 }
 

@@ -217,7 +217,7 @@ nothing(struct tls *t)
 	t->reported = true;
 	if (t->ended)
 		return 0;
-	if (t->failed)
+	if (t->failed && t->read_error != ENOMEM)
 		return -EPROTO;
 	return -t->read_error;	/* 0: a FIN */
 }

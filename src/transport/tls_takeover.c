@@ -360,8 +360,10 @@ read_record(struct tls *t, const uint8_t *record, size_t body, uint8_t *buf, siz
 	}
 	tls_require(t, (size_t)n > len, 0);
 	memcpy(buf, to, len);
-	if (!tls_bytes_add(&t->over, to + len, (size_t)n - len))
+	if (!tls_bytes_add(&t->over, to + len, (size_t)n - len)) {
 		t->read_error = ENOMEM;
+		t->failed = true;		/* nothing that follows is read: a part is missing */
+	}
 	return len;
 }
 

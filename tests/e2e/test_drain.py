@@ -4,6 +4,7 @@ import asyncio
 import collections
 import concurrent.futures
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +16,7 @@ import websockets
 from frames import CLOSE, CONTINUATION, TEXT, WebSocket, upgrade
 
 CLIENTS, BUSY = 300, 30
+TCP_CLOSE_WAIT = 8
 
 
 async def fragments():
@@ -92,6 +94,25 @@ def test_a_message_may_be_finished(stent, raw_backend):
         its.expect_fin()
         its.close()
     assert s.wait(2) == 0 and s.flow_end()["reason"] == "drain"
+
+
+def test_a_second_signal_does_not_take_back_a_goodbye(stent, raw_backend):
+    """Delivered to programs that sleep meanwhile: they read it when they wake up, not a reset."""
+    s = stent.route(raw_backend.text, protocol="websocket", settings={"drain_timeout": "5s"})
+    peer, backend = s.connect(), raw_backend.accept()
+    upgrade(peer, backend)
+    time.sleep(1.1)			# none is told in its first second
+    s.signal(signal.SIGTERM)
+    for its in (peer, backend):
+        its.sock.settimeout(6 * harness.SLOW)
+        assert its.sock.recv(1, socket.MSG_PEEK)
+    s.signal(signal.SIGTERM)
+    assert s.wait(4 * harness.SLOW) == 0 and s.flow_end()["reason"] == "drain"
+    for ws, its in ((WebSocket(peer, masks=True), peer), (WebSocket(backend, masks=False), backend)):
+        assert its.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE_WAIT	# a reset makes it closed
+        assert ws.read()[0] == CLOSE
+        its.expect_fin()
+        its.close()
 
 
 @pytest.mark.plain

@@ -279,6 +279,61 @@ test_what_no_edge_will_tell_of_is_pending(void **state)
 	pair_close(&p);
 }
 
+static int reallocs = -1;	/* so many succeed, then one fails; -1: all succeed */
+
+void *__real_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+
+void *
+__wrap_realloc(void *p, size_t size)
+{
+	if (reallocs >= 0 && reallocs-- == 0) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return __real_realloc(p, size);
+}
+
+/* What could not be kept is missing, so nothing behind it may be read. */
+static void
+test_without_memory_a_stream_ends_and_has_no_hole(void **state)
+{
+	static const char *const texts[] = { "the first record, ", "the second one, ", "and the third." };
+	static const char all[] = "the first record, the second one, and the third.";
+	bool has_failed = false;
+
+	(void)state;
+	for (int n = 0; n < 3; n++) {
+		struct pair p;
+		struct transport *t = &p.link.end[AT_SERVER];
+		char buf[64];
+		size_t heard = 0;
+		ssize_t got;
+
+		pair_open(&p, TLS1_3_VERSION, 0);
+		pair_handshake(&p, SIZE_MAX);
+		assert_int_equal(transport_read(t, buf, sizeof(buf)), -EAGAIN);
+		for (int i = 0; i < 3; i++)
+			say(&p, AT_CLIENT, texts[i]);
+		reallocs = n;
+		while ((got = transport_read(t, buf, 7)) > 0) {
+			assert_true(heard + (size_t)got < sizeof(all));
+			assert_memory_equal(buf, all + heard, got);
+			heard += (size_t)got;
+		}
+		if (reallocs >= 0) {		/* it needed fewer */
+			assert_int_equal(got, -EAGAIN);
+			assert_int_equal(heard, strlen(all));
+		} else {
+			assert_int_equal(got, -ENOMEM);
+			has_failed = true;
+		}
+		reallocs = -1;
+		pair_close(&p);
+	}
+	assert_true(has_failed);
+}
+
 /* Its rest comes by an edge of its own. Were it pending, an idle flow would look for it for ever. */
 static void
 test_a_part_of_a_record_is_not_pending(void **state)
@@ -837,6 +892,7 @@ main(void)
 		cmocka_unit_test(test_a_round_trip_costs_one_receive_and_one_send_each_way),
 		cmocka_unit_test(test_large_writes_arrive_unchanged),
 		cmocka_unit_test(test_what_no_edge_will_tell_of_is_pending),
+		cmocka_unit_test(test_without_memory_a_stream_ends_and_has_no_hole),
 		cmocka_unit_test(test_a_part_of_a_record_is_not_pending),
 		cmocka_unit_test(test_peeked_bytes_stay_to_be_read),
 		cmocka_unit_test(test_bytes_that_come_behind_peeked_ones_are_pending),
