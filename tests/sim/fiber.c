@@ -182,7 +182,8 @@ fiber_wake(struct fiber *f)
 void
 fibers_stop(int64_t until_us)
 {
-	stopped_until_us = until_us;
+	if (until_us > stopped_until_us)	/* a shorter stop does not end a longer one */
+		stopped_until_us = until_us;
 }
 
 int64_t

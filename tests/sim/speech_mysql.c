@@ -405,7 +405,7 @@ end_client(struct party *p)
 	} else if (rnd_chance(500)) {
 		party_finish(p);
 	} else {
-		if (rnd_chance(9000))
+		if (!((struct mysql *)p->state)->logs_in && rnd_chance(9000))	/* there is no command during a login */
 			say_command(p, QUIT, "", 0, false);
 		party_quit(p);
 	}
