@@ -71,7 +71,7 @@ def test_clients_end_one_after_the_other(stent, workers):
     assert {code for code, _ in ended} == {1001}
     assert set(sizes) == {21000}		# whole messages only
     by_second = collections.Counter(int(at) for _, at in ended)
-    assert max(by_second.values()) < 0.35 * CLIENTS and len(by_second) >= 4, by_second
+    assert max(by_second.values()) < 0.35 * CLIENTS * min(harness.SLOW, 2) and len(by_second) >= 4, by_second
     assert 4 < max(at for _, at in ended) and seconds < 6.5 * harness.SLOW
     assert s.wait() == 0
     assert {r["reason"] for r in s.records if r.get("event") == "flow end"} == {"drain"}

@@ -143,6 +143,13 @@ def lock_is_free(postgres):
         return False
 
 
+def kill_between_heartbeats(client, s):
+    """An end right behind a heartbeat would be taken for what that heartbeat did, and none would follow."""
+    harness.wait_for(lambda: s.ask("flows")[0]["client"]["heartbeats"] > 1, what="two heartbeats")
+    time.sleep(0.15)
+    client.kill()
+
+
 @contextlib.contextmanager
 def a_client_that_holds_a_lock(postgres, s):
     postgres.sql("create table if not exists locked(a int)")
@@ -160,17 +167,17 @@ def a_client_that_holds_a_lock(postgres, s):
 
 
 def test_a_killed_client_frees_its_lock(stent, postgres):
-    s = stent.route(postgres.port, protocol="postgres", client__heartbeat="50ms", heartbeat_while_busy="on")
+    s = stent.route(postgres.port, protocol="postgres", client__heartbeat="500ms", heartbeat_while_busy="on")
     with a_client_that_holds_a_lock(postgres, s) as client:
-        client.kill()
+        kill_between_heartbeats(client, s)
         harness.wait_for(lambda: lock_is_free(postgres), 5, "the lock to be free")
         assert s.flow_end(reason="client-reset")
 
 
 def test_a_killed_client_keeps_its_lock_if_so_wished(stent, postgres):
-    s = stent.route(postgres.port, protocol="postgres", client__heartbeat="50ms", heartbeat_while_busy="on", cancel_on_death="off")
+    s = stent.route(postgres.port, protocol="postgres", client__heartbeat="500ms", heartbeat_while_busy="on", cancel_on_death="off")
     with a_client_that_holds_a_lock(postgres, s) as client:
-        client.kill()
+        kill_between_heartbeats(client, s)
         assert s.flow_end(reason="client-reset")
         time.sleep(0.5)
         assert not lock_is_free(postgres)
