@@ -36,7 +36,7 @@ def main(path):
         print(f"  {file['line_total'] - file['line_covered']:4d} {file['filename']}")
     missed = [kind for kind, goal in GOALS.items() if percent(all_files[f"{kind}_covered"], all_files[f"{kind}_total"]) < goal]
     for kind in missed:
-        print(f"missed: {GOALS[kind]:g} % of {kind}s")
+        print(f"missed: {GOALS[kind]:g} % {kind} coverage")
     return 1 if missed else 0
 
 
