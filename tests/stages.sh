@@ -14,7 +14,7 @@ asan_options=("-Db_sanitize=address,undefined" -Db_lundef=false)
 tsan_options=(-Db_sanitize=thread -Db_lundef=false)
 ahead_pid=
 other_ports=STENT_TEST_PORTS=10000-11999	# of stages that run beside others with the same network
-at_once=10	# tests mostly wait, for timers and for other programs
+at_once=6	# tests mostly wait, for timers and for other programs
 
 # Compiling the tests takes each of pytest's processes seconds: the first one keeps the result, outside of the folders of the clone.
 unset PYTHONDONTWRITEBYTECODE
@@ -133,7 +133,7 @@ stage_fuzz() {	# fuzzes the codecs for a minute in all
 }
 
 stage_lab() {	# cut cables and stateful firewalls, in network namespaces
-	build_for_test build && dist=load pytest_tests lab "$at_once" in_root env "$other_ports"	# they mostly wait, and share no server
+	build_for_test build && dist=load pytest_tests lab 10 in_root env "$other_ports"	# they mostly wait, and share no server
 }
 
 stage_docker() {	# the image and the compose files, with a real engine

@@ -394,7 +394,7 @@ import socket, sys, time
 host, port, ip, rate, seconds = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
 began, n, held = time.monotonic(), 0, []
 while time.monotonic() - began < seconds:
-    while n < rate * (time.monotonic() - began):
+    while n < rate * (time.monotonic() - began) < rate * seconds:
         sock = socket.socket()
         sock.bind((ip, 0))
         sock.setblocking(False)

@@ -312,7 +312,9 @@ def test_thousands_of_open_sockets_are_changed_within_a_second_and_relaying_goes
               f"95 % {took[len(took) * 95 // 100]:.2f}, longest {took[-1]:.2f} ms")
         assert found == [n, n]
         assert seconds < 1 * harness.SLOW
-        assert took[len(took) * 95 // 100] < 5 * harness.SLOW	# the rest are turns of other processes
+        # One at a time: had relaying stood still until the reload was over, there would be one.
+        assert took[len(took) // 2] < 5 * harness.SLOW and len(took) > 10
+        assert took[len(took) * 95 // 100] < 50 * harness.SLOW		# with turns of other processes
         for near, far in pairs:
             near.close()
             far.close()

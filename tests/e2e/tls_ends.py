@@ -75,12 +75,17 @@ class TlsSocket:
 
     # --- sending ---
 
-    def _flush(self):
-        with self._sending:
-            with self._lock:
-                data = self._out.read()
-            if data:
+    def _flush(self, waits=True):
+        """Sends what there is. Who does not wait leaves it to the thread that is sending: that may need this one to read."""
+        while self._out.pending:
+            if not self._sending.acquire(blocking=waits):
+                return
+            try:
+                with self._lock:
+                    data = self._out.read()
                 self.raw.sendall(data)
+            finally:
+                self._sending.release()
 
     def sendall(self, data):
         if self._finisher:
@@ -142,7 +147,7 @@ class TlsSocket:
             with self._lock:
                 self._in.write(data) if data else None
             self._decrypt()
-            self._flush()
+            self._flush(waits=False)
         data = bytes(self._plain[:limit])
         del self._plain[:limit]
         return data
