@@ -113,7 +113,7 @@ stage_asan() {	# unit and end-to-end tests with address and leak checks
 	wait_ahead build-asan
 	CC=clang build_for_test build-asan "${asan_options[@]}" || return 0
 	meson_tests build-asan
-	STENT_BIN=build-asan/stent STENT_TEST_SLOW=3 pytest_tests "not lab and not docker and not malloc and not plain" "$at_once" steady_addresses
+	STENT_BIN=build-asan/stent STENT_TEST_SLOW=3 pytest_tests "not lab and not docker and not malloc and not plain" 10 steady_addresses
 }
 
 stage_tsan() {	# unit and end-to-end tests of threads with race checks
