@@ -82,7 +82,7 @@ def test_a_client_has_its_backend_by_hash(stent, three):
     dead.close()
     other = choose()
     assert {c for c in clients if other[c] != first[c]} == {c for c in clients if first[c] == dead.text}
-    assert {other[c] for c in clients if first[c] == dead.text} == {three[0].text, three[2].text}
+    assert {other[c] for c in clients if first[c] == dead.text} <= {three[0].text, three[2].text}	# by chance (1 in 570) only one
     failures = states(s)[dead.text]["connect_failures"]
     assert failures <= 3			# it was passed over, rather than refuse each client
     assert states(s)[dead.text]["state"] == "down"

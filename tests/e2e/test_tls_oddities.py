@@ -163,9 +163,9 @@ class LateSocket(tls_ends.TlsSocket):
                 self._in.write(self.raw.recv(65536))
         self._decrypt()
 
-    def _flush(self):
+    def _flush(self, waits=True):
         if not self.holds:
-            super()._flush()
+            super()._flush(waits)
 
     def send_tickets(self):
         tickets = self._out.read()
