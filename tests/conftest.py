@@ -13,6 +13,25 @@ LONGEST = ("test_websocket", "test_tls_exact", "test_redis", "test_http_streams"
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--note-failed", metavar="FILE", help="write the names of tests that failed, but not by a sanitizer's report")
+
+
+def pytest_configure(config):
+    noted = config.getoption("--note-failed")
+    if noted and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(NoteFailed(noted))
+
+
+class NoteFailed:
+    """For tests/stages.sh, which tries them once more, alone."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed and "Sanitizer" not in report.longreprtext:
+            with open(self.path, "a", encoding="utf-8") as f:
+                f.write(f"{report.nodeid}\n")
 
 
 def pytest_collection_modifyitems(config, items):

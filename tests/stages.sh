@@ -52,9 +52,21 @@ pytest_tests() {
 	local marks=$1 n=$2 status=0
 	shift 2
 	"$@" "${python:?}" -m pytest tests -q -ra --durations=5 -m "$marks" -n "$n" --dist "${dist:-loadfile}" \
-		--junitxml="$results/$stage.pytest.xml" "${pytest_args[@]}" || status=$?
+		--junitxml="$results/$stage.pytest.xml" --note-failed="$results/$stage.failed.txt" "${pytest_args[@]}" || status=$?
 	# 0: all passed, 1: some failed (the file has them); else pytest stopped early, or found no test
 	[ $status -le 1 ] || note FAILED "pytest ended with status $status"
+	[ $status -ne 1 ] || alone "$@"
+}
+
+# alone [WORD...]: a few tests that failed beside others once more, one at a time. What fails again is a fault. What passes
+# is named by tests/tally.py: it depends on how busy the machine is, and is to be mended. Not what a sanitizer has reported.
+alone() {
+	local failed=() options=()
+	[ ! -e "$results/$stage.failed.txt" ] || mapfile -t failed < <(sort -u "$results/$stage.failed.txt" | sed 's,^,tests/,')
+	if [ ${#failed[@]} -eq 0 ] || [ ${#failed[@]} -gt 8 ]; then return 0; fi
+	if [[ " ${pytest_args[*]} " == *" --long "* ]]; then options+=(--long); fi
+	say "once more, alone: ${failed[*]}"
+	"$@" "${python:?}" -m pytest "${failed[@]}" -q -ra "${options[@]}" --junitxml="$results/$stage.alone.xml" || true
 }
 
 # Passes the environment that the tests need on to root, also through sudo. Root leaves no files here.

@@ -3,7 +3,8 @@ tally.py RESULTS STAGE... - counts what the stages of `./dev test` left in a fol
 
 STAGE.*.xml, the JUnit files of meson and pytest, and STAGE.own.txt with a line
 for each other check. Names what failed, ends with one line that says how many,
-and with status 0 only when nothing failed. A test that was skipped has proved
+and with status 0 only when nothing failed. STAGE.alone.xml: tests that had
+failed and ran once more, alone; those that passed then are named, and count as passed. A test that was skipped has proved
 nothing, nor has a stage that left no result: both count as failed.
 """
 
@@ -27,9 +28,23 @@ def read_own(path):
         yield name, None if result == "passed" else "failure"
 
 
+def read_alone(path):
+    """The names of tests that failed beside others, and passed when they ran once more, alone."""
+    results = {}
+    for name, trouble in read_junit(path) if path.exists() else ():
+        results.setdefault(name, []).append(trouble)
+    return {name for name, troubles in results.items() if not any(troubles)}
+
+
 def read_stage(folder, stage):
+    alone = folder / f"{stage}.alone.xml"
+    steady_alone = read_alone(alone)
     for path in sorted(folder.glob(f"{stage}.*.xml")):
-        yield from read_junit(path)
+        for name, trouble in read_junit(path) if path != alone else ():
+            if trouble in ("failure", "error") and name in steady_alone:
+                print(f"UNSTEADY {stage}: {name}: failed beside others, passed alone")
+                trouble = None
+            yield name, trouble
     for path in folder.glob(f"{stage}.own.txt"):
         yield from read_own(path)
 
