@@ -317,6 +317,14 @@ note_miss(const struct flow *f, enum side s, const struct heartbeat_policy *p)
 	events_say(EVENT_HEARTBEAT_MISSED, fields, 6);
 }
 
+/* On a path that loses packets more replies may be missing. The kernel is asked when the next one would be the last. */
+static void
+allow_for_loss(const struct flow *f, enum side s, struct heartbeat_policy *p)
+{
+	if (p->misses > 0 && f->session->heartbeat[s].misses + 1U >= p->misses)
+		p->misses = detect_misses(f, s, p->misses, p->timeout_us);
+}
+
 bool
 heartbeats_are_half_missed(const struct flow *f, enum side s, int64_t now_us)
 {
@@ -327,8 +335,7 @@ heartbeats_are_half_missed(const struct flow *f, enum side s, int64_t now_us)
 		return false;
 	p = policy_of(f, s);
 	require_promises_or(f, false);
-	if (p.misses > 0 && h->misses + 1U >= p.misses)
-		p.misses = detect_misses(f, s, p.misses, p.timeout_us);
+	allow_for_loss(f, s, &p);
 	return 2 * (h->misses * p.timeout_us + now_us - h->timeout_from_us) >= p.misses * p.timeout_us && p.misses > 0;
 }
 
@@ -426,8 +433,7 @@ tick_leg(struct flow *f, enum side s, int64_t now_us, int64_t *again_us)
 		return verdict;
 	}
 	gather_facts(f, s, legal, now_us, &facts);
-	if (p.misses > 0 && h->misses + 1U >= p.misses)
-		p.misses = detect_misses(f, s, p.misses, p.timeout_us);
+	allow_for_loss(f, s, &p);
 	o = heartbeat_decide(h, &p, &facts, now_us);
 	require_promises(f);
 	*again_us = o.again_us;
