@@ -3,9 +3,7 @@
  * the log says what, where and in which state; the flow beside it goes on.
  */
 #include <errno.h>
-#include <event2/event.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -21,166 +19,24 @@
 #include "relay/ending.h"
 #include "relay/flow_check.h"
 #include "relay/require.h"
-#include "relay/shared.h"
-#include "stent/log.h"
+#include "relay_world.h"
 #include "tls_world.h"
 #include "transport/tls_bio.h"
-
-#define LONGEST_US (5 * US_PER_S)
-
-struct pair {
-	int client, server;
-};
-
-static struct event_base *base;
-static struct relay *relay;
-static int listener, ended;
-
-static void
-on_end(void *arg, unsigned slot)
-{
-	(void)arg;
-	(void)slot;
-	ended++;
-}
-
-static int
-listen_somewhere(struct sockaddr_in *at)
-{
-	socklen_t len = sizeof(*at);
-	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	assert_int_equal(bind(fd, (struct sockaddr *)at, len), 0);
-	assert_int_equal(listen(fd, 10), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)at, &len), 0);
-	return fd;
-}
-
-static void
-turn(void)
-{
-	event_base_loop(base, EVLOOP_NONBLOCK);
-	relay_work(relay);
-}
-
-/* A client, whose flow has not begun to connect. */
-static int
-open_client(const struct route *route)
-{
-	const struct address nobody = { .family = AF_UNIX };
-	struct sockaddr_in at;
-	const int door = listen_somewhere(&at), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-	relay_open(relay, accept4(door, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), route, &nobody, ADMITTED);
-	close(door);
-	return fd;
-}
-
-static struct pair
-open_flow(const struct route *route)
-{
-	const int64_t began_us = clock_us();
-	struct pair p = { .client = open_client(route), .server = -1 };
-
-	while (p.server < 0 && clock_us() - began_us < LONGEST_US) {
-		turn();
-		p.server = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	}
-	assert_true(p.server >= 0);
-	return p;
-}
-
-/* What comes next: a number of bytes, 0 for a FIN, or -errno. */
-static ssize_t
-hear(int fd, char *buf, size_t size)
-{
-	const int64_t began_us = clock_us();
-	ssize_t n = -1;
-
-	errno = EAGAIN;
-	while (n < 0 && errno == EAGAIN && clock_us() - began_us < LONGEST_US) {
-		turn();
-		n = recv(fd, buf, size, MSG_DONTWAIT);
-	}
-	return n < 0 ? -errno : n;
-}
-
-static void
-passes(struct pair p, const char *text)
-{
-	char buf[64];
-
-	assert_int_equal(send(p.client, text, strlen(text), 0), strlen(text));
-	assert_int_equal(hear(p.server, buf, sizeof(buf)), strlen(text));
-	assert_memory_equal(buf, text, strlen(text));
-}
-
-static void
-end_pair(struct pair p)
-{
-	close(p.client);
-	close(p.server);
-}
-
-/* The log, as text. */
-static const char *
-logged(char *path, char *text, size_t size)
-{
-	FILE *f;
-	size_t n;
-
-	log_close();
-	f = fopen(path, "re");
-	assert_non_null(f);
-	n = fread(text, 1, size - 1, f);
-	text[n] = '\0';
-	fclose(f);
-	unlink(path);
-	return text;
-}
-
-static struct config *config;
-static struct relay_shared *shared;
-static struct relay_counters **counters;
-static char path[64];
 
 /* own: what clients are shown; NULL: they come without TLS. */
 static void
 set_up(const struct identity *own)
 {
-	struct sockaddr_in at;
+	struct config *settings;
 	char text[1024];
-	int fd, n;
+	int n;
 
-	strcpy(path, "/tmp/test_flow_check.XXXXXX");
-	fd = mkstemp(path);
-	assert_true(fd >= 0);
-	close(fd);
-	assert_int_equal(log_open(&(struct log_settings){ .target = TARGET_FILE, .path = path, .level = LEVEL_INFO }), 0);
-	listener = listen_somewhere(&at);
-	n = snprintf(text, sizeof(text), "[route a]\nlisten = 127.0.0.1:1\nbackend = 127.0.0.1:%d\nprotocol = tcp\n", ntohs(at.sin_port));
+	log_to_file();
+	n = snprintf(text, sizeof(text), "[route a]\nlisten = 127.0.0.1:1\nbackend = 127.0.0.1:%d\nprotocol = tcp\n", open_backend());
 	if (own != NULL)
 		snprintf(text + n, sizeof(text) - (size_t)n, "client.tls = require\nclient.tls_cert = %s\nclient.tls_key = %s\n", own->cert, own->key);
-	assert_int_equal(config_read(&config, tls_world_file("stent.ini", text, strlen(text)), stderr), 0);
-	base = event_base_new();
-	shared = relay_shared_new(config);
-	counters = counters_new(relay_shared_room(shared));
-	relay = relay_new(base, config, shared, counters, 0, on_end, NULL);
-	assert_non_null(relay);
-	ended = 0;
-}
-
-static void
-tear_down(void)
-{
-	relay_free(relay);
-	counters_free(counters, relay_shared_room(shared));
-	relay_shared_free(shared);
-	config_release(config);
-	event_base_free(base);
-	close(listener);
+	assert_int_equal(config_read(&settings, tls_world_file("stent.ini", text, strlen(text)), stderr), 0);
+	world_begin(settings);
 }
 
 /* The flow is reset on both sides, without a byte, and only it; the log says what was violated, where, and in which state. */
@@ -197,7 +53,7 @@ is_ended_alone(struct pair broken, struct pair other, const char *violated, cons
 	assert_int_equal(counters[0]->flows_ended[REASON_INTERNAL], 1);
 	if (other.client >= 0)
 		passes(other, "it goes on");
-	log = logged(path, text, sizeof(text));
+	log = logged(text, sizeof(text));
 	assert_non_null(strstr(log, "internal error"));
 	assert_non_null(strstr(log, where));
 	assert_non_null(strstr(log, violated));
@@ -234,7 +90,7 @@ try_open(void (*change)(struct flow *f), bool look, const char *violated, const 
 	is_ended_alone(broken, other, violated, where, "state=open");
 	end_pair(broken);
 	end_pair(other);
-	tear_down();
+	world_end();
 }
 
 static void
@@ -296,7 +152,7 @@ test_an_ending_flow_without_its_ending(void **state)
 	flow_work(newest());
 	is_ended_alone(p, (struct pair){ -1, -1 }, "e != NULL", "flow.c:", "state=ending");
 	end_pair(p);
-	tear_down();
+	world_end();
 }
 
 /* Its backend has accepted, but the event that tells of it finds more attempts than there may be. */
@@ -316,7 +172,7 @@ test_a_dial_with_too_many_attempts(void **state)
 	is_ended_alone(broken, other, "n_parallel", "dial.c:", "state=connecting");
 	end_pair(broken);
 	end_pair(other);
-	tear_down();
+	world_end();
 }
 
 /* A client with TLS: its flow is open when this returns. */
@@ -364,7 +220,7 @@ test_tls_that_writes_behind_its_end(void **state)
 	is_ended_alone(p, (struct pair){ -1, -1 }, "!t->shut", "tls_engine.c:", "state=open");
 	transport_close(&t, TRANSPORT_RESET);
 	close(p.server);
-	tear_down();
+	world_end();
 	tls_context_release(context);
 	identity_free(&own);
 }

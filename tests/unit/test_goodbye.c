@@ -6,9 +6,6 @@
  * and a reset. At the moment at which memory fails the client reads, so that its socket would take a close message.
  */
 #include <errno.h>
-#include <event2/event.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,18 +19,15 @@
 
 #include "relay/ending.h"
 #include "relay/retire.h"
-#include "relay/shared.h"
+#include "relay_world.h"
 
-#define LONGEST_US (5 * US_PER_S)
 #define REPLY_MAX (1024 * 1024)
 #define COMMAND "*1\r\n$4\r\nTIME\r\n"
 
 void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 
-static struct event_base *base;
-static struct relay *relay;
-static int client = -1, server = -1, listener, ended;
+static int client = -1, server = -1;
 static char reply[REPLY_MAX], heard[REPLY_MAX + 1000];
 static size_t reply_len, n_heard;
 static int client_error;
@@ -71,42 +65,10 @@ __wrap_calloc(size_t n, size_t size)
 	return NULL;
 }
 
-static void
-on_end(void *arg, unsigned slot)
-{
-	(void)arg;
-	(void)slot;
-	ended++;
-}
-
-static int
-listen_somewhere(struct sockaddr_in *at, int buffer)
-{
-	socklen_t len = sizeof(*at);
-	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	if (buffer > 0)
-		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
-	assert_int_equal(bind(fd, (struct sockaddr *)at, len), 0);
-	assert_int_equal(listen(fd, 10), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)at, &len), 0);
-	return fd;
-}
-
-static void
-turn(void)
-{
-	event_base_loop(base, EVLOOP_NONBLOCK);
-	relay_work(relay);
-}
-
 /* The socket towards the client takes about `buffer` bytes that it has not read. */
 static void
-open_flow(const struct route *route, int buffer)
+open_reader(const struct route *route, int buffer)
 {
-	const struct address nobody = { .family = AF_UNIX };
-	const int64_t began_us = clock_us();
 	const int small = 4096;
 	struct sockaddr_in at;
 	const int door = listen_somewhere(&at, buffer);
@@ -114,14 +76,8 @@ open_flow(const struct route *route, int buffer)
 	client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	(void)setsockopt(client, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	assert_int_equal(connect(client, (struct sockaddr *)&at, sizeof(at)), 0);
-	relay_open(relay, accept4(door, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), route, &nobody, ADMITTED);
-	close(door);
-	server = -1;
-	while (server < 0 && clock_us() - began_us < LONGEST_US) {
-		turn();
-		server = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	}
-	assert_true(server >= 0);
+	relay_client(route, door);
+	server = accept_server();
 }
 
 /* Two commands; the first one is replied to, by a bulk string. */
@@ -172,7 +128,7 @@ try_reply(const struct route *route, size_t value_len, int buffer, int skip)
 	n_heard = 0;
 	is_armed = has_failed = false;
 	skipped = skip;
-	open_flow(route, buffer);
+	open_reader(route, buffer);
 	converse();
 	is_armed = false;
 	if (has_failed) {
@@ -190,39 +146,16 @@ try_reply(const struct route *route, size_t value_len, int buffer, int skip)
 	return has_failed;
 }
 
-struct test_relay {
-	struct relay_shared *shared;
-	struct relay_counters **counters;
-	struct config *config;
-};
-
-static struct test_relay
-begin(char **options, size_t n_options)
-{
-	struct test_relay t;
-	struct sockaddr_in at;
-	char text[32];
-
-	listener = listen_somewhere(&at, 0);
-	snprintf(text, sizeof(text), "127.0.0.1:%d", ntohs(at.sin_port));
-	assert_int_equal(config_from_args(&t.config, "127.0.0.1:1", text, options, n_options, stderr), 0);
-	base = event_base_new();
-	t.shared = relay_shared_new(t.config);
-	t.counters = counters_new(relay_shared_room(t.shared));
-	relay = relay_new(base, t.config, t.shared, t.counters, 0, on_end, NULL);
-	assert_non_null(relay);
-	return t;
-}
-
 static void
-end(const struct test_relay *t)
+begin(void)
 {
-	relay_free(relay);
-	counters_free(t->counters, relay_shared_room(t->shared));
-	relay_shared_free(t->shared);
-	config_release(t->config);
-	event_base_free(base);
-	close(listener);
+	char *options[] = { "--protocol=redis" };
+	struct config *settings;
+	char backend[32];
+
+	snprintf(backend, sizeof(backend), "127.0.0.1:%d", open_backend());
+	assert_int_equal(config_from_args(&settings, "127.0.0.1:1", backend, options, 1, stderr), 0);
+	world_begin(settings);
 }
 
 /* Short writes of what was read, and of what goes by splice(), which takes over in a long value. */
@@ -233,33 +166,31 @@ test_nothing_follows_half_a_reply(void **state)
 		{ 60000, 4096, 0 }, { 100000, 4096, 0 }, { 120000, 30000, 0 }, { 120000, 50000, 0 },
 		{ 400000, 200000, 1 }, { 700000, 200000, 1 }, { 900000, 200000, 1 },
 	};
-	char *options[] = { "--protocol=redis" };
-	const struct test_relay t = begin(options, 1);
 	int failures = 0;
 
 	(void)state;
+	begin();
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		failures += try_reply(&t.config->routes[0], cases[i].value, cases[i].buffer, cases[i].skip);
+		failures += try_reply(&config->routes[0], cases[i].value, cases[i].buffer, cases[i].skip);
 	assert_true(failures >= 5);
-	assert_int_equal(t.counters[0]->flows_ended[REASON_MEMORY], failures);
-	end(&t);
+	assert_int_equal(counters[0]->flows_ended[REASON_MEMORY], failures);
+	world_end();
 }
 
 /* It has had its FIN, and takes what was sent before little by little: not for longer than others when all flows end. */
 static void
 test_a_slow_reader_does_not_hold_up_the_end(void **state)
 {
-	char *options[] = { "--protocol=redis" };
-	const struct test_relay t = begin(options, 1);
 	int64_t killed_us = 0;
 	size_t sent = 0;
 	char buf[512];
 
 	(void)state;
+	begin();
 	reply_len = make_reply(600000);
 	ended = client_error = 0;
 	is_armed = false;
-	open_flow(&t.config->routes[0], 1000000);
+	open_reader(&config->routes[0], 1000000);
 	assert_int_equal(send(client, COMMAND, strlen(COMMAND), 0), strlen(COMMAND));
 	for (int64_t began_us = clock_us(); ended == 0 && clock_us() - began_us < 2 * LONGEST_US;) {
 		const ssize_t n = sent < reply_len ? send(server, reply + sent, reply_len - sent, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
@@ -282,7 +213,7 @@ test_a_slow_reader_does_not_hold_up_the_end(void **state)
 	assert_true(clock_us() - killed_us < 3 * US_PER_S);
 	close(client);
 	close(server);
-	end(&t);
+	world_end();
 }
 
 int

@@ -3,9 +3,6 @@
  * was read meanwhile; the log says what, where and in which state; the flow beside it goes on.
  */
 #include <errno.h>
-#include <event2/event.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,11 +21,8 @@
 #include "codec/redis.h"
 #include "relay/require.h"
 #include "relay/session.h"
-#include "relay/shared.h"
+#include "relay_world.h"
 #include "stent/codec.h"
-#include "stent/log.h"
-
-#define LONGEST_US (5 * US_PER_S)
 
 /* Behaves until it sees an 'X'. */
 static enum { TAKES_TOO_MUCH, TAKES_NOTHING, BREAKS_A_PROMISE } mutation;
@@ -71,146 +65,28 @@ static const struct codec mutant = {
 	.name = "mutant", .state_size = 8, .configure = configure, .feed = feed, .may_heartbeat = may_heartbeat,
 };
 
-struct pair {
-	int client, server;
-};
-
-static struct event_base *base;
-static struct relay *relay;
-static int listener, ended;
-
 static void
-on_end(void *arg, unsigned slot)
+set_up(void)
 {
-	(void)arg;
-	(void)slot;
-	ended++;
-}
-
-static int
-listen_somewhere(struct sockaddr_in *at)
-{
-	socklen_t len = sizeof(*at);
-	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	assert_int_equal(bind(fd, (struct sockaddr *)at, len), 0);
-	assert_int_equal(listen(fd, 10), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)at, &len), 0);
-	return fd;
-}
-
-static void
-turn(void)
-{
-	event_base_loop(base, EVLOOP_NONBLOCK);
-	relay_work(relay);
-}
-
-static struct pair
-open_flow(const struct route *route)
-{
-	const struct address nobody = { .family = AF_UNIX };
-	const int64_t began_us = clock_us();
-	struct pair p = { .server = -1 };
-	struct sockaddr_in at;
-	const int door = listen_somewhere(&at);
-
-	p.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(p.client, (struct sockaddr *)&at, sizeof(at)), 0);
-	relay_open(relay, accept4(door, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), route, &nobody, ADMITTED);
-	close(door);
-	while (p.server < 0 && clock_us() - began_us < LONGEST_US) {
-		turn();
-		p.server = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	}
-	assert_true(p.server >= 0);
-	return p;
-}
-
-/* What comes next: a number of bytes, 0 for a FIN, or -errno. */
-static ssize_t
-hear(int fd, char *buf, size_t size)
-{
-	const int64_t began_us = clock_us();
-	ssize_t n = -1;
-
-	errno = EAGAIN;
-	while (n < 0 && errno == EAGAIN && clock_us() - began_us < LONGEST_US) {
-		turn();
-		n = recv(fd, buf, size, MSG_DONTWAIT);
-	}
-	return n < 0 ? -errno : n;
-}
-
-static void
-passes(struct pair p, const char *text)
-{
-	char buf[64];
-
-	assert_int_equal(send(p.client, text, strlen(text), 0), strlen(text));
-	assert_int_equal(hear(p.server, buf, sizeof(buf)), strlen(text));
-	assert_memory_equal(buf, text, strlen(text));
-}
-
-static void
-end_pair(struct pair p)
-{
-	close(p.client);
-	close(p.server);
-}
-
-/* The log, as text. */
-static const char *
-logged(char *path, char *text, size_t size)
-{
-	FILE *f;
-	size_t n;
-
-	log_close();
-	f = fopen(path, "re");
-	assert_non_null(f);
-	n = fread(text, 1, size - 1, f);
-	text[n] = '\0';
-	fclose(f);
-	unlink(path);
-	return text;
-}
-
-static void
-set_up(struct config **config, struct relay_shared **shared, struct relay_counters ***counters, char *path)
-{
-	const int fd = mkstemp(path);
-	struct sockaddr_in at;
+	struct config *settings;
 	char backend[32];
 
-	assert_true(fd >= 0);
-	close(fd);
-	assert_int_equal(log_open(&(struct log_settings){ .target = TARGET_FILE, .path = path, .level = LEVEL_INFO }), 0);
-	listener = listen_somewhere(&at);
-	snprintf(backend, sizeof(backend), "127.0.0.1:%d", ntohs(at.sin_port));
-	assert_int_equal(config_from_args(config, "127.0.0.1:1", backend, NULL, 0, stderr), 0);
-	base = event_base_new();
-	*shared = relay_shared_new(*config);
-	*counters = counters_new(relay_shared_room(*shared));
-	relay = relay_new(base, *config, *shared, *counters, 0, on_end, NULL);
-	assert_non_null(relay);
-	ended = 0;
+	log_to_file();
+	snprintf(backend, sizeof(backend), "127.0.0.1:%d", open_backend());
+	assert_int_equal(config_from_args(&settings, "127.0.0.1:1", backend, NULL, 0, stderr), 0);
+	world_begin(settings);
 }
 
 /* The flow of `codec` passes `first`; what comes behind it breaks it. */
 static void
 try_codec(const struct codec *codec, const char *first, const char *violated, const char *where)
 {
-	char path[] = "/tmp/test_require.XXXXXX", text[8192], buf[64];
-	struct relay_shared *shared;
-	struct relay_counters **counters;
-	struct config *config;
+	char text[8192], buf[64];
 	struct route *route;
 	struct pair broken, other;
 	const char *log;
 
-	set_up(&config, &shared, &counters, path);
+	set_up();
 	route = &config->routes[0];
 	other = open_flow(route);
 	route->codec = codec;		/* for the next flow */
@@ -226,7 +102,7 @@ try_codec(const struct codec *codec, const char *first, const char *violated, co
 	assert_int_equal(counters[0]->flows_ended[REASON_INTERNAL], 1);
 	passes(other, "it goes on");
 	assert_false(promise_is_broken());
-	log = logged(path, text, sizeof(text));
+	log = logged(text, sizeof(text));
 	assert_non_null(strstr(log, "internal error"));
 	assert_non_null(strstr(log, where));
 	if (strstr(log, violated) == NULL)
@@ -240,12 +116,7 @@ try_codec(const struct codec *codec, const char *first, const char *violated, co
 	assert_non_null(strstr(log, "reason=internal"));
 	end_pair(broken);
 	end_pair(other);
-	relay_free(relay);
-	counters_free(counters, relay_shared_room(shared));
-	relay_shared_free(shared);
-	config_release(config);
-	event_base_free(base);
-	close(listener);
+	world_end();
 }
 
 static void
@@ -391,17 +262,14 @@ test_no_heartbeat_where_none_is_legal(void **state)
 static void
 test_a_leg_whose_heartbeats_are_corrupted(void **state)
 {
-	char path[] = "/tmp/test_require.XXXXXX", text[8192], buf[64];
-	struct relay_shared *shared;
-	struct relay_counters **counters;
-	struct config *config;
+	char text[8192], buf[64];
 	struct pair broken;
 	struct flow *f;
 	struct verdict v;
 	int64_t again_us;
 
 	(void)state;
-	set_up(&config, &shared, &counters, path);
+	set_up();
 	config->routes[0].codec = &codec_line;
 	config->routes[0].leg[BACKEND].heartbeat_ms = 25000;
 	broken = open_flow(&config->routes[0]);
@@ -413,14 +281,9 @@ test_a_leg_whose_heartbeats_are_corrupted(void **state)
 	assert_int_equal(v.reason, REASON_INTERNAL);
 	assert_int_equal(hear(broken.server, buf, sizeof(buf)), -ECONNRESET);
 	assert_int_equal(counters[0]->flows_ended[REASON_INTERNAL], 1);
-	assert_non_null(strstr(logged(path, text, sizeof(text)), "heartbeat.c:"));
+	assert_non_null(strstr(logged(text, sizeof(text)), "heartbeat.c:"));
 	end_pair(broken);
-	relay_free(relay);
-	counters_free(counters, relay_shared_room(shared));
-	relay_shared_free(shared);
-	config_release(config);
-	event_base_free(base);
-	close(listener);
+	world_end();
 }
 
 int
