@@ -86,6 +86,7 @@ add_signals(struct process *p)
 
 	signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		signal(wanted[i].number, SIG_IGN);	/* libevent restores it in stop(): one more then is no death by it */
 		p->signals[i] = evsignal_new(p->base, wanted[i].number, wanted[i].fn, p);
 		if (p->signals[i] == NULL || event_add(p->signals[i], NULL) != 0)
 			return -ENOMEM;

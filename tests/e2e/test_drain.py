@@ -115,6 +115,18 @@ def test_a_second_signal_does_not_take_back_a_goodbye(stent, raw_backend):
         its.close()
 
 
+def test_signals_do_not_change_how_it_ends(stent, raw_backend):
+    """Those that come while it frees what it has, too."""
+    for _ in range(5):
+        s = stent.route(raw_backend.text)
+        end = time.monotonic() + 30 * harness.SLOW
+        while s.process.poll() is None and time.monotonic() < end:
+            s.signal(signal.SIGTERM)
+            s.signal(signal.SIGHUP)
+            s.signal(signal.SIGUSR1)
+        assert s.wait(1) == 0
+
+
 @pytest.mark.plain
 @pytest.mark.parametrize("legs", ["client", "both"])
 def test_goodbyes_with_tls(stent, certificates, legs):

@@ -12,7 +12,7 @@ import struct
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from servers.mysql_like import AS_MYSQL, COM_STATISTICS, OK, MysqlLike, error
+from servers.mysql_like import AS_MYSQL, COM_STATISTICS, COM_STMT_CLOSE, OK, MysqlLike, error
 
 PASSWORD = "a password that nobody guesses"
 SSL, PLUGIN_AUTH, LENENC_AUTH = 0x800, 0x80000, 0x200000
@@ -62,7 +62,8 @@ class MysqlSha2(MysqlLike):
             sock = socket.socket(socket.AF_UNIX)
             sock.bind(str(path))
             sock.listen()
-        super().__init__({COM_STATISTICS: b"Uptime: 1  Threads: 1"}, AS_MYSQL | PLUGIN_AUTH | LENENC_AUTH | (SSL if context else 0), sock=sock)
+        does = {COM_STATISTICS: b"Uptime: 1  Threads: 1", COM_STMT_CLOSE: None}
+        super().__init__(does, AS_MYSQL | PLUGIN_AUTH | LENENC_AUTH | (SSL if context else 0), sock=sock)
 
     def _session(self, sock, _stream):
         stream = Exactly(sock)
