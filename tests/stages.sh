@@ -55,18 +55,20 @@ pytest_tests() {
 		--junitxml="$results/$stage.pytest.xml" --note-failed="$results/$stage.failed.txt" "${pytest_args[@]}" || status=$?
 	# 0: all passed, 1: some failed (the file has them); else pytest stopped early, or found no test
 	[ $status -le 1 ] || note FAILED "pytest ended with status $status"
-	[ $status -ne 1 ] || alone "$@"
+	[ $status -ne 1 ] || printf '%q ' "$@" >"$results/$stage.words"
 }
 
-# alone [WORD...]: a few tests that failed beside others once more, one at a time. What fails again is a fault. What passes
-# is named by tests/tally.py: it depends on how busy the machine is, and is to be mended. Not what a sanitizer has reported.
+# alone: a few tests of $stage that failed beside others once more, when all stages have ended, one at a time. What fails again
+# is a fault. What passes is named by tests/tally.py: it depends on how busy the machine is, and is to be mended. Not what a
+# sanitizer has reported.
 alone() {
-	local failed=() options=()
+	local failed=() options=() words=()
 	[ ! -e "$results/$stage.failed.txt" ] || mapfile -t failed < <(sort -u "$results/$stage.failed.txt" | sed 's,^,tests/,')
 	if [ ${#failed[@]} -eq 0 ] || [ ${#failed[@]} -gt 8 ]; then return 0; fi
 	if [[ " ${pytest_args[*]} " == *" --long "* ]]; then options+=(--long); fi
-	say "once more, alone: ${failed[*]}"
-	"$@" "${python:?}" -m pytest "${failed[@]}" -q -ra "${options[@]}" --junitxml="$results/$stage.alone.xml" || true
+	eval "words=($(<"$results/$stage.words"))"
+	say "$stage: once more, alone: ${failed[*]}"
+	"${words[@]}" "${python:?}" -m pytest "${failed[@]}" -q -ra "${options[@]}" --junitxml="$results/$stage.alone.xml" || true
 }
 
 # Passes the environment that the tests need on to root, also through sudo. Root leaves no files here.
@@ -125,14 +127,15 @@ stage_asan() {	# unit and end-to-end tests with address and leak checks
 	wait_ahead build-asan
 	CC=clang build_for_test build-asan "${asan_options[@]}" || return 0
 	meson_tests build-asan
-	STENT_BIN=build-asan/stent STENT_TEST_SLOW=3 pytest_tests "not lab and not docker and not malloc and not plain" 10 steady_addresses
+	pytest_tests "not lab and not docker and not malloc and not plain" 10 \
+		steady_addresses env STENT_BIN=build-asan/stent STENT_TEST_SLOW=3
 }
 
 stage_tsan() {	# unit and end-to-end tests of threads with race checks
 	wait_ahead build-tsan
 	CC=clang build_for_test build-tsan "${tsan_options[@]}" || return 0
 	meson_tests build-tsan
-	STENT_BIN=build-tsan/stent STENT_TEST_SLOW=5 pytest_tests workers 4 steady_addresses
+	pytest_tests workers 4 steady_addresses env STENT_BIN=build-tsan/stent STENT_TEST_SLOW=5
 }
 
 stage_fuzz() {	# fuzzes the codecs for a minute in all
@@ -195,6 +198,7 @@ test_all() {
 		together "$stages" asan docker	# the deadlines of asan are three times as long, and docker waits for its images
 		together "$stages" lab tsan fuzz
 		wait "$ahead_pid" || true
+		for stage in $stages; do alone; done
 	}
 	stage=end
 	check "nothing is left running" left_nothing_running || true

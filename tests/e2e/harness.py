@@ -682,7 +682,8 @@ class Stent:
     def stop(self, timeout=10):
         """SIGTERM, unless it has ended; checks for status 0 and no sanitizer report."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
+            if pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(") ", 1)[1][0] == "T":
+                self.signal(signal.SIGCONT)	# only then: it would take back the SIGSTOP by which a leak check attaches
             try:
                 if self.logged("^draining"):	# a second SIGTERM would cut the drain short
                     self.wait(1)
