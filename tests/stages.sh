@@ -55,7 +55,7 @@ pytest_tests() {
 		--junitxml="$results/$stage.pytest.xml" --note-failed="$results/$stage.failed.txt" "${pytest_args[@]}" || status=$?
 	# 0: all passed, 1: some failed (the file has them); else pytest stopped early, or found no test
 	[ $status -le 1 ] || note FAILED "pytest ended with status $status"
-	[ $status -ne 1 ] || printf '%q ' "$@" >"$results/$stage.words"
+	[ $status -ne 1 ] || printf '%s' "${*@Q}" >"$results/$stage.words"	# nothing, without words
 }
 
 # alone: a few tests of $stage that failed beside others once more, when all stages have ended, one at a time. What fails again
