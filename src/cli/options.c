@@ -82,9 +82,19 @@ check_word(const struct command *c, const struct cli_option *o, const char *valu
 	return -EINVAL;
 }
 
-/* Reads the option at argv[*i]; moves *i to its value when that is a word of its own. */
+/* Of two values one would be lost without a word, such as a port that is not redirected then. */
 static int
-read_option(int argc, char **argv, int *i, const struct command *c, struct cli_values *values)
+report_twice(const struct command *c, const struct cli_option *o)
+{
+	const char *how = strcmp(o->value, "LIST") == 0 ? ", with commas in its value" : "";
+
+	cli_error("stent %s: %s is given twice; write it once%s", c->name, o->name, how);
+	return -EINVAL;
+}
+
+/* Reads the option at argv[*i]; moves *i to its value when that is a word of its own. before: the values without options. */
+static int
+read_option(int argc, char **argv, int *i, const struct command *c, struct cli_values *values, const struct cli_values *before)
 {
 	const char *word = argv[*i], *value;
 	const struct cli_option *o = find_option(c, word, &value);
@@ -106,6 +116,8 @@ read_option(int argc, char **argv, int *i, const struct command *c, struct cli_v
 		cli_error("stent %s: %s needs a value; write one after it", c->name, word);
 		return -EINVAL;
 	}
+	if (*(const char **)(void *)field != *(const char *const *)(const void *)((const char *)before + o->offset))
+		return report_twice(c, o);
 	*(const char **)(void *)field = value;
 	return check_word(c, o, value);
 }
@@ -114,6 +126,7 @@ int
 cli_options(int argc, char **argv, int max_words, struct cli_values *values)
 {
 	const struct command *c = cli_find(argv[0]);
+	const struct cli_values before = *values;
 	int words = 0;
 	bool ended = false;
 
@@ -122,7 +135,7 @@ cli_options(int argc, char **argv, int max_words, struct cli_values *values)
 		if (!ended && strcmp(argv[i], "--") == 0) {
 			ended = true;
 		} else if (!ended && argv[i][0] == '-' && argv[i][1] != '\0') {
-			if (read_option(argc, argv, &i, c, values) < 0)
+			if (read_option(argc, argv, &i, c, values, &before) < 0)
 				return -EINVAL;
 		} else if (words == max_words) {
 			cli_error("stent %s: unexpected argument \"%s\"; see `stent %s --help`", argv[0],
