@@ -51,17 +51,12 @@ redirect_explain(int r, const char *what, char why[REDIRECT_WHY_MAX])
 static void
 put_table(struct netlink *n, const char *name, int type, const char *text)
 {
-	uint8_t comment[2 + REDIRECT_TEXT_MAX] = { 0 };		/* as in rules.c */
-
 	rules_message(n, type, (type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0u) | NLM_F_ACK);
 	netlink_put_text(n, NFTA_TABLE_NAME, name);
 	if (type == NFT_MSG_NEWTABLE)
 		netlink_put_be32(n, NFTA_TABLE_FLAGS, 0);
-	if (text == NULL)
-		return;
-	comment[1] = (uint8_t)(strlen(text) + 1);
-	memcpy(comment + 2, text, comment[1]);
-	netlink_put(n, NFTA_TABLE_USERDATA, comment, 2u + comment[1]);
+	if (text != NULL)
+		rules_put_text(n, NFTA_TABLE_USERDATA, text);
 }
 
 static void

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "stent/redirect.h"
+#include "redirect/rules.h"
 
 #define WORD_MAX 128
 
@@ -207,9 +207,12 @@ static void
 add_option(struct redirect *r, const char *option, const char *value)
 {
 	const size_t len = strlen(r->text);
+	int n = 0;
 
 	if (value != NULL)
-		snprintf(r->text + len, sizeof(r->text) - len, "%s%s%s%s", len > 0 ? " " : "", option, *value != '\0' ? " " : "", value);
+		n = snprintf(r->text + len, sizeof(r->text) - len, "%s%s%s%s", len > 0 ? " " : "", option, *value != '\0' ? " " : "", value);
+	if (n >= (int)(sizeof(r->text) - len))
+		redirect_mark_cut(r->text);
 }
 
 static void

@@ -7,7 +7,8 @@
  * of stent is one static program; these few expressions need neither.
  *
  * Each rule carries its text as a comment, in the format of nft, which shows
- * it, too.
+ * it, too. nft does not read back a rule whose comment is longer than COMMENT_MAX: what
+ * is beyond is in a part of its own, which nft passes over.
  */
 #include "redirect/rules.h"
 
@@ -21,11 +22,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COMMENT 0		/* NFTNL_UDATA_RULE_COMMENT of libnftnl */
 #define REGISTER NFT_REG_1
 #define IP_CT_DIR_ORIGINAL 0	/* <linux/netfilter/nf_conntrack_tuple_common.h> */
 #define PORT_OFFSET 2		/* of the destination port in a TCP header */
 #define FLAGS_OFFSET 13		/* of the flags */
+#define COMMENT_MAX 128		/* NFTNL_UDATA_COMMENT_MAXLEN of libnftnl */
 #define SYN 0x02
 #define ACK 0x10
 #define V4_OFFSET 16		/* of the destination in an IPv4 header */
@@ -53,10 +54,42 @@ add_text(struct rule *r, const char *fmt, ...)
 {
 	const size_t len = strlen(r->text);
 	va_list ap;
+	int n;
 
 	va_start(ap, fmt);
-	vsnprintf(r->text + len, sizeof(r->text) - len, fmt, ap);
+	n = vsnprintf(r->text + len, sizeof(r->text) - len, fmt, ap);
 	va_end(ap);
+	if (n >= (int)(sizeof(r->text) - len))
+		redirect_mark_cut(r->text);
+}
+
+void
+redirect_mark_cut(char text[REDIRECT_TEXT_MAX])
+{
+	memcpy(text + REDIRECT_TEXT_MAX - sizeof("..."), "...", sizeof("..."));
+}
+
+/* A part of a user's data: type, length, and a text with its NUL. */
+static size_t
+put_part(uint8_t *at, uint8_t type, const char *text, size_t len)
+{
+	at[0] = type;
+	at[1] = (uint8_t)(len + 1);
+	memcpy(at + 2, text, len);
+	at[2 + len] = '\0';
+	return 2 + len + 1;
+}
+
+void
+rules_put_text(struct netlink *n, uint16_t attribute, const char *text)
+{
+	uint8_t data[2 * (2 + 1) + REDIRECT_TEXT_MAX];
+	const size_t len = strlen(text), shown = len < COMMENT_MAX ? len : COMMENT_MAX;
+	size_t size = put_part(data, TEXT_COMMENT, text, shown);
+
+	if (len > shown)
+		size += put_part(data + size, TEXT_REST, text + shown, len - shown);
+	netlink_put(n, attribute, data, size);
 }
 
 /* --- expressions --- */
@@ -202,12 +235,8 @@ rule_begin(struct rule *r, struct netlink *n, const char *table, const char *cha
 void
 rule_end(struct rule *r)
 {
-	const size_t len = strlen(r->text) + 1;
-	uint8_t comment[2 + REDIRECT_TEXT_MAX] = { COMMENT, (uint8_t)len };
-
 	netlink_end(r->n, r->list);
-	memcpy(comment + 2, r->text, len);
-	netlink_put(r->n, NFTA_RULE_USERDATA, comment, 2 + len);
+	rules_put_text(r->n, NFTA_RULE_USERDATA, r->text);
 }
 
 static void
@@ -254,8 +283,9 @@ rule_match_destination(struct rule *r, const struct cidr_range *range)
 		bits[i] = (uint8_t)~(range->first[1 + i] ^ range->last[1 + i]);
 		prefix += __builtin_popcount(bits[i]);
 	}
+	r->family = is_v4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
 	load_meta(r, NFT_META_NFPROTO);
-	compare_byte(r, is_v4 ? NFPROTO_IPV4 : NFPROTO_IPV6);
+	compare_byte(r, r->family);
 	if (prefix > 0) {
 		load_payload(r, NFT_PAYLOAD_NETWORK_HEADER, is_v4 ? V4_OFFSET : V6_OFFSET, len);
 		mask(r, bits, len);
@@ -392,9 +422,9 @@ rule_tproxy(struct rule *r, uint16_t port)
 
 	immediate(r, &to, sizeof(to));
 	e = begin(r, "tproxy");
-	netlink_put_be32(r->n, NFTA_TPROXY_FAMILY, NFPROTO_UNSPEC);
+	netlink_put_be32(r->n, NFTA_TPROXY_FAMILY, r->family);	/* nft insists on it behind an address */
 	netlink_put_be32(r->n, NFTA_TPROXY_REG_PORT, REGISTER);
 	end(r, e);
-	add_text(r, "tproxy to :%u ", port);
+	add_text(r, "tproxy %sto :%u ", r->family == NFPROTO_IPV4 ? "ip " : r->family == NFPROTO_IPV6 ? "ip6 " : "", port);
 	rule_accept(r);
 }

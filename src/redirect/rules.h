@@ -5,10 +5,17 @@
 #include "stent/netlink.h"
 #include "stent/redirect.h"
 
+/* The types of what the table keeps as a user's data, for a rule and for itself. */
+enum {
+	TEXT_COMMENT = 0,	/* NFTNL_UDATA_RULE_COMMENT and NFTNL_UDATA_TABLE_COMMENT of libnftnl */
+	TEXT_REST = 0x53,	/* our own */
+};
+
 /* A rule that is being written: its expressions, and in text what nft would print of them. */
 struct rule {
 	struct netlink *n;
 	char text[REDIRECT_TEXT_MAX];
+	uint8_t family;		/* that it matches, NFPROTO_*; 0: both */
 	size_t list;		/* the expressions, see netlink_begin() */
 };
 
@@ -16,6 +23,11 @@ struct rule {
 void rules_batch(struct netlink *n, bool begins);
 /* A message of nftables. */
 void rules_message(struct netlink *n, int type, unsigned flags);
+
+/* A text as the user's data of a rule or a table. */
+void rules_put_text(struct netlink *n, uint16_t attribute, const char *text);
+/* A text that did not fit ends with dots. */
+void redirect_mark_cut(char text[REDIRECT_TEXT_MAX]);
 
 /* Between these two: matches, of which all must apply, and a verdict. Each rule counts its packets. */
 void rule_begin(struct rule *r, struct netlink *n, const char *table, const char *chain);

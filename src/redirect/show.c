@@ -43,13 +43,22 @@ find(const struct netlink_attribute *in, uint16_t type, struct netlink_attribute
 	return false;
 }
 
-/* The comment, if it is one: NULL else. */
-static const char *
-comment_of(const struct netlink_attribute *a)
+/* What rules_put_text() has written, "" else. */
+static void
+read_text(const struct netlink_attribute *a, char ret[REDIRECT_TEXT_MAX])
 {
-	if (a->len < 3 || a->data[0] != 0 || a->data[1] != a->len - 2 || a->data[a->len - 1] != '\0')
-		return NULL;
-	return (const char *)a->data + 2;
+	const uint8_t *p = a->data;
+	size_t left = a->len, len = 0;
+
+	ret[0] = '\0';
+	while (left >= 2 && left - 2 >= p[1]) {
+		const size_t n = p[1];
+
+		if ((p[0] == TEXT_COMMENT || p[0] == TEXT_REST) && n > 0 && p[1 + n] == '\0' && len < REDIRECT_TEXT_MAX)
+			len += (size_t)snprintf(ret + len, REDIRECT_TEXT_MAX - len, "%s", (const char *)p + 2);
+		p += 2 + n;
+		left -= 2 + n;
+	}
 }
 
 static uint64_t
@@ -86,6 +95,7 @@ on_rule(const void *message, size_t len, void *arg)
 	const struct listing *l = arg;
 	struct redirect_rule rule = { .chain = "" };
 	struct netlink_attribute a;
+	char text[REDIRECT_TEXT_MAX] = "";
 	const uint8_t *data;
 	size_t left;
 
@@ -95,10 +105,11 @@ on_rule(const void *message, size_t len, void *arg)
 		if (a.type == NFTA_RULE_CHAIN && a.len > 0 && a.data[a.len - 1] == '\0')
 			rule.chain = (const char *)a.data;
 		else if (a.type == NFTA_RULE_USERDATA)
-			rule.text = comment_of(&a);
+			read_text(&a, text);
 		else if (a.type == NFTA_RULE_EXPRESSIONS)
 			read_counter(&a, &rule);
 	}
+	rule.text = text[0] != '\0' ? text : NULL;
 	l->visit(&rule, l->arg);
 }
 
@@ -113,8 +124,8 @@ on_table(const void *message, size_t len, void *arg)
 	if (!open_message(message, len, &data, &left))
 		return;
 	while (netlink_next(&data, &left, &a))
-		if (a.type == NFTA_TABLE_USERDATA && comment_of(&a) != NULL)
-			snprintf(l->options, REDIRECT_TEXT_MAX, "%s", comment_of(&a));
+		if (a.type == NFTA_TABLE_USERDATA)
+			read_text(&a, l->options);
 }
 
 static int

@@ -140,6 +140,23 @@ def test_what_cannot_be_installed_changes_nothing(trio):
     assert trio.dump() == before
 
 
+@MODES
+def test_long_rules_are_shown_whole_and_can_be_saved(trio, mode):
+    """nft takes no comment of more than 128 characters when it reads what it has written; then nothing of a saved firewall is loaded."""
+    network, ports = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:0/112", ",".join(str(10000 + i) for i in range(15))
+    words = f"--port 50000-50001,{ports} --to 65535 --cidr {network},0.0.0.0/0 --except 10.9.9.9 --uid 65534 --mode {mode} --in --out"
+    assert 128 < len(words) < 250
+    assert redirect(trio, "install", *words.split()) == f"table inet stent: {words}\n"
+    assert redirect(trio, "show").startswith(f"table inet stent: {words}\n")
+    last = {"redirect": "redirect to :65535", "tproxy": "tcp flags & (syn | ack) == syn meta mark set 0x5354ef24 tproxy ip6 to :65535 accept"}
+    assert ("prerouting", f"iifname != lo ip6 daddr {network} tcp dport 50000-50001 {last[mode]}") in rules(trio)
+    saved = trio.dump()[0]
+    done = subprocess.run([*trio.inside("stent"), "nft", "-f", "-"], input="flush ruleset\n" + saved, text=True, capture_output=True)
+    assert done.returncode == 0, done
+    redirect(trio, "install", "--port", f"{ports},{ports},{ports}", "--to", 1, "--in")
+    assert re.match(r"table inet stent: --port 10000,.*\.\.\.\n", redirect(trio, "show"))
+
+
 def test_rules_of_others_are_shown_as_such(trio):
     redirect(trio, "install", "--port", "7777", "--to", PORT, "--uid", 65534)
     trio.nft("stent", "add rule inet stent output counter accept")
