@@ -558,9 +558,12 @@ class Stent:
         found = collections.Counter()
         for table in ("tcp", "tcp6"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{self.pid}/net/{table}") as f:
-                for line in list(f)[1:]:
+                next(f, None)
+                for line in f:
                     word = line.split()
-                    if word[3] == TCP_LISTEN and word[9] in inodes:
+                    if word[3] != TCP_LISTEN:	# the kernel lists these first; thousands of ended connections may follow
+                        break
+                    if word[9] in inodes:
                         found[int(word[1].rsplit(":", 1)[1], 16)] += 1
         with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{self.pid}/net/unix") as f:
             for line in f:

@@ -4,6 +4,7 @@ or without, on TCP or a UNIX socket. Each query is replied to as in mysql_like.p
 the protocol, as MySQL 8 is not in Debian.
 """
 
+import functools
 import hashlib
 import os
 import socket
@@ -19,7 +20,11 @@ SSL, PLUGIN_AUTH, LENENC_AUTH = 0x800, 0x80000, 0x200000
 MORE, REQUEST_KEY, FAST, FULL = b"\1", b"\2", b"\1\3", b"\1\4"
 DENIED = error(1045, b"Access denied").replace(b"42000", b"28000")
 OUT_OF_ORDER = error(1156, b"Got packets out of order").replace(b"42000", b"08S01")
-_KEY = rsa.generate_private_key(65537, 2048)
+
+
+@functools.cache
+def _key():
+    return rsa.generate_private_key(65537, 2048)
 
 
 def sha256(*data):
@@ -129,10 +134,10 @@ class Exchange:
 
     def decrypt(self, answer, nonce):
         oaep = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
-        return xor(_KEY.decrypt(answer, oaep), nonce)
+        return xor(_key().decrypt(answer, oaep), nonce)
 
     def by_key(self, nonce):
-        key = _KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        key = _key().public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         return self.decrypt(self.ask(MORE + key), nonce)
 
     def caching_sha2(self, answer, nonce):
