@@ -116,6 +116,25 @@ done(struct check *c, bool passed, const char *text)
 
 /* --- HTTP --- */
 
+static struct timeval
+time_left(const struct check *c)
+{
+	int64_t us = c->began_us + c->of->route->health_timeout_ms * US_PER_MS - clock_us();
+
+	us = us > 0 ? us : 1;
+	return (struct timeval){ .tv_sec = us / US_PER_S, .tv_usec = us % US_PER_S };
+}
+
+/* Each time for what is left: a server that sends a byte now and then gets no more. */
+static void
+await_reply(struct check *c)
+{
+	const struct timeval left = time_left(c);
+
+	if (event_add(&c->ev, &left) != 0)
+		free_check(c);		/* no memory: nothing is known */
+}
+
 /* True: the status line is complete, or there can be none. */
 static bool
 take_status(struct check *c)
@@ -146,14 +165,17 @@ on_reply(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	n = recv(fd, c->line + c->len, LINE_MAX - c->len, 0);
-	if (n < 0 && errno == EAGAIN)
+	if (n < 0 && errno == EAGAIN) {
+		await_reply(c);
 		return;
+	}
 	if (n <= 0) {
 		done(c, false, n == 0 ? "closed without a response" : strerror(errno));
 		return;
 	}
 	c->len += (size_t)n;
-	(void)take_status(c);
+	if (!take_status(c))
+		await_reply(c);
 }
 
 static void
@@ -170,19 +192,9 @@ write_host(const struct check *c, char *text, size_t size)
 		address_text(&a, text);
 }
 
-static struct timeval
-time_left(const struct check *c)
-{
-	int64_t us = c->began_us + c->of->route->health_timeout_ms * US_PER_MS - clock_us();
-
-	us = us > 0 ? us : 1;
-	return (struct timeval){ .tv_sec = us / US_PER_S, .tv_usec = us % US_PER_S };
-}
-
 static void
 request(struct check *c)
 {
-	const struct timeval left = time_left(c);
 	char host[300], text[REQUEST_MAX];
 	int n;
 
@@ -193,9 +205,8 @@ request(struct check *c)
 		done(c, false, "the request could not be sent");
 		return;
 	}
-	event_assign(&c->ev, c->of->health->base, c->fd, EV_READ | EV_PERSIST, on_reply, c);
-	if (event_add(&c->ev, &left) != 0)
-		free_check(c);		/* no memory: nothing is known */
+	event_assign(&c->ev, c->of->health->base, c->fd, EV_READ, on_reply, c);
+	await_reply(c);
 }
 
 /* --- a check --- */

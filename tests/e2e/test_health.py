@@ -4,6 +4,7 @@ import collections
 import contextlib
 import http.server
 import threading
+import time
 
 import pytest
 
@@ -175,6 +176,20 @@ def test_what_is_no_response(stent, reply, why):
                     peer.half_close()
             wait_state(s, backend.text, "down")
         assert states(s)[backend.text]["why"] == why
+
+
+def test_a_check_takes_no_longer_than_its_timeout(stent):
+    """Though the server sends a byte of its response now and then."""
+    with harness.RawBackend() as rest, harness.RawBackend() as backend:
+        s = stent.route(backend.text, health=f"http://:{rest.port}/", health_interval="60s", health_timeout="600ms")
+        with rest.accept() as peer:
+            with contextlib.suppress(OSError):		# until it is reset
+                for byte in b"HTTP/1.1 200 OK\r\n":
+                    peer.send_all(bytes([byte]))
+                    time.sleep(0.2)
+            wait_state(s, backend.text, "down")
+        assert not s.logged("is up by its check")
+        assert states(s)[backend.text]["why"] == "no response in time"
 
 
 def test_a_black_hole_and_a_name_that_nobody_knows(stent):
