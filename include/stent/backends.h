@@ -37,12 +37,13 @@ struct backend_facts {
 };
 
 struct relay_shared;
+struct route;
 
-/* backend: its index in the settings in use. 0, -ENOENT or -ENOMEM. */
-int relay_backend_facts(struct relay_shared *s, size_t slot, size_t backend, struct backend_facts *ret);
+/* backend: its index in the route, which is of the settings in use. 0, -ENOENT or -ENOMEM. */
+int relay_backend_facts(struct relay_shared *s, const struct route *route, size_t backend, struct backend_facts *ret);
+
 /* --- checks: worker/health.c --- */
 
-struct route;
 struct backend_check {
 	bool passed;
 	int64_t took_us;

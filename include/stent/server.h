@@ -44,7 +44,7 @@ const char *server_slot_name(const struct server *s, size_t slot);
 bool server_backend_is_down(const struct server *s, size_t slot, size_t backend);
 unsigned server_waiting(const struct server *s, size_t slot);	/* clients that wait for a backend: connect_retry */
 /* 0, -ENOENT or -ENOMEM; to be freed by backend_facts_clear() in any case. */
-int server_backend_facts(const struct server *s, size_t slot, size_t backend, struct backend_facts *ret);
+int server_backend_facts(const struct server *s, const struct route *route, size_t backend, struct backend_facts *ret);
 int server_max_flows(const struct server *s);
 int64_t server_uptime_ms(const struct server *s);
 bool server_is_draining(const struct server *s);

@@ -65,7 +65,7 @@ metrics_backends(struct rows *r, const struct server *s)
 			for (size_t b = 0; b < c->routes[i].n_backend; b++) {
 				struct backend_facts facts = { 0 };
 
-				if (server_backend_facts(s, c->routes[i].slot, b, &facts) == 0)
+				if (server_backend_facts(s, &c->routes[i], b, &facts) == 0)
 					write_one(r, &families[k], &c->routes[i], b, &facts);
 				backend_facts_clear(&facts);
 			}

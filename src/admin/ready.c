@@ -37,7 +37,7 @@ is_down(const struct server *s, const struct route *r, size_t backend, char why[
 	struct backend_facts b;
 	bool is;
 
-	if (r->backend[backend].kind == ENDPOINT_ORIGINAL || server_backend_facts(s, r->slot, backend, &b) != 0)
+	if (r->backend[backend].kind == ENDPOINT_ORIGINAL || server_backend_facts(s, r, backend, &b) != 0)
 		return false;
 	is = b.is == BACKEND_DOWN && (r->health.kind != HEALTH_OFF || is_recent(&b));
 	snprintf(why, BACKEND_WHY_MAX, "%s", b.why);

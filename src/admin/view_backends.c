@@ -67,7 +67,7 @@ view_backends(const struct server *s, const struct route *r)
 	for (size_t i = 0; i < r->n_backend; i++) {
 		struct backend_facts facts = { 0 };
 
-		if (server_backend_facts(s, r->slot, i, &facts) == 0)
+		if (server_backend_facts(s, r, i, &facts) == 0)
 			json_array_append_new(list, backend_json(&facts, r->backend[i].text));
 		backend_facts_clear(&facts);
 	}

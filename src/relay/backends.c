@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "relay/dial_state.h"
 #include "relay/ending.h"
 #include "relay/shared.h"
 #include "stent/events.h"
@@ -17,13 +18,15 @@ relay_backend_is_down(const struct relay_shared *s, size_t slot, size_t backend)
 }
 
 int
-relay_backend_facts(struct relay_shared *s, size_t slot, size_t backend, struct backend_facts *ret)
+relay_backend_facts(struct relay_shared *s, const struct route *route, size_t backend, struct backend_facts *ret)
 {
 	const int64_t now_us = clock_us();
-	const int r = backends_facts(s->routes[slot]->backends, backend, ret);
+	const int r = backends_facts(s->routes[route->slot]->backends, backend, ret);
 
 	for (size_t i = 0; i < ret->n && r == 0; i++) {
-		const int64_t at_us = failed_retry_at(&s->failed, &ret->at[i].address, true, now_us);
+		const struct target t = { .at = route->backend[backend].addr, .address = ret->at[i].address };
+		struct address key;
+		const int64_t at_us = failed_retry_at(&s->failed, target_key(&t, &key), route->balance != BALANCE_FIRST, now_us);
 
 		ret->at[i].retry_ms = at_us > now_us ? (at_us - now_us) / US_PER_MS : 0;
 	}

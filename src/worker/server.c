@@ -269,9 +269,9 @@ server_waiting(const struct server *s, size_t slot)
 }
 
 int
-server_backend_facts(const struct server *s, size_t slot, size_t backend, struct backend_facts *ret)
+server_backend_facts(const struct server *s, const struct route *route, size_t backend, struct backend_facts *ret)
 {
-	return relay_backend_facts(s->shared, slot, backend, ret);
+	return relay_backend_facts(s->shared, route, backend, ret);
 }
 
 int

@@ -182,6 +182,18 @@ def test_status_tells_what_is_known(stent, echo):
     assert f"{echo.text} up, for " in text and ", 1 flows" in text
 
 
+def test_status_tells_when_an_address_is_tried_again(stent, echo, tmp_path):
+    """Only where flows pass it over: with balance = first one that refuses is tried by each. A UNIX socket as any other."""
+    for balance, waits in (("first", False), ("least-flows", True)):
+        for dead in (f"127.0.0.1:{harness.free_port()}", f"unix:{tmp_path}/nobody"):
+            s = stent.route(f"{dead}, {echo.text}", balance=balance, retry_after="60s")
+            _flows = [open_flow(s) for _ in range(3)]
+            states = {b["backend"]: b for b in s.ask("status")["routes"][0]["backend_states"]}
+            assert states[dead]["connect_failures"] == (1 if waits else 3), (balance, dead)
+            left = states[dead]["addresses"][0]["retry_in_seconds"]
+            assert 30 < left <= 60 if waits else left is None, (balance, dead)
+
+
 # --- connect_retry ---
 
 def waiting(s, n):

@@ -129,10 +129,10 @@ server_waiting(const struct server *s, size_t slot)
 }
 
 int
-server_backend_facts(const struct server *s, size_t slot, size_t backend, struct backend_facts *ret)
+server_backend_facts(const struct server *s, const struct route *route, size_t backend, struct backend_facts *ret)
 {
 	(void)s;
-	*ret = (struct backend_facts){ .is = slot == 0 && backend == 1 ? BACKEND_DOWN : BACKEND_UP, .flows = 3, .failures = 2 };
+	*ret = (struct backend_facts){ .is = route->slot == 0 && backend == 1 ? BACKEND_DOWN : BACKEND_UP, .flows = 3, .failures = 2 };
 	return 0;
 }
 
