@@ -54,6 +54,7 @@ resolve_routes(struct config *c, struct parsed *d)
 		check_route(d, s);
 		c->routes[routes].codec = codec_find(c->routes[routes].protocol);
 		resolve_networks(&c->routes[routes], d, s);
+		warn_of_limits(&c->routes[routes], d, s);
 		resolve_transparent(&c->routes[routes], d, s);
 		resolve_health(&c->routes[routes], d, s);
 		resolve_heartbeats(&c->routes[routes], d, s);

@@ -88,14 +88,38 @@ print_health(const struct key *k, const void *field, FILE *out)
 
 const struct type type_health = { .form = "off | tcp | http://:PORT/PATH", .parse = parse_health, .print = print_health };
 
+/* Checks are made in clear text: at the backend's own port the server expects TLS. */
+static void
+warn_of_tls(const struct route *r, struct parsed *d, int line)
+{
+	if (r->health.kind == HEALTH_HTTP && r->health.port == 0 && r->leg[BACKEND].tls.mode != TLS_OFF)
+		errors_warn(&d->errors, line, "health: checks do not use TLS, and without a port they go to the backend's own, where "
+		    "backend.tls says that it is spoken; write " HTTP ":PORT%s with a port without TLS, or tcp", r->health.path);
+}
+
+/* It is for checks that the route does not have; [defaults] is for all routes. */
+static void
+warn_of_no_effect(const struct route *r, struct parsed *d, const struct section *s)
+{
+	const struct entry *e = parsed_decides(d, s, key_find("on_unhealthy", SCOPE_ROUTE), CLIENT);
+
+	if (r->on_unhealthy == ON_UNHEALTHY_CLOSE && section_owns(s, e))
+		errors_warn(&d->errors, e->line, "on_unhealthy: has no effect while health = off; write health = tcp or " HTTP ":PORT/PATH, "
+		    "or remove this");
+}
+
 void
 resolve_health(const struct route *r, struct parsed *d, const struct section *s)
 {
 	const struct entry *e = parsed_decides(d, s, key_find("health", SCOPE_ROUTE), CLIENT);
 	const int line = e != NULL ? e->line : s->line;
 
-	if (r->health.kind == HEALTH_OFF)
+	if (r->health.kind == HEALTH_OFF) {
+		if (e == NULL || e->is_good)
+			warn_of_no_effect(r, d, s);
 		return;
+	}
+	warn_of_tls(r, d, line);
 	for (size_t i = 0; i < r->n_backend; i++)
 		if (r->backend[i].kind == ENDPOINT_ORIGINAL) {
 			errors_add(&d->errors, line, "health: with backend = original there is no backend that could be checked; write health = off");

@@ -32,6 +32,7 @@ int each_item(const char *text, int (*visit)(const char *item, void *arg), void 
 /* An item of such a list; what is wrong with it is told. */
 int network_parse(struct cidr_range *ret, const char *item, const struct spot *spot);
 void resolve_networks(struct route *r, struct parsed *d, const struct section *s);
+void warn_of_limits(const struct route *r, struct parsed *d, const struct section *s);	/* those without an effect */
 /* Checks and resolves the heartbeats of one route. */
 void resolve_heartbeats(struct route *r, struct parsed *d, const struct section *s);
 /* The probes that find a dead peer within a time. */

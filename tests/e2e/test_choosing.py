@@ -103,6 +103,32 @@ def test_a_path_that_is_too_slow_for_detect_is_told(stent, raw_backend):
         s.expect_no_event("detect is too short", seconds=0.5)
 
 
+def test_check_warns_of_what_has_no_effect(tmp_path):
+    """In a route's own section: [defaults] is for all routes."""
+    def warnings(text):
+        done = check(tmp_path, text)
+        assert done.returncode == 0, done.stderr
+        return [line.split(": warning: ")[1] for line in done.stderr.splitlines()]
+
+    own = {"when_full = evict": "max_flows = 5", "on_unhealthy = close": "health = tcp"}
+    for line, needed in own.items():
+        key = line.split(" ")[0]
+        told, = warnings(f"{ROUTE}{line}\n")
+        assert told.startswith(f"{key}: has no effect w"), told
+        assert warnings(f"{ROUTE}{line}\n{needed}\n") == warnings(f"[defaults]\n{line}\n{ROUTE}") == []
+    unix = ROUTE.replace("127.0.0.1:1\n", "unix:/tmp/a\n")
+    for line in ("allow = 10.0.0.0/8", "deny = 10.0.0.0/8", "max_flows_per_client = 2", "accept_rate = 2/s"):
+        told, = warnings(f"{unix}{line}\n")
+        assert told.startswith(f"{line.split(' ')[0]}: has no effect, as clients of UNIX sockets have no address"), told
+        assert warnings(f"{ROUTE}{line}\n") == warnings(f"{unix}{line}\naccept_proxy = require\nproxy_from = unix\n") == []
+        assert warnings(f"{unix.replace('unix:/tmp/a', 'unix:/tmp/a, :1')}{line}\n") == []
+    assert warnings(f"{unix}allow = off\n") == []
+    tls = ROUTE + "backend.tls = verify\n"
+    told, = warnings(tls + "health = http:///live\n")
+    assert told.startswith("health: checks do not use TLS") and "http://:PORT/live" in told
+    assert warnings(tls + "health = http://:8008/live\n") == warnings(tls + "health = tcp\n") == []
+
+
 def test_check_warns_of_a_server_that_closes_idle_connections(tmp_path):
     mysql = ROUTE + "protocol = mysql\n"
     done = check(tmp_path, mysql + "backend.heartbeat = off\n")
