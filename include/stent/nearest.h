@@ -5,12 +5,15 @@
 #ifndef STENT_NEAREST_H
 #define STENT_NEAREST_H
 
+#include <stdbool.h>
+
 #define NEAREST_MAX 64	/* bytes; longer words match nothing */
 
 struct nearest {
 	const char *word;
 	char best[NEAREST_MAX];
 	unsigned score;
+	bool is_former;		/* a name of an earlier version or of another program */
 };
 
 void nearest_start(struct nearest *n, const char *word);

@@ -54,15 +54,15 @@ is_same(char a, char b)
 	return tolower((unsigned char)a) == tolower((unsigned char)b);
 }
 
-/* Optimal string alignment; both shorter than NEAREST_MAX. */
+/* Optimal string alignment; both shorter than NEAREST_MAX. A distance that is certain to be above limit is not computed. */
 static unsigned
-distance(const char *a, const char *b)
+distance(const char *a, const char *b, unsigned limit)
 {
 	static const size_t max = NEAREST_MAX;
 	unsigned rows[3][NEAREST_MAX];		/* this one and the two before it */
 	size_t n = strlen(a), m = strlen(b);
 
-	if (n >= max || m >= max)
+	if (n >= max || m >= max || n > m + limit || m > n + limit)
 		return UINT_MAX / 4;
 	for (size_t j = 0; j <= m; j++)
 		rows[0][j] = (unsigned)j;
@@ -109,12 +109,20 @@ nearest_successor(const char *word)
 	return NULL;
 }
 
+/* The length of "client.", of which a former name may be the rest; 0: there is no such prefix. */
+static size_t
+prefix_of(const char *word)
+{
+	const char *dot = strchr(word, '.');
+
+	return dot != NULL ? (size_t)(dot - word) + 1 : 0;
+}
+
 /* Also "client.heartbeat_send" for "client.beat_send". */
 static bool
 is_successor(const char *word, const char *right)
 {
-	const char *dot = strchr(word, '.');
-	const size_t prefixes[] = { 0, dot != NULL ? (size_t)(dot - word) + 1 : 0 };
+	const size_t prefixes[] = { 0, prefix_of(word) };
 
 	for (size_t p = 0; p < 2; p++)
 		for (size_t i = 0; i < sizeof(renamed) / sizeof(renamed[0]); i++)
@@ -130,18 +138,20 @@ nearest_start(struct nearest *n, const char *word)
 	n->word = word;
 	n->best[0] = '\0';
 	n->score = UINT_MAX;
+	n->is_former = nearest_successor(word) != NULL || nearest_successor(word + prefix_of(word)) != NULL;
 }
 
 void
 nearest_offer(struct nearest *n, const char *right)
 {
-	unsigned d = distance(n->word, right), limit = (unsigned)strlen(n->word) / 3;
+	const unsigned third = (unsigned)strlen(n->word) / 3, limit = third > 0 ? third : 1;
+	const unsigned d = distance(n->word, right, limit);
 	unsigned score = UINT_MAX;
 
 	assert(n->word != NULL);	/* nearest_start() came first */
-	if (is_successor(n->word, right))
+	if (n->is_former && is_successor(n->word, right))
 		score = 0;
-	else if (d <= (limit > 0 ? limit : 1))
+	else if (d <= limit)
 		score = d + 1;
 	else if (is_abbreviation(n->word, right) || is_longer(n->word, right))
 		score = NEAREST_MAX + 1;	/* worse than every distance */
