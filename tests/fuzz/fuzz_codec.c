@@ -172,6 +172,7 @@ reply_at(void *arg, const uint8_t *bytes, size_t len)
 	const struct reply_source *source = arg;
 	const struct fuzz *f = source->f;
 	enum side s = source->side;
+	size_t (*looks_like)(enum side side, const uint8_t *bytes, size_t len);
 
 	for (size_t i = 0; i < f->n_distinct[s]; i++) {
 		const struct reply *a = &f->replies[s][f->distinct[s][i]];
@@ -179,8 +180,9 @@ reply_at(void *arg, const uint8_t *bytes, size_t len)
 		if (a->len <= len && memcmp(a->data, bytes, a->len) == 0)
 			return a->len;
 	}
-	return f->peer->looks_like_reply != NULL && replies_max(f, s) > 0 ?
-	    f->peer->looks_like_reply(s, bytes, len) : 0;
+	/* Of the codec that auto found: what one protocol's reply looks like may be the beginning of another's, with another length. */
+	looks_like = codec_peer_of(f->run.codec)->looks_like_reply;
+	return looks_like != NULL && replies_max(f, s) > 0 ? looks_like(s, bytes, len) : 0;
 }
 
 static void
