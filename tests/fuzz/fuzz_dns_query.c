@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "fuzz_input.h"
+
 /* Its handlers are called here, not by an event loop. */
 #include "../../src/net/dns_query.c"
 
@@ -28,25 +30,12 @@ ssize_t __wrap_getrandom(void *buf, size_t len, unsigned flags);
 int __wrap_event_add(struct event *ev, const struct timeval *tv);
 int __wrap_event_del(struct event *ev);
 
-/* What is left of the input. */
-static const uint8_t *input;
-static size_t left;
-
 static struct dns_query *query;		/* NULL: it is answered */
 static bool is_starting;
 static int n_open;
 static const uint8_t *arrived;		/* what recv() returns next */
 static ssize_t n_arrived;		/* < 0: its errno */
 static int connect_result;
-
-static uint8_t
-next_byte(void)
-{
-	if (left == 0)
-		return 0;
-	left--;
-	return *input++;
-}
 
 /* --- the kernel --- */
 
@@ -179,12 +168,8 @@ static void
 say_anything(struct server_query *a)
 {
 	const uint8_t *bytes;
-	size_t n = next_byte();
+	const size_t n = take_piece(&bytes);
 
-	n = n < left ? n : left;
-	bytes = input;
-	input += n;
-	left -= n;
 	arrive(a, bytes, (ssize_t)n);
 }
 

@@ -1,6 +1,7 @@
 /*
- * fuzz_proxy.c - the PROXY protocol's header: any bytes, cut at every byte. The verdict may only go from undecided over
- * partial to a last one, which more bytes do not change; what was read is written and reads back.
+ * fuzz_proxy.c - the PROXY protocol's header: any bytes, cut at each of the first 128 and at some places behind them (a header
+ * of version 1 and most addresses end before). The verdict may only go from undecided over partial to a last one, which more
+ * bytes do not change; what was read is written and reads back.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,7 +9,8 @@
 
 #include "stent/proxy_header.h"
 
-#define CUTS 256
+#define CUTS_EACH 128	/* cut at each of so many bytes */
+#define CUTS_BEHIND 16	/* and at about so many places behind them */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -54,7 +56,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const enum proxy_read last = read_copy(&whole, data, size);
 	bool is_decided = false;
 
-	for (size_t cut = 0; cut <= size && cut <= CUTS; cut++) {
+	for (size_t cut = 0; cut <= size; cut += cut < CUTS_EACH ? 1 : size / CUTS_BEHIND) {
 		const enum proxy_read r = read_copy(&h, data, cut);
 
 		if (is_decided && (r == PROXY_UNDECIDED || r == PROXY_PARTIAL))

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "fuzz_input.h"
 #include "transport/tls_bio.h"
 #include "transport/tls_context.h"
 #include "transport/tls_takeover.h"
@@ -30,10 +31,6 @@ ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags);
 ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
 int __wrap_shutdown(int fd, int how);
 
-/* What is left of the input. */
-static const uint8_t *input;
-static size_t left;
-
 static struct bytes {
 	uint8_t data[WIRE_MAX];
 	size_t at, end;
@@ -46,15 +43,6 @@ static size_t recv_max;		/* bytes that the socket gives at once */
 static bool is_full, is_fin;	/* of our socket */
 static bool is_legal;		/* the peer has sent nothing but plain text and new keys */
 static unsigned n_empty;
-
-static uint8_t
-next_byte(void)
-{
-	if (left == 0)
-		return 0;
-	left--;
-	return *input++;
-}
 
 static void
 put(struct bytes *b, const uint8_t *data, size_t len)
@@ -110,17 +98,23 @@ __wrap_shutdown(int fd, int how)
 /* --- keys --- */
 
 static struct material {
-	bool is_made;
+	bool is_made, is_chacha;
 	const EVP_MD *hash;
 	const EVP_CIPHER *algorithm;
 	uint8_t secret[2][TLS_SECRET_MAX], key[2][KEY_MAX], iv[2][IV];	/* of the client, the server */
 } material[2][3];
 
+/* Algorithms are looked up once: by their names it would be for each key. */
 static void
 make_material(struct material *m, int cipher)
 {
-	m->algorithm = cipher == 0 ? EVP_aes_128_gcm() : cipher == 1 ? EVP_aes_256_gcm() : EVP_chacha20_poly1305();
-	m->hash = cipher == 1 ? EVP_sha384() : EVP_sha256();
+	static const char *const names[] = { "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305" };
+
+	m->algorithm = EVP_CIPHER_fetch(NULL, names[cipher], NULL);
+	m->hash = EVP_MD_fetch(NULL, cipher == 1 ? "SHA384" : "SHA256", NULL);
+	if (m->algorithm == NULL || m->hash == NULL)
+		abort();
+	m->is_chacha = cipher == 2;
 	for (int end = 0; end < 2; end++) {
 		memset(m->secret[end], 1 + end, TLS_SECRET_MAX);
 		memset(m->key[end], 3 + end, KEY_MAX);
@@ -140,7 +134,7 @@ make_records(const struct material *m, bool is_13, bool is_server)
 	r->hash = m->hash;
 	r->plain_max = SSL3_RT_MAX_PLAIN_LENGTH;
 	r->is_13 = is_13;
-	r->has_nonce = !is_13 && m->algorithm != EVP_chacha20_poly1305();
+	r->has_nonce = !is_13 && !m->is_chacha;
 	r->secret_len = (uint8_t)EVP_MD_get_size(m->hash);
 	for (int way = TLS_IN; way <= TLS_OUT; way++) {
 		const int end = (way == TLS_OUT) == is_server;
@@ -180,18 +174,6 @@ say(uint8_t type, const uint8_t *text, size_t len)
 	if (!tls_records_begin(peer, type, len, record) || !tls_records_add(peer, text, len, &at) || !tls_records_end(peer, type, at))
 		abort();
 	put(&to_us, record, size);
-}
-
-static size_t
-take_piece(const uint8_t **piece)
-{
-	size_t n = next_byte();
-
-	n = n < left ? n : left;
-	*piece = input;
-	input += n;
-	left -= n;
-	return n;
 }
 
 static void
