@@ -90,8 +90,11 @@ const struct type type_log = { .form = "stderr | syslog | file:PATH", .parse = p
 static int
 check_path(const char *path, const struct spot *spot)
 {
+	static const char prefix[] = "unix:";	/* as a listener has it; here it would be a folder of this name */
 	struct sockaddr_un un;
 
+	if (strncmp(path, prefix, strlen(prefix)) == 0)
+		return spot_error(spot, "\"%s\" begins with %s; write the path alone: %s", path, prefix, path + strlen(prefix));
 	if (strchr(path, '/') == NULL)
 		return spot_error(spot, "\"%s\" is not a path; write one such as " CONFIG_CONTROL_PATH ", or off", path);
 	if (strlen(path) >= sizeof(un.sun_path))

@@ -178,6 +178,8 @@ WRONG = {
         "this machine, or off to stay as started",
     "[stent]\ncontrol = 9000\n" + ROUTE:
         '2: control: "9000" is not a path; write one such as /run/stent/control.sock, or off',
+    "[stent]\ncontrol = unix:/run/c.sock\n" + ROUTE:
+        '2: control: "unix:/run/c.sock" begins with unix:; write the path alone: /run/c.sock',
     f"[stent]\ncontrol = /{'x' * 107}\n" + ROUTE:
         f'2: control: "/{"x" * 107}" is too long; a socket\'s path has at most 107 bytes',
     "[stent]\nadmin = 9464\n" + ROUTE:

@@ -226,6 +226,15 @@ def test_tproxy_and_the_clients_address_together_leave_no_trace_of_stent(trio, s
         assert s.flow_end()["reason"] in IN_ORDER
 
 
+@pytest.mark.parametrize("listen, port", [("127.0.0.1:6432", 6432), (":6431, [fd00::1]:6432", 6432), (":6432", None), ("0.0.0.0:6432, [::]:6432", None)])
+def test_a_listener_that_tproxy_does_not_find_is_warned_of(tmp_path, listen, port):
+    path = tmp_path / "x.ini"
+    path.write_text(f"[route t]\nlisten = {listen}\nbackend = original\ntransparent = on\n")
+    done = harness.run_stent("check", "-c", path)
+    assert done.returncode == 0 and ("transparent:" in done.stderr) == (port is not None), done.stderr
+    assert port is None or f"4: warning: transparent: \"{listen.split(', ')[-1]}\" gets only what" in done.stderr and f"listen = :{port}\n" in done.stderr
+
+
 # --- the capability ---
 
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
