@@ -29,7 +29,7 @@ def two(stent, echo):
     """Two routes with a flow each from 127.0.0.1 and from 127.0.0.12; the second route is idle for longer."""
     ports = free_port(), free_port()
     s = stent(f"[route one]\nlisten = {HOST}:{ports[0]}\nbackend = {echo.text}\nprotocol = websocket\n"
-              f"[route other]\nlisten = {HOST}:{ports[1]}\nbackend = {echo.text}\n", workers=2)
+              f"[route other]\nlisten = {HOST}:{ports[1]}\nbackend = {echo.text}\n", workers=2, drain_timeout="20s")
     clients = {(name, source): connect(port, source=(source, 0)) for name, port in zip(("other", "one"), reversed(ports))
                for source in (HOST, "127.0.0.12")}
     wait_for(lambda: len([r for r in s.records if r.get("event") == "flow start"]) == 4, what="four flows")

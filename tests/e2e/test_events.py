@@ -198,7 +198,7 @@ def line_route(stent, raw_backend, **keys):
 
 
 def test_a_side_that_does_not_reply_is_suspected_before_it_is_dead(stent, raw_backend, read):
-    s, open_flow = line_route(stent, raw_backend, backend__heartbeat_timeout="400ms", backend__heartbeat_misses=3)
+    s, open_flow = line_route(stent, raw_backend, backend__heartbeat_timeout="800ms", backend__heartbeat_misses=3)
     reader = read(s, "--kind", "heartbeat-missed,suspect,recovered,flow-end")
     client, backend = open_flow()
     backend.send_all(b"PONG\n")

@@ -22,7 +22,7 @@ from servers.mariadb import DATABASE, PASSWORD, USER
 
 HERE = pathlib.Path(__file__).resolve().parent
 KINDS = {"oneway": {"backend__heartbeat_kind": "oneway"}, "ping": {}}	# asked where that is legal, else told
-IDLE = 1.0 * harness.SLOW	# seconds: many more than 100 heartbeats, at one each 2 ms
+IDLE = 1.5 * harness.SLOW	# seconds: many more than 100 heartbeats, at one each 2 ms
 PAUSE = 0.1 * harness.SLOW	# seconds in which many heartbeats go out
 FILE_TEXT = "".join(f"row {n}\n" for n in range(1000))
 

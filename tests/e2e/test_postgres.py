@@ -179,7 +179,7 @@ def test_a_long_query_is_beaten_on_both_legs(stent, postgres):
         c.until(b"Z")
         assert c.ask("select 1 from pg_sleep(1)") == ([["1"]], "I")
     client, backend = heartbeats_of(s)
-    assert client > 50 and backend > 50
+    assert client > 20 and backend > 20		# of some 100, on a machine that is not busy
 
 
 # --- the server's own idle rules ---
