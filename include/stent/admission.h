@@ -47,5 +47,7 @@ const char *admission_text(enum admission a);	/* of a cause: "max_flows_per_clie
  */
 enum admission admission_enter(struct relay_shared *s, const struct route *route, const struct address *client);
 void admission_leave(struct relay_shared *s, unsigned slot, const struct address *client);
+/* What admission_enter() admitted did not begin, as there was no room for it: it does not count for the rate, nor as a flow. */
+void admission_undo(struct relay_shared *s, const struct route *route, const struct address *client, enum admission admitted);
 
 #endif

@@ -42,6 +42,15 @@ admission_leave(struct relay_shared *s, unsigned slot, const struct address *cli
 	clients_leave(&s->routes[slot]->clients, client, clock_us());
 }
 
+void
+admission_undo(struct relay_shared *s, const struct route *route, const struct address *client, enum admission admitted)
+{
+	if (client->family != AF_INET && client->family != AF_INET6)
+		return;
+	if (route->max_flows_per_client > 0 || route->accept_rate.flows > 0)
+		clients_undo(&s->routes[route->slot]->clients, route, client, admitted == ADMITTED_COUNTED);
+}
+
 enum admission
 flow_admit(struct flow *f)
 {

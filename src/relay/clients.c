@@ -176,11 +176,17 @@ clients_sweep(struct client_table *t, int64_t now_us)
 
 /* --- */
 
+static int64_t
+interval_of(const struct accept_rate *rate)
+{
+	return rate->per_ms * NS_PER_MS / rate->flows;
+}
+
 /* The bucket takes one more flow. False: it is empty. */
 static bool
 take_token(struct client *c, const struct accept_rate *rate, int64_t now_ns)
 {
-	const int64_t interval_ns = rate->per_ms * NS_PER_MS / rate->flows, most_ns = interval_ns * rate->burst;
+	const int64_t interval_ns = interval_of(rate), most_ns = interval_ns * rate->burst;
 
 	assert(rate->flows > 0 && rate->burst > 0 && interval_ns > 0);
 	if (c->full_at_ns < now_ns)
@@ -251,5 +257,20 @@ clients_leave(struct client_table *t, const struct address *client, int64_t now_
 	if (--c->flows == 0)
 		put_last(t, c);
 	sweep(t, now_us * NS_PER_US, SWEEP_AT_ONCE);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void
+clients_undo(struct client_table *t, const struct route *route, const struct address *client, bool is_counted)
+{
+	struct client *c;
+
+	pthread_mutex_lock(&t->lock);
+	c = t->room > 0 ? *find(t, client) : NULL;
+	assert(c != NULL || !is_counted);
+	if (c != NULL && route->accept_rate.flows > 0)
+		c->full_at_ns -= interval_of(&route->accept_rate);
+	if (is_counted && --c->flows == 0)
+		put_last(t, c);
 	pthread_mutex_unlock(&t->lock);
 }

@@ -29,6 +29,8 @@ void clients_free(struct client_table *t);
 /* One more flow of this IP client, if the limits of the route allow it: as admission_enter(). */
 enum admission clients_enter(struct client_table *t, const struct route *route, const struct address *client, int64_t now_us);
 void clients_leave(struct client_table *t, const struct address *client, int64_t now_us);
+/* As admission_undo(). is_counted: it was admitted as ADMITTED_COUNTED. */
+void clients_undo(struct client_table *t, const struct route *route, const struct address *client, bool is_counted);
 /* Forgets those that have no flow, and whose rate allows them a whole burst again. */
 void clients_sweep(struct client_table *t, int64_t now_us);
 

@@ -79,8 +79,8 @@ refuse(struct listener *l, int fd, const struct address *client, enum admission 
 	struct acceptor *a = l->acceptor;
 	const int64_t now_us = clock_us();
 
-	if (admitted == ADMITTED_COUNTED)
-		admission_leave(a->shared, l->route->slot, client);
+	if (l->route->accept_proxy == ACCEPT_PROXY_OFF)
+		admission_undo(a->shared, l->route, client, admitted);
 	worker_refuse(a->workers[0], fd, l->route, client, cause);
 	if (cause != ADMISSION_MAX_FLOWS)
 		return;

@@ -156,6 +156,23 @@ def test_a_client_may_come_at_its_rate(stent, echo):
     assert time.monotonic() - began > 0.35, "one each tenth of a second"
 
 
+@pytest.mark.parametrize("more", [{}, {"max_flows_per_client": 9}])
+def test_a_client_that_a_full_route_refuses_does_not_use_up_its_rate(stent, echo, more):
+    s = stent.route(echo.text, max_flows=1, accept_rate="3/h", **more)
+    first = works(s.connect())
+    for _ in range(5):
+        s.expect_refusal()
+        assert s.flow_end()["cause"] == "route_max_flows"
+    for _ in range(2):			# of three
+        first.close()
+        s.flow_end(reason="client-fin")
+        first = works(s.connect())
+    first.close()
+    s.flow_end(reason="client-fin")
+    s.expect_refusal()
+    assert s.flow_end()["cause"] == "accept_rate"
+
+
 # --- how they are written ---
 
 WRONG = {
