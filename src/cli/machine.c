@@ -65,6 +65,16 @@ flows_of(const struct config *c, const struct route *r)
 	return least_of(r->max_flows, c->max_flows);
 }
 
+/* Is it one of the first n backends of the route? */
+static bool
+has_backend(const struct route *r, size_t n, const struct endpoint *ep)
+{
+	for (size_t i = 0; i < n; i++)
+		if (endpoint_same(&r->backend[i], ep))
+			return true;
+	return false;
+}
+
 /* Backends whose addresses have a port space of their own. -1: it is not known how many there are. */
 static int
 addresses_of(const struct route *r)
@@ -74,9 +84,48 @@ addresses_of(const struct route *r)
 	for (size_t i = 0; i < r->n_backend; i++) {
 		if (r->backend[i].kind != ENDPOINT_ADDRESS && r->backend[i].kind != ENDPOINT_NAME)
 			return -1;
-		n++;
+		n += !has_backend(r, i, &r->backend[i]);
 	}
 	return n;
+}
+
+/* All flows of q go to backends of r, and take ports from the same. With the client's address as source each client has its own. */
+static bool
+shares_ports(const struct route *q, const struct route *r)
+{
+	bool all = !q->source_client;
+
+	for (size_t i = 0; i < q->n_backend; i++)
+		all = all && has_backend(r, r->n_backend, &q->backend[i]);
+	return all;
+}
+
+/* Flows to the backends of a route, of it and of others; 0: the settings do not limit them. n: of how many routes. */
+static int64_t
+flows_to_backends(const struct config *c, const struct route *r, size_t *n)
+{
+	int64_t flows = 0;
+
+	*n = 0;
+	for (size_t i = 0; i < c->n_routes; i++) {
+		const int64_t more = flows_of(c, &c->routes[i]);
+
+		if (more == 0 || !shares_ports(&c->routes[i], r))
+			continue;
+		flows += more;
+		++*n;
+	}
+	return least_of(flows, c->max_flows);
+}
+
+/* A route before this one was told of with the same backends. */
+static bool
+is_told(const struct config *c, const struct route *r)
+{
+	for (const struct route *q = c->routes; q < r; q++)
+		if (shares_ports(q, r) && shares_ports(r, q))
+			return true;
+	return false;
 }
 
 static void
@@ -88,15 +137,20 @@ check_ports(const struct warner *w, const struct config *c)
 		return;
 	for (size_t i = 0; i < c->n_routes; i++) {
 		const struct route *r = &c->routes[i];
-		const int64_t ports = range[1] - range[0] + 1, flows = flows_of(c, r);
+		const int64_t ports = range[1] - range[0] + 1;
 		const int n = addresses_of(r);
+		size_t n_routes;
+		int64_t flows;
 
-		/* With the client's address as source each client has its own ports. */
-		if (n <= 0 || r->source_client || flows <= ports * n)
+		if (n <= 0 || r->source_client || (c->max_flows > 0 && c->max_flows <= ports * n))
 			continue;
-		warn(w, "route %s: max_flows = %" PRId64 ", but this machine has %" PRId64 " local ports for each backend address "
+		flows = flows_to_backends(c, r, &n_routes);
+		if (flows <= ports * n || is_told(c, r))
+			continue;
+		warn(w, "route %s%s: max_flows = %" PRId64 ", but this machine has %" PRId64 " local ports for each backend address "
 		    "(net.ipv4.ip_local_port_range = %" PRId64 " %" PRId64 ") and the route %d backend%s; widen that range, add backend "
-		    "addresses, or lower max_flows", r->name, flows, ports, range[0], range[1], n, n == 1 ? "" : "s (a name counts as one)");
+		    "addresses, or lower max_flows", r->name,
+		    n_routes > 1 ? " and those with the same backends together" : "", flows, ports, range[0], range[1], n, n == 1 ? "" : "s (a name counts as one)");
 	}
 }
 

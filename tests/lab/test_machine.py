@@ -40,6 +40,21 @@ def test_more_flows_than_local_ports(lab, tmp_path):
     assert "2 backends (a name counts as one)" in check(lab, tmp_path, route="max_flows = 20001\n", backend="10.0.0.1:2, db:2")[0]
 
 
+def test_routes_to_one_backend_share_its_local_ports(lab, tmp_path):
+    lab.sysctl("stent", "net.ipv4.ip_local_port_range", "40000 49999")
+
+    def other(backend="10.0.0.1:2", more=""):
+        return f"max_flows = 6000\n[route s]\nlisten = 127.0.0.1:3\nbackend = {backend}\nmax_flows = 6000\n{more}"
+
+    told, = check(lab, tmp_path, route=other())
+    assert told.startswith("route r and those with the same backends together: max_flows = 12000, but this machine has 10000 local ports"), told
+    assert check(lab, tmp_path, stent="max_flows = 10000\n", route=other()) == []
+    assert check(lab, tmp_path, route=other("10.0.0.2:2")) == check(lab, tmp_path, route=other("10.0.0.1:3")) == []
+    assert check(lab, tmp_path, route=other("10.0.0.1:2, 10.0.0.2:2")) == []
+    told, = check(lab, tmp_path, route="max_flows = 10001\n", backend="10.0.0.1:2, 10.0.0.1:2")
+    assert "and the route 1 backend; widen" in told, told
+
+
 def test_a_short_queue_of_listeners(lab, tmp_path):
     lab.sysctl("stent", "net.core.somaxconn", 128)
     told = check(lab, tmp_path)
