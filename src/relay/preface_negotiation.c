@@ -170,13 +170,18 @@ check_silent_client(struct flow *f, struct preface *p)
 {
 	const struct transport *t = &leg_of(f, CLIENT)->transport;
 	const unsigned bits = transport_look(t);
-	int err;
+	int err, more;
 
 	p->client_spoke = transport_unread(t) > 0;
 	if (p->client_spoke)
 		return VERDICT(GO_ON);
-	if ((bits & (SOCKET_FIN | SOCKET_DEAD)) == 0)
-		return preface_wait_for(f, p, CLIENT);
+	if ((bits & (SOCKET_FIN | SOCKET_DEAD)) == 0) {
+		more = transport_has_more(t);	/* what was asked above may have failed */
+		p->client_spoke = more > 0;
+		if (more < 0)
+			return preface_leg_failed(f, p, CLIENT, -more);
+		return more > 0 ? VERDICT(GO_ON) : preface_wait_for(f, p, CLIENT);
+	}
 	err = transport_take_error(t);
 	return err != 0 ? preface_leg_failed(f, p, CLIENT, err) : VERDICT(CLIENT_ABORT);
 }

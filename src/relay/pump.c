@@ -323,9 +323,12 @@ static struct verdict
 close_both(struct flow *f, struct leg *to)
 {
 	const struct leg *from = leg_of(f, side_other(to->side));
+	int r;
 
 	require(f, from->fin && from->shut && to->fin && to->shut);
-	if (leg_is_tls(to) && transport_shutdown(&to->transport) == 0 && !holds_unsent(to))
+	r = leg_is_tls(to) ? transport_shutdown(&to->transport) : 0;
+	/* Another error: this side has said all and is gone. */
+	if (r == -ENOMEM || r == -ENOBUFS || (r == 0 && !holds_unsent(to)))
 		return VERDICT_CUT_OFF(REASON_MEMORY);
 	return VERDICT(from->backlog == NULL && to->backlog == NULL ? BOTH_CLOSED : GO_ON);
 }

@@ -8,12 +8,15 @@
 #include "stent/tls.h"
 
 #include <assert.h>
+#include <openssl/decoder.h>
 #include <openssl/err.h>
+#include <openssl/kdf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "transport/tls_context.h"
+#include "transport/tls_memory.h"
 #include "transport/tls_takeover.h"
 
 #define SERVER_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -21,6 +24,7 @@
 	"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:" \
 	"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 #define ALPN_MAX 255
+#define NO_MEMORY "out of memory"
 
 /* --- what OpenSSL calls --- */
 
@@ -30,12 +34,15 @@ verify(X509_STORE_CTX *x, void *arg)
 	const struct tls_context *c = arg;
 	SSL *ssl = X509_STORE_CTX_get_ex_data(x, SSL_get_ex_data_X509_STORE_CTX_idx());
 	STACK_OF(X509) *chain = X509_STORE_CTX_get0_untrusted(x);
+	bool is_good;
 
-	tls_sessions_share(c->sessions, chain);
+	if (!tls_memory_has_failed())	/* else one may lack its key */
+		tls_sessions_share(c->sessions, chain);
 	X509_STORE_CTX_set_cert(x, sk_X509_value(chain, 0));
-	if (!c->verifies)
-		return 1;
-	if (X509_verify_cert(x) == 1)
+	is_good = !c->verifies || X509_verify_cert(x) == 1;
+	if (tls_memory_has_failed())	/* OpenSSL may have noted of them that they are invalid */
+		tls_sessions_share_no_more(c->sessions);
+	if (is_good)
 		return 1;
 	tls_cause_of_verification(SSL_get_app_data(ssl), x);
 	return 0;
@@ -65,6 +72,38 @@ choose_alpn(SSL *ssl, const unsigned char **ret, unsigned char *len, const unsig
 }
 
 /* --- making one --- */
+
+/*
+ * OpenSSL makes all algorithms of a kind when it first needs one of them, and one for which there is no memory then is
+ * missing for ever: handshakes fail. So that happens here, where it can be told, and not in the first handshake.
+ */
+static bool
+has_all_parts(void)
+{
+	EVP_MD *md = EVP_MD_fetch(NULL, "SHA2-256", NULL);
+	EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
+	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	EVP_KDF *hkdf = EVP_KDF_fetch(NULL, "HKDF", NULL), *prf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
+	EVP_KEYMGMT *keys = EVP_KEYMGMT_fetch(NULL, "EC", NULL);
+	EVP_KEYEXCH *exchange = EVP_KEYEXCH_fetch(NULL, "ECDH", NULL);
+	EVP_SIGNATURE *signature = EVP_SIGNATURE_fetch(NULL, "ECDSA", NULL);
+	EVP_ASYM_CIPHER *rsa = EVP_ASYM_CIPHER_fetch(NULL, "RSA", NULL);
+	OSSL_DECODER *decoder = OSSL_DECODER_fetch(NULL, "EC", NULL);
+	const bool all = md != NULL && cipher != NULL && mac != NULL && hkdf != NULL && prf != NULL && keys != NULL &&
+	    exchange != NULL && signature != NULL && rsa != NULL && decoder != NULL;
+
+	EVP_MD_free(md);
+	EVP_CIPHER_free(cipher);
+	EVP_MAC_free(mac);
+	EVP_KDF_free(hkdf);
+	EVP_KDF_free(prf);
+	EVP_KEYMGMT_free(keys);
+	EVP_KEYEXCH_free(exchange);
+	EVP_SIGNATURE_free(signature);
+	EVP_ASYM_CIPHER_free(rsa);
+	OSSL_DECODER_free(decoder);
+	return all && !tls_memory_has_failed();
+}
 
 static int
 set_alpn(struct tls_context *c, const char *names)
@@ -145,13 +184,18 @@ tls_context_new(const struct tls_settings *settings, bool is_server, const char 
 	struct tls_context *c = calloc(1, sizeof(*c));
 
 	assert(settings->mode != TLS_OFF);
-	snprintf(error, TLS_ERROR_MAX, "out of memory");
+	snprintf(error, TLS_ERROR_MAX, NO_MEMORY);
 	if (c == NULL)
 		return NULL;
 	c->held = 1;
 	c->is_server = is_server;
 	c->verifies = is_server ? settings->ca != NULL : settings->mode == TLS_VERIFY;
 	c->has_certificate = settings->cert != NULL;
+	tls_memory_watch();
+	if (!has_all_parts()) {
+		snprintf(error, TLS_ERROR_MAX, NO_MEMORY ": parts of OpenSSL could not be loaded, or could not before; restart stent");
+		goto fail;
+	}
 	c->sessions = tls_sessions_new();
 	c->ssl = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
 	if (c->sessions == NULL || c->ssl == NULL)
@@ -159,10 +203,14 @@ tls_context_new(const struct tls_settings *settings, bool is_server, const char 
 	snprintf(error, TLS_ERROR_MAX, "OpenSSL refuses the settings of TLS (its own configuration is openssl.cnf)");
 	if (set_up(c, settings, alpn) != 0 || load_files(c, settings, error) != 0)
 		goto fail;
+	if (tls_memory_has_failed())	/* OpenSSL goes on without a certificate's key, for one */
+		goto fail;
 	ERR_clear_error();
 	error[0] = '\0';
 	return c;
 fail:
+	if (tls_memory_has_failed() && strncmp(error, NO_MEMORY, strlen(NO_MEMORY)) != 0)
+		snprintf(error, TLS_ERROR_MAX, NO_MEMORY);
 	ERR_clear_error();
 	tls_context_release(c);
 	return NULL;

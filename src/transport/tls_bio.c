@@ -7,6 +7,7 @@
  * call only.
  */
 #include "transport/tls_bio.h"
+#include "transport/tls_memory.h"
 #include "transport/tls_takeover.h"
 
 #include <assert.h>
@@ -27,10 +28,11 @@ _Static_assert(OUT_MAX >= TLS_RECORD_HEADER + TLS_RECORD_MAX, "a record is writt
 _Static_assert(TLS_UNSENT_MAX > OUT_MAX, "what one call writes can be kept");
 
 static struct {
-	BIO_METHOD *method;
+	pthread_mutex_t lock;
+	BIO_METHOD *method;	/* NULL: not set up yet */
 	pthread_key_t key;
-	int error;
-} shared;
+	bool has_key;
+} shared = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static __thread struct buffers {
 	struct tls *user;	/* whose call it is */
@@ -250,27 +252,38 @@ on_control(BIO *bio, int command, long number, void *pointer)
 	return command == BIO_CTRL_FLUSH;
 }
 
-static void
+/* Tried again after a failure: memory may be short for a moment only. */
+static int
 set_up(void)
 {
-	shared.error = pthread_key_create(&shared.key, free);
-	shared.method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "stent");
-	if (shared.method == NULL || BIO_meth_set_read_ex(shared.method, on_read) != 1 ||
-	    BIO_meth_set_write_ex(shared.method, on_write) != 1 || BIO_meth_set_ctrl(shared.method, on_control) != 1)
-		shared.error = ENOMEM;
+	BIO_METHOD *m;
+
+	if (!shared.has_key && pthread_key_create(&shared.key, free) != 0)
+		return -ENOMEM;
+	shared.has_key = true;
+	m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "stent");
+	if (m == NULL || BIO_meth_set_read_ex(m, on_read) != 1 || BIO_meth_set_write_ex(m, on_write) != 1 ||
+	    BIO_meth_set_ctrl(m, on_control) != 1) {
+		BIO_meth_free(m);
+		return -ENOMEM;
+	}
+	shared.method = m;
+	return 0;
 }
 
 /* The thread's buffers, made when it first needs them, and freed at its end. */
 static int
 need_buffers(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	int r;
 
-	pthread_once(&once, set_up);
-	if (shared.error != 0)
-		return -ENOMEM;
 	if (buffers != NULL)
 		return 0;
+	pthread_mutex_lock(&shared.lock);
+	r = shared.method != NULL ? 0 : set_up();
+	pthread_mutex_unlock(&shared.lock);
+	if (r != 0)
+		return r;
 	buffers = malloc(sizeof(*buffers));
 	if (buffers == NULL || pthread_setspecific(shared.key, buffers) != 0) {
 		free(buffers);
@@ -309,6 +322,7 @@ tls_bio_enter(struct tls *t)
 	b->user = t;
 	b->received = b->full = b->got_some = b->eager = false;
 	ERR_clear_error();	/* SSL_get_error() looks at the queue */
+	tls_memory_watch();
 }
 
 void

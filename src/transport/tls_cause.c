@@ -7,6 +7,7 @@
  */
 #include <assert.h>
 #include <ctype.h>
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 
 #include "transport/tls_context.h"
 #include "transport/tls_engine.h"
+#include "transport/tls_memory.h"
 
 #define NAMES_MAX 160		/* of a certificate, in bytes of text */
 
@@ -78,6 +80,12 @@ make_printable(char *text)
 	for (; *text != '\0'; text++)
 		if (!isascii((unsigned char)*text) || !isprint((unsigned char)*text) || *text == '"')
 			*text = '?';
+}
+
+static void
+out_of_memory(struct tls *t)
+{
+	set(t, TLS_CAUSE_MEMORY, "out of memory");
 }
 
 /* --- certificates --- */
@@ -173,6 +181,10 @@ tls_cause_of_verification(struct tls *t, X509_STORE_CTX *x)
 	const int error = X509_STORE_CTX_get_error(x);
 	char name[NAMES_MAX] = "", subject[64], date[32];
 
+	if (error == X509_V_ERR_OUT_OF_MEM || tls_memory_has_failed()) {
+		out_of_memory(t);
+		return;
+	}
 	if (cert == NULL)
 		cert = X509_STORE_CTX_get0_cert(x);
 	whose(t, X509_STORE_CTX_get_error_depth(x), subject);
@@ -372,8 +384,8 @@ tls_cause_of_failure(struct tls *t)
 	const unsigned long error = ERR_peek_error();
 	const int reason = ERR_GET_REASON(error);
 
-	if (reason == ERR_R_MALLOC_FAILURE)
-		set(t, TLS_CAUSE_MEMORY, "out of memory");
+	if (tls_memory_has_failed() || reason == ERR_R_MALLOC_FAILURE)
+		out_of_memory(t);
 	else if (!begins_as_tls(t))
 		no_tls(t);
 	else if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason > SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + UINT8_MAX)
@@ -391,7 +403,9 @@ tls_cause_of_violation(struct tls *t, const char *words)
 void
 tls_cause_of_end(struct tls *t, int err)
 {
-	if (!begins_as_tls(t))
+	if (err == ENOMEM || err == ENOBUFS)
+		out_of_memory(t);
+	else if (!begins_as_tls(t))
 		no_tls(t);
 	else if (err != 0)
 		set(t, TLS_CAUSE_RESET, "the connection failed in the middle of the handshake: %s", strerror(err));

@@ -34,6 +34,8 @@ void tls_sessions_add(struct tls_sessions *s, const char *name, SSL_SESSION *ses
 SSL_SESSION *tls_sessions_take(struct tls_sessions *s, const char *name);	/* NULL: none; the caller's reference */
 /* Replaces certificates of a chain by equal ones that were seen before. */
 void tls_sessions_share(struct tls_sessions *s, STACK_OF(X509) *chain);
+/* Forgets those seen until now. */
+void tls_sessions_share_no_more(struct tls_sessions *s);
 
 /* tls_cause.c */
 /* Takes note of why the verification failed, while the certificates are there. */

@@ -14,6 +14,7 @@
  */
 #include "transport/tls_engine.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <openssl/err.h>
@@ -101,11 +102,12 @@ static int
 set_name(SSL *ssl, const char *name)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+	uint8_t ip[sizeof(struct in6_addr)];
 
 	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	if (X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1)
-		return 0;	/* an address is no SNI: RFC 6066, section 3 */
-	ERR_clear_error();
+	/* An address is no SNI: RFC 6066, section 3. OpenSSL, asked whether it is one, says no if it has no memory. */
+	if (inet_pton(AF_INET, name, ip) == 1 || inet_pton(AF_INET6, name, ip) == 1)
+		return X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1 ? 0 : -ENOMEM;
 	return SSL_set_tlsext_host_name(ssl, name) == 1 && X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 ? 0 : -ENOMEM;
 }
 
@@ -149,9 +151,8 @@ tls_start(struct tls **ret, int fd, struct tls_context *context, const char *nam
 	t->fd = fd;
 	t->context = tls_context_hold(context);
 	t->ssl = SSL_new(context->ssl);
-	if (t->ssl == NULL || tls_bio_attach(t) != 0 || tls_watch_begin(t) != 0)
+	if (t->ssl == NULL || SSL_set_app_data(t->ssl, t) != 1 || tls_bio_attach(t) != 0 || tls_watch_begin(t) != 0)
 		goto fail;
-	SSL_set_app_data(t->ssl, t);
 	if (context->is_server)
 		SSL_set_accept_state(t->ssl);
 	else if (start_client(t, name) != 0)
@@ -432,11 +433,19 @@ int
 tls_shutdown(struct tls *t)
 {
 	send_close_notify(t);
+	if (t->write_error != 0)	/* a FIN would stand where the close_notify, or bytes before it, could not be kept */
+		return -t->write_error;
 	t->fin_wanted = true;
 	return tls_bytes_len(&t->unsent) > 0 ? 0 : send_fin(t);
 }
 
 /* --- the end --- */
+
+bool
+tls_must_reset(const struct tls *t)
+{
+	return t->write_error != 0 || (t->failed && !t->alerted && t->kind == TLS_CAUSE_MEMORY);
+}
 
 void
 tls_free(struct tls *t, bool is_orderly)

@@ -45,6 +45,7 @@ struct tls {
 	bool shut : 1;		/* close_notify was written */
 	bool resumed : 1;
 	bool fin_wanted : 1;	/* shutdown() follows when all is sent */
+	bool alerted : 1;	/* a fatal alert was written */
 	bool broken : 1;	/* a tls_require() of it was violated; `cause` says which */
 };
 
@@ -82,6 +83,8 @@ ssize_t tls_peek(struct tls *t, void *buf, size_t len);
 ssize_t tls_write(struct tls *t, const struct iovec *v, size_t n);
 int tls_flush(struct tls *t);
 int tls_shutdown(struct tls *t);
+/* The peer was not told of a failure of ours: a FIN would look like the end of a stream. */
+bool tls_must_reset(const struct tls *t);
 /* Frees it; is_orderly: after a close_notify. The descriptor stays open. */
 void tls_free(struct tls *t, bool is_orderly);
 

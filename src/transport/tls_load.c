@@ -172,6 +172,16 @@ tls_load_certificate(SSL_CTX *ssl, const char *cert, const char *key, char error
 	return r == 0 ? load_key(ssl, key != NULL ? key : cert, cert, error) : r;
 }
 
+/*
+ * OpenSSL reads a certificate's extensions when it first needs them, and if it has no memory then, takes the certificate for
+ * an invalid one ever after. So they are read here, where lack of memory is told (tls.c).
+ */
+static void
+read_extensions(X509 *x)
+{
+	(void)X509_check_purpose(x, -1, 0);
+}
+
 int
 tls_load_ca(SSL_CTX *ssl, const char *ca, bool is_server, char error[TLS_ERROR_MAX])
 {
@@ -184,6 +194,7 @@ tls_load_ca(SSL_CTX *ssl, const char *ca, bool is_server, char error[TLS_ERROR_M
 	if (bio == NULL)
 		return fail_to_read(ca, error);
 	while (r == 1 && (x = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)) != NULL) {
+		read_extensions(x);
 		r = X509_STORE_add_cert(store, x) == 1 && (!is_server || SSL_CTX_add_client_CA(ssl, x) == 1);
 		X509_free(x);
 		n++;
@@ -202,6 +213,8 @@ int
 tls_load_system_ca(SSL_CTX *ssl, char error[TLS_ERROR_MAX])
 {
 	const char *file = getenv(X509_get_default_cert_file_env()), *folder = getenv(X509_get_default_cert_dir_env());
+	STACK_OF(X509_OBJECT) *all;
+	X509 *x;
 
 	if (file == NULL)
 		file = X509_get_default_cert_file();
@@ -209,7 +222,13 @@ tls_load_system_ca(SSL_CTX *ssl, char error[TLS_ERROR_MAX])
 		folder = X509_get_default_cert_dir();
 	if (access(file, R_OK) != 0 && access(folder, R_OK | X_OK) != 0)
 		return fail(error, "the system has no CA certificates (neither %s nor %s): install the package ca-certificates, or name a file", file, folder);
-	return SSL_CTX_set_default_verify_paths(ssl) == 1 ? 0 : fail(error, "%s: OpenSSL cannot use the system's CA certificates", folder);
+	if (SSL_CTX_set_default_verify_paths(ssl) != 1)
+		return fail(error, "%s: OpenSSL cannot use the system's CA certificates", folder);
+	all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ssl));
+	for (int i = 0; i < sk_X509_OBJECT_num(all); i++)
+		if ((x = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i))) != NULL)
+			read_extensions(x);
+	return 0;
 }
 
 int64_t

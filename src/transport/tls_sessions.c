@@ -69,8 +69,7 @@ tls_sessions_free(struct tls_sessions *s)
 	while (!TAILQ_EMPTY(&s->entries))
 		SSL_SESSION_free(take_out(s, TAILQ_FIRST(&s->entries)));
 	assert(s->n == 0);
-	for (size_t i = 0; i < CERTIFICATES_MAX; i++)
-		X509_free(s->certificates[i]);
+	tls_sessions_share_no_more(s);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -172,5 +171,17 @@ tls_sessions_share(struct tls_sessions *s, STACK_OF(X509) *chain)
 		(void)sk_X509_set(chain, i, same);
 		X509_free(own);
 	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void
+tls_sessions_share_no_more(struct tls_sessions *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < CERTIFICATES_MAX; i++) {
+		X509_free(s->certificates[i]);
+		s->certificates[i] = NULL;
+	}
+	s->next = 0;
 	pthread_mutex_unlock(&s->lock);
 }

@@ -71,13 +71,13 @@ on_secret(const SSL *ssl, const char *line)
 static void
 on_message(int is_written, int version, int type, const void *data, size_t len, SSL *ssl, void *arg)
 {
-	const struct tls *t = SSL_get_app_data(ssl);
+	struct tls *t = SSL_get_app_data(ssl);
 
-	(void)is_written;
 	(void)version;
 	(void)arg;
 	if (type == SSL3_RT_HANDSHAKE && len > 0 && *(const uint8_t *)data == SSL3_MT_KEY_UPDATE && t->watch != NULL)
 		t->watch->keeps = true;
+	t->alerted |= is_written && type == SSL3_RT_ALERT && len == 2 && *(const uint8_t *)data == SSL3_AL_FATAL;
 }
 
 void
@@ -214,6 +214,7 @@ static void
 fail(struct tls *t, uint8_t alert, const char *words)
 {
 	send_record(t, SSL3_RT_ALERT, (uint8_t[]){ SSL3_AL_FATAL, alert }, 2);
+	t->alerted = !t->failed;
 	t->failed = true;
 	tls_cause_of_violation(t, words);
 }

@@ -126,6 +126,8 @@ transport_close(struct transport *t, enum transport_end how)
 {
 	if (t->fd < 0)
 		return;
+	if (t->tls != NULL && how == TRANSPORT_FIN && tls_must_reset(t->tls))
+		how = TRANSPORT_RESET;
 	if (t->tls != NULL)
 		tls_free(t->tls, how == TRANSPORT_FIN);
 	t->tls = NULL;

@@ -286,29 +286,34 @@ REASONS = {os.strerror(error): reason for error, reason in {
 class Scene:
     """One stent with a route for each conversation, under a plan of faults."""
 
+    conversations = CONVERSATIONS
+
     def __init__(self, stent, tmp_path, ports, names=tuple(CONVERSATIONS), extra=lambda name: "", **settings):
         self.names = names
         self.backends = ports
         self.faults = Faults(tmp_path / f"faults{len(stent.started)}")
         self.listen = {name: harness.free_port() for name in names}
-        ini = "".join(f"[route {n}]\nlisten = 127.0.0.1:{self.listen[n]}\nbackend = 127.0.0.1:{ports[n]}\nprotocol = {n}\n"
-                      f"{ROUTE_KEYS[n]}{extra(n)}" for n in names)
+        ini = "".join(f"[route {n}]\nlisten = 127.0.0.1:{self.listen[n]}\nbackend = 127.0.0.1:{ports[n]}\n{self.keys(n)}{extra(n)}"
+                      for n in names)
         self.s = stent(ini, env=self.faults.environment(), **settings)
         self.bystanders = {}
         self.refused = collections.Counter()	# flows of each route whose refusal was read in the log
+
+    def keys(self, name):
+        return f"protocol = {name}\n{ROUTE_KEYS[name]}"
 
     def address(self, name):
         return (harness.HOST, self.listen[name])
 
     def begin(self, name):
-        talk = CONVERSATIONS[name](self.address(name), 0.008)
+        talk = self.conversations[name](self.address(name), 0.008)
         next(talk)
         return talk
 
     def run(self, name):
         """The whole conversation: True; False: its flow was ended."""
         try:
-            for _ in CONVERSATIONS[name](self.address(name), 0.008):
+            for _ in self.conversations[name](self.address(name), 0.008):
                 pass
         except Ended:
             return False
@@ -340,13 +345,13 @@ class Scene:
             except Ended as problem:
                 raise AssertionError(f"the flow of {name} was ended: {problem}") from None
 
-    def fail(self, name, number, variant):
+    def fail(self, name, number, variant, *calls):
         """
         A whole conversation while the call with that number fails: what failed; None, if there was no such call. At most one
         flow has ended then, the conversation's or a bystander's: the one whose call failed, for a reason of that side.
         """
         self.mark = len(self.s.records)
-        self.faults.set(number, variant)
+        self.faults.set(number, variant, *calls)
         try:
             whole = self.run(name)
             hit = self.faults.hit()
@@ -368,10 +373,14 @@ class Scene:
             owner = [b.name for b in self.bystanders.values() if call in b.ports]
             assert owner == lost, f"the call was for the flow of {owner or 'the conversation'}, that of {lost or 'the conversation'} ended"
         ended = self.bystanders.pop(lost[0]) if lost else Bystander(name, None, None, _opened[-1])
-        reason = self.reason(ended)
+        reason, cause = self.reason(ended)
         side = "client" if call[0] == self.listen[ended.name] else "backend" if any(call) else "(client|backend)"
-        assert re.fullmatch(REASONS.get(error, "memory|SIDE-error").replace("SIDE", side), reason), f"the flow ended for {reason}"
+        self.judge_reason(error, side, reason, cause)
         self.stand_by(*lost)
+
+    def judge_reason(self, error, side, reason, cause):
+        wanted = REASONS.get(error, "memory|SIDE-error").replace("SIDE", side)
+        assert re.fullmatch(wanted, reason), f"the flow ended for {reason}: {cause}"
 
     def lost(self):
         """The bystanders that are no longer open, when the conversation is gone."""
@@ -384,13 +393,13 @@ class Scene:
         return [name for client, name in ours.items() if flows.get(client) != "open"]
 
     def reason(self, ended):
-        """Of a flow's end, as the log says. Those that are refused are only counted there, for their route."""
+        """Of a flow's end, as the log says, and its cause. Those that are refused are only counted there, for their route."""
         def whole():		# since this call failed: an earlier flow may have had the same port
-            return [r["reason"] for r in self.s.records[self.mark:] if r.get("event") == "flow end" and r["client"] == ended.client]
+            return [(r["reason"], r.get("cause", "")) for r in self.s.records[self.mark:] if r.get("event") == "flow end" and r["client"] == ended.client]
 
         def counted():
             refusals = [r for r in self.s.logged("^flows refused$") if r["route"] == ended.name]
-            return [refusals[-1]["reason"]] if sum(r["flows"] for r in refusals) > self.refused[ended.name] else []
+            return [(refusals[-1]["reason"], "")] if sum(r["flows"] for r in refusals) > self.refused[ended.name] else []
         reason, = harness.wait_for(lambda: whole() or counted(), what=f"the end of {ended.client} to be logged")
         self.refused[ended.name] += not whole()
         return reason

@@ -1,11 +1,10 @@
 /*
  * wrap.c - linked into stent by -Wl,--wrap in a build with AddressSanitizer, whose malloc() fault.c cannot replace: the
- * program's own allocations fail by number, too, and those of libevent, OpenSSL and Jansson, which can be given other
- * functions. What the C library allocates for itself (fopen(), getifaddrs(), ...) and libmicrohttpd fails in the other build only.
+ * program's own allocations fail by number, too, and those of OpenSSL, which goes through functions of the program
+ * (src/transport/tls_memory.c), and of libevent and Jansson, which can be given others. What the C library allocates for itself (fopen(), getifaddrs(), ...) and libmicrohttpd fails in the other build only.
  */
 #include <event2/event.h>
 #include <jansson.h>
-#include <openssl/crypto.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -57,34 +56,9 @@ __wrap_asprintf(char **ret, const char *format, ...)
 	return r;
 }
 
-static void *
-openssl_malloc(size_t n, const char *file, int line)
-{
-	(void)file;
-	(void)line;
-	return HITS || n == 0 ? NULL : __real_malloc(n);
-}
-
-static void *
-openssl_realloc(void *p, size_t n, const char *file, int line)
-{
-	(void)file;
-	(void)line;
-	return HITS ? NULL : __real_realloc(p, n);
-}
-
-static void
-openssl_free(void *p, const char *file, int line)
-{
-	(void)file;
-	(void)line;
-	free(p);
-}
-
 __attribute__((constructor)) static void
 replace_allocators(void)
 {
 	event_set_mem_functions(__wrap_malloc, __wrap_realloc, free);
 	json_set_alloc_funcs(__wrap_malloc, free);
-	CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free);
 }
