@@ -86,7 +86,7 @@ print_health(const struct key *k, const void *field, FILE *out)
 	utf8_print(h->path, out);
 }
 
-const struct type type_health = { .form = "off | tcp | http://:PORT/PATH", .parse = parse_health, .print = print_health };
+const struct type type_health = { .form = "tcp | http://:PORT/PATH", .parse = parse_health, .print = print_health };
 
 /* Checks are made in clear text: at the backend's own port the server expects TLS. */
 static void
