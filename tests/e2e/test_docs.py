@@ -113,7 +113,11 @@ def test_settings_in_the_text_are_good(path, tmp_path, known_keys, certificates)
             own = "\n".join(line for line in (ROUTE + code).splitlines() if not line.startswith(f"{key} = ")) + f"\n{code}\n"
             shown = f"client.tls_cert = {certificates.good.cert}\nclient.tls_key = {certificates.good.key}\n"
             with_tls = (f"{ROUTE}protocol = postgres\n{code}\n{more}" for more in (shown, "backend.tls = verify\n"))
-            found = [good(text, tmp_path) for text in (in_stent, *in_route, own, own + "heartbeat = off\n", *with_tls)]
+            found = []
+            for text in (in_stent, *in_route, own, own + "heartbeat = off\n", *with_tls):
+                found.append(good(text, tmp_path))
+                if found[-1] is True:
+                    break
             assert True in found, f"`{code}`: {found}"
         tried += 1
     assert tried > 3 or path not in (README, PROTOCOLS, OPERATIONS)

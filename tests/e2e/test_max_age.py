@@ -31,7 +31,7 @@ def test_a_websocket_ends_behind_its_message(stent, raw_backend):
     here, there = sockets(client, backend)
     here.send_part(TEXT, b"first ")
     assert there.read() == (TEXT, b"first ")
-    time.sleep(1.2)				# of 0.8 to 1, and 1 more until it is cut off
+    time.sleep(1.05)				# of 0.8 to 1, and 1 more until it is cut off
     client.expect_quiet(0.1)
     here.send(CONTINUATION, b"last")
     assert there.read() == (CONTINUATION, b"last")
@@ -42,7 +42,7 @@ def test_a_websocket_ends_behind_its_message(stent, raw_backend):
         peer.close()
     end = s.flow_end()
     assert (end["reason"], end["protocol"]) == ("max-age", "websocket")
-    assert 1.2 < end["seconds"] < 10 * harness.SLOW
+    assert 1.05 < end["seconds"] < 10 * harness.SLOW
 
 
 def test_what_does_not_come_to_a_boundary_is_cut_off(stent, raw_backend):
@@ -111,7 +111,7 @@ def test_an_event_stream_ends_between_two_events(stent, raw_backend):
     backend.recv_exact(len(GET))
     backend.send_all(EVENTS + chunk(b"data: 1\n"))
     client.recv_exact(len(EVENTS + chunk(b"data: 1\n")))
-    time.sleep(1.2)
+    time.sleep(1.05)
     client.expect_quiet(0.1)
     backend.send_all(chunk(b"\n"))
     assert client.recv_all() == chunk(b"\n") + b"0\r\n\r\n"
@@ -125,7 +125,7 @@ def test_an_http_connection_ends_behind_the_response(stent, raw_backend):
     client, backend = s.connect(), raw_backend.accept()
     client.send_all(GET)
     backend.recv_exact(len(GET))
-    time.sleep(1.2)
+    time.sleep(1.05)
     client.expect_quiet(0.1)
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     backend.send_all(response)
@@ -140,7 +140,7 @@ def test_a_reload_changes_it_for_open_flows(stent, raw_backend):
     client, backend = s.connect(), raw_backend.accept()
     upgrade(client, backend)
     here, there = sockets(client, backend)
-    time.sleep(1.2)
+    time.sleep(1.05)
     reload(s, {"t": {"listen": listen, "backend": raw_backend.text, "protocol": "websocket", "max_age": "1s"}})
     for ws in (here, there):
         assert ws.read()[0] == CLOSE

@@ -246,8 +246,10 @@ def test_what_is_new_joins_what_was_there(page, world):
 # --- for everybody ---
 
 @pytest.mark.plain
-@pytest.mark.parametrize("width, height, phone", [(1360, 900, False), (390, 844, True)], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height", "phone", "scheme"), [
+    pytest.param(1360, 900, False, "dark", id="desktop-dark"), pytest.param(390, 844, True, "light", id="phone-light"),
+    pytest.param(1360, 900, False, "light", id="desktop-light", marks=pytest.mark.long),
+    pytest.param(390, 844, True, "dark", id="phone-dark", marks=pytest.mark.long)])
 def test_page_is_accessible(page, world, tmp_path, width, height, phone, scheme):
     world.connect(world.lines, 6)
     world.connect(world.plain, 2).reset()

@@ -64,7 +64,7 @@ def dsn(s):
 
 # --- pgbench ---
 
-@pytest.mark.parametrize("mode", ["simple", "extended", "prepared", "pipeline"])
+@pytest.mark.parametrize("mode", ["simple", pytest.param("extended", marks=pytest.mark.long), "prepared", "pipeline"])
 def test_pgbench(through, bench_tables, tmp_path, mode):
     args = ["-M", mode]
     if mode == "pipeline":

@@ -780,7 +780,7 @@ def benchmark(s, requests, depth, tests="ping,set,get,incr,lpush,lrange_100,mset
     assert len(out.splitlines()) >= len(tests.split(",")) + 1
 
 
-@pytest.mark.parametrize("depth", [1, 16, 64])
+@pytest.mark.parametrize("depth", [1, pytest.param(16, marks=pytest.mark.long), 64])
 def test_redis_benchmark(through, depth):
     benchmark(through, 2000, depth)
     assert not through.logged("protocol passthrough")
@@ -858,6 +858,7 @@ def test_redis_py_idle_for_100_heartbeats(through):
 
 
 @pytest.mark.plain
+@pytest.mark.parametrize("through", ["ping", *(pytest.param(kind, marks=pytest.mark.long) for kind in KINDS if kind != "ping")], indirect=True)
 def test_node_drivers_idle_for_100_heartbeats(through):
     said = run_all([["node", HERE / "clients" / "redis.js", driver, through.port, int(IDLE * 1000)] for driver in NODE_DRIVERS])
     assert said == ["idle\nend\n"] * len(NODE_DRIVERS)

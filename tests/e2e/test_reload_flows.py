@@ -321,7 +321,7 @@ def test_thousands_of_open_sockets_are_changed_within_a_second_and_relaying_goes
 
 
 @pytest.mark.workers
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.plain), 3])
 def test_a_hundred_reloads_under_load_lose_no_flow_and_no_byte(stent, request, workers):
     server = request.getfixturevalue("redis")
     with harness.EchoBackend() as echo, harness.RawBackend() as lines, harness.RawBackend() as sockets:

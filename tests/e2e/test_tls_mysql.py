@@ -226,8 +226,10 @@ def connector_j(_, s, certificates, tls):
 CLIENTS = {"pymysql": python, "MySQLdb": python, "mysql2": node, "mariadb": node, "Connector/J": connector_j}
 
 
-@pytest.mark.parametrize(("client", "backend", "tls"), MIXED)
-@pytest.mark.parametrize("name", CLIENTS)
+# What starts slowly, by default with TLS on both legs only.
+@pytest.mark.parametrize(("client", "backend", "tls", "name"), [
+    pytest.param(*legs, name, marks=[pytest.mark.long] if CLIENTS[name] is not python and legs != MIXED[-1] else [])
+    for name in CLIENTS for legs in MIXED])
 def test_clients(through, certificates, client, backend, tls, name):
     s = through(client, backend)
     assert CLIENTS[name](name, s, certificates, tls)

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import hashlib
+import itertools
 import os
 import pathlib
 import re
@@ -264,8 +265,10 @@ def test_drivers_without_channel_binding_need_no_certificate_of_the_server(route
     assert not s.logged("channel_binding")
 
 
-@pytest.mark.parametrize("way", ["client", "backend", "both"])
-@pytest.mark.parametrize("driver", [idle_psycopg2, idle_psycopg, idle_asyncpg, node, pgjdbc])
+# What starts slowly, with TLS on both legs only: one leg is the same to it, or as in test_postgres_clients.py.
+@pytest.mark.parametrize(("driver", "way"), [
+    *itertools.product([idle_psycopg2, idle_psycopg, idle_asyncpg], ["client", "backend", "both"]), (node, "both"), (pgjdbc, "both"),
+    *(pytest.param(driver, way, marks=pytest.mark.long) for driver in (node, pgjdbc) for way in ("client", "backend"))])
 def test_drivers_with_heartbeats_inside_tls(routes, certificates, driver, way):
     s = routes(way, **BEATS)
     driver(s, certificates, way)
@@ -282,7 +285,7 @@ def test_pings_inside_tls_are_replied_to(routes, certificates):
     assert end["client_heartbeats"] >= 20
 
 
-@pytest.mark.parametrize("way", ["client", "backend", "both"])
+@pytest.mark.parametrize("way", [pytest.param("client", marks=pytest.mark.long), pytest.param("backend", marks=pytest.mark.long), "both"])
 def test_copy_and_big_results(routes, certificates, way, tmp_path):
     s = routes(way, **BEATS)
     source, back = tmp_path / "source", tmp_path / "back"

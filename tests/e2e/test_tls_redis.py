@@ -70,6 +70,7 @@ def test_redis_py(through, certificates, legs):
 
 
 @pytest.mark.plain
+@pytest.mark.parametrize("legs", ["both", *(pytest.param(legs, marks=pytest.mark.long) for legs in ("client", "backend"))], indirect=True)
 def test_node_drivers(through, certificates, legs):
     env = {"TLS": "yes", "NODE_EXTRA_CA_CERTS": str(certificates.ca)} if legs != "backend" else {}
     said = test_redis.run_all([["node", HERE / "clients" / "redis.js", driver, through.port] for driver in NODE_DRIVERS],

@@ -381,7 +381,7 @@ def test_a_cancel_request_goes_over_tls(route, certificates):
 
 # --- many ---
 
-@LEGS
+@pytest.mark.parametrize("legs", [pytest.param(legs, marks=[] if legs == "both" else pytest.mark.plain) for legs in tls_ends.LEGS])
 def test_many_flows_at_once(route, certificates, legs):
     n = 500
     with contextlib.ExitStack() as stack:

@@ -131,7 +131,7 @@ def test_curl_sees_events_and_comments(through, certificates, legs, protocol):
 
 
 @pytest.mark.plain
-@pytest.mark.parametrize("legs", ["client", "both"])
+@pytest.mark.parametrize("legs", [pytest.param("client", marks=pytest.mark.long), "both"])
 def test_a_page_in_chromium_sees_the_events_alone(through, certificates, legs):
     s = through(legs, "events", protocol="http", client__heartbeat="20ms")
     seen, console = chromium.visit("clients/events.html", f"{s.port}&tls", ca=certificates.ca)
