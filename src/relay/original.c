@@ -14,6 +14,9 @@
 
 #include "stent/transparent.h"
 
+#define MULTICAST_V4 224	/* and above: also broadcast */
+#define MULTICAST_V6 0xff
+
 static bool
 is_wildcard(const struct address *a)
 {
@@ -64,8 +67,15 @@ original_find(struct flow *f, struct sockaddr_storage *ret)
 	return memcmp(&a, &b, sizeof(a)) == 0 ? -ELOOP : 0;
 }
 
+/* The kernel would connect from an address of its own instead of others, which only a PROXY header can name. */
+static bool
+is_a_host(const struct address *client)
+{
+	return !is_wildcard(client) && (client->family == AF_INET ? client->ip[0] < MULTICAST_V4 : client->ip[0] != MULTICAST_V6);
+}
+
 bool
 original_can_source(const struct flow *f, const struct address *to)
 {
-	return !f->route->source_client || f->client.family == to->family;
+	return !f->route->source_client || (f->client.family == to->family && is_a_host(&f->client));
 }

@@ -202,12 +202,15 @@ is_passed_over(const struct flow *f, const struct target *t)
 	    f->route->connect_timeout_ms * US_PER_MS, clock_us());
 }
 
-/* source = client, and this address is of another family. It is no failure of the backend. */
+/* source = client, and there is no connection from it to this address. It is no failure of the backend. */
 static void
-leave_out(struct flow *f)
+leave_out(struct flow *f, const struct address *to)
 {
-	note_denied(f, "source = client: a backend address of another family than the client's is not used; give the backend "
-	    "addresses of both families, or listen on the one that it has");
+	note_denied(f, f->client.family != to->family ?
+	    "source = client: a backend address of another family than the client's is not used; give the backend "
+	    "addresses of both families, or listen on the one that it has" :
+	    "source = client: the PROXY header names an address that no host has (0.0.0.0, multicast or broadcast); the balancer must name "
+	    "its client, or send UNKNOWN");
 	if (f->dial->failed == 0)
 		f->dial->last = REASON_DENIED;
 }
@@ -244,7 +247,7 @@ targets_next(struct flow *f, struct target *t)
 		while (have == HAVE_ADDRESSES && d->next < d->found->n) {
 			take_address(f, t);
 			if (!original_can_source(f, &t->address)) {
-				leave_out(f);
+				leave_out(f, &t->address);
 				continue;
 			}
 			switch (health_of(f, t)) {

@@ -191,6 +191,20 @@ def test_the_server_sees_the_address_of_a_proxy_header(trio, stent, tmp_path):
             server.expect_no_connection()
 
 
+@pytest.mark.parametrize("family, addresses", [("4", ("0.0.0.0", "224.0.0.1", "255.255.255.255")), ("6", ("::", "ff02::1"))])
+def test_an_address_that_no_host_has_is_not_replaced_by_ones_own(trio, stent, family, addresses):
+    """The kernel would take the one of stent's host, to which a server may allow more."""
+    s = stent_in(trio, stent, f"backend = {text(trio.address['server'][family], 7777)}\nsource = client\naccept_proxy = require\n"
+                 "proxy_from = 10.98.0.0/24, fd98::/64")
+    with trio.backend(family) as server:
+        for address in addresses:
+            with trio.connect("client", (trio.gateway[family], PORT)) as client:
+                client.send_all(f"PROXY TCP{family} {address} {address} 1 1\r\n".encode())
+                assert s.flow_end()["reason"] == "denied"
+        server.expect_no_connection()
+    assert s.wait_logged("names an address that no host has")
+
+
 def test_a_client_whose_replies_do_not_come_back_says_nothing_of_the_backend(trio, stent):
     """Its connection times out; the backend stays up for all others."""
     s = stent_in(trio, stent, f"backend = {trio.address['server']['4']}:7777\nsource = client\nconnect_timeout = 500ms\n"
