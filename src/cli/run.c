@@ -86,7 +86,6 @@ add_signals(struct process *p)
 
 	signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		signal(wanted[i].number, SIG_IGN);	/* libevent restores it in stop(): one more then is no death by it */
 		p->signals[i] = evsignal_new(p->base, wanted[i].number, wanted[i].fn, p);
 		if (p->signals[i] == NULL || event_add(p->signals[i], NULL) != 0)
 			return -ENOMEM;
@@ -195,9 +194,14 @@ start_or_explain(struct process *p, const struct config *config)
 	return r;
 }
 
+/* Signals that come meanwhile have no effect: with libevent's handlers gone, one would end the process with its own status. */
 static void
 stop(struct process *p)
 {
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	admin_free(p->admin);
 	helper_stop(p->helper);
 	server_free(p->server);
