@@ -13,9 +13,9 @@ from servers.postgres import Postgres
 from test_machine_faults import descriptors, wrapped  # noqa: F401
 from tls_faults import WAYS, TlsScene, Way
 
-MEMORY = 24		# allocations that fail in each test, without --long
+MEMORY = 16		# allocations that fail in each test, without --long
 STEP = 5		# of other calls without it
-FIRST = 4		# allocations of the first flow of a process without it, 150 with it
+FIRST = 3		# allocations of the first flow of a process without it, 150 with it
 
 
 @pytest.fixture(scope="module")
