@@ -17,7 +17,7 @@
 #define CALLS 4				/* for each wake-up */
 #define FLOW_BYTES 1100			/* of memory, for each idle flow */
 #define TLS_BYTES 4096			/* ... and each of its legs with TLS */
-#define ROUTE_BYTES 2300		/* counters of a route at a worker */
+#define ROUTE_BYTES 2300		/* counters of a route at a worker; they stay when its flows have ended */
 #define WORKER_BYTES (12 * 1024)	/* tables that grow with the first flows */
 #define OWN_BYTES (16 * 1024)
 #define OWN_DESCRIPTORS 64
@@ -68,11 +68,10 @@ most_bytes(size_t n)
 	TAILQ_FOREACH(t, &talks, link)
 		for (int s = CLIENT; s <= BACKEND && !t->was_logged; s++)
 			tls_legs += t->party[s].tcp != NULL && t->speech->secrecy[s] != 0;
-
 	while (speeches[routes] != NULL)
 		routes++;
 	routes *= workers;
-	return n * FLOW_BYTES + tls_legs * TLS_BYTES + (n < routes ? n : routes) * ROUTE_BYTES + workers * WORKER_BYTES + OWN_BYTES;
+	return n * FLOW_BYTES + tls_legs * TLS_BYTES + (talks_begun < routes ? talks_begun : routes) * ROUTE_BYTES + workers * WORKER_BYTES + OWN_BYTES;
 }
 
 void

@@ -201,25 +201,42 @@ check_rest(const struct talk *t, const struct party *p)
 
 	if (!(is_evicted || strcmp(t->reason, "max-age") == 0 || strcmp(t->reason, "drain") == 0) || !p->has_heard_end || p->harms != 0 || o->harms != 0)
 		return;
-	if (p->was_cut && knows_rest)
+	if (p->was_engaged && is_evicted)
+		wrong("rest", "talk %ld (%s): %s, and the %s hears the end within a transaction", t->number, t->speech->name, t->reason,
+		    name_of(p->side));
+	else if (p->was_cut && knows_rest)
 		wrong("rest", "talk %ld (%s): %s, with a FIN for the %s within a message", t->number, t->speech->name, t->reason, name_of(p->side));
 	else if ((is_evicted || !p->heard_goodbye) && p->rested_us < pause_us)
 		wrong("rest", "talk %ld (%s): %s, and the %s had said something %.3f s before", t->number, t->speech->name, t->reason, name_of(o->side),
 		    (double)p->rested_us / SECONDS);
 }
 
+/* Who survives the other side's death must not take it for an orderly end: it hears a goodbye before the FIN, or a reset. */
+static void
+check_survivor(const struct talk *t, const struct party *p)
+{
+	const char *dead = p->side == CLIENT ? "backend-" : "client-";
+
+	if (t->was_logged && p->heard_orderly && is_death(t->reason) && strncmp(t->reason, dead, strlen(dead)) == 0)
+		wrong("told", "talk %ld (%s): %s, but the %s hears an orderly end", t->number, t->speech->name, t->reason, name_of(p->side));
+}
+
 void
 judge_heard_end(struct party *p, bool is_fin)
 {
-	const struct party *o = &p->talk->party[!p->side];
+	const struct talk *t = p->talk;
+	const struct party *o = &t->party[!p->side];
 
 	if (!p->has_heard_end && o->tcp != NULL && !p->expects_end && !o->expects_end && !p->says_fin && !o->says_fin) {
 		p->has_heard_end = true;
 		p->was_cut = is_fin && o->said.heard > 0;
+		p->was_engaged = p->said.n == 0 && o->said.n == 0 && t->speech->is_engaged != NULL && t->party[BACKEND].host != NULL &&
+		    t->speech->is_engaged(&t->party[BACKEND]);
 		p->rested_us = o->said.n == 0 && o->said_us != 0 ? world_us - o->said_us : NEVER;
 	}
-	if (p->talk->was_logged)
-		check_rest(p->talk, p);
+	if (t->was_logged)
+		check_rest(t, p);
+	check_survivor(t, p);
 }
 
 static void
@@ -240,6 +257,7 @@ judge_end(const json_t *line)
 	t->logged_us = world_us;
 	snprintf(t->reason, sizeof(t->reason), "%s", reason);
 	story("stent ends talk %ld (%s): %s", t->number, t->speech->name, reason);
+	kernel_judge_end(t);
 	if (is_death(reason))
 		judge_death(t, reason);
 	else if (strcmp(what, "-fin") == 0 || strcmp(what, "-reset") == 0)
@@ -253,6 +271,7 @@ judge_end(const json_t *line)
 	for (int s = CLIENT; s <= BACKEND; s++) {
 		check_fin(t, &t->party[s]);
 		check_rest(t, &t->party[s]);
+		check_survivor(t, &t->party[s]);
 	}
 }
 
@@ -361,7 +380,7 @@ check_told(const struct talk *t, enum side s)
 	/* Probes of a window that was shut, and maybe still was to the program's machine, are rare. */
 	if (p->slow_us > 0 || p->is_paused || (p->resumed_us != 0 && p->resumed_us > since_us - 5 * MINUTES))
 		bound_us += 5 * MINUTES;
-	if (world_us - since_us > bound_us)
+	if (world_us - since_us > bound_us && !kernel_is_delivering(p))
 		wrong_of(t, "told", "talk %ld (%s): the %s has been dead for %.1f s", t->number, t->speech->name, name_of(s),
 		    (double)(world_us - since_us) / SECONDS);
 }

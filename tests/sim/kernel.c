@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "fiber.h"
+#include "memory.h"
 
 #define OVERLOOKED_US (9 * SECONDS)	/* at two looks, 5 s apart, and some time */
 
@@ -97,6 +98,34 @@ check_error(const struct party *p, struct tcp *from, struct tcp *to)
 		    p->talk->speech->name, name_of(p), strerror(from->err), (double)(world_us - from->seen.error_us) / SECONDS);
 }
 
+/*
+ * TCP_USER_TIMEOUT is off only while bytes wait for a window to open. Without it the death of a peer is noticed a quarter of an
+ * hour late.
+ */
+static void
+check_user_timeout(const struct party *p, struct tcp *e)
+{
+	const bool waits = e->una + e->out.len > e->nxt, has_sent = e->top != e->seen.top;
+	const bool is_so = e->state == TCP_S_OPEN && e->user_timeout_ms == 0 && e->seen.had_timeout && !waits && !has_sent && !e->fin_out;
+
+	e->seen.top = e->top;
+	e->seen.had_timeout |= e->user_timeout_ms > 0;
+	if (lasts_us(&e->seen.untimed_us, is_so) > 2 * OVERLOOKED_US)
+		wrong("told", "talk %ld (%s): TCP_USER_TIMEOUT toward the %s is off, though nothing waits to be sent", p->talk->number,
+		    p->talk->speech->name, name_of(p));
+}
+
+bool
+kernel_is_delivering(const struct party *p)
+{
+	const struct tcp *from, *to;
+
+	find_ends();
+	from = end_toward(p);
+	to = end_toward(party_other(p));
+	return from != NULL && to != NULL && from->state == TCP_S_CLOSED && to->out.len > 0 && to->una != to->seen.una;
+}
+
 void
 kernel_check(void)
 {
@@ -111,9 +140,10 @@ kernel_check(void)
 			if (e[s] == NULL)
 				continue;
 			if (was_stopped || t->was_logged)
-				e[s]->seen.unread_us = e[s]->seen.error_us = 0;
+				e[s]->seen.unread_us = e[s]->seen.error_us = e[s]->seen.untimed_us = 0;
 			check_unread(&t->party[s], e[s], e[!s]);
 			check_error(&t->party[s], e[s], e[!s]);
+			check_user_timeout(&t->party[s], e[s]);
 		}
 		for (int s = CLIENT; s <= BACKEND; s++)
 			if (e[s] != NULL)
@@ -152,6 +182,32 @@ kernel_judge_reset(const struct tcp *e)
 			wrong("exact", "talk %ld (%s): %s, and the %s is reset while it takes %zu bytes that came before", t->number, t->speech->name,
 			    t->reason, name_of(&t->party[s]), e->out.len);
 		}
+}
+
+/*
+ * What a side had sent before its reset or its death, and this kernel had received, is passed on: not a byte of it is left
+ * unread, unless the other side takes no more. (Of a record of TLS that was cut off, a part is left.)
+ */
+void
+kernel_judge_end(const struct talk *t)
+{
+	for (int s = CLIENT; s <= BACKEND; s++) {
+		const char *lost = s == CLIENT ? "client-" : "backend-";
+		const struct party *p = &t->party[s], *o = &t->party[!s];
+		const struct tcp *from, *to;
+
+		if (strncmp(t->reason, lost, strlen(lost)) != 0 || (strstr(t->reason, "-reset") == NULL && strstr(t->reason, "-timeout") == NULL))
+			continue;
+		if (p->secure != NULL || t->speech->secrecy[s] != SECURE_NOT || p->host == NULL || o->host == NULL || o->harms != 0 || memory_has_failed())
+			continue;
+		find_ends();
+		from = end_toward(p);
+		to = end_toward(o);
+		if (from == NULL || to == NULL || from->in.len == 0 || to->state != TCP_S_OPEN || to->out.len > 0 || to->shut_out || to->fin_out)
+			continue;
+		wrong("exact", "talk %ld (%s): %s, and %zu bytes that the %s had sent before are not passed on", t->number, t->speech->name,
+		    t->reason, from->in.len, name_of(p));
+	}
 }
 
 void

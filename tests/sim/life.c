@@ -164,6 +164,10 @@ begin_fault(void *arg)
 		return;
 	case FAULT_MEMORY:
 		judge_expect("memory");
+		if (rnd_chance(5000)) {
+			memory_short(1000);	/* so there is none for a backlog, and mostly for a new flow */
+			break;
+		}
 		memory_fail(rnd_below(200), f->with_icmp ? 1 + (size_t)rnd_below(20) : 1);
 		return;
 	case FAULT_PIPES:
@@ -208,6 +212,9 @@ end_fault(void *arg)
 		break;
 	case FAULT_NAMES:
 		names_settings.server_is_down = false;
+		break;
+	case FAULT_MEMORY:
+		memory_short(0);
 		break;
 	case FAULT_PIPES:
 		call_faults.no_pipes = false;

@@ -34,6 +34,7 @@ static struct {
 } table;
 
 static size_t until_failure = SIZE_MAX, failures;
+static size_t short_of;			/* of so many bytes, or more, each fails; 0: none does */
 static bool has_failed;
 
 void *__wrap_malloc(size_t size);
@@ -99,9 +100,9 @@ disown(const void *p)
 }
 
 static bool
-fails(void)
+is_counted_out(void)
 {
-	if (fiber_current() == NULL || until_failure == SIZE_MAX)
+	if (until_failure == SIZE_MAX)
 		return false;
 	if (until_failure > 0) {
 		until_failure--;
@@ -109,6 +110,14 @@ fails(void)
 	}
 	if (--failures == 0)
 		until_failure = SIZE_MAX;
+	return true;
+}
+
+static bool
+fails(size_t size)
+{
+	if (fiber_current() == NULL || !(is_counted_out() || (short_of > 0 && size >= short_of)))
+		return false;
 	has_failed = true;
 	story("no memory");
 	errno = ENOMEM;
@@ -118,13 +127,13 @@ fails(void)
 void *
 __wrap_malloc(size_t size)
 {
-	return fails() ? NULL : own(malloc(size), size);
+	return fails(size) ? NULL : own(malloc(size), size);
 }
 
 void *
 __wrap_calloc(size_t n, size_t size)
 {
-	return fails() ? NULL : own(calloc(n, size), n * size);
+	return fails(n * size) ? NULL : own(calloc(n, size), n * size);
 }
 
 void *
@@ -132,7 +141,7 @@ __wrap_realloc(void *old, size_t size)
 {
 	void *p;
 
-	if (fails())
+	if (fails(size))
 		return NULL;
 	p = realloc(old, size);
 	if (p == NULL && size > 0)
@@ -197,6 +206,12 @@ memory_fail(size_t after, size_t times)
 {
 	until_failure = after;
 	failures = times;
+}
+
+void
+memory_short(size_t size)
+{
+	short_of = size;
 }
 
 void

@@ -28,7 +28,11 @@ draw_fault(struct planned_fault *f, const struct plan *p, int only)
 		break;
 	case FAULT_FREEZE:
 	case FAULT_DESCRIPTORS:
+	case FAULT_MEMORY:
 		f->for_us = rnd_scale(100 * MS, 30 * SECONDS);
+		break;
+	case FAULT_STALL:		/* long enough for three replies to be missed */
+		f->for_us = rnd_scale(10 * SECONDS, 10 * MINUTES);
 		break;
 	default:
 		break;
@@ -96,9 +100,9 @@ plan_draw(struct plan *p, uint64_t seed, const struct plan_limits *limits)
 	p->serves_while_draining = rnd_chance(3000);
 	p->drain_us = rnd_chance(2000) ? rnd_between(SECONDS, length_us) : 0;
 	p->max_age_s = rnd_chance(1500) ? (int)rnd_scale(60, 3600) : 0;
-	p->max_flows = rnd_chance(1500) ? (int)rnd_scale(8, 100) : 10000;
-	p->evicts = rnd_chance(7000);
 	p->n_talks = (size_t)rnd_scale(1, TALKS_MAX);
+	p->max_flows = rnd_chance(1500) ? (int)rnd_scale(4, 8 + (int64_t)p->n_talks / 4) : 10000;	/* so that it is full at times */
+	p->evicts = rnd_chance(7000);
 	for (size_t i = 0; i < p->n_talks; i++) {
 		p->talks[i].at_us = (int64_t)rnd_below((uint64_t)length_us);
 		p->talks[i].for_us = rnd_scale(MS, length_us);

@@ -953,10 +953,18 @@ goodbye(struct party *p, const uint8_t *bytes, size_t len)
 	return (long)(4 + ((size_t)bytes[0] | (size_t)bytes[1] << 8));
 }
 
+static bool
+is_engaged(const struct party *p)
+{
+	const struct mysql *m = p->state;
+
+	return m->is_ready && ((m->status & IN_TRANSACTION) != 0 || m->has_locks) && m->n == 0 && !m->is_running && !m->heard_goodbye;
+}
+
 const struct speech speech_mysql = { .name = "mysql", .state_size = sizeof(struct mysql), .begin = begin, .hear = { client_hear, server_hear }, .act = { client_act, server_act },
-	.heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
+	.heartbeat = heartbeat, .goodbye = goodbye, .is_engaged = is_engaged, .greet = greet };
 const struct speech speech_mysql_auto = { .name = "mysql_auto", .protocol = "auto", .state_size = sizeof(struct mysql), .begin = begin,
-	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
+	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .is_engaged = is_engaged, .greet = greet };
 const struct speech speech_mysql_busy = { .name = "mysql_busy", .protocol = "mysql",
 	.keys = "backend.heartbeat_while_busy = on\nbackend.heartbeat_in_transaction = on\n", .state_size = sizeof(struct mysql), .begin = begin,
-	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .greet = greet };
+	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .is_engaged = is_engaged, .greet = greet };

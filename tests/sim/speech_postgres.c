@@ -918,17 +918,25 @@ number(const uint8_t *bytes, size_t len)
 	return at != NULL ? strtol((const char *)at + 9, NULL, 10) : -1;
 }
 
+static bool
+is_engaged(const struct party *p)
+{
+	const struct postgres *pg = p->state;
+
+	return pg->login == READY && pg->status != 'I' && pg->n == 0 && !pg->is_running && !pg->heard_goodbye;
+}
+
 const struct speech speech_postgres = { .name = "postgres", .state_size = sizeof(struct postgres), .begin = begin, .hear = { client_hear, server_hear }, .act = { client_act, server_act },
-	.heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.heartbeat = heartbeat, .goodbye = goodbye, .is_engaged = is_engaged, .number = number };
 const struct speech speech_postgres_busy = { .name = "postgres_busy", .protocol = "postgres",
 	.keys = "heartbeat_while_busy = on\nbackend.heartbeat_in_transaction = on\n", .state_size = sizeof(struct postgres), .begin = begin,
-	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .is_engaged = is_engaged, .number = number };
 const struct speech speech_postgres_auto = { .name = "postgres_auto", .protocol = "auto", .state_size = sizeof(struct postgres), .begin = begin,
-	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.hear = { client_hear, server_hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .goodbye = goodbye, .is_engaged = is_engaged, .number = number };
 /* Either side negotiates it, as libpq does. */
 const struct speech speech_postgres_tls = { .name = "postgres_tls", .protocol = "postgres", .secrecy = { SECURE_POSTGRES, SECURE_POSTGRES },
 	.may_be_plain = true, .state_size = sizeof(struct postgres), .begin = begin, .hear = { client_hear, server_hear }, .act = { client_act, server_act },
-	.heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.heartbeat = heartbeat, .goodbye = goodbye, .is_engaged = is_engaged, .number = number };
 const struct speech speech_postgres_to_tls = { .name = "postgres_to_tls", .protocol = "postgres", .secrecy = { SECURE_NOT, SECURE_POSTGRES },
 	.state_size = sizeof(struct postgres), .begin = begin, .hear = { client_hear, server_hear }, .act = { client_act, server_act },
-	.heartbeat = heartbeat, .goodbye = goodbye, .number = number };
+	.heartbeat = heartbeat, .goodbye = goodbye, .is_engaged = is_engaged, .number = number };

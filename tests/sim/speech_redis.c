@@ -192,13 +192,21 @@ goodbye(struct party *p, const uint8_t *bytes, size_t len)
 	return end != NULL ? end - bytes + 1 : 0;
 }
 
+static bool
+is_engaged(const struct party *p)
+{
+	const struct redis *r = p->state;
+
+	return r->in_multi && r->heard == 0;
+}
+
 const struct speech speech_redis = { .name = "redis", .state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act },
-	.heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+	.heartbeat = heartbeat, .number = number, .goodbye = goodbye, .is_engaged = is_engaged };
 const struct speech speech_redis_auto = { .name = "redis_auto", .protocol = "auto", .state_size = sizeof(struct redis), .begin = begin,
-	.hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+	.hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye, .is_engaged = is_engaged };
 /* Heartbeats are empty lines. */
 const struct speech speech_redis_oneway = { .name = "redis_oneway", .protocol = "redis", .keys = "backend.heartbeat_kind = oneway\n",
-	.state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+	.state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye, .is_engaged = is_engaged };
 /* Some of the clients use TLS, on the same port. */
 const struct speech speech_redis_tls = { .name = "redis_tls", .protocol = "redis", .secrecy = { SECURE_DIRECT, SECURE_DIRECT }, .may_be_plain = true,
-	.state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye };
+	.state_size = sizeof(struct redis), .begin = begin, .hear = { hear, hear }, .act = { client_act, server_act }, .heartbeat = heartbeat, .number = number, .goodbye = goodbye, .is_engaged = is_engaged };

@@ -58,6 +58,10 @@ act(struct party *p)
 			party_think(p, rnd_scale(MS, 5 * MINUTES));
 		return;
 	}
+	if (party_unsaid(p) >= QUEUED_MAX / 2 && rnd_chance(1000)) {	/* it has waited for too long */
+		party_abort(p);
+		return;
+	}
 	if (p->talk->speech->urgent != URGENT_NOT && rnd_chance(3000))
 		party_say_urgent(p);
 	if (party_unsaid(p) < QUEUED_MAX)

@@ -66,10 +66,10 @@ pause_us(void)
 }
 
 static void
-say_data(struct party *p)
+say_data(struct party *p, size_t most)
 {
 	struct websocket *w = p->state;
-	const size_t len = (size_t)rnd_scale(1, rnd_chance(1000) ? 100000 : 500) - 1;
+	const size_t len = (size_t)rnd_scale(1, (int64_t)most) - 1;
 	uint8_t *payload = calloc(1, len + 1);
 	const bool fin = rnd_chance(8000);
 
@@ -78,6 +78,14 @@ say_data(struct party *p)
 	say_frame(p, w->in_message ? CONTINUATION : TEXT, fin, payload, len);
 	w->in_message = !fin;
 	free(payload);
+}
+
+/* More than all buffers on the way hold, if the other side does not read. */
+static void
+say_much(struct party *p)
+{
+	while (party_unsaid(p) < 500000)
+		say_data(p, 100000);
 }
 
 static void
@@ -101,7 +109,9 @@ act(struct party *p)
 	if (rnd_chance(1000) && ++w->pings > 0)
 		say_frame(p, PING, true, payload, sizeof(payload));
 	else if (party_unsaid(p) < 500000)
-		say_data(p);
+		say_data(p, rnd_chance(1000) ? 100000 : 500);
+	if (rnd_chance(20))
+		say_much(p);
 	party_think(p, pause_us());
 }
 

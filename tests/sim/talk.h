@@ -19,6 +19,7 @@
 #define NUMBER_NO_TALK (-3)
 #define NUMBER_REFUSED (-4)
 #define GREETING_MAX 128
+#define SHORT_MAX 32
 
 struct talk;
 struct party;
@@ -59,6 +60,8 @@ struct speech {
 	size_t (*greet)(uint8_t *bytes, unsigned serial);
 	/* Bytes that the program may say in its own name before it ends a flow, to this party: a goodbye. As heartbeat(). */
 	long (*goodbye)(struct party *p, const uint8_t *bytes, size_t len);
+	/* Of the server: what it said last has left a transaction open, or locks held; NULL: there is nothing like that. */
+	bool (*is_engaged)(const struct party *p);
 };
 
 extern const struct speech speech_tcp, speech_redis, speech_websocket, speech_postgres, speech_postgres_busy, speech_postgres_auto, speech_mysql,
@@ -94,6 +97,9 @@ struct party {
 	uint64_t urgent_at;		/* the position behind the last one; 0: there was none */
 	bool said_more;			/* since then */
 	struct queue unheard;		/* received between messages: maybe a heartbeat, maybe a message */
+	uint8_t short_message[SHORT_MAX];	/* the last message, if it was short: one that is like a heartbeat may have been one, */
+	size_t short_len;		/* ... and the heartbeat behind it the message; 0: it was long */
+	uint64_t short_end;		/* the position behind it */
 	void *state;
 	struct happening look, think;
 	int64_t slow_us;		/* between two reads; 0: reads at once */
@@ -102,6 +108,7 @@ struct party {
 	bool is_stopped;		/* its program does nothing */
 	bool says_fin, said_fin, got_fin, got_reset, heard_goodbye;
 	bool expects_end;		/* it ends the conversation, or was told of it */
+	bool heard_orderly;		/* a FIN without a goodbye, though the other side had not ended the conversation */
 	const char *odd_fin;		/* what is wrong with the FIN that it got, unless the program tells that it has ended the flow */
 	bool follows;			/* it ends the conversation because it heard the other one's end */
 	bool is_mute;			/* it does not reply to heartbeats */
@@ -116,6 +123,7 @@ struct party {
 	unsigned lost;			/* the most segments in a row that its path has lost by chance */
 	bool has_heard_end;		/* a goodbye, or a FIN, that neither side had asked for: */
 	bool was_cut;			/* ... within a message */
+	bool was_engaged;		/* ... within a transaction, and nothing was under way */
 	int64_t rested_us;		/* ... for so long the other side had said nothing; NEVER: it was not heard whole */
 };
 

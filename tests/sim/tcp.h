@@ -93,8 +93,9 @@ struct tcp {
 	struct tcp_sent sent[TCP_SENT];	/* the last calls, as a ring */
 	size_t n_sent;
 	struct {			/* by kernel_check(): since when it has been so */
-		int64_t unread_us, error_us;
-		uint64_t read, una;
+		int64_t unread_us, error_us, untimed_us;
+		uint64_t read, una, top;
+		bool had_timeout;
 	} seen;
 	STAILQ_HEAD(, tcp) accepted;	/* of a listener: to be accepted */
 	struct tcp *listener;
