@@ -14,7 +14,7 @@ asan_options=("-Db_sanitize=address,undefined" -Db_lundef=false)
 tsan_options=(-Db_sanitize=thread -Db_lundef=false)
 ahead_pid=
 other_ports=STENT_TEST_PORTS=10000-11999	# of stages that run beside others with the same network
-at_once=8	# tests mostly wait, for timers and for other programs
+at_once=6	# tests mostly wait, for timers and for other programs
 
 # Compiling the tests takes each of pytest's processes seconds: the first one keeps the result, outside of the folders of the clone.
 unset PYTHONDONTWRITEBYTECODE
