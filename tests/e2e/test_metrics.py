@@ -99,8 +99,9 @@ def test_a_flow_above_the_limit_is_counted(stent, metrics, raw_backend):
 def lines(stent, raw_backend, metrics, **keys):
     s = stent.route(raw_backend.text, protocol="line", backend__heartbeat="50ms", backend__heartbeat_send='"PING\\n"',
                     backend__heartbeat_expect='"PONG\\n"', client__heartbeat="off", settings=metrics.settings, **keys)
-    client, backend = s.connect(), raw_backend.accept()
-    client.send_all(b"hello\n")
+    client = s.connect()
+    client.send_all(b"hello\n")		# there before a heartbeat is due
+    backend = raw_backend.accept()
     assert backend.recv_exact(6) == b"hello\n"
     backend.send_all(b"welcome\n")
     assert client.recv_exact(8) == b"welcome\n"
