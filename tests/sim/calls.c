@@ -39,6 +39,7 @@
 #define FILES 20000
 #define SOL_TCP_LEVEL IPPROTO_TCP
 #define PIPE_ROOM 65536
+#define WAITS_IN_A_ROW 16	/* that end at once: then the other threads, which run at the same time, have their turn */
 
 enum kind { FILE_SOCKET, FILE_POLL, FILE_PIPE_IN, FILE_PIPE_OUT, FILE_EVENT };
 
@@ -60,6 +61,7 @@ struct file {
 	uint64_t count;			/* of an eventfd */
 	struct watch_list watches, ready;	/* of an epoll */
 	struct fiber *waiter;
+	unsigned in_a_row;		/* waits that ended at once */
 };
 
 struct watch {
@@ -913,6 +915,11 @@ epoll_wait(int epfd, struct epoll_event *events, int most, int timeout)
 		if (n == 0)
 			fiber_wait(world_us + 1);	/* it is asked in a loop: others run too */
 		return n > 0 ? n : collect(p, events, most);
+	}
+	p->in_a_row = TAILQ_EMPTY(&p->ready) ? 0 : p->in_a_row + 1;
+	if (p->in_a_row >= WAITS_IN_A_ROW) {
+		p->in_a_row = 0;
+		fiber_wait(world_us + 1);
 	}
 	p->waiter = fiber_current();
 	while (TAILQ_EMPTY(&p->ready) && world_us < until_us)

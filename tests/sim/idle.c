@@ -13,7 +13,7 @@
 
 #define SETTLE_US (5 * MINUTES)		/* after that an idle flow is idle in each kernel, too */
 #define WAKEUPS 6			/* of the program, for each interval of a leg */
-#define OWN_WAKEUPS 1.2			/* a second: the operator's, and its own timers */
+#define OWN_WAKEUPS 1.3			/* a second: the operator's, and its own timers */
 #define CALLS 4				/* for each wake-up */
 #define FLOW_BYTES 1100			/* of memory, for each idle flow */
 #define TLS_BYTES 4096			/* ... and each of its legs with TLS */

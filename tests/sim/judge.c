@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "calls.h"
+#include "fiber.h"
 #include "idle.h"
 #include "kernel.h"
 
@@ -131,6 +132,8 @@ judge_death(const struct talk *t, const char *reason)
 		return;			/* no flow was open yet */
 	if (strstr(reason, "heartbeat") != NULL)
 		kernel_judge_missing(p);
+	if (strstr(reason, "heartbeat") != NULL && p->slow_us > 0 && p->tcp != NULL && p->tcp->in.len > 0)
+		return;			/* the heartbeat lies behind what it has not read yet: to stent, it has stopped */
 	if (p->lost >= (unsigned)plan->probes)
 		return;			/* each probe was lost, by bad luck */
 	if (p->harms == 0)
@@ -377,6 +380,8 @@ check_told(const struct talk *t, enum side s)
 
 	if (since_us == 0 || t->was_logged || o->tcp == NULL || o->harms != 0 || is_idling(o))
 		return;
+	if (world_us - fibers_stopped_until_us() < 5 * SECONDS)
+		return;			/* the program stands still, or did just before */
 	/* Probes of a window that was shut, and maybe still was to the program's machine, are rare. */
 	if (p->slow_us > 0 || p->is_paused || (p->resumed_us != 0 && p->resumed_us > since_us - 5 * MINUTES))
 		bound_us += 5 * MINUTES;
@@ -393,7 +398,8 @@ check_knows(const struct talk *t, enum side s)
 
 	if (!t->was_logged || p->tcp == NULL || p->got_fin || p->harms != 0 || is_idling(p) || p->tcp->missed_reset || p->host->away_us != 0)
 		return;
-	if (world_us - t->logged_us > HEARS_LATE_US && world_us - p->resumed_us > HEARS_LATE_US)
+	/* What came before the end may be megabytes, on a slow path. */
+	if (world_us - t->logged_us > HEARS_LATE_US && world_us - p->tcp->data_in_us > HEARS_LATE_US && world_us - p->resumed_us > HEARS_LATE_US)
 		wrong("told", "talk %ld (%s): ended %.1f s ago (%s), and the %s was not told", t->number, t->speech->name,
 		    (double)(world_us - t->logged_us) / SECONDS, t->reason, name_of(s));
 }

@@ -93,7 +93,10 @@ check_error(const struct party *p, struct tcp *from, struct tcp *to)
 {
 	const bool is_moving = to != NULL && to->una != to->seen.una;
 
-	if (lasts_us(&from->seen.error_us, from->err != 0 && !is_moving) > OVERLOOKED_US)
+	/* A reset behind a FIN, or a close_notify, that came before the program woke up is seen by the next write. */
+	const bool has_ended = from->fin_in || p->has_spoilt;
+
+	if (lasts_us(&from->seen.error_us, from->err != 0 && !has_ended && !is_moving) > OVERLOOKED_US)
 		wrong("told", "talk %ld (%s): the connection of the %s has failed (%s), and that was not noticed for %.0f s", p->talk->number,
 		    p->talk->speech->name, name_of(p), strerror(from->err), (double)(world_us - from->seen.error_us) / SECONDS);
 }

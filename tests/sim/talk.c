@@ -482,6 +482,8 @@ listen_to(struct party *p)
 	}
 	if (p->tcp == NULL || n > 0 || n == -EAGAIN)
 		return;
+	if (n == 0 && p->tcp->was_reset)
+		n = -ECONNRESET;	/* a write, maybe of TLS, got the error */
 	if (n == 0) {
 		heard_end(p);
 		/* Most programs close then. */

@@ -617,6 +617,7 @@ take_reset(struct tcp *t)
 		happen_not(&t->resend);
 		happen_not(&t->keep);
 	}
+	t->was_reset = true;
 	fail(t, t->state == TCP_S_SYN_SENT ? ECONNREFUSED : t->fin_in ? EPIPE : ECONNRESET);
 }
 

@@ -87,6 +87,7 @@ struct tcp {
 	bool shut_in, shut_out;
 	bool orphan;			/* its user has closed it */
 	bool missed_reset;		/* it was lost on the way */
+	bool was_reset;			/* by the other end: after the error, a read says 0 */
 	unsigned lost;			/* of its segments, since the last one that came */
 	bool wants_space;		/* a write found no room */
 	struct happening late;		/* the end of an orphan */
