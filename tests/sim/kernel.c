@@ -182,6 +182,8 @@ kernel_judge_reset(const struct tcp *e)
 				continue;
 			if (strstr(t->reason, "-reset") == NULL && strstr(t->reason, "-timeout") == NULL)
 				continue;
+			if (t->party[!s].said.n == 0)
+				continue;	/* all was heard: it is a heartbeat, or a part of a goodbye */
 			wrong("exact", "talk %ld (%s): %s, and the %s is reset while it takes %zu bytes that came before", t->number, t->speech->name,
 			    t->reason, name_of(&t->party[s]), e->out.len);
 		}
