@@ -165,36 +165,11 @@ __wrap_pthread_setspecific(pthread_key_t key, const void *value)
 	return __real_pthread_setspecific(key, value);
 }
 
-/* OpenSSL keeps for good what it makes on a fiber: its allocations are not counted, and do not fail here. */
-static void *
-openssl_malloc(size_t n, const char *file, int line)
-{
-	(void)file;
-	(void)line;
-	return n > 0 ? malloc(n) : NULL;
-}
-
-static void
-openssl_free(void *p, const char *file, int line)
-{
-	(void)file;
-	(void)line;
-	free(p);
-}
-
-static void *
-openssl_realloc(void *p, size_t n, const char *file, int line)
-{
-	if (n > 0)
-		return realloc(p, n);
-	openssl_free(p, file, line);
-	return NULL;
-}
-
 void
 memory_begin(void)
 {
-	const int replaced = CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free);
+	/* OpenSSL keeps for good what it makes on a fiber: its allocations are its own again, are not counted, and do not fail here. */
+	const int replaced = CRYPTO_set_mem_functions(CRYPTO_malloc, CRYPTO_realloc, CRYPTO_free);
 
 	assert(replaced == 1);		/* it has allocated nothing yet */
 	(void)replaced;
