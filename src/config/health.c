@@ -101,9 +101,9 @@ warn_of_tls(const struct route *r, struct parsed *d, int line)
 static void
 warn_of_no_effect(const struct route *r, struct parsed *d, const struct section *s)
 {
-	const struct entry *e = parsed_decides(d, s, key_find("on_unhealthy", SCOPE_ROUTE), CLIENT);
+	const struct entry *e = r->on_unhealthy == ON_UNHEALTHY_CLOSE ? parsed_own(d, s, "on_unhealthy") : NULL;
 
-	if (r->on_unhealthy == ON_UNHEALTHY_CLOSE && section_owns(s, e))
+	if (e != NULL)
 		errors_warn(&d->errors, e->line, "on_unhealthy: has no effect while health = off; write health = tcp or " HTTP ":PORT/PATH, "
 		    "or remove this");
 }

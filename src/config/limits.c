@@ -268,15 +268,6 @@ has_only_unix_clients(const struct route *r)
 	return r->n_listen > 0 && r->accept_proxy == ACCEPT_PROXY_OFF;
 }
 
-/* Only what stands in the route's own section: [defaults] is for all routes. */
-static const struct entry *
-own_entry(struct parsed *d, const struct section *s, const char *key)
-{
-	const struct entry *e = parsed_decides(d, s, key_find(key, SCOPE_ROUTE), CLIENT);
-
-	return e != NULL && e->is_good && section_owns(s, e) ? e : NULL;
-}
-
 void
 warn_of_limits(const struct route *r, struct parsed *d, const struct section *s)
 {
@@ -285,12 +276,12 @@ warn_of_limits(const struct route *r, struct parsed *d, const struct section *s)
 	const struct entry *e;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && has_only_unix_clients(r); i++) {
-		e = is_set[i] ? own_entry(d, s, names[i]) : NULL;
+		e = is_set[i] ? parsed_own(d, s, names[i]) : NULL;
 		if (e != NULL)
 			errors_warn(&d->errors, e->line, "%s: has no effect, as clients of UNIX sockets have no address; say by unix_mode who may "
 			    "connect, or remove this", e->name);
 	}
-	e = r->max_flows == 0 && r->when_full == WHEN_FULL_EVICT ? own_entry(d, s, "when_full") : NULL;
+	e = r->max_flows == 0 && r->when_full == WHEN_FULL_EVICT ? parsed_own(d, s, "when_full") : NULL;
 	if (e != NULL)
 		errors_warn(&d->errors, e->line, "when_full: has no effect without a max_flows of this route; write one, or when_full in [stent] for "
 		    "the max_flows of the whole process");

@@ -303,6 +303,14 @@ section_owns(const struct section *s, const struct entry *e)
 	return false;
 }
 
+const struct entry *
+parsed_own(const struct parsed *d, const struct section *route, const char *key)
+{
+	const struct entry *e = parsed_decides(d, route, key_find(key, SCOPE_ROUTE), CLIENT);
+
+	return e != NULL && e->is_good && section_owns(route, e) ? e : NULL;
+}
+
 void
 parsed_clear(struct parsed *d)
 {

@@ -68,6 +68,11 @@ const struct entry *parsed_decides(const struct parsed *d, const struct section 
     const struct key *k, enum side side);
 /* True when the entry stands in that section. */
 bool section_owns(const struct section *s, const struct entry *e);
+/*
+ * The good entry of a key of a route in the route's own section, with the key for both sides or the client's. NULL: there is none,
+ * or [defaults] decides, which is for all routes.
+ */
+const struct entry *parsed_own(const struct parsed *d, const struct section *route, const char *key);
 
 void parsed_clear(struct parsed *d);
 

@@ -151,11 +151,11 @@ check_backend(struct leg_tls *l)
 static void
 resolve_urgent(struct route *r, struct parsed *d, const struct section *s)
 {
-	const struct entry *e = parsed_decides(d, s, key_find("urgent", SCOPE_ROUTE), CLIENT);
+	const struct entry *e = parsed_own(d, s, "urgent");
 
 	if (r->leg[CLIENT].tls.mode == TLS_OFF && r->leg[BACKEND].tls.mode == TLS_OFF)
 		return;
-	if (r->urgent && e != NULL && e->is_good && section_owns(s, e))
+	if (r->urgent && e != NULL)
 		errors_add(&d->errors, e->line, "%s: TLS carries no urgent bytes; remove this", e->name);
 	r->urgent = false;
 }

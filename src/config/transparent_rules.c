@@ -9,14 +9,6 @@
 
 #include "config/make.h"
 
-static const struct entry *
-own_entry(const struct parsed *d, const struct section *s, const char *key)
-{
-	const struct entry *e = parsed_decides(d, s, key_find(key, SCOPE_ROUTE), CLIENT);
-
-	return e != NULL && e->is_good && section_owns(s, e) ? e : NULL;
-}
-
 static const struct endpoint *
 find_unix(const struct endpoint *list, size_t n)
 {
@@ -55,7 +47,7 @@ warn_of_bound(const struct route *r, struct parsed *d, const struct entry *trans
 void
 resolve_transparent(struct route *r, struct parsed *d, const struct section *s)
 {
-	const struct entry *transparent = own_entry(d, s, "transparent"), *source = own_entry(d, s, "source");
+	const struct entry *transparent = parsed_own(d, s, "transparent"), *source = parsed_own(d, s, "source");
 	const bool may_have_address = r->accept_proxy != ACCEPT_PROXY_OFF;	/* from a PROXY header */
 	const struct endpoint *listen = find_unix(r->listen, r->n_listen), *backend = find_unix(r->backend, r->n_backend);
 
